@@ -1,0 +1,35 @@
+# `make demo` and `make test` set everything up by themselves. See README.md.
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 \
+	--no-emit-index-url --no-annotate --no-header --no-emit-package tfrec-fusion
+
+.PHONY: help setup demo test test-fast lint fmt lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
+
+setup:  ## the environment in .venv, from the hash-locked requirements (does nothing when it is up to date)
+	@$(PYTHON) tools/setup_env.py
+
+demo: setup  ## MovieLens 100K from tables to a served answer; DEMO_KEEP=0 stops the server at the end
+	@DEMO_KEEP=$${DEMO_KEEP:-1} $(BIN)/tfrec demo
+
+test: setup  ## all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup  ## the tests that take under ten seconds each
+	@$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+
+lint: setup  ## style and import checks
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+fmt: setup  ## formats the code
+	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+lock: setup  ## compiles requirements/*.in into hash-locked files for every supported platform and Python
+	@$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
+	@$(LOCK) requirements/dev.in -o requirements/dev.txt
+
+clean:  ## removes the environment and what runs wrote
+	rm -rf .venv .setup.log runs serving

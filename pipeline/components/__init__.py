@@ -1,0 +1,1 @@
+"""TFX components of this pipeline; one module each."""

@@ -1,0 +1,59 @@
+"""Packaging of tfrec_fusion (the library) and pipeline (the TFX pipeline and its command)."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "tfrec_fusion/__init__.py").read_text()).group(1)
+
+LIBRARY = [
+    "tensorflow>=2.18,<2.22",
+    "tf-keras>=2.18,<2.22",
+    "tensorflow-text>=2.18,<2.22",
+    "tensorflow-recommenders>=0.7.7,<0.8",
+    # 4.55 and later cannot load PyTorch-format safetensors into TensorFlow classes without torch
+    # (huggingface/transformers#40028); 5 has no TensorFlow classes at all.
+    "transformers>=4.51.3,<4.55",
+    "numpy>=1.26",
+    "pandas>=2.0",
+    "pyarrow>=10",
+    "scipy>=1.11",
+]
+SERVING = [
+    "tensorflow-serving-api>=2.18",
+    "grpcio>=1.60",
+    "httptools>=0.6",
+    "uvloop>=0.19; platform_system != 'Windows'",
+    "orjson>=3.9",
+]
+BASELINES = ["implicit>=0.7.2", "scikit-learn>=1.3"]
+PIPELINE = [
+    "tfx>=1.21,<1.22",
+    "pyyaml>=6",
+    "rich>=13",
+]
+VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
+DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "ranx>=0.3.20", "hypothesis>=6", "psutil>=5.9"]
+
+setup(
+    name="tfrec-fusion",
+    version=VERSION,
+    description="Recommenders that read: two-tower and ranking models fused with Keras BERT text towers.",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["tfrec_fusion", "tfrec_fusion.*", "pipeline", "pipeline.*"]),
+    package_data={"pipeline": ["configs/*.yaml"]},
+    install_requires=LIBRARY,
+    extras_require={
+        "serving": SERVING,
+        "baselines": BASELINES,
+        "pipeline": PIPELINE + SERVING,
+        "vertex": PIPELINE + SERVING + VERTEX,
+        "dev": PIPELINE + SERVING + VERTEX + BASELINES + DEV,
+    },
+    entry_points={"console_scripts": ["tfrec = pipeline.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""Top-k indexes over candidate embeddings in plain TensorFlow ops."""

@@ -1,0 +1,1 @@
+"""Ranking metrics over a whole catalogue, and metrics beyond accuracy."""
