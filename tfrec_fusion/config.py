@@ -1,0 +1,207 @@
+"""What a model is made of, as frozen dataclasses: features, towers, heads, training, index.
+
+The defaults are the recommended settings. `models.build` is the one place where these become layers, and the
+pipeline's YAML is read straight into them (`from_dict`), so every field here is also a YAML key.
+
+Convention for every integer feature: index 0 is padding or unknown; known values count from 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+FeatureKind = Literal["categorical", "categories", "number", "vector"]
+FusionName = Literal["concat", "projection", "gated", "attention", "film", "experts"]
+HistoryEncoderName = Literal["mean", "cnn", "gru", "transformer"]
+RankingHead = Literal["mlp", "dcn", "dlrm", "deepfm"]
+LabelKind = Literal["rating", "binary"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One transformed feature of a user, an item or the context.
+
+    `categorical`: int32 `[batch]`, `size` counts its values, index 0 (unknown) included.
+    `categories`: int32 `[batch, any]`, several values padded with 0, `size` as above.
+    `number`: float32 `[batch]`, standardised, `size` 1.
+    `vector`: float32 `[batch, size]`, ready-made (images, audio, anything that comes as numbers).
+    """
+
+    name: str
+    kind: FeatureKind
+    size: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSpace:
+    """What transformed data holds: sizes of the id vocabularies (index 0 included) and the side features."""
+
+    num_users: int
+    num_items: int
+    user_features: tuple[Feature, ...] = ()
+    item_features: tuple[Feature, ...] = ()
+    context_features: tuple[Feature, ...] = ()
+    text_dim: int | None = None
+    history_length: int = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """The text tower: which encoder, how its tokens become one vector, and what of it is trained."""
+
+    encoder: str = "all-MiniLM-L6-v2"
+    max_length: int = 64
+    pooling: Literal["mean", "cls", "max", "attention"] = "mean"
+    stage: Literal["frozen", "top_n", "lora", "full"] = "frozen"
+    batch_size: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+    """A tower's shape; both towers end in `dim` numbers."""
+
+    dim: int = 64
+    hidden: tuple[int, ...] = ()
+    fusion: FusionName = "gated"
+    history_encoder: HistoryEncoderName = "transformer"
+    user_id: bool = False
+    dropout: float = 0.2
+    id_dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained."""
+
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    patience: int = 3
+    seed: int = 1
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    strategy: Literal["none", "mirrored", "multi_worker", "tpu", "parameter_server"] = "none"
+    jit_compile: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """The two-tower model. `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger than this
+    is used whole, which makes the loss an exact softmax."""
+
+    tower: TowerConfig = TowerConfig()
+    training: TrainingConfig = TrainingConfig()
+    temperature: float = 0.05
+    negatives: int = 4096
+    logq: bool = True
+    text_query_weight: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class RankingConfig:
+    """The ranking model: one head per label."""
+
+    tower: TowerConfig = TowerConfig(dim=32, user_id=True, history_encoder="mean")
+    training: TrainingConfig = TrainingConfig(epochs=20, batch_size=512)
+    head: RankingHead = "dcn"
+    hidden: tuple[int, ...] = (128, 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexConfig:
+    """How the catalogue is searched: exactly, or through an inverted file from `exact_up_to` items on."""
+
+    kind: Literal["auto", "brute_force", "inverted_file"] = "auto"
+    exact_up_to: int = 50_000
+    recall_target: float = 0.95
+    max_k: int = 1000
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; says which key, the value seen and the way out."""
+
+
+def from_dict(cls: type[T], values: Any, where: str = "") -> T:
+    """Builds a dataclass from plain YAML values, nested dataclasses included.
+
+    Args:
+        cls: the dataclass.
+        values: a mapping with fields of `cls`; a field left out keeps its default.
+        where: the dotted path of `values` in the file, for messages.
+
+    Returns:
+        An instance of `cls`.
+
+    Raises:
+        ConfigError: for an unknown key (the nearest known one is suggested), a missing one or one of a wrong type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"`{where or cls.__name__}` must be a mapping of keys to values. Received: {values!r}.")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            advice = f"Did you mean `{near[0]}`?" if near else f"Known keys: {', '.join(fields)}."
+            raise ConfigError(f"Unknown key `{_join(where, key)}`. {advice}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise ConfigError(f"`{_join(where, name)}` is missing. Give it a value.")
+    return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()})
+
+
+def _join(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Turns a YAML value into what a field's annotation asks for."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        options = [argument for argument in arguments if argument is not type(None)]
+        errors = []
+        for option in options:
+            try:
+                return _convert(option, value, where)
+            except ConfigError as error:
+                errors.append(error)
+        raise errors[0]
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            near = difflib.get_close_matches(str(value), [str(argument) for argument in arguments], n=1)
+            advice = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"`{where}` must be one of {', '.join(map(repr, arguments))}. Received: {value!r}.{advice}")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) and arguments[0] is str:
+            value = [value]
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"`{where}` must be a list. Received: {value!r}.")
+        return tuple(_convert(arguments[0], entry, f"{where}[{place}]") for place, entry in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"`{where}` must be a mapping. Received: {value!r}.")
+        return {str(key): _convert(arguments[1], entry, _join(where, key)) for key, entry in value.items()}
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise ConfigError(f"`{where}` must be of type {hint.__name__}. Received: {value!r} ({type(value).__name__}).")
+    return value
