@@ -68,7 +68,7 @@ class SplitConfig:
     rare_item: int = 10
 
     def __post_init__(self):
-        if not (0 < self.validation and 0 < self.test and self.validation + self.test < 1):
+        if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
             raise ConfigError(
                 "`split.validation` and `split.test` must be above 0 and together below 1. "
                 f"Received: validation={self.validation}, test={self.test}."

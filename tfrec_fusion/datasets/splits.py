@@ -1,0 +1,125 @@
+"""Division of interactions by time, and the history that each of them may see.
+
+Everything here works on one person's events, or on counts, so that Beam can spread people over machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Event(NamedTuple):
+    """One interaction of one person: seconds since 1970, item id, label (None without one), context values."""
+
+    time: int
+    item: str
+    label: float | None = None
+    context: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitExample:
+    """An interaction, its split, and what was known before it.
+
+    Attributes:
+        split: where the interaction belongs.
+        event: the interaction.
+        history: the most recent earlier items, oldest first. For validation and test they end where the split
+            begins, so that nothing of the split itself is seen.
+        seen: all distinct items met before the split (validation and test only); a recommender does not repeat them.
+        user_train_count: the person's interactions in training.
+    """
+
+    split: Split
+    event: Event
+    history: tuple[str, ...]
+    seen: tuple[str, ...]
+    user_train_count: int
+
+
+def tie_order(user: str, item: str) -> bytes:
+    """A fixed shuffle for events of one moment: ordering by item id would leak popularity, which ids often follow."""
+    return hashlib.blake2b(f"{user}\x1f{item}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def in_order(user: str, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+    """Sorts a person's events by time, ties by a fixed shuffle.
+
+    Returns:
+        The events in order, and those left out because the same item was met at the same second.
+    """
+    kept: list[Event] = []
+    duplicates: list[Event] = []
+    met = set()
+    for event in sorted(events, key=lambda event: (event.time, tie_order(user, event.item), repr(event))):
+        (duplicates if (event.item, event.time) in met else kept).append(event)
+        met.add((event.item, event.time))
+    return kept, duplicates
+
+
+def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test: float) -> tuple[int, int]:
+    """The two moments that divide all interactions into training, validation and test.
+
+    Args:
+        counts: (time, number of interactions from that time until the next one), in any order.
+        validation, test: the shares wanted; what is reached depends on how coarse the times are.
+
+    Returns:
+        First second of validation and first second of test. Interactions of one time are never divided.
+    """
+    total = sum(count for _, count in counts)
+    passed = 0
+    starts: list[int] = []
+    wanted = [1 - validation - test, 1 - test]
+    for time, count in sorted(counts):
+        while len(starts) < 2 and passed >= wanted[len(starts)] * total - 1e-9:
+            starts.append(time)
+        passed += count
+    last = max((time for time, _ in counts), default=0) + 1
+    starts += [last] * (2 - len(starts))
+    return starts[0], starts[1]
+
+
+def split_person(
+    events: Sequence[Event], method: str, cutoffs: tuple[int, int] | None, history_length: int
+) -> Iterator[SplitExample]:
+    """Gives each of a person's events its split, its history and the items seen before it.
+
+    Args:
+        events: in order (`in_order`).
+        method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all training.
+        cutoffs: first second of validation and of test, for `temporal`.
+        history_length: how many of the most recent earlier items to keep.
+
+    Yields:
+        One example per event, in the order of the events.
+    """
+    count = len(events)
+    if method == "leave_last_out":
+        validation_start, test_start = (count - 2, count - 1) if count >= 3 else (count, count)
+    else:
+        if cutoffs is None:
+            raise ValueError("`cutoffs` must be given with the method 'temporal'. Received: None.")
+        validation_start = sum(event.time < cutoffs[0] for event in events)
+        test_start = sum(event.time < cutoffs[1] for event in events)
+    items = [event.item for event in events]
+    seen = {
+        "train": (),
+        "validation": tuple(dict.fromkeys(items[:validation_start])),
+        "test": tuple(dict.fromkeys(items[:test_start])),
+    }
+    for place, event in enumerate(events):
+        if place < validation_start:
+            split, known = "train", place
+        elif place < test_start:
+            split, known = "validation", validation_start
+        else:
+            split, known = "test", test_start
+        history = tuple(items[max(0, known - history_length) : known])
+        yield SplitExample(split, event, history, seen[split], validation_start)
