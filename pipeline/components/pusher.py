@@ -1,0 +1,72 @@
+"""Pusher whose new version appears whole or not at all: it is staged beside the others, then renamed."""
+
+import os
+import pathlib
+import shutil
+import time
+
+from tfx.components import Pusher
+from tfx.components.pusher import executor as tfx_executor
+from tfx.dsl.components.base import executor_spec
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils
+from tfx.types import standard_component_specs as keys
+from tfx.utils import proto_utils
+
+
+def push(model: str, base: str) -> tuple[str, str]:
+    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it.
+
+    Args:
+        model: folder of the SavedModel.
+        base: the base path that a model server watches.
+
+    Returns:
+        The new version (seconds since 1970, or the one after the latest where that is taken) and its folder.
+
+    Raises:
+        OSError: where the disk is full or read-only; nothing is left in `base` but a folder that servers ignore.
+    """
+    folder = pathlib.Path(base)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Servers take folders with numeric names only. A staging folder of a killed push is of no use to anybody.
+    for stale in folder.glob(".staging-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    taken = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
+    version = max([int(time.time())] + [number + 1 for number in taken])
+    staging = folder / f".staging-{version}"
+    try:
+        shutil.copytree(model, staging)
+        for path in staging.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        os.rename(staging, folder / str(version))
+    except OSError:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return str(version), str(folder / str(version))
+
+
+class Executor(tfx_executor.Executor):
+    """Checks the blessings as TFX does, then pushes by renaming. Remote file systems are left to TFX's own copy,
+    which writes `saved_model.pb` last."""
+
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        destination = proto_utils.json_to_proto(exec_properties[keys.PUSH_DESTINATION_KEY], pusher_pb2.PushDestination())
+        base = destination.filesystem.base_directory
+        if "://" in base:
+            super().Do(input_dict, output_dict, exec_properties)
+            return
+        pushed = artifact_utils.get_single_instance(output_dict[keys.PUSHED_MODEL_KEY])
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        version, folder = push(self.GetModelPath(input_dict), base)
+        self._MarkPushed(pushed, pushed_destination=folder, pushed_version=version)
+
+
+class AtomicPusher(Pusher):
+    """`Pusher` that never shows a server half a version."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

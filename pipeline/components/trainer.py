@@ -1,0 +1,75 @@
+"""TFX's Trainer with the inputs that a recommender needs beside interactions: the items, their text vectors, people."""
+
+from typing import Any
+
+from tfx import types
+from tfx.components.trainer import executor as tfx_executor
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.utils import json_utils
+
+from pipeline.components.artifacts import TextVectors
+
+EXTRA_INPUTS = ("items", "items_transform_graph", "users", "text_vectors")
+
+
+class Executor(tfx_executor.GenericExecutor):
+    """Calls `run_fn` with the extra inputs' folders in `fn_args.custom_config["inputs"]`."""
+
+    def _GetFnArgs(self, input_dict, output_dict, exec_properties):
+        arguments = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        config = dict(arguments.custom_config or {})
+        config["inputs"] = {
+            name: artifact_utils.get_single_uri(input_dict[name]) for name in EXTRA_INPUTS if input_dict.get(name)
+        }
+        config["inputs"]["examples"] = artifact_utils.get_single_uri(input_dict["examples"])
+        arguments.custom_config = config
+        return arguments
+
+
+class RecommenderTrainerSpec(component_spec.ComponentSpec):
+    """TrainerSpec of TFX, less what is not used here, and the extra inputs."""
+
+    PARAMETERS = {
+        "run_fn": component_spec.ExecutionParameter(type=str),
+        "custom_config": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
+        "items": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "items_transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
+        "users": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "text_vectors": component_spec.ChannelParameter(type=TextVectors, optional=True),
+    }
+    OUTPUTS = {
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "model_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun),
+    }
+
+
+class RecommenderTrainer(base_component.BaseComponent):
+    """Trains a model with a `run_fn` given as a dotted path.
+
+    Args:
+        run_fn: for example `pipeline.trainer.run_retrieval`.
+        custom_config: JSON-able values for `run_fn`; TFX's cache sees them, so a digest of the code belongs here.
+        examples, transform_graph: transformed interactions and the graph that made them.
+        items, items_transform_graph: transformed items and theirs.
+        users: one Example a person, for serving.
+        text_vectors: the items' text vectors, where the text tower is on.
+    """
+
+    SPEC_CLASS = RecommenderTrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(self, run_fn: str, custom_config: dict[str, Any], **inputs: types.BaseChannel | None):
+        super().__init__(
+            RecommenderTrainerSpec(
+                run_fn=run_fn,
+                custom_config=json_utils.dumps(custom_config),
+                model=types.Channel(type=standard_artifacts.Model),
+                model_run=types.Channel(type=standard_artifacts.ModelRun),
+                **{name: channel for name, channel in inputs.items() if channel is not None},
+            )
+        )
