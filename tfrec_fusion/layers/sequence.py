@@ -1,0 +1,398 @@
+"""Encoders of a user's history: vectors of the items seen, oldest first, into one vector for what comes next.
+
+Histories are left padded: the newest item is at position T - 1 and padding comes before the oldest, as in
+SASRec. So, with `return_sequences=True`, position t always holds the encoding of the items up to and
+including t, and the last position, `outputs[:, -1]`, is the encoding of the whole history, for every row of
+the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+
+class HistoryEncoder(tf_keras.layers.Layer):
+    """What all history encoders share: masking, the empty history, all positions or the last.
+
+    Inputs are `[batch, T, dim]` floats, oldest item first, left padded, and a bool mask `[batch, T]`, True
+    where there is an item (taken from an `Embedding(mask_zero=True)` where Keras carries it along; without a
+    mask every position holds an item). What padded positions contain never matters. The output keeps `dim`,
+    and so lives in the items'
+    space: `[batch, dim]`, or `[batch, T, dim]` with `return_sequences`.
+
+    A history without any item is encoded as `empty_history`, a learned vector that starts at zero. With
+    `return_sequences` it also fills the positions before the first item: there nothing is known yet either.
+
+    Subclasses implement `encode`.
+
+    Args:
+        return_sequences: returns the encoding of every prefix, position t from the items up to and including
+            t, so that a model can be trained on all positions at once.
+        dropout: share of each item vector's elements dropped in training, in [0, 1); where an encoder has
+            further layers of its own, it says where else it is used.
+    """
+
+    def __init__(self, return_sequences: bool = False, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
+        self.return_sequences = return_sequences
+        self.dropout = dropout
+        self.supports_masking = True
+        self.input_dropout = tf_keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = tf.TensorShape(input_shape)
+        if shape.rank != 3 or shape[-1] is None:
+            raise ValueError(
+                f"{type(self).__name__} needs item vectors [batch, T, dim] with a fixed dim. "
+                f"Received the shape {shape}. "
+                "Look the item ids up in an embedding first."
+            )
+        self.dim = int(shape[-1])
+        self.empty_history = self.add_weight(name="empty_history", shape=[self.dim], initializer="zeros")
+        super().build(input_shape)
+
+    def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Encodes every prefix.
+
+        Args:
+            inputs: `[batch, T, dim]`, zero at padded positions.
+            mask: bool `[batch, T]`.
+            training: whether dropout is active.
+
+        Returns:
+            `[batch, T, dim]`; position t depends on positions up to t only. Padded positions may hold any
+            finite value.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `encode`.")
+
+    def call(
+        self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None
+    ) -> tf.Tensor:
+        """Encodes histories.
+
+        Args:
+            inputs: floats `[batch, T, dim]`, oldest item first, left padded.
+            mask: bool `[batch, T]`, True for items; None: all are items.
+            training: whether dropout is active.
+
+        Returns:
+            `[batch, dim]`, or `[batch, T, dim]` with `return_sequences`.
+
+        Raises:
+            ValueError: if `mask` is not a bool `[batch, T]`, or `inputs` not of rank 3.
+        """
+        if mask is None:
+            mask = tf.ones(tf.shape(inputs)[:2], tf.bool)
+        if mask.dtype != tf.bool or not mask.shape.is_compatible_with(inputs.shape[:2]):
+            raise ValueError(
+                f"`mask` must be bool with the shape {inputs.shape[:2]}. "
+                f"Received: {mask.dtype.name} {mask.shape}. From ids, use `ids > 0`."
+            )
+        inputs = tf.where(mask[..., tf.newaxis], inputs, tf.zeros([], inputs.dtype))
+        encoded = self.encode(self.input_dropout(inputs, training=training), mask, training)
+        empty = tf.cast(self.empty_history, encoded.dtype)
+        if self.return_sequences:
+            known = tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0
+            return tf.where(known[..., tf.newaxis], encoded, empty)
+        # The newest item stands last when left padded; looking it up costs little and bears right padding.
+        positions = tf.range(tf.shape(mask)[1])
+        newest = tf.reduce_max(tf.where(mask, positions, 0), axis=1)
+        return tf.where(
+            tf.reduce_any(mask, axis=1, keepdims=True), tf.gather(encoded, newest, batch_dims=1), empty
+        )
+
+    def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor | None:
+        return mask if self.return_sequences else None
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        shape = tf.TensorShape(input_shape)
+        return shape if self.return_sequences else tf.TensorShape([shape[0], shape[2]])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "return_sequences": self.return_sequences, "dropout": self.dropout}
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class MeanHistory(HistoryEncoder):
+    """The mean of the items seen: `y_t = (x_1 + … + x_t) / t`, padding left out.
+
+    The strong, cheap encoder of YouTube's two-tower model (Covington et al., 2016,
+    https://doi.org/10.1145/2959100.2959190). Blind to order.
+    """
+
+    def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Sums in float32: half precision loses whole items in a long history's sum."""
+        total = tf.cumsum(tf.cast(inputs, tf.float32), axis=1)
+        count = tf.cumsum(tf.cast(mask, tf.float32), axis=1)
+        return tf.cast(total / tf.maximum(count, 1.0)[..., tf.newaxis], inputs.dtype)
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class ConvolutionHistory(HistoryEncoder):
+    """Convolutions over the last `window` items, as in Caser.
+
+    Horizontal filters slide over time, one set for each height 1 … `window`, and keep their strongest answer
+    in the window (which items came together); vertical filters weigh the `window` positions, dimension by
+    dimension (what came when). A linear layer maps both to `dim`. Unlike Caser, every position has its window
+    here, so that all prefixes are encoded at once, and there is no user embedding. `dropout` is also applied
+    before the linear layer.
+
+    Args:
+        window: how many of the newest items are looked at.
+        horizontal_filters: filters of each height.
+        vertical_filters: filters over positions.
+        return_sequences, dropout: see `HistoryEncoder`.
+
+    Reference: Tang and Wang, 2018, https://arxiv.org/abs/1809.07426
+    """
+
+    def __init__(
+        self,
+        window: int = 5,
+        horizontal_filters: int = 16,
+        vertical_filters: int = 4,
+        return_sequences: bool = False,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(return_sequences=return_sequences, dropout=dropout, **kwargs)
+        for name, value in (
+            ("window", window),
+            ("horizontal_filters", horizontal_filters),
+            ("vertical_filters", vertical_filters),
+        ):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}.")
+        self.window = window
+        self.horizontal_filters = horizontal_filters
+        self.vertical_filters = vertical_filters
+        policy = self.dtype_policy
+        self.horizontal = [
+            tf_keras.layers.Conv1D(
+                horizontal_filters, height, activation="relu", padding="causal", dtype=policy
+            )
+            for height in range(1, window + 1)
+        ]
+        self.vertical = tf_keras.layers.Conv2D(vertical_filters, (window, 1), dtype=policy)
+        self.hidden_dropout = tf_keras.layers.Dropout(dropout, dtype=policy)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        super().build(input_shape)
+        for convolution in self.horizontal:
+            convolution.build([None, None, self.dim])
+        self.vertical.build([None, None, self.dim, 1])
+        hidden = self.window * self.horizontal_filters + self.dim * self.vertical_filters
+        self.projection = tf_keras.layers.Dense(self.dim, dtype=self.dtype_policy)
+        self.projection.build([None, None, hidden])
+
+    def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        length = tf.shape(inputs)[1]
+        parts = []
+        for height, convolution in enumerate(self.horizontal, start=1):
+            answers = convolution(inputs)
+            # After the ReLU, zeros in front of the history never win the maximum.
+            padded = tf.pad(answers, [[0, 0], [self.window - height, 0], [0, 0]])
+            shifted = [padded[:, start : start + length] for start in range(self.window - height + 1)]
+            parts.append(tf.reduce_max(tf.stack(shifted), axis=0))
+        padded = tf.pad(inputs, [[0, 0], [self.window - 1, 0], [0, 0]])
+        vertical = self.vertical(padded[..., tf.newaxis])
+        shape = tf.concat([tf.shape(inputs)[:2], [self.dim * self.vertical_filters]], axis=0)
+        parts.append(tf.reshape(vertical, shape))
+        return self.projection(self.hidden_dropout(tf.concat(parts, axis=-1), training=training))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "window": self.window,
+            "horizontal_filters": self.horizontal_filters,
+            "vertical_filters": self.vertical_filters,
+        }
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class RecurrentHistory(HistoryEncoder):
+    """Gated recurrent units over the history, then a linear layer back to `dim`, as in GRU4Rec.
+
+    Args:
+        units: width of the recurrent state; None: `dim`.
+        num_layers: how many GRU layers are stacked.
+        return_sequences, dropout: see `HistoryEncoder`.
+
+    Reference: Hidasi et al., 2016, https://arxiv.org/abs/1511.06939
+    """
+
+    def __init__(
+        self,
+        units: int | None = None,
+        num_layers: int = 1,
+        return_sequences: bool = False,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(return_sequences=return_sequences, dropout=dropout, **kwargs)
+        if num_layers < 1:
+            raise ValueError(f"`num_layers` must be at least 1. Received: num_layers={num_layers}.")
+        if units is not None and units < 1:
+            raise ValueError(
+                f"`units` must be at least 1, or None for the items' dim. Received: units={units}."
+            )
+        self.units = units
+        self.num_layers = num_layers
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        super().build(input_shape)
+        units = self.units or self.dim
+        self.recurrent = [
+            tf_keras.layers.GRU(units, return_sequences=True, dtype=self.dtype_policy)
+            for _ in range(self.num_layers)
+        ]
+        self.projection = tf_keras.layers.Dense(self.dim, dtype=self.dtype_policy)
+        width = self.dim
+        for layer in self.recurrent:
+            layer.build(tf.TensorShape([None, None, width]))
+            width = units
+        self.projection.build([None, None, width])
+
+    def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        hidden = inputs
+        for layer in self.recurrent:
+            hidden = layer(hidden, mask=mask, training=training)
+        return self.projection(hidden)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "num_layers": self.num_layers}
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class TransformerHistory(HistoryEncoder):
+    """A causal Transformer over the history, as in SASRec.
+
+    `x = LayerNorm(items) + positions`, then in each block `x += attention(LayerNorm(x))` and
+    `x += feed_forward(LayerNorm(x))` (pre-norm), then a last LayerNorm. Each position attends to itself and to
+    the items before it. Positions are learned and counted from the newest item of the history, so that an item's
+    position does not depend on how much padding stands before it. Differences from the paper: the items are
+    normalised first (they are fused vectors of any scale here), and the queries, as the rest of a block, see
+    the normalised stream.
+
+    Args:
+        num_layers: blocks.
+        num_heads: attention heads; must divide `dim`.
+        max_length: learned positions; items further back than this share the last one.
+        feed_forward_dim: width inside the feed-forward part; None: 4 * `dim`.
+        return_sequences: see `HistoryEncoder`.
+        dropout: on inputs, attention weights and what each half of a block adds.
+
+    Reference: Kang and McAuley, 2018, https://arxiv.org/abs/1808.09781
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        max_length: int = 50,
+        feed_forward_dim: int | None = None,
+        return_sequences: bool = False,
+        dropout: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(return_sequences=return_sequences, dropout=dropout, **kwargs)
+        for name, value in (("num_layers", num_layers), ("num_heads", num_heads), ("max_length", max_length)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}.")
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.max_length = max_length
+        self.feed_forward_dim = feed_forward_dim
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        super().build(input_shape)
+        if self.dim % self.num_heads:
+            raise ValueError(
+                "`num_heads` must divide the items' dim. "
+                f"Received: num_heads={self.num_heads}, dim={self.dim}."
+            )
+        policy = self.dtype_policy
+        self.positions = self.add_weight(
+            name="positions",
+            shape=[self.max_length, self.dim],
+            initializer=tf_keras.initializers.RandomNormal(stddev=0.02),
+        )
+        self.input_norm = tf_keras.layers.LayerNormalization(dtype=policy)
+        self.output_norm = tf_keras.layers.LayerNormalization(dtype=policy)
+        self.blocks = [
+            _CausalBlock(self.num_heads, self.feed_forward_dim or 4 * self.dim, self.dropout, dtype=policy)
+            for _ in range(self.num_layers)
+        ]
+        for layer in (self.input_norm, *self.blocks, self.output_norm):
+            layer.build([None, None, self.dim])
+
+    def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        newer = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True, exclusive=True)
+        positions = tf.gather(tf.cast(self.positions, inputs.dtype), tf.minimum(newer, self.max_length - 1))
+        hidden = self.input_norm(inputs) + positions
+        order = tf.range(tf.shape(inputs)[1])
+        attended = mask[:, tf.newaxis, :] & (order[tf.newaxis, :] <= order[:, tf.newaxis])
+        for block in self.blocks:
+            hidden = block(hidden, attended, training=training)
+        return self.output_norm(hidden)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "max_length": self.max_length,
+            "feed_forward_dim": self.feed_forward_dim,
+        }
+
+
+class _CausalBlock(tf_keras.layers.Layer):
+    """One pre-norm block of `TransformerHistory`, which builds and configures it."""
+
+    def __init__(self, num_heads: int, feed_forward_dim: int, dropout: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.feed_forward_dim = feed_forward_dim
+        self.dropout = tf_keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        dim = int(input_shape[-1])
+        dense, policy = tf_keras.layers.Dense, self.dtype_policy
+        self.attention_norm = tf_keras.layers.LayerNormalization(dtype=policy)
+        self.query = dense(dim, dtype=policy)
+        self.key = dense(dim, use_bias=False, dtype=policy)  # The softmax cancels a bias of the keys.
+        self.value = dense(dim, dtype=policy)
+        self.merge = dense(dim, dtype=policy)
+        self.feed_forward_norm = tf_keras.layers.LayerNormalization(dtype=policy)
+        self.widen = dense(self.feed_forward_dim, activation="gelu", dtype=policy)
+        self.narrow = dense(dim, dtype=policy)
+        for layer in (self.attention_norm, self.query, self.key, self.value, self.merge):
+            layer.build([None, None, dim])
+        self.feed_forward_norm.build([None, None, dim])
+        self.widen.build([None, None, dim])
+        self.narrow.build([None, None, self.feed_forward_dim])
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor, attended: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """`inputs` `[batch, T, dim]`; `attended` bool `[batch, T query, T key]`."""
+        hidden = self._attend(self.attention_norm(inputs), attended, training)
+        inputs += self.dropout(hidden, training=training)
+        hidden = self.narrow(self.dropout(self.widen(self.feed_forward_norm(inputs)), training=training))
+        return inputs + self.dropout(hidden, training=training)
+
+    def _attend(self, inputs: tf.Tensor, attended: tf.Tensor, training: bool | None) -> tf.Tensor:
+        batch, length, dim = tf.shape(inputs)[0], tf.shape(inputs)[1], inputs.shape[-1]
+        heads = [batch, length, self.num_heads, dim // self.num_heads]
+        query, key, value = (tf.reshape(layer(inputs), heads) for layer in (self.query, self.key, self.value))
+        scores = tf.einsum("bqhd,bkhd->bhqk", query, key)
+        # In float32, since float16 has no number low enough. A row without any item becomes uniform, not NaN.
+        scores = tf.cast(scores, tf.float32) / (dim // self.num_heads) ** 0.5
+        scores = tf.where(attended[:, tf.newaxis], scores, -1e9)
+        weights = tf.cast(tf.nn.softmax(scores), value.dtype)
+        merged = tf.einsum("bhqk,bkhd->bqhd", self.dropout(weights, training=training), value)
+        return self.merge(tf.reshape(merged, [batch, length, dim]))
