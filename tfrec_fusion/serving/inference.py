@@ -1,0 +1,218 @@
+"""What a signature is asked to do, whichever door the request came through: predict, classify, regress.
+
+Arrays in, arrays or plain lists out; the REST and gRPC services differ only in how they read and write them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.serving.session import (
+    CLASSIFY_METHOD,
+    DEFAULT_SIGNATURE,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    LoadedModel,
+    Signature,
+)
+from tfrec_fusion.serving.status import StatusError, failed_precondition, invalid_argument
+
+INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
+"""Names that classify and regress signatures give their tensors."""
+
+Classifications = list[list[tuple[bytes, float]]]
+"""For each example, its (label, score) pairs."""
+
+
+def predict(
+    model: LoadedModel,
+    signature: Signature,
+    inputs: dict[str, np.ndarray],
+    output_filter: Sequence[str] = (),
+    inline: bool = False,
+) -> dict[str, np.ndarray]:
+    """Runs a signature on named tensors, checking names as TF Serving does.
+
+    Raises:
+        StatusError: the inputs are not the signature's, an output is unknown or named twice, or the graph fails.
+    """
+    if signature.method_name not in (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD):
+        raise StatusError(
+            "INTERNAL",
+            f"Expected prediction signature method_name to be one of {{{PREDICT_METHOD}, {CLASSIFY_METHOD}, "
+            f"{REGRESS_METHOD}}}. Was: {signature.method_name}",
+        )
+    if inputs.keys() != signature.inputs.keys():
+        raise _wrong_inputs(inputs, signature)
+    seen: set[str] = set()
+    for name in output_filter:
+        if name not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+                f"{{{','.join(sorted(signature.outputs))}}}."
+            )
+        if name in seen:
+            raise invalid_argument(f"duplicate output tensor alias: {name}")
+        seen.add(name)
+    return model.predict(signature, inputs, output_filter, inline)
+
+
+def _wrong_inputs(inputs: dict[str, np.ndarray], signature: Signature) -> StatusError:
+    sent, wanted = set(inputs), set(signature.inputs)
+
+    def joined(names: set[str]) -> str:
+        return ",".join(sorted(names))
+
+    if len(sent) == len(wanted):
+        return invalid_argument(
+            f"input tensor alias not found in signature: {sorted(sent - wanted)[0]}. Inputs expected to be in the "
+            f"set {{{joined(wanted)}}}."
+        )
+    return invalid_argument(
+        f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{joined(sent)}}}) != "
+        f"len({{{joined(wanted)}}}). Sent extra: {{{joined(sent - wanted)}}}. Missing but required: "
+        f"{{{joined(wanted - sent)}}}."
+    )
+
+
+def find_signature(model: LoadedModel, name: str, kind: str) -> Signature:
+    """A classify or regress signature.
+
+    Args:
+        model: the loaded model.
+        name: the signature's name; empty for `serving_default`.
+        kind: `CLASSIFY_METHOD` or `REGRESS_METHOD`.
+
+    Raises:
+        StatusError: there is none of that name, or it is of another kind.
+    """
+    signature = model.signature(name)
+    if signature is None:
+        raise invalid_argument(f"No signature was found with the name: {name or DEFAULT_SIGNATURE}")
+    check_method(signature, kind)
+    return signature
+
+
+def check_method(signature: Signature, kind: str) -> None:
+    """Raises INVALID_ARGUMENT unless a signature is of the kind."""
+    if signature.method_name != kind:
+        word = "classification" if kind == CLASSIFY_METHOD else "regression"
+        raise invalid_argument(
+            f"Expected {word} signature method_name to be {kind}. Was: {signature.method_name}"
+        )
+
+
+def classification_fetches(signature: Signature) -> tuple[str, list[str]]:
+    """The graph's input and outputs of a classify signature.
+
+    Raises:
+        StatusError: the signature has other inputs or outputs than classify allows.
+    """
+    if len(signature.inputs) != 1:
+        raise invalid_argument("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if INPUTS not in signature.inputs:
+        raise failed_precondition(f"No classification inputs found in SignatureDef: {signature.name}")
+    names = [name for name in (CLASSES, SCORES) if name in signature.outputs]
+    if not names:
+        raise failed_precondition(
+            f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
+            f"Signature was: {signature.name}"
+        )
+    return signature.feeds[0], [signature.outputs[name] for name in names]
+
+
+def regression_fetches(signature: Signature) -> tuple[str, list[str]]:
+    """The graph's input and output of a regress signature; raises StatusError where they are not regress's."""
+    if len(signature.inputs) != 1:
+        raise invalid_argument("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise invalid_argument("Expected one output Tensor.")
+    if INPUTS not in signature.inputs:
+        raise failed_precondition(f"No regression inputs found in SignatureDef: {signature.name}")
+    if OUTPUTS not in signature.outputs:
+        raise failed_precondition(f"No regression outputs found in SignatureDef: {signature.name}")
+    return signature.feeds[0], [signature.outputs[OUTPUTS]]
+
+
+def examples_tensor(examples: Sequence[bytes]) -> np.ndarray:
+    """Serialised Examples as the one tensor that classify and regress feed."""
+    if not examples:
+        raise invalid_argument("Input is empty.")
+    tensor = np.empty(len(examples), object)
+    tensor[:] = examples
+    return tensor
+
+
+def classify(model: LoadedModel, signature: Signature, examples: Sequence[bytes]) -> Classifications:
+    """Runs a classify signature on serialised Examples."""
+    feed, fetches = classification_fetches(signature)
+    outputs = model.run((feed,), [examples_tensor(examples)], tuple(fetches))
+    return to_classifications(signature, len(examples), dict(zip(fetches, outputs, strict=True)))
+
+
+def regress(model: LoadedModel, signature: Signature, examples: Sequence[bytes]) -> list[float]:
+    """Runs a regress signature on serialised Examples; one number an example."""
+    feed, fetches = regression_fetches(signature)
+    outputs = model.run((feed,), [examples_tensor(examples)], tuple(fetches))
+    return to_regressions(signature, len(examples), dict(zip(fetches, outputs, strict=True)))
+
+
+def to_classifications(
+    signature: Signature, num_examples: int, tensors: dict[str, np.ndarray]
+) -> Classifications:
+    """Labels and scores of each example, from tensors by graph name."""
+    classes = tensors.get(signature.outputs.get(CLASSES, ""))
+    scores = tensors.get(signature.outputs.get(SCORES, ""))
+    for name, array, dtype in ((CLASSES, classes, "DT_STRING"), (SCORES, scores, "DT_FLOAT")):
+        if array is None:
+            continue
+        if array.ndim != 2:
+            raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+        if _dtype_name(array) != dtype:
+            raise invalid_argument(f"Expected {name} Tensor of {dtype}. Got: {_dtype_name(array)}")
+        if array.shape[0] != num_examples:
+            raise invalid_argument(
+                f"Expected {name} output batch size of {num_examples}. Got: {array.shape[0]}"
+            )
+    if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
+        raise invalid_argument(
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
+        )
+    present = classes if classes is not None else scores
+    labels = classes.tolist() if classes is not None else [[b""] * present.shape[1]] * num_examples
+    values = scores.tolist() if scores is not None else [[0.0] * present.shape[1]] * num_examples
+    return [list(zip(row, numbers, strict=True)) for row, numbers in zip(labels, values, strict=True)]
+
+
+def to_regressions(signature: Signature, num_examples: int, tensors: dict[str, np.ndarray]) -> list[float]:
+    """One number for each example, from tensors by graph name."""
+    output = tensors[signature.outputs[OUTPUTS]]
+    if not (output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)):
+        raise invalid_argument(
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            f"{_shape(output)}"
+        )
+    if output.shape[0] != num_examples:
+        raise invalid_argument(
+            f"Input batch size did not match output batch size: {num_examples} vs. {output.shape[0]}"
+        )
+    if output.dtype != np.float32:
+        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {_dtype_name(output)}")
+    return output.ravel().tolist()
+
+
+def _shape(array: np.ndarray) -> str:
+    return "[" + ",".join(map(str, array.shape)) + "]"
+
+
+def _dtype_name(array: np.ndarray) -> str:
+    if array.dtype.kind in "OSU":
+        return "DT_STRING"
+    return f"DT_{tf.dtypes.as_dtype(array.dtype).name.upper()}".replace("FLOAT32", "FLOAT").replace(
+        "FLOAT64", "DOUBLE"
+    )
