@@ -33,6 +33,7 @@ def predict(
     inputs: dict[str, np.ndarray],
     output_filter: Sequence[str] = (),
     inline: bool = False,
+    timeout_ms: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs a signature on named tensors, checking names as TF Serving does.
 
@@ -57,7 +58,7 @@ def predict(
         if name in seen:
             raise invalid_argument(f"duplicate output tensor alias: {name}")
         seen.add(name)
-    return model.predict(signature, inputs, output_filter, inline)
+    return model.predict(signature, inputs, output_filter, inline, timeout_ms)
 
 
 def _wrong_inputs(inputs: dict[str, np.ndarray], signature: Signature) -> StatusError:
@@ -148,17 +149,21 @@ def examples_tensor(examples: Sequence[bytes]) -> np.ndarray:
     return tensor
 
 
-def classify(model: LoadedModel, signature: Signature, examples: Sequence[bytes]) -> Classifications:
+def classify(
+    model: LoadedModel, signature: Signature, examples: Sequence[bytes], timeout_ms: int | None = None
+) -> Classifications:
     """Runs a classify signature on serialised Examples."""
     feed, fetches = classification_fetches(signature)
-    outputs = model.run((feed,), [examples_tensor(examples)], tuple(fetches))
+    outputs = model.run((feed,), [examples_tensor(examples)], tuple(fetches), False, timeout_ms)
     return to_classifications(signature, len(examples), dict(zip(fetches, outputs, strict=True)))
 
 
-def regress(model: LoadedModel, signature: Signature, examples: Sequence[bytes]) -> list[float]:
+def regress(
+    model: LoadedModel, signature: Signature, examples: Sequence[bytes], timeout_ms: int | None = None
+) -> list[float]:
     """Runs a regress signature on serialised Examples; one number an example."""
     feed, fetches = regression_fetches(signature)
-    outputs = model.run((feed,), [examples_tensor(examples)], tuple(fetches))
+    outputs = model.run((feed,), [examples_tensor(examples)], tuple(fetches), False, timeout_ms)
     return to_regressions(signature, len(examples), dict(zip(fetches, outputs, strict=True)))
 
 

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import gc
 import logging
+import os
+import signal
 import ssl
+import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from tfrec_fusion.serving.config_file import ModelConfig
+import grpc
+
+from tfrec_fusion.serving.batching import BatchingOptions, BatchingRunner, BatchScheduler
+from tfrec_fusion.serving.config_file import ModelConfig, read_config_file
+from tfrec_fusion.serving.flags import Flags, parse_flags
+from tfrec_fusion.serving.grpc_service import GrpcOptions, start_grpc_server
 from tfrec_fusion.serving.monitoring import Metrics
 from tfrec_fusion.serving.request_log import RequestLog, RequestLogConfig
 from tfrec_fusion.serving.rest_handler import RestHandler
@@ -23,8 +33,50 @@ from tfrec_fusion.serving.rest_server import RestLimits, RestServer
 from tfrec_fusion.serving.session import LoadedModel
 from tfrec_fusion.serving.status import StatusError
 from tfrec_fusion.serving.versions import ModelManager
+from tfrec_fusion.serving.warmup import warm_up
 
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class TlsConfig:
+    """Certificates, as PEM text.
+
+    Attributes:
+        server_key: the private key.
+        server_cert: the certificate (chain).
+        custom_ca: certificates that clients must be signed by.
+        client_verify: whether clients must show a certificate.
+        rest: whether the REST port speaks TLS too; TF Serving's never does.
+    """
+
+    server_key: str
+    server_cert: str
+    custom_ca: str = ""
+    client_verify: bool = False
+    rest: bool = False
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """The same for a gRPC server."""
+        return grpc.ssl_server_credentials(
+            [(self.server_key.encode(), self.server_cert.encode())],
+            root_certificates=self.custom_ca.encode() or None,
+            require_client_auth=self.client_verify,
+        )
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """The same for the REST server."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Python reads keys from files alone; this one is readable by its owner only and gone at once.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(self.server_key + "\n" + self.server_cert)
+            file.flush()
+            context.load_cert_chain(file.name)
+        if self.custom_ca:
+            context.load_verify_locations(cadata=self.custom_ca)
+        if self.client_verify:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
 
 class EmbeddedServer:
@@ -43,15 +95,19 @@ class EmbeddedServer:
         poll_seconds: how often base paths are looked at for new versions; 0 looks once.
         max_load_retries: how often a version that failed to load is tried again.
         load_retry_seconds: the pause between those tries.
-        rest_timeout_ms: how long a model may take to answer.
-        enable_warmup: whether the requests that a model carries for warm-up are run before it serves.
-        batching: batching parameters, or None for no batching.
-        cors: whether answers carry CORS headers.
-        metrics_path: path of the Prometheus page, or None.
+        retry_at_startup: whether the very first load is retried too, before the failure is reported.
+        allow_unavailable_labels: whether a label may name a version that is not loaded yet.
+        rest_timeout_ms: how long a model may take to answer a REST request.
+        warmup_iterations: how often a model's warm-up requests are run before it serves; 0 for not at all.
+        tags: which graph of a SavedModel to load.
+        batching: see `BatchingOptions`; None for no batching.
+        cors: whether REST answers carry CORS headers.
+        metrics_path: path of the Prometheus page, or None for no page.
         request_log: sampling of requests to disk, or None.
         limits: limits of the REST server.
-        tls: certificates for gRPC, and for REST where `rest_tls`.
-        **manager_options: further arguments of `ModelManager`.
+        rest_threads: threads for REST requests that are not quick.
+        grpc: how gRPC is served.
+        tls: certificates for gRPC, and for REST where it says so.
 
     Attributes:
         rest_port: the REST port that was bound; None before `wait_ready`.
@@ -68,30 +124,41 @@ class EmbeddedServer:
         poll_seconds: float = 1.0,
         max_load_retries: int = 5,
         load_retry_seconds: float = 60.0,
+        retry_at_startup: bool = False,
+        allow_unavailable_labels: bool = False,
         rest_timeout_ms: int = 30_000,
+        warmup_iterations: int = 1,
+        tags: Sequence[str] = ("serve",),
+        batching: BatchingOptions | None = None,
         cors: bool = False,
         metrics_path: str | None = None,
         request_log: RequestLogConfig | None = None,
         limits: RestLimits | None = None,
-        tls: ssl.SSLContext | None = None,
-        **manager_options: Any,
+        rest_threads: int = 4 * (os.cpu_count() or 1),
+        grpc: GrpcOptions | None = None,
+        tls: TlsConfig | None = None,
     ):
         if isinstance(models, Mapping):
-            models = [ModelConfig(name, str(path)) for name, path in models.items()]
+            models = [ModelConfig(name, os.fspath(path)) for name, path in models.items()]
         self.host = host
         self.rest_port: int | None = None
         self.grpc_port: int | None = None
         self.metrics = Metrics()
         self._ports = (rest_port, grpc_port)
-        self._tls = tls
         self._timeout_ms = rest_timeout_ms
+        self._warmup_iterations = warmup_iterations
+        self._tags = tuple(tags)
+        self._tls = tls
+        self._grpc_options = grpc or GrpcOptions()
+        self._scheduler = BatchScheduler(batching) if batching else None
         self.manager = ModelManager(
             models,
             self._load,
             poll_seconds=poll_seconds,
             max_retries=max_load_retries,
             retry_seconds=load_retry_seconds,
-            **manager_options,
+            retry_at_startup=retry_at_startup,
+            allow_unavailable_labels=allow_unavailable_labels,
         )
         self._log = RequestLog(request_log) if request_log else None
         self._rest = RestServer(
@@ -100,6 +167,8 @@ class EmbeddedServer:
             metrics_path=metrics_path,
             cors=cors,
             limits=limits,
+            num_threads=rest_threads,
+            allow_inline=batching is None,
         )
         self._ready = threading.Event()
         self._failure: Exception | None = None
@@ -136,6 +205,8 @@ class EmbeddedServer:
         if thread is not None:
             thread.join()
         self.manager.stop()
+        if self._scheduler is not None:
+            self._scheduler.stop()
         if self._log is not None:
             self._log.close()
 
@@ -152,7 +223,12 @@ class EmbeddedServer:
         self.stop()
 
     def _load(self, path: str, name: str, version: int) -> LoadedModel:
-        return LoadedModel(path, name, version, timeout_ms=self._timeout_ms)
+        model = LoadedModel(path, name, version, timeout_ms=self._timeout_ms, tags=self._tags)
+        if self._scheduler is not None:
+            model.run = BatchingRunner(model.run, model.signatures.values(), self._scheduler)
+        if self._warmup_iterations:
+            warm_up(model, self._warmup_iterations)
+        return model
 
     def _run(self) -> None:
         try:
@@ -170,12 +246,27 @@ class EmbeddedServer:
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._finish = asyncio.Event()
         self._loop = loop
-        rest_port, _ = self._ports
-        if rest_port is not None:
-            self.rest_port = await self._rest.start(self.host, rest_port, self._tls)
-        self._ready.set()
-        await self._finish.wait()
-        await self._rest.stop()
+        rest_port, grpc_port = self._ports
+        grpc_server: grpc.Server | None = None
+        if grpc_port is not None:
+            options = self._grpc_options
+            if self._tls is not None:
+                options = dataclasses.replace(options, credentials=self._tls.grpc_credentials())
+            grpc_server, self.grpc_port = start_grpc_server(
+                self.manager, self.metrics, self.host, grpc_port, options
+            )
+        try:
+            if rest_port is not None:
+                tls = self._tls.ssl_context() if self._tls is not None and self._tls.rest else None
+                self.rest_port = await self._rest.start(self.host, rest_port, tls)
+            self._ready.set()
+            await self._finish.wait()
+        finally:
+            # Both finish what they have begun; gRPC on threads of its own meanwhile.
+            stopped = grpc_server.stop(grace=5.0) if grpc_server is not None else None
+            await self._rest.stop()
+            if stopped is not None:
+                stopped.wait()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -184,3 +275,109 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:  # Windows
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the server with TF Serving's flags until it is told to stop; returns the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s"
+    )
+    try:
+        flags = parse_flags(arguments)
+        server = _server(flags)
+    except StatusError as error:
+        print(f"Failed to start server. Error: {error}", flush=True)
+        return 255
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server.start()
+        while not stop.is_set():
+            try:
+                server.wait_ready(timeout=0.2)
+                break
+            except StatusError as error:
+                if error.code != "DEADLINE_EXCEEDED":
+                    raise
+        if not stop.is_set():
+            # What is loaded by now stays; the collector need not look at it again while requests wait.
+            gc.collect()
+            gc.freeze()
+            if server.grpc_port is not None:
+                logger.info("Running gRPC ModelServer at %s:%d ...", server.host, server.grpc_port)
+            if server.rest_port is not None:
+                logger.info("Exporting HTTP/REST API at:%s:%d ...", server.host, server.rest_port)
+            _follow_config_file(server, flags, stop)
+    except StatusError as error:
+        print(f"Failed to start server. Error: {error}", flush=True)
+        return 255
+    except OSError as error:
+        print(f"Failed to start server. Error: UNAVAILABLE: {error}", flush=True)
+        return 255
+    finally:
+        server.stop()
+    return 0
+
+
+def _server(flags: Flags) -> EmbeddedServer:
+    if flags.model_config_file:
+        configs = read_config_file(flags.model_config_file)
+    else:
+        configs = [ModelConfig(flags.model_name, flags.model_base_path)]
+    return EmbeddedServer(
+        configs,
+        flags.rest_api_port or None,
+        flags.port or None,
+        flags.host,
+        poll_seconds=flags.file_system_poll_wait_seconds,
+        max_load_retries=flags.max_num_load_retries,
+        load_retry_seconds=flags.load_retry_interval_micros / 1e6,
+        retry_at_startup=flags.retries_given,
+        allow_unavailable_labels=flags.allow_version_labels_for_unavailable_models,
+        rest_timeout_ms=flags.rest_api_timeout_in_ms,
+        warmup_iterations=flags.num_request_iterations_for_warmup if flags.enable_model_warmup else 0,
+        tags=flags.saved_model_tags.split(","),
+        batching=flags.batching(),
+        cors=flags.rest_api_enable_cors_support,
+        metrics_path=flags.metrics_path(),
+        request_log=flags.request_log(),
+        limits=RestLimits(max_body_bytes=flags.rest_api_max_body_bytes),
+        rest_threads=flags.rest_api_num_threads or 4 * (os.cpu_count() or 1),
+        grpc=GrpcOptions(
+            num_threads=flags.grpc_max_threads or 4 * (os.cpu_count() or 1),
+            as_content=flags.enable_serialization_as_tensor_content,
+            health=flags.enable_grpc_healthcheck_service,
+        ),
+        tls=_tls(flags),
+    )
+
+
+def _tls(flags: Flags) -> TlsConfig | None:
+    config = flags.ssl_config()
+    if config is None:
+        return None
+    return TlsConfig(
+        config.server_key,
+        config.server_cert,
+        config.custom_ca,
+        config.client_verify,
+        flags.rest_api_enable_ssl,
+    )
+
+
+def _follow_config_file(server: EmbeddedServer, flags: Flags, stop: threading.Event) -> None:
+    """Waits for the end; rereads the config file meanwhile, where the flags ask for it."""
+    path, seconds = flags.model_config_file, flags.model_config_file_poll_wait_seconds
+    if not path or seconds <= 0:
+        stop.wait()
+        return
+    while not stop.wait(seconds):
+        try:
+            server.manager.reload(read_config_file(path), timeout=max(seconds, 1.0))
+        except StatusError as error:
+            logger.error("Could not reload %s; the models stay as they are: %s", path, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

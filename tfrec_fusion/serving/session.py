@@ -69,7 +69,7 @@ class GraphRunner:
     def __init__(self, session: tf.compat.v1.Session, timeout_ms: int):
         self.session = session
         self.timeout_ms = timeout_ms
-        self._runs: dict[tuple[tuple[str, ...], tuple[str, ...], bool], RunFn] = {}
+        self._runs: dict[tuple[tuple[str, ...], tuple[str, ...], bool, int], RunFn] = {}
 
     def __call__(
         self,
@@ -77,6 +77,7 @@ class GraphRunner:
         arrays: Sequence[np.ndarray],
         fetches: tuple[str, ...],
         inline: bool = False,
+        timeout_ms: int | None = None,
     ) -> list[np.ndarray]:
         """Runs the graph from `feeds` to `fetches`, both names of tensors.
 
@@ -86,14 +87,16 @@ class GraphRunner:
             fetches: names of the tensors to return.
             inline: run on the calling thread alone, which spares a small model two hand-overs (7 µs, not 40),
                 and costs a large one its parallelism and its time limit.
+            timeout_ms: a time limit of its own; a callable is prepared for each power of two.
 
         Raises:
             StatusError: what TensorFlow says, under its own code.
         """
-        key = (feeds, fetches, inline)
+        limit = self.timeout_ms if timeout_ms is None else timeout_ms and 1 << (timeout_ms - 1).bit_length()
+        key = (feeds, fetches, inline, limit)
         run = self._runs.get(key)
         if run is None:
-            run = self._runs[key] = _prepare(self.session, feeds, fetches, self.timeout_ms, inline)
+            run = self._runs[key] = _prepare(self.session, feeds, fetches, limit, inline)
         try:
             return [value if isinstance(value, np.ndarray) else _array(value) for value in run(*arrays)]
         except tf.errors.OpError as error:
@@ -153,6 +156,7 @@ class LoadedModel:
         inputs: dict[str, np.ndarray],
         output_names: Sequence[str] = (),
         inline: bool = False,
+        timeout_ms: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs a signature.
 
@@ -161,6 +165,7 @@ class LoadedModel:
             inputs: an array for each of the signature's inputs; strings as object arrays of `bytes`.
             output_names: which outputs to fetch; all where empty.
             inline: see `GraphRunner`.
+            timeout_ms: see `GraphRunner`.
 
         Returns:
             Arrays by output name.
@@ -172,7 +177,8 @@ class LoadedModel:
             fetches = tuple([signature.outputs[name] for name in output_names])
         else:
             output_names, fetches = signature.output_names, signature.fetches
-        fetched = self.run(signature.feeds, [inputs[name] for name in signature.inputs], fetches, inline)
+        arrays = [inputs[name] for name in signature.inputs]
+        fetched = self.run(signature.feeds, arrays, fetches, inline, timeout_ms)
         return dict(zip(output_names, fetched, strict=True))
 
 

@@ -1,0 +1,313 @@
+"""Batches requests of several clients into one run, as TF Serving does with `--enable_batching`.
+
+Each signature has a queue. A batch is run when it is full, or when its first request has waited long enough; its
+rows are padded up to the next allowed size by repeating the first one. Only requests whose tensors agree beyond
+the first axis share a batch, so that one client's odd shape cannot fail another's request.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfrec_fusion.serving.session import GraphRunner, Signature
+from tfrec_fusion.serving.status import StatusError, failed_precondition, invalid_argument
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchingOptions:
+    """TF Serving's batching parameters, with its defaults.
+
+    Attributes:
+        max_batch_size: the most rows in one run; a single request may not have more, unless it is split.
+        batch_timeout_micros: how long a batch waits to fill up.
+        max_enqueued_batches: how many batches may wait for a thread, for each signature.
+        num_batch_threads: how many batches run at a time.
+        allowed_batch_sizes: sizes to pad up to, rising; the last is `max_batch_size`.
+        pad_variable_length_inputs: whether shorter tensors are padded to the longest of the batch.
+        enable_large_batch_splitting: whether a request of more rows is cut into several runs.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = os.cpu_count() or 1
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = self.allowed_batch_sizes
+        if any(later <= earlier for earlier, later in itertools.pairwise(sizes)):
+            raise invalid_argument("allowed_batch_sizes entries must be monotonically increasing")
+        if sizes and sizes[-1] != self.max_batch_size:
+            raise invalid_argument(
+                f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
+                f"expected {self.max_batch_size}"
+            )
+        for field in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+            if getattr(self, field) < 1:
+                raise invalid_argument(f"{field} must be positive; was {getattr(self, field)}")
+
+    @classmethod
+    def from_proto(cls, proto: Any) -> BatchingOptions:
+        """Options from a BatchingParameters message; what it leaves out keeps its default."""
+        wrapped = (
+            "max_batch_size",
+            "batch_timeout_micros",
+            "max_enqueued_batches",
+            "num_batch_threads",
+            "enable_large_batch_splitting",
+        )
+        values = {name: getattr(proto, name).value for name in wrapped if proto.HasField(name)}
+        return cls(
+            allowed_batch_sizes=tuple(proto.allowed_batch_sizes),
+            pad_variable_length_inputs=proto.pad_variable_length_inputs,
+            **values,
+        )
+
+    def padded(self, size: int) -> int:
+        """The size that a batch of `size` rows is run with."""
+        return next((allowed for allowed in self.allowed_batch_sizes if allowed >= size), size)
+
+
+Key = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+class _Task:
+    def __init__(self, arrays: Sequence[np.ndarray], size: int):
+        self.arrays = arrays
+        self.size = size
+        self.done = threading.Event()
+        self.outputs: list[np.ndarray] = []
+        self.error: StatusError | None = None
+
+
+class _Batch:
+    def __init__(self, queue: _Queue, kind: Any, due: float):
+        self.queue = queue
+        self.kind = kind
+        self.due = due
+        self.tasks: list[_Task] = []
+        self.size = 0
+
+
+class _Queue:
+    def __init__(self, runner: GraphRunner, key: Key):
+        self.runner = runner
+        self.key = key
+        self.batches: collections.deque[_Batch] = collections.deque()
+
+
+class BatchScheduler:
+    """The threads that run batches, shared by all models of a server."""
+
+    def __init__(self, options: BatchingOptions):
+        self.options = options
+        self._ready = threading.Condition()
+        self._queues: dict[int, _Queue] = {}
+        self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"batch-{number}", daemon=True)
+            for number in range(options.num_batch_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Runs what is queued and ends the threads."""
+        with self._ready:
+            self._stopped = True
+            self._ready.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def enqueue(self, queue: _Queue, tasks: Iterable[_Task]) -> None:
+        """Adds tasks, all or none, to a queue's open batches.
+
+        Raises:
+            StatusError: UNAVAILABLE where the queue is full.
+        """
+        options = self.options
+        with self._ready:
+            for task in tasks:
+                kind = _kind(task.arrays, options.pad_variable_length_inputs)
+                batch = next(
+                    (
+                        open_batch
+                        for open_batch in reversed(queue.batches)
+                        if open_batch.kind == kind and open_batch.size + task.size <= options.max_batch_size
+                    ),
+                    None,
+                )
+                if batch is None:
+                    if len(queue.batches) >= options.max_enqueued_batches:
+                        raise StatusError(
+                            "UNAVAILABLE",
+                            "The batch scheduling queue to which this task was submitted is full",
+                        )
+                    batch = _Batch(queue, kind, time.monotonic() + options.batch_timeout_micros / 1e6)
+                    queue.batches.append(batch)
+                    self._queues[id(queue)] = queue
+                batch.tasks.append(task)
+                batch.size += task.size
+            self._ready.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._ready:
+                batch = self._take()
+                while batch is None:
+                    if self._stopped and not self._queues:
+                        return
+                    self._ready.wait(self._pause())
+                    batch = self._take()
+            _run_batch(batch, self.options)
+            del batch  # the model may close before the next batch comes
+
+    def _take(self) -> _Batch | None:
+        now = time.monotonic()
+        due = [
+            batch
+            for queue in self._queues.values()
+            for batch in queue.batches
+            if batch.due <= now or batch.size >= self.options.max_batch_size or self._stopped
+        ]
+        if not due:
+            return None
+        batch = min(due, key=lambda candidate: candidate.due)
+        batch.queue.batches.remove(batch)
+        if not batch.queue.batches:
+            del self._queues[id(batch.queue)]
+        if self._queues:
+            self._ready.notify()
+        return batch
+
+    def _pause(self) -> float | None:
+        dues = [batch.due for queue in self._queues.values() for batch in queue.batches]
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
+
+
+class BatchingRunner:
+    """Stands in for a model's `GraphRunner`; whole signatures are batched, anything else runs directly.
+
+    Args:
+        runner: runs the graph.
+        signatures: the model's signatures.
+        scheduler: runs the batches.
+    """
+
+    def __init__(self, runner: GraphRunner, signatures: Iterable[Signature], scheduler: BatchScheduler):
+        self._runner = runner
+        self._scheduler = scheduler
+        self._queues = {
+            (signature.feeds, signature.fetches): _Queue(runner, (signature.feeds, signature.fetches))
+            for signature in signatures
+            if signature.feeds
+        }
+
+    def __call__(
+        self,
+        feeds: tuple[str, ...],
+        arrays: Sequence[np.ndarray],
+        fetches: tuple[str, ...],
+        inline: bool = False,
+        timeout_ms: int | None = None,
+    ) -> list[np.ndarray]:
+        """As `GraphRunner.__call__`; the outputs' first axis must be the inputs'."""
+        queue = self._queues.get((feeds, fetches))
+        if queue is None:
+            return self._runner(feeds, arrays, fetches, inline, timeout_ms)
+        options = self._scheduler.options
+        size = _size(arrays)
+        if size > options.max_batch_size and not options.enable_large_batch_splitting:
+            raise invalid_argument(
+                f"Task size {size} is larger than maximum input batch size {options.max_batch_size}"
+            )
+        starts = range(0, max(size, 1), options.max_batch_size)
+        tasks = [
+            _Task(
+                [array[start : start + options.max_batch_size] for array in arrays],
+                min(size - start, options.max_batch_size),
+            )
+            for start in starts
+        ]
+        self._scheduler.enqueue(queue, tasks)
+        for task in tasks:
+            task.done.wait()
+            if task.error is not None:
+                raise task.error
+        if len(tasks) == 1:
+            return tasks[0].outputs
+        return [np.concatenate(parts) for parts in zip(*(task.outputs for task in tasks), strict=True)]
+
+
+def _size(arrays: Sequence[np.ndarray]) -> int:
+    sizes = set()
+    for array in arrays:
+        if array.ndim == 0:
+            raise invalid_argument("Batching Run() input tensors must have at least one dimension")
+        sizes.add(array.shape[0])
+    if len(sizes) > 1:
+        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
+    return sizes.pop()
+
+
+def _kind(arrays: Sequence[np.ndarray], padded: bool) -> tuple[Any, ...]:
+    return tuple((array.dtype.char, array.ndim if padded else array.shape[1:]) for array in arrays)
+
+
+def _run_batch(batch: _Batch, options: BatchingOptions) -> None:
+    tasks = batch.tasks
+    try:
+        feeds, fetches = batch.queue.key
+        arrays = [
+            _merge(parts, options.padded(batch.size) - batch.size)
+            for parts in zip(*(task.arrays for task in tasks), strict=True)
+        ]
+        outputs = batch.queue.runner(feeds, arrays, fetches)
+        rows = options.padded(batch.size)
+        for output in outputs:
+            if output.ndim == 0:
+                raise failed_precondition("Batched output tensor has 0 dimensions")
+            if output.shape[0] != rows:
+                raise failed_precondition(
+                    "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
+                    "the input tensors"
+                )
+        start = 0
+        for task in tasks:
+            task.outputs = [output[start : start + task.size] for output in outputs]
+            start += task.size
+    except Exception as error:
+        failure = error if isinstance(error, StatusError) else StatusError("INTERNAL", str(error))
+        for task in tasks:
+            task.error = failure
+    finally:
+        for task in tasks:
+            task.done.set()
+
+
+def _merge(parts: Sequence[np.ndarray], padding: int) -> np.ndarray:
+    if len({part.shape[1:] for part in parts}) > 1:
+        longest = np.max([part.shape[1:] for part in parts], axis=0)
+        empty = b"" if parts[0].dtype == object else 0
+        parts = [
+            np.pad(
+                part,
+                [(0, 0), *((0, int(gap)) for gap in longest - part.shape[1:])],
+                constant_values=empty,
+            )
+            for part in parts
+        ]
+    if padding and len(parts[0]):
+        parts = [*parts, np.repeat(parts[0][:1], padding, axis=0)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,190 @@
+"""TF Serving's command-line flags, and a few of our own (marked so in `--help`)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from tfrec_fusion.serving import monitoring, serving_protos
+from tfrec_fusion.serving.batching import BatchingOptions
+from tfrec_fusion.serving.config_file import parse_text_proto
+from tfrec_fusion.serving.request_log import RequestLogConfig
+from tfrec_fusion.serving.status import invalid_argument
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The flags that have an effect here, under their own names and with TF Serving's defaults."""
+
+    port: int = 8500
+    rest_api_port: int = 0
+    rest_api_num_threads: int = 0
+    rest_api_timeout_in_ms: int = 30_000
+    rest_api_enable_cors_support: bool = False
+    model_name: str = "default"
+    model_base_path: str = ""
+    model_config_file: str = ""
+    model_config_file_poll_wait_seconds: int = 0
+    file_system_poll_wait_seconds: float = 1.0
+    max_num_load_retries: int = 5
+    load_retry_interval_micros: int = 60_000_000
+    allow_version_labels_for_unavailable_models: bool = False
+    enable_model_warmup: bool = True
+    num_request_iterations_for_warmup: int = 1
+    saved_model_tags: str = "serve"
+    enable_batching: bool = False
+    batching_parameters_file: str = ""
+    monitoring_config_file: str = ""
+    ssl_config_file: str = ""
+    grpc_max_threads: int = 0
+    enable_serialization_as_tensor_content: bool = False
+    enable_grpc_healthcheck_service: bool = False
+    host: str = "127.0.0.1"
+    rest_api_enable_ssl: bool = False
+    rest_api_max_body_bytes: int = 256 * 1024 * 1024
+    request_log_file: str = ""
+    request_log_sampling_rate: float = 0.01
+    retries_given: bool = False
+
+    def batching(self) -> BatchingOptions | None:
+        """Batching's parameters, or None without `--enable_batching`."""
+        if self.batching_parameters_file and not self.enable_batching:
+            raise invalid_argument(
+                "server_options.batching_parameters_file is set without setting "
+                "server_options.enable_batching to true."
+            )
+        if not self.enable_batching:
+            return None
+        proto = serving_protos.BatchingParameters()
+        if self.batching_parameters_file:
+            parse_text_proto(self.batching_parameters_file, proto)
+        return BatchingOptions.from_proto(proto)
+
+    def metrics_path(self) -> str | None:
+        """Path of the Prometheus page, or None where monitoring is off."""
+        if not self.monitoring_config_file:
+            return None
+        proto = serving_protos.MonitoringConfig()
+        parse_text_proto(self.monitoring_config_file, proto)
+        return (proto.prometheus_config.path or monitoring.PATH) if proto.prometheus_config.enable else None
+
+    def ssl_config(self) -> Any:
+        """The SSLConfig message, or None without `--ssl_config_file`."""
+        if not self.ssl_config_file:
+            return None
+        proto = serving_protos.SSLConfig()
+        parse_text_proto(self.ssl_config_file, proto)
+        return proto
+
+    def request_log(self) -> RequestLogConfig | None:
+        """How requests are logged, or None."""
+        if not self.request_log_file:
+            return None
+        return RequestLogConfig(self.request_log_file, self.request_log_sampling_rate)
+
+
+_HELP = {
+    "port": "TCP port of gRPC; 0 for none.",
+    "rest_api_port": "TCP port of HTTP/REST; 0 for none.",
+    "rest_api_num_threads": "Threads for REST requests; 0 for 4 a core.",
+    "rest_api_timeout_in_ms": "How long a REST request may take.",
+    "rest_api_enable_cors_support": "Send CORS headers.",
+    "model_name": "Name of the one model.",
+    "model_base_path": "The folder that holds its version folders.",
+    "model_config_file": "A ModelServerConfig text proto, in place of the two flags above.",
+    "model_config_file_poll_wait_seconds": "How often that file is read again; 0 for never.",
+    "file_system_poll_wait_seconds": "How often base paths are looked at; 0 for once.",
+    "max_num_load_retries": "How often a version that failed to load is tried again.",
+    "load_retry_interval_micros": "The pause between these tries.",
+    "allow_version_labels_for_unavailable_models": "Let a label name a version that is not loaded yet.",
+    "enable_model_warmup": "Run the warm-up requests that a model carries.",
+    "num_request_iterations_for_warmup": "How often each of them is run.",
+    "saved_model_tags": "Comma-separated tags of the graph to load.",
+    "enable_batching": "Batch requests of several clients.",
+    "batching_parameters_file": "A BatchingParameters text proto.",
+    "monitoring_config_file": "A MonitoringConfig text proto.",
+    "ssl_config_file": "An SSLConfig text proto: TLS for gRPC.",
+    "grpc_max_threads": "Threads for gRPC requests; 0 for 4 a core.",
+    "enable_serialization_as_tensor_content": "Send outputs in tensor_content.",
+    "enable_grpc_healthcheck_service": "Serve gRPC's health check.",
+    "host": "(not TF Serving's) Address to bind to; 0.0.0.0 opens the server to the network.",
+    "rest_api_enable_ssl": "(not TF Serving's) TLS for REST too, from --ssl_config_file.",
+    "rest_api_max_body_bytes": "(not TF Serving's) The largest body that REST takes.",
+    "request_log_file": "(not TF Serving's) Where a sample of requests is written.",
+    "request_log_sampling_rate": "(not TF Serving's) The share of requests that is written.",
+}
+
+_WITHOUT_EFFECT = (
+    "enable_profiler",
+    "enable_signature_method_name_check",
+    "enforce_session_run_timeout",
+    "fail_if_no_model_versions_found",
+    "flush_filesystem_caches",
+    "grpc_channel_arguments",
+    "grpc_socket_path",
+    "mixed_precision",
+    "num_load_threads",
+    "num_tflite_interpreters_per_pool",
+    "num_tflite_pools",
+    "num_unload_threads",
+    "per_process_gpu_memory_fraction",
+    "platform_config_file",
+    "prefer_tflite_model",
+    "remove_unused_fields_from_bundle_metagraph",
+    "tensorflow_inter_op_parallelism",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_session_config_file",
+    "tensorflow_session_parallelism",
+    "thread_pool_factory_config_file",
+    "use_tflite_model",
+    "xla_cpu_compilation_enabled",
+)
+"""Flags of TF Serving that are taken, so that a command line works unchanged, and do nothing here."""
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.lower()
+    if lowered in ("true", "1", "t", "yes"):
+        return True
+    if lowered in ("false", "0", "f", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"must be true or false. Received: {text!r}")
+
+
+def parse_flags(arguments: Sequence[str] | None = None) -> Flags:
+    """Reads a command line.
+
+    Raises:
+        StatusError: the flags do not say which model to serve, or contradict each other.
+        SystemExit: a flag is unknown or of the wrong type, or `--help` was asked for.
+    """
+    parser = argparse.ArgumentParser(
+        "tfrec_fusion.serving.server", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    for field in dataclasses.fields(Flags):
+        if field.name not in _HELP:
+            continue
+        help_text = f"{_HELP[field.name]} Default: {field.default!r}."
+        if isinstance(field.default, bool):
+            parser.add_argument(f"--{field.name}", type=_boolean, nargs="?", const=True, help=help_text)
+        else:
+            parser.add_argument(f"--{field.name}", type=type(field.default), help=help_text)
+    for name in _WITHOUT_EFFECT:
+        parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    values = {name: value for name, value in given.items() if name in _HELP}
+    retries_given = bool({"max_num_load_retries", "load_retry_interval_micros"} & given.keys())
+    flags = Flags(**values, retries_given=retries_given)
+    if not flags.model_base_path and not flags.model_config_file:
+        raise invalid_argument(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
+    if flags.port and flags.port == flags.rest_api_port:
+        raise invalid_argument(
+            "--rest_api_port cannot be same as --port. Please use a different port for HTTP/REST API."
+        )
+    if flags.rest_api_enable_ssl and not flags.ssl_config_file:
+        raise invalid_argument("--rest_api_enable_ssl needs certificates. Give --ssl_config_file.")
+    return flags

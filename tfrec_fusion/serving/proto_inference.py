@@ -1,0 +1,214 @@
+"""TF Serving's inference requests as functions of a loaded model: PredictRequest in, PredictResponse out.
+
+Used by the gRPC service and by warm-up, which replays such requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    inference_pb2,
+    input_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from tfrec_fusion.serving import inference
+from tfrec_fusion.serving.session import (
+    CLASSIFY_METHOD,
+    DEFAULT_SIGNATURE,
+    REGRESS_METHOD,
+    LoadedModel,
+    type_string,
+)
+from tfrec_fusion.serving.status import StatusError, failed_precondition, invalid_argument
+from tfrec_fusion.serving.tensor_protos import to_array, to_proto
+
+SIGNATURE_DEF = "signature_def"
+
+
+def _fill_spec(spec: model_pb2.ModelSpec, model: LoadedModel, signature_name: str | None) -> None:
+    spec.name = model.name
+    spec.version.value = model.version
+    if signature_name is not None:
+        spec.signature_name = signature_name or DEFAULT_SIGNATURE
+
+
+def predict(
+    model: LoadedModel,
+    request: predict_pb2.PredictRequest,
+    as_content: bool = False,
+    timeout_ms: int | None = None,
+) -> predict_pb2.PredictResponse:
+    """Answers a PredictRequest; raises StatusError."""
+    name = request.model_spec.signature_name
+    signature = model.signature(name)
+    if signature is None:
+        raise failed_precondition(f'Serving signature key "{name or DEFAULT_SIGNATURE}" not found.')
+    inputs = {}
+    for key, proto in sorted(request.inputs.items()):
+        expected = signature.inputs.get(key)
+        if expected is not None and type_string(proto.dtype) != expected:
+            place = list(signature.inputs).index(key)
+            raise invalid_argument(
+                f"Expects arg[{place}] to be {expected} but {type_string(proto.dtype)} is provided"
+            )
+        inputs[key] = to_array(key, proto)
+    outputs = inference.predict(model, signature, inputs, list(request.output_filter), timeout_ms=timeout_ms)
+    response = predict_pb2.PredictResponse()
+    _fill_spec(response.model_spec, model, name)
+    for key, array in outputs.items():
+        response.outputs[key].CopyFrom(to_proto(array, as_content))
+    return response
+
+
+def serialized_examples(source: input_pb2.Input) -> list[bytes]:
+    """The Examples of a request, serialised, the context merged into each.
+
+    Raises:
+        StatusError: there are none.
+    """
+    kind = source.WhichOneof("kind")
+    if kind == "example_list":
+        examples = [example.SerializeToString() for example in source.example_list.examples]
+    elif kind == "example_list_with_context":
+        context = source.example_list_with_context.context.SerializeToString()
+        examples = [
+            context + example.SerializeToString() for example in source.example_list_with_context.examples
+        ]
+    else:
+        examples = []
+    if not examples:
+        raise invalid_argument("Input is empty.")
+    return examples
+
+
+def classify(
+    model: LoadedModel, request: classification_pb2.ClassificationRequest, timeout_ms: int | None = None
+) -> classification_pb2.ClassificationResponse:
+    """Answers a ClassificationRequest; raises StatusError."""
+    name = request.model_spec.signature_name
+    signature = inference.find_signature(model, name, CLASSIFY_METHOD)
+    rows = inference.classify(model, signature, serialized_examples(request.input), timeout_ms)
+    response = classification_pb2.ClassificationResponse()
+    _fill_spec(response.model_spec, model, name)
+    _fill_classes(response.result, rows)
+    return response
+
+
+def regress(
+    model: LoadedModel, request: regression_pb2.RegressionRequest, timeout_ms: int | None = None
+) -> regression_pb2.RegressionResponse:
+    """Answers a RegressionRequest; raises StatusError."""
+    name = request.model_spec.signature_name
+    signature = inference.find_signature(model, name, REGRESS_METHOD)
+    values = inference.regress(model, signature, serialized_examples(request.input), timeout_ms)
+    response = regression_pb2.RegressionResponse()
+    _fill_spec(response.model_spec, model, name)
+    _fill_values(response.result, values)
+    return response
+
+
+def _fill_classes(result: classification_pb2.ClassificationResult, rows: inference.Classifications) -> None:
+    for row in rows:
+        classes = result.classifications.add().classes
+        for label, score in row:
+            classes.add(label=label.decode("utf-8", "replace"), score=score)
+
+
+def _fill_values(result: regression_pb2.RegressionResult, values: Sequence[float]) -> None:
+    result.SetInParent()
+    for value in values:
+        result.regressions.add(value=value)
+
+
+def check_multi_inference(request: inference_pb2.MultiInferenceRequest) -> None:
+    """Raises StatusError unless there are tasks and all name one model."""
+    names = [task.model_spec.name for task in request.tasks]
+    if not names:
+        raise invalid_argument("Inference request missing tasks.")
+    for name in names:
+        if not name:
+            raise invalid_argument("Found ModelSpec with an empty model name.")
+        if name != names[0]:
+            raise invalid_argument(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+            )
+
+
+def multi_inference(
+    model: LoadedModel, request: inference_pb2.MultiInferenceRequest, timeout_ms: int | None = None
+) -> inference_pb2.MultiInferenceResponse:
+    """Answers a MultiInferenceRequest with one run of the graph; raises StatusError."""
+    check_multi_inference(request)
+    tasks, feeds, fetches = [], set(), set()
+    seen: set[str] = set()
+    for task in request.tasks:
+        name = task.model_spec.signature_name or DEFAULT_SIGNATURE
+        if name in seen:
+            raise invalid_argument(f"Duplicate evaluation of signature: {name}")
+        seen.add(name)
+        signature = model.signature(name)
+        if signature is None:
+            raise invalid_argument(f"Requested signature not found in model graph: {name}")
+        if task.method_name == CLASSIFY_METHOD:
+            inference.check_method(signature, CLASSIFY_METHOD)
+            feed, outputs = inference.classification_fetches(signature)
+        elif task.method_name == REGRESS_METHOD:
+            inference.check_method(signature, REGRESS_METHOD)
+            feed, outputs = inference.regression_fetches(signature)
+        else:
+            raise StatusError("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")
+        feeds.add(feed)
+        if len(feeds) > 1:
+            raise invalid_argument("Input tensor must be the same for all Signatures.")
+        fetches.update(outputs)
+        tasks.append((task, signature))
+    examples = serialized_examples(request.input)
+    names = tuple(sorted(fetches))
+    arrays = model.run(tuple(feeds), [inference.examples_tensor(examples)], names, False, timeout_ms)
+    return _multi_response(model, tasks, len(examples), dict(zip(names, arrays, strict=True)))
+
+
+def _multi_response(
+    model: LoadedModel, tasks: Sequence[tuple[Any, Any]], count: int, tensors: dict[str, np.ndarray]
+) -> inference_pb2.MultiInferenceResponse:
+    response = inference_pb2.MultiInferenceResponse()
+    for task, signature in tasks:
+        result = response.results.add()
+        _fill_spec(result.model_spec, model, task.model_spec.signature_name)
+        if task.method_name == CLASSIFY_METHOD:
+            _fill_classes(
+                result.classification_result, inference.to_classifications(signature, count, tensors)
+            )
+        else:
+            _fill_values(result.regression_result, inference.to_regressions(signature, count, tensors))
+    return response
+
+
+def check_metadata_request(request: get_model_metadata_pb2.GetModelMetadataRequest) -> None:
+    """Raises StatusError unless the request asks for what there is: `signature_def`."""
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+    if not request.metadata_field:
+        raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != SIGNATURE_DEF:
+            raise invalid_argument(f"Metadata field {field} is not supported")
+
+
+def metadata(model: LoadedModel) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """A model's signatures."""
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    _fill_spec(response.model_spec, model, None)
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in model.meta_graph.signature_def.items():
+        definitions.signature_def[name].CopyFrom(definition)
+    response.metadata[SIGNATURE_DEF].Pack(definitions)
+    return response

@@ -1,0 +1,69 @@
+"""Runs the requests that a model carries for warm-up, before it serves.
+
+A model's `assets.extra/tf_serving_warmup_requests` is a TFRecord of PredictionLog messages. The first requests of
+a graph are slow (it is optimised, kernels are chosen); these take that cost instead of a user.
+"""
+
+from __future__ import annotations
+
+import os
+
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tfrec_fusion.serving import proto_inference
+from tfrec_fusion.serving.session import LoadedModel
+from tfrec_fusion.serving.status import StatusError, invalid_argument
+
+WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+MAX_RECORDS = 1000
+
+
+def warm_up(model: LoadedModel, iterations: int = 1) -> int:
+    """Replays a model's warm-up requests.
+
+    Args:
+        model: a loaded model.
+        iterations: how often each request is run.
+
+    Returns:
+        How many records there were; 0 where the model carries none.
+
+    Raises:
+        StatusError: the file is damaged or too long, or a request fails: the model must not serve then.
+    """
+    path = os.path.join(model.path, WARMUP_FILE)
+    if not os.path.isfile(path):
+        return 0
+    count = 0
+    try:
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            count += 1
+            if count > MAX_RECORDS:
+                raise invalid_argument(
+                    f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}"
+                )
+            log = prediction_log_pb2.PredictionLog()
+            try:
+                log.ParseFromString(record)
+            except Exception:
+                raise invalid_argument(f"Failed to parse warmup record: {count - 1} from {path}") from None
+            for _ in range(iterations):
+                _replay(model, log)
+    except tf.errors.DataLossError as error:
+        raise StatusError("DATA_LOSS", f"{error.message}. Please verify your data format at {path}") from None
+    return count
+
+
+def _replay(model: LoadedModel, log: prediction_log_pb2.PredictionLog) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        proto_inference.predict(model, log.predict_log.request)
+    elif kind == "classify_log":
+        proto_inference.classify(model, log.classify_log.request)
+    elif kind == "regress_log":
+        proto_inference.regress(model, log.regress_log.request)
+    elif kind == "multi_inference_log":
+        proto_inference.multi_inference(model, log.multi_inference_log.request)
+    else:
+        raise StatusError("UNIMPLEMENTED", f"Unsupported log_type for warmup: {kind}")
