@@ -72,6 +72,7 @@ class TowerConfig:
     history_encoder: HistoryEncoderName = "transformer"
     user_id: bool = False
     dropout: float = 0.2
+    item_dropout: float = 0.0
     id_dropout: float = 0.1
 
 
@@ -100,6 +101,8 @@ class RetrievalConfig:
     temperature: float = 0.05
     negatives: int = 4096
     logq: bool = True
+    normalize: bool = False
+    all_positions: bool = True
     text_query_weight: float = 0.1
 
 
@@ -142,7 +145,9 @@ def from_dict(cls: type[T], values: Any, where: str = "") -> T:
         ConfigError: for an unknown key (the nearest known one is suggested), a missing one or one of a wrong type.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"`{where or cls.__name__}` must be a mapping of keys to values. Received: {values!r}.")
+        raise ConfigError(
+            f"`{where or cls.__name__}` must be a mapping of keys to values. Received: {values!r}."
+        )
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in values:
@@ -181,7 +186,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             near = difflib.get_close_matches(str(value), [str(argument) for argument in arguments], n=1)
             advice = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"`{where}` must be one of {', '.join(map(repr, arguments))}. Received: {value!r}.{advice}")
+            raise ConfigError(
+                f"`{where}` must be one of {', '.join(map(repr, arguments))}. Received: {value!r}.{advice}"
+            )
         return value
     if origin is tuple:
         if isinstance(value, str) and arguments[0] is str:
@@ -203,5 +210,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         except ValueError:
             pass
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(f"`{where}` must be of type {hint.__name__}. Received: {value!r} ({type(value).__name__}).")
+        raise ConfigError(
+            f"`{where}` must be of type {hint.__name__}. Received: {value!r} ({type(value).__name__})."
+        )
     return value

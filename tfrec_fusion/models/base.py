@@ -1,0 +1,43 @@
+"""What every model here shares: TFRS's `compute_loss` with loss scaling and epoch averages."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+
+class Model(tfrs.Model):
+    """A `tfrs.Model` whose training step scales the loss under float16 and reports means over an epoch.
+
+    TFRS 0.7.7 applies unscaled gradients and reports the last batch's loss. A subclass implements `compute_loss`, which
+    returns a scalar already averaged over the global batch (`tf.nn.compute_average_loss`).
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_mean = tf_keras.metrics.Mean("loss")
+
+    def train_step(self, inputs):
+        """One step of gradient descent; returns the means so far."""
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(inputs, training=True)
+            total = loss + self._regularization()
+        self.optimizer.minimize(total, self.trainable_variables, tape=tape)
+        return self._report(loss)
+
+    def test_step(self, inputs):
+        """One step of evaluation; returns the means so far."""
+        return self._report(self.compute_loss(inputs, training=False))
+
+    def _regularization(self) -> tf.Tensor:
+        losses = self.losses
+        if not losses:
+            return tf.zeros([])
+        return tf.nn.scale_regularization_loss(tf.add_n([tf.cast(loss, tf.float32) for loss in losses]))
+
+    def _report(self, loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Each replica's loss is its share of the global batch's, and metrics average over replicas.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self.loss_mean.update_state(loss * replicas)
+        return {metric.name: metric.result() for metric in self.metrics}

@@ -1,0 +1,176 @@
+"""The one place where configuration becomes layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from tfrec_fusion.config import FeatureSpace, RankingConfig, RetrievalConfig, TowerConfig
+from tfrec_fusion.layers import fusion, sequence
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.ranking import Ranking
+from tfrec_fusion.models.tower import ItemTower, QueryTower, mlp
+from tfrec_fusion.models.two_tower import TwoTower
+
+
+def build_two_tower(config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue) -> TwoTower:
+    """Builds the retrieval model.
+
+    Args:
+        config: the model and its training.
+        space: what the data holds; `text_dim` None turns text off.
+        catalogue: the items; `text_vectors` must be there exactly when `space.text_dim` is.
+
+    Returns:
+        An uncompiled `TwoTower`.
+
+    Raises:
+        ValueError: if the catalogue does not match the feature space.
+    """
+    _check_catalogue(space, catalogue)
+    tower = config.tower
+    text_query = None
+    if space.text_dim is not None and config.text_query_weight > 0:
+        text_query = _text_query(tower)
+    return TwoTower(
+        item_tower=_item_tower(tower, space, catalogue),
+        query_tower=_query_tower(tower, space, return_sequences=True),
+        counts=catalogue.counts,
+        temperature=config.temperature,
+        negatives=config.negatives,
+        logq=config.logq,
+        normalize=config.normalize,
+        all_positions=config.all_positions,
+        text_query=text_query,
+        text_query_weight=config.text_query_weight,
+    )
+
+
+def build_ranking(
+    config: RankingConfig,
+    space: FeatureSpace,
+    catalogue: Catalogue,
+    labels: Mapping[str, str],
+    means: Mapping[str, float] | None = None,
+) -> Ranking:
+    """Builds the ranking model.
+
+    Args:
+        config: the model and its training.
+        space: what the data holds; `text_dim` None turns text off.
+        catalogue: the items.
+        labels: label name → `rating` or `binary`; at least one.
+        means: label name → where a rating's predictions start; training finds it where it is left out.
+
+    Returns:
+        An uncompiled `Ranking`.
+
+    Raises:
+        ValueError: if the catalogue does not match the feature space, or a label is neither kind.
+    """
+    _check_catalogue(space, catalogue)
+    if not labels or not set(labels.values()) <= {"rating", "binary"}:
+        raise ValueError(
+            f"`labels` must name at least one label, each `rating` or `binary`. Received: {dict(labels)}. "
+            "Give for example {'rating': 'rating'}."
+        )
+    return Ranking(
+        item_tower=_item_tower(config.tower, space, catalogue),
+        query_tower=_query_tower(config.tower, space, return_sequences=False),
+        crosses=build_crosses(config),
+        labels=labels,
+        num_users=space.num_users,
+        num_items=space.num_items,
+        means=means,
+    )
+
+
+def build_crosses(config: RankingConfig) -> tf_keras.layers.Layer:
+    """What crosses the towers' vectors in a ranking model, by its configured name."""
+    deep = mlp(config.hidden, config.hidden[-1], config.tower.dropout)
+    if config.head == "mlp":
+        return deep
+    cross = tfrs.layers.dcn.Cross(projection_dim=config.tower.dim, kernel_initializer="glorot_uniform")
+    return tf_keras.Sequential([cross, deep])
+
+
+def build_fusion(name: str, dim: int, base: str) -> tf_keras.layers.Layer:
+    """A fusion layer by its configured name; `base` is what FiLM modulates."""
+    if name == "film":
+        return fusion.FilmFusion(dim, base)
+    if name == "concat":
+        return tf_keras.Sequential([fusion.ConcatFusion(), tf_keras.layers.Dense(dim)])
+    kinds = {
+        "projection": fusion.ProjectionFusion,
+        "gated": fusion.GatedFusion,
+        "attention": fusion.AttentionFusion,
+        "experts": fusion.ExpertsFusion,
+    }
+    return kinds[name](dim)
+
+
+def build_history_encoder(
+    tower: TowerConfig, history_length: int, return_sequences: bool
+) -> tf_keras.layers.Layer:
+    """A history encoder by its configured name."""
+    options = {"return_sequences": return_sequences, "dropout": tower.dropout}
+    if tower.history_encoder == "transformer":
+        return sequence.TransformerHistory(max_length=history_length, **options)
+    kinds = {
+        "mean": sequence.MeanHistory,
+        "cnn": sequence.ConvolutionHistory,
+        "gru": sequence.RecurrentHistory,
+    }
+    return kinds[tower.history_encoder](**options)
+
+
+def _item_tower(tower: TowerConfig, space: FeatureSpace, catalogue: Catalogue) -> ItemTower:
+    return ItemTower(
+        catalogue,
+        space.item_features,
+        tower.dim,
+        build_fusion(tower.fusion, tower.dim, base="id"),
+        hidden=tower.hidden,
+        dropout=tower.item_dropout,
+        id_dropout=tower.id_dropout,
+    )
+
+
+def _query_tower(tower: TowerConfig, space: FeatureSpace, return_sequences: bool) -> QueryTower:
+    return QueryTower(
+        build_history_encoder(tower, space.history_length, return_sequences),
+        tower.dim,
+        build_fusion(tower.fusion, tower.dim, base="history"),
+        num_users=space.num_users if tower.user_id else None,
+        features=space.user_features + space.context_features,
+        hidden=tower.hidden,
+        dropout=tower.dropout,
+        id_dropout=tower.id_dropout,
+    )
+
+
+def _text_query(tower: TowerConfig) -> tf_keras.Sequential:
+    # Linear, so that it carries over to texts that are no item's, and noisy, so that it learns no item by heart.
+    return tf_keras.Sequential([tf_keras.layers.Dropout(tower.dropout), tf_keras.layers.Dense(tower.dim)])
+
+
+def _check_catalogue(space: FeatureSpace, catalogue: Catalogue) -> None:
+    if len(catalogue) != space.num_items:
+        raise ValueError(
+            f"The catalogue must have one row per item of the feature space ({space.num_items}, index 0 included). "
+            f"Received: {len(catalogue)} rows. Build both from the same items."
+        )
+    text_dim = None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
+    if text_dim != space.text_dim:
+        raise ValueError(
+            f"`text_vectors` must be `text_dim` ({space.text_dim}) wide, or None without text. Received: {text_dim}. "
+            "Set both or neither."
+        )
+    for feature in space.item_features:
+        if feature.name not in catalogue.features:
+            raise ValueError(
+                f"The catalogue must hold every item feature. Received: none named {feature.name!r}, only "
+                f"{sorted(catalogue.features)}. Add it or take it out of `item_features`."
+            )

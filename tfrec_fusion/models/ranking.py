@@ -1,0 +1,118 @@
+"""The ranking model: how a user would rate or act on one item, a head per label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras
+
+from tfrec_fusion import losses
+from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.tower import ItemTower, QueryTower
+
+
+class Ranking(Model):
+    """Scores user-item pairs from both towers' vectors crossed with each other.
+
+    A rating starts from the mean plus a bias of the user and of the item, both learned; the crossed vectors add what is
+    particular to the pair. A binary label starts from the same biases in log-odds.
+
+    Args:
+        item_tower: see `ItemTower`.
+        query_tower: see `QueryTower`; it must return `[batch, dim]`.
+        crosses: takes `[batch, features]`, the vectors side by side, and returns a vector to score from.
+        labels: label name → `rating` or `binary`.
+        num_users: rows of the user bias.
+        num_items: rows of the item bias.
+        means: label name → where a rating's prediction starts, its mean in training.
+    """
+
+    def __init__(
+        self,
+        item_tower: ItemTower,
+        query_tower: QueryTower,
+        crosses: tf_keras.layers.Layer,
+        labels: Mapping[str, str],
+        num_users: int,
+        num_items: int,
+        means: Mapping[str, float] | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.item_tower = item_tower
+        self.query_tower = query_tower
+        self.crosses = crosses
+        self.labels = dict(labels)
+        zeros = {"embeddings_initializer": "zeros"}
+        self.user_bias = tf_keras.layers.Embedding(num_users, len(self.labels), **zeros, name="user_bias")
+        self.item_bias = tf_keras.layers.Embedding(num_items, len(self.labels), **zeros, name="item_bias")
+        start = [(means or {}).get(name, 0.0) for name in self.labels]
+        self.output_layer = tf_keras.layers.Dense(
+            len(self.labels),
+            bias_initializer=tf_keras.initializers.Constant(start),
+            name="logits",
+            dtype="float32",
+        )
+        self.measures = {
+            name: tf_keras.metrics.RootMeanSquaredError(f"rmse_{name}")
+            if kind == "rating"
+            else tf_keras.metrics.AUC(name=f"auc_{name}")
+            for name, kind in self.labels.items()
+        }
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
+        """Scores items of the catalogue.
+
+        Args:
+            inputs: `user_index`, `history`, the user and context features, and `item_index` int32 `[batch]`.
+
+        Returns:
+            label → float32 `[batch]`: a rating in its label's units, or a probability.
+        """
+        return self._activate(self._catalogue_logits(inputs, training))
+
+    def score_features(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Scores items from what is said about them, in the catalogue or not.
+
+        Args:
+            inputs: as in `call`, with the item's features by name and `text_vector`; `item_index` may be left out (0).
+
+        Returns:
+            As `call` does.
+        """
+        index = inputs.get("item_index", tf.zeros_like(inputs["user_index"]))
+        item = self.item_tower({**inputs, "item_index": index}, training=False)
+        (history,) = self.item_tower.lookup_distinct(inputs["history"])
+        return self._activate(self._logits(inputs, item, history, index, training=False))
+
+    def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels."""
+        logits = self._catalogue_logits(inputs, training)
+        total = tf.zeros([])
+        for place, (name, kind) in enumerate(self.labels.items()):
+            loss = losses.squared_error if kind == "rating" else losses.binary_cross_entropy
+            total += tf.nn.compute_average_loss(loss(inputs[name], logits[:, place]))
+        for name, prediction in self._activate(logits).items():
+            self.measures[name].update_state(inputs[name], prediction)
+        return total
+
+    def _catalogue_logits(self, inputs, training: bool) -> tf.Tensor:
+        index = inputs["item_index"]
+        item, history = self.item_tower.lookup_distinct(index, inputs["history"], training=training)
+        return self._logits(inputs, item, history, index, training)
+
+    def _logits(self, inputs, item, history, item_index, training: bool) -> tf.Tensor:
+        query = self.query_tower(inputs, history, inputs["history"] > 0, training=training)
+        crossed = self.crosses(tf.concat([query, item, query * item], -1), training=training)
+        biases = self.user_bias(inputs["user_index"]) + self.item_bias(
+            self.item_tower.known_index(item_index)
+        )
+        return self.output_layer(crossed) + tf.cast(biases, tf.float32)
+
+    def _activate(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
+        return {
+            name: value if self.labels[name] == "rating" else tf.sigmoid(value)
+            for name, value in values.items()
+        }

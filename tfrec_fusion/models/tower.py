@@ -1,0 +1,280 @@
+"""The two halves of a two-tower model: an item from its id, features and text; a query from history and user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tf_keras
+
+from tfrec_fusion.config import Feature
+from tfrec_fusion.layers import fusion as fusions
+from tfrec_fusion.models.catalogue import Catalogue
+
+TEXT = "text_vector"
+# Up to so many items, encoding all of them costs no more than finding the distinct ones of a batch.
+WHOLE_CATALOGUE = 4096
+
+
+class SideFeatures(tf_keras.layers.Layer):
+    """The sum of a dictionary of features' embeddings, each `dim` wide.
+
+    Args:
+        features: what to read from the dictionary, and how.
+        dim: of the output.
+    """
+
+    def __init__(self, features: Sequence[Feature], dim: int, **kwargs):
+        super().__init__(**kwargs)
+        self.features = tuple(features)
+        self.dim = dim
+        self.encoders = {}
+        for feature in self.features:
+            if feature.kind in ("categorical", "categories"):
+                self.encoders[feature.name] = tf_keras.layers.Embedding(
+                    feature.size, dim, embeddings_initializer=_small(), name=feature.name
+                )
+            else:
+                self.encoders[feature.name] = tf_keras.layers.Dense(dim, use_bias=False, name=feature.name)
+
+    def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Encodes and sums.
+
+        Args:
+            inputs: per feature a tensor shaped as its `config.Feature` says.
+
+        Returns:
+            float `[batch, dim]`.
+        """
+        parts = []
+        for feature in self.features:
+            values = inputs[feature.name]
+            encoder = self.encoders[feature.name]
+            if feature.kind == "categories":
+                known = tf.cast(values > 0, self.compute_dtype)[..., None]
+                total = tf.reduce_sum(encoder(values) * known, -2)
+                parts.append(total / tf.maximum(tf.reduce_sum(known, -2), 1))
+            elif feature.kind == "number":
+                parts.append(encoder(tf.cast(values, self.compute_dtype)[..., None]))
+            elif feature.kind == "vector":
+                parts.append(encoder(tf.cast(values, self.compute_dtype)))
+            else:
+                parts.append(encoder(values))
+        return tf.add_n(parts)
+
+
+class ItemTower(tf_keras.layers.Layer):
+    """An item's embedding from id, features and text.
+
+    Everything but the id is gathered from tables that are not trained. An item without training interactions has no id
+    embedding: it lives from what it says about itself, as does an id that was dropped in training (DropoutNet).
+
+    Args:
+        catalogue: the items.
+        features: the item features to read.
+        dim: of the output.
+        fusion: how id, features and text become one vector.
+        hidden: widths of ReLU layers after the fusion.
+        dropout: on the fused vector.
+        id_dropout: share of ids dropped in training.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        features: Sequence[Feature],
+        dim: int,
+        fusion: tf_keras.layers.Layer,
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        id_dropout: float = 0.1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_rows = len(catalogue)
+        self.features = tuple(features)
+        self.dim = dim
+        self.has_text = catalogue.text_vectors is not None
+        self.id_embedding = tf_keras.layers.Embedding(
+            self.num_rows, dim, embeddings_initializer=_small(), name="id"
+        )
+        self.tables = {
+            feature.name: self._table(feature.name, catalogue.features[feature.name]) for feature in features
+        }
+        self.known = self._table("known", catalogue.counts > 0)
+        if self.has_text:
+            self.tables[TEXT] = self._table(TEXT, catalogue.text_vectors)
+            self.text_projection = tf_keras.layers.Dense(dim, name="text")
+        if self.features:
+            self.side_features = SideFeatures(self.features, dim, name="features")
+        self.alone = not self.has_text and not self.features
+        self.modality_dropout = fusions.ModalityDropout({} if self.alone else {"id": id_dropout})
+        self.fusion = fusion
+        self.head = mlp(hidden, dim, dropout)
+        self.dropout = tf_keras.layers.Dropout(dropout)
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Encodes items from explicit values.
+
+        Args:
+            inputs: `item_index` int32 `[batch]`, 0 for an item never seen; each feature by its name; `text_vector`
+                float `[batch, text_dim]` when the tower reads text.
+
+        Returns:
+            float `[batch, dim]`.
+        """
+        index = inputs["item_index"]
+        modalities = {"id": self.id_embedding(index)}
+        presence = {"id": tf.gather(self.known, index)}
+        if self.features:
+            modalities["features"] = self.side_features(inputs)
+        if self.has_text:
+            text = tf.cast(inputs[TEXT], self.compute_dtype)
+            modalities["text"] = self.text_projection(text)
+            presence["text"] = tf.reduce_any(text != 0, -1)
+        modalities = self.modality_dropout(modalities, presence, training=training)
+        fused = modalities["id"] if self.alone else self.fusion(modalities)
+        return self.head(self.dropout(fused, training=training), training=training)
+
+    def lookup(self, item_index: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+        """Encodes items of the catalogue.
+
+        Args:
+            item_index: int32 `[batch]`; None takes every row.
+
+        Returns:
+            float `[batch, dim]`, or `[N + 1, dim]`.
+        """
+        if item_index is None:
+            values = {**self.tables, "item_index": tf.range(self.num_rows)}
+        else:
+            values = {name: tf.gather(table, item_index) for name, table in self.tables.items()}
+            values["item_index"] = item_index
+        return self(values, training=training)
+
+    def lookup_distinct(self, *item_indices: tf.Tensor, training: bool | None = None) -> list[tf.Tensor]:
+        """Encodes each distinct item of several index tensors once (a small catalogue: every item once).
+
+        Args:
+            *item_indices: int32 of any shape `[...]`.
+
+        Returns:
+            float `[..., dim]` per index tensor.
+        """
+        if self.num_rows <= WHOLE_CATALOGUE:
+            embeddings = self.lookup(training=training)
+            return [tf.gather(embeddings, index) for index in item_indices]
+        distinct, rows = tf.unique(tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0))
+        embeddings = self.lookup(distinct, training=training)
+        rows = tf.split(rows, [tf.size(index) for index in item_indices])
+        return [
+            tf.gather(embeddings, tf.reshape(part, tf.shape(index)))
+            for part, index in zip(rows, item_indices, strict=True)
+        ]
+
+    def known_index(self, item_index: tf.Tensor) -> tf.Tensor:
+        """The index, or 0 for items that training never saw."""
+        return tf.where(tf.gather(self.known, item_index), item_index, 0)
+
+    def _table(self, name: str, values) -> tf.Variable:
+        return self.add_weight(
+            f"table_{name}",
+            values.shape,
+            values.dtype,
+            initializer=lambda shape, dtype=None, **_: tf.constant(values, dtype),
+            trainable=False,
+            experimental_autocast=False,
+        )
+
+
+class QueryTower(tf_keras.layers.Layer):
+    """A query's embedding from the history's item vectors, the user and the context.
+
+    Args:
+        history_encoder: `[batch, T, dim]` and a mask to `[batch, T, dim]`, position `t` knowing items up to `t`, or to
+            `[batch, dim]`, knowing all.
+        dim: of the output.
+        fusion: how history, user id and features become one vector.
+        num_users: rows of the user id embedding; None for no user id.
+        features: user and context features.
+        hidden: widths of ReLU layers after the fusion.
+        dropout: in `hidden`.
+        id_dropout: share of user ids dropped in training.
+    """
+
+    def __init__(
+        self,
+        history_encoder: tf_keras.layers.Layer,
+        dim: int,
+        fusion: tf_keras.layers.Layer,
+        num_users: int | None = None,
+        features: Sequence[Feature] = (),
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        id_dropout: float = 0.1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.history_encoder = history_encoder
+        self.fusion = fusion
+        self.features = tuple(features)
+        self.user_embedding = None
+        if num_users is not None:
+            self.user_embedding = tf_keras.layers.Embedding(
+                num_users, dim, embeddings_initializer=_small(), name="user"
+            )
+        if self.features:
+            self.side_features = SideFeatures(self.features, dim, name="features")
+        self.alone = self.user_embedding is None and not self.features
+        self.modality_dropout = fusions.ModalityDropout(
+            {} if self.user_embedding is None else {"user": id_dropout}
+        )
+        self.head = mlp(hidden, dim, dropout)
+
+    def call(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """Encodes every prefix of each history.
+
+        Args:
+            inputs: `user_index` int32 `[batch]` and the features by name.
+            history: float `[batch, T, dim]`, vectors of the history's items, newest last.
+            mask: bool `[batch, T]`.
+
+        Returns:
+            float `[batch, T, dim]`, where the last position is the query after the whole history, or `[batch, dim]` with
+            a history encoder that returns only that.
+        """
+        encoded = self.history_encoder(history, mask=mask, training=training)
+        if self.alone:
+            return self.head(encoded, training=training)
+        presence = {}
+        modalities = {}
+        if self.user_embedding is not None:
+            modalities["user"] = self.user_embedding(inputs["user_index"])
+            presence["user"] = inputs["user_index"] > 0
+        if self.features:
+            modalities["features"] = self.side_features(inputs)
+        modalities = self.modality_dropout(modalities, presence, training=training)
+        if encoded.shape.rank == 3:
+            length = tf.shape(encoded)[1]
+            modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}
+        return self.head(self.fusion({**modalities, "history": encoded}), training=training)
+
+
+def mlp(hidden: Sequence[int], dim: int, dropout: float = 0.0) -> tf_keras.Sequential:
+    """ReLU layers of the widths `hidden` and a linear one of `dim`; the identity when `hidden` is empty."""
+    layers = []
+    for width in hidden:
+        layers += [tf_keras.layers.Dense(width, activation="relu"), tf_keras.layers.Dropout(dropout)]
+    if hidden:
+        layers.append(tf_keras.layers.Dense(dim))
+    return tf_keras.Sequential(layers or [tf_keras.layers.Activation("linear")])
+
+
+def _small() -> tf_keras.initializers.Initializer:
+    return tf_keras.initializers.RandomNormal(stddev=0.02)

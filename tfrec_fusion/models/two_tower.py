@@ -1,0 +1,242 @@
+"""The retrieval model: a query tower and an item tower whose dot product says what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfrec_fusion import losses
+from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
+
+
+class TwoTower(Model):
+    """Retrieval by the dot product of a query's and an item's embedding.
+
+    A history is encoded from the same item embeddings that are recommended, each distinct item once a batch. The loss
+    is an exact softmax over the catalogue where that is no larger than `negatives`, and an in-batch softmax with
+    `negatives` uniform negatives beside otherwise. With `all_positions` every item of a history is learned as the
+    answer to what came before it (as in SASRec), and not the newest alone.
+
+    Args:
+        item_tower: see `ItemTower`.
+        query_tower: see `QueryTower`; ends in the item tower's `dim`.
+        counts: int64 `[N + 1]`, training interactions per item. Items with 0 are no negatives, since nothing speaks
+            against them.
+        temperature: divides the scores in training.
+        negatives: uniform negatives per step.
+        logq: whether sampled candidates are corrected for how often they are drawn.
+        normalize: whether embeddings are scaled to length 1.
+        all_positions: whether training uses each position of a history.
+        text_query: maps a text vector to a query; None leaves free text out.
+        text_query_weight: of the loss that trains `text_query`.
+    """
+
+    def __init__(
+        self,
+        item_tower: ItemTower,
+        query_tower: QueryTower,
+        counts: np.ndarray,
+        temperature: float = 1.0,
+        negatives: int = 4096,
+        logq: bool = True,
+        normalize: bool = False,
+        all_positions: bool = True,
+        text_query: tf_keras.layers.Layer | None = None,
+        text_query_weight: float = 0.1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.item_tower = item_tower
+        self.query_tower = query_tower
+        self.temperature = temperature
+        self.negatives = negatives
+        self.logq = logq
+        self.normalize = normalize
+        self.all_positions = all_positions
+        self.text_query_layer = text_query
+        self.text_query_weight = text_query_weight
+        self.whole_catalogue = len(counts) - 1 <= negatives
+        trained = np.flatnonzero(counts[1:]) + 1
+        self.trained_items = tf.constant(trained if len(trained) else np.arange(1, len(counts)), tf.int32)
+        self.is_candidate = tf.constant(np.isin(np.arange(len(counts)), self.trained_items))
+        self.share = tf.constant(counts / max(counts.sum(), 1), tf.float32)
+        self.ndcg = tf_keras.metrics.Mean("ndcg_10")
+
+    def query_embeddings(self, batch: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Encodes queries.
+
+        Args:
+            batch: `user_index` int32 `[batch]`, `history` int32 `[batch, H]` left padded with 0, and the user and
+                context features.
+
+        Returns:
+            float32 `[batch, dim]`.
+        """
+        return self._prefix_queries(batch, self._encode_items(batch, training), training)[:, -1]
+
+    def candidate_embeddings(self, item_index: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+        """Encodes items of the catalogue.
+
+        Args:
+            item_index: int32 `[batch]`; None takes every row of the catalogue.
+
+        Returns:
+            float32 `[batch, dim]` or `[N + 1, dim]`.
+        """
+        return self._finish(self.item_tower.lookup(item_index, training=training))
+
+    def candidate_from_features(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Encodes items from what is said about them, in the catalogue or not.
+
+        Args:
+            features: each item feature by its name, `text_vector` float `[batch, text_dim]`, and optionally
+                `item_index` int32 `[batch]` (0, the default: never seen).
+
+        Returns:
+            float32 `[batch, dim]`.
+        """
+        features = dict(features)
+        if "item_index" not in features:
+            first = next(iter(features.values()))
+            features["item_index"] = tf.zeros([tf.shape(first)[0]], tf.int32)
+        return self._finish(self.item_tower(features, training=False))
+
+    def text_query(self, text_vectors: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Encodes what a person asked for in free text.
+
+        Args:
+            text_vectors: float `[batch, text_dim]`, from the encoder that the items' text went through.
+
+        Returns:
+            float32 `[batch, dim]`.
+
+        Raises:
+            ValueError: if the model was built without text.
+        """
+        if self.text_query_layer is None:
+            raise ValueError(
+                "A free text query needs a model with a text tower. Received: a model built with `text: none`. "
+                "Train with text vectors."
+            )
+        return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Scores of the batch's own items, float32 `[batch]`."""
+        query = self.query_embeddings(inputs, training=training)
+        return tf.reduce_sum(query * self.candidate_embeddings(inputs["item_index"], training=training), -1)
+
+    def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """The retrieval loss, plus the free text query's when training.
+
+        Args:
+            inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen.
+
+        Returns:
+            float32 scalar.
+        """
+        items = self._encode_items(inputs, training, with_targets=True)
+        queries = self._prefix_queries(inputs, items, training)
+        history, targets, target_rows = inputs["history"], inputs["item_index"], items.targets
+        if training and self.all_positions:
+            targets = tf.concat([history[:, 1:], targets[:, None]], 1)
+            target_rows = tf.concat([items.history[:, 1:], target_rows[:, None]], 1)
+            # What came before a history's oldest item is not known, and neither is the answer to padding.
+            used = tf.concat([history[:, :-1] > 0, tf.ones_like(history[:, -1:], tf.bool)], 1)
+            queries, targets, target_rows = (
+                tf.boolean_mask(x, used) for x in (queries, targets, target_rows)
+            )
+        else:
+            queries = queries[:, -1]
+        if self.whole_catalogue:
+            # In evaluation the answer may be an item that training never saw.
+            valid = self.is_candidate if training else tf.range(tf.shape(self.is_candidate)[0]) > 0
+            options = {"valid": valid, "temperature": self.temperature}
+            per_target = losses.full_softmax(queries, items.embeddings, targets, **options)
+        else:
+            per_target = self._sampled_loss(queries, targets, target_rows, inputs["item_index"], items)
+        if not training and self.whole_catalogue:
+            self._update_ndcg(queries, items.embeddings, targets, history)
+        loss = tf.nn.compute_average_loss(per_target)
+        if training and self.text_query_layer is not None:
+            loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
+        return loss
+
+    def _encode_items(self, batch, training, with_targets=False) -> _Items:
+        if self.whole_catalogue:
+            embeddings = self.candidate_embeddings(training=training)
+            return _Items(embeddings, batch["history"], batch.get("item_index"), None, None)
+        history = batch["history"]
+        wanted = [tf.reshape(history, [-1])]
+        negatives = None
+        if with_targets:
+            places = tf.random.uniform([self.negatives], 0, tf.size(self.trained_items), tf.int32)
+            negatives = tf.gather(self.trained_items, places)
+            wanted += [batch["item_index"], negatives]
+        distinct, rows = tf.unique(tf.concat(wanted, 0))
+        rows = tf.split(rows, [tf.size(part) for part in wanted])
+        embeddings = self.candidate_embeddings(distinct, training=training)
+        return _Items(embeddings, tf.reshape(rows[0], tf.shape(history)), *rows[1:2], negatives, *rows[2:])
+
+    def _prefix_queries(self, batch, items: _Items, training) -> tf.Tensor:
+        """float32 `[batch, H, dim]`."""
+        history = tf.gather(items.embeddings, items.history)
+        return self._finish(self.query_tower(batch, history, batch["history"] > 0, training=training))
+
+    def _sampled_loss(self, queries, targets, target_rows, in_batch, items: _Items) -> tf.Tensor:
+        pool = tf.concat([in_batch, items.negatives], 0)
+        pool_rows = tf.concat([items.targets, items.negative_rows], 0)
+        log_q = None
+        if self.logq:
+            share = tf.gather(self.share, pool)
+            log_q = losses.mixed_log_q(share, tf.size(in_batch), self.negatives, tf.size(self.trained_items))
+        return losses.sampled_softmax(
+            queries,
+            tf.gather(items.embeddings, target_rows),
+            tf.gather(items.embeddings, pool_rows),
+            positive_ids=targets,
+            pool_ids=pool,
+            pool_log_q=log_q,
+            temperature=self.temperature,
+        )
+
+    def _text_query_loss(self, item_index, items: _Items) -> tf.Tensor:
+        """An item's text, asked as a query, must find that item."""
+        text = tf.gather(self.item_tower.tables[TEXT], item_index)
+        queries = self.text_query(text, training=True)
+        if self.whole_catalogue:
+            options = {"valid": self.is_candidate, "temperature": self.temperature}
+            return tf.nn.compute_average_loss(
+                losses.full_softmax(queries, items.embeddings, item_index, **options)
+            )
+        candidates = tf.gather(items.embeddings, items.targets)
+        options = {"candidate_ids": item_index, "temperature": self.temperature}
+        return tf.nn.compute_average_loss(losses.in_batch_softmax(queries, candidates, **options))
+
+    def _update_ndcg(self, queries, catalogue, targets, history) -> None:
+        scores = tf.matmul(queries, catalogue, transpose_b=True)
+        own = tf.gather(scores, targets, batch_dims=1)[:, None]
+        seen = tf.reduce_any(
+            tf.one_hot(history, tf.shape(catalogue)[0], on_value=True, off_value=False, dtype=tf.bool), 1
+        )
+        better = tf.logical_and(scores > own, tf.logical_not(seen) & self.is_candidate)
+        rank = tf.reduce_sum(tf.cast(better, tf.float32), -1) + 1
+        self.ndcg.update_state(tf.where(rank <= 10, tf.math.log(2.0) / tf.math.log(rank + 1), 0.0))
+
+    def _finish(self, embeddings: tf.Tensor) -> tf.Tensor:
+        embeddings = tf.cast(embeddings, tf.float32)
+        return tf.math.l2_normalize(embeddings, -1) if self.normalize else embeddings
+
+
+class _Items(NamedTuple):
+    """A batch's distinct items encoded once, and the row of each part of the batch among them."""
+
+    embeddings: tf.Tensor
+    history: tf.Tensor
+    targets: tf.Tensor | None = None
+    negatives: tf.Tensor | None = None
+    negative_rows: tf.Tensor | None = None
