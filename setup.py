@@ -32,10 +32,10 @@ BASELINES = ["implicit>=0.7.2", "scikit-learn>=1.3"]
 PIPELINE = [
     "tfx>=1.21,<1.22",
     "pyyaml>=6",
-    "rich>=13",
+    "psutil>=5.9",
 ]
 VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
-DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "ranx>=0.3.20", "hypothesis>=6", "psutil>=5.9"]
+DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "ranx>=0.3.20", "hypothesis>=6"]
 
 setup(
     name="tfrec-fusion",

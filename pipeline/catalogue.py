@@ -27,7 +27,9 @@ def read_examples(examples_uri: str, split: str, spec: dict, batch_size: int = 4
     return records.batch(batch_size).map(lambda batch: tf.io.parse_example(batch, spec))
 
 
-def read_items(examples_uri: str, wanted: list[str] | None = None, spec: dict | None = None) -> dict[str, np.ndarray]:
+def read_items(
+    examples_uri: str, wanted: list[str] | None = None, spec: dict | None = None
+) -> dict[str, np.ndarray]:
     """Transformed items in the order of `item_index`, which runs from 1.
 
     Args:
@@ -39,7 +41,9 @@ def read_items(examples_uri: str, wanted: list[str] | None = None, spec: dict | 
         Arrays whose first dimension counts the items; features of varying length are padded with 0.
     """
     if spec is None:
-        spec = {name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True) for name in wanted or []}
+        spec = {
+            name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True) for name in wanted or []
+        }
         spec["item_index"] = tf.io.FixedLenFeature([], tf.int64)
     parts: dict[str, list[np.ndarray]] = {}
     for batch in read_examples(examples_uri, "all", spec):
@@ -77,7 +81,9 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         ids=np.array([""] + [value.decode() for value in columns["item_id"]], object),
         titles=np.array([""] + [value.decode() for value in columns["title"]], object),
         features=side,
-        text_vectors=np.load(os.path.join(vectors_uri, "vectors.npy"), mmap_mode="r") if vectors_uri else None,
+        text_vectors=np.load(os.path.join(vectors_uri, "vectors.npy"), mmap_mode="r")
+        if vectors_uri
+        else None,
         counts=_with_row_0(columns["train_count"].astype(np.int64)),
     )
 
@@ -87,7 +93,11 @@ def _with_row_0(values: np.ndarray) -> np.ndarray:
 
 
 def feature_space(
-    interactions: tft.TFTransformOutput, items: tft.TFTransformOutput, tables: Tables, catalogue: Catalogue, history: int
+    interactions: tft.TFTransformOutput,
+    items: tft.TFTransformOutput,
+    tables: Tables,
+    catalogue: Catalogue,
+    history: int,
 ) -> FeatureSpace:
     """Sizes of everything that a model reads, from what Transform found."""
 

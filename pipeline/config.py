@@ -25,6 +25,8 @@ class DataConfig:
         reader: `tables` for CSV or Parquet files described here, or the name of a data set.
         folder: for a data set: where its files are; looked for, or downloaded, where None.
         interactions, items, users: the tables (reader `tables`). Relative paths start at the YAML file.
+        click_threshold: a label at or above it counts as a positive (`click`) for the ranking model; without a
+            label column every interaction is one.
         max_reject_share: of the rows of a table, the share that may be unusable before the run stops.
     """
 
@@ -33,6 +35,7 @@ class DataConfig:
     interactions: Interactions | None = None
     items: Items | None = None
     users: Users | None = None
+    click_threshold: float = 4.0
     max_reject_share: float = 0.05
 
     def __post_init__(self):
@@ -96,7 +99,6 @@ class EvaluationConfig:
 
     Attributes:
         k: cutoffs of Recall, NDCG and the like.
-        click_threshold: a label at or above it counts as a positive (`click`) for the ranking model.
         slices: features by which figures are broken down, besides overall.
         min_ndcg_gain: over the popularity baseline, in NDCG at the first `k`, that the retrieval model must exceed.
         min_rmse_gain: over the user-and-item-bias baseline, that the ranking model must exceed.
@@ -105,7 +107,6 @@ class EvaluationConfig:
     """
 
     k: tuple[int, ...] = (10, 50, 100)
-    click_threshold: float = 4.0
     slices: tuple[str, ...] = ("item_activity", "user_activity")
     min_ndcg_gain: float = 0.0
     min_rmse_gain: float = 0.0
@@ -163,11 +164,6 @@ class PipelineConfig:
     def push_folder(self) -> pathlib.Path:
         """The base path of a server's models: one folder a model, one folder a version in it."""
         return self.home / "serving"
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Labels of the ranking model: name to `rating` or `binary`. Without a label column, every choice is a click."""
-        return {"rating": "rating", "click": "binary"}
 
 
 def load_config(path: str) -> PipelineConfig:
@@ -236,13 +232,15 @@ def code_digest(*packages: str) -> str:
     """A digest of source files: TFX's cache sees dotted names of callbacks, not their code.
 
     Args:
-        packages: files or folders below the checkout, for example `tfrec_fusion/layers`.
+        packages: files, folders or patterns below the checkout, for example `tfrec_fusion/layers`.
     """
     digest = hashlib.sha256()
     root = pathlib.Path(__file__).parent.parent
     for package in packages:
-        place = root / package
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(str(file.relative_to(root)).encode())
-            digest.update(file.read_bytes())
+        found = sorted(root.glob(package))
+        assert found, package
+        for place in found:
+            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+                digest.update(str(file.relative_to(root)).encode())
+                digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

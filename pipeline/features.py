@@ -56,7 +56,12 @@ def text_features(tables: Tables) -> list[str]:
 
 
 def _add(
-    schema: schema_pb2.Schema, name: str, kind: int, most: int | None = 1, share: float = 0.0, required: bool = False
+    schema: schema_pb2.Schema,
+    name: str,
+    kind: int,
+    most: int | None = 1,
+    share: float = 0.0,
+    required: bool = False,
 ) -> schema_pb2.Feature:
     """Adds a feature: `required` ones are in every Example once; others are in at least `share` of them."""
     feature = schema.feature.add(name=name, type=kind)
@@ -91,11 +96,15 @@ def interactions_schema(tables: Tables) -> schema_pb2.Schema:
     _add(schema, "time", schema_pb2.INT, required=True)
     if tables.interactions.label:
         _add(schema, "label", schema_pb2.FLOAT, required=True)
+    _add(schema, "click", schema_pb2.FLOAT, required=True)
     _add(schema, "history", schema_pb2.BYTES, most=None)
     _add_side(schema, user_features(tables) + context_features(tables))
     for name, kind in (("seen", schema_pb2.BYTES), ("item_train_count", schema_pb2.INT)):
         _add(schema, name, kind, most=None).in_environment.extend(held_out)
-    for name, values in (("user_activity", ["new", "light", "regular"]), ("item_activity", ["cold", "rare", "common"])):
+    for name, values in (
+        ("user_activity", ["new", "light", "regular"]),
+        ("item_activity", ["cold", "rare", "common"]),
+    ):
         feature = _add(schema, name, schema_pb2.BYTES)
         feature.in_environment.extend(held_out)
         feature.string_domain.name = name

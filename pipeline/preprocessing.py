@@ -22,10 +22,10 @@ def interactions_preprocessing_fn(inputs, custom_config):
         "user_index": _index(inputs["user_id"], features.USER_VOCABULARY, None),
         "item_id": inputs["item_id"],
         "history": inputs["history"],
+        "click": inputs["click"],
     }
     if "label" in inputs:
         outputs["rating"] = inputs["label"]
-        outputs["click"] = tf.cast(inputs["label"] >= custom_config["click_threshold"], tf.float32)
     for feature in features.user_features(tables) + features.context_features(tables):
         outputs[feature.name] = _transform(inputs[feature.name], feature, custom_config["vocabulary_size"])
     return outputs

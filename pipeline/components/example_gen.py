@@ -11,21 +11,20 @@ Beam engine can spread them over machines. What comes out:
 """
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import pandas as pd
 import tensorflow as tf
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport
+from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users, find_files, read_batches
+from tfrec_fusion.datasets.tables import Tables, find_files
 
 HISTOGRAM_WIDTH = 100_000
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
@@ -48,149 +47,6 @@ def make_example(values: dict[str, Any]) -> bytes:
         else:
             feature.int64_list.value.extend(entries)
     return example.SerializeToString(deterministic=True)
-
-
-def parse_times(values: pd.Series) -> pd.Series:
-    """Seconds since 1970 (float, NaN where unparsable) from numbers or from dates and times (naive ones are UTC)."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    if pd.api.types.is_datetime64_any_dtype(values):
-        numbers = pd.Series(float("nan"), index=values.index)
-    rest = numbers.isna() & values.notna()
-    if rest.any():
-        dates = pd.to_datetime(values[rest], errors="coerce", utc=True, format="mixed")
-        seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-        numbers = numbers.astype("float64")
-        numbers[rest] = seconds
-    return numbers.where(numbers.abs() < 2**53)
-
-
-def clean_ids(values: pd.Series) -> pd.Series:
-    """Ids as strings: white space trimmed, `7.0` from a float column as `7`, empty and null as None."""
-    if pd.api.types.is_float_dtype(values):
-        whole = values.dropna()
-        if ((whole % 1) == 0).all():
-            values = values.astype("Int64")
-    text = values.astype("string").str.strip()
-    return text.where(text.notna() & (text != ""), None).astype(object)
-
-
-def _plain_rows(frame: pd.DataFrame) -> Iterator[str]:
-    """The rows as JSON, for the reject file."""
-    for row in frame.to_dict("records"):
-        yield json.dumps(row, default=str, ensure_ascii=False)
-
-
-class ReadInteractions(beam.DoFn):
-    """File → (user, Event), rejects tagged."""
-
-    def __init__(self, table: Interactions):
-        self.table = table
-
-    def process(self, path: str) -> Iterator[Any]:
-        table = self.table
-        label = (table.label,) if table.label else ()
-        columns = tuple(dict.fromkeys((table.user, table.item, table.time, *label, *table.context)))
-        for batch in read_batches(path, columns, "interactions"):
-            frame = batch.to_pandas()
-            users, items = clean_ids(frame[table.user]), clean_ids(frame[table.item])
-            times = parse_times(frame[table.time])
-            labels = pd.to_numeric(frame[table.label], errors="coerce") if table.label else None
-            reason = pd.Series("", index=frame.index)
-            if labels is not None:
-                reason[labels.isna() | labels.abs().eq(math.inf)] = "unparsable label"
-            reason[times.isna()] = "unparsable time"
-            reason[items.isna()] = "missing item id"
-            reason[users.isna()] = "missing user id"
-            bad = reason != ""
-            for why, row in zip(reason[bad], _plain_rows(frame[bad]), strict=True):
-                yield beam.pvalue.TaggedOutput("rejects", ("interactions", why, row))
-            good = ~bad
-            contexts: Iterable[tuple[str, ...]]
-            if table.context:
-                parts = [
-                    frame.loc[good, column].astype("string").fillna("").tolist() for column in table.context
-                ]
-                contexts = zip(*parts, strict=True)
-            else:
-                contexts = ((),) * int(good.sum())
-            values = labels[good].tolist() if labels is not None else [None] * int(good.sum())
-            rows = zip(
-                users[good], items[good], times[good].astype("int64").tolist(), values, contexts, strict=True
-            )
-            for user, item, time, value, context in rows:
-                yield item, (user, time, value, context)
-
-
-class ReadEntities(beam.DoFn):
-    """File of items or users → (id, features by Example name), rejects tagged."""
-
-    def __init__(self, table: Items | Users, name: str):
-        self.table, self.name = table, name
-
-    def process(self, path: str) -> Iterator[Any]:
-        columns = next(columns for name, _, columns in _one_table(self.table).columns() if name == self.name)
-        for batch in read_batches(path, columns, self.name):
-            frame = batch.to_pandas()
-            ids = clean_ids(frame[self.table.id])
-            missing = ids.isna()
-            for row in _plain_rows(frame[missing]):
-                yield beam.pvalue.TaggedOutput("rejects", (self.name, "missing id", row))
-            features = self._features(frame[~missing])
-            for key, *values in zip(ids[~missing], *features.values(), strict=True):
-                yield key, dict(zip(features, values, strict=True))
-
-    def _features(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
-        table, kind = self.table, self.name[:-1]
-        columns: dict[str, list[Any]] = {}
-        if isinstance(table, Items):
-            if table.title:
-                columns["title"] = _strings(frame[table.title])
-            for column in table.text:
-                columns[f"text_{column}"] = _strings(
-                    frame[column], table.separator if column in table.lists else None
-                )
-            for column in table.lists:
-                columns[f"{kind}_{column}"] = [_several(value, table.separator) for value in frame[column]]
-            for column in table.vectors:
-                columns[f"{kind}_{column}"] = [_vector(value) for value in frame[column]]
-        for column in table.categories:
-            columns[f"{kind}_{column}"] = _strings(frame[column])
-        for column in table.numbers:
-            numbers = pd.to_numeric(frame[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
-            columns[f"{kind}_{column}"] = [
-                None if math.isnan(value) else float(value) for value in numbers.astype("float64")
-            ]
-        return columns
-
-
-def _one_table(table: Items | Users) -> Tables:
-    none = Interactions(path="")
-    return Tables(none, table, None) if isinstance(table, Items) else Tables(none, Items(path=""), table)
-
-
-def _strings(values: pd.Series, separator: str | None = None) -> list[str | None]:
-    """Trimmed strings, None where null or empty; with a separator, `a|b` and lists read as `a b`."""
-    out: list[str | None] = []
-    for value in values:
-        if separator is not None:
-            value = " ".join(_several(value, separator))
-        elif value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-            value = ""
-        elif isinstance(value, float) and value.is_integer():
-            value = int(value)
-        out.append(str(value).strip() or None)
-    return out
-
-
-def _several(value: Any, separator: str) -> list[str]:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return []
-    parts = value.split(separator) if isinstance(value, str) else list(value)
-    return [str(part).strip() for part in parts if part is not None and str(part).strip()]
-
-
-def _vector(value: Any) -> list[float] | None:
-    return None if value is None else [float(number) for number in value]
 
 
 def keep_first(entry: tuple[str, Iterable[dict]], table: str) -> Iterator[Any]:
@@ -231,13 +87,9 @@ class Order(beam.DoFn):
 class SplitPeople(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the person's own Example."""
 
-    def __init__(self, method: str, history_length: int, light_user: int, context: tuple[str, ...]):
-        self.method, self.history_length, self.light_user, self.context = (
-            method,
-            history_length,
-            light_user,
-            context,
-        )
+    def __init__(self, split: dict, context: tuple[str, ...], click_threshold: float):
+        self.method, self.history_length = split["method"], split["history_length"]
+        self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
 
     def process(self, entry: tuple[str, dict], cutoffs: tuple[int, int] | None) -> Iterator[Any]:
         user, groups = entry
@@ -250,6 +102,7 @@ class SplitPeople(beam.DoFn):
                 "item_id": event.item,
                 "time": event.time,
                 "label": event.label,
+                "click": float(event.label is None or event.label >= self.click_threshold),
                 "history": example.history,
                 **features,
                 **{
@@ -313,7 +166,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         tf.io.gfile.makedirs(report_folder)
         with self._make_beam_pipeline() as pipeline:
             self._build(pipeline, tables, split, outputs)
-        check_report(report_folder, exec_properties["max_reject_share"])
+        check_report(report_folder, exec_properties["max_reject_share"], exec_properties["reject_folder"])
 
     def _build(self, pipeline: beam.Pipeline, tables: Tables, split: dict, outputs: dict) -> None:
         def read(name: str, path: str, reader: beam.DoFn):
@@ -362,10 +215,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             | "with features" >> beam.CoGroupByKey()
             | "split"
             >> beam.ParDo(
-                SplitPeople(
-                    split["method"], split["history_length"], split["light_user"], tables.interactions.context
-                ),
-                cutoffs,
+                SplitPeople(split, tables.interactions.context, split["click_threshold"]), cutoffs
             ).with_outputs("train", "pairs", "users", main="held_out")
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
@@ -480,8 +330,13 @@ def make_report(_: None, by_reason: list, sizes: dict[str, int], cutoffs: tuple[
     return json.dumps(report, indent=2, sort_keys=True)
 
 
-def check_report(folder: str, max_share: float) -> None:
+def check_report(folder: str, max_share: float, reject_folder: str) -> None:
     """Stops the run where too much was rejected, or where a split that is needed is empty.
+
+    Args:
+        folder: holds `report.json` and the rejects.
+        max_share: the share of a table's rows that may be rejected.
+        reject_folder: receives the rejects where the run stops: TFX removes what a failed component wrote.
 
     Raises:
         ConfigError: naming the table, the reasons and the file with the rejected rows.
@@ -491,12 +346,15 @@ def check_report(folder: str, max_share: float) -> None:
     for name, counts in report["tables"].items():
         share = counts["rejected"] / max(1, counts["read"])
         if share > max_share or (counts["read"] and not counts["kept"]):
+            kept_file = f"{reject_folder}/rejects.jsonl"
+            tf.io.gfile.makedirs(reject_folder)
+            tf.io.gfile.copy(tf.io.gfile.glob(f"{folder}/rejects-*")[0], kept_file, overwrite=True)
             reasons = ", ".join(
                 f"{entry['rows']} {entry['reason']}" for entry in report["rejected"] if entry["table"] == name
             )
             raise ConfigError(
                 f"{counts['rejected']} of {counts['read']} rows of the {name} table ({share:.1%}) cannot be used: {reasons}. "
-                f"`data.max_reject_share` allows {max_share:.1%}. The rows are in {folder}/rejects-00000-of-00001.jsonl: "
+                f"`data.max_reject_share` allows {max_share:.1%}. The rows are in {kept_file}: "
                 "mend them, or the columns named in the configuration, or raise the share."
             )
     for part in SPLITS:
@@ -521,6 +379,7 @@ class TablesExampleGenSpec(component_spec.ComponentSpec):
         "tables": component_spec.ExecutionParameter(type=str),
         "split": component_spec.ExecutionParameter(type=str),
         "max_reject_share": component_spec.ExecutionParameter(type=float),
+        "reject_folder": component_spec.ExecutionParameter(type=str),
         "source_digest": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
     }
@@ -533,6 +392,7 @@ class TablesExampleGen(base_beam_component.BaseBeamComponent):
         tables: JSON of a `Tables`.
         split: JSON of a `SplitConfig`.
         max_reject_share: above this share of unusable rows in a table the run stops.
+        reject_folder: receives the rejected rows then.
         source_digest: digest of the files, so that changed data is read again.
         code: digest of the code, likewise.
     """
@@ -540,17 +400,9 @@ class TablesExampleGen(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = TablesExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
-    def __init__(self, tables: str, split: str, max_reject_share: float, source_digest: str, code: str):
-        super().__init__(
-            TablesExampleGenSpec(
-                tables=tables,
-                split=split,
-                max_reject_share=max_reject_share,
-                source_digest=source_digest,
-                code=code,
-                interactions=types.Channel(type=standard_artifacts.Examples),
-                items=types.Channel(type=standard_artifacts.Examples),
-                users=types.Channel(type=standard_artifacts.Examples),
-                report=types.Channel(type=DataReport),
-            )
-        )
+    def __init__(self, **parameters: str | float):
+        outputs = {
+            name: types.Channel(type=standard_artifacts.Examples)
+            for name in ("interactions", "items", "users")
+        }
+        super().__init__(TablesExampleGenSpec(**parameters, **outputs, report=types.Channel(type=DataReport)))

@@ -53,7 +53,9 @@ class Executor(tfx_executor.Executor):
     which writes `saved_model.pb` last."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
-        destination = proto_utils.json_to_proto(exec_properties[keys.PUSH_DESTINATION_KEY], pusher_pb2.PushDestination())
+        destination = proto_utils.json_to_proto(
+            exec_properties[keys.PUSH_DESTINATION_KEY], pusher_pb2.PushDestination()
+        )
         base = destination.filesystem.base_directory
         if "://" in base:
             super().Do(input_dict, output_dict, exec_properties)

@@ -25,7 +25,9 @@ SHARD = 4096
 
 def digest_rows(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
     """16-byte digests of token rows `[n, length]`, padding left out, as an array of `S16`."""
-    rows = [ids[: mask.sum()].astype("<i4").tobytes() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+    rows = [
+        ids[: mask.sum()].astype("<i4").tobytes() for ids, mask in zip(input_ids, attention_mask, strict=True)
+    ]
     return np.array([hashlib.blake2b(row, digest_size=16).digest() for row in rows], dtype="V16")
 
 
@@ -72,7 +74,9 @@ class Executor(base_executor.BaseExecutor):
 
         text = from_dict(TextConfig, json.loads(exec_properties["text"]))
         artifact = artifact_utils.get_single_instance(output_dict["text_vectors"])
-        items = read_items(artifact_utils.get_single_uri(input_dict["items"]), ["input_ids", "attention_mask"])
+        items = read_items(
+            artifact_utils.get_single_uri(input_dict["items"]), ["input_ids", "attention_mask"]
+        )
         tokens, mask = items["input_ids"], items["attention_mask"]
         encoder = TextEncoder.from_pretrained(text.encoder, pooling=text.pooling, stage="frozen")
         cache = VectorCache(os.path.join(exec_properties["cache"], encoder.digest()[:16]))
@@ -135,4 +139,6 @@ class TextEmbeddings(base_component.BaseComponent):
 
     def __init__(self, items: types.BaseChannel, text: str, cache: str, code: str):
         vectors = types.Channel(type=TextVectors)
-        super().__init__(TextEmbeddingsSpec(items=items, text=text, cache=cache, code=code, text_vectors=vectors))
+        super().__init__(
+            TextEmbeddingsSpec(items=items, text=text, cache=cache, code=code, text_vectors=vectors)
+        )

@@ -20,7 +20,9 @@ class Executor(tfx_executor.GenericExecutor):
         arguments = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         config = dict(arguments.custom_config or {})
         config["inputs"] = {
-            name: artifact_utils.get_single_uri(input_dict[name]) for name in EXTRA_INPUTS if input_dict.get(name)
+            name: artifact_utils.get_single_uri(input_dict[name])
+            for name in EXTRA_INPUTS
+            if input_dict.get(name)
         }
         config["inputs"]["examples"] = artifact_utils.get_single_uri(input_dict["examples"])
         arguments.custom_config = config

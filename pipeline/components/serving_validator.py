@@ -1,0 +1,194 @@
+"""ServingValidator: the candidate is loaded by the server that will serve it, and asked over HTTP, before it is pushed.
+
+TFX's InfraValidator drives Docker or Kubernetes only. This one gives Pusher the same kind of blessing.
+"""
+
+import json
+import math
+import os
+import pathlib
+import tempfile
+import time
+
+import tensorflow as tf
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.utils import path_utils
+
+from pipeline.catalogue import split_files
+from tfrec_fusion.config import ConfigError
+
+LATENCY_REQUESTS = 20
+
+
+def check_recommendations(answer: dict, k: int) -> None:
+    """Raises ConfigError unless the answer holds `k` distinct items, with titles, best first."""
+    ids, scores, titles = (answer[name][0] for name in ("item_ids", "scores", "titles"))
+    if not len(ids) == len(scores) == len(titles) == k or len(set(ids)) != k:
+        raise ConfigError(f"The model must answer with {k} distinct items. Received: {ids}.")
+    if scores != sorted(scores, reverse=True) or not all(map(math.isfinite, scores)):
+        raise ConfigError(f"Scores must be numbers, best first. Received: {scores}.")
+    if not all(titles):
+        raise ConfigError(f"Every item must have a title. Received: {titles}.")
+
+
+def ask_retrieval(client, model: str, questions: dict) -> dict:
+    """The questions that a retrieval model must answer; returns what it said."""
+    answers = {}
+    k = min(10, questions["items"])
+    for user in questions["users"]:
+        answer = client.recommend(model, user_id=user, k=k)
+        check_recommendations(answer, k)
+        answers[f"user {user}"] = answer["titles"][0]
+    for text in questions["texts"]:
+        answer = client.recommend(model, text=text, k=k)
+        check_recommendations(answer, k)
+        answers[text] = answer["titles"][0]
+    return answers
+
+
+def ask_ranking(client, model: str, questions: dict) -> dict:
+    """The questions that a ranking model must answer; returns what it said."""
+    answers = {}
+    for user in questions["users"]:
+        answer = client.rank(model, user_id=user, item_ids=questions["candidates"])
+        check_scores(answer, len(questions["candidates"]))
+        answers[f"user {user}"] = {name: values[0][0] for name, values in answer.items()}
+    for text in questions["texts"]:
+        answer = client.rank(model, user_id=questions["users"][0], texts=[text])
+        check_scores(answer, 1)
+        answers[text] = {name: values[0][0] for name, values in answer.items()}
+    return answers
+
+
+def check_scores(answer: dict, candidates: int) -> None:
+    """Raises ConfigError unless every candidate has a finite score of each kind."""
+    for name, values in answer.items():
+        if len(values[0]) != candidates:
+            raise ConfigError(
+                f"`{name}` must hold one value a candidate ({candidates}). Received: {len(values[0])}."
+            )
+        if name != "titles" and not all(math.isfinite(value) for value in values[0]):
+            raise ConfigError(f"Scores must be numbers. Received: {name}={values[0]}.")
+
+
+def first_ids(examples_uri: str, name: str, count: int) -> list[str]:
+    """The first `count` ids of an Examples artifact."""
+    records = tf.data.TFRecordDataset(split_files(examples_uri, "all"), compression_type="GZIP").take(count)
+    return [
+        tf.train.Example.FromString(record).features.feature[name].bytes_list.value[0].decode()
+        for record in records.as_numpy_iterator()
+    ]
+
+
+def count_examples(examples_uri: str) -> int:
+    """How many Examples an artifact holds."""
+    records = tf.data.TFRecordDataset(split_files(examples_uri, "all"), compression_type="GZIP")
+    return int(records.batch(8192).reduce(0, lambda total, batch: total + tf.size(batch)))
+
+
+class Executor(base_executor.BaseExecutor):
+    """Serves the candidate from a folder of its own, asks, and blesses."""
+
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        # Imported here: whoever only wires a pipeline needs no server.
+        from tfrec_fusion.serving.client import RestClient
+        from tfrec_fusion.serving.server import EmbeddedServer
+
+        model = artifact_utils.get_single_instance(input_dict["model"])
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        saved = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+        questions = self._questions(input_dict, json.loads(exec_properties["queries"]))
+        os.makedirs(blessing.uri, exist_ok=True)
+        report: dict = {"ok": True}
+        with tempfile.TemporaryDirectory() as folder:
+            base = pathlib.Path(folder, "candidate")
+            base.mkdir()
+            (base / "1").symlink_to(saved, target_is_directory=True)
+            start = time.perf_counter()
+            try:
+                with EmbeddedServer({"candidate": str(base)}) as server:
+                    server.wait_ready(120)
+                    report["load_seconds"] = round(time.perf_counter() - start, 3)
+                    client = RestClient(f"http://127.0.0.1:{server.rest_port}")
+                    ask = ask_retrieval if exec_properties["kind"] == "retrieval" else ask_ranking
+                    report["answers"] = ask(client, "candidate", questions)
+                    report["milliseconds"] = self._latency(client, exec_properties["kind"], questions)
+            except (
+                Exception
+            ) as error:  # whatever went wrong, the model is not to be pushed and the reason is to be kept
+                report = {"ok": False, "reason": f"{type(error).__name__}: {error}"}
+        pathlib.Path(blessing.uri, "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False))
+        pathlib.Path(blessing.uri, "INFRA_BLESSED" if report["ok"] else "INFRA_NOT_BLESSED").touch()
+        blessing.set_string_custom_property(
+            "blessing_status", "INFRA_BLESSED" if report["ok"] else "INFRA_NOT_BLESSED"
+        )
+
+    def _questions(self, input_dict, queries: list[str]) -> dict:
+        """Known people, somebody unknown, free text, candidates in the catalogue and one that is not."""
+        items = first_ids(artifact_utils.get_single_uri(input_dict["items"]), "item_id", 20)
+        users = first_ids(artifact_utils.get_single_uri(input_dict["users"]), "user_id", 3)
+        return {
+            "items": count_examples(artifact_utils.get_single_uri(input_dict["items"])),
+            "users": [*users, "somebody nobody knows"],
+            "texts": queries,
+            "candidates": items,
+        }
+
+    def _latency(self, client, kind: str, questions: dict) -> float:
+        """Median milliseconds of one request, the client's own time included."""
+        times = []
+        for _ in range(LATENCY_REQUESTS):
+            start = time.perf_counter()
+            if kind == "retrieval":
+                client.recommend("candidate", user_id=questions["users"][0], k=min(10, questions["items"]))
+            else:
+                client.rank("candidate", user_id=questions["users"][0], item_ids=questions["candidates"])
+            times.append(time.perf_counter() - start)
+        return round(1000 * sorted(times)[len(times) // 2], 2)
+
+
+class ServingValidatorSpec(component_spec.ComponentSpec):
+    """Channels and parameters of ServingValidator."""
+
+    PARAMETERS = {
+        "kind": component_spec.ExecutionParameter(type=str),
+        "queries": component_spec.ExecutionParameter(type=str),
+        "code": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "items": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "users": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+    }
+    OUTPUTS = {"blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)}
+
+
+class ServingValidator(base_component.BaseComponent):
+    """Loads and asks a candidate.
+
+    Args:
+        model: the candidate.
+        items, users: raw Examples, whose first ids are asked about.
+        kind: `retrieval` or `ranking`.
+        queries: JSON list of free-text questions; empty with `text: none`.
+        code: digest of the code, for TFX's cache.
+    """
+
+    SPEC_CLASS = ServingValidatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(self, model, items, users, kind: str, queries: str, code: str):
+        blessing = types.Channel(type=standard_artifacts.InfraBlessing)
+        super().__init__(
+            ServingValidatorSpec(
+                model=model,
+                items=items,
+                users=users,
+                kind=kind,
+                queries=queries,
+                code=code,
+                blessing=blessing,
+            )
+        )

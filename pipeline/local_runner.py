@@ -1,0 +1,83 @@
+"""Runs the pipeline on this machine, one component after the other in one process.
+
+`python -m pipeline.local_runner --config FILE` for people who know TFX; `tfrec run FILE` is the same. A step whose
+inputs, parameters and code did not change is not run again; after a failure, the next run goes on at the step that
+failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import time
+
+from pipeline import progress
+from pipeline.config import PipelineConfig, load_config
+from pipeline.console import Table
+from pipeline.summary import Step, StepFailed, write_summary
+from tfrec_fusion.config import ConfigError
+
+
+def run(config: PipelineConfig, debug: bool = False) -> dict:
+    """Runs all components and shows a line for each.
+
+    Args:
+        config: the run.
+        debug: whether an unexpected error is shown with its stack.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        ConfigError: for data or settings that cannot be used.
+        StepFailed: for anything else that stops a component; the log file holds the stack.
+    """
+    started = datetime.datetime.now()
+    clock = time.perf_counter()
+    log = config.home / "logs" / f"{started:%Y%m%d-%H%M%S}.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"`root` must be a folder that can be written: {error}. Name another with --root."
+        ) from error
+    steps: list[Step] = []
+    with Table(log, f"{config.name}: {config.home}") as table:
+        progress.listen(table.doing)
+        try:
+            table.begin("start")
+            # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and loud.
+            from pipeline.launching import Nodes, launch
+
+            nodes = Nodes(config)
+            table.end("done", f"{len(nodes.shown)} steps to go")
+            for node in nodes.all:
+                steps.append(launch(node, nodes, table, log))
+            table.begin("summary")
+            summary = write_summary(
+                config, steps, started, time.perf_counter() - clock, table.memory.overall / 1e6, log
+            )
+            table.end("done", str(config.home / "summary.json"))
+        finally:
+            progress.listen(None)
+    return summary
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The entry point for people who know TFX."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.local_runner", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--config", required=True, help="a YAML file, or the name of one that is shipped")
+    options = parser.parse_args(arguments)
+    try:
+        run(load_config(options.config))
+    except (ConfigError, StepFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

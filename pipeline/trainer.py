@@ -1,0 +1,259 @@
+"""Trainer's callbacks: transformed data into a trained and exported model. The library does the work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfrec_fusion.layers.text_encoder import TextEncoder
+
+from pipeline.catalogue import feature_space, load_catalogue, read_examples, split_files
+from tfrec_fusion import export
+from tfrec_fusion.config import (
+    FeatureSpace,
+    IndexConfig,
+    RankingConfig,
+    RetrievalConfig,
+    TextConfig,
+    from_dict,
+)
+from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.index.brute_force import BruteForce
+from tfrec_fusion.layers.tokenizer import load_tokenizer
+from tfrec_fusion.models.build import build_ranking, build_two_tower
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.profiles import Profiles
+from tfrec_fusion.training import fit
+
+SHUFFLE = 200_000
+
+
+class Run:
+    """Everything that both models' training starts from.
+
+    Args:
+        fn_args: TFX's arguments; `custom_config` holds JSON of the configuration, and the inputs' folders.
+    """
+
+    def __init__(self, fn_args):
+        self.settings = fn_args.custom_config
+        inputs = self.settings["inputs"]
+        self.examples, self.users = inputs["examples"], inputs["users"]
+        self.tables = from_dict(Tables, json.loads(self.settings["tables"]))
+        self.text = from_dict(TextConfig, self.settings["text"]) if self.settings["text"] else None
+        self.history_length = self.settings["history_length"]
+        self.transform = tft.TFTransformOutput(fn_args.transform_output)
+        items_transform = tft.TFTransformOutput(inputs["items_transform_graph"])
+        self.catalogue = load_catalogue(
+            inputs["items"], inputs["items_transform_graph"], self.tables, inputs.get("text_vectors")
+        )
+        self.space: FeatureSpace = feature_space(
+            self.transform, items_transform, self.tables, self.catalogue, self.history_length
+        )
+        self.item_rows = export.Lookup(self.catalogue.ids)
+        self.labels = {"click": "binary"}
+        if self.tables.interactions.label:
+            self.labels["rating"] = "rating"
+        self.model_folder, self.log_folder = fn_args.serving_model_dir, fn_args.model_run_dir
+
+    def batches(self, split: str, batch_size: int, shuffle: bool) -> tf.data.Dataset:
+        """Batches as the models take them. Records are shuffled while they are still bytes, and parsed by the batch."""
+        spec = self.transform.transformed_feature_spec()
+        files = split_files(self.examples, split)
+        records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+        if shuffle:
+            records = records.shuffle(SHUFFLE, reshuffle_each_iteration=True)
+        batches = records.batch(batch_size, drop_remainder=shuffle).map(
+            lambda batch: self._model_inputs(tf.io.parse_example(batch, spec)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def size(self, split: str) -> int:
+        """Number of Examples of a split."""
+        records = tf.data.TFRecordDataset(split_files(self.examples, split), compression_type="GZIP")
+        return int(
+            records.batch(8192).reduce(np.int64(0), lambda total, batch: total + tf.size(batch, tf.int64))
+        )
+
+    def _model_inputs(self, parsed: dict) -> dict[str, tf.Tensor]:
+        batch = {}
+        for name, value in parsed.items():
+            if name not in ("item_id", "history"):
+                dense = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
+                batch[name] = tf.cast(dense, tf.int32) if dense.dtype == tf.int64 else dense
+        batch["item_index"] = self.item_rows(parsed["item_id"])
+        history = self.item_rows(tf.sparse.to_dense(parsed["history"], default_value=""))
+        width = tf.shape(history)[1]
+        # Examples are padded on the right, models want the newest item last.
+        lengths = tf.reduce_sum(
+            tf.cast(tf.sparse.to_dense(parsed["history"], default_value="") != "", tf.int32), 1
+        )
+        place = tf.range(width)[None, :] - (width - lengths[:, None])
+        turned = tf.where(place >= 0, tf.gather(history, tf.maximum(place, 0), batch_dims=1), 0)
+        turned = turned[:, -self.history_length :]
+        turned = tf.pad(turned, [[0, 0], [self.history_length - tf.shape(turned)[1], 0]])
+        batch["history"] = tf.ensure_shape(turned, [None, self.history_length])
+        return batch
+
+    def text_tower(self) -> export.TextTower | None:
+        """The encoder for text that the catalogue does not hold; None with `text: none`."""
+        if self.text is None:
+            return None
+        tokenizer = load_tokenizer(self.text.encoder, max_length=self.text.max_length, pad_to="longest")
+        encoder = TextEncoder.from_pretrained(self.text.encoder, pooling=self.text.pooling, stage="frozen")
+        return export.TextTower(tokenizer, encoder, encoder.dim)
+
+    def raw_spec(self) -> dict:
+        """How interaction Examples are parsed in serving: Transform's raw features and the items already seen."""
+        raw = self.transform.raw_feature_spec()
+        drop = ("label", "click", "time", "item_train_count", "item_activity", "user_activity")
+        spec = {name: value for name, value in raw.items() if name not in drop}
+        spec["seen"] = tf.io.VarLenFeature(tf.string)
+        spec["history"] = tf.io.VarLenFeature(tf.string)
+        return spec
+
+    def profiles(self, transform: tf.Module) -> Profiles:
+        """People, their features transformed by the graph that transformed the training data."""
+        raw = self.transform.raw_feature_spec()
+        side = [feature.name for feature in self.space.user_features]
+        spec = {name: raw[name] for name in ["user_id", *side]}
+        spec |= {"history": tf.io.VarLenFeature(tf.string), "seen": tf.io.VarLenFeature(tf.string)}
+        ids, features, histories, seen = [b""], {}, [], []
+        for parsed in read_examples(self.users, "all", spec):
+            ids.extend(parsed["user_id"].numpy())
+            transformed = transform({name: parsed[name] for name in ["user_id", *side]})
+            for name in ["user_index", *side]:
+                features.setdefault(name, []).append(transformed[name].numpy())
+            histories.append(
+                self._model_inputs({"item_id": parsed["user_id"], "history": parsed["history"]})["history"]
+            )
+            seen.append(self.item_rows(tf.RaggedTensor.from_sparse(parsed["seen"]).flat_values).numpy())
+            seen_lengths = tf.RaggedTensor.from_sparse(parsed["seen"]).row_lengths().numpy()
+            features.setdefault("\x00lengths", []).append(seen_lengths)
+        lengths = np.concatenate([[0], *features.pop("\x00lengths")])
+        unknown = transform({name: _missing(spec[name]) for name in ["user_id", *side]})
+        columns = {name: np.concatenate([unknown[name].numpy(), *parts]) for name, parts in features.items()}
+        columns = {name: _narrow(values) for name, values in columns.items()}
+        return Profiles(
+            ids=np.array([value.decode() for value in ids], object),
+            features=columns,
+            history=np.concatenate([np.zeros((1, self.history_length), np.int32), *histories]),
+            seen_items=np.concatenate(seen).astype(np.int32),
+            seen_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        )
+
+    def train(self, model, config, train: tf.data.Dataset, validation: tf.data.Dataset):
+        """Fits the model; a run that was killed goes on at the step it was at."""
+        key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+        folder = os.path.join(self.settings["checkpoints"], key)
+        history = fit(model, train, validation, config, folder=folder)
+        os.makedirs(self.log_folder, exist_ok=True)
+        with open(os.path.join(self.log_folder, "history.json"), "w") as stream:
+            json.dump(history.history, stream, indent=2, default=float)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def serving_arguments(self) -> tuple:
+        """What both models' signatures are made of, beside the model."""
+        transform = self.transform.transform_features_layer()
+        return (
+            self.catalogue,
+            self.profiles(transform),
+            self.space.item_features,
+            self.space.context_features,
+            self.text_tower(),
+            transform,
+            self.raw_spec(),
+        )
+
+
+def run_retrieval(fn_args) -> None:
+    """Trains the two-tower model and exports it with its index."""
+    run = Run(fn_args)
+    config = from_dict(RetrievalConfig, run.settings["model"])
+    model = build_two_tower(config, run.space, run.catalogue)
+    batch_size = config.training.batch_size
+    run.train(
+        model,
+        config.training,
+        run.batches("train", batch_size, shuffle=True),
+        run.batches("validation", 1024, shuffle=False),
+    )
+    index = build_index(from_dict(IndexConfig, run.settings["index"]), model.candidate_embeddings().numpy())
+    export.save(export.RetrievalServing(model, *run.serving_arguments(), index=index), run.model_folder)
+
+
+def build_index(config: IndexConfig, vectors: np.ndarray) -> BruteForce:
+    """The index over all items but row 0."""
+    return BruteForce(k=config.max_k).index(vectors[1:], np.arange(1, len(vectors), dtype=np.int32))
+
+
+def run_ranking(fn_args) -> None:
+    """Trains the ranking model and exports it beside a baseline of user and item biases."""
+    run = Run(fn_args)
+    config = from_dict(RankingConfig, run.settings["model"])
+    model = build_ranking(config, run.space, run.catalogue, run.labels)
+    implicit = "rating" not in run.labels
+    train = run.batches("train", config.training.batch_size, shuffle=True)
+    validation = run.batches("validation", 1024, shuffle=False)
+    if implicit:
+        train, validation = (data.map(WithNegatives(run.catalogue)) for data in (train, validation))
+    run.train(model, config.training, train, validation)
+    biases = None if implicit else rating_biases(run.batches("train", 4096, shuffle=False), run.space)
+    export.save(export.RankingServing(model, *run.serving_arguments(), biases=biases), run.model_folder)
+
+
+class WithNegatives:
+    """Adds to each interaction an item drawn uniformly, labelled as not chosen: clicks alone hold no "no"."""
+
+    def __init__(self, catalogue: Catalogue):
+        self.size = len(catalogue)
+
+    def __call__(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        drawn = tf.random.uniform(tf.shape(batch["item_index"]), 1, self.size, tf.int32)
+        negatives = {**batch, "item_index": drawn, "click": tf.zeros_like(batch["click"])}
+        return {name: tf.concat([batch[name], negatives[name]], 0) for name in batch}
+
+
+def rating_biases(
+    batches: tf.data.Dataset, space: FeatureSpace, damping: float = 10.0
+) -> dict[str, np.ndarray]:
+    """Mean rating, and how far each item and each user lies from it (Koren 2010, damped means).
+
+    Returns:
+        `mean` float32 `[]`, `items` float32 `[num_items]`, `users` float32 `[num_users]`.
+    """
+    users, items, ratings = [], [], []
+    for batch in batches:
+        users.append(batch["user_index"].numpy())
+        items.append(batch["item_index"].numpy())
+        ratings.append(batch["rating"].numpy())
+    user, item, rating = (np.concatenate(values) for values in (users, items, ratings))
+    mean = rating.mean(dtype=np.float64)
+
+    def damped(rows: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+        return np.bincount(rows, values, size) / (np.bincount(rows, minlength=size) + damping)
+
+    item_bias = damped(item, rating - mean, space.num_items)
+    user_bias = damped(user, rating - mean - item_bias[item], space.num_users)
+    return {
+        "mean": np.float32(mean),
+        "items": item_bias.astype(np.float32),
+        "users": user_bias.astype(np.float32),
+    }
+
+
+def _missing(feature) -> tf.Tensor | tf.SparseTensor:
+    """One Example without the feature."""
+    if isinstance(feature, tf.io.FixedLenFeature):
+        return tf.constant([""] if feature.dtype == tf.string else [0], feature.dtype)
+    return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0], feature.dtype), [1, 0])
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.int32) if values.dtype == np.int64 else values

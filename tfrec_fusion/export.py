@@ -1,0 +1,389 @@
+"""What a model server loads: the signatures of the retrieval and of the ranking model.
+
+Raw strings in, titles and scores out: ids, tokenizer, text encoder, index and titles are all inside the SavedModel.
+An input that a caller leaves empty (`""`, no entries, 0) means "not given", so that one signature answers every
+question and a client need not know which inputs matter.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.config import Feature
+from tfrec_fusion.index.brute_force import BruteForce
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.profiles import Profiles
+
+DEFAULT_K = 10
+
+
+class TextTower(tf.Module):
+    """Tokenizer and text encoder as one step from strings to vectors.
+
+    Args:
+        tokenizer: strings `[n]` to the encoder's inputs.
+        encoder: those to float32 `[n, dim]`.
+    """
+
+    def __init__(self, tokenizer: Callable, encoder: Callable, dim: int):
+        super().__init__()
+        self.tokenizer, self.encoder, self.dim = tokenizer, encoder, dim
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """float32 `[n, dim]` of strings `[n]`; zeros where a string is empty. Only non-empty strings are encoded."""
+        given = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
+        encoded = tf.cond(
+            tf.size(given) > 0,
+            lambda: self.encoder(self.tokenizer(tf.gather_nd(texts, given))),
+            lambda: tf.zeros([0, self.dim]),
+        )
+        return tf.scatter_nd(given, encoded, tf.cast([tf.size(texts), self.dim], tf.int64))
+
+
+class Lookup(tf.Module):
+    """String keys to rows, 0 for an unknown key."""
+
+    def __init__(self, keys: np.ndarray):
+        super().__init__()
+        rows = np.arange(1, len(keys), dtype=np.int32)
+        # A table needs one entry; nobody sends this key.
+        entries = (list(keys[1:]) or ["\x00"], rows if len(rows) else np.zeros(1, np.int32))
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(*map(tf.constant, entries)), 0
+        )
+
+    def __call__(self, keys: tf.Tensor) -> tf.Tensor:
+        return self.table.lookup(keys)
+
+
+class Serving(tf.Module):
+    """What both models share: people, items, text, and how a request becomes the models' inputs.
+
+    Args:
+        model: a `TwoTower` or `Ranking`.
+        catalogue: the items.
+        profiles: the people.
+        item_features, context_features: what the model reads beside ids and text.
+        text_tower: None with `text: none`.
+        transform: raw features, as parsed by `raw_spec`, to transformed ones (Transform's own graph).
+        raw_spec: how Examples are parsed for `transform`.
+    """
+
+    def __init__(
+        self,
+        model: tf.Module,
+        catalogue: Catalogue,
+        profiles: Profiles,
+        item_features: tuple[Feature, ...],
+        context_features: tuple[Feature, ...],
+        text_tower: TextTower | None,
+        transform: tf.Module,
+        raw_spec: Mapping[str, object],
+    ):
+        super().__init__()
+        self.model = model
+        self.text_tower = text_tower
+        self.transform = transform
+        self.raw_spec = dict(raw_spec)
+        self.context_names = [feature.name for feature in context_features]
+        self.item_rows = Lookup(catalogue.ids)
+        self.user_rows = Lookup(profiles.ids)
+        self.item_ids = tf.Variable(_strings(catalogue.ids), trainable=False, name="item_ids")
+        self.titles = tf.Variable(_strings(catalogue.titles), trainable=False, name="titles")
+        tables = {feature.name: catalogue.features[feature.name] for feature in item_features}
+        if catalogue.text_vectors is not None:
+            tables["text_vector"] = np.asarray(catalogue.text_vectors)
+        self.item_tables = {name: _table(values, name) for name, values in tables.items()}
+        self.user_tables = {name: _table(values, name) for name, values in profiles.features.items()}
+        self.histories = _table(profiles.history, "history")
+        self.seen_items = _table(profiles.seen_items, "seen_items")
+        self.seen_splits = _table(profiles.seen_splits, "seen_splits")
+        self.history_length = profiles.history.shape[1]
+
+    def person(
+        self, user_id: tf.Tensor, history: tf.Tensor, context: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """The model's query inputs for known and unknown people.
+
+        Args:
+            user_id: string `[batch]`; `""` or an unknown id is somebody unknown.
+            history: string `[batch, any]`, oldest first; where a row has entries they replace the known history.
+            context: string `[batch]` per context feature.
+        """
+        row = self.user_rows(user_id)
+        batch = {name: tf.gather(table, row) for name, table in self.user_tables.items()}
+        given = self.left_padded(self.item_rows(history))
+        batch["history"] = tf.where(
+            tf.reduce_any(given > 0, 1)[:, None], given, tf.gather(self.histories, row)
+        )
+        if context:
+            sparse = {name: tf.sparse.from_dense(value[:, None]) for name, value in context.items()}
+            transformed = self.transform({**sparse, "user_id": user_id})
+            batch |= {name: transformed[name] for name in context}
+        return batch
+
+    def left_padded(self, items: tf.Tensor) -> tf.Tensor:
+        """int32 `[batch, any]` to `[batch, H]`: the last `H` known items, newest last, zeros on the left."""
+        known = tf.ragged.boolean_mask(items, items > 0)[:, -self.history_length :]
+        return tf.reverse(known[:, ::-1].to_tensor(shape=[None, self.history_length]), [1])
+
+    def seen(self, user_id: tf.Tensor) -> tf.Tensor:
+        """int32 `[batch, any]` of the items that people have met, padded with 0."""
+        row = self.user_rows(user_id)
+        start, end = tf.gather(self.seen_splits, row), tf.gather(self.seen_splits, row + 1)
+        return tf.gather(self.seen_items, tf.ragged.range(start, end)).to_tensor()
+
+    def items(self, item_id: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Item features for ids in the catalogue and for items that are new.
+
+        Args:
+            item_id: string `[n]`; unknown ids are new items.
+            text: string `[n]`; where not empty it replaces what the catalogue knows.
+        """
+        row = self.item_rows(item_id)
+        features = {name: tf.gather(table, row) for name, table in self.item_tables.items()}
+        features["item_index"] = row
+        if self.text_tower is not None:
+            given = tf.strings.length(tf.strings.strip(text)) > 0
+            known = tf.cast(features["text_vector"], tf.float32)
+            features["text_vector"] = tf.where(given[:, None], self.text_tower(text), known)
+        return features
+
+    def parse(self, examples: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Serialised Examples to raw features and the model's query inputs."""
+        raw = tf.io.parse_example(examples, self.raw_spec)
+        fed = {name: value for name, value in raw.items() if name not in ("history", "seen", "item_id")}
+        batch = {name: _as_input(value) for name, value in self.transform(fed).items()}
+        batch["history"] = self.left_padded(self.item_rows(_dense(raw["history"])))
+        return raw, batch
+
+    def context_spec(self) -> dict[str, tf.TensorSpec]:
+        return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_names}
+
+
+class RetrievalServing(Serving):
+    """The retrieval model's signatures: `serving_default`, `recommend`, `embed_query`, `embed_item`, `embed_text`."""
+
+    def __init__(self, model, catalogue: Catalogue, *args, index: BruteForce, **kwargs):
+        super().__init__(model, catalogue, *args, **kwargs)
+        self.index = index
+        vectors = model.candidate_embeddings().numpy()
+        self.vectors = _table(vectors, "candidate_embeddings")
+        # Equal counts are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
+        shuffle = np.random.default_rng(0).random(len(catalogue)) / 2
+        self.popularity = _table((catalogue.counts + shuffle).astype(np.float32), "popularity")
+
+    def query(self, user_id, history, text, context) -> tf.Tensor:
+        """float32 `[batch, dim]`: what a person's history asks for, what the text asks for, or their sum.
+
+        Both towers end in logits of the same softmax, so that the sum is the product of two experts' probabilities.
+        """
+        batch = self.person(user_id, history, context)
+        queries = self.model.query_embeddings(batch)
+        if self.text_tower is None:
+            return queries
+        asked = tf.strings.length(tf.strings.strip(text)) > 0
+        known = tf.logical_or(tf.reduce_any(batch["history"] > 0, 1), self.user_rows(user_id) > 0)
+        text_queries = self.model.text_query(self.text_tower(text))
+        from_person = tf.where(tf.logical_or(known, ~asked)[:, None], queries, 0.0)
+        return from_person + tf.where(asked[:, None], text_queries, 0.0)
+
+    def recommend(self, user_id, history, text, k, exclude, include_seen, **context) -> dict[str, tf.Tensor]:
+        """The best items for each request; see `signatures` for shapes."""
+        queries = self.query(user_id, history, text, context)
+        seen = tf.cond(
+            include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
+        )
+        excluded = tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
+        scores, rows = self.index(queries, k=tf.where(k > 0, k, DEFAULT_K), exclude=excluded)
+        return {
+            "item_ids": tf.gather(self.item_ids, rows),
+            "scores": scores,
+            "titles": tf.gather(self.titles, rows),
+        }
+
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Where the held-out item of each Example stands among the whole catalogue, seen items excluded.
+
+        Returns:
+            float32 `[batch]` each: `rank` by this model and `popularity_rank` by training counts, from 1. NaN where
+            the item is unknown or was already seen, and so cannot be recommended.
+        """
+        raw, batch = self.parse(examples)
+        queries = self.model.query_embeddings(batch)
+        target = self.item_rows(raw["item_id"])
+        seen = self.item_rows(_dense(raw["seen"]))
+        usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))
+        step = tf.maximum(1, 2**24 // tf.shape(self.vectors)[0])
+        starts = tf.range(0, tf.shape(target)[0], step)
+
+        def block(start):
+            part = slice(start, start + step)
+            scores = tf.matmul(queries[part], self.vectors, transpose_b=True)
+            own = _ranks(scores, target[part], seen[part])
+            popular = _ranks(tf.broadcast_to(self.popularity, tf.shape(scores)), target[part], seen[part])
+            return tf.RaggedTensor.from_tensor(tf.stack([own, popular], 1)[None])[0]
+
+        spec = tf.RaggedTensorSpec([None, None], tf.float32, 1)
+        ranks = tf.map_fn(block, starts, fn_output_signature=spec).merge_dims(0, 1).to_tensor(shape=[None, 2])
+        ranks = tf.where(usable[:, None], ranks, float("nan"))
+        return {"rank": ranks[:, 0], "popularity_rank": ranks[:, 1]}
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Concrete functions by signature name."""
+        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        person = {"user_id": strings, "history": matrix, "text": strings}
+
+        @tf.function
+        def embed_query(user_id, history, text, **context):
+            return {"embedding": self.query(user_id, history, text, context)}
+
+        @tf.function
+        def embed_item(item_id, text):
+            return {"embedding": self.model.candidate_from_features(self.items(item_id, text))}
+
+        @tf.function
+        def embed_text(text):
+            return {"embedding": self.text_tower(text)}
+
+        made = {
+            "serving_default": tf.function(self.evaluate).get_concrete_function(
+                tf.TensorSpec([None], tf.string, "examples")
+            ),
+            "recommend": _concrete(
+                tf.function(self.recommend),
+                **person,
+                k=tf.TensorSpec([], tf.int32),
+                exclude=matrix,
+                include_seen=tf.TensorSpec([], tf.bool),
+                **self.context_spec(),
+            ),
+            "embed_query": _concrete(embed_query, **person, **self.context_spec()),
+            "embed_item": _concrete(embed_item, item_id=strings, text=strings),
+        }
+        if self.text_tower is not None:
+            made["embed_text"] = _concrete(embed_text, text=strings)
+        return made
+
+
+class RankingServing(Serving):
+    """The ranking model's signatures: `serving_default` and `rank`.
+
+    Args:
+        biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
+            judged beside the model; None without ratings.
+    """
+
+    def __init__(self, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.biases = {name: _table(values, f"bias_{name}") for name, values in (biases or {}).items()}
+
+    def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
+        """Scores candidates for each request; see `signatures` for shapes."""
+        # One of the two may be left empty; the other says how many candidates there are.
+        count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
+        item_ids, texts = _widen(item_ids, count), _widen(texts, count)
+        person = self.person(user_id, history, context)
+        repeated = {name: tf.repeat(value, count, axis=0) for name, value in person.items()}
+        flat_ids, flat_texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
+        scores = self.model.score_features({**repeated, **self.items(flat_ids, flat_texts)})
+        answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
+        titles = tf.gather(self.titles, self.item_rows(item_ids))
+        return {**answer, "titles": tf.where(titles == "", texts, titles)}
+
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Predictions for the interaction of each Example: float32 `[batch]` per label."""
+        raw, batch = self.parse(examples)
+        batch["item_index"] = self.item_rows(raw["item_id"])
+        answer = dict(self.model(batch))
+        if self.biases:
+            users = tf.gather(self.biases["users"], batch["user_index"])
+            answer["baseline_rating"] = (
+                self.biases["mean"] + users + tf.gather(self.biases["items"], batch["item_index"])
+            )
+        return answer
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Concrete functions by signature name."""
+        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        return {
+            "serving_default": tf.function(self.evaluate).get_concrete_function(
+                tf.TensorSpec([None], tf.string, "examples")
+            ),
+            "rank": _concrete(
+                tf.function(self.rank),
+                user_id=strings,
+                history=matrix,
+                item_ids=matrix,
+                texts=matrix,
+                **self.context_spec(),
+            ),
+        }
+
+
+def save(serving: Serving, folder: str) -> None:
+    """Writes a SavedModel; the folder appears only when it is whole.
+
+    Raises:
+        OSError, tf.errors.OpError: where it cannot be written; nothing is left behind.
+    """
+    target = pathlib.Path(folder)
+    staging = target.parent / f".{target.name}-staging"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        signatures = serving.signatures()
+        tf.saved_model.save(serving, str(staging), signatures=signatures)
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _concrete(function, **specs):
+    named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
+    return function.get_concrete_function(**named)
+
+
+def _ranks(scores: tf.Tensor, target: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
+    """1 + the number of items that are not seen and score above the target; row 0 is no item. float32 `[batch]`."""
+    shape = tf.shape(scores)
+    rows = tf.repeat(tf.range(shape[0]), tf.shape(seen)[1])
+    places = tf.stack(
+        [
+            tf.concat([rows, tf.range(shape[0])], 0),
+            tf.concat([tf.reshape(seen, [-1]), tf.zeros(shape[0], tf.int32)], 0),
+        ],
+        1,
+    )
+    hidden = tf.tensor_scatter_nd_min(scores, places, tf.fill([tf.shape(places)[0]], -np.inf))
+    own = tf.gather(scores, target, batch_dims=1)
+    return 1.0 + tf.reduce_sum(tf.cast(hidden > own[:, None], tf.float32), 1)
+
+
+def _strings(values: np.ndarray) -> tf.Tensor:
+    return tf.constant([str(value) for value in values])
+
+
+def _table(values: np.ndarray, name: str) -> tf.Variable:
+    return tf.Variable(tf.convert_to_tensor(np.asarray(values)), trainable=False, name=name)
+
+
+def _dense(value) -> tf.Tensor:
+    if isinstance(value, tf.SparseTensor):
+        return tf.sparse.to_dense(value, default_value="" if value.dtype == tf.string else 0)
+    return value
+
+
+def _as_input(value) -> tf.Tensor:
+    value = _dense(value)
+    return tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
+
+
+def _widen(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    return tf.pad(values, [[0, 0], [0, count - tf.shape(values)[1]]], constant_values="")

@@ -1,0 +1,36 @@
+"""People as serving knows them: features, latest history, and everything they have met."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """One row a person; row 0 stands for somebody unknown.
+
+    Attributes:
+        ids: `U + 1` strings, row 0 empty.
+        features: `user_index` int32 `[U + 1]` and each user feature, transformed (see `config.Feature`).
+        history: int32 `[U + 1, H]` item indices, left padded with 0, newest last.
+        seen_items: int32 `[S]` indices of all items met, person after person.
+        seen_splits: int64 `[U + 2]`, where each person's items start in `seen_items`.
+    """
+
+    ids: np.ndarray
+    features: dict[str, np.ndarray]
+    history: np.ndarray
+    seen_items: np.ndarray
+    seen_splits: np.ndarray
+
+    def __post_init__(self):
+        sizes = {"history": len(self.history), "seen_splits": len(self.seen_splits) - 1}
+        sizes |= {name: len(values) for name, values in self.features.items()}
+        for name, size in sizes.items():
+            if size != len(self.ids):
+                raise ValueError(
+                    f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received: {size} rows. "
+                    "Build it from the same list of people."
+                )
