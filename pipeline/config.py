@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Literal
 
 import yaml
@@ -166,11 +167,12 @@ class PipelineConfig:
         return self.home / "serving"
 
 
-def load_config(path: str) -> PipelineConfig:
+def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Reads a YAML file.
 
     Args:
         path: a file, or the name of one that the package ships (`movielens_100k`).
+        overrides: `dotted.key=value` each, the value read as YAML; they win over the file.
 
     Returns:
         The configuration; relative paths in it start at the file's folder, `root` at the working directory.
@@ -191,12 +193,26 @@ def load_config(path: str) -> PipelineConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
     values = values or {}
+    for override in overrides:
+        _override(values, override)
     if isinstance(values, dict) and values.get("text") == "none":
         values["text"] = None
     config = from_dict(PipelineConfig, values)
     return dataclasses.replace(
         config, data=_resolve(config.data, place.parent), root=str(pathlib.Path(config.root).absolute())
     )
+
+
+def _override(values: dict, override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"An override must read KEY=VALUE. Received: {override!r}.")
+    *parents, last = key.split(".")
+    for name in parents:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"`{key}` cannot be set: `{name}` is {values!r} and has no keys of its own.")
+    values[last] = yaml.safe_load(value)
 
 
 def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:

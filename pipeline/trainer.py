@@ -10,8 +10,8 @@ import shutil
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
-from tfrec_fusion.layers.text_encoder import TextEncoder
 
+from pipeline import progress
 from pipeline.catalogue import feature_space, load_catalogue, read_examples, split_files
 from tfrec_fusion import export
 from tfrec_fusion.config import (
@@ -24,13 +24,19 @@ from tfrec_fusion.config import (
 )
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.index.brute_force import BruteForce
-from tfrec_fusion.layers.tokenizer import load_tokenizer
+from tfrec_fusion.index.top_k_index import TopKIndex
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
 from tfrec_fusion.training import fit
 
 SHUFFLE = 200_000
+
+
+def say(logs: dict) -> None:
+    """Tells whoever watches how training goes."""
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if name != "epoch")
+    progress.report(f"epoch {logs['epoch']}: {shown}")
 
 
 class Run:
@@ -105,6 +111,10 @@ class Run:
         """The encoder for text that the catalogue does not hold; None with `text: none`."""
         if self.text is None:
             return None
+        # Imported here: `text: none` needs no transformers.
+        from tfrec_fusion.layers.text_encoder import TextEncoder
+        from tfrec_fusion.layers.tokenizer import load_tokenizer
+
         tokenizer = load_tokenizer(self.text.encoder, max_length=self.text.max_length, pad_to="longest")
         encoder = TextEncoder.from_pretrained(self.text.encoder, pooling=self.text.pooling, stage="frozen")
         return export.TextTower(tokenizer, encoder, encoder.dim)
@@ -152,7 +162,7 @@ class Run:
         """Fits the model; a run that was killed goes on at the step it was at."""
         key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
         folder = os.path.join(self.settings["checkpoints"], key)
-        history = fit(model, train, validation, config, folder=folder)
+        history = fit(model, train, validation, config, folder=folder, progress=say)
         os.makedirs(self.log_folder, exist_ok=True)
         with open(os.path.join(self.log_folder, "history.json"), "w") as stream:
             json.dump(history.history, stream, indent=2, default=float)
@@ -184,13 +194,15 @@ def run_retrieval(fn_args) -> None:
         run.batches("train", batch_size, shuffle=True),
         run.batches("validation", 1024, shuffle=False),
     )
-    index = build_index(from_dict(IndexConfig, run.settings["index"]), model.candidate_embeddings().numpy())
-    export.save(export.RetrievalServing(model, *run.serving_arguments(), index=index), run.model_folder)
+    settings = from_dict(IndexConfig, run.settings["index"])
+    index = build_index(settings, model.candidate_embeddings().numpy())
+    serving = export.RetrievalServing(model, *run.serving_arguments(), index=index, max_k=settings.max_k)
+    export.save(serving, run.model_folder)
 
 
-def build_index(config: IndexConfig, vectors: np.ndarray) -> BruteForce:
+def build_index(config: IndexConfig, vectors: np.ndarray) -> TopKIndex:
     """The index over all items but row 0."""
-    return BruteForce(k=config.max_k).index(vectors[1:], np.arange(1, len(vectors), dtype=np.int32))
+    return BruteForce().index(vectors[1:])
 
 
 def run_ranking(fn_args) -> None:

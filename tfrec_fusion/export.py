@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import Feature
-from tfrec_fusion.index.brute_force import BruteForce
+from tfrec_fusion.index.top_k_index import TopKIndex
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
 
@@ -169,9 +169,9 @@ class Serving(tf.Module):
 class RetrievalServing(Serving):
     """The retrieval model's signatures: `serving_default`, `recommend`, `embed_query`, `embed_item`, `embed_text`."""
 
-    def __init__(self, model, catalogue: Catalogue, *args, index: BruteForce, **kwargs):
+    def __init__(self, model, catalogue: Catalogue, *args, index: TopKIndex, max_k: int = 1000, **kwargs):
         super().__init__(model, catalogue, *args, **kwargs)
-        self.index = index
+        self.index, self.max_k = index, max_k
         vectors = model.candidate_embeddings().numpy()
         self.vectors = _table(vectors, "candidate_embeddings")
         # Equal counts are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
@@ -200,7 +200,10 @@ class RetrievalServing(Serving):
             include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
         )
         excluded = tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
-        scores, rows = self.index(queries, k=tf.where(k > 0, k, DEFAULT_K), exclude=excluded)
+        wanted = tf.minimum(tf.where(k > 0, k, DEFAULT_K), self.max_k)
+        # The index holds no row for the unknown item: its rows are one less than ours, and its padding is -1.
+        scores, rows = self.index.search(queries, wanted, exclude=excluded - 1)
+        rows += 1
         return {
             "item_ids": tf.gather(self.item_ids, rows),
             "scores": scores,

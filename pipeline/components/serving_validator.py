@@ -22,55 +22,53 @@ from tfrec_fusion.config import ConfigError
 LATENCY_REQUESTS = 20
 
 
-def check_recommendations(answer: dict, k: int) -> None:
+def check_recommendations(found: list, k: int) -> None:
     """Raises ConfigError unless the answer holds `k` distinct items, with titles, best first."""
-    ids, scores, titles = (answer[name][0] for name in ("item_ids", "scores", "titles"))
-    if not len(ids) == len(scores) == len(titles) == k or len(set(ids)) != k:
+    ids, scores = [item.item_id for item in found], [item.score for item in found]
+    if len(ids) != k or len(set(ids)) != k:
         raise ConfigError(f"The model must answer with {k} distinct items. Received: {ids}.")
     if scores != sorted(scores, reverse=True) or not all(map(math.isfinite, scores)):
         raise ConfigError(f"Scores must be numbers, best first. Received: {scores}.")
-    if not all(titles):
-        raise ConfigError(f"Every item must have a title. Received: {titles}.")
+    if not all(item.title for item in found):
+        raise ConfigError(f"Every item must have a title. Received: {[item.title for item in found]}.")
 
 
-def ask_retrieval(client, model: str, questions: dict) -> dict:
+def ask_retrieval(client, questions: dict) -> dict:
     """The questions that a retrieval model must answer; returns what it said."""
     answers = {}
-    k = min(10, questions["items"])
-    for user in questions["users"]:
-        answer = client.recommend(model, user_id=user, k=k)
-        check_recommendations(answer, k)
-        answers[f"user {user}"] = answer["titles"][0]
-    for text in questions["texts"]:
-        answer = client.recommend(model, text=text, k=k)
-        check_recommendations(answer, k)
-        answers[text] = answer["titles"][0]
+    asked = [{"user_id": user} for user in questions["users"]] + [
+        {"text": text} for text in questions["texts"]
+    ]
+    for question in asked:
+        found = client.recommend(**question, k=questions["k"], include_seen=True)
+        check_recommendations(found, questions["k"])
+        answers[next(iter(question.values()))] = found[0].title
     return answers
 
 
-def ask_ranking(client, model: str, questions: dict) -> dict:
+def ask_ranking(client, questions: dict) -> dict:
     """The questions that a ranking model must answer; returns what it said."""
     answers = {}
     for user in questions["users"]:
-        answer = client.rank(model, user_id=user, item_ids=questions["candidates"])
+        answer = client.rank(user_id=user, item_ids=questions["candidates"])
         check_scores(answer, len(questions["candidates"]))
-        answers[f"user {user}"] = {name: values[0][0] for name, values in answer.items()}
+        answers[user] = {name: values[0] for name, values in answer.items()}
     for text in questions["texts"]:
-        answer = client.rank(model, user_id=questions["users"][0], texts=[text])
+        answer = client.rank(user_id=questions["users"][0], item_ids=[""], texts=[text])
         check_scores(answer, 1)
-        answers[text] = {name: values[0][0] for name, values in answer.items()}
+        answers[text] = {name: values[0] for name, values in answer.items()}
     return answers
 
 
 def check_scores(answer: dict, candidates: int) -> None:
     """Raises ConfigError unless every candidate has a finite score of each kind."""
     for name, values in answer.items():
-        if len(values[0]) != candidates:
+        if len(values) != candidates:
             raise ConfigError(
-                f"`{name}` must hold one value a candidate ({candidates}). Received: {len(values[0])}."
+                f"`{name}` must hold one value a candidate ({candidates}). Received: {len(values)}."
             )
-        if name != "titles" and not all(math.isfinite(value) for value in values[0]):
-            raise ConfigError(f"Scores must be numbers. Received: {name}={values[0]}.")
+        if name != "titles" and not all(map(math.isfinite, values)):
+            raise ConfigError(f"Scores must be numbers. Received: {name}={values}.")
 
 
 def first_ids(examples_uri: str, name: str, count: int) -> list[str]:
@@ -111,9 +109,9 @@ class Executor(base_executor.BaseExecutor):
                 with EmbeddedServer({"candidate": str(base)}) as server:
                     server.wait_ready(120)
                     report["load_seconds"] = round(time.perf_counter() - start, 3)
-                    client = RestClient(f"http://127.0.0.1:{server.rest_port}")
+                    client = RestClient(f"http://127.0.0.1:{server.rest_port}", "candidate")
                     ask = ask_retrieval if exec_properties["kind"] == "retrieval" else ask_ranking
-                    report["answers"] = ask(client, "candidate", questions)
+                    report["answers"] = ask(client, questions)
                     report["milliseconds"] = self._latency(client, exec_properties["kind"], questions)
             except (
                 Exception
@@ -130,7 +128,7 @@ class Executor(base_executor.BaseExecutor):
         items = first_ids(artifact_utils.get_single_uri(input_dict["items"]), "item_id", 20)
         users = first_ids(artifact_utils.get_single_uri(input_dict["users"]), "user_id", 3)
         return {
-            "items": count_examples(artifact_utils.get_single_uri(input_dict["items"])),
+            "k": min(10, count_examples(artifact_utils.get_single_uri(input_dict["items"]))),
             "users": [*users, "somebody nobody knows"],
             "texts": queries,
             "candidates": items,
@@ -142,9 +140,9 @@ class Executor(base_executor.BaseExecutor):
         for _ in range(LATENCY_REQUESTS):
             start = time.perf_counter()
             if kind == "retrieval":
-                client.recommend("candidate", user_id=questions["users"][0], k=min(10, questions["items"]))
+                client.recommend(user_id=questions["users"][0], k=questions["k"])
             else:
-                client.rank("candidate", user_id=questions["users"][0], item_ids=questions["candidates"])
+                client.rank(user_id=questions["users"][0], item_ids=questions["candidates"])
             times.append(time.perf_counter() - start)
         return round(1000 * sorted(times)[len(times) // 2], 2)
 

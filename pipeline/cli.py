@@ -1,0 +1,323 @@
+"""The command `tfrec`: run the pipeline, serve what it pushed, and ask.
+
+Each subcommand imports what it needs when it runs: `tfrec serve` and `tfrec recommend` need no TFX.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import traceback
+
+from tfrec_fusion import __version__
+from tfrec_fusion.config import ConfigError
+
+DEFAULT_CONFIG = "movielens_100k"
+EPILOG = """examples:
+  tfrec run movielens_100k            tables to two pushed models, with a line for each step
+  tfrec run my.yaml --set retrieval.training.epochs=5
+  tfrec serve movielens_100k          serves what was pushed, as TF Serving would
+  tfrec recommend --user 42
+  tfrec recommend --text "a space adventure with robots"
+  tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one subcommand; the exit code is 0 if all went well, 2 if a model was not good enough to be pushed."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print(
+            "\nStopped. Nothing half-written was pushed; the next run goes on at the step that was stopped.",
+            file=sys.stderr,
+        )
+        return 130
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        elif _is_for_the_user(error):
+            print(f"\n{error}", file=sys.stderr)
+        else:
+            print(f"\n{type(error).__name__}: {error}\n(--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    return isinstance(error, ConfigError) or type(error).__name__ in ("StepFailed", "ServingError")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tfrec",
+        description="Recommenders that read: run, serve, ask.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tfrec_fusion {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the stack of an error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, function, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common]
+        )
+        command.set_defaults(command=function)
+        return command
+
+    for name, function, text in (
+        ("run", run, "run the pipeline of a configuration"),
+        ("serve", serve, "serve the models that a run pushed"),
+        ("demo", demo, "run MovieLens 100K, serve it and ask it; DEMO_KEEP=0 stops the server at the end"),
+    ):
+        command = add(name, function, text)
+        if name == "demo":
+            command.set_defaults(config=DEFAULT_CONFIG)
+        else:
+            command.add_argument(
+                "config", nargs="?", default=DEFAULT_CONFIG, help="a YAML file, or a shipped one's name"
+            )
+        command.add_argument("--root", help="folder that receives everything, instead of the configuration's")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="another value for a key, e.g. text=none",
+        )
+        if name != "run":
+            command.add_argument(
+                "--rest_api_port", type=int, help="port (default: the configuration's, 8501)"
+            )
+            command.add_argument(
+                "--host", default="127.0.0.1", help="address to listen at (default: this machine only)"
+            )
+            command.add_argument(
+                "--engine", default="auto", help="auto, tensorflow_model_server, docker or embedded"
+            )
+
+    asks = (
+        ("recommend", recommend, "ask for recommendations"),
+        ("rank", rank, "score candidates for somebody"),
+    )
+    for name, function, text in asks:
+        command = add(name, function, text)
+        command.add_argument("--user", default="", help="a person's id")
+        command.add_argument("--history", default="", help="item ids, comma-separated, latest last")
+        command.add_argument("--url", default="http://127.0.0.1:8501", help="the model server")
+        if name == "recommend":
+            command.add_argument("--text", default="", help="what is asked for, in words")
+            command.add_argument("-k", type=int, default=10, help="how many")
+            command.add_argument("--exclude", default="", help="item ids to leave out, comma-separated")
+        else:
+            command.add_argument("--items", default="", help="candidates: item ids, comma-separated")
+            command.add_argument(
+                "--text", action="append", default=[], help="a candidate that is in no catalogue, by its text"
+            )
+    return parser
+
+
+def _load(options: argparse.Namespace):
+    from pipeline.config import load_config
+
+    overrides = list(options.set)
+    if options.root:
+        overrides.append(f"root={options.root}")
+    return load_config(options.config, overrides)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`tfrec run`."""
+    from pipeline.local_runner import run as run_pipeline
+
+    summary = run_pipeline(_load(options), debug=options.debug)
+    return show(summary)
+
+
+def show(summary: dict) -> int:
+    """Prints a run's verdicts; returns the exit code."""
+    pushed = True
+    for kind in ("retrieval", "ranking"):
+        model = summary[kind]
+        servable = model["servable"]
+        verdict = "pushed to " + model["pushed"] if model["pushed"] else "NOT pushed"
+        print(f"\n{kind}: {verdict}")
+        for reason in model["reasons"]:
+            print(f"  {'blessed' if model['blessed'] else 'not blessed'}; {reason}")
+        if not servable["ok"]:
+            print(f"  not servable; {servable['reason']}")
+        pushed = pushed and bool(model["pushed"])
+    print(
+        f"\n{summary['seconds']:.0f} s in all, {summary['seconds_without_training_and_encoding']:.0f} s of them neither training "
+        f"nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
+    )
+    return 0 if pushed else 2
+
+
+def serve(options: argparse.Namespace) -> int:
+    """`tfrec serve`."""
+    from tfrec_fusion.serving.launcher import launch
+
+    config = _load(options)
+    models = {
+        folder.name: str(folder)
+        for folder in sorted(config.push_folder.glob("*"))
+        if folder.is_dir() and any(version.name.isdigit() for version in folder.iterdir())
+    }
+    if not models:
+        raise ConfigError(
+            f"No model has been pushed to {config.push_folder}. Run `tfrec run {options.config}` first."
+        )
+    port = options.rest_api_port if options.rest_api_port is not None else config.serving.rest_port
+    with launch(models, engine=options.engine, rest_port=port, host=options.host) as server:
+        return server.wait()
+
+
+def recommend(options: argparse.Namespace) -> int:
+    """`tfrec recommend`."""
+    from tfrec_fusion.serving.client import RestClient
+
+    if not (options.user or options.text or options.history):
+        raise ConfigError("Nothing was asked. Give --user, --text or --history.")
+    with RestClient(options.url, "retrieval") as client:
+        start = time.perf_counter()
+        found = client.recommend(
+            user_id=options.user,
+            text=options.text,
+            history=_ids(options.history),
+            exclude=_ids(options.exclude),
+            k=options.k,
+        )
+        seconds = time.perf_counter() - start
+    for place, item in enumerate(found, 1):
+        print(f"{place:>3}  {item.score:>8.3f}  {item.item_id:>8}  {item.title}")
+    print(f"({1000 * seconds:.0f} ms, connection and metadata included)", file=sys.stderr)
+    return 0
+
+
+def rank(options: argparse.Namespace) -> int:
+    """`tfrec rank`."""
+    from tfrec_fusion.serving.client import RestClient
+
+    ids = _ids(options.items)
+    candidates = ids + [""] * len(options.text)
+    texts = [""] * len(ids) + options.text
+    if not candidates:
+        raise ConfigError(
+            "There is nothing to rank. Give --items, or --text for an item that is in no catalogue."
+        )
+    with RestClient(options.url, "ranking") as client:
+        answer = client.rank(
+            user_id=options.user, item_ids=candidates, texts=texts, history=_ids(options.history)
+        )
+    titles = answer.pop("titles")
+    heads = sorted(answer)
+    print("  ".join(f"{head:>8}" for head in heads) + "        id  title")
+    order = sorted(range(len(candidates)), key=lambda place: -answer[heads[-1]][place])
+    for place in order:
+        scores = "  ".join(f"{answer[head][place]:>8.3f}" for head in heads)
+        print(f"{scores}  {candidates[place] or 'new':>8}  {titles[place] or '(unknown)'}")
+    return 0
+
+
+def _ids(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def demo(options: argparse.Namespace) -> int:
+    """`tfrec demo`: the whole way once, then a server to play with."""
+    status = run(options)
+    if status:
+        return status
+    config = _load(options)
+    port = options.rest_api_port if options.rest_api_port is not None else config.serving.rest_port
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "serve",
+        options.config,
+        f"--rest_api_port={port}",
+        f"--host={options.host}",
+    ]
+    command += [f"--engine={options.engine}", f"--root={config.root}"]
+    command += [f"--set={override}" for override in options.set]
+    server = subprocess.Popen(command)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_for(server, url)
+        _ask(config, url)
+        if os.environ.get("DEMO_KEEP", "1") == "0":
+            return 0
+        print(f"\nThe server answers at {url} until you press Ctrl-C. In another terminal, for example:")
+        print(
+            f'  {pathlib.Path(sys.executable).parent}/tfrec recommend --text "a film about chess" --url {url}'
+        )
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if server.poll() is None:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait_for(server: subprocess.Popen, url: str, seconds: float = 120) -> None:
+    from tfrec_fusion.serving.client import RestClient, ServingError
+
+    end = time.monotonic() + seconds
+    with RestClient(url, "ranking", timeout=2) as client:
+        while True:
+            if server.poll() is not None:
+                raise ConfigError(
+                    f"The server ended with code {server.returncode}. Is its port taken? Try --rest_api_port."
+                )
+            try:
+                if any(version["state"] == "AVAILABLE" for version in client.status()):
+                    return
+            except ServingError:
+                pass
+            if time.monotonic() > end:
+                raise ConfigError(f"The server at {url} did not become ready in {seconds:.0f} s.")
+            time.sleep(0.2)
+
+
+def _ask(config, url: str) -> None:
+    """The demo's questions, with the time that each answer took."""
+    from tfrec_fusion.serving.client import RestClient
+
+    with RestClient(url, "retrieval") as client, RestClient(url, "ranking") as ranking:
+        questions = [("for user 42", {"user_id": "42"})]
+        questions += [(f'for "{text}"', {"text": text}) for text in config.serving.queries]
+        questions += [
+            (f'for user 42 and "{text}"', {"user_id": "42", "text": text})
+            for text in config.serving.queries[:1]
+        ]
+        for words, question in questions:
+            client.recommend(**question, k=5)
+            times = []
+            for _ in range(25):
+                start = time.perf_counter()
+                found = client.recommend(**question, k=5)
+                times.append(1000 * (time.perf_counter() - start))
+            print(
+                f"\nrecommend {words} ({sorted(times)[len(times) // 2]:.1f} ms at the median of 25 requests)"
+            )
+            for item in found:
+                print(f"  {item.score:>8.3f}  {item.title}")
+        new = "Chess Masters. A young champion meets the machine that cannot lose. Drama"
+        scores = ranking.rank(user_id="42", item_ids=[""], texts=[new])
+        print(f'\nrank for user 42 an item that was never in the catalogue, "{new}":')
+        print(
+            "  " + ", ".join(f"{head} {values[0]:.3f}" for head, values in scores.items() if head != "titles")
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
