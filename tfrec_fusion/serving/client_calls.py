@@ -378,6 +378,11 @@ def _fill(spec: SignatureSpec, given: dict[str, Any]) -> dict[str, Any]:
     return columns
 
 
+def empty_columns(spec: SignatureSpec) -> dict[str, Any]:
+    """Columns for one row in which every input is absent: a request that a signature can answer."""
+    return _fill(spec, {})
+
+
 def _pad(rows: Sequence[Any], empty: Any) -> list[list[Any]]:
     longest = max((len(row) for row in rows), default=0)
     return [list(row) + [empty] * (longest - len(row)) for row in rows]
