@@ -26,6 +26,8 @@ class BruteForce(TopKIndex):
         [[b'blue', b'green']]
     """
 
+    _STATE = (*TopKIndex._STATE, "candidates")
+
     @property
     def num_candidates(self) -> int:
         return self.candidates.shape[0] if self._has("candidates") else 0

@@ -30,6 +30,9 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
     Subclasses store the candidates (`_store`), give them back (`vectors`) and search them (`_search`).
     """
 
+    # Every attribute that may hold state, present or not; subclasses add theirs.
+    _STATE = ("identifiers", "_sorted_keys", "_sorted_rows", "_longest_run")
+
     def __init__(
         self,
         query_model: tf_keras.Model | None = None,
@@ -57,7 +60,6 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         self.query_model = query_model
         self.k = k
         self.storage_dtype = storage_dtype
-        self._state_names: list[str] = []
 
     def index(self, candidates: Any, identifiers: Any = None) -> TopKIndex:
         """Builds the index, in place of the one before.
@@ -77,9 +79,8 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         candidates = check_candidates(candidates)
         if identifiers is not None:
             identifiers = check_identifiers(identifiers, len(candidates))
-        for state in list(self._state_names):
+        for state in self._state_names:
             delattr(self, state)
-        self._state_names = []
         if identifiers is not None:
             self._store_identifiers(identifiers)
         self._store(candidates)
@@ -213,7 +214,7 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         return mask if mask.shape.rank == 2 else mask[None]
 
     def _check_indexed(self) -> None:
-        if not self._state_names:
+        if not self.num_candidates:
             raise ValueError("The index is empty. Call `index` or `index_from_dataset` first.")
 
     def _score_listed(
@@ -264,7 +265,6 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
     # State is kept by name, so that a reloaded index knows what to create before its values arrive.
     def _set_state(self, name: str, value: Any, dtype: Any = None) -> None:
         setattr(self, name, tf.Variable(value, trainable=False, dtype=dtype, name=name.lstrip("_")))
-        self._state_names.append(name)
 
     def _set_rows(self, name: str, source: np.ndarray, dtype: str, order: np.ndarray | None = None) -> None:
         """Keeps `source[order]` as a variable, copied in chunks so that no second copy is held."""
@@ -276,7 +276,11 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
             variable[start:end].assign(tf.convert_to_tensor(np.asarray(chunk).astype(dtype)))
 
     def _has(self, name: str) -> bool:
-        return name in self._state_names
+        return hasattr(self, name)
+
+    @property
+    def _state_names(self) -> list[str]:
+        return [name for name in self._STATE if hasattr(self, name)]
 
     def get_build_config(self) -> dict[str, Any]:
         """Names, shapes and dtypes of the state, for Keras to create it before it loads the values."""

@@ -1,0 +1,290 @@
+"""Approximate search: only the cells nearest to the query are scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfrec_fusion.index.kmeans import balanced_cells
+from tfrec_fusion.index.top_k_index import MINUS_INFINITY, NO_ROW, TopKIndex, remove_slots, top_rows
+
+# Numbers that a block of queries may gather at once: 128 MB of float32.
+_NUMBERS_PER_BLOCK = 2**25
+_ROWS_PER_CHUNK = 65_536
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class InvertedFile(TopKIndex):
+    """An inverted file (IVF): candidates sorted into k-means cells, of which a query reads the best few.
+
+    A query reads `num_cells` centres and about `probes / num_cells` of the candidates. With
+    `compression="int8"` it reads a byte a number, keeps the `k * rescore` best and scores those again
+    exactly, so returned scores are always those of the stored vectors.
+
+    Reference: Jégou, Douze, Schmid, 2011, https://doi.org/10.1109/TPAMI.2010.57
+    """
+
+    _STATE = (
+        *TopKIndex._STATE,
+        *("centres", "starts", "row_of_position", "position_of_row", "cell_vectors"),
+        *("codes", "code_scales", "default_probes", "measured_recall"),
+    )
+
+    def __init__(
+        self,
+        query_model: tf_keras.Model | None = None,
+        k: int = 10,
+        name: str | None = None,
+        storage_dtype: str = "float32",
+        num_cells: int | None = None,
+        probes: int = 16,
+        compression: str | None = None,
+        rescore: int = 4,
+        seed: int = 0,
+    ) -> None:
+        """Initialises an empty index.
+
+        Args:
+            query_model: as in `TopKIndex`.
+            k: as in `TopKIndex`.
+            name: as in `TopKIndex`.
+            storage_dtype: as in `TopKIndex`.
+            num_cells: k-means cells; without it, twice the square root of the number of candidates.
+            probes: the default number of cells that a query reads, at least 1.
+            compression: `"int8"` for a first pass over bytes, or None.
+            rescore: with compression, candidates scored again exactly for each result, at least 1.
+            seed: of k-means.
+        """
+        super().__init__(query_model=query_model, k=k, name=name, storage_dtype=storage_dtype)
+        if compression not in (None, "int8"):
+            raise ValueError(f"`compression` must be None or 'int8'. Received: compression={compression!r}.")
+        for argument, value in {"num_cells": num_cells or 1, "probes": probes, "rescore": rescore}.items():
+            if value < 1:
+                raise ValueError(f"`{argument}` must be at least 1. Received: {argument}={value}.")
+        self.num_cells = num_cells
+        self.probes = probes
+        self.compression = compression
+        self.rescore = rescore
+        self.seed = seed
+
+    @property
+    def num_candidates(self) -> int:
+        return self.cell_vectors.shape[0] if self._has("cell_vectors") else 0
+
+    @property
+    def dim(self) -> int:
+        return self.cell_vectors.shape[1] if self._has("cell_vectors") else 0
+
+    def call(
+        self,
+        queries: Any,
+        k: int | tf.Tensor | None = None,
+        exclude: tf.Tensor | None = None,
+        allowed: tf.Tensor | None = None,
+        probes: int | tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Finds the best candidates of each query, as `TopKIndex.call`.
+
+        A list of allowed candidates is scored exactly. So is a mask that allows no more candidates than
+        the probed cells would hold: few allowed ones would else be missed.
+
+        Args:
+            queries: as in `TopKIndex.call`.
+            k: as in `TopKIndex.call`.
+            exclude: as in `TopKIndex.call`.
+            allowed: as in `TopKIndex.call`.
+            probes: cells read, an integer or integer scalar, at least 1; more than there are reads all,
+                which is exact without compression. Without it, the tuned or constructor's number.
+
+        Returns:
+            As `TopKIndex.call`. Equal scores that both fit come in the order of rows; which of the equal
+            ones fits at the k-th place depends on the order of cells, always in the same way.
+        """
+        scores, rows = self.search(self._embed(queries), k, exclude, allowed, probes)
+        return scores, self.identify(rows)
+
+    def search(
+        self,
+        queries: tf.Tensor,
+        k: int | tf.Tensor | None = None,
+        exclude: tf.Tensor | None = None,
+        allowed: tf.Tensor | None = None,
+        probes: int | tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`call` for query embeddings, with rows for identifiers: int32, -1 in an empty slot."""
+        queries, k, exclude, allowed = self._request(queries, k, exclude, allowed)
+        if allowed is not None and allowed.dtype != tf.bool:
+            return self._score_listed(queries, k, exclude, allowed)
+        probes = self._check_probes(probes)
+        if allowed is None:
+            return self._search(queries, k, exclude, None, probes)
+        counts = tf.reduce_sum(tf.cast(allowed, tf.int32), axis=1)
+        most = tf.cast(tf.reduce_max(counts), tf.float32)
+        scanned = tf.cast(probes, tf.float32) * (self.num_candidates / self.centres.shape[0])
+        return tf.cond(
+            most <= scanned,
+            lambda: self._score_listed(
+                queries, k, exclude, self._rows_allowed(allowed, tf.shape(queries)[0])
+            ),
+            lambda: self._search(queries, k, exclude, allowed, probes),
+        )
+
+    def vectors(self, rows: tf.Tensor) -> tf.Tensor:
+        positions = tf.gather(self.position_of_row, tf.maximum(rows, 0))
+        found = tf.cast(tf.gather(self.cell_vectors, positions), tf.float32)
+        return tf.where(rows[..., None] < 0, 0.0, found)
+
+    def is_exact(self) -> bool:
+        """False."""
+        return False
+
+    def _store(self, candidates: np.ndarray) -> None:
+        num_cells = self.num_cells or max(1, round(2 * len(candidates) ** 0.5))
+        centres, cells = balanced_cells(candidates, num_cells, seed=self.seed)
+        order = np.argsort(cells, kind="stable").astype(np.int32)
+        position_of_row = np.empty_like(order)
+        position_of_row[order] = np.arange(len(order), dtype=np.int32)
+        sizes = np.bincount(cells, minlength=len(centres))
+        self._set_state("centres", centres)
+        self._set_state("starts", np.r_[0, np.cumsum(sizes)].astype(np.int32))
+        self._set_state("row_of_position", order)
+        self._set_state("position_of_row", position_of_row)
+        self._set_rows("cell_vectors", candidates, self.storage_dtype, order)
+        self._set_state("default_probes", np.int32(min(self.probes, len(centres))))
+        self._set_state("measured_recall", np.float32(np.nan))
+        if self.compression:
+            self._store_codes()
+
+    def _store_codes(self) -> None:
+        """Keeps `vector / scale` rounded to bytes, one scale a candidate: its largest number is 127."""
+        self._set_state("codes", tf.zeros(self.cell_vectors.shape, tf.int8))
+        self._set_state("code_scales", tf.zeros([self.num_candidates]))
+        for start in range(0, self.num_candidates, _ROWS_PER_CHUNK):
+            chunk = slice(start, min(start + _ROWS_PER_CHUNK, self.num_candidates))
+            content = tf.cast(self.cell_vectors[chunk], tf.float32)
+            scales = tf.reduce_max(tf.abs(content), axis=1) / 127.0
+            self.code_scales[chunk].assign(scales)
+            codes = tf.round(tf.math.divide_no_nan(content, scales[:, None]))
+            self.codes[chunk].assign(tf.cast(codes, tf.int8))
+
+    def _check_probes(self, probes: Any) -> tf.Tensor:
+        num_cells = self.centres.shape[0]
+        if probes is None:
+            return tf.convert_to_tensor(self.default_probes)
+        if isinstance(probes, (int, np.integer)) and probes < 1:
+            raise ValueError(f"`probes` must be at least 1. Received: probes={probes}.")
+        probes = tf.convert_to_tensor(probes)
+        if not probes.dtype.is_integer or probes.shape.rank not in (0, None):
+            raise ValueError(f"`probes` must be an integer scalar. Received: probes={probes}.")
+        positive = tf.debugging.assert_positive(probes, "`probes` must be at least 1")
+        with tf.control_dependencies([] if positive is None else [positive]):
+            return tf.cast(tf.minimum(probes, tf.cast(num_cells, probes.dtype)), tf.int32)
+
+    def _search(
+        self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches in blocks of queries, so that a large batch does not gather its cells all at once."""
+        batch = tf.shape(queries)[0]
+        if allowed is not None:
+            allowed = tf.broadcast_to(allowed, [batch, self.num_candidates])
+        per_query = tf.cast(probes, tf.int64) * (self.num_candidates * self.dim // self.centres.shape[0] + 1)
+        size = tf.cast(tf.clip_by_value(_NUMBERS_PER_BLOCK // per_query, 1, 2**30), tf.int32)
+
+        def search(start: Any, end: Any) -> tuple[tf.Tensor, tf.Tensor]:
+            part = [None if t is None else t[start:end] for t in (queries, exclude, allowed)]
+            return self._search_block(part[0], k, part[1], part[2], probes)
+
+        def search_all() -> tuple[tf.Tensor, tf.Tensor]:
+            scores = tf.TensorArray(
+                tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, None]
+            )
+            rows = tf.TensorArray(
+                tf.int32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, None]
+            )
+
+            def step(number: tf.Tensor, scores: Any, rows: Any) -> tuple:
+                found = search(number * size, tf.minimum((number + 1) * size, batch))
+                return number + 1, scores.write(number, found[0]), rows.write(number, found[1])
+
+            blocks = (batch + size - 1) // size
+            _, scores, rows = tf.while_loop(lambda number, *_: number < blocks, step, (0, scores, rows))
+            return scores.concat(), rows.concat()
+
+        return tf.cond(batch <= size, lambda: search(None, None), search_all)
+
+    def _search_block(
+        self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = tf.shape(queries)[0]
+        _, cells = tf.math.top_k(tf.matmul(queries, self.centres, transpose_b=True), probes)
+        starts, ends = tf.gather(self.starts, cells), tf.gather(self.starts, cells + 1)
+        # Slots are the positions of all probed cells side by side; ragged, padded to the longest query.
+        lengths = ends - starts
+        offsets = tf.cumsum(lengths, axis=1, exclusive=True)
+        positions = tf.ragged.range(tf.reshape(starts, [-1]), tf.reshape(ends, [-1])).flat_values
+        positions = tf.RaggedTensor.from_row_lengths(
+            positions, tf.reduce_sum(lengths, axis=1), validate=False
+        ).to_tensor(NO_ROW)
+        used = positions >= 0
+        positions = tf.maximum(positions, 0)
+        if self.compression:
+            scores = tf.linalg.matvec(tf.cast(tf.gather(self.codes, positions), tf.float32), queries)
+            scores *= tf.gather(self.code_scales, positions)
+        else:
+            scores = self._score_positions(queries, positions)
+        if allowed is not None:
+            used &= tf.gather(allowed, tf.gather(self.row_of_position, positions), batch_dims=1)
+        scores = tf.where(used, scores, MINUS_INFINITY)
+        if exclude is not None:
+            scores = remove_slots(scores, self._slots_of(exclude, cells, starts, offsets))
+        if self.compression:
+            kept = tf.minimum(k * self.rescore, tf.shape(scores)[1])
+            rough, slots = tf.math.top_k(scores, kept)
+            positions = tf.gather(positions, slots, batch_dims=1)
+            exact = self._score_positions(queries, positions)
+            scores = tf.where(rough == MINUS_INFINITY, MINUS_INFINITY, exact)
+        scores, positions = top_rows(scores, k, positions)
+        rows = tf.gather(self.row_of_position, tf.maximum(positions, 0))
+        rows = tf.where(positions < 0, np.iinfo(np.int32).max, rows)
+        # Equal scores in the order of rows: sort by row, then stably by score.
+        by_row = tf.argsort(rows, axis=1)
+        scores, rows = tf.gather(scores, by_row, batch_dims=1), tf.gather(rows, by_row, batch_dims=1)
+        scores, by_score = tf.math.top_k(scores, k)
+        rows = tf.gather(rows, by_score, batch_dims=1)
+        rows = tf.where(scores == MINUS_INFINITY, NO_ROW, rows)
+        return tf.ensure_shape(scores, [None, None]), tf.reshape(rows, [batch, k])
+
+    def _score_positions(self, queries: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        return tf.linalg.matvec(tf.cast(tf.gather(self.cell_vectors, positions), tf.float32), queries)
+
+    def _slots_of(
+        self, rows: tf.Tensor, cells: tf.Tensor, starts: tf.Tensor, offsets: tf.Tensor
+    ) -> tf.Tensor:
+        """The slots `[batch, n]` that hold rows `[batch, n]`; -1 where a row's cell is not probed."""
+        positions = tf.gather(self.position_of_row, tf.maximum(rows, 0))
+        owners = tf.searchsorted(self.starts, tf.reshape(positions, [-1]), side="right") - 1
+        probed = tf.reshape(owners, tf.shape(rows))[:, :, None] == cells[:, None, :]
+        slots = positions[:, :, None] - starts[:, None, :] + offsets[:, None, :]
+        slots = tf.reduce_max(tf.where(probed, slots, NO_ROW), axis=2)
+        return tf.where(rows < 0, NO_ROW, slots)
+
+    def _rows_allowed(self, allowed: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """A mask `[1 or batch, num_candidates]` as rows `[batch, most]`, padded with -1."""
+        places = tf.cast(tf.where(allowed), tf.int32)
+        counts = tf.reduce_sum(tf.cast(allowed, tf.int32), axis=1)
+        rows = tf.RaggedTensor.from_row_lengths(places[:, 1], counts, validate=False).to_tensor(NO_ROW)
+        return tf.broadcast_to(rows, [batch, tf.shape(rows)[1]])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_cells": self.num_cells,
+            "probes": self.probes,
+            "compression": self.compression,
+            "rescore": self.rescore,
+            "seed": self.seed,
+        }
