@@ -1,1 +1,12 @@
-"""Top-k indexes over candidate embeddings in plain TensorFlow ops."""
+"""Top-k indexes over candidate embeddings in plain TensorFlow ops.
+
+`build_index` chooses and tunes one by the catalogue's size; `BruteForce` is exact, `InvertedFile` reads
+only the cells nearest to a query.
+"""
+
+from tfrec_fusion.index.brute_force import BruteForce
+from tfrec_fusion.index.build import build_index, measure_recall
+from tfrec_fusion.index.inverted_file import InvertedFile
+from tfrec_fusion.index.top_k_index import TopKIndex
+
+__all__ = ["BruteForce", "InvertedFile", "TopKIndex", "build_index", "measure_recall"]
