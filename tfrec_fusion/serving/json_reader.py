@@ -20,8 +20,9 @@ import orjson
 
 from tfrec_fusion.serving.status import invalid_argument
 
-MAX_DEPTH = 1000
-"""Nesting above this is refused. TF Serving would overflow its stack further down; no tensor has over 254 axes."""
+MAX_DEPTH = 200
+"""Nesting that the exact parser follows; RapidJSON would overflow its stack further down. No array here has over 64
+axes (`json_tensors.MAX_AXES`)."""
 
 _WHITESPACE = re.compile(rb"[ \n\r\t]*")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)")

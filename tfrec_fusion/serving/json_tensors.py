@@ -40,6 +40,9 @@ _NUMBER_TYPES = ({int}, {float}, {int, float})
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _SPACES = str.maketrans("", "", " \t\n\r\v\f")
 
+MAX_AXES = 64
+"""NumPy's limit; TensorFlow's own is 254."""
+
 ROWS = "instances"
 COLUMNS = "inputs"
 
@@ -215,6 +218,8 @@ def _regular(value: list[Any], dtype: str) -> np.ndarray | None:
 
 
 def _make(values: list[Any], shape: list[int], dtype: str) -> np.ndarray:
+    if len(shape) > MAX_AXES:
+        raise invalid_argument(f"Tensors are limited to {MAX_AXES} dimensions but got: {len(shape)}")
     if dtype == "string":
         array = np.empty(len(values), object)
         array[:] = values

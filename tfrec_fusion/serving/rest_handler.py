@@ -18,7 +18,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from tfrec_fusion.serving import inference, json_writer
 from tfrec_fusion.serving.json_examples import decode_examples
-from tfrec_fusion.serving.json_reader import parse_object, quote
+from tfrec_fusion.serving.json_reader import MAX_DEPTH, parse_object, quote
 from tfrec_fusion.serving.json_tensors import DtypeMap, decode_predict
 from tfrec_fusion.serving.monitoring import Metrics
 from tfrec_fusion.serving.request_log import RequestLog
@@ -104,6 +104,9 @@ class RestHandler:
             code, status = "OK", 200
         except StatusError as error:
             code, status, answer = error.code, error.http_status, json_writer.encode_error(error.message)
+        except RecursionError:  # orjson reads deeper than Python code can follow
+            code, status = "INVALID_ARGUMENT", 400
+            answer = json_writer.encode_error(f"JSON Parse error: Nesting is limited to {MAX_DEPTH} levels.")
         except Exception as error:  # a fault of ours must answer this request and harm no other
             code, status = "INTERNAL", 500
             answer = json_writer.encode_error(f"{type(error).__name__}: {error}")

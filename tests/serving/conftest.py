@@ -1,0 +1,86 @@
+import http.client
+import json
+from typing import NamedTuple
+
+import pytest
+
+import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow)
+
+
+class Reply(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def error(self):
+        return self.json["error"]
+
+
+class Caller:
+    """Sends requests to a server's REST port over one kept connection."""
+
+    def __init__(self, port):
+        self.port = port
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def __call__(self, path, body=None, method=None, headers=None):
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+        if isinstance(body, str):
+            body = body.encode("utf-8", "surrogateescape")
+        self.connection.request(
+            method or ("GET" if body is None else "POST"), path, body=body, headers=headers or {}
+        )
+        response = self.connection.getresponse()
+        return Reply(
+            response.status, response.read(), {key.lower(): value for key, value in response.getheaders()}
+        )
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder of model base paths: half, zoo, estimator, recommender."""
+    from tests.serving import saved_models
+
+    root = tmp_path_factory.mktemp("models")
+    saved_models.write_half_plus(root / "half" / "1")
+    saved_models.write_half_plus(root / "half" / "00002", plus=3.0)
+    saved_models.write_zoo(root / "zoo" / "1")
+    saved_models.write_estimator(root / "estimator" / "7")
+    saved_models.write_recommender(root / "recommender" / "1")
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(models):
+    """One server for all tests that only ask: both versions of half, and a label on each."""
+    from tfrec_fusion.serving.config_file import ModelConfig, VersionPolicy
+    from tfrec_fusion.serving.grpc_service import GrpcOptions
+    from tfrec_fusion.serving.server import EmbeddedServer
+
+    configs = [
+        ModelConfig("half", str(models / "half"), VersionPolicy("all"), (("canary", 2), ("stable", 1))),
+        ModelConfig("zoo", str(models / "zoo")),
+        ModelConfig("estimator", str(models / "estimator")),
+        ModelConfig("recommender", str(models / "recommender")),
+        ModelConfig("a b/ü", str(models / "half")),
+    ]
+    with EmbeddedServer(
+        configs,
+        grpc_port=0,
+        poll_seconds=0,
+        allow_unavailable_labels=True,
+        metrics_path="/monitoring/prometheus/metrics",
+        grpc=GrpcOptions(health=True),
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def call(server):
+    return Caller(server.rest_port)
