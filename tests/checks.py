@@ -6,7 +6,7 @@ import inspect
 import json
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def check_layer(
     idle_weights: Sequence[str] = (),
     xla: bool = True,
     mixed_precision: bool = True,
-    adapt: Any = None,
+    prepare: Callable[[tf_keras.layers.Layer], None] | None = None,
 ) -> tf_keras.layers.Layer:
     """Asserts what holds for any layer of the library, whatever it computes.
 
@@ -40,21 +40,24 @@ def check_layer(
         inputs: what it is called on: an array or a structure of arrays, leading dimension the batch.
         expected_output_shape: a tuple, or the output's structure with tuples for leaves.
         expected_dtype: of every output in full precision.
-        call_kwargs: further tensors for the call (masks), leading dimension the batch.
+        call_kwargs: further arguments of the call: arrays (masks), leading dimension the batch, or Python numbers.
         idle_weights: parts of the names of trainable weights that `inputs` cannot reach.
         xla: whether the layer compiles with XLA (string operations do not).
         mixed_precision: whether the layer computes in a float dtype that mixed precision should lower.
-        adapt: data for the layer's `adapt`, called before anything else where given.
+        prepare: called with the new layer first, to give it values that its arguments do not hold.
 
     Returns:
         The layer, built, for the assertions of one's own that follow.
     """
     inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-    call_kwargs = tf.nest.map_structure(tf.convert_to_tensor, dict(call_kwargs or {}))
+    call_kwargs = tf.nest.map_structure(
+        lambda value: value if isinstance(value, (int, float)) else tf.convert_to_tensor(value),
+        dict(call_kwargs or {}),
+    )
 
     layer = layer_class(**init_kwargs)
-    if adapt is not None:
-        layer.adapt(adapt)
+    if prepare is not None:
+        prepare(layer)
     _check_config(layer, init_kwargs)
     outputs = layer(inputs, **call_kwargs)
     _check_shape_and_dtype(outputs, expected_output_shape, expected_dtype)
@@ -135,23 +138,31 @@ def _check_graph(
 
 
 def _check_empty_batch(layer: tf_keras.layers.Layer, inputs: Any, call_kwargs: Any, outputs: Any) -> None:
-    nothing, no_kwargs = tf.nest.map_structure(lambda tensor: tensor[:0], (inputs, call_kwargs))
+    nothing, no_kwargs = tf.nest.map_structure(_each_tensor(lambda tensor: tensor[:0]), (inputs, call_kwargs))
     empty = layer(nothing, **no_kwargs)
     for one, other in zip(tf.nest.flatten(empty), tf.nest.flatten(outputs), strict=True):
         assert one.shape == (0, *other.shape[1:]), f"An empty batch gave the shape {one.shape}."
 
 
+def _each_tensor(function: Callable[[tf.Tensor], Any]) -> Callable[[Any], Any]:
+    """Applies to tensors alone, and lets Python numbers pass."""
+    return lambda value: function(value) if tf.is_tensor(value) else value
+
+
 def _functional(layer: tf_keras.layers.Layer, inputs: Any, call_kwargs: Any) -> tf_keras.Model:
     symbols, symbol_kwargs = tf.nest.map_structure(
-        lambda tensor: tf_keras.Input(tensor.shape[1:], dtype=tensor.dtype), (inputs, call_kwargs)
+        _each_tensor(lambda tensor: tf_keras.Input(tensor.shape[1:], dtype=tensor.dtype)),
+        (inputs, call_kwargs),
     )
-    flat = tf.nest.flatten((symbols, symbol_kwargs))
+    flat = [
+        value for value in tf.nest.flatten((symbols, symbol_kwargs)) if not isinstance(value, (int, float))
+    ]
     return tf_keras.Model(flat, layer(symbols, **symbol_kwargs))
 
 
 def _check_saving(layer: tf_keras.layers.Layer, inputs: Any, call_kwargs: Any, outputs: Any) -> None:
     model = _functional(layer, inputs, call_kwargs)
-    arguments = tf.nest.flatten((inputs, call_kwargs))
+    arguments = [value for value in tf.nest.flatten((inputs, call_kwargs)) if tf.is_tensor(value)]
     for symbol, output in zip(tf.nest.flatten(model.output), tf.nest.flatten(outputs), strict=True):
         assert symbol.shape.is_compatible_with(output.shape), (
             f"Symbolic {symbol.shape}, actual {output.shape}."
@@ -164,13 +175,11 @@ def _check_saving(layer: tf_keras.layers.Layer, inputs: Any, call_kwargs: Any, o
         reloaded = tf_keras.models.load_model(path / "model.keras")
         _assert_close(tf.nest.flatten(reloaded(arguments)), expected, "The .keras file answers otherwise.")
 
-        module = tf.Module()
-        module.model = model
+        archive = tf_keras.export.ExportArchive()
+        archive.track(model)
         signature = [tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in arguments]
-        module.serve = tf.function(
-            lambda *flat: tf.nest.flatten(model(list(flat))), input_signature=signature
-        )
-        tf.saved_model.save(module, str(path / "saved_model"))
+        archive.add_endpoint("serve", lambda *flat: tf.nest.flatten(model(list(flat))), signature)
+        archive.write_out(str(path / "saved_model"))
         loaded = tf.saved_model.load(str(path / "saved_model"))
         _assert_close(list(loaded.serve(*arguments)), expected, "The SavedModel answers otherwise.")
 

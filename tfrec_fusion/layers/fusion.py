@@ -14,6 +14,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers.experts import glorot_per_expert
+
 
 class _Fusion(tf_keras.layers.Layer):
     """Checks the dictionary of modalities once, and knows their names and dims after `build`."""
@@ -267,7 +269,7 @@ class ExpertsFusion(_Fusion):
         self.kernel = self.add_weight(
             name="kernel",
             shape=[self.num_experts, total, self.dim],
-            initializer=_glorot_per_expert,
+            initializer=glorot_per_expert,
         )
         self.gate = self._dense("gate", total, self.num_experts, use_bias=False)
         if self.noise:
@@ -405,12 +407,6 @@ class ModalityDropout(tf_keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config = {"rates": dict(self.rates), "replacement": self.replacement, "seed": self.seed}
         return {**super().get_config(), **config}
-
-
-def _glorot_per_expert(shape: tf.TensorShape, dtype: tf.DType) -> tf.Tensor:
-    """One Glorot matrix an expert; drawn at once, the three-dimensional array would be scaled too small."""
-    # An initializer called twice gives the same values twice, so each expert gets its own.
-    return tf.stack([tf_keras.initializers.GlorotUniform()(shape[1:], dtype) for _ in range(shape[0])])
 
 
 def _modality_dims(layer: tf_keras.layers.Layer, input_shape: Any) -> dict[str, int]:
