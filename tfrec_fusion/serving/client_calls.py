@@ -125,6 +125,7 @@ class ServingMethods:
             raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}.")
         self.batch_size = batch_size
         self._signatures = dict(signatures) if signatures is not None else None
+        self._signatures_given = signatures is not None
 
     def _run(self, call: Call) -> Any:
         """Drives a call to its end; the one thing in which clients differ."""
@@ -243,11 +244,14 @@ class ServingMethods:
     # Calls
 
     def _signature(self, name: str) -> Generator[Ask, Any, SignatureSpec]:
-        if self._signatures is None or name not in self._signatures:
+        known = self._signatures is not None and name in self._signatures
+        if (
+            not known and not self._signatures_given
+        ):  # a newer version may have more than the one asked before
             self._signatures = read_metadata((yield Ask("metadata")))
         if name not in self._signatures:
-            known = ", ".join(sorted(self._signatures))
-            raise ValueError(f"The model has no signature {name!r}. Its signatures: {known}.")
+            names = ", ".join(sorted(self._signatures))
+            raise ValueError(f"The model has no signature {name!r}. Its signatures: {names}.")
         return self._signatures[name]
 
     def _recommend(self, name: str, scalars: dict[str, Any], given: dict[str, Any]) -> Call:

@@ -1,0 +1,338 @@
+"""The clients against the embedded server: the same methods, over REST and gRPC, sync and async."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tfrec_fusion.serving.client import AsyncRestClient, Recommended, RestClient, RetryPolicy, ServingError
+from tfrec_fusion.serving.client_calls import SignatureSpec, TensorSpec, empty_columns, read_metadata
+from tfrec_fusion.serving.grpc_client import AsyncGrpcClient, GrpcClient
+from tfrec_fusion.serving.vertex_client import AsyncVertexClient, VertexClient
+
+ENDPOINT = "projects/p/locations/r/endpoints/7"
+
+
+class Blocking:
+    """An async client under the sync ones' clothes, so that one test serves both."""
+
+    def __init__(self, make):
+        self.loop = asyncio.new_event_loop()
+
+        async def start():
+            return make()
+
+        self.client = self.loop.run_until_complete(start())
+
+    def __getattr__(self, name):
+        method = getattr(self.client, name)
+
+        def call(*arguments, **options):
+            async def run():
+                return await method(*arguments, **options)
+
+            return self.loop.run_until_complete(run())
+
+        return call
+
+    def close(self):
+        self.loop.run_until_complete(self.client.close())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def vertex(server):
+    """Vertex AI's address in front of the embedded server: `rawPredict` hands bodies on as they are."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            import http.client
+
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, answer = 401, b'{"error": {"code": 401, "message": "who are you?"}}'
+            if self.headers["Authorization"] == "Bearer secret" and self.path == f"/v1/{ENDPOINT}:rawPredict":
+                inner = http.client.HTTPConnection("127.0.0.1", server.rest_port)
+                inner.request("POST", "/v1/models/recommender:predict", body)
+                response = inner.getresponse()
+                status, answer = response.status, response.read()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *arguments):
+            pass
+
+    stand_in = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=stand_in.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{stand_in.server_port}"
+    stand_in.shutdown()
+    stand_in.server_close()
+
+
+KINDS = ["rest", "async rest", "grpc", "async grpc", "vertex", "async vertex"]
+
+
+@pytest.fixture(params=KINDS)
+def make(request, server, vertex):
+    """Makes clients of one kind for the recommender; all are closed afterwards."""
+    opened = []
+    kind = request.param
+
+    def build(model="recommender", **options):
+        if "vertex" in kind:
+            metadata = RestClient(f"http://127.0.0.1:{server.rest_port}", "recommender").metadata()
+            options = {"url": vertex, "token": lambda: "secret", "signatures": metadata, **options}
+            cls = AsyncVertexClient if "async" in kind else VertexClient
+            arguments = (ENDPOINT,)
+        elif "grpc" in kind:
+            cls = AsyncGrpcClient if "async" in kind else GrpcClient
+            arguments = (f"127.0.0.1:{server.grpc_port}", model)
+        else:
+            cls = AsyncRestClient if "async" in kind else RestClient
+            arguments = (f"http://127.0.0.1:{server.rest_port}", model)
+        client = (
+            Blocking(lambda: cls(*arguments, **options)) if "async" in kind else cls(*arguments, **options)
+        )
+        opened.append(client)
+        return client
+
+    yield build
+    for client in opened:
+        client.close()
+
+
+ALL = [Recommended("a", 3.0, "Alien"), Recommended("b", 2.0, "Brazil"), Recommended("c", 1.0, "Cube")]
+
+
+def test_recommend(make):
+    client = make()
+    assert client.recommend("u", k=2) == ALL[:2]
+    assert client.recommend("u", k=3, exclude=["a", "c"]) == [ALL[1]]
+    assert client.recommend(text="films", history=["a", "b"], k=1) == [ALL[0]]
+    assert client.recommend(["u", "v"], k=1) == [[ALL[0]], [ALL[0]]]
+    assert client.recommend(["u", "v"], k=2, exclude=[["a"], ["a", "b"]]) == [ALL[1:], ALL[2:]]
+    assert client.recommend(["u"], k=1, exclude=[[]]) == [[ALL[0]]]
+    assert client.recommend(user_id="u", k=1, history=[]) == [ALL[0]]
+
+
+def test_many_users_are_split_into_batches(make):
+    client = make(batch_size=2)
+    assert client.recommend(["u"] * 5, k=1) == [[ALL[0]]] * 5
+
+
+def test_rank(make):
+    client = make()
+    assert client.rank("u", ["x", "yyy"]) == {"click": [1.0, 3.0], "rating": [1.0, 3.0]}
+    assert client.rank("u", ["x", "yyy"], history=["p", "q"])["click"] == [3.0, 5.0]
+    assert client.rank("u", ["x", "yyy"], signature_name="rank_rows") == {"rating": [1.0, 3.0]}
+    candidates = ["x" * (1 + index % 3) for index in range(7)]
+    expected = [float(len(candidate)) for candidate in candidates]
+    assert make(batch_size=3).rank("u", candidates)["rating"] == expected
+
+
+def test_embed(make):
+    client = make()
+    assert client.embed("four") == [4.0, 1.0]
+    assert client.embed(["a", "bb"]) == [[1.0, 1.0], [2.0, 1.0]]
+    assert client.embed({"text": ["a"]}) == [[1.0, 1.0]]
+
+
+def test_predict(make):
+    client = make()
+    assert client.predict({"text": ["ab"]}, signature_name="embed_text") == [[2.0, 1.0]]
+    assert client.predict(instances=["ab"], signature_name="embed_text") == [[2.0, 1.0]]
+    with pytest.raises(ValueError, match="either `inputs`"):
+        client.predict()
+
+
+def test_mistakes_of_the_caller(make):
+    client = make()
+    with pytest.raises(ValueError, match="no input 'colour'"):
+        client.recommend("u", colour="red")
+    with pytest.raises(ValueError, match=r"no signature 'nope'\. Its signatures: embed_text, rank"):
+        client.recommend("u", signature_name="nope")
+    with pytest.raises(ValueError, match="same number of rows"):
+        client.recommend(["u", "v"], text=["a", "b", "c"])
+    with pytest.raises(ValueError, match="`user_id` takes 0 nested lists for one row"):
+        client.recommend([["u"]])
+    with pytest.raises(ValueError, match="Give the candidates"):
+        client.rank("u")
+
+
+def test_errors_carry_the_servers_message(make):
+    client = make()
+    with pytest.raises(ServingError) as caught:
+        client.recommend("u", k=-1)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert "Need k >= 0" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_lookup_status_and_versions(server, kind):
+    def client(model, **options):
+        if kind == "grpc":
+            return GrpcClient(f"127.0.0.1:{server.grpc_port}", model, **options)
+        return RestClient(f"http://127.0.0.1:{server.rest_port}", model, **options)
+
+    with pytest.raises(ServingError) as caught:
+        client("nope").predict([1.0])
+    assert caught.value.code == "NOT_FOUND"
+    assert [(entry["version"], entry["state"]) for entry in client("half").status()] == [
+        ("2", "AVAILABLE"),
+        ("1", "AVAILABLE"),
+    ]
+    assert client("half", version=1).predict([0]) == [2.0]
+    assert client("half", label="canary").predict([0]) == [3.0]
+    assert "serving_default" in read_metadata(client("half").metadata())
+    with pytest.raises(ValueError, match="not both"):
+        client("half", version=1, label="x")
+
+
+def test_bytes_go_as_base64_over_rest(server):
+    client = RestClient(f"http://127.0.0.1:{server.rest_port}", "zoo")
+    assert client.predict([b"\xff\x00"], signature_name="bytes") == [{"b64": "/wA="}]
+    assert client.predict(["\udcff"], signature_name="same_string") == ["\udcff"]
+    import numpy as np
+
+    assert client.predict(np.ones((1, 2), np.float32), signature_name="same_float") == [[1.0, 1.0]]
+    with pytest.raises(TypeError, match="JSON cannot hold"):
+        client.predict([object()], signature_name="same_float")
+
+
+def test_vertex_says_what_it_needs(vertex):
+    with pytest.raises(ValueError, match="projects/PROJECT/locations/REGION/endpoints/ID"):
+        VertexClient("7", token=lambda: "x")
+    with pytest.raises(ValueError, match="does not pass on a model's metadata"):
+        VertexClient(ENDPOINT, url=vertex, token=lambda: "secret").recommend("u")
+    with pytest.raises(ServingError) as caught:
+        VertexClient(ENDPOINT, url=vertex, token=lambda: "wrong").predict(["a"])
+    assert (caught.value.code, caught.value.message) == ("UNAUTHENTICATED", "who are you?")
+
+
+def test_rest_needs_neither_tensorflow_nor_numpy():
+    code = (
+        "import sys; import tfrec_fusion.serving.client as c; c.RestClient('http://127.0.0.1:1', 'm'); "
+        "heavy = {'tensorflow', 'numpy', 'grpc', 'orjson', 'uvloop', 'httptools'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+class Flaky:
+    """A server that answers from a script: a status, or `None` to drop the connection."""
+
+    def __init__(self, script):
+        self.script = list(script)
+        self.requests = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                outer.requests += 1
+                step = outer.script.pop(0) if outer.script else 200
+                if step is None:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                if step == "slow":
+                    import time
+
+                    time.sleep(1.0)
+                    step = 200
+                body = json.dumps({"outputs": 1} if step == 200 else {"error": "busy"}).encode()
+                self.send_response(step)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *arguments: None
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+QUICK = RetryPolicy(retries=2, base_seconds=0.01)
+
+
+@pytest.mark.parametrize("cls", [RestClient, AsyncRestClient])
+@pytest.mark.parametrize(
+    ("script", "outcome", "requests"),
+    [
+        ([503, 429, 200], 1, 3),
+        ([None, 200], 1, 2),
+        ([503] * 5, "UNAVAILABLE", 3),
+        ([400], "INVALID_ARGUMENT", 1),
+        ([500], "INTERNAL", 1),
+        (["slow"], "DEADLINE_EXCEEDED", 1),
+    ],
+)
+def test_only_what_is_safe_to_send_again_is(cls, script, outcome, requests):
+    with Flaky(script) as flaky:
+        options = {"retry": QUICK, "timeout": 0.5}
+        client = (
+            cls(flaky.url, "m", **options)
+            if cls is RestClient
+            else Blocking(lambda: cls(flaky.url, "m", **options))
+        )
+        if isinstance(outcome, str):
+            with pytest.raises(ServingError) as caught:
+                client.predict([1])
+            assert caught.value.code == outcome
+        else:
+            assert client.predict([1]) == outcome
+        assert flaky.requests == requests
+        client.close()
+
+
+def test_connections_are_reused_and_survive_the_servers_closing_them(server):
+    client = RestClient(f"http://127.0.0.1:{server.rest_port}", "half")
+    client.predict([1.0])
+    (first,) = client._transport._idle
+    client.predict([1.0])
+    assert client._transport._idle == [first]
+    first.sock.shutdown(socket.SHUT_RDWR)  # what an idle time-out looks like from here
+    assert client.predict([1.0]) == [3.5]
+    client.close()
+
+
+def test_pauses_grow_and_stay_random():
+    policy = RetryPolicy(base_seconds=1.0, max_seconds=3.0)
+    pauses = [policy.pause(attempt) for attempt in (0, 1, 2, 9) for _ in range(50)]
+    assert max(pauses[:50]) <= 1.0
+    assert max(pauses) <= 3.0
+    assert len(set(pauses)) > 100
+
+
+def test_empty_columns():
+    spec = SignatureSpec(
+        {
+            "user_id": TensorSpec("DT_STRING", 1),
+            "history": TensorSpec("DT_STRING", 2),
+            "k": TensorSpec("DT_INT32", 1),
+            "diversity": TensorSpec("DT_FLOAT", 0),
+            "flags": TensorSpec("DT_BOOL", 1),
+        },
+        {},
+    )
+    assert empty_columns(spec) == {
+        "user_id": [""], "history": [[]], "k": [10], "diversity": 0.0, "flags": [False],
+    }  # fmt: skip
