@@ -87,18 +87,20 @@ class TrainingConfig:
     patience: int = 3
     seed: int = 1
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    strategy: Literal["none", "mirrored", "multi_worker", "tpu", "parameter_server"] = "none"
+    strategy: Literal["none", "mirrored", "multi_worker", "tpu"] = "none"
     jit_compile: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalConfig:
     """The two-tower model. `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger than this
-    is used whole, which makes the loss an exact softmax."""
+    is used whole, which makes the loss an exact softmax. `all_positions`: each item of a history is learned as the
+    answer to what came before it; a batch then holds `batch_size` histories. `normalize`: embeddings of length 1, which
+    wants a `temperature` near 0.05."""
 
     tower: TowerConfig = TowerConfig()
-    training: TrainingConfig = TrainingConfig()
-    temperature: float = 0.05
+    training: TrainingConfig = TrainingConfig(batch_size=64)
+    temperature: float = 1.0
     negatives: int = 4096
     logq: bool = True
     normalize: bool = False

@@ -1,76 +1,277 @@
-"""`fit`: the training loop that notebooks and the pipeline share."""
+"""`fit`: the training loop that notebooks and the pipeline share.
+
+A loop of its own, not Keras's, because a run must go on at the step at which it was killed, with the order of the data
+that it would have had, and because a model may choose each epoch's examples (`Model.epochs`).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import pathlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import TrainingConfig
+from tfrec_fusion.models.base import Model
+
+
+@dataclasses.dataclass
+class History:
+    """What training went through.
+
+    Attributes:
+        history: metric name → its value per epoch.
+        best_epoch: the epoch, from 1, whose weights the model was left with.
+    """
+
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    best_epoch: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs completed."""
+        return len(self.history.get("loss", []))
 
 
 def fit(
-    model: tf_keras.Model,
+    model: Model,
     train: tf.data.Dataset,
     validation: tf.data.Dataset | None,
     config: TrainingConfig,
     folder: str | pathlib.Path | None = None,
     *,
-    monitor: str = "loss",
     steps: int | None = None,
+    checkpoint_seconds: float = 60.0,
     tensorboard: bool = False,
-    progress: bool | Callable[[dict], None] = True,
-) -> tf_keras.callbacks.History:
+    progress: bool | Callable[[dict[str, float]], None] = True,
+) -> History:
     """Trains a model, and leaves in it the weights of the epoch with the best validation.
 
-    A call that was killed goes on at the step its last checkpoint was made when it is repeated with the same `folder`.
+    Early stopping and the choice of the best epoch watch `model.monitor`. When a call is repeated with the `folder` of
+    one that was killed, it goes on at the step of the last checkpoint; a finished one is not repeated. Dropout after
+    resuming draws other numbers than it would have.
 
     Args:
-        model: an uncompiled `models.base.Model`, built in the scope of `strategy(config)`.
-        train: batches (dicts of tensors) of one epoch, finite.
-        validation: batches for early stopping; None trains for all epochs.
+        model: made in the scope of `strategy(config)` and `precision(config)`.
+        train: batches (dicts of tensors), one epoch.
+        validation: batches for early stopping; None trains for all epochs and keeps the last weights.
         config: how to train.
-        folder: where checkpoints (and TensorBoard's logs) go; None keeps nothing.
-        monitor: the validation metric that early stopping watches: `loss` falls, any other rises.
+        folder: where checkpoints, and TensorBoard's logs, go; None keeps nothing.
         steps: at most this many steps an epoch.
-        tensorboard: whether to log for TensorBoard.
-        progress: a progress bar, or nothing, or a function called with each epoch's logs.
+        checkpoint_seconds: how often to save within an epoch; each epoch's end is saved as well.
+        tensorboard: whether to log for TensorBoard, in `folder`.
+        progress: a progress bar, or none, or a function called after each epoch with its logs (`epoch` counts from 1).
 
     Returns:
-        Keras's History: `.history` has a list per metric with a value per epoch.
+        What training went through.
+
+    Raises:
+        ValueError: if `train` is empty, if the loss is not a number, or if `folder` holds a run of another model or
+            other settings.
     """
-    model.compile(optimizer=build_optimizer(config), jit_compile=config.jit_compile, steps_per_execution=1)
-    callbacks = []
+    if tensorboard and folder is None:
+        raise ValueError("TensorBoard's logs need a `folder`. Received: None. Give a path.")
+    tf_keras.utils.set_random_seed(config.seed)
+    run = _Run(model, config, None if folder is None else pathlib.Path(folder))
+    writer = tf.summary.create_file_writer(str(run.folder / "tensorboard")) if tensorboard else None
+    epochs = model.epochs(train, config.batch_size, config.seed)
     if validation is not None:
-        callbacks.append(
-            tf_keras.callbacks.EarlyStopping(
-                f"val_{monitor}",
-                mode="min" if monitor == "loss" else "max",
-                patience=config.patience,
-                restore_best_weights=True,
+        validation = model.distribute_strategy.experimental_distribute_dataset(validation)
+    while not run.finished():
+        bar = tf_keras.utils.Progbar(steps, unit_name="step") if progress is True else None
+        logs = {
+            "epoch": float(run.epoch + 1),
+            **run.train_epoch(epochs(run.epoch), steps, checkpoint_seconds, bar),
+        }
+        if validation is not None:
+            logs |= {f"val_{name}": value for name, value in run.evaluate(validation).items()}
+        run.end_epoch(logs)
+        if bar is not None:
+            bar.update(run.steps_done, logs.items(), finalize=True)
+        elif progress:
+            progress(logs)
+        if writer is not None:
+            with writer.as_default():
+                for name, value in logs.items():
+                    tf.summary.scalar(name, value, step=run.epoch)
+    run.keep_best()
+    return run.history
+
+
+class _Run:
+    """The state of one training run: counters, the best weights so far, and their checkpoints."""
+
+    def __init__(self, model: Model, config: TrainingConfig, folder: pathlib.Path | None):
+        self.model, self.config, self.folder = model, config, folder
+        self.strategy = model.distribute_strategy
+        with self.strategy.scope():
+            model.compile(optimizer=build_optimizer(config))
+        self.history = History()
+        self.epoch = self.step = self.steps_done = 0
+        self.best_weights: list[np.ndarray] | None = None
+        self.waited = 0
+        self.restored = folder is None
+        self.train_step = self._function(model.train_step, config.jit_compile)
+        self.test_step = self._function(model.test_step, False)
+
+    def finished(self) -> bool:
+        """Whether there is nothing left to train; finds out from the folder on the first call."""
+        if not self.restored:
+            self._read_counters()
+        return self.epoch >= self.config.epochs or self.waited >= self.config.patience
+
+    def train_epoch(self, dataset, steps: int | None, checkpoint_seconds: float, bar) -> dict[str, float]:
+        """Runs what is left of an epoch; returns its means."""
+        self._reset_metrics()
+        saved, logs, self.steps_done = time.monotonic(), {}, self.step
+        for batch in self._from_step(dataset, steps):
+            if not self.restored:
+                self._restore(batch)
+            logs = self.train_step(batch)
+            self.steps_done += 1
+            if bar is not None:
+                bar.update(self.steps_done, [("loss", float(logs["loss"]))], finalize=False)
+            if self.folder is not None and time.monotonic() - saved > checkpoint_seconds:
+                self._save(self.epoch, self.steps_done)
+                saved = time.monotonic()
+        if not self.steps_done:
+            raise ValueError(
+                "`train` must hold at least one batch. Received: an empty dataset. Check the split."
             )
-        )
-    if callable(progress):
-        callbacks.append(
-            tf_keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: progress({"epoch": epoch + 1, **logs})
+        logs = {name: float(value) for name, value in logs.items()}
+        if not np.isfinite(logs.get("loss", 0.0)):
+            raise ValueError(
+                f"The loss must be a number. Received: {logs['loss']} in epoch {self.epoch + 1}. "
+                f"Lower `learning_rate` ({self.config.learning_rate})."
             )
-        )
-    if folder is not None:
-        callbacks.append(tf_keras.callbacks.BackupAndRestore(str(folder)))
-    if tensorboard and folder is not None:
-        callbacks.append(tf_keras.callbacks.TensorBoard(str(pathlib.Path(folder) / "tensorboard")))
-    return model.fit(
-        train,
-        validation_data=validation,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        callbacks=callbacks,
-        verbose=1 if progress is True else 0,
-    )
+        return logs
+
+    def evaluate(self, validation) -> dict[str, float]:
+        """Means over the validation batches."""
+        self._reset_metrics()
+        logs = {}
+        for batch in validation:
+            logs = self.test_step(batch)
+        if not logs:
+            raise ValueError(
+                "`validation` must hold at least one batch. Received: an empty dataset. Pass None for none."
+            )
+        return {name: float(value) for name, value in logs.items()}
+
+    def end_epoch(self, logs: dict[str, float]) -> None:
+        """Notes an epoch's metrics and whether it was the best."""
+        for name, value in logs.items():
+            if name != "epoch":
+                self.history.history.setdefault(name, []).append(value)
+        self.epoch, self.step = self.epoch + 1, 0
+        name, mode = self.model.monitor
+        sign = 1 if mode == "max" else -1
+        values = [sign * value for value in self.history.history.get(f"val_{name}", [])]
+        better = not values or values[-1] > max(values[:-1], default=-np.inf)
+        self.waited = 0 if better else self.waited + 1
+        if better:
+            self.history.best_epoch = self.epoch
+            self.best_weights = self.model.get_weights() if values else None
+        if self.folder is not None:
+            if better:
+                tf.train.Checkpoint(model=self.model).write(str(self.folder / "best"))
+            self._save(self.epoch, 0)
+
+    def keep_best(self) -> None:
+        """Puts the best epoch's weights into the model."""
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+        elif not self.restored:
+            raise ValueError(
+                f"The run in {self.folder} is finished, but the model was never called. Delete the folder to train again."
+            )
+
+    def _function(self, step: Callable, jit_compile: bool) -> Callable:
+        if self.strategy.num_replicas_in_sync == 1:
+            return tf.function(step, reduce_retracing=True, jit_compile=jit_compile or None)
+
+        @tf.function(reduce_retracing=True)
+        def distributed(batch):
+            logs = self.strategy.run(step, (batch,))
+            return {name: self.strategy.experimental_local_results(value)[0] for name, value in logs.items()}
+
+        return distributed
+
+    def _from_step(self, dataset: tf.data.Dataset, steps: int | None) -> Iterator:
+        dataset = dataset.skip(self.step)
+        if steps is not None:
+            dataset = dataset.take(max(0, steps - self.step))
+        return iter(self.strategy.experimental_distribute_dataset(dataset))
+
+    def _reset_metrics(self) -> None:
+        for metric in self.model.metrics:
+            metric.reset_state()
+
+    # Checkpoints hold model and optimizer; the counters beside them are JSON, readable before the model is built.
+
+    def _state(self) -> dict:
+        sizes = [list(weight.shape) for weight in self.model.trainable_variables]
+        return {"config": dataclasses.asdict(self.config), "sizes": sizes}
+
+    def _save(self, epoch: int, step: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"checkpoint-{epoch}-{step}"
+        tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer).write(str(self.folder / name))
+        counters = {
+            **self._state(),
+            "checkpoint": name,
+            "epoch": epoch,
+            "step": step,
+            "waited": self.waited,
+            "history": self.history.history,
+            "best_epoch": self.history.best_epoch,
+        }
+        # The counters change hands in one move: a kill in between leaves the previous checkpoint in charge.
+        partial = self.folder / "run.json.partial"
+        partial.write_text(json.dumps(counters))
+        partial.replace(self.folder / "run.json")
+        for file in self.folder.glob("checkpoint-*"):
+            if not file.name.startswith(f"{name}."):
+                file.unlink()
+
+    def _read_counters(self) -> None:
+        path = self.folder / "run.json"
+        if not path.exists():
+            self.restored = True
+            return
+        self.counters = json.loads(path.read_text())
+        if self.counters["config"] != json.loads(json.dumps(dataclasses.asdict(self.config))):
+            raise ValueError(
+                f"`folder` must be new or hold a run with the same settings. Received: {self.folder} with "
+                f"{self.counters['config']}. Choose another folder, or delete this one to train anew."
+            )
+        self.epoch, self.step = self.counters["epoch"], self.counters["step"]
+        self.waited = self.counters["waited"]
+        self.history = History(self.counters["history"], self.counters["best_epoch"])
+
+    def _restore(self, batch) -> None:
+        """Loads the checkpoint, once a batch has made the model's variables."""
+        self.test_step(batch)
+        self._reset_metrics()
+        self.model.optimizer.build(self.model.trainable_variables)
+        if self._state()["sizes"] != self.counters["sizes"]:
+            raise ValueError(
+                f"`folder` must hold a run of the same model. Received: {self.folder} with weights of other shapes "
+                "(another vocabulary, say). Choose another folder, or delete this one to train anew."
+            )
+        best = tf.train.Checkpoint(model=self.model)
+        if (self.folder / "best.index").exists():
+            best.read(str(self.folder / "best")).expect_partial()
+            self.best_weights = self.model.get_weights()
+        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
+        checkpoint.read(str(self.folder / self.counters["checkpoint"])).expect_partial()
+        self.restored = True
 
 
 def build_optimizer(config: TrainingConfig) -> tf_keras.optimizers.Optimizer:
@@ -84,9 +285,21 @@ def build_optimizer(config: TrainingConfig) -> tf_keras.optimizers.Optimizer:
     return optimizer
 
 
+def strategy(config: TrainingConfig) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy of a configuration; build the model in its `scope()`."""
+    if config.strategy == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if config.strategy == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if config.strategy == "tpu":
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+        return tf.distribute.TPUStrategy(resolver)
+    return tf.distribute.get_strategy()
+
+
 @contextlib.contextmanager
-def precision(config: TrainingConfig):
-    """Sets the numeric precision that layers built inside compute in."""
+def precision(config: TrainingConfig) -> Iterator[None]:
+    """Sets the precision that layers made inside compute in."""
     before = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy(config.precision)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
@@ -12,11 +14,29 @@ class Model(tfrs.Model):
 
     TFRS 0.7.7 applies unscaled gradients and reports the last batch's loss. A subclass implements `compute_loss`, which
     returns a scalar already averaged over the global batch (`tf.nn.compute_average_loss`).
+
+    Attributes:
+        monitor: name of the metric that says in validation which weights are best, and `min` or `max`.
     """
+
+    monitor = ("loss", "min")
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.loss_mean = tf_keras.metrics.Mean("loss")
+
+    def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
+        """What each epoch of training goes through: the data set as it is, unless a model chooses from it.
+
+        Args:
+            train: batches, one epoch.
+            batch_size: examples in a batch, for models that make batches of their own.
+            seed: of choices.
+
+        Returns:
+            epoch from 0 → its batches.
+        """
+        return lambda epoch: train
 
     def train_step(self, inputs):
         """One step of gradient descent; returns the means so far."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import losses
+from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 
@@ -66,6 +67,16 @@ class TwoTower(Model):
         self.is_candidate = tf.constant(np.isin(np.arange(len(counts)), self.trained_items))
         self.share = tf.constant(counts / max(counts.sum(), 1), tf.float32)
         self.ndcg = tf_keras.metrics.Mean("ndcg_10")
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        return ("ndcg_10", "max") if self.whole_catalogue else ("loss", "min")
+
+    def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
+        """With `all_positions`, each epoch takes examples that cover every interaction about once (`windows`)."""
+        if not self.all_positions:
+            return lambda epoch: train
+        return windows.epochs(train, batch_size, seed)
 
     def query_embeddings(self, batch: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Encodes queries.
@@ -145,8 +156,9 @@ class TwoTower(Model):
         if training and self.all_positions:
             targets = tf.concat([history[:, 1:], targets[:, None]], 1)
             target_rows = tf.concat([items.history[:, 1:], target_rows[:, None]], 1)
-            # What came before a history's oldest item is not known, and neither is the answer to padding.
-            used = tf.concat([history[:, :-1] > 0, tf.ones_like(history[:, -1:], tf.bool)], 1)
+            # The position before the first item of a history that is padded, hence complete, learns what people
+            # start with.
+            used = targets > 0
             queries, targets, target_rows = (
                 tf.boolean_mask(x, used) for x in (queries, targets, target_rows)
             )

@@ -1,0 +1,127 @@
+"""Which examples to train on when a model learns every position of a history at once.
+
+An example carries its user's last `H` items, so that neighbouring examples hold nearly the same history. A model that
+learns all positions needs about one example in `H`: the examples whose windows lie side by side cover every interaction
+once, for a fraction of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+MAX_BYTES = 2**31
+
+
+class Windows:
+    """Chooses, for each epoch, examples whose histories cover each interaction about once.
+
+    A user's last example is always chosen: no other example has its item in a history. From there the windows follow
+    each other backwards, the first of them shortened by a random number of items in each epoch, so that items do not
+    keep their place in the window.
+
+    Args:
+        user_index: integer `[examples]`.
+        history: integer `[examples, H]`, left padded with 0, newest last.
+        item_index: integer `[examples]`.
+    """
+
+    def __init__(self, user_index: np.ndarray, history: np.ndarray, item_index: np.ndarray):
+        self.history = history
+        self.width = history.shape[1]
+        self.num_items = int(max(item_index.max(initial=0), history.max(initial=0))) + 1
+        self.user_index = user_index.astype(np.int64)
+        own = self._key(self.user_index, item_index)
+        previous = self._key(self.user_index, history[:, -1])
+        self.last = np.flatnonzero(~np.isin(own, previous))
+        self.order = np.argsort(own, kind="stable")
+        self.sorted_keys = own[self.order]
+
+    def select(self, rng: np.random.Generator) -> np.ndarray:
+        """Chooses an epoch's examples.
+
+        Args:
+            rng: source of the shortened first windows and of the order.
+
+        Returns:
+            int64 `[chosen]`, rows of the examples, shuffled.
+        """
+        chosen = np.zeros(len(self.history), bool)
+        chosen[self.last] = True
+        places = rng.integers(0, self.width, len(self.last))
+        front = self._examples_of(self.last, places)
+        while len(front):
+            front = np.unique(front[~chosen[front]])
+            chosen[front] = True
+            front = self._examples_of(front, np.zeros(len(front), np.int64))
+        return rng.permutation(np.flatnonzero(chosen))
+
+    def _examples_of(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """The examples in which the items at the given places of the rows' histories were chosen."""
+        items = self.history[rows, places]
+        keys = self._key(self.user_index[rows], items)
+        found = np.minimum(np.searchsorted(self.sorted_keys, keys), len(self.sorted_keys) - 1)
+        return self.order[found[(items > 0) & (self.sorted_keys[found] == keys)]]
+
+    def _key(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return users.astype(np.int64) * self.num_items + items
+
+
+def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
+    """Makes each epoch of the examples that `Windows` chooses.
+
+    All examples are kept in memory, 4 bytes for each item of each history; where that is more than `MAX_BYTES`, each
+    epoch draws one example in `H` from the stream instead, which covers people's newest items less.
+
+    Args:
+        train: batches with `user_index`, `history`, `item_index` and whatever else the model reads.
+        batch_size: examples per batch.
+        seed: of the choices.
+
+    Returns:
+        epoch from 0 → its batches.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    size = 0
+    for batch in train.as_numpy_iterator():
+        for name, values in batch.items():
+            columns.setdefault(name, []).append(values)
+            size += values.nbytes
+        if size > MAX_BYTES:
+            return lambda epoch: _thinned(train, batch_size, seed + epoch)
+    if not columns:
+        raise ValueError("`train` must hold at least one batch. Received: an empty dataset. Check the split.")
+    tensors = {name: _joined(parts) for name, parts in columns.items()}
+    windows = Windows(*(tensors[name].numpy() for name in ("user_index", "history", "item_index")))
+
+    def epoch_of(epoch: int) -> tf.data.Dataset:
+        rows = tf.data.Dataset.from_tensor_slices(windows.select(np.random.default_rng([seed, epoch])))
+        return rows.batch(batch_size).map(
+            lambda chosen: {name: tf.gather(tensors[name], chosen) for name in tensors}
+        )
+
+    return epoch_of
+
+
+def _joined(parts: list[np.ndarray]) -> tf.Tensor:
+    """Batches of one feature end to end; lists of values are padded to the longest."""
+    if parts[0].ndim > 1:
+        width = max(part.shape[1] for part in parts)
+        parts = [
+            np.pad(part, [(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2)) for part in parts
+        ]
+    return tf.constant(np.concatenate(parts))
+
+
+def _thinned(train: tf.data.Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
+    def keep(index, batch):
+        width = tf.shape(batch["history"])[1]
+        rate = 1 / tf.cast(tf.maximum(width, 1), tf.float32)
+        draws = tf.random.stateless_uniform(
+            tf.shape(batch["item_index"]), tf.stack([tf.cast(seed, tf.int64), index])
+        )
+        return {name: tf.boolean_mask(values, draws < rate) for name, values in batch.items()}
+
+    return train.enumerate().map(keep).rebatch(batch_size)
