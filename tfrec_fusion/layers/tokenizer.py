@@ -1,0 +1,280 @@
+"""Tokenizers that run inside the TensorFlow graph and give Hugging Face's ids."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+import tf_keras
+from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as wordpiece_builder
+
+from tfrec_fusion.layers.bert_characters import (
+    DROPPED,
+    IDEOGRAPHS,
+    MARKS,
+    PUNCTUATION,
+    SPACES,
+    regex_class,
+)
+from tfrec_fusion.layers.pretrained import find_pretrained, read_json
+from tfrec_fusion.layers.tokenizer_base import TextTokenizer
+
+_MAX_WORD_CHARACTERS = 100  # BERT's `max_input_chars_per_word`; a longer word is unknown
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class WordPieceTokenizer(TextTokenizer):
+    """BERT's WordPiece tokenizer as a layer: strings in, ids and masks out, equal to Hugging Face's ids.
+
+    The ids are those of ``BertTokenizerFast(text, split_special_tokens=True)``: a literal ``[SEP]`` in a text is
+    text and cannot forge a special token. Equality covers control characters, combining marks in any
+    normal form, CJK, emoji, private use, Greek final sigma, and words over 100 characters. One difference is
+    known: 88 capital letters that came into Unicode after 2021 (Vithkuqi, Garay, some Latin Extended-D) are not
+    lower-cased here as they are there; in BERT's vocabularies both forms are unknown.
+
+    The vocabulary is a constant of the graph, not a file or a lookup table: a SavedModel can be moved and
+    needs no initialisation, and the layer works inside a TFX `preprocessing_fn` and `tf.data`. All operations
+    are linked into TensorFlow Serving. How fields are joined, truncated and padded: see `TextTokenizer`.
+
+    >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "toy", "story", "##s"], max_length=6)
+    >>> tokenizer(["Toy Stories", "TOY STORYS"])["input_ids"].numpy().tolist()
+    [[2, 4, 1, 3, 0, 0], [2, 4, 5, 6, 3, 0]]
+
+    Args:
+        vocabulary: the tokens in the order of their ids, or the path of a file with one token a line.
+        max_length: the most tokens in a row, special ones included.
+        lowercase: whether the model is uncased.
+        strip_accents: whether accents are removed; None means as `lowercase` says, BERT's own rule.
+        split_ideographs: whether each CJK ideograph is a word (Hugging Face's `tokenize_chinese_chars`).
+        cls_token, sep_token, pad_token, unk_token: the special tokens; each must be in the vocabulary.
+        separators: separators between two fields: 1 for BERT, 2 for MPNet.
+        segments: whether `token_type_ids` tell later fields from the first; False for MPNet.
+        pad_to: ``"max_length"`` or ``"longest"``.
+
+    Raises:
+        ValueError: for an empty vocabulary, a special token that is not in it, or a `max_length` under 3.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str] | str | os.PathLike,
+        max_length: int = 64,
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        split_ideographs: bool = True,
+        cls_token: str = "[CLS]",
+        sep_token: str = "[SEP]",
+        pad_token: str = "[PAD]",
+        unk_token: str = "[UNK]",
+        separators: int = 1,
+        segments: bool = True,
+        pad_to: str = "max_length",
+        **kwargs,
+    ):
+        super().__init__(max_length=max_length, pad_to=pad_to, **kwargs)
+        if isinstance(vocabulary, (str, os.PathLike)):
+            vocabulary = read_vocabulary(vocabulary)
+        # A tuple, because Keras wraps lists for tracking, which is slow to save at this length.
+        self.vocabulary = tuple(vocabulary)
+        self.lowercase = lowercase
+        self.strip_accents = strip_accents
+        self.split_ideographs = split_ideographs
+        self.cls_token, self.sep_token = cls_token, sep_token
+        self.pad_token, self.unk_token = pad_token, unk_token
+        self.separators = separators
+        self.segments = segments
+        ids = {token: place for place, token in enumerate(self.vocabulary)}
+        for argument in ("cls_token", "sep_token", "pad_token", "unk_token"):
+            if getattr(self, argument) not in ids:
+                raise ValueError(
+                    f"`{argument}` must be in the vocabulary ({len(ids)} tokens). Received: "
+                    f"{argument}={getattr(self, argument)!r}. Name the token that this vocabulary uses."
+                )
+        self.cls_id, self.sep_id, self.pad_id = ids[cls_token], ids[sep_token], ids[pad_token]
+        # Linear-time WordPiece (Song et al., 2021, https://arxiv.org/abs/2012.15524) on words already split.
+        model = wordpiece_builder.build_fast_wordpiece_model(
+            list(self.vocabulary), 4 * _MAX_WORD_CHARACTERS, "##", unk_token, True, False
+        )
+        self._model = np.frombuffer(model, np.uint8)
+        self._drop = f"[{regex_class(DROPPED + ' ' + MARKS if self._strips else DROPPED)}]"
+        self._space = f"[{regex_class(SPACES)}]"
+        self._isolate = (
+            f"([{regex_class(PUNCTUATION + ' ' + IDEOGRAPHS if split_ideographs else PUNCTUATION)}])"
+        )
+
+    @property
+    def _strips(self) -> bool:
+        return self.lowercase if self.strip_accents is None else self.strip_accents
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike, max_length: int = 64, **kwargs
+    ) -> WordPieceTokenizer:
+        """Reads the tokenizer of a pretrained encoder.
+
+        Args:
+            name_or_folder: see `find_pretrained`; the files read are `tokenizer.json` or `vocab.txt`, and
+                `tokenizer_config.json`.
+            max_length: the most tokens in a row. The length in the files is not used: it is what the encoder
+                can do at most, not what your texts need.
+            **kwargs: arguments of the layer that replace what the files say, and `pad_to`.
+
+        Returns:
+            The layer.
+
+        Raises:
+            PretrainedNotFoundError: if the files cannot be found.
+            ValueError: if it is not a WordPiece tokenizer.
+        """
+        folder = find_pretrained(name_or_folder, weights=False)
+        return cls(**{**read_wordpiece(folder), "max_length": max_length, **kwargs})
+
+    def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Turns strings into ids without special tokens.
+
+        Args:
+            text: string `[n]`.
+
+        Returns:
+            int32 ragged `[n, (tokens)]`.
+        """
+        words = self._split(self._normalize(text))
+        too_long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > _MAX_WORD_CHARACTERS
+        words = words.with_flat_values(tf.where(too_long, self.unk_token, words.flat_values))
+        with tf.init_scope():
+            model = tf.constant(self._model)
+        pieces = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.int32).tokenize(words)
+        return pieces.merge_dims(1, 2)
+
+    def _normalize(self, text: tf.Tensor) -> tf.Tensor:
+        # ICU turns bytes that are no UTF-8 into U+FFFD, which is dropped below.
+        text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
+        if self._strips:
+            text = tf_text.normalize_utf8(text, "NFD")
+        text = tf.strings.regex_replace(text, self._drop, "")
+        if self.lowercase:
+            # ICU lower-cases a sigma at a word's end to ς; Hugging Face goes letter by letter.
+            text = tf.strings.lower(tf.strings.regex_replace(text, "Σ", "σ"), encoding="utf-8")
+        return text
+
+    def _split(self, text: tf.Tensor) -> tf.RaggedTensor:
+        text = tf.strings.regex_replace(text, self._space, " ")
+        return tf.strings.split(tf.strings.regex_replace(text, self._isolate, r" \1 "))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary": list(self.vocabulary),
+            "lowercase": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "split_ideographs": self.split_ideographs,
+            "cls_token": self.cls_token,
+            "sep_token": self.sep_token,
+            "pad_token": self.pad_token,
+            "unk_token": self.unk_token,
+            "separators": self.separators,
+            "segments": self.segments,
+        }
+
+
+def read_vocabulary(path: str | os.PathLike) -> list[str]:
+    """Reads a `vocab.txt`: one token a line, the line's number is the id."""
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def read_wordpiece(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads a folder's WordPiece tokenizer as arguments of `WordPieceTokenizer`."""
+    settings, model = (
+        read_json(folder, "tokenizer_config.json"),
+        read_json(folder, "tokenizer.json").get("model", {}),
+    )
+    if model.get("type") == "WordPiece":
+        vocabulary = sorted(model["vocab"], key=model["vocab"].get)
+    elif (folder / "vocab.txt").is_file():
+        vocabulary = read_vocabulary(folder / "vocab.txt")
+    else:
+        raise ValueError(
+            "A WordPiece tokenizer needs `vocab.txt` or a `tokenizer.json` with a WordPiece model. Received: the folder "
+            f"{str(folder)!r} with {sorted(path.name for path in folder.iterdir())}. Use `load_tokenizer`, which "
+            "chooses the layer by the tokenizer's class."
+        )
+    mpnet = "MPNet" in settings.get("tokenizer_class", "")
+    named = {**read_json(folder, "special_tokens_map.json"), **settings}
+    arguments: dict[str, Any] = {
+        "vocabulary": vocabulary,
+        "lowercase": settings.get("do_lower_case", True),
+        "strip_accents": settings.get("strip_accents"),
+        "split_ideographs": settings.get("tokenize_chinese_chars", True),
+        "separators": 2 if mpnet else 1,
+        "segments": not mpnet,
+    }
+    for argument in ("cls_token", "sep_token", "pad_token", "unk_token"):
+        token = named.get(argument)
+        if token is not None:
+            arguments[argument] = token["content"] if isinstance(token, dict) else token
+    return arguments
+
+
+def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kwargs) -> TextTokenizer:
+    """Reads a pretrained encoder's tokenizer, as the layer that gives the same ids in the graph.
+
+    Args:
+        name_or_folder: see `find_pretrained`.
+        max_length: the most tokens in a row, special ones included.
+        **kwargs: further arguments of the layer, such as `pad_to`.
+
+    Returns:
+        The layer.
+
+    Raises:
+        PretrainedNotFoundError: if the files cannot be found.
+        ValueError: if this kind of tokenizer cannot run in the graph with equal ids.
+    """
+    folder = find_pretrained(name_or_folder, weights=False)
+    kind = tokenizer_class(folder)
+    if kind in WORDPIECE_CLASSES:
+        return WordPieceTokenizer.from_pretrained(folder, max_length, **kwargs)
+    raise ValueError(
+        "Only tokenizers that run in the TensorFlow graph with ids equal to Hugging Face's can be served from raw "
+        f"strings: {', '.join(WORDPIECE_CLASSES)}. Received: {kind!r} in {str(folder)!r}. Choose an encoder with "
+        "one of these (for example 'all-MiniLM-L6-v2'), or tokenize before the graph with transformers'"
+        " AutoTokenizer and feed `TextEncoder` with its ids."
+    )
+
+
+WORDPIECE_CLASSES = (
+    "BertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "MPNetTokenizer",
+    "MobileBertTokenizer",
+    "ConvBertTokenizer",
+    "RetriBertTokenizer",
+)
+
+_CLASS_OF_MODEL = {
+    "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
+    "mpnet": "MPNetTokenizer",
+    "mobilebert": "MobileBertTokenizer",
+    "convbert": "ConvBertTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+}
+
+
+def tokenizer_class(folder: pathlib.Path) -> str:
+    """The name of a folder's tokenizer class, without ``Fast``; from the model's type where none is written."""
+    name = read_json(folder, "tokenizer_config.json").get("tokenizer_class")
+    config = read_json(folder, "config.json")
+    name = (
+        name or config.get("tokenizer_class") or _CLASS_OF_MODEL.get(config.get("model_type", ""), "unknown")
+    )
+    return name.removesuffix("Fast")
