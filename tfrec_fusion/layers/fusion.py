@@ -366,7 +366,7 @@ class ModalityDropout(tf_keras.layers.Layer):
         Raises:
             ValueError: if `presence` names an unknown modality or is not bool.
         """
-        presence = dict(presence or {})
+        presence = {name: tf.convert_to_tensor(mask) for name, mask in (presence or {}).items()}
         for name, mask in presence.items():
             if name not in self.modality_dims:
                 raise ValueError(

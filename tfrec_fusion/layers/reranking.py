@@ -44,6 +44,7 @@ class MaximalMarginalRelevance(tf_keras.layers.Layer):
         Raises:
             ValueError: if ranks or sizes of scores and vectors do not match, or a constant `k` is above N or below 1.
         """
+        vectors = tf.convert_to_tensor(vectors)
         _check(inputs, vectors, k)
         scores = tf.cast(inputs, tf.float32)
         vectors = tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1)

@@ -88,6 +88,7 @@ class HistoryEncoder(tf_keras.layers.Layer):
         """
         if mask is None:
             mask = tf.ones(tf.shape(inputs)[:2], tf.bool)
+        mask = tf.convert_to_tensor(mask)
         if mask.dtype != tf.bool or not mask.shape.is_compatible_with(inputs.shape[:2]):
             raise ValueError(
                 f"`mask` must be bool with the shape {inputs.shape[:2]}. "
@@ -173,9 +174,7 @@ class ConvolutionHistory(HistoryEncoder):
         self.vertical_filters = vertical_filters
         policy = self.dtype_policy
         self.horizontal = [
-            tf_keras.layers.Conv1D(
-                horizontal_filters, height, activation="relu", padding="causal", dtype=policy
-            )
+            tf_keras.layers.Conv1D(horizontal_filters, height, activation="relu", dtype=policy)
             for height in range(1, window + 1)
         ]
         self.vertical = tf_keras.layers.Conv2D(vertical_filters, (window, 1), dtype=policy)
@@ -192,14 +191,13 @@ class ConvolutionHistory(HistoryEncoder):
 
     def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
         length = tf.shape(inputs)[1]
+        # Zeros before the first position, as many as a window needs, so that it does not matter how many came along.
+        padded = tf.pad(inputs, [[0, 0], [self.window - 1, 0], [0, 0]])
         parts = []
         for height, convolution in enumerate(self.horizontal, start=1):
-            answers = convolution(inputs)
-            # After the ReLU, zeros in front of the history never win the maximum.
-            padded = tf.pad(answers, [[0, 0], [self.window - height, 0], [0, 0]])
-            shifted = [padded[:, start : start + length] for start in range(self.window - height + 1)]
+            answers = convolution(padded)
+            shifted = [answers[:, start : start + length] for start in range(self.window - height + 1)]
             parts.append(tf.reduce_max(tf.stack(shifted), axis=0))
-        padded = tf.pad(inputs, [[0, 0], [self.window - 1, 0], [0, 0]])
         vertical = self.vertical(padded[..., tf.newaxis])
         shape = tf.concat([tf.shape(inputs)[:2], [self.dim * self.vertical_filters]], axis=0)
         parts.append(tf.reshape(vertical, shape))
@@ -247,8 +245,12 @@ class RecurrentHistory(HistoryEncoder):
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         units = self.units or self.dim
+        # Not `GRU`: its cuDNN kernel wants right padding, so it would never be used, and it is slow to trace.
+        policy = self.dtype_policy
         self.recurrent = [
-            tf_keras.layers.GRU(units, return_sequences=True, dtype=self.dtype_policy)
+            tf_keras.layers.RNN(
+                tf_keras.layers.GRUCell(units, dtype=policy), return_sequences=True, dtype=policy
+            )
             for _ in range(self.num_layers)
         ]
         self.projection = tf_keras.layers.Dense(self.dim, dtype=self.dtype_policy)
