@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion import losses
+from tfrec_fusion import tasks
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.tower import ItemTower, QueryTower
 
@@ -54,12 +54,7 @@ class Ranking(Model):
             name="logits",
             dtype="float32",
         )
-        self.measures = {
-            name: tf_keras.metrics.RootMeanSquaredError(f"rmse_{name}")
-            if kind == "rating"
-            else tf_keras.metrics.AUC(name=f"auc_{name}")
-            for name, kind in self.labels.items()
-        }
+        self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         """Scores items of the catalogue.
@@ -90,29 +85,23 @@ class Ranking(Model):
         """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels."""
         logits = self._catalogue_logits(inputs, training)
         total = tf.zeros([])
-        for place, (name, kind) in enumerate(self.labels.items()):
-            loss = losses.squared_error if kind == "rating" else losses.binary_cross_entropy
-            total += tf.nn.compute_average_loss(loss(inputs[name], logits[:, place]))
-        for name, prediction in self._activate(logits).items():
-            self.measures[name].update_state(inputs[name], prediction)
+        for name, task in self.tasks.items():
+            total += task(inputs[name], logits[name])
         return total
 
-    def _catalogue_logits(self, inputs, training: bool) -> tf.Tensor:
+    def _catalogue_logits(self, inputs, training: bool) -> dict[str, tf.Tensor]:
         index = inputs["item_index"]
         item, history = self.item_tower.lookup_distinct(index, inputs["history"], training=training)
         return self._logits(inputs, item, history, index, training)
 
-    def _logits(self, inputs, item, history, item_index, training: bool) -> tf.Tensor:
+    def _logits(self, inputs, item, history, item_index, training: bool) -> dict[str, tf.Tensor]:
         query = self.query_tower(inputs, history, inputs["history"] > 0, training=training)
         crossed = self.crosses(tf.concat([query, item, query * item], -1), training=training)
         biases = self.user_bias(inputs["user_index"]) + self.item_bias(
             self.item_tower.known_index(item_index)
         )
-        return self.output_layer(crossed) + tf.cast(biases, tf.float32)
+        logits = self.output_layer(crossed) + tf.cast(biases, tf.float32)
+        return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
 
-    def _activate(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
-        return {
-            name: value if self.labels[name] == "rating" else tf.sigmoid(value)
-            for name, value in values.items()
-        }
+    def _activate(self, logits: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {name: task.activate(logits[name]) for name, task in self.tasks.items()}

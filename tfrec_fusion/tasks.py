@@ -1,0 +1,136 @@
+"""Tasks in the manner of TFRS: layers that turn a model's outputs into a loss and keep its metrics.
+
+They slot into any `tfrs.Model` where `tfrs.tasks.Retrieval` and `tfrs.tasks.Ranking` would stand. The loss is averaged
+over the global batch, so that it may be used under any `tf.distribute` strategy.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from tfrec_fusion import losses
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
+    """In-batch retrieval loss with logQ correction, mixed and hard negatives across replicas.
+
+    Args:
+        loss: `softmax` (`losses.in_batch_softmax`) or `bpr` (`losses.in_batch_bpr`).
+        temperature: divides the scores of the softmax.
+        hard_negatives: keeps only this many of the hardest negatives of a query; None keeps all. Softmax only.
+        gather: whether the candidates of all replicas are negatives.
+    """
+
+    def __init__(
+        self,
+        loss: Literal["softmax", "bpr"] = "softmax",
+        temperature: float = 1.0,
+        hard_negatives: int | None = None,
+        gather: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if loss not in ("softmax", "bpr"):
+            raise ValueError(f"`loss` must be 'softmax' or 'bpr'. Received: {loss!r}. Choose one of them.")
+        self.loss = loss
+        self.temperature = temperature
+        self.hard_negatives = hard_negatives
+        self.gather = gather
+
+    def call(
+        self,
+        query_embeddings: tf.Tensor,
+        candidate_embeddings: tf.Tensor,
+        candidate_ids: tf.Tensor | None = None,
+        log_q: tf.Tensor | None = None,
+        negatives: tf.Tensor | None = None,
+        negative_ids: tf.Tensor | None = None,
+        negative_log_q: tf.Tensor | None = None,
+        sample_weight: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Computes the loss.
+
+        Args:
+            query_embeddings: float `[batch, dim]`.
+            candidate_embeddings: float `[batch, dim]`.
+            candidate_ids, log_q, negatives, negative_ids, negative_log_q: see `losses.in_batch_softmax`; with `bpr`
+                only `candidate_ids` is used.
+            sample_weight: float `[batch]`.
+
+        Returns:
+            float32 scalar.
+        """
+        if self.loss == "bpr":
+            options = {"candidate_ids": candidate_ids, "gather": self.gather}
+            per_example = losses.in_batch_bpr(query_embeddings, candidate_embeddings, **options)
+        else:
+            per_example = losses.in_batch_softmax(
+                query_embeddings,
+                candidate_embeddings,
+                candidate_ids=candidate_ids,
+                log_q=log_q,
+                negatives=negatives,
+                negative_ids=negative_ids,
+                negative_log_q=negative_log_q,
+                temperature=self.temperature,
+                hard_negatives=self.hard_negatives,
+                gather=self.gather,
+            )
+        return tf.nn.compute_average_loss(per_example, sample_weight=sample_weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "loss": self.loss,
+            "temperature": self.temperature,
+            "hard_negatives": self.hard_negatives,
+            "gather": self.gather,
+        }
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
+    """Loss and metric of one label: squared error and RMSE for a rating, cross-entropy and AUC for a binary one.
+
+    Args:
+        kind: `rating` or `binary`.
+        label: name of the label, which the metric's name ends in.
+    """
+
+    def __init__(self, kind: Literal["rating", "binary"], label: str = "label", **kwargs):
+        super().__init__(**kwargs)
+        if kind not in ("rating", "binary"):
+            raise ValueError(f"`kind` must be 'rating' or 'binary'. Received: {kind!r}. Choose one of them.")
+        self.kind = kind
+        self.label = label
+        if kind == "rating":
+            self.metric = tf_keras.metrics.RootMeanSquaredError(f"rmse_{label}")
+        else:
+            self.metric = tf_keras.metrics.AUC(from_logits=True, name=f"auc_{label}")
+
+    def call(self, labels: tf.Tensor, logits: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
+        """Computes the loss and updates the metric.
+
+        Args:
+            labels: float `[batch]`.
+            logits: float `[batch]`, a rating, or the log-odds of a binary label.
+            sample_weight: float `[batch]`.
+
+        Returns:
+            float32 scalar.
+        """
+        self.metric.update_state(labels, logits, sample_weight=sample_weight)
+        loss = losses.squared_error if self.kind == "rating" else losses.binary_cross_entropy
+        return tf.nn.compute_average_loss(loss(labels, logits), sample_weight=sample_weight)
+
+    def activate(self, logits: tf.Tensor) -> tf.Tensor:
+        """What is served: the rating itself, or the probability."""
+        return logits if self.kind == "rating" else tf.sigmoid(logits)
+
+    def get_config(self):
+        return {**super().get_config(), "kind": self.kind, "label": self.label}
