@@ -58,3 +58,12 @@ def test_dot_interaction_of_tfrs_equals_its_formula():
     dots = DotInteraction(self_interaction=False)([tf.constant(EMBEDDINGS[:, place]) for place in range(3)])
     expected = [[b @ a, c @ a, c @ b] for a, b, c in EMBEDDINGS]
     np.testing.assert_allclose(dots, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_layers_of_tfrs_compute_in_mixed_precision(policy):
+    features = tf.constant(EMBEDDINGS)
+    first = Cross(dtype=policy)(features[:, 0])
+    crossed = Cross(dtype=policy)(features[:, 0], first)
+    dots = DotInteraction(dtype=policy)([features[:, 0], features[:, 1]])
+    assert crossed.dtype.name == dots.dtype.name == policy.removeprefix("mixed_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from tests.checks import check_layer
 from tfrec_fusion.layers.sequence import ConvolutionHistory, MeanHistory, RecurrentHistory, TransformerHistory
@@ -203,6 +204,29 @@ def test_order_matters_to_all_but_the_mean():
         layer = made(encoder, kwargs)
         difference = np.abs(layer(ITEMS[:, ::-1]) - layer(ITEMS)).max()
         assert (difference < 1e-5) == (encoder is MeanHistory)
+
+
+@every_encoder
+def test_gradients_are_the_same_under_xla(encoder, kwargs):
+    layer = made(encoder, kwargs)
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(ITEMS, mask=MASK) ** 2)
+        return [tf.convert_to_tensor(g) for g in tape.gradient(loss, layer.trainable_variables)]
+
+    for compiled, eager in zip(tf.function(gradients, jit_compile=True)(), gradients(), strict=True):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-3, atol=1e-3)
+
+
+@every_encoder
+def test_takes_the_mask_that_keras_carries_along(encoder, kwargs):
+    ids = tf.constant([[0, 0, 3, 1], [0, 2, 2, 4]])
+    embedding = tf_keras.layers.Embedding(5, 8, mask_zero=True)
+    layer = made(encoder, kwargs)
+    carried = layer(embedding(ids))
+    np.testing.assert_array_equal(carried, layer(embedding(ids) + 0.0, mask=ids > 0))
+    assert not np.allclose(carried, layer(tf.identity(embedding(ids)), mask=ids >= 0))
 
 
 def test_dropout_in_training_only():
