@@ -1,7 +1,8 @@
 """Interactions between features: TFRS's `Cross` (DCN-V2) and `DotInteraction` (DLRM), and factorization machines.
 
 In mixed precision, call the first cross as `Cross()(x0)`, not `Cross()(x0, x0)`: Keras lowers a layer's first argument
-only, and TFRS then adds float16 to float32, which fails.
+only, and TFRS then adds float16 to float32, which fails. `DotInteraction` in float16 on a CPU needs
+`skip_gather=True`, since TensorFlow has no boolean mask for it there.
 """
 
 from __future__ import annotations
