@@ -11,7 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tfrec_fusion.serving.client import AsyncRestClient, Recommended, RestClient, RetryPolicy, ServingError
-from tfrec_fusion.serving.client_calls import SignatureSpec, TensorSpec, empty_columns, read_metadata
+from tfrec_fusion.serving.client_calls import (
+    ServingMethods,
+    SignatureSpec,
+    TensorSpec,
+    empty_columns,
+    read_metadata,
+)
 from tfrec_fusion.serving.grpc_client import AsyncGrpcClient, GrpcClient
 from tfrec_fusion.serving.vertex_client import AsyncVertexClient, VertexClient
 
@@ -320,6 +326,55 @@ def test_pauses_grow_and_stay_random():
     assert max(pauses[:50]) <= 1.0
     assert max(pauses) <= 3.0
     assert len(set(pauses)) > 100
+
+
+class Recorder(ServingMethods):
+    """Answers from a function, and remembers what was asked."""
+
+    def __init__(self, signatures, answer, **options):
+        super().__init__(signatures=signatures, **options)
+        self.answer = answer
+        self.asked = []
+
+    def _run(self, call):
+        try:
+            ask = next(call)
+            while True:
+                self.asked.append(ask)
+                ask = call.send(self.answer(ask))
+        except StopIteration as end:
+            return end.value
+
+
+def test_settings_are_sent_once_and_rows_are_made_rectangular():
+    spec = SignatureSpec(
+        {
+            "history": TensorSpec("DT_STRING", 2),
+            "num_probes": TensorSpec("DT_INT32", 1, 1),
+            "diversity": TensorSpec("DT_FLOAT", 0),
+            "k": TensorSpec("DT_INT32", 1),
+        },
+        {"item_ids": TensorSpec("DT_STRING", 2)},
+    )
+    client = Recorder(
+        {"recommend": spec}, lambda ask: [["a", "b"]] * len(ask.inputs["history"]), batch_size=2
+    )
+    rows = client.recommend(history=[["x"], ["y", "z"], []], num_probes=8, k=1)
+    assert rows == [[Recommended("a", 0.0)]] * 3
+    first, second = (ask.inputs for ask in client.asked)
+    assert first == {"history": [["x", ""], ["y", "z"]], "num_probes": [8], "diversity": 0.0, "k": [1]}
+    assert second == {"history": [[]], "num_probes": [8], "diversity": 0.0, "k": [1]}
+    client.recommend(history=["x"])
+    assert client.asked[-1].inputs["num_probes"] == [0]
+    with pytest.raises(ValueError, match="Give at least one of diversity, history, num_probes"):
+        client.recommend()
+
+
+def test_a_signature_without_k_is_cut_off_here():
+    spec = SignatureSpec({"user_id": TensorSpec("DT_STRING", 1)}, {"item_ids": TensorSpec("DT_STRING", 2)})
+    client = Recorder({"recommend": spec}, lambda ask: {"item_ids": [["a", "b", "c"]]})
+    assert [item.item_id for item in client.recommend("u", k=2)] == ["a", "b"]
+    assert client.asked[0].inputs == {"user_id": ["u"]}
 
 
 def test_empty_columns():

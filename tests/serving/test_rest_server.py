@@ -124,6 +124,14 @@ def test_expect_continue(raw):
     assert raw.send(body).read()[:2] == (200, ANSWER)
 
 
+def test_an_upgrade_is_not_taken_but_the_request_is_answered(raw):
+    raw.send(b"GET /v1/models/half HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n")
+    raw.send(b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n")
+    status, _, headers = raw.read()
+    assert (status, headers["Connection"]) == (200, "close")
+    assert raw.ended()
+
+
 def test_gzip_bodies(strict):
     call = Caller(strict.rest_port)
     headers = {"Content-Encoding": "gzip"}

@@ -60,6 +60,38 @@ def test_flags_of_tf_serving_are_taken():
     assert Flags().rest_api_port == 0
 
 
+def test_the_environment_of_the_docker_image():
+    flags = parse_flags([], {"MODEL_NAME": "movies"})
+    assert (flags.model_name, flags.model_base_path) == ("movies", "/models/movies")
+    flags = parse_flags([], {"MODEL_BASE_PATH": "/data"})
+    assert (flags.model_name, flags.model_base_path) == ("model", "/data/model")
+    flags = parse_flags(["--model_base_path=/m"], {"MODEL_NAME": "movies"})
+    assert (flags.model_name, flags.model_base_path) == ("default", "/m")
+
+
+def test_files_that_flags_name(tmp_path):
+    batching, monitoring, tls = (tmp_path / name for name in ("batching", "monitoring", "tls"))
+    batching.write_text("max_batch_size { value: 8 }\nallowed_batch_sizes: 8")
+    monitoring.write_text('prometheus_config { enable: true, path: "/metrics" }')
+    tls.write_text('server_key: "KEY" server_cert: "CERT" client_verify: true')
+    flags = parse_flags(
+        ["--model_base_path=/m", "--enable_batching=true", f"--batching_parameters_file={batching}",
+         f"--monitoring_config_file={monitoring}", f"--ssl_config_file={tls}"]
+    )  # fmt: skip
+    assert (flags.batching().max_batch_size, flags.batching().allowed_batch_sizes) == (8, (8,))
+    assert flags.metrics_path() == "/metrics"
+    assert (flags.ssl_config().server_key, flags.ssl_config().client_verify) == ("KEY", True)
+    monitoring.write_text("prometheus_config { enable: true }")
+    assert flags.metrics_path() == "/monitoring/prometheus/metrics"
+    monitoring.write_text("")
+    assert flags.metrics_path() is None
+    monitoring.write_text("nonsense: 1")
+    with pytest.raises(StatusError, match="Invalid protobuf file"):
+        flags.metrics_path()
+    nothing = Flags(model_base_path="/m")
+    assert (nothing.batching(), nothing.metrics_path(), nothing.ssl_config()) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -131,7 +131,7 @@ class RestClient(_RestMethods):
         label: str | None = None,
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
-        batch_size: int = 256,
+        batch_size: int = 1000,
         ssl_context: ssl.SSLContext | None = None,
         signatures: Mapping[str, SignatureSpec] | None = None,
     ):
@@ -169,7 +169,7 @@ class AsyncRestClient(_RestMethods):
         label: str | None = None,
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
-        batch_size: int = 256,
+        batch_size: int = 1000,
         ssl_context: ssl.SSLContext | None = None,
         signatures: Mapping[str, SignatureSpec] | None = None,
     ):

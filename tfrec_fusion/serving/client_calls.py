@@ -47,10 +47,12 @@ class ServingError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a signature: `DT_…` name of its type, and its rank (None where unknown)."""
+    """An input or output of a signature: `DT_…` name of its type, its rank (None where unknown), and the size of
+    its first axis (None where that varies: one entry a row)."""
 
     dtype: str
     rank: int | None
+    first: int | None = None
 
     def empty(self) -> Any:
         """The value that stands for absence, for one row."""
@@ -73,15 +75,7 @@ def read_metadata(metadata: Mapping[str, Any]) -> dict[str, SignatureSpec]:
     """Signatures by name, from the JSON that `GET /v1/models/NAME/metadata` answers."""
 
     def specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
-        return {
-            name: TensorSpec(
-                tensor["dtype"],
-                None
-                if tensor.get("tensor_shape", {}).get("unknown_rank")
-                else len(tensor.get("tensor_shape", {}).get("dim", [])),
-            )
-            for name, tensor in tensors.items()
-        }
+        return {name: _tensor_spec(tensor) for name, tensor in tensors.items()}
 
     definitions = metadata["metadata"]["signature_def"]["signature_def"]
     return {
@@ -89,6 +83,14 @@ def read_metadata(metadata: Mapping[str, Any]) -> dict[str, SignatureSpec]:
         for name, definition in definitions.items()
         if not name.startswith("__")
     }
+
+
+def _tensor_spec(tensor: Mapping[str, Any]) -> TensorSpec:
+    shape = tensor.get("tensor_shape", {})
+    if shape.get("unknown_rank"):
+        return TensorSpec(tensor["dtype"], None)
+    sizes = [int(dim.get("size", -1)) for dim in shape.get("dim", [])]
+    return TensorSpec(tensor["dtype"], len(sizes), sizes[0] if sizes and sizes[0] >= 0 else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,7 @@ class ServingMethods:
         signatures: the model's signatures where they are known beforehand, else they are asked for once.
     """
 
-    def __init__(self, batch_size: int = 256, signatures: Mapping[str, SignatureSpec] | None = None):
+    def __init__(self, batch_size: int = 1000, signatures: Mapping[str, SignatureSpec] | None = None):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}.")
         self.batch_size = batch_size
@@ -175,7 +177,7 @@ class ServingMethods:
             user_id: one id, or a list of them for many rows.
             history: ids of items, latest last; for many rows, a list of such lists.
             text: what is asked for, in words; for many rows, a list.
-            k: how many items.
+            k: how many items; cut off here where the signature has no such input.
             exclude: ids of items to leave out; for many rows, a list of lists.
             signature_name: the signature that recommends.
             **inputs: further inputs of the signature by name (`num_probes`, `diversity`, `allow`, …).
@@ -189,7 +191,7 @@ class ServingMethods:
             ValueError: the signature has no such input, or nothing says how many rows there are.
         """
         given = {"user_id": user_id, "history": history, "text": text, "exclude": exclude, **inputs}
-        return self._run(self._recommend(signature_name, {"k": k}, _present(given)))
+        return self._run(self._recommend(signature_name, k, _present(given)))
 
     def rank(
         self,
@@ -254,16 +256,17 @@ class ServingMethods:
             raise ValueError(f"The model has no signature {name!r}. Its signatures: {names}.")
         return self._signatures[name]
 
-    def _recommend(self, name: str, scalars: dict[str, Any], given: dict[str, Any]) -> Call:
+    def _recommend(self, name: str, k: int, given: dict[str, Any]) -> Call:
         spec = yield from self._signature(name)
-        if "user_id" not in spec.inputs and len(given) == 0:
+        scalars = {"k": k} if "k" in spec.inputs else {}
+        if not given:
             raise ValueError(f"Give at least one of {', '.join(sorted(set(spec.inputs) - {'k'}))}.")
         many, rows = _as_rows(spec, given)
         results: list[list[Recommended]] = []
-        for start in range(0, _num_rows(rows), self.batch_size):
-            part = {name: _slice(values, start, self.batch_size) for name, values in rows.items()}
+        for start in range(0, _num_rows(spec, rows), self.batch_size):
+            part = _slice(spec, rows, start, self.batch_size)
             outputs = yield Ask("predict", name, _fill(spec, {**scalars, **part}))
-            results.extend(_read_recommendations(_named(outputs, spec)))
+            results.extend(row[:k] for row in _read_recommendations(_named(outputs, spec)))
         return results if many else results[0]
 
     def _rank(self, name: str, given: dict[str, Any]) -> Call:
@@ -290,8 +293,8 @@ class ServingMethods:
             values = {main: values}
         many, rows = _as_rows(spec, dict(values))
         vectors: list[list[float]] = []
-        for start in range(0, _num_rows(rows), self.batch_size):
-            part = {key: _slice(column, start, self.batch_size) for key, column in rows.items()}
+        for start in range(0, _num_rows(spec, rows), self.batch_size):
+            part = _slice(spec, rows, start, self.batch_size)
             outputs = _named((yield Ask("predict", name, _fill(spec, part))), spec)
             vectors.extend(next(iter(outputs.values())))
         return vectors if many else vectors[0]
@@ -326,7 +329,7 @@ def _as_rows(spec: SignatureSpec, given: dict[str, Any]) -> tuple[bool, dict[str
     """Gives every value of a batched input its batch axis; says whether the caller asked for many rows."""
     _check_names(spec, given)
     many = any(
-        _depth(value) == spec.inputs[name].rank for name, value in given.items() if spec.inputs[name].rank
+        _depth(value) == spec.inputs[name].rank for name, value in given.items() if _is_batched(spec, name)
     )
     rows = {}
     for name, value in given.items():
@@ -343,19 +346,24 @@ def _as_rows(spec: SignatureSpec, given: dict[str, Any]) -> tuple[bool, dict[str
 
 
 def _is_batched(spec: SignatureSpec, name: str) -> bool:
-    return name != "k" and spec.inputs[name].rank not in (0, None)
+    """Whether an input has one entry a row; `k` and other settings may come as `[1]`, one for the whole request."""
+    tensor = spec.inputs[name]
+    return name != "k" and tensor.rank not in (0, None) and tensor.first != 1
 
 
 def _is_ragged_empty(value: Any, rank: int) -> bool:
     return isinstance(value, (list, tuple)) and _depth(value) == rank - 1 and not any(value)
 
 
-def _num_rows(rows: Mapping[str, Any]) -> int:
-    return max((len(value) for value in rows.values() if isinstance(value, (list, tuple))), default=1)
+def _num_rows(spec: SignatureSpec, rows: Mapping[str, Any]) -> int:
+    return max((len(value) for name, value in rows.items() if _is_batched(spec, name)), default=1)
 
 
-def _slice(values: Any, start: int, size: int) -> Any:
-    return values[start : start + size] if isinstance(values, (list, tuple)) else values
+def _slice(spec: SignatureSpec, rows: Mapping[str, Any], start: int, size: int) -> dict[str, Any]:
+    return {
+        name: values[start : start + size] if _is_batched(spec, name) else values
+        for name, values in rows.items()
+    }
 
 
 def _fill(spec: SignatureSpec, given: dict[str, Any]) -> dict[str, Any]:
@@ -374,6 +382,8 @@ def _fill(spec: SignatureSpec, given: dict[str, Any]) -> dict[str, Any]:
             columns[name] = tensor.empty()
         elif name == "k":
             columns[name] = [DEFAULT_K]
+        elif not _is_batched(spec, name):
+            columns[name] = [tensor.empty()]
         else:
             row: Any = tensor.empty()
             for _ in range(rank - 1):

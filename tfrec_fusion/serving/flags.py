@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrec_fusion.serving import monitoring, serving_protos
@@ -144,6 +145,10 @@ _WITHOUT_EFFECT = (
 """Flags of TF Serving that are taken, so that a command line works unchanged, and do nothing here."""
 
 
+_ENVIRONMENT = {"MODEL_NAME": "model", "MODEL_BASE_PATH": "/models"}
+"""What the Docker image's entry point reads, with its defaults."""
+
+
 def _boolean(text: str) -> bool:
     lowered = text.lower()
     if lowered in ("true", "1", "t", "yes"):
@@ -153,8 +158,11 @@ def _boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"must be true or false. Received: {text!r}")
 
 
-def parse_flags(arguments: Sequence[str] | None = None) -> Flags:
+def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Flags:
     """Reads a command line.
+
+    Without a flag that says what to serve, `MODEL_NAME` and `MODEL_BASE_PATH` of the environment do, as in TF
+    Serving's Docker image: the model's base path is `$MODEL_BASE_PATH/$MODEL_NAME`, by default `/models/model`.
 
     Raises:
         StatusError: the flags do not say which model to serve, or contradict each other.
@@ -176,6 +184,12 @@ def parse_flags(arguments: Sequence[str] | None = None) -> Flags:
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     values = {name: value for name, value in given.items() if name in _HELP}
     retries_given = bool({"max_num_load_retries", "load_retry_interval_micros"} & given.keys())
+    if (
+        not values.keys() & {"model_base_path", "model_config_file"}
+        and environment.keys() & _ENVIRONMENT.keys()
+    ):
+        name, folder = (environment.get(key) or default for key, default in _ENVIRONMENT.items())
+        values = {"model_name": name, **values, "model_base_path": os.path.join(folder, name)}
     flags = Flags(**values, retries_given=retries_given)
     if not flags.model_base_path and not flags.model_config_file:
         raise invalid_argument(

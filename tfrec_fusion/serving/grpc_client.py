@@ -210,7 +210,7 @@ class GrpcClient(_GrpcMethods):
         label: str | None = None,
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
-        batch_size: int = 256,
+        batch_size: int = 1000,
         credentials: grpc.ChannelCredentials | None = None,
         signatures: Mapping[str, SignatureSpec] | None = None,
     ):
@@ -265,7 +265,7 @@ class AsyncGrpcClient(_GrpcMethods):
         label: str | None = None,
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
-        batch_size: int = 256,
+        batch_size: int = 1000,
         credentials: grpc.ChannelCredentials | None = None,
         signatures: Mapping[str, SignatureSpec] | None = None,
     ):

@@ -36,6 +36,7 @@ _NUMPY = {
     "string": object,
     **{name: np.dtype(name).type for name in _INTEGERS},
 }
+_FLOAT_MAX = float(np.finfo(np.float32).max)
 _NUMBER_TYPES = ({int}, {float}, {int, float})
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _SPACES = str.maketrans("", "", " \t\n\r\v\f")
@@ -225,12 +226,14 @@ def _make(values: list[Any], shape: list[int], dtype: str) -> np.ndarray:
         array[:] = values
     elif dtype in ("int8", "int16", "uint8"):
         array = np.array(values, np.int32).astype(_NUMPY[dtype])  # wraps, as TensorProto.int_val does
-    elif dtype == "float":
-        with np.errstate(over="ignore"):
-            array = np.array(values, np.float64).astype(np.float32)
+    elif dtype == "float" and values and not -_FLOAT_MAX <= min(values) <= max(values) <= _FLOAT_MAX:
+        with np.errstate(
+            over="ignore"
+        ):  # becomes infinite, as a cast in C++ does; entering this costs microseconds
+            array = np.array(values, np.float32)
     else:
         array = np.array(values, _NUMPY.get(dtype, object))
-    return array.reshape(shape)
+    return array if len(shape) == 1 else array.reshape(shape)
 
 
 def _shape(value: Any) -> list[int]:

@@ -156,7 +156,8 @@ def launch(
         else:
             command = [sys.executable, "-m", "tfrec_fusion.serving.server", *common, f"--host={host}"]
             command += [f"--model_config_file={_write_config(folder, paths)}", *flags]
-        process = subprocess.Popen(command)
+        # TensorFlow's notes on the machine's processor would bury the lines that matter.
+        process = subprocess.Popen(command, env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ})
         cleanup.callback(_end, process, container if chosen == "docker" else None)
         url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{rest_port}"
         _wait_ready(process, url, paths, timeout)

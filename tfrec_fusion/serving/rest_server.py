@@ -24,6 +24,7 @@ import httptools
 from tfrec_fusion.serving import json_writer
 from tfrec_fusion.serving.monitoring import Metrics
 from tfrec_fusion.serving.rest_handler import RestHandler
+from tfrec_fusion.serving.status import StatusError
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +98,20 @@ class RestServer:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Binds and accepts; returns the port, which the system chooses where 0 is given."""
+        """Binds and accepts; returns the port, which the system chooses where 0 is given.
+
+        Raises:
+            StatusError: UNAVAILABLE where the port cannot be bound.
+        """
         self._refresh_date()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Connection(self, loop), host, port, ssl=tls, backlog=1024
-        )
+        try:
+            self._server = await loop.create_server(
+                lambda: _Connection(self, loop), host, port, ssl=tls, backlog=1024
+            )
+        except OSError as error:
+            message = f"Failed to bind the REST API to {host}:{port}: {error.strerror or error}"
+            raise StatusError("UNAVAILABLE", message) from None
         self._sweeper = loop.create_task(self._sweep())
         return self._server.sockets[0].getsockname()[1]
 
@@ -205,7 +214,11 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserInvalidMethodError:
             self._refuse(501)
         except httptools.HttpParserUpgrade:
-            self._refuse(400)
+            # Nothing here can be upgraded to (`curl --http2` asks for it); the request is answered, and what
+            # follows it is no longer HTTP/1.1 to the parser.
+            self.refused = True
+            if self.waiting:
+                self.waiting[-1].keep_alive = False
         except _TooLarge as error:
             self._refuse(error.status, error.message)
         except httptools.HttpParserError as error:

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 import grpc
+import tensorflow as tf
 
 from tfrec_fusion.serving.batching import BatchingOptions, BatchingRunner, BatchScheduler
 from tfrec_fusion.serving.config_file import ModelConfig, read_config_file
@@ -185,11 +186,12 @@ class EmbeddedServer:
         return self
 
     def wait_ready(self, timeout: float | None = None) -> None:
-        """Waits until every model is available and the ports are open.
+        """Waits until every model is available and the ports are open; starts what was not started.
 
         Raises:
             StatusError: a model failed to load, a port is taken, or the time is up.
         """
+        self.start()
         if not self._ready.wait(timeout):
             raise StatusError("DEADLINE_EXCEEDED", f"The server is not ready after {timeout} seconds")
         if self._failure is not None:
@@ -282,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s"
     )
+    tf.get_logger().setLevel(logging.ERROR)  # it warns of the v1 loader at each start
     try:
         flags = parse_flags(arguments)
         server = _server(flags)
@@ -311,9 +314,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _follow_config_file(server, flags, stop)
     except StatusError as error:
         print(f"Failed to start server. Error: {error}", flush=True)
-        return 255
-    except OSError as error:
-        print(f"Failed to start server. Error: UNAVAILABLE: {error}", flush=True)
         return 255
     finally:
         server.stop()
