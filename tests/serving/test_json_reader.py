@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec_fusion.serving import json_reader
+from tfrec_fusion.serving import json_reader, json_text
 from tfrec_fusion.serving.status import StatusError
 
 # (document, message, offset): offsets counted by hand
@@ -160,7 +160,7 @@ def test_rubbish_is_read_or_refused_never_worse(document):
     except StatusError as error:
         refusal = error
     else:
-        json_reader.value_to_string(value)
+        json_text.value_to_string(value)
         return
     assert refusal.message.startswith("JSON Parse error: ")
     assert 0 <= int(refusal.message.rsplit(": ", 1)[1]) <= len(document)
@@ -169,7 +169,7 @@ def test_rubbish_is_read_or_refused_never_worse(document):
 @settings(max_examples=200, deadline=None)
 @given(st.floats(width=32))
 def test_float32_text_reads_back_as_the_same_number(value):
-    text = json_reader.format_decimal(value, 9)
+    text = json_text.format_decimal(value, 9)
     import numpy as np
 
     back = np.float32(float(text.replace("Infinity", "inf")))

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec_fusion.serving.json_reader import type_name, value_to_string
 from tfrec_fusion.serving.json_tensors import decode_base64, is_base64, signature_name
+from tfrec_fusion.serving.json_text import type_name, value_to_string
 from tfrec_fusion.serving.status import StatusError, invalid_argument
 
 EXAMPLES = "examples"

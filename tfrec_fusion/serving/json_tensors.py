@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrec_fusion.serving.json_reader import type_name, value_to_string
+from tfrec_fusion.serving.json_text import type_name, value_to_string
 from tfrec_fusion.serving.status import StatusError, invalid_argument
 
 INT32 = (-(2**31), 2**31 - 1)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tfrec_fusion.serving.json_reader import format_decimal, quote
 from tfrec_fusion.serving.json_tensors import ROWS
+from tfrec_fusion.serving.json_text import format_decimal, quote
 from tfrec_fusion.serving.status import StatusError, invalid_argument
 
 _PLAIN_BYTES = re.compile(rb'[^"\\\x00-\x1f]*')

@@ -18,8 +18,9 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from tfrec_fusion.serving import inference, json_writer
 from tfrec_fusion.serving.json_examples import decode_examples
-from tfrec_fusion.serving.json_reader import MAX_DEPTH, parse_object, quote
+from tfrec_fusion.serving.json_reader import MAX_DEPTH, parse_object
 from tfrec_fusion.serving.json_tensors import DtypeMap, decode_predict
+from tfrec_fusion.serving.json_text import quote
 from tfrec_fusion.serving.monitoring import Metrics
 from tfrec_fusion.serving.request_log import RequestLog
 from tfrec_fusion.serving.session import (
@@ -91,7 +92,7 @@ class RestHandler:
         Returns:
             HTTP status and JSON body.
         """
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.thread_time() if inline else 0.0
         route: Route | None = None
         try:
             route = self._route(method, target)
@@ -113,9 +114,12 @@ class RestHandler:
         if method == b"POST" and route is not None and self.manager.knows(route.name):
             seconds = time.perf_counter() - start
             if code == "OK":
+                # What this thread worked counts, and a tenth of what it waited: a busy neighbour must not make a
+                # small model look slow, nor may a model that sleeps look quick.
+                spent = time.thread_time() - worked + seconds / 10 if inline else seconds
                 # A decaying maximum: one slow signature is enough to keep a model off the event loop.
                 before = self._seconds.get(route.name, 0.0)
-                self._seconds[route.name] = max(seconds, 0.9 * before + 0.1 * seconds)
+                self._seconds[route.name] = max(spent, 0.9 * before + 0.1 * spent)
             self.metrics.request(route.name, route.method.capitalize(), "REST", code, seconds * 1e6)
         return status, answer
 

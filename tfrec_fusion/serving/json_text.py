@@ -1,0 +1,124 @@
+"""JSON values and numbers as TF Serving prints them: in its messages (RapidJSON's pretty writer) and its answers."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import struct
+from typing import Any
+
+
+def type_name(value: Any) -> str:
+    """RapidJSON's name of a value's type, as TF Serving's messages print it."""
+    if value is None:
+        return "Null"
+    if isinstance(value, bool):
+        return "True" if value else "False"
+    if isinstance(value, dict):
+        return "Object"
+    if isinstance(value, list):
+        return "Array"
+    return "String" if isinstance(value, str) else "Number"
+
+
+class _NotWritable(Exception):
+    """RapidJSON's writer stops at a NaN inside a document; the message then ends there."""
+
+
+def value_to_string(value: Any) -> str:
+    """A value as TF Serving's messages print it: indented by four, a lone number in its shortest float form."""
+    if type(value) is float:
+        if abs(value) <= 3.4028234e38:
+            return format_decimal(struct.unpack("f", struct.pack("f", value))[0], 9)
+        return format_decimal(value, 17)
+    parts: list[str] = []
+    with contextlib.suppress(_NotWritable):
+        _write(value, 0, parts)
+    return "".join(parts)
+
+
+def _write(value: Any, level: int, parts: list[str]) -> None:
+    if isinstance(value, dict):
+        _write_members([(quote(key) + ": ", member) for key, member in value.items()], "{}", level, parts)
+    elif isinstance(value, list):
+        _write_members([("", element) for element in value], "[]", level, parts)
+    elif isinstance(value, str):
+        parts.append(quote(value))
+    elif type(value) is float:
+        if not math.isfinite(value):
+            raise _NotWritable
+        parts.append(_shortest_double(value))
+    else:
+        parts.append(
+            str(value) if type(value) is int else {None: "null", True: "true", False: "false"}[value]
+        )
+
+
+def _write_members(members: list[tuple[str, Any]], brackets: str, level: int, parts: list[str]) -> None:
+    if not members:
+        parts.append(brackets)
+        return
+    separator = brackets[0] + "\n"
+    for prefix, member in members:
+        parts.append(separator + "    " * (level + 1) + prefix)
+        _write(member, level + 1, parts)
+        separator = ",\n"
+    parts.append("\n" + "    " * level + brackets[1])
+
+
+def _shortest_double(value: float) -> str:
+    """The shortest digits that read back, laid out as RapidJSON does (plain up to 1e21, no sign in exponents)."""
+    digits = repr(value)
+    if "e" not in digits:
+        return digits
+    mantissa, exponent = digits.split("e")
+    power = int(exponent)
+    sign = "-" if mantissa.startswith("-") else ""
+    significant = mantissa.lstrip("-").replace(".", "")
+    if 16 <= power <= 20:
+        return f"{sign}{significant.ljust(power + 1, '0')}.0"
+    if -6 <= power <= -5:
+        return f"{sign}0.{'0' * (-power - 1)}{significant}"
+    return f"{mantissa}e{power}"
+
+
+_ESCAPE = re.compile(r'["\\\x00-\x1f]')
+_SHORT_ESCAPES = {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+}
+
+
+def quote(text: str) -> str:
+    """A JSON string as RapidJSON writes it: only quotes, backslashes and control characters are escaped."""
+    escaped = _ESCAPE.sub(lambda match: _SHORT_ESCAPES.get(match[0]) or f"\\u{ord(match[0]):04X}", text)
+    return f'"{escaped}"'
+
+
+def format_decimal(value: float, full_digits: int) -> str:
+    """A float as TF Serving writes it: `%.6g` if that reads back the same, else all digits; `.0` on whole numbers.
+
+    Args:
+        value: the number; a float32 comes widened, which loses nothing.
+        full_digits: 9 for float32, 17 for float64.
+    """
+    if value != value:
+        return "NaN"
+    if value in (math.inf, -math.inf):
+        return "Infinity" if value > 0 else "-Infinity"
+    text = f"{value:.6g}"
+    back = float(text)
+    if full_digits == 9 and back != value:
+        try:
+            back = struct.unpack("f", struct.pack("f", back))[0]
+        except OverflowError:
+            back = math.inf
+    if back != value:
+        text = f"{value:.{full_digits}g}"
+    return text if "." in text or "e" in text else text + ".0"
