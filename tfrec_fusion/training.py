@@ -58,7 +58,7 @@ def fit(
     resuming draws other numbers than it would have.
 
     Args:
-        model: made in the scope of `strategy(config)` and `precision(config)`.
+        model: made in the scope of `strategy(config)` and `precision(config)`, its variables in place.
         train: batches (dicts of tensors), one epoch.
         validation: batches for early stopping; None trains for all epochs and keeps the last weights.
         config: how to train.
@@ -79,7 +79,7 @@ def fit(
         raise ValueError("TensorBoard's logs need a `folder`. Received: None. Give a path.")
     tf_keras.utils.set_random_seed(config.seed)
     run = _Run(model, config, None if folder is None else pathlib.Path(folder))
-    writer = tf.summary.create_file_writer(str(run.folder / "tensorboard")) if tensorboard else None
+    writer = _event_writer(run.folder / "tensorboard") if tensorboard else None
     epochs = model.epochs(train, config.batch_size, config.seed)
     if validation is not None:
         validation = model.distribute_strategy.experimental_distribute_dataset(validation)
@@ -97,9 +97,11 @@ def fit(
         elif progress:
             progress(logs)
         if writer is not None:
-            with writer.as_default():
-                for name, value in logs.items():
-                    tf.summary.scalar(name, value, step=run.epoch)
+            values = [
+                tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in logs.items()
+            ]
+            writer.add_summary(tf.compat.v1.Summary(value=values), run.epoch)
+            writer.flush()
     run.keep_best()
     return run.history
 
@@ -116,14 +118,13 @@ class _Run:
         self.epoch = self.step = self.steps_done = 0
         self.best_weights: list[np.ndarray] | None = None
         self.waited = 0
-        self.restored = folder is None
         self.train_step = self._function(model.train_step, config.jit_compile)
         self.test_step = self._function(model.test_step, False)
+        if folder is not None and (folder / "run.json").exists():
+            self._resume()
 
     def finished(self) -> bool:
-        """Whether there is nothing left to train; finds out from the folder on the first call."""
-        if not self.restored:
-            self._read_counters()
+        """Whether there is nothing left to train."""
         return self.epoch >= self.config.epochs or self.waited >= self.config.patience
 
     def train_epoch(self, dataset, steps: int | None, checkpoint_seconds: float, bar) -> dict[str, float]:
@@ -131,8 +132,6 @@ class _Run:
         self._reset_metrics()
         saved, logs, self.steps_done = time.monotonic(), {}, self.step
         for batch in self._from_step(dataset, steps):
-            if not self.restored:
-                self._restore(batch)
             logs = self.train_step(batch)
             self.steps_done += 1
             if bar is not None:
@@ -187,10 +186,6 @@ class _Run:
         """Puts the best epoch's weights into the model."""
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
-        elif not self.restored:
-            raise ValueError(
-                f"The run in {self.folder} is finished, but the model was never called. Delete the folder to train again."
-            )
 
     def _function(self, step: Callable, jit_compile: bool) -> Callable:
         if self.strategy.num_replicas_in_sync == 1:
@@ -213,7 +208,7 @@ class _Run:
         for metric in self.model.metrics:
             metric.reset_state()
 
-    # Checkpoints hold model and optimizer; the counters beside them are JSON, readable before the model is built.
+    # Checkpoints hold model and optimizer, JSON beside them the counters and what the run belongs to.
 
     def _state(self) -> dict:
         sizes = [list(weight.shape) for weight in self.model.trainable_variables]
@@ -240,38 +235,30 @@ class _Run:
             if not file.name.startswith(f"{name}."):
                 file.unlink()
 
-    def _read_counters(self) -> None:
-        path = self.folder / "run.json"
-        if not path.exists():
-            self.restored = True
-            return
-        self.counters = json.loads(path.read_text())
-        if self.counters["config"] != json.loads(json.dumps(dataclasses.asdict(self.config))):
-            raise ValueError(
-                f"`folder` must be new or hold a run with the same settings. Received: {self.folder} with "
-                f"{self.counters['config']}. Choose another folder, or delete this one to train anew."
-            )
-        self.epoch, self.step = self.counters["epoch"], self.counters["step"]
-        self.waited = self.counters["waited"]
-        self.history = History(self.counters["history"], self.counters["best_epoch"])
-
-    def _restore(self, batch) -> None:
-        """Loads the checkpoint, once a batch has made the model's variables."""
-        self.test_step(batch)
-        self._reset_metrics()
+    def _resume(self) -> None:
+        counters = json.loads((self.folder / "run.json").read_text())
+        for name, value in json.loads(json.dumps(self._state())).items():
+            if counters[name] != value:
+                raise ValueError(
+                    f"`folder` must be new or hold a run of the same model with the same settings. Received: "
+                    f"{self.folder}, whose {name} is {counters[name]} and not {value}. Choose another folder, or delete "
+                    "this one to train anew."
+                )
+        self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
+        self.history = History(counters["history"], counters["best_epoch"])
         self.model.optimizer.build(self.model.trainable_variables)
-        if self._state()["sizes"] != self.counters["sizes"]:
-            raise ValueError(
-                f"`folder` must hold a run of the same model. Received: {self.folder} with weights of other shapes "
-                "(another vocabulary, say). Choose another folder, or delete this one to train anew."
-            )
-        best = tf.train.Checkpoint(model=self.model)
         if (self.folder / "best.index").exists():
-            best.read(str(self.folder / "best")).expect_partial()
+            tf.train.Checkpoint(model=self.model).read(str(self.folder / "best")).expect_partial()
             self.best_weights = self.model.get_weights()
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        checkpoint.read(str(self.folder / self.counters["checkpoint"])).expect_partial()
-        self.restored = True
+        checkpoint.read(str(self.folder / counters["checkpoint"])).expect_partial()
+
+
+def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:
+    # TensorFlow 2's writer imports the tensorboard package, which writing files does not need. The older one refuses
+    # to be made eagerly.
+    with tf.Graph().as_default():
+        return tf.compat.v1.summary.FileWriter(str(folder))
 
 
 def build_optimizer(config: TrainingConfig) -> tf_keras.optimizers.Optimizer:

@@ -9,7 +9,7 @@ import tf_keras
 
 from tfrec_fusion import tasks
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.tower import ItemTower, QueryTower
+from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
 
 class Ranking(Model):
@@ -21,7 +21,8 @@ class Ranking(Model):
     Args:
         item_tower: see `ItemTower`.
         query_tower: see `QueryTower`; it must return `[batch, dim]`.
-        crosses: takes `[batch, features]`, the vectors side by side, and returns a vector to score from.
+        head: see `models.heads`; it crosses both towers' vectors, and factors of the user's and the item's own.
+        dim: of the towers' vectors and of the factors.
         labels: label name → `rating` or `binary`.
         num_users: rows of the user bias.
         num_items: rows of the item bias.
@@ -32,7 +33,8 @@ class Ranking(Model):
         self,
         item_tower: ItemTower,
         query_tower: QueryTower,
-        crosses: tf_keras.layers.Layer,
+        head: tf_keras.layers.Layer,
+        dim: int,
         labels: Mapping[str, str],
         num_users: int,
         num_items: int,
@@ -42,9 +44,15 @@ class Ranking(Model):
         super().__init__(**kwargs)
         self.item_tower = item_tower
         self.query_tower = query_tower
-        self.crosses = crosses
+        self.head = head
         self.labels = dict(labels)
         zeros = {"embeddings_initializer": "zeros"}
+        self.user_factors = tf_keras.layers.Embedding(
+            num_users, dim, embeddings_initializer=small_normal(), name="user_factors"
+        )
+        self.item_factors = tf_keras.layers.Embedding(
+            num_items, dim, embeddings_initializer=small_normal(), name="item_factors"
+        )
         self.user_bias = tf_keras.layers.Embedding(num_users, len(self.labels), **zeros, name="user_bias")
         self.item_bias = tf_keras.layers.Embedding(num_items, len(self.labels), **zeros, name="item_bias")
         start = [(means or {}).get(name, 0.0) for name in self.labels]
@@ -96,10 +104,10 @@ class Ranking(Model):
 
     def _logits(self, inputs, item, history, item_index, training: bool) -> dict[str, tf.Tensor]:
         query = self.query_tower(inputs, history, inputs["history"] > 0, training=training)
-        crossed = self.crosses(tf.concat([query, item, query * item], -1), training=training)
-        biases = self.user_bias(inputs["user_index"]) + self.item_bias(
-            self.item_tower.known_index(item_index)
-        )
+        known_item = self.item_tower.known_index(item_index)
+        factors = [self.user_factors(inputs["user_index"]), self.item_factors(known_item)]
+        crossed = self.head(tf.stack([query, item, *factors], 1), training=training)
+        biases = self.user_bias(inputs["user_index"]) + self.item_bias(known_item)
         logits = self.output_layer(crossed) + tf.cast(biases, tf.float32)
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
 

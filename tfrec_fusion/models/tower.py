@@ -32,7 +32,7 @@ class SideFeatures(tf_keras.layers.Layer):
         for feature in self.features:
             if feature.kind in ("categorical", "categories"):
                 self.encoders[feature.name] = tf_keras.layers.Embedding(
-                    feature.size, dim, embeddings_initializer=_small(), name=feature.name
+                    feature.size, dim, embeddings_initializer=small_normal(), name=feature.name
                 )
             else:
                 self.encoders[feature.name] = tf_keras.layers.Dense(dim, use_bias=False, name=feature.name)
@@ -96,7 +96,7 @@ class ItemTower(tf_keras.layers.Layer):
         self.dim = dim
         self.has_text = catalogue.text_vectors is not None
         self.id_embedding = tf_keras.layers.Embedding(
-            self.num_rows, dim, embeddings_initializer=_small(), name="id"
+            self.num_rows, dim, embeddings_initializer=small_normal(), name="id"
         )
         self.tables = {
             feature.name: self._table(feature.name, catalogue.features[feature.name]) for feature in features
@@ -221,7 +221,7 @@ class QueryTower(tf_keras.layers.Layer):
         self.user_embedding = None
         if num_users is not None:
             self.user_embedding = tf_keras.layers.Embedding(
-                num_users, dim, embeddings_initializer=_small(), name="user"
+                num_users, dim, embeddings_initializer=small_normal(), name="user"
             )
         if self.features:
             self.side_features = SideFeatures(self.features, dim, name="features")
@@ -276,5 +276,6 @@ def mlp(hidden: Sequence[int], dim: int, dropout: float = 0.0) -> tf_keras.Seque
     return tf_keras.Sequential(layers or [tf_keras.layers.Activation("linear")])
 
 
-def _small() -> tf_keras.initializers.Initializer:
+def small_normal() -> tf_keras.initializers.Initializer:
+    """How id embeddings start."""
     return tf_keras.initializers.RandomNormal(stddev=0.02)
