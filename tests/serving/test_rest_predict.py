@@ -280,11 +280,18 @@ def test_errors(call, signature, rest, message):
     assert reply.body.startswith(b'{ "error": "')
 
 
-def test_rows_need_one_batch_size_in_all_outputs(call):
-    reply = predict(call, "both", instances=[{"a": 1, "b": 2}])
-    assert reply.status == 200
-    # Batch sizes of outputs come from the graph; a column request may differ freely.
-    assert predict(call, "both", inputs={"a": [1], "b": [1, 2]}).status == 200
+def test_rows_need_one_batch_size_in_all_outputs():
+    import numpy as np
+
+    from tfrec_fusion.serving import json_writer
+    from tfrec_fusion.serving.status import StatusError
+
+    outputs = {"a": np.ones(2), "b": np.ones((3, 1))}
+    with pytest.raises(StatusError) as caught:
+        json_writer.encode_predict(outputs, "instances")
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert caught.value.message == "Tensor name: b has inconsistent batch size: 3 expecting: 2"
+    assert json.loads(json_writer.encode_predict(outputs, "inputs"))["outputs"]["b"] == [[1.0], [1.0], [1.0]]
 
 
 @pytest.mark.parametrize("name", ["uint16", "half", "bfloat16", "complex64"])

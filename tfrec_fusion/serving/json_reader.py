@@ -70,8 +70,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _may_repeat_keys(body: bytes) -> bool:
     # orjson keeps a repeated key's last value, RapidJSON's lookup finds the first. Only the keys that requests
     # are made of are worth a look; the scan costs a few hundred nanoseconds.
-    return any(
-        body.count(key) > 1 for key in (b'"instances"', b'"inputs"', b'"signature_name"', b'"examples"')
+    return (
+        body.count(b'"instances"') > 1
+        or body.count(b'"inputs"') > 1
+        or body.count(b'"signature_name"') > 1
+        or body.count(b'"examples"') > 1
     )
 
 
