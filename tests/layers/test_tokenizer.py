@@ -8,10 +8,12 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from transformers import BertTokenizerFast
+from transformers import BertTokenizerFast, MPNetTokenizerFast
 
-from tfrec_fusion.layers.pretrained import find_pretrained
+from tests.checks import check_layer
+from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
 from tfrec_fusion.layers.tokenizer import WordPieceTokenizer, load_tokenizer
+from tfrec_fusion.layers.tokenizer_base import fair_shares
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared/data/movielens-latest-small/overviews.csv.gz"
 # Capital letters of the first planes' scripts that came into Unicode after TensorFlow's ICU.
@@ -110,6 +112,7 @@ def test_hard_strings_padded_to_the_longest(minilm):
     assert longest(tf.constant([""]))["input_ids"].numpy().tolist() == [[101, 102]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lowercase", "strip_accents"), [(True, None), (True, False), (False, None), (False, True)]
 )
@@ -140,3 +143,145 @@ def test_every_code_point_is_treated_as_hugging_face_does(tmp_path, lowercase, s
             layer(tf.constant([capital]))["input_ids"].numpy().tolist()
             != hugging_face([capital])["input_ids"]
         )
+
+
+TOY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "##s", "toy", "story"]
+
+
+def test_ids_by_hand():
+    layer = WordPieceTokenizer(TOY, 7)
+    tokens = layer(tf.constant([["Toys story?", "b"], ["", "c"]]))
+    assert tokens["input_ids"].numpy().tolist() == [[2, 8, 7, 9, 3, 5, 3], [2, 3, 6, 3, 0, 0, 0]]
+    assert tokens["attention_mask"].numpy().tolist() == [[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0]]
+    assert tokens["token_type_ids"].numpy().tolist() == [[0, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0, 0]]
+
+
+def test_three_fields_share_the_budget_and_later_ones_are_one_segment():
+    layer = WordPieceTokenizer(TOY, 10)  # room for 10 - [CLS] - 3 [SEP] = 6 tokens
+    tokens = layer(tf.constant([["a", "b b b b b b", "c c c c c c"]]))
+    assert tokens["input_ids"].numpy().tolist() == [[2, 4, 3, 5, 5, 3, 6, 6, 6, 3]]
+    assert tokens["token_type_ids"].numpy().tolist() == [[0, 0, 0, 1, 1, 1, 1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "room", "expected"),
+    [
+        ([5, 5], 7, [3, 4]),
+        ([9, 5], 7, [4, 3]),
+        ([2, 9], 7, [2, 5]),
+        ([9, 2], 7, [5, 2]),
+        ([1, 9, 9], 8, [1, 3, 4]),
+        ([9, 1, 9, 0], 8, [3, 1, 4, 0]),
+        ([1, 1, 1], 8, [1, 1, 1]),
+        ([20], 8, [8]),
+    ],
+)
+def test_fair_shares_by_hand(lengths, room, expected):
+    assert fair_shares(tf.constant([lengths]), room).numpy().tolist() == [expected]
+
+
+def test_mpnet_has_other_special_tokens_and_two_separators(tmp_path):
+    words = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>", *TOY[4:]]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    hugging_face = MPNetTokenizerFast(str(tmp_path / "vocab.txt"))
+    hugging_face.save_pretrained(tmp_path)
+    layer = load_tokenizer(tmp_path, 9)
+    texts = ["toys story", "", "a b c a b c a b c a b c", "unknown"]
+    assert_same(layer, hugging_face, texts)
+    assert_same(layer, hugging_face, texts, texts[::-1])
+    assert layer(tf.constant([["a", "b"]]))["input_ids"].numpy().tolist() == [[0, 6, 2, 2, 7, 2, 1, 1, 1]]
+
+
+def test_the_layer_passes_the_checks_of_a_layer():
+    check_layer(
+        WordPieceTokenizer,
+        {"vocabulary": TOY, "max_length": 8},
+        tf.constant([["toys", "a b"], ["story story story story", ""]]),
+        {name: (2, 8) for name in ("input_ids", "attention_mask", "token_type_ids")},
+        expected_dtype="int32",
+        xla=False,
+        mixed_precision=False,
+    )
+
+
+def test_an_empty_batch_padded_to_the_longest():
+    layer = WordPieceTokenizer(TOY, 8, pad_to="longest")
+    assert layer(tf.constant([], tf.string))["input_ids"].shape == (0, 2)
+
+
+def test_it_runs_inside_tf_data():
+    layer = WordPieceTokenizer(TOY, 5, pad_to="longest")
+    data = tf.data.Dataset.from_tensor_slices(["toys", "a b c a b c", ""]).batch(2).map(layer)
+    assert [batch["input_ids"].numpy().tolist() for batch in data] == [
+        [[2, 8, 7, 3, 0], [2, 4, 5, 6, 3]],
+        [[2, 3]],
+    ]
+
+
+def test_bytes_that_are_no_utf8_are_dropped():
+    layer = WordPieceTokenizer(TOY, 5)
+    assert layer(tf.constant([b"to\xffy\xc3"]))["input_ids"].numpy().tolist() == [[2, 8, 3, 0, 0]]
+
+
+def test_the_digest_tells_tokenizers_apart():
+    digest = WordPieceTokenizer(TOY, 5).digest()
+    assert WordPieceTokenizer(TOY, 5, pad_to="longest", name="other").digest() == digest
+    assert WordPieceTokenizer(TOY, 6).digest() != digest
+    assert WordPieceTokenizer(TOY, 5, lowercase=False).digest() != digest
+    assert WordPieceTokenizer([*TOY, "x"], 5).digest() != digest
+    assert WordPieceTokenizer.from_config(WordPieceTokenizer(TOY, 5).get_config()).digest() == digest
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"max_length": 2}, "`max_length` must be an integer of at least 3.*Received: max_length=2"),
+        ({"pad_to": "max"}, "`pad_to` must be 'max_length' or 'longest'. Received: pad_to='max'"),
+        ({"cls_token": "<s>"}, "`cls_token` must be in the vocabulary .*cls_token='<s>'"),
+        ({"vocabulary": []}, r"must be in the vocabulary \(0 tokens\)"),
+    ],
+)
+def test_arguments_that_cannot_be_used(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        WordPieceTokenizer(**{"vocabulary": TOY, **kwargs})
+
+
+def test_inputs_that_cannot_be_used():
+    layer = WordPieceTokenizer(TOY, 5)
+    with pytest.raises(ValueError, match=r"takes strings. Received: dtype int32"):
+        layer(tf.constant([1]))
+    with pytest.raises(ValueError, match=r"Received: shape \(1, 1, 1\)"):
+        layer(tf.constant([[["a"]]]))
+    with pytest.raises(ValueError, match=r"at least 7 for 3 field\(s\). Received: max_length=5"):
+        layer(tf.constant([["a", "b", "c"]]))
+
+
+def test_tokenizers_that_cannot_run_in_the_graph_say_so(tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizer"}')
+    with pytest.raises(ValueError, match=r"Received: 'RobertaTokenizer'.*AutoTokenizer"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(PretrainedNotFoundError, match="no valid repository name"):
+        load_tokenizer("no/such/folder")
+
+
+def test_it_runs_inside_a_tfx_preprocessing_fn(tmp_path):
+    tft = pytest.importorskip("tensorflow_transform")
+    import tensorflow_transform.beam as tft_beam
+    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+
+    spec = {"text": tf.io.FixedLenFeature([], tf.string)}
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+    layer = WordPieceTokenizer(TOY, 5)
+
+    def preprocessing_fn(inputs):  # Transform writes integers as int64 only
+        return {name: tf.cast(value, tf.int64) for name, value in layer(inputs["text"]).items()}
+
+    with tft_beam.Context(temp_dir=str(tmp_path / "tmp")):
+        (rows, _), transform_fn = (
+            [{"text": b"Toys"}, {"text": b"a b c a"}],
+            metadata,
+        ) | tft_beam.AnalyzeAndTransformDataset(preprocessing_fn)
+        transform_fn | tft_beam.WriteTransformFn(str(tmp_path / "transform"))
+    assert [row["input_ids"].tolist() for row in rows] == [[2, 8, 7, 3, 0], [2, 4, 5, 6, 3]]
+    revived = tft.TFTransformOutput(str(tmp_path / "transform")).transform_features_layer()
+    assert revived({"text": tf.constant(["story"])})["input_ids"].numpy().tolist() == [[2, 9, 3, 0, 0]]

@@ -111,7 +111,9 @@ def blocks(backbone: tf_keras.layers.Layer) -> list[tf_keras.layers.Layer]:
 def embed(backbone: tf_keras.layers.Layer, tokens: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
     """Token, position and segment embeddings: int32 `[batch, length]` → `[batch, length, hidden]`."""
     arguments = {"input_ids": tokens["input_ids"], "training": training}
-    if hasattr(backbone.embeddings, "token_type_embeddings") and "token_type_ids" in tokens:
+    # RoBERTa has a table of one row: it was trained without segments. DistilBERT and MPNet have none.
+    segments = hasattr(backbone.embeddings, "token_type_embeddings") and backbone.config.type_vocab_size > 1
+    if segments and "token_type_ids" in tokens:
         arguments["token_type_ids"] = tokens["token_type_ids"]
     hidden = backbone.embeddings(**arguments)
     if hasattr(backbone, "embeddings_project"):  # ELECTRA's embeddings are narrower than its blocks

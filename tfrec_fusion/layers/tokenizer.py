@@ -38,7 +38,8 @@ class WordPieceTokenizer(TextTokenizer):
     lower-cased here as they are there; in BERT's vocabularies both forms are unknown.
 
     The vocabulary is a constant of the graph, not a file or a lookup table: a SavedModel can be moved and
-    needs no initialisation, and the layer works inside a TFX `preprocessing_fn` and `tf.data`. All operations
+    needs no initialisation, and the layer works inside `tf.data` and a TFX `preprocessing_fn` (where the outputs
+    must be cast to int64, the one integer type that Transform writes). All operations
     are linked into TensorFlow Serving. How fields are joined, truncated and padded: see `TextTokenizer`.
 
     >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "toy", "story", "##s"], max_length=6)
@@ -53,7 +54,6 @@ class WordPieceTokenizer(TextTokenizer):
         split_ideographs: whether each CJK ideograph is a word (Hugging Face's `tokenize_chinese_chars`).
         cls_token, sep_token, pad_token, unk_token: the special tokens; each must be in the vocabulary.
         separators: separators between two fields: 1 for BERT, 2 for MPNet.
-        segments: whether `token_type_ids` tell later fields from the first; False for MPNet.
         pad_to: ``"max_length"`` or ``"longest"``.
 
     Raises:
@@ -72,7 +72,6 @@ class WordPieceTokenizer(TextTokenizer):
         pad_token: str = "[PAD]",
         unk_token: str = "[UNK]",
         separators: int = 1,
-        segments: bool = True,
         pad_to: str = "max_length",
         **kwargs,
     ):
@@ -87,7 +86,6 @@ class WordPieceTokenizer(TextTokenizer):
         self.cls_token, self.sep_token = cls_token, sep_token
         self.pad_token, self.unk_token = pad_token, unk_token
         self.separators = separators
-        self.segments = segments
         ids = {token: place for place, token in enumerate(self.vocabulary)}
         for argument in ("cls_token", "sep_token", "pad_token", "unk_token"):
             if getattr(self, argument) not in ids:
@@ -178,7 +176,6 @@ class WordPieceTokenizer(TextTokenizer):
             "pad_token": self.pad_token,
             "unk_token": self.unk_token,
             "separators": self.separators,
-            "segments": self.segments,
         }
 
 
@@ -212,7 +209,6 @@ def read_wordpiece(folder: pathlib.Path) -> dict[str, Any]:
         "strip_accents": settings.get("strip_accents"),
         "split_ideographs": settings.get("tokenize_chinese_chars", True),
         "separators": 2 if mpnet else 1,
-        "segments": not mpnet,
     }
     for argument in ("cls_token", "sep_token", "pad_token", "unk_token"):
         token = named.get(argument)

@@ -21,7 +21,7 @@ class TextTokenizer(tf_keras.layers.Layer):
     the last). For two fields this is exactly Hugging Face's ``longest_first``. A field is cut at its end.
 
     **Token types.** 0 for ``[CLS]`` and the first field, 1 for every later field (BERT was trained with two
-    segments, so it has no third type), 0 for padding. Always 0 for models without segments (MPNet, RoBERTa).
+    segments, so it has no third type), 0 for padding. `TextEncoder` ignores them for models without segments.
 
     Args:
         max_length: the most tokens in a row; at least the special tokens and one token a field.
@@ -43,12 +43,11 @@ class TextTokenizer(tf_keras.layers.Layer):
         self.max_length = max_length
         self.pad_to = pad_to
 
-    # What a subclass sets: ids of the special tokens, separators between two fields, whether segments differ.
+    # What a subclass sets: ids of the special tokens, separators between two fields.
     cls_id: int
     sep_id: int
     pad_id: int
     separators: int = 1
-    segments: bool = True
 
     def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Turns strings into ids without special tokens: string `[n]` → int32 ragged `[n, (tokens)]`."""
@@ -119,7 +118,7 @@ class TextTokenizer(tf_keras.layers.Layer):
             base, tf.boolean_mask(where, is_kept), tf.boolean_mask(tokens.flat_values, is_kept)
         )
         mask = tf.cast(real, tf.int32)
-        if fields > 1 and self.segments:
+        if fields > 1:
             types = tf.cast(real & (position >= starts[:, 1:2]), tf.int32)
         else:
             types = tf.zeros_like(mask)
