@@ -441,6 +441,25 @@ def test_the_launcher_says_a_curl_line_that_works(models):
         )
 
 
+@pytest.mark.e2e
+def test_a_launcher_that_is_terminated_takes_its_server_with_it(models):
+    rest, port = free_ports(2)
+    code = (
+        "from tfrec_fusion.serving.launcher import launch\n"
+        f"with launch({{'half': {str(models / 'half')!r}}}, engine='embedded', rest_port={rest}, grpc_port={port}) as l:\n"
+        "    l.wait()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(f"http://127.0.0.1:{rest}", "half", process)
+    time.sleep(0.5)
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", rest), timeout=5)
+
+
 def test_the_launcher_gives_docker_the_same_models(models, tools, tmp_path):
     record = str(tmp_path / "record")
     tools("docker", RECORD.format(path=record) + "sys.exit(3 if 'run' in sys.argv else 0)")

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,7 @@ def launch(
     paths = {name: os.path.abspath(path) for name, path in models.items()}
     chosen = find_engine(engine)
     with contextlib.ExitStack() as cleanup:
+        _unwind_when_terminated(cleanup)
         folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-serving-"))
         container = f"tfrec-serving-{uuid.uuid4().hex[:12]}"
         common = [f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
@@ -177,6 +179,19 @@ def launch(
         process.wait,
         stop,
     )
+
+
+def _unwind_when_terminated(cleanup: contextlib.ExitStack) -> None:
+    """Lets SIGTERM end this program by an exception, so that it takes its server with it."""
+
+    def restore() -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        cleanup.callback(restore)
 
 
 def _write_config(folder: str, paths: Mapping[str, str]) -> str:
