@@ -1,0 +1,75 @@
+"""Baselines: a checkerboard whose held-out squares must rank first, and small cases worked out by hand."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfrec_fusion.models import baselines
+
+# Even users like even items, odd users odd ones. Index 0 is nobody and nothing.
+SIZE = 40
+CHECKERBOARD = np.zeros((SIZE + 1, SIZE + 1), np.float32)
+for user in range(1, SIZE + 1):
+    CHECKERBOARD[user, [item for item in range(1, SIZE + 1) if item % 2 == user % 2 and item != user]] = 1
+
+
+@pytest.mark.parametrize(
+    "baseline",
+    [
+        baselines.ItemKNN(k=40),
+        baselines.EASE(l2=1.0),
+        baselines.SVD(dim=2),
+        baselines.ALS(dim=4, iterations=10),
+        baselines.BPR(dim=8, iterations=300, learning_rate=0.05),
+        baselines.ContentKNN(np.stack([np.arange(SIZE + 1) % 2, (np.arange(SIZE + 1) + 1) % 2], 1)),
+    ],
+    ids=lambda baseline: type(baseline).__name__,
+)
+def test_held_out_squares_of_a_checkerboard_rank_first(baseline):
+    users = np.arange(1, SIZE + 1)
+    scores = baseline.fit(scipy.sparse.csr_matrix(CHECKERBOARD)).scores(users)
+    assert scores.shape == (SIZE, SIZE + 1)
+    assert scores.dtype == np.float32
+    scores[CHECKERBOARD[users] > 0] = -np.inf
+    scores[:, 0] = -np.inf
+    np.testing.assert_array_equal(scores.argmax(1), users)
+
+
+def test_popularity_counts():
+    matrix = baselines.interaction_matrix(np.array([1, 1, 2, 2]), np.array([1, 2, 2, 2]), 3, 4)
+    np.testing.assert_array_equal(
+        baselines.Popularity().fit(matrix).scores(np.array([2, 0])), [[0, 1, 2, 0]] * 2
+    )
+
+
+def test_item_knn_by_hand():
+    # Items 0 and 1 share one of their users: cosine 1 / sqrt(1 * 2) with no shrinkage.
+    matrix = scipy.sparse.csr_matrix(np.array([[1, 1, 0], [0, 1, 0]], np.float32))
+    scores = baselines.ItemKNN(k=2, shrink=0.0).fit(matrix).scores(np.array([1]))
+    np.testing.assert_allclose(scores, [[1 / np.sqrt(2), 0, 0]], atol=1e-6)
+
+
+def test_ease_solves_its_ridge_regression():
+    rng = np.random.default_rng(0)
+    matrix = (rng.random((30, 6)) < 0.4).astype(np.float32)
+    weights = baselines.EASE(l2=2.0).fit(scipy.sparse.csr_matrix(matrix)).weights
+    for item in range(6):
+        others = np.delete(np.arange(6), item)
+        left = matrix[:, others]
+        expected = np.linalg.solve(left.T @ left + 2 * np.eye(5), left.T @ matrix[:, item])
+        np.testing.assert_allclose(weights[others, item], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_svd_of_full_rank_gives_the_matrix_back():
+    matrix = np.outer([1, 0, 1, 1], [1, 1, 0, 1, 0]).astype(np.float32)
+    model = baselines.SVD(dim=3).fit(scipy.sparse.csr_matrix(matrix))
+    np.testing.assert_allclose(model.scores(np.arange(4)), matrix, atol=1e-5)
+
+
+def test_errors_name_the_rule():
+    with pytest.raises(ValueError, match="must be fitted first"):
+        baselines.EASE().scores(np.array([1]))
+    with pytest.raises(ValueError, match="at least one"):
+        baselines.Popularity().fit(scipy.sparse.csr_matrix((3, 4)))
+    with pytest.raises(ValueError, match="one row per item"):
+        baselines.ContentKNN(np.ones((3, 2))).fit(scipy.sparse.csr_matrix(np.ones((2, 5))))

@@ -1,0 +1,306 @@
+"""What a recommender must beat, behind one interface: `fit(interactions)`, then `scores(users)`.
+
+Interactions are a sparse matrix `[users, items]` with one row per user index and one column per item index (0 included),
+positive where the user met the item. Scores of items already met are not special; exclude them when ranking
+(`metrics.accuracy.rank_scores`).
+"""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+
+
+def interaction_matrix(
+    user_index: np.ndarray, item_index: np.ndarray, num_users: int, num_items: int
+) -> scipy.sparse.csr_matrix:
+    """A binary matrix of who met what.
+
+    Args:
+        user_index: integer `[interactions]`.
+        item_index: integer `[interactions]`.
+        num_users: rows, index 0 included.
+        num_items: columns, index 0 included.
+
+    Returns:
+        float32 `[num_users, num_items]`, 1 where the user met the item once or more.
+    """
+    ones = np.ones(len(user_index), np.float32)
+    matrix = scipy.sparse.csr_matrix((ones, (user_index, item_index)), shape=(num_users, num_items))
+    matrix.data[:] = 1
+    return matrix
+
+
+class Baseline(abc.ABC):
+    """A recommender that is fitted in one go."""
+
+    interactions: scipy.sparse.csr_matrix | None = None
+
+    def fit(self, interactions: scipy.sparse.spmatrix) -> Baseline:
+        """Learns from who met what.
+
+        Args:
+            interactions: `[users, items]`, positive where the user met the item.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: if there is no interaction.
+        """
+        self.interactions = scipy.sparse.csr_matrix(interactions, dtype=np.float32)
+        if not self.interactions.nnz:
+            raise ValueError(
+                "`interactions` must hold at least one. Received: an empty matrix. Check the split."
+            )
+        self._fit(self.interactions)
+        return self
+
+    def scores(self, users: np.ndarray) -> np.ndarray:
+        """Scores every item.
+
+        Args:
+            users: integer `[batch]`, rows of the interactions.
+
+        Returns:
+            float32 `[batch, items]`, higher is better.
+
+        Raises:
+            ValueError: before `fit`.
+        """
+        if self.interactions is None:
+            raise ValueError(
+                f"{type(self).__name__} must be fitted first. Received: no interactions. Call `fit`."
+            )
+        return np.asarray(self._scores(np.asarray(users)), np.float32)
+
+    @abc.abstractmethod
+    def _fit(self, interactions: scipy.sparse.csr_matrix) -> None: ...
+
+    @abc.abstractmethod
+    def _scores(self, users: np.ndarray) -> np.ndarray: ...
+
+
+class Popularity(Baseline):
+    """The same list for everybody: how many met the item."""
+
+    def _fit(self, interactions):
+        self.counts = np.asarray(interactions.sum(0))[0]
+
+    def _scores(self, users):
+        return np.tile(self.counts, (len(users), 1))
+
+
+class ItemKNN(Baseline):
+    """Items like those the user met, by the cosine of who met them.
+
+    `score_ui = sum_{j in user} sim(i, j)` over each item's `k` most similar, `sim = |i and j| / (|i|^1/2 |j|^1/2 + shrink)`.
+
+    Args:
+        k: neighbours kept per item.
+        shrink: draws similarities that rest on few users to zero.
+
+    Reference: Sarwar et al., 2001, https://doi.org/10.1145/371920.372071
+    """
+
+    def __init__(self, k: int = 100, shrink: float = 10.0):
+        self.k, self.shrink = k, shrink
+
+    def _fit(self, interactions):
+        together = (interactions.T @ interactions).toarray()
+        norms = np.sqrt(np.diag(together))
+        self.similarity = _nearest(together / (np.outer(norms, norms) + self.shrink + 1e-9), self.k)
+
+    def _scores(self, users):
+        return (self.interactions[users] @ self.similarity).toarray()
+
+
+class EASE(Baseline):
+    """A linear model from the items met to all items, in closed form.
+
+    `B = I - P diag(1 / diag P)` with `P = (X^T X + l2 I)^-1`; `score = x B`. Needs a dense `[items, items]` matrix.
+
+    Args:
+        l2: of the ridge regression.
+
+    Reference: Steck, 2019, https://arxiv.org/abs/1905.03375
+    """
+
+    def __init__(self, l2: float = 300.0):
+        self.l2 = l2
+
+    def _fit(self, interactions):
+        gram = (interactions.T @ interactions).toarray().astype(np.float64)
+        inverse = np.linalg.inv(gram + self.l2 * np.eye(len(gram)))
+        self.weights = (-inverse / np.diag(inverse)).astype(np.float32)
+        np.fill_diagonal(self.weights, 0)
+
+    def _scores(self, users):
+        return self.interactions[users] @ self.weights
+
+
+class SVD(Baseline):
+    """Truncated singular value decomposition of the interactions (PureSVD).
+
+    Args:
+        dim: singular vectors kept.
+        seed: of the solver's start.
+
+    Attributes:
+        user_factors: float32 `[users, dim]`.
+        item_factors: float32 `[items, dim]`, which may initialise id embeddings.
+
+    Reference: Cremonesi et al., 2010, https://doi.org/10.1145/1864708.1864721
+    """
+
+    def __init__(self, dim: int = 64, seed: int = 0):
+        self.dim, self.seed = dim, seed
+
+    def _fit(self, interactions):
+        start = np.random.default_rng(self.seed).normal(size=min(interactions.shape))
+        dim = min(self.dim, min(interactions.shape) - 1)
+        left, values, right = scipy.sparse.linalg.svds(interactions, k=dim, v0=start)
+        self.user_factors = (left * np.sqrt(values)).astype(np.float32)
+        self.item_factors = (right.T * np.sqrt(values)).astype(np.float32)
+
+    def _scores(self, users):
+        return self.user_factors[users] @ self.item_factors.T
+
+
+class _Implicit(Baseline):
+    """A model of the library `implicit` (extra `baselines`)."""
+
+    def _fit(self, interactions):
+        try:
+            import implicit.als
+            import implicit.bpr
+        except ImportError as error:
+            raise ImportError(
+                f"{type(self).__name__} needs the package `implicit`. Install `tfrec-fusion[baselines]`."
+            ) from error
+        model = self._model(implicit)
+        model.fit(interactions, show_progress=False)
+        self.user_factors = np.asarray(model.user_factors)
+        self.item_factors = np.asarray(model.item_factors)
+
+    @abc.abstractmethod
+    def _model(self, implicit): ...
+
+    def _scores(self, users):
+        return self.user_factors[users] @ self.item_factors.T
+
+
+class ALS(_Implicit):
+    """Weighted matrix factorisation by alternating least squares.
+
+    Args:
+        dim: of the factors.
+        regularization: of the factors.
+        alpha: weight of an interaction against what was not met.
+        iterations: sweeps.
+        seed: of the start.
+
+    Attributes:
+        user_factors: float32 `[users, dim]`.
+        item_factors: float32 `[items, dim]`, which may initialise id embeddings.
+
+    Reference: Hu et al., 2008, https://doi.org/10.1109/ICDM.2008.22
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        regularization: float = 0.1,
+        alpha: float = 10.0,
+        iterations: int = 15,
+        seed: int = 0,
+    ):
+        self.dim, self.regularization, self.alpha = dim, regularization, alpha
+        self.iterations, self.seed = iterations, seed
+
+    def _model(self, implicit):
+        return implicit.als.AlternatingLeastSquares(
+            factors=self.dim,
+            regularization=self.regularization,
+            alpha=self.alpha,
+            iterations=self.iterations,
+            random_state=self.seed,
+            use_gpu=False,
+        )
+
+
+class BPR(_Implicit):
+    """Matrix factorisation that learns to rank what was met before what was not.
+
+    Args:
+        dim: of the factors.
+        learning_rate: of stochastic gradient descent.
+        regularization: of the factors.
+        iterations: passes over the interactions.
+        seed: of start and sampling.
+
+    Attributes:
+        user_factors, item_factors: float32 `[users, dim + 1]`, `[items, dim + 1]`; the last column is the item's bias.
+
+    Reference: Rendle et al., 2009, https://arxiv.org/abs/1205.2618
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        learning_rate: float = 0.01,
+        regularization: float = 0.01,
+        iterations: int = 100,
+        seed: int = 0,
+    ):
+        self.dim, self.learning_rate, self.regularization = dim, learning_rate, regularization
+        self.iterations, self.seed = iterations, seed
+
+    def _model(self, implicit):
+        # One thread: several race for the same rows, and the same seed would give another model each time.
+        return implicit.bpr.BayesianPersonalizedRanking(
+            factors=self.dim,
+            learning_rate=self.learning_rate,
+            regularization=self.regularization,
+            iterations=self.iterations,
+            random_state=self.seed,
+            num_threads=1,
+            use_gpu=False,
+        )
+
+
+class ContentKNN(Baseline):
+    """Items that say about themselves what the user's items say: the cosine to the mean of the items met.
+
+    Args:
+        vectors: float `[items, dim]`, text vectors for example; row 0 stands for no item.
+    """
+
+    def __init__(self, vectors: np.ndarray):
+        vectors = vectors.astype(np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+    def _fit(self, interactions):
+        if interactions.shape[1] != len(self.vectors):
+            raise ValueError(
+                f"`vectors` must have one row per item ({interactions.shape[1]}). Received: {len(self.vectors)} rows. "
+                "Build both from the same items."
+            )
+
+    def _scores(self, users):
+        return (self.interactions[users] @ self.vectors) @ self.vectors.T
+
+
+def _nearest(similarity: np.ndarray, k: int) -> scipy.sparse.csr_matrix:
+    """Each column's `k` highest entries, the diagonal left out."""
+    similarity = similarity.astype(np.float32)
+    np.fill_diagonal(similarity, 0)
+    k = min(k, len(similarity) - 1)
+    rows = np.argpartition(-similarity, k, axis=0)[:k]
+    columns = np.tile(np.arange(similarity.shape[1]), (k, 1))
+    values = np.take_along_axis(similarity, rows, 0)
+    return scipy.sparse.csr_matrix((values.ravel(), (rows.ravel(), columns.ravel())), shape=similarity.shape)
