@@ -38,6 +38,14 @@ class Model(tfrs.Model):
         """
         return lambda epoch: train
 
+    def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
+        """Embeddings with a row per item, each with the vector that stands for an unknown item (None: row 0)."""
+        return []
+
+    def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
+        """The same with a row per user."""
+        return []
+
     def train_step(self, inputs):
         """One step of gradient descent; returns the means so far."""
         with tf.GradientTape() as tape:

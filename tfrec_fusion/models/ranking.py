@@ -64,6 +64,12 @@ class Ranking(Model):
         )
         self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}
 
+    def item_embeddings(self):
+        return [*self.item_tower.embeddings(), (self.item_bias, None), (self.item_factors, None)]
+
+    def user_embeddings(self):
+        return [*self.query_tower.embeddings(), (self.user_bias, None), (self.user_factors, None)]
+
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         """Scores items of the catalogue.
 

@@ -133,7 +133,9 @@ class ItemTower(tf_keras.layers.Layer):
             modalities["text"] = self.text_projection(text)
             presence["text"] = tf.reduce_any(text != 0, -1)
         modalities = self.modality_dropout(modalities, presence, training=training)
-        fused = modalities["id"] if self.alone else self.fusion(modalities)
+        fused = modalities["id"]
+        if not self.alone:
+            fused += self.fusion(modalities)
         return self.head(self.dropout(fused, training=training), training=training)
 
     def lookup(self, item_index: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
@@ -151,6 +153,10 @@ class ItemTower(tf_keras.layers.Layer):
             values = {name: tf.gather(table, item_index) for name, table in self.tables.items()}
             values["item_index"] = item_index
         return self(values, training=training)
+
+    def embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable]]:
+        """The id embedding, with the vector that stands for an id that is missing."""
+        return [(self.id_embedding, self.modality_dropout.missing["id"])]
 
     def lookup_distinct(self, *item_indices: tf.Tensor, training: bool | None = None) -> list[tf.Tensor]:
         """Encodes each distinct item of several index tensors once (a small catalogue: every item once).
@@ -264,6 +270,12 @@ class QueryTower(tf_keras.layers.Layer):
             length = tf.shape(encoded)[1]
             modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}
         return self.head(self.fusion({**modalities, "history": encoded}), training=training)
+
+    def embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable]]:
+        """The user embedding, if any, with the vector that stands for a user that is missing."""
+        if self.user_embedding is None:
+            return []
+        return [(self.user_embedding, self.modality_dropout.missing["user"])]
 
 
 def mlp(hidden: Sequence[int], dim: int, dropout: float = 0.0) -> tf_keras.Sequential:

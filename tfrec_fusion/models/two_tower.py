@@ -78,6 +78,12 @@ class TwoTower(Model):
             return lambda epoch: train
         return windows.epochs(train, batch_size, seed)
 
+    def item_embeddings(self):
+        return self.item_tower.embeddings()
+
+    def user_embeddings(self):
+        return self.query_tower.embeddings()
+
     def query_embeddings(self, batch: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Encodes queries.
 
