@@ -96,14 +96,14 @@ class RetrievalConfig:
     """The two-tower model. `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger than this
     is used whole, which makes the loss an exact softmax. `all_positions`: each item of a history is learned as the
     answer to what came before it; a batch then holds `batch_size` histories. `normalize`: embeddings of length 1, which
-    wants a `temperature` near 0.05."""
+    wants a `temperature` near 0.06."""
 
     tower: TowerConfig = TowerConfig()
-    training: TrainingConfig = TrainingConfig(batch_size=64)
-    temperature: float = 1.0
+    training: TrainingConfig = TrainingConfig(batch_size=64, learning_rate=3e-3, patience=4)
+    temperature: float = 0.06
     negatives: int = 4096
     logq: bool = True
-    normalize: bool = False
+    normalize: bool = True
     all_positions: bool = True
     text_query_weight: float = 0.1
 
