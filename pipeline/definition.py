@@ -191,23 +191,25 @@ def model_settings(config: PipelineConfig, kind: str, tables: Tables) -> dict:
 
 def blessed_model(kind: str, trainer: RecommenderTrainer, local: bool) -> tfx.dsl.Resolver:
     """The model to measure the candidate against: the last blessed one of its kind."""
-    channels = {
-        "model": tfx.dsl.Channel(
-            type=tfx.types.standard_artifacts.Model, producer_component_id=trainer.id, output_key="model"
-        ),
-        "model_blessing": tfx.dsl.Channel(
-            type=tfx.types.standard_artifacts.ModelBlessing,
-            producer_component_id=f"{kind.title()}Evaluator",
-            output_key="blessing",
-        ),
-    }
-    if local:
-        return tfx.dsl.Resolver(
-            strategy_class=LatestOtherBlessedModelStrategy, candidate=trainer.outputs["model"], **channels
-        ).with_id(f"{kind.title()}Baseline")
-    return tfx.dsl.Resolver(strategy_class=LatestBlessedModelStrategy, **channels).with_id(
-        f"{kind.title()}Baseline"
+    artifacts = tfx.types.standard_artifacts
+    blessings = tfx.dsl.Channel(
+        type=artifacts.ModelBlessing, producer_component_id=f"{kind.title()}Evaluator", output_key="blessing"
     )
+    if local:
+        # All models are asked for, and the blessings say which are of this kind: a query for the trainer's models
+        # beside the trainer's own output makes TFX 1.21 lose one of the two.
+        resolver = tfx.dsl.Resolver(
+            strategy_class=LatestOtherBlessedModelStrategy,
+            candidate=trainer.outputs["model"],
+            model=tfx.dsl.Channel(type=artifacts.Model),
+            model_blessing=blessings,
+        )
+    else:
+        models = tfx.dsl.Channel(type=artifacts.Model, producer_component_id=trainer.id, output_key="model")
+        resolver = tfx.dsl.Resolver(
+            strategy_class=LatestBlessedModelStrategy, model=models, model_blessing=blessings
+        )
+    return resolver.with_id(f"{kind.title()}Baseline")
 
 
 def evaluate(config: PipelineConfig, tables: Tables, kind: str, interactions, schema, trainer, resolver):

@@ -14,11 +14,10 @@ from collections.abc import Iterable
 
 import apache_beam as beam
 import numpy as np
-import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipeline.config import ConfigError, EvaluationConfig
+from pipeline.config import ConfigError, EvaluationConfig, code_digest
 
 SAMPLED = ("recall", "ndcg", "hit_rate", "map")
 
@@ -63,6 +62,11 @@ def per_person_figures(
     return figures
 
 
+def _key(name: str, model_name: str) -> metric_types.MetricKey:
+    """The key under which TFMA looks for thresholds given by a metric's name: weighting undefined, not off."""
+    return metric_types.MetricKey(name, model_name=model_name, example_weighted=None)
+
+
 class RankCombiner(beam.CombineFn):
     """Gathers (person, rank by the model, rank by popularity) and ends in averages over people.
 
@@ -96,7 +100,7 @@ class RankCombiner(beam.CombineFn):
         return {self.key(name): value for name, value in self.figures(accumulator).items()}
 
     def key(self, name: str) -> metric_types.MetricKey:
-        return metric_types.MetricKey(name, model_name=self.model_name)
+        return _key(name, self.model_name)
 
     def names(self) -> list[str]:
         """Every figure that comes out."""
@@ -120,21 +124,26 @@ class RankCombiner(beam.CombineFn):
         return values | {"people": float(len(np.unique(people))), "held_out_items": float(len(people))}
 
 
-def _retrieval_computations(cutoffs, name="", eval_config=None, model_names=None, **_):
+def _retrieval_computations(cutoffs, code="", name="", eval_config=None, model_names=None, **_):
     computations = []
     for model_name in model_names or [""]:
         combiner = RankCombiner(list(cutoffs), model_name)
-        preprocessor = metric_types.FeaturePreprocessor(feature_keys=["user_id"], model_names=[model_name])
+        preprocessor = metric_types.FeaturePreprocessor(
+            feature_keys=["user_id"], model_names=[model_name] if model_name else None
+        )
         keys = [combiner.key(figure) for figure in combiner.names()]
         computations.append(metric_types.MetricComputation(keys, [preprocessor], combiner))
     return computations
 
 
 class RetrievalMetrics(metric_types.Metric):
-    """Recall, NDCG, hit rate and MAP at `cutoffs`, and MRR: by the model, by popularity, and the gain between them."""
+    """Recall, NDCG, hit rate and MAP at `cutoffs`, and MRR: by the model, by popularity, and the gain between them.
 
-    def __init__(self, cutoffs: list[int], name: str = "retrieval"):
-        super().__init__(_retrieval_computations, cutoffs=cutoffs, name=name)
+    `code` is not used: a digest of this module in it makes TFX's cache see changed code.
+    """
+
+    def __init__(self, cutoffs: list[int], code: str = "", name: str = "retrieval"):
+        super().__init__(_retrieval_computations, cutoffs=cutoffs, code=code, name=name)
 
 
 class GainCombiner(beam.CombineFn):
@@ -171,53 +180,76 @@ class GainCombiner(beam.CombineFn):
         }
 
 
-def _rating_computations(name="", eval_config=None, model_names=None, **_):
+def _rating_computations(code="", name="", eval_config=None, model_names=None, **_):
     computations = []
     for model_name in model_names or [""]:
         names = ("rmse", "baseline_rmse", "rmse_gain_over_biases")
-        keys = [metric_types.MetricKey(figure, model_name=model_name) for figure in names]
-        preprocessor = metric_types.FeaturePreprocessor(feature_keys=["label"], model_names=[model_name])
+        keys = [_key(figure, model_name) for figure in names]
+        preprocessor = metric_types.FeaturePreprocessor(
+            feature_keys=["label"], model_names=[model_name] if model_name else None
+        )
         computations.append(metric_types.MetricComputation(keys, [preprocessor], GainCombiner(model_name)))
     return computations
 
 
 class RatingMetrics(metric_types.Metric):
-    """RMSE of the ratings, of a baseline of user and item biases, and the gain between them."""
+    """RMSE of the ratings, of a baseline of user and item biases, and the gain between them. `code` as above."""
 
-    def __init__(self, name: str = "rating_errors"):
-        super().__init__(_rating_computations, name=name)
-
-
-def _slices(config: EvaluationConfig) -> list[tfma.SlicingSpec]:
-    return [tfma.SlicingSpec()] + [tfma.SlicingSpec(feature_keys=[name]) for name in config.slices]
+    def __init__(self, code: str = "", name: str = "rating_errors"):
+        super().__init__(_rating_computations, code=code, name=name)
 
 
-def _metric(name: str, **arguments) -> tfma.MetricConfig:
-    return tfma.MetricConfig(
-        class_name=name, module="pipeline.evaluation", config=json.dumps(arguments) if arguments else ""
-    )
-
-
-def _at_least(bound: float) -> tfma.MetricThreshold:
-    return tfma.MetricThreshold(value_threshold=tfma.GenericValueThreshold(lower_bound={"value": bound}))
-
-
-def _no_worse(drop: float, higher_is_better: bool) -> tfma.MetricThreshold:
-    direction = config_pb2.HIGHER_IS_BETTER if higher_is_better else config_pb2.LOWER_IS_BETTER
-    change = tfma.GenericChangeThreshold(
-        direction=direction, absolute={"value": -drop if higher_is_better else drop}
-    )
-    return tfma.MetricThreshold(change_threshold=change)
-
-
-def _models(**keys) -> list[tfma.ModelSpec]:
-    return [
-        tfma.ModelSpec(name="candidate", signature_name="serving_default", **keys),
-        tfma.ModelSpec(name="baseline", signature_name="serving_default", is_baseline=True, **keys),
+def _slices(config: EvaluationConfig) -> list[config_pb2.SlicingSpec]:
+    return [config_pb2.SlicingSpec()] + [
+        config_pb2.SlicingSpec(feature_keys=[name]) for name in config.slices
     ]
 
 
-def retrieval_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
+def _metric(name: str, **arguments) -> config_pb2.MetricConfig:
+    arguments["code"] = code_digest("pipeline/evaluation.py")
+    return config_pb2.MetricConfig(
+        class_name=name, module="pipeline.evaluation", config=json.dumps(arguments)
+    )
+
+
+def _at_least(bound: float) -> config_pb2.MetricThreshold:
+    return config_pb2.MetricThreshold(
+        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": bound})
+    )
+
+
+def _no_worse(drop: float, higher_is_better: bool) -> config_pb2.MetricThreshold:
+    direction = config_pb2.HIGHER_IS_BETTER if higher_is_better else config_pb2.LOWER_IS_BETTER
+    change = config_pb2.GenericChangeThreshold(
+        direction=direction, absolute={"value": -drop if higher_is_better else drop}
+    )
+    return config_pb2.MetricThreshold(change_threshold=change)
+
+
+def _overall(
+    thresholds: dict[str, config_pb2.MetricThreshold],
+) -> dict[str, config_pb2.PerSliceMetricThresholds]:
+    """Thresholds for all examples together; without a slice TFMA would apply them to every slice."""
+    return {
+        name: config_pb2.PerSliceMetricThresholds(
+            thresholds=[
+                config_pb2.PerSliceMetricThreshold(
+                    slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold
+                )
+            ]
+        )
+        for name, threshold in thresholds.items()
+    }
+
+
+def _models(**keys) -> list[config_pb2.ModelSpec]:
+    return [
+        config_pb2.ModelSpec(name="candidate", signature_name="serving_default", **keys),
+        config_pb2.ModelSpec(name="baseline", signature_name="serving_default", is_baseline=True, **keys),
+    ]
+
+
+def retrieval_eval_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
     """The retrieval model's figures, slices and thresholds.
 
     Raises:
@@ -236,43 +268,45 @@ def retrieval_eval_config(config: EvaluationConfig) -> tfma.EvalConfig:
             )
         thresholds[name] = _at_least(bound)
     metrics = [_metric("RetrievalMetrics", cutoffs=list(config.k))]
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=_models(),
         slicing_specs=_slices(config),
-        metrics_specs=[tfma.MetricsSpec(metrics=metrics, thresholds=thresholds)],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics, per_slice_thresholds=_overall(thresholds))],
         options=config_pb2.Options(include_default_metrics={"value": False}),
     )
 
 
-def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> tfma.EvalConfig:
+def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb2.EvalConfig:
     """The ranking model's figures, slices and thresholds: errors of ratings where there are any, AUC of clicks."""
-    click = tfma.MetricsSpec(
-        output_names=["click"],
-        metrics=[
-            tfma.MetricConfig(class_name=name)
-            for name in ("AUC", "BinaryCrossentropy", "Calibration", "ExampleCount")
-        ],
-        thresholds={} if has_rating else {"auc": _at_least(0.5)},
-    )
+    auc = config_pb2.MetricConfig(class_name="AUC")
+    if not has_rating:
+        auc.per_slice_thresholds.extend(_overall({"auc": _at_least(0.5)})["auc"].thresholds)
+    others = [
+        config_pb2.MetricConfig(class_name=name)
+        for name in ("BinaryCrossentropy", "Calibration", "ExampleCount")
+    ]
+    click = config_pb2.MetricsSpec(output_names=["click"], metrics=[auc, *others])
     labels = {"click": "click"}
     specs = [click]
     if has_rating:
         labels["rating"] = "label"
         specs.append(
-            tfma.MetricsSpec(
+            config_pb2.MetricsSpec(
                 metrics=[_metric("RatingMetrics")],
-                thresholds={
-                    "rmse_gain_over_biases": _at_least(config.min_rmse_gain),
-                    "rmse": _no_worse(config.max_drop, higher_is_better=False),
-                },
+                per_slice_thresholds=_overall(
+                    {
+                        "rmse_gain_over_biases": _at_least(config.min_rmse_gain),
+                        "rmse": _no_worse(config.max_drop, higher_is_better=False),
+                    }
+                ),
             )
         )
         specs.append(
-            tfma.MetricsSpec(
-                output_names=["rating"], metrics=[tfma.MetricConfig(class_name="MeanAbsoluteError")]
+            config_pb2.MetricsSpec(
+                output_names=["rating"], metrics=[config_pb2.MetricConfig(class_name="MeanAbsoluteError")]
             )
         )
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=_models(label_keys=labels),
         slicing_specs=_slices(config),
         metrics_specs=specs,

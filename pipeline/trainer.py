@@ -116,7 +116,9 @@ class Run:
         from tfrec_fusion.layers.tokenizer import load_tokenizer
 
         tokenizer = load_tokenizer(self.text.encoder, max_length=self.text.max_length, pad_to="longest")
-        encoder = TextEncoder.from_pretrained(self.text.encoder, pooling=self.text.pooling, stage="frozen")
+        encoder = TextEncoder.from_pretrained(
+            self.text.encoder, pooling=self.text.pooling, stage="frozen", normalize=True
+        )
         return export.TextTower(tokenizer, encoder, encoder.dim)
 
     def raw_spec(self) -> dict:

@@ -223,17 +223,18 @@ class RetrievalServing(Serving):
         seen = self.item_rows(_dense(raw["seen"]))
         usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))
         step = tf.maximum(1, 2**24 // tf.shape(self.vectors)[0])
-        starts = tf.range(0, tf.shape(target)[0], step)
+        count = tf.maximum(1, -(-tf.shape(target)[0] // step))
 
-        def block(start):
-            part = slice(start, start + step)
+        def block(number, found):
+            part = slice(number * step, (number + 1) * step)
             scores = tf.matmul(queries[part], self.vectors, transpose_b=True)
             own = _ranks(scores, target[part], seen[part])
             popular = _ranks(tf.broadcast_to(self.popularity, tf.shape(scores)), target[part], seen[part])
-            return tf.RaggedTensor.from_tensor(tf.stack([own, popular], 1)[None])[0]
+            return number + 1, found.write(number, tf.stack([own, popular], 1))
 
-        spec = tf.RaggedTensorSpec([None, None], tf.float32, 1)
-        ranks = tf.map_fn(block, starts, fn_output_signature=spec).merge_dims(0, 1).to_tensor(shape=[None, 2])
+        found = tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=[None, 2])
+        _, found = tf.while_loop(lambda number, _: number < count, block, [0, found])
+        ranks = found.concat()
         ranks = tf.where(usable[:, None], ranks, float("nan"))
         return {"rank": ranks[:, 0], "popularity_rank": ranks[:, 1]}
 

@@ -16,6 +16,7 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
+from pipeline import progress
 from pipeline.catalogue import read_items
 from pipeline.components.artifacts import TextVectors
 from tfrec_fusion.config import TextConfig, from_dict
@@ -70,7 +71,8 @@ class Executor(base_executor.BaseExecutor):
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         # Imported here: TensorFlow's text operations and transformers are of no use to whoever only wires a pipeline.
-        from tfrec_fusion.layers.text_encoder import TextEncoder, encode_tokens
+        from tfrec_fusion.layers.bulk_encoding import encode_tokens
+        from tfrec_fusion.layers.text_encoder import TextEncoder
 
         text = from_dict(TextConfig, json.loads(exec_properties["text"]))
         artifact = artifact_utils.get_single_instance(output_dict["text_vectors"])
@@ -78,7 +80,9 @@ class Executor(base_executor.BaseExecutor):
             artifact_utils.get_single_uri(input_dict["items"]), ["input_ids", "attention_mask"]
         )
         tokens, mask = items["input_ids"], items["attention_mask"]
-        encoder = TextEncoder.from_pretrained(text.encoder, pooling=text.pooling, stage="frozen")
+        encoder = TextEncoder.from_pretrained(
+            text.encoder, pooling=text.pooling, stage="frozen", normalize=True
+        )
         cache = VectorCache(os.path.join(exec_properties["cache"], encoder.digest()[:16]))
         digests = digest_rows(tokens, mask)
         # Items without a word hold nothing but the two marks that every text has.
@@ -90,7 +94,10 @@ class Executor(base_executor.BaseExecutor):
         for first in range(0, missing.sum(), SHARD):
             part = wanted[missing][first : first + SHARD]
             places = np.array([rows[bytes(digest)] for digest in part])
-            vectors = encode_tokens(encoder, tokens[places], mask[places], batch_size=text.batch_size)
+            vectors = encode_tokens(
+                encoder, {"input_ids": tokens[places], "attention_mask": mask[places]}, text.batch_size
+            )
+            progress.report(f"{first + len(part):,} of {missing.sum():,} texts")
             cache.put(part, vectors.astype(np.float16))
         seconds = time.perf_counter() - start
         vectors = np.zeros((len(digests) + 1, encoder.dim), np.float16)

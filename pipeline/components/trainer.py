@@ -4,29 +4,32 @@ from typing import Any
 
 from tfx import types
 from tfx.components.trainer import executor as tfx_executor
+from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
-from tfx.utils import json_utils
+from tfx.utils import json_utils, path_utils
 
 from pipeline.components.artifacts import TextVectors
 
-EXTRA_INPUTS = ("items", "items_transform_graph", "users", "text_vectors")
+INPUTS = ("examples", "transform_graph", "items", "items_transform_graph", "users", "text_vectors")
 
 
 class Executor(tfx_executor.GenericExecutor):
-    """Calls `run_fn` with the extra inputs' folders in `fn_args.custom_config["inputs"]`."""
+    """Calls `run_fn` with all inputs' folders in `fn_args.custom_config["inputs"]`."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
-        arguments = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        config = dict(arguments.custom_config or {})
+        config = json_utils.loads(exec_properties["custom_config"])
         config["inputs"] = {
-            name: artifact_utils.get_single_uri(input_dict[name])
-            for name in EXTRA_INPUTS
-            if input_dict.get(name)
+            name: artifact_utils.get_single_uri(input_dict[name]) for name in INPUTS if input_dict.get(name)
         }
-        config["inputs"]["examples"] = artifact_utils.get_single_uri(input_dict["examples"])
-        arguments.custom_config = config
-        return arguments
+        return FnArgs(
+            custom_config=config,
+            transform_output=config["inputs"]["transform_graph"],
+            serving_model_dir=path_utils.serving_model_dir(
+                artifact_utils.get_single_uri(output_dict["model"])
+            ),
+            model_run_dir=artifact_utils.get_single_uri(output_dict["model_run"]),
+        )
 
 
 class RecommenderTrainerSpec(component_spec.ComponentSpec):
