@@ -175,9 +175,7 @@ class GainCombiner(beam.CombineFn):
             "baseline_rmse": baseline_rmse,
             "rmse_gain_over_biases": baseline_rmse - rmse,
         }
-        return {
-            metric_types.MetricKey(name, model_name=self.model_name): value for name, value in figures.items()
-        }
+        return {_key(name, self.model_name): value for name, value in figures.items()}
 
 
 def _rating_computations(code="", name="", eval_config=None, model_names=None, **_):

@@ -92,9 +92,8 @@ def judge(artifacts: dict[str, Any]) -> dict[str, Any]:
             f"{single.column}={single.bytes_value.decode() or single.int64_value}" for single in failure.slice_key.single_slice_keys
         ) or "overall"  # fmt: skip
         for metric in failure.failures:
-            reasons.append(
-                f"{name}: {metric.metric_key.name} {_value(metric.metric_value)} misses {_bound(metric)}"
-            )
+            value = metric.message or f"is {metric.metric_value.double_value.value:.4f}"
+            reasons.append(f"{name}: {metric.metric_key.name} {value} and misses {_bound(metric)}")
     if not reasons:
         reasons = ["every threshold was met: " + ", ".join(_thresholds(folder))]
     return {"blessed": bool(validation.validation_ok), "reasons": reasons, "metrics": metrics}
@@ -126,10 +125,6 @@ def _thresholds(folder: str) -> list[str]:
                 if "changeThreshold" in threshold:
                     checked.append(f"{name} no worse than the last blessed model's")
     return checked
-
-
-def _value(value) -> str:
-    return f"{value.double_value.value:.4f}"
 
 
 def _bound(metric) -> str:

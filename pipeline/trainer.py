@@ -23,12 +23,11 @@ from tfrec_fusion.config import (
     from_dict,
 )
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.index.brute_force import BruteForce
-from tfrec_fusion.index.top_k_index import TopKIndex
+from tfrec_fusion.index import build_index
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
-from tfrec_fusion.training import fit
+from tfrec_fusion.training import fit, precision, strategy
 
 SHUFFLE = 200_000
 
@@ -188,7 +187,8 @@ def run_retrieval(fn_args) -> None:
     """Trains the two-tower model and exports it with its index."""
     run = Run(fn_args)
     config = from_dict(RetrievalConfig, run.settings["model"])
-    model = build_two_tower(config, run.space, run.catalogue)
+    with strategy(config.training).scope(), precision(config.training):
+        model = build_two_tower(config, run.space, run.catalogue)
     batch_size = config.training.batch_size
     run.train(
         model,
@@ -197,21 +197,22 @@ def run_retrieval(fn_args) -> None:
         run.batches("validation", 1024, shuffle=False),
     )
     settings = from_dict(IndexConfig, run.settings["index"])
-    index = build_index(settings, model.candidate_embeddings().numpy())
+    index = build_index(
+        model.candidate_embeddings().numpy()[1:],
+        kind=settings.kind,
+        exact_up_to=settings.exact_up_to,
+        recall_target=settings.recall_target,
+    )
     serving = export.RetrievalServing(model, *run.serving_arguments(), index=index, max_k=settings.max_k)
     export.save(serving, run.model_folder)
-
-
-def build_index(config: IndexConfig, vectors: np.ndarray) -> TopKIndex:
-    """The index over all items but row 0."""
-    return BruteForce().index(vectors[1:])
 
 
 def run_ranking(fn_args) -> None:
     """Trains the ranking model and exports it beside a baseline of user and item biases."""
     run = Run(fn_args)
     config = from_dict(RankingConfig, run.settings["model"])
-    model = build_ranking(config, run.space, run.catalogue, run.labels)
+    with strategy(config.training).scope(), precision(config.training):
+        model = build_ranking(config, run.space, run.catalogue, run.labels)
     implicit = "rating" not in run.labels
     train = run.batches("train", config.training.batch_size, shuffle=True)
     validation = run.batches("validation", 1024, shuffle=False)

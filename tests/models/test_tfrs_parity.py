@@ -29,7 +29,9 @@ class PlainTFRS(tfrs.Model):
 
 def test_text_off_trains_step_for_step_like_plain_tfrs():
     data = planted(num_users=40, circles=3, text=False)
-    plain = dataclasses.replace(RETRIEVAL, negatives=0, logq=False, all_positions=False)
+    plain = dataclasses.replace(
+        RETRIEVAL, negatives=0, logq=False, all_positions=False, normalize=False, temperature=1.0
+    )
     options = {"user_id": True, "id_dropout": 0.0, "history_encoder": "mean"}
     ours, reference = two_tower(data, plain, **options), two_tower(data, plain, **options)
     theirs = PlainTFRS(reference.item_tower, reference.query_tower)
