@@ -32,7 +32,7 @@ def clean_ids(values: pd.Series) -> pd.Series:
         if ((whole % 1) == 0).all():
             values = values.astype("Int64")
     text = values.astype("string").str.strip()
-    return text.where(text.notna() & (text != ""), None).astype(object)
+    return text.astype(object).where(text.notna() & (text != ""), None)
 
 
 def _plain_rows(frame: pd.DataFrame) -> Iterator[str]:

@@ -1,0 +1,123 @@
+"""Reading tables: both formats, and clear errors for what cannot be read."""
+
+import gzip
+
+import pandas as pd
+import pytest
+
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.movielens import movielens_100k
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, find_files, read_batches, source_digest
+
+FRAME = pd.DataFrame({"id": ["007", "8"], "text": ['a, "quoted"\nline 🤖', None], "n": [1, 2]})
+
+
+def rows(path, columns=("id", "text")):
+    return [row for batch in read_batches(str(path), columns, "items") for row in batch.to_pylist()]
+
+
+def write(path, frame=FRAME):
+    if path.name.endswith(".parquet"):
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ".tsv" in path.name else ",")
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "t.parquet"])
+def test_formats_agree(tmp_path, name):
+    expected = [{"id": "007", "text": 'a, "quoted"\nline 🤖'}, {"id": "8", "text": None}]
+    assert rows(write(tmp_path / name)) == expected
+
+
+def test_a_table_may_be_many_files(tmp_path):
+    for name in ("b.csv", "a.csv"):
+        write(tmp_path / name)
+    assert [file.rsplit("/", 1)[1] for file in find_files(str(tmp_path / "*.csv"))] == ["a.csv", "b.csv"]
+    assert find_files(str(tmp_path)) == find_files(str(tmp_path / "*.csv"))
+
+
+def test_batches_are_bounded(tmp_path):
+    path = write(tmp_path / "t.csv", pd.DataFrame({"id": range(1000)}))
+    sizes = [batch.num_rows for batch in read_batches(str(path), ("id",), "items", rows=300)]
+    assert max(sizes) <= 300
+    assert sum(sizes) == 1000
+
+
+def test_a_missing_column_names_what_there_is(tmp_path):
+    with pytest.raises(
+        ConfigError, match="no column 'title'. It has: id, text, n. Mend the names under `data.items`"
+    ):
+        rows(write(tmp_path / "t.csv"), ("id", "title"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_an_empty_table_is_an_error(tmp_path, name):
+    with pytest.raises(ConfigError, match="has no rows below its header"):
+        rows(write(tmp_path / name, FRAME[:0]))
+
+
+def test_an_empty_file_is_an_error(tmp_path):
+    path = tmp_path / "t.csv"
+    path.touch()
+    with pytest.raises(ConfigError, match="is empty. Give it a header line"):
+        rows(path)
+
+
+def test_a_file_of_another_kind_is_an_error(tmp_path):
+    path = tmp_path / "t.xlsx"
+    path.touch()
+    with pytest.raises(ConfigError, match="must be CSV or Parquet"):
+        find_files(str(path), "items")
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="Mend `data.items.path`"):
+        find_files(str(tmp_path / "nothing.csv"), "items")
+
+
+def test_a_broken_file_is_an_error(tmp_path):
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"PAR1 is not enough")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        rows(path)
+
+
+def test_the_digest_follows_the_bytes(tmp_path):
+    tables = Tables(Interactions(str(write(tmp_path / "i.csv"))), Items(str(write(tmp_path / "t.csv"))))
+    before = source_digest(tables)
+    assert source_digest(tables) == before
+    write(tmp_path / "t.csv", FRAME.assign(n=3))
+    assert source_digest(tables) != before
+
+
+def test_movielens_100k_is_what_was_published(tmp_path):
+    tables = movielens_100k(None, str(tmp_path))
+    ratings, films = pd.read_parquet(tables.interactions.path), pd.read_parquet(tables.items.path)
+    assert (len(ratings), len(films), ratings.user_id.nunique()) == (100_000, 1_682, 943)
+    assert ratings.rating.mean() == pytest.approx(3.52986)
+    assert films.set_index("item_id").title["50"] == "Star Wars"
+
+
+def test_movielens_in_grouplens_own_format(tmp_path):
+    source = tmp_path / "ml-100k"
+    source.mkdir()
+    (source / "u.data").write_text("196\t242\t3\t881250949\n")
+    genres = "|".join("1" if place in (5, 15) else "0" for place in range(19))
+    line = f"242|Café (1996)|24-Jan-1997||http://us.imdb.com/|{genres}\n"
+    (source / "u.item").write_bytes(line.encode("latin-1"))
+    (source / "u.user").write_text("196|49|M|writer|55105\n")
+    tables = movielens_100k(str(source), str(tmp_path / "out"))
+    (film,) = pd.read_parquet(tables.items.path).to_dict("records")
+    assert film == {"item_id": "242", "title": "Café", "year": 1996.0, "genres": "Comedy|Sci-Fi"}
+
+
+def test_movielens_in_a_wrong_folder(tmp_path):
+    with pytest.raises(ConfigError, match="neither `u.data` nor `ml-100k.inter`"):
+        movielens_100k(str(tmp_path), str(tmp_path / "out"))
+
+
+def test_gzip_is_read(tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"id,text\n1,x\n"))
+    assert rows(path) == [{"id": "1", "text": "x"}]

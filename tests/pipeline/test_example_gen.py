@@ -1,0 +1,218 @@
+"""ExampleGen over small CSVs: what is kept, what is rejected and why, and no leak in what is written."""
+
+import collections
+import json
+import pathlib
+
+import pandas as pd
+import pytest
+import tensorflow as tf
+from tfx.types import standard_artifacts
+
+from pipeline.catalogue import split_files
+from pipeline.components.artifacts import DataReport
+from pipeline.components.example_gen import Executor
+from pipeline.components.table_reading import clean_ids, parse_times
+from pipeline.config import SplitConfig
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+
+LONG = "word " * 10_000
+
+
+def make(folder: pathlib.Path, interactions, items, users=None, split=None, share=1.0):
+    """Runs the executor; returns the report and a reader of Examples by output and split."""
+    for name, frame in (("interactions", interactions), ("items", items), ("users", users)):
+        if frame is not None:
+            pd.DataFrame(frame).to_csv(folder / f"{name}.csv", index=False)
+    tables = Tables(
+        Interactions(str(folder / "interactions.csv"), "user", "item", "time", label="stars"),
+        Items(
+            str(folder / "items.csv"),
+            "item",
+            title="title",
+            text=("title", "genres"),
+            lists=("genres",),
+            numbers=("year",),
+        ),
+        Users(str(folder / "users.csv"), "user", categories=("gender",), numbers=("age",))
+        if users is not None
+        else None,
+    )
+    outputs = {}
+    for name in ("interactions", "items", "users", "report"):
+        artifact = DataReport() if name == "report" else standard_artifacts.Examples()
+        artifact.uri = str(folder / name)
+        outputs[name] = [artifact]
+    split = split or SplitConfig(method="leave_last_out")
+    settings = vars(split) | {"click_threshold": 4.0}
+    Executor().Do(
+        {},
+        outputs,
+        {
+            "tables": json.dumps(tables, default=vars),
+            "split": json.dumps(settings),
+            "max_reject_share": share,
+            "reject_folder": str(folder / "rejected"),
+        },
+    )
+    report = json.loads((folder / "report" / "report.json").read_text())
+    return report, lambda name, part="all": read(folder / name, part)
+
+
+def read(folder, part):
+    rows = []
+    for record in tf.data.TFRecordDataset(
+        split_files(str(folder), part), compression_type="GZIP"
+    ).as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        row = {}
+        for name, feature in features.items():
+            kind = feature.WhichOneof("kind")
+            values = list(getattr(feature, kind).value)
+            row[name] = [value.decode() for value in values] if kind == "bytes_list" else values
+        rows.append(row)
+    return rows
+
+
+def interactions(*rows):
+    return pd.DataFrame(rows, columns=["user", "item", "time", "stars"])
+
+
+ITEMS = pd.DataFrame(
+    [
+        ("a", "Alien 👽", "Horror|Sci-Fi", 1979),
+        ("b", LONG, "Drama", None),
+        ("c", None, None, "unknown"),
+        ("d", "Never chosen", "Comedy", 2001),
+    ],
+    columns=["item", "title", "genres", "year"],
+)
+FINE = interactions(
+    ("u", "a", 1, 5),
+    ("u", "b", 2, 3),
+    ("u", "c", 3, 4),
+    ("v", "b", 1, 4),
+    ("v", "a", "1970-01-01 00:00:09", 2),
+    ("w", "a", 4, 1),
+)
+
+
+def test_everything_is_kept_or_counted(tmp_path):
+    bad = interactions(
+        (None, "a", 1, 5),
+        ("u", " ", 1, 5),
+        ("u", "a", "yesterday", 5),
+        ("u", "a", 7, "good"),
+        ("u", "nowhere", 7, 5),
+        ("u", "a", 1, 5),
+    )
+    items = pd.concat([ITEMS, ITEMS[:1], ITEMS[:1].assign(item=None)])
+    report, _ = make(tmp_path, pd.concat([FINE, bad]), items)
+    reasons = {(entry["table"], entry["reason"]): entry["rows"] for entry in report["rejected"]}
+    assert reasons == {
+        ("interactions", "missing user id"): 1,
+        ("interactions", "missing item id"): 1,
+        ("interactions", "unparsable time"): 1,
+        ("interactions", "unparsable label"): 1,
+        ("interactions", "unknown item"): 1,
+        ("interactions", "duplicate"): 1,
+        ("items", "duplicate id"): 1,
+        ("items", "missing id"): 1,
+    }
+    assert report["tables"]["interactions"] == {"read": 12, "kept": 6, "rejected": 6}
+    lines = (tmp_path / "report" / "rejects-00000-of-00001.jsonl").read_text().splitlines()
+    assert len(lines) == 8
+    assert collections.Counter(json.loads(line)["reason"] for line in lines)["duplicate id"] == 1
+
+
+def test_too_many_rejects_stop_the_run_and_are_kept(tmp_path):
+    bad = pd.concat([FINE, interactions(("u", "nowhere", 7, 5))])
+    with pytest.raises(
+        ConfigError, match=r"1 of 7 rows of the interactions table \(14.3%\) .* 1 unknown item"
+    ):
+        make(tmp_path, bad, ITEMS, share=0.1)
+    assert "nowhere" in (tmp_path / "rejected" / "rejects.jsonl").read_text()
+
+
+def test_examples_by_hand(tmp_path):
+    users = pd.DataFrame([("u", "F", 30), ("x", "M", None)], columns=["user", "gender", "age"])
+    report, examples = make(tmp_path, FINE, ITEMS, users)
+    assert report["splits"] == {
+        "interactions/train": 4,
+        "interactions/validation": 1,
+        "interactions/test": 1,
+        "items/all": 4,
+        "users/all": 4,
+    }
+    (test,) = examples("interactions", "test")
+    assert test == {
+        "user_id": ["u"],
+        "item_id": ["c"],
+        "time": [3],
+        "label": [4.0],
+        "click": [1.0],
+        "history": ["a", "b"],
+        "seen": ["a", "b"],
+        "user_gender": ["F"],
+        "user_age": [30.0],
+        "user_activity": ["light"],
+        "item_activity": ["cold"],
+        "item_train_count": [0],
+    }
+    people = {row["user_id"][0]: row for row in examples("users")}
+    assert people["v"]["history"] == [
+        "b",
+        "a",
+    ]  # the date of the second is parsed: nine seconds after 1970 began
+    assert people["w"]["seen"] == ["a"]
+    assert people["x"] == {"user_id": ["x"], "user_gender": ["M"]}  # somebody without interactions
+    items = {row["item_id"][0]: row for row in examples("items")}
+    assert items["a"]["title"] == ["Alien 👽"]
+    assert items["a"]["item_genres"] == ["Horror", "Sci-Fi"]
+    assert items["a"]["text_genres"] == ["Horror Sci-Fi"]
+    assert items["a"]["train_count"] == [3]
+    assert items["b"]["title"] == [LONG.strip()]
+    assert items["c"] == {"item_id": ["c"], "title": ["c"], "train_count": [0]}  # nulls, no number, no title
+    assert items["d"]["train_count"] == [0]
+
+
+def test_nothing_of_the_future_is_written(tmp_path):
+    """Every item of a history or of the seen items was met strictly before the example, in every split."""
+    frame = pd.DataFrame(
+        [(f"u{n % 7}", "abcd"[(n * 5 + n // 7) % 4], 1000 + 17 * n, n % 5) for n in range(120)],
+        columns=["user", "item", "time", "stars"],
+    )
+    split = SplitConfig(validation=0.2, test=0.2, history_length=5)
+    report, examples = make(tmp_path, frame, ITEMS, split=split)
+    first = {}
+    for row in frame.itertuples():
+        first.setdefault((row.user, row.item), row.time)
+    checked = 0
+    for part in ("train", "validation", "test"):
+        start = {"train": 0, **{k.removesuffix("_from"): v for k, v in report["cutoffs"].items()}}[part]
+        for example in examples("interactions", part):
+            (user,), (time,) = example["user_id"], example["time"]
+            for item in example.get("history", []) + example.get("seen", []):
+                checked += 1
+                assert first[user, item] < time
+                if part != "train":
+                    assert first[user, item] < start
+            assert time >= start
+    assert checked > 300
+
+
+def test_ids_of_a_float_column_stay_whole_numbers():
+    """Pandas makes floats of an integer column with a null in it."""
+    assert clean_ids(pd.Series([7.0, None, 12.0])).tolist() == ["7", None, "12"]
+    assert clean_ids(pd.Series(["007", " x ", ""])).tolist() == ["007", "x", None]
+
+
+def test_times_in_many_forms():
+    times = parse_times(pd.Series(["10", "1970-01-01T00:01:00Z", "1970-01-02", "soon", None, "1e400"]))
+    assert times.fillna(-1).tolist() == [10, 60, 86_400, -1, -1, -1]
+
+
+def test_a_split_that_stays_empty_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="The validation split has no interactions"):
+        make(tmp_path, FINE[:2], ITEMS)
