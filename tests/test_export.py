@@ -1,0 +1,309 @@
+"""The served contract: what a SavedModel answers, reloaded, against the model and NumPy."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.models.planted_models import catalogue, ranking, tensors, two_tower
+from tfrec_fusion import export
+from tfrec_fusion.datasets.synthetic import planted
+from tfrec_fusion.index import BruteForce
+from tfrec_fusion.layers.text_encoder import TextEncoder
+from tfrec_fusion.layers.tokenizer import WordPieceTokenizer
+from tfrec_fusion.models.profiles import Profiles
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "space", "robot", "love", "paris", "adventure"]
+HISTORY = 4
+
+
+class Transform(tf.Module):
+    """Stands for Transform's graph: user ids to indices."""
+
+    def __init__(self, ids):
+        super().__init__()
+        self.rows = export.Lookup(ids)
+
+    def __call__(self, raw):
+        return {"user_index": tf.cast(self.rows(raw["user_id"]), tf.int64)}
+
+
+def text_tower(dim):
+    encoder = TextEncoder(
+        {
+            "model_type": "bert",
+            "vocab_size": len(WORDS),
+            "hidden_size": dim,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "max_position_embeddings": 16,
+            "initializer_range": 0.5,
+        }
+    )
+    encoder.build(None)
+    return export.TextTower(WordPieceTokenizer(WORDS, max_length=8, pad_to="longest"), encoder, encoder.dim)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return planted(num_users=20, circles=3, circle_size=6, walk=4)
+
+
+@pytest.fixture(scope="module")
+def profiles(data):
+    users = np.array([""] + [f"user {number}" for number in range(1, data.space.num_users)], object)
+    histories = np.zeros((len(users), HISTORY), np.int32)
+    seen = [[] for _ in users]
+    for user, history in zip(data.test["user_index"], data.test["history"], strict=True):
+        met = [item for item in history if item]
+        seen[user] = met
+        histories[user, HISTORY - len(met[-HISTORY:]) :] = met[-HISTORY:]
+    return Profiles(
+        ids=users,
+        features={"user_index": np.arange(len(users), dtype=np.int32)},
+        history=histories,
+        seen_items=np.array([item for items in seen for item in items], np.int32),
+        seen_splits=np.concatenate([[0], np.cumsum([len(items) for items in seen])]).astype(np.int64),
+    )
+
+
+RAW = {
+    "user_id": tf.io.FixedLenFeature([], tf.string),
+    "item_id": tf.io.FixedLenFeature([], tf.string),
+    "history": tf.io.VarLenFeature(tf.string),
+    "seen": tf.io.VarLenFeature(tf.string),
+}
+
+
+def serving_arguments(data, profiles):
+    tower = text_tower(data.space.text_dim)
+    return catalogue(data), profiles, data.space.item_features, (), tower, Transform(profiles.ids), RAW
+
+
+@pytest.fixture(scope="module")
+def retrieval(data, profiles, tmp_path_factory):
+    model = two_tower(data)
+    index = BruteForce().index(model.candidate_embeddings().numpy()[1:])
+    serving = export.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    folder = tmp_path_factory.mktemp("retrieval") / "model"
+    export.save(serving, str(folder))
+    return model, folder, tf.saved_model.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def ranker(data, profiles, tmp_path_factory):
+    model = ranking(data)
+    biases = {
+        "mean": np.float32(3),
+        "items": np.zeros(len(data.ids), np.float32),
+        "users": np.arange(data.space.num_users, dtype=np.float32),
+    }
+    serving = export.RankingServing(model, *serving_arguments(data, profiles), biases=biases)
+    folder = tmp_path_factory.mktemp("ranking") / "model"
+    export.save(serving, str(folder))
+    return model, tf.saved_model.load(str(folder))
+
+
+def recommend(loaded, user="", history=(), text="", k=3, exclude=(), include_seen=False):
+    return loaded.signatures["recommend"](
+        user_id=tf.constant([user]),
+        history=tf.constant([list(history)], tf.string, shape=[1, len(history)]),
+        text=tf.constant([text]),
+        k=tf.constant(k),
+        exclude=tf.constant([list(exclude)], tf.string, shape=[1, len(exclude)]),
+        include_seen=tf.constant(include_seen),
+    )
+
+
+def ids(answer):
+    return [item.decode() for item in answer["item_ids"].numpy()[0]]
+
+
+def expected_order(model, data, user, include_seen=False):
+    """The items by dot product, computed outside the graph."""
+    row = list(data.test["user_index"]).index(user)
+    one = tensors({name: values[row : row + 1] for name, values in data.test.items()})
+    history = one["history"].numpy()[0]
+    one["history"] = tf.constant(
+        [[0] * (HISTORY - len([i for i in history if i][-HISTORY:])) + [i for i in history if i][-HISTORY:]],
+        tf.int32,
+    )
+    scores = model.candidate_embeddings().numpy() @ model.query_embeddings(one).numpy()[0]
+    scores[0] = -np.inf
+    if not include_seen:
+        scores[history[history > 0]] = -np.inf
+    return [data.ids[item] for item in np.argsort(-scores, kind="stable") if np.isfinite(scores[item])]
+
+
+@pytest.mark.parametrize("include_seen", [False, True])
+def test_recommend_answers_what_the_model_computes(retrieval, data, profiles, include_seen):
+    model, _, loaded = retrieval
+    for user in data.test["user_index"][:5]:
+        expected = expected_order(model, data, user, include_seen)
+        answer = recommend(loaded, user=profiles.ids[user], k=4, include_seen=include_seen)
+        assert ids(answer) == expected[:4]
+        assert [title.decode() for title in answer["titles"].numpy()[0]] == [
+            data.titles[list(data.ids).index(item)] for item in expected[:4]
+        ]
+        assert (np.diff(answer["scores"].numpy()[0]) <= 0).all()
+
+
+def test_excluded_items_do_not_come(retrieval, data, profiles):
+    _, _, loaded = retrieval
+    user = profiles.ids[data.test["user_index"][0]]
+    first = ids(recommend(loaded, user=user, k=2))
+    assert not set(first) & set(ids(recommend(loaded, user=user, k=5, exclude=first)))
+
+
+def test_a_history_replaces_the_known_one(retrieval, data, profiles):
+    _, _, loaded = retrieval
+    history = [str(data.ids[item]) for item in (1, 2)]
+    stranger = recommend(loaded, user="nobody knows me", history=history, k=5)
+    assert not set(ids(stranger)) & set(history)
+    assert ids(stranger) == ids(recommend(loaded, history=["not an item", *history], k=5))
+
+
+def test_zero_k_means_ten_and_too_many_means_all(retrieval, data):
+    _, _, loaded = retrieval
+    assert len(ids(recommend(loaded, k=0))) == 10
+    assert len(ids(recommend(loaded, k=999))) == len(data.ids) - 1
+
+
+def test_text_changes_the_answer_and_adds_to_a_person(retrieval, data, profiles):
+    model, _, loaded = retrieval
+    user = profiles.ids[data.test["user_index"][0]]
+    alone = loaded.signatures["embed_query"]
+    empty = tf.constant([[]], tf.string, shape=[1, 0])
+
+    def embed(user="", text=""):
+        return alone(user_id=tf.constant([user]), history=empty, text=tf.constant([text]))[
+            "embedding"
+        ].numpy()
+
+    np.testing.assert_allclose(
+        embed(user, "space robot"), embed(user) + embed("", "space robot"), rtol=1e-4, atol=1e-5
+    )
+    vector = loaded.signatures["embed_text"](text=tf.constant(["space robot"]))["embedding"]
+    np.testing.assert_allclose(
+        embed("", "space robot"), model.text_query(vector).numpy(), rtol=1e-4, atol=1e-5
+    )
+    assert np.abs(embed("", "love paris") - embed("", "space robot")).max() > 1e-3
+
+
+def test_an_item_that_is_new_is_embedded_from_its_text(retrieval, data):
+    model, _, loaded = retrieval
+    embed = loaded.signatures["embed_item"]
+    known = embed(item_id=tf.constant([data.ids[3]]), text=tf.constant([""]))["embedding"]
+    np.testing.assert_allclose(known[0], model.candidate_embeddings().numpy()[3], rtol=1e-4, atol=1e-5)
+    new = embed(item_id=tf.constant(["new"]), text=tf.constant(["space robot"]))["embedding"].numpy()
+    vector = loaded.signatures["embed_text"](text=tf.constant(["space robot"]))["embedding"]
+    features = {"genre": tf.zeros([1], tf.int32), "text_vector": vector}
+    np.testing.assert_allclose(new, model.candidate_from_features(features).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def example(**values):
+    features = {
+        name: tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[str(value).encode() for value in entries])
+        )
+        for name, entries in values.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def test_ranks_against_numpy(retrieval, data, profiles):
+    """Rank over the whole catalogue, seen items excluded; NaN for an item that is unknown or was seen."""
+    model, _, loaded = retrieval
+    examples, expected = [], []
+    for row in range(6):
+        user = data.test["user_index"][row]
+        history = [data.ids[item] for item in data.test["history"][row] if item][-HISTORY:]
+        seen = [data.ids[item] for item in data.test["history"][row] if item]
+        target = data.ids[data.test["item_index"][row]]
+        examples.append(example(user_id=[profiles.ids[user]], item_id=[target], history=history, seen=seen))
+        expected.append(1 + expected_order(model, data, user).index(target))
+    examples.append(example(user_id=["nobody"], item_id=["nothing"]))
+    examples.append(example(user_id=["nobody"], item_id=[data.ids[1]], seen=[data.ids[1]]))
+    answer = loaded.signatures["serving_default"](examples=tf.constant(examples))
+    np.testing.assert_array_equal(answer["rank"].numpy()[:6], expected)
+    assert np.isnan(answer["rank"].numpy()[6:]).all()
+    popularity = answer["popularity_rank"].numpy()
+    assert ((popularity[:6] >= 1) & (popularity[:6] < len(data.ids))).all()
+    assert np.isnan(popularity[6:]).all()
+
+
+def test_rank_scores_known_and_new_items_in_one_request(ranker, data, profiles):
+    model, loaded = ranker
+    user = int(data.test["user_index"][0])
+    answer = loaded.signatures["rank"](
+        user_id=tf.constant([profiles.ids[user]]),
+        history=tf.constant([[]], tf.string, shape=[1, 0]),
+        item_ids=tf.constant([[data.ids[2], "", data.ids[5]]]),
+        texts=tf.constant([["", "space robot", ""]]),
+    )
+    batch = {
+        "user_index": tf.constant([user, user]),
+        "history": tf.constant(np.repeat(profiles.history[user : user + 1], 2, 0)),
+        "item_index": tf.constant([2, 5]),
+    }
+    for name, scores in model(batch).items():
+        np.testing.assert_allclose(answer[name].numpy()[0, [0, 2]], scores.numpy(), rtol=1e-4, atol=1e-5)
+    assert np.isfinite(answer["rating"].numpy()).all()
+    assert [title.decode() for title in answer["titles"].numpy()[0]] == [
+        data.titles[2],
+        "space robot",
+        data.titles[5],
+    ]
+
+
+def test_candidates_may_be_given_by_text_alone(ranker, data):
+    _, loaded = ranker
+    answer = loaded.signatures["rank"](
+        user_id=tf.constant(["nobody"]),
+        history=tf.constant([[]], tf.string, shape=[1, 0]),
+        item_ids=tf.constant([[]], tf.string, shape=[1, 0]),
+        texts=tf.constant([["space robot", "love paris"]]),
+    )
+    assert answer["rating"].shape == [1, 2]
+
+
+def test_ratings_come_with_their_baseline(ranker, data, profiles):
+    _, loaded = ranker
+    user = int(data.test["user_index"][0])
+    records = [example(user_id=[profiles.ids[user]], item_id=[data.ids[2]], history=[data.ids[1]])]
+    answer = loaded.signatures["serving_default"](examples=tf.constant(records))
+    assert answer["baseline_rating"].numpy()[0] == pytest.approx(3 + user)
+    assert set(answer) == {"rating", "click", "baseline_rating"}
+
+
+def test_the_saved_model_needs_tensorflow_and_tf_text_alone(retrieval):
+    """A process that knows nothing of ours loads it from another place: all assets travel inside."""
+    _, folder, loaded = retrieval
+    moved = folder.rename(folder.with_name("moved"))
+    code = f"""
+import sys, tensorflow as tf, tensorflow_text
+model = tf.saved_model.load({str(moved)!r})
+e = tf.constant([[]], tf.string, shape=[1, 0])
+answer = model.signatures["recommend"](user_id=tf.constant([""]), history=e, text=tf.constant(["space robot"]),
+    k=tf.constant(3), exclude=e, include_seen=tf.constant(False))
+assert not any(name.startswith(("tfrec_fusion", "transformers")) for name in sys.modules)
+print(" ".join(item.decode() for item in answer["item_ids"].numpy()[0]))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    moved.rename(folder)
+    assert out.returncode == 0, out.stderr[-2000:]
+    assert out.stdout.split() == ids(recommend(loaded, text="space robot", k=3))
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(retrieval, data, profiles, tmp_path):
+    model, _, _ = retrieval
+    index = BruteForce().index(model.candidate_embeddings().numpy()[1:])
+    serving = export.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        export.save(serving, str(blocked / "model"))
+    assert blocked.read_text() == "in the way"
