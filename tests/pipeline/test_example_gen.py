@@ -211,6 +211,8 @@ def test_ids_of_a_float_column_stay_whole_numbers():
 def test_times_in_many_forms():
     times = parse_times(pd.Series(["10", "1970-01-01T00:01:00Z", "1970-01-02", "soon", None, "1e400"]))
     assert times.fillna(-1).tolist() == [10, 60, 86_400, -1, -1, -1]
+    dates = pd.Series(pd.to_datetime(["1970-01-01 00:00:05", None]))
+    assert parse_times(dates).fillna(-1).tolist() == [5, -1]
 
 
 def test_a_split_that_stays_empty_is_an_error(tmp_path):

@@ -1,0 +1,144 @@
+"""Components that can be shown without a whole run: pushing, the vector cache, anomalies, the resolver, verdicts."""
+
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+
+from pipeline import features
+from pipeline.components.example_validator import describe
+from pipeline.components.pusher import push
+from pipeline.components.resolver import LatestOtherBlessedModelStrategy
+from pipeline.components.serving_validator import check_recommendations, check_scores
+from pipeline.components.text_embeddings import VectorCache, digest_rows
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.serving.client_calls import Recommended
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "data").write_bytes(b"numbers")
+    return folder
+
+
+def test_a_push_is_whole_and_newer_than_what_is_there(model, tmp_path):
+    base = tmp_path / "serving" / "retrieval"
+    (base / "99999999999").mkdir(parents=True)
+    version, folder = push(str(model), str(base))
+    assert version == "100000000000"
+    assert (base / version / "variables" / "data").read_bytes() == b"numbers"
+    assert folder == str(base / version)
+
+
+@pytest.mark.parametrize("moment", ["copying", "renaming"])
+def test_a_push_that_breaks_off_leaves_nothing(model, tmp_path, monkeypatch, moment):
+    base = tmp_path / "serving"
+
+    def broken(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*(("shutil.copytree", broken) if moment == "copying" else ("os.rename", broken)))
+    with pytest.raises(OSError, match="No space left"):
+        push(str(model), str(base))
+    assert list(base.iterdir()) == []
+
+
+def test_what_a_killed_push_left_is_cleared_and_was_never_a_version(model, tmp_path):
+    base = tmp_path / "serving"
+    (base / ".staging-7").mkdir(parents=True)
+    version, _ = push(str(model), str(base))
+    assert [entry.name for entry in base.iterdir()] == [version]
+
+
+def test_vectors_are_kept_by_content(tmp_path):
+    ids = np.array([[2, 5, 3, 0], [2, 6, 7, 3], [2, 5, 3, 9]])
+    mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
+    digests = digest_rows(ids, mask)
+    assert digests[0] == digests[2]  # what stands in the padding does not matter
+    assert digests[0] != digests[1]
+    vectors = np.arange(6, dtype=np.float16).reshape(2, 3)
+    VectorCache(str(tmp_path)).put(digests[:2], vectors)
+    again = VectorCache(str(tmp_path))
+    assert digests[1] in again
+    np.testing.assert_array_equal(again.get(digests), vectors[[0, 1, 0]])
+
+
+def test_a_shard_that_was_being_written_is_not_read(tmp_path):
+    (tmp_path / ".half").write_bytes(b"not whole")
+    assert b"x" * 16 not in VectorCache(str(tmp_path))
+
+
+TABLES = Tables(
+    Interactions("i.csv", label="rating"),
+    Items("t.csv", text=("title",), lists=("genres",), numbers=("year",)),
+    Users("u.csv", categories=("gender",)),
+)
+
+
+def anomalies(schema, csv):
+    statistics = tfdv.generate_statistics_from_dataframe(csv)
+    return describe(tfdv.validate_statistics(statistics, schema), "all")
+
+
+def test_a_text_of_nulls_is_an_anomaly_with_feature_and_reason():
+    frame = pd.DataFrame(
+        {"item_id": ["a", "b"], "title": ["a", "b"], "train_count": [1, 0], "item_year": [1.0, 2.0]}
+    )
+    found = anomalies(features.items_schema(TABLES, min_text_share=0.01), frame)
+    assert any("feature `text_title`" in line for line in found)
+    assert any("feature `item_genres`" in line for line in found)
+    assert not any("item_year" in line or "title`" in line.replace("text_title", "") for line in found)
+
+
+def test_anomalies_of_a_whole_data_set_are_described():
+    found = anomalies_pb2.Anomalies()
+    found.dataset_anomaly_info.reason.add(description="too few examples")
+    assert describe(found, "train") == ["train: too few examples"]
+
+
+def artifact(number, **properties):
+    return types.SimpleNamespace(
+        id=number, uri=f"/models/{number}", get_int_custom_property=lambda name: properties.get(name)
+    )
+
+
+def test_the_baseline_is_the_latest_other_blessed_model():
+    blessings = [
+        artifact(10 + number, current_model_id=number, blessed=int(number != 2)) for number in (1, 2, 3)
+    ]
+    resolve = LatestOtherBlessedModelStrategy().resolve_artifacts
+    models = [artifact(number) for number in (1, 2, 3)]
+    inputs = {"candidate": [models[2]], "model": models, "model_blessing": blessings}
+    assert [model.id for model in resolve(None, inputs)["model"]] == [
+        1
+    ]  # 3 is the candidate, 2 was not blessed
+    assert resolve(None, inputs | {"model": models[2:]})["model"] == []
+
+
+def test_an_answer_must_be_whole_ordered_and_finite():
+    good = [Recommended("a", 2.0, "A"), Recommended("b", 1.0, "B")]
+    check_recommendations(good, 2)
+    for found, message in (
+        (good[:1], "2 distinct items"),
+        ([good[0], good[0]], "2 distinct items"),
+        (good[::-1], "best first"),
+        ([Recommended("a", float("nan"), "A"), good[1]], "best first"),
+        ([Recommended("a", 2.0), good[1]], "must have a title"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_recommendations(found, 2)
+
+
+def test_scores_must_be_finite_and_complete():
+    check_scores({"rating": [1.0, 2.0], "titles": ["a", "b"]}, 2)
+    with pytest.raises(ConfigError, match="Scores must be numbers"):
+        check_scores({"rating": [1.0, float("inf")]}, 2)
+    with pytest.raises(ConfigError, match="one value a candidate"):
+        check_scores({"rating": [1.0]}, 2)
