@@ -119,9 +119,7 @@ class Executor(base_executor.BaseExecutor):
                 report = {"ok": False, "reason": f"{type(error).__name__}: {error}"}
         pathlib.Path(blessing.uri, "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False))
         pathlib.Path(blessing.uri, "INFRA_BLESSED" if report["ok"] else "INFRA_NOT_BLESSED").touch()
-        blessing.set_string_custom_property(
-            "blessing_status", "INFRA_BLESSED" if report["ok"] else "INFRA_NOT_BLESSED"
-        )
+        blessing.set_int_custom_property("blessed", int(report["ok"]))
 
     def _questions(self, input_dict, queries: list[str]) -> dict:
         """Known people, somebody unknown, free text, candidates in the catalogue and one that is not."""
