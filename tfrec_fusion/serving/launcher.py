@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from tfrec_fusion.serving.client import RestClient, ServingError
@@ -27,6 +28,9 @@ Engine = Literal["auto", "tensorflow_model_server", "docker", "embedded"]
 
 BINARY = "tensorflow_model_server"
 IMAGE = "tensorflow/serving:2.19.1"
+NOISE = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*cuda|To enable the following instructions"
+)
 _PREFERRED = ("recommend", "rank", "serving_default")
 
 
@@ -158,8 +162,14 @@ def launch(
         else:
             command = [sys.executable, "-m", "tfrec_fusion.serving.server", *common, f"--host={host}"]
             command += [f"--model_config_file={_write_config(folder, paths)}", *flags]
-        # TensorFlow's notes on the machine's processor would bury the lines that matter.
-        process = subprocess.Popen(command, env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ})
+        process = subprocess.Popen(
+            command,
+            env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        threading.Thread(target=_copy_without_noise, args=(process.stderr,), daemon=True).start()
         cleanup.callback(_end, process, container if chosen == "docker" else None)
         url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{rest_port}"
         _wait_ready(process, url, paths, timeout)
@@ -192,6 +202,14 @@ def _unwind_when_terminated(cleanup: contextlib.ExitStack) -> None:
     if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         cleanup.callback(restore)
+
+
+def _copy_without_noise(lines: Iterable[str]) -> None:
+    """Passes a server's log on, less TensorFlow's notes on the machine's processor, which no setting silences."""
+    for line in lines:
+        if not NOISE.match(line):
+            sys.stderr.write(line)
+            sys.stderr.flush()
 
 
 def _write_config(folder: str, paths: Mapping[str, str]) -> str:

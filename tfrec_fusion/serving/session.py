@@ -7,7 +7,9 @@ callable does neither, but is private to TensorFlow: `_prepare` below is the one
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import importlib
 import logging
 import os
@@ -197,14 +199,19 @@ def _load(path: str, tags: Sequence[str]) -> tuple[tf.compat.v1.Session, Any]:
         raise StatusError(
             "NOT_FOUND", f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
         )
-    try:
-        return _load_once(path, tags)
-    except tf.errors.NotFoundError as error:
-        # TF Serving links TF Text's operations; here they come with its Python package.
-        if "Op type not registered" not in str(error):
-            raise
+    _register_text_operations()
+    return _load_once(path, tags)
+
+
+@functools.cache
+def _register_text_operations() -> None:
+    """TF Serving links TF Text's operations; here they come with its Python package, where that is installed.
+
+    They are registered before any model is loaded: an operation inside a branch or a loop is not looked up when its
+    model is loaded, but when it first runs.
+    """
+    with contextlib.suppress(ImportError):
         importlib.import_module("tensorflow_text")
-        return _load_once(path, tags)
 
 
 def _load_once(path: str, tags: Sequence[str]) -> tuple[tf.compat.v1.Session, Any]:
