@@ -198,7 +198,7 @@ def run_retrieval(fn_args) -> None:
     )
     settings = from_dict(IndexConfig, run.settings["index"])
     index = build_index(
-        model.candidate_embeddings().numpy()[1:],
+        export.searchable(model, run.catalogue)[1:],
         kind=settings.kind,
         exact_up_to=settings.exact_up_to,
         recall_target=settings.recall_target,

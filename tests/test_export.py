@@ -86,7 +86,7 @@ def serving_arguments(data, profiles):
 @pytest.fixture(scope="module")
 def retrieval(data, profiles, tmp_path_factory):
     model = two_tower(data)
-    index = BruteForce().index(model.candidate_embeddings().numpy()[1:])
+    index = BruteForce().index(export.searchable(model, catalogue(data))[1:])
     serving = export.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
     folder = tmp_path_factory.mktemp("retrieval") / "model"
     export.save(serving, str(folder))
@@ -173,35 +173,32 @@ def test_zero_k_means_ten_and_too_many_means_all(retrieval, data):
 
 
 def test_text_changes_the_answer_and_adds_to_a_person(retrieval, data, profiles):
-    model, _, loaded = retrieval
+    _, _, loaded = retrieval
     user = profiles.ids[data.test["user_index"][0]]
-    alone = loaded.signatures["embed_query"]
     empty = tf.constant([[]], tf.string, shape=[1, 0])
 
     def embed(user="", text=""):
-        return alone(user_id=tf.constant([user]), history=empty, text=tf.constant([text]))[
-            "embedding"
-        ].numpy()
+        asked = {"user_id": tf.constant([user]), "history": empty, "text": tf.constant([text])}
+        return loaded.signatures["embed_query"](**asked)["embedding"].numpy()
 
-    np.testing.assert_allclose(
-        embed(user, "space robot"), embed(user) + embed("", "space robot"), rtol=1e-4, atol=1e-5
-    )
-    vector = loaded.signatures["embed_text"](text=tf.constant(["space robot"]))["embedding"]
-    np.testing.assert_allclose(
-        embed("", "space robot"), model.text_query(vector).numpy(), rtol=1e-4, atol=1e-5
-    )
-    assert np.abs(embed("", "love paris") - embed("", "space robot")).max() > 1e-3
+    both = embed(user) + embed("", "space robot")
+    np.testing.assert_allclose(embed(user, "space robot"), both, rtol=1e-4, atol=1e-5)
+    vector = loaded.signatures["embed_text"](text=tf.constant(["space robot"]))["embedding"].numpy()[0]
+    np.testing.assert_allclose(embed("", "space robot")[0, -len(vector) :], vector, rtol=1e-4, atol=1e-5)
+    by_meaning = np.argsort(-(data.text_vectors[1:] @ vector), kind="stable")[:4] + 1
+    assert ids(recommend(loaded, text="space robot", k=4)) == [data.ids[item] for item in by_meaning]
 
 
 def test_an_item_that_is_new_is_embedded_from_its_text(retrieval, data):
     model, _, loaded = retrieval
     embed = loaded.signatures["embed_item"]
     known = embed(item_id=tf.constant([data.ids[3]]), text=tf.constant([""]))["embedding"]
-    np.testing.assert_allclose(known[0], model.candidate_embeddings().numpy()[3], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(known[0], export.searchable(model, catalogue(data))[3], rtol=1e-4, atol=1e-5)
     new = embed(item_id=tf.constant(["new"]), text=tf.constant(["space robot"]))["embedding"].numpy()
     vector = loaded.signatures["embed_text"](text=tf.constant(["space robot"]))["embedding"]
     features = {"genre": tf.zeros([1], tf.int32), "text_vector": vector}
-    np.testing.assert_allclose(new, model.candidate_from_features(features).numpy(), rtol=1e-4, atol=1e-5)
+    expected = np.concatenate([model.candidate_from_features(features).numpy(), vector.numpy()], 1)
+    np.testing.assert_allclose(new, expected, rtol=1e-4, atol=1e-5)
 
 
 def example(**values):
@@ -301,7 +298,7 @@ print("|".join(item.decode() for item in answer["item_ids"].numpy()[0]))
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(retrieval, data, profiles, tmp_path):
     model, _, _ = retrieval
-    index = BruteForce().index(model.candidate_embeddings().numpy()[1:])
+    index = BruteForce().index(export.searchable(model, catalogue(data))[1:])
     serving = export.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")

@@ -96,7 +96,8 @@ class RetrievalConfig:
     """The two-tower model. `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger than this
     is used whole, which makes the loss an exact softmax. `all_positions`: each item of a history is learned as the
     answer to what came before it; a batch then holds `batch_size` histories. `normalize`: embeddings of length 1, which
-    wants a `temperature` near 0.06."""
+    wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is trained that maps text into the space of the
+    embeddings; the served model does without it and answers free text by similarity of meaning."""
 
     tower: TowerConfig = TowerConfig()
     training: TrainingConfig = TrainingConfig(batch_size=64, learning_rate=3e-3, patience=4)
@@ -105,7 +106,7 @@ class RetrievalConfig:
     logq: bool = True
     normalize: bool = True
     all_positions: bool = True
-    text_query_weight: float = 0.1
+    text_query_weight: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

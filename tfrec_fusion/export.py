@@ -179,9 +179,11 @@ class RetrievalServing(Serving):
         self.popularity = _table((catalogue.counts + shuffle).astype(np.float32), "popularity")
 
     def query(self, user_id, history, text, context) -> tf.Tensor:
-        """float32 `[batch, dim]`: what a person's history asks for, what the text asks for, or their sum.
+        """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item` is the score.
 
-        Both towers end in logits of the same softmax, so that the sum is the product of two experts' probabilities.
+        The first part is what a person's history asks for, the second what the text asks for in the encoder's own
+        space: of words that nobody used before, similarity of meaning says more than anything trained on choices. Both
+        parts are of length 1 at most, so that a request with both weighs them alike.
         """
         batch = self.person(user_id, history, context)
         queries = self.model.query_embeddings(batch)
@@ -189,9 +191,15 @@ class RetrievalServing(Serving):
             return queries
         asked = tf.strings.length(tf.strings.strip(text)) > 0
         known = tf.logical_or(tf.reduce_any(batch["history"] > 0, 1), self.user_rows(user_id) > 0)
-        text_queries = self.model.text_query(self.text_tower(text))
         from_person = tf.where(tf.logical_or(known, ~asked)[:, None], queries, 0.0)
-        return from_person + tf.where(asked[:, None], text_queries, 0.0)
+        return tf.concat([from_person, self.text_tower(text)], 1)
+
+    def item(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 `[n, dim]`, or `[n, dim + text_dim]` with a text tower: what the index holds of an item."""
+        embeddings = self.model.candidate_from_features(features)
+        if self.text_tower is None:
+            return embeddings
+        return tf.concat([embeddings, tf.cast(features["text_vector"], tf.float32)], 1)
 
     def recommend(self, user_id, history, text, k, exclude, include_seen, **context) -> dict[str, tf.Tensor]:
         """The best items for each request; see `signatures` for shapes."""
@@ -249,7 +257,7 @@ class RetrievalServing(Serving):
 
         @tf.function
         def embed_item(item_id, text):
-            return {"embedding": self.model.candidate_from_features(self.items(item_id, text))}
+            return {"embedding": self.item(self.items(item_id, text))}
 
         @tf.function
         def embed_text(text):
@@ -328,6 +336,14 @@ class RankingServing(Serving):
                 **self.context_spec(),
             ),
         }
+
+
+def searchable(model, catalogue: Catalogue) -> np.ndarray:
+    """What the index is built from: float32 `[N + 1, dim]`, with the text vectors beside it where there are any."""
+    embeddings = model.candidate_embeddings().numpy()
+    if catalogue.text_vectors is None:
+        return embeddings
+    return np.concatenate([embeddings, np.asarray(catalogue.text_vectors, np.float32)], 1)
 
 
 def save(serving: Serving, folder: str) -> None:

@@ -108,8 +108,9 @@ class ItemTower(tf_keras.layers.Layer):
         if self.features:
             self.side_features = SideFeatures(self.features, dim, name="features")
         self.alone = not self.has_text and not self.features
+        # Kept where it is used only: Keras asks every layer it finds for its weights.
+        self.fusion = None if self.alone else fusion
         self.modality_dropout = fusions.ModalityDropout({} if self.alone else {"id": id_dropout})
-        self.fusion = fusion
         self.head = mlp(hidden, dim, dropout)
         self.dropout = tf_keras.layers.Dropout(dropout)
 
@@ -222,7 +223,6 @@ class QueryTower(tf_keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.history_encoder = history_encoder
-        self.fusion = fusion
         self.features = tuple(features)
         self.user_embedding = None
         if num_users is not None:
@@ -232,6 +232,7 @@ class QueryTower(tf_keras.layers.Layer):
         if self.features:
             self.side_features = SideFeatures(self.features, dim, name="features")
         self.alone = self.user_embedding is None and not self.features
+        self.fusion = None if self.alone else fusion
         self.modality_dropout = fusions.ModalityDropout(
             {} if self.user_embedding is None else {"user": id_dropout}
         )
