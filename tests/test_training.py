@@ -156,15 +156,17 @@ def test_half_precision_trains(name, make):
 def test_xla_trains_the_ranking_model():
     config = dataclasses.replace(CONFIG, jit_compile=True, epochs=2)
     data = batches(DATA.train, 32)
-    history = fit(ranking(DATA, labels={"rating": "rating"}), data, None, config, progress=False)
+    # XLA draws other random numbers, so nothing may be drawn where losses are compared.
+    steady = dataclasses.replace(RANKING, tower=dataclasses.replace(RANKING.tower, id_dropout=0.0))
+    history = fit(ranking(DATA, steady, labels={"rating": "rating"}), data, None, config, progress=False)
     plain = fit(
-        ranking(DATA, labels={"rating": "rating"}),
+        ranking(DATA, steady, labels={"rating": "rating"}),
         data,
         None,
         dataclasses.replace(config, jit_compile=False),
         progress=False,
     )
-    np.testing.assert_allclose(history.history["loss"], plain.history["loss"], rtol=1e-2)
+    np.testing.assert_allclose(history.history["loss"], plain.history["loss"], rtol=1e-4)
 
 
 def test_tensorboard_logs_lie_in_the_folder(tmp_path):

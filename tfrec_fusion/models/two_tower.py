@@ -14,6 +14,10 @@ from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 
+# Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one over the
+# length: of an empty history's zero vector it would overflow float16 at any loss scale.
+SMALLEST_SQUARE = 1e-6
+
 
 class TwoTower(Model):
     """Retrieval by the dot product of a query's and an item's embedding.
@@ -247,7 +251,7 @@ class TwoTower(Model):
 
     def _finish(self, embeddings: tf.Tensor) -> tf.Tensor:
         embeddings = tf.cast(embeddings, tf.float32)
-        return tf.math.l2_normalize(embeddings, -1) if self.normalize else embeddings
+        return tf.math.l2_normalize(embeddings, -1, epsilon=SMALLEST_SQUARE) if self.normalize else embeddings
 
 
 class _Items(NamedTuple):
