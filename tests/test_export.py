@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.models.planted_models import catalogue, ranking, tensors, two_tower
 from tfrec_fusion import export
@@ -305,3 +306,17 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(retrieval, data, profiles
     with pytest.raises(OSError, match="file"):
         export.save(serving, str(blocked / "model"))
     assert blocked.read_text() == "in the way"
+
+
+def test_a_server_can_warm_up_with_every_signature(retrieval):
+    _, folder, loaded = retrieval
+    records = tf.data.TFRecordDataset(str(folder / "assets.extra" / "tf_serving_warmup_requests"))
+    asked = set()
+    for record in records.as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        name = request.model_spec.signature_name
+        asked.add(name)
+        loaded.signatures[name](
+            **{key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+        )
+    assert asked == {"recommend", "embed_query", "embed_item", "embed_text"}
