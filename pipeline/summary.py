@@ -186,6 +186,7 @@ def write_summary(
                 "result": step.result,
             }
             for step in steps
+            if step.megabytes  # the resolvers are no steps that anybody waits for
         ],
         "log": str(log),
         "serving": str(config.push_folder),

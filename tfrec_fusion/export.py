@@ -86,9 +86,8 @@ class Serving(tf.Module):
         raw_spec: Mapping[str, object],
     ):
         super().__init__()
-        self.model = model
-        self.text_tower = text_tower
         self.transform = transform
+        self._keep(model=model, text_tower=text_tower)
         self.raw_spec = dict(raw_spec)
         self.context_names = [feature.name for feature in context_features]
         self.item_rows = Lookup(catalogue.ids)
@@ -104,6 +103,13 @@ class Serving(tf.Module):
         self.seen_items = _table(profiles.seen_items, "seen_items")
         self.seen_splits = _table(profiles.seen_splits, "seen_splits")
         self.history_length = profiles.history.shape[1]
+
+    def _keep(self, **parts) -> None:
+        """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a Keras
+        layer in the saved object graph every call is traced again, which takes longer than all the rest."""
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+            setattr(self, f"{name}_variables", list(getattr(part, "variables", ())))
 
     def person(
         self, user_id: tf.Tensor, history: tf.Tensor, context: Mapping[str, tf.Tensor]
@@ -171,7 +177,8 @@ class RetrievalServing(Serving):
 
     def __init__(self, model, catalogue: Catalogue, *args, index: TopKIndex, max_k: int = 1000, **kwargs):
         super().__init__(model, catalogue, *args, **kwargs)
-        self.index, self.max_k = index, max_k
+        self.max_k = max_k
+        self._keep(index=index)
         vectors = model.candidate_embeddings().numpy()
         self.vectors = _table(vectors, "candidate_embeddings")
         # Equal counts are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
@@ -251,24 +258,24 @@ class RetrievalServing(Serving):
         strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
         person = {"user_id": strings, "history": matrix, "text": strings}
 
-        @tf.function
+        @_function
         def embed_query(user_id, history, text, **context):
             return {"embedding": self.query(user_id, history, text, context)}
 
-        @tf.function
+        @_function
         def embed_item(item_id, text):
             return {"embedding": self.item(self.items(item_id, text))}
 
-        @tf.function
+        @_function
         def embed_text(text):
             return {"embedding": self.text_tower(text)}
 
         made = {
-            "serving_default": tf.function(self.evaluate).get_concrete_function(
+            "serving_default": _function(self.evaluate).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
             ),
             "recommend": _concrete(
-                tf.function(self.recommend),
+                _function(self.recommend),
                 **person,
                 k=tf.TensorSpec([], tf.int32),
                 exclude=matrix,
@@ -324,11 +331,11 @@ class RankingServing(Serving):
         """Concrete functions by signature name."""
         strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
         return {
-            "serving_default": tf.function(self.evaluate).get_concrete_function(
+            "serving_default": _function(self.evaluate).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
             ),
             "rank": _concrete(
-                tf.function(self.rank),
+                _function(self.rank),
                 user_id=strings,
                 history=matrix,
                 item_ids=matrix,
@@ -398,6 +405,12 @@ def _sample(tensor: tf.TensorSpec) -> np.ndarray:
     if tensor.dtype == tf.string:
         return np.full(shape, "warm" if tensor.name in ("text", "texts") else "", object)
     return np.zeros(shape, tensor.dtype.as_numpy_dtype)
+
+
+def _function(function: Callable) -> tf.types.experimental.PolymorphicFunction:
+    # Nothing here branches by Python's `if` on tensors; without AutoGraph's rewriting of every layer's source a signature
+    # is traced several times faster.
+    return tf.function(function, autograph=False)
 
 
 def _concrete(function, **specs):
