@@ -42,7 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.debug:
             traceback.print_exc()
         elif _is_for_the_user(error):
-            print(f"\n{error}", file=sys.stderr)
+            advice = " Start a server with `tfrec serve`, or name another with --url."
+            print(
+                f"\n{error}{advice if getattr(error, 'code', '') == 'UNAVAILABLE' else ''}", file=sys.stderr
+            )
         else:
             print(f"\n{type(error).__name__}: {error}\n(--debug shows where)", file=sys.stderr)
         return 1

@@ -74,7 +74,9 @@ class ReadInteractions(beam.DoFn):
                 contexts = zip(*parts, strict=True)
             else:
                 contexts = ((),) * int(good.sum())
-            values = labels[good].astype("float64").tolist() if labels is not None else [None] * int(good.sum())
+            values = (
+                labels[good].astype("float64").tolist() if labels is not None else [None] * int(good.sum())
+            )
             rows = zip(
                 users[good], items[good], times[good].astype("int64").tolist(), values, contexts, strict=True
             )

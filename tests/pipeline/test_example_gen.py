@@ -160,7 +160,9 @@ def test_examples_by_hand(tmp_path):
         "item_activity": ["cold"],
         "item_train_count": [0],
     }
-    assert isinstance(test["label"][0], float)  # the column holds whole numbers; the schema wants a float all the same
+    assert isinstance(
+        test["label"][0], float
+    )  # the column holds whole numbers; the schema wants a float all the same
     people = {row["user_id"][0]: row for row in examples("users")}
     assert people["v"]["history"] == [
         "b",
