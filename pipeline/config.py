@@ -155,6 +155,11 @@ class PipelineConfig:
             raise ConfigError(
                 f"`name` must be letters, digits, `_` and `-` (it names folders and models). Received: {self.name!r}."
             )
+        if self.text and self.text.stage != "frozen":
+            raise ConfigError(
+                "`text.stage` must be 'frozen' in the pipeline, whose trainers read text vectors made beforehand. "
+                f"Received: {self.text.stage!r}. The library's `TextEncoder` trains in the other stages."
+            )
 
     @property
     def home(self) -> pathlib.Path:

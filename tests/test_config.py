@@ -105,3 +105,8 @@ def test_the_code_digest_names_a_pattern_that_matches_nothing():
     assert code_digest("pipeline/config.py") != code_digest("pipeline/cli.py")
     with pytest.raises(AssertionError, match="no_such"):
         code_digest("pipeline/no_such.py")
+
+
+def test_a_text_stage_that_the_trainers_cannot_train():
+    with pytest.raises(ConfigError, match="`text.stage` must be 'frozen' in the pipeline"):
+        load_config("movielens_100k", ["text.stage=lora"])

@@ -1,11 +1,13 @@
 """Reading tables: both formats, and clear errors for what cannot be read."""
 
 import gzip
+import io
 
 import pandas as pd
 import pytest
 
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets import movielens
 from tfrec_fusion.datasets.movielens import movielens_100k
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, find_files, read_batches, source_digest
 
@@ -121,3 +123,21 @@ def test_gzip_is_read(tmp_path):
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress(b"id,text\n1,x\n"))
     assert rows(path) == [{"id": "1", "text": "x"}]
+
+
+def test_a_download_must_have_the_published_digest(tmp_path, monkeypatch):
+    monkeypatch.setattr(movielens, "_recbole_folder", lambda: None)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(b"something else"))
+    with pytest.raises(ConfigError, match="not the published 0e33842e"):
+        movielens_100k(None, str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_files_and_network_the_way_out_is_named(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(movielens, "_recbole_folder", lambda: None)
+    monkeypatch.setattr("urllib.request.urlopen", refused)
+    with pytest.raises(ConfigError, match="no route to host.*name it in `data.folder`"):
+        movielens_100k(None, str(tmp_path))
