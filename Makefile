@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 \
-	--no-emit-index-url --no-annotate --no-header --no-emit-package tfrec-fusion
+	--no-emit-index-url --no-annotate --no-header --no-emit-package tfrec-fusion --override requirements/overrides.in
 
 .PHONY: help setup demo test test-fast lint fmt lock clean
 
