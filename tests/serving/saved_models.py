@@ -118,6 +118,8 @@ def write_estimator(path: pathlib.Path) -> None:
                 "flat_scores": _predict(one, {"scores": tf.reshape(scores, [-1])}, classify),
                 "int_scores": _predict(one, {"scores": tf.cast(scores, tf.int32)}, classify),
                 "regress": _predict(one, {"outputs": value}, regress),
+                "classify_as_predict": _predict(one, {"classes": classes, "scores": scores}),
+                "regress_as_predict": _predict(one, {"outputs": value}),
                 "regress_flat": _predict(one, {"outputs": tf.reshape(value, [-1])}, regress),
                 "regress_wide": _predict(one, {"outputs": scores}, regress),
                 "regress_short": _predict(one, {"outputs": value[:1]}, regress),

@@ -1,5 +1,7 @@
 """The gRPC services: the same answers as REST's, and TF Serving's own messages."""
 
+import time
+
 import grpc
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tensorflow_serving.apis import (
 
 from tests.serving.saved_models import PASS_THROUGH
 from tfrec_fusion.serving import serving_protos
+from tfrec_fusion.serving.grpc_service import GrpcOptions
 from tfrec_fusion.serving.server import EmbeddedServer
 
 
@@ -206,8 +209,7 @@ def test_multi_inference(prediction):
          "Duplicate evaluation of signature: serving_default"),
         (multi(("estimator", "x", "classify")), "INVALID_ARGUMENT", "Requested signature not found in model graph: x"),
         (multi(("estimator", "", "predict")), "UNIMPLEMENTED", "Unsupported signature method_name: tensorflow/serving/predict"),
-        (multi(("estimator", "regress", "classify")), "INVALID_ARGUMENT",
-         "Expected classification signature method_name to be tensorflow/serving/classify. Was: tensorflow/serving/regress"),
+        (multi(("estimator", "", "regress")), "INVALID_ARGUMENT", "Expected one output Tensor."),
         (multi(("estimator", "", "classify"), examples=0), "INVALID_ARGUMENT", "Input is empty."),
         (multi(("nope", "", "classify")), "NOT_FOUND", "Servable not found for request: Latest(nope)"),
     ],
@@ -256,6 +258,30 @@ def test_health(channel):
     assert error_of(check, serving_protos.HealthCheckRequest(service="x"))[0] == "NOT_FOUND"
 
 
+def test_health_watches_hold_no_thread_and_end_with_the_server(models):
+    server = EmbeddedServer(
+        {"half": str(models / "half")}, None, 0, poll_seconds=0, grpc=GrpcOptions(num_threads=2, health=True)
+    )
+    with server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        types = {
+            "request_serializer": serving_protos.HealthCheckRequest.SerializeToString,
+            "response_deserializer": serving_protos.HealthCheckResponse.FromString,
+        }
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch", **types)
+        check = channel.unary_unary("/grpc.health.v1.Health/Check", **types)
+        watches = [watch(serving_protos.HealthCheckRequest(), timeout=30) for _ in range(5)]
+        assert [next(one).status for one in watches] == [1] * 5  # SERVING
+        unknown = watch(serving_protos.HealthCheckRequest(service="x"), timeout=30)
+        assert next(unknown).status == 3  # SERVICE_UNKNOWN
+        watches.pop().cancel()
+        assert check(serving_protos.HealthCheckRequest(), timeout=10).status == 1
+        started = time.monotonic()
+        server.stop()
+        assert time.monotonic() - started < 4  # the watches did not use up the grace
+        assert [[reply.status for reply in one] for one in watches] == [[2]] * 4  # NOT_SERVING, then the end
+        assert list(unknown) == []
+
+
 def test_long_messages_are_cut(prediction):
     code, message = error_of(prediction.Predict, with_spec(name="x" * 3000))
     assert code == "NOT_FOUND"
@@ -273,8 +299,6 @@ def test_messages_may_be_large(server):
 
 
 def test_reload_over_grpc_and_tensor_content(models):
-    from tfrec_fusion.serving.grpc_service import GrpcOptions
-
     options = GrpcOptions(as_content=True)
     with (
         EmbeddedServer({"half": models / "half"}, None, grpc_port=0, grpc=options) as server,

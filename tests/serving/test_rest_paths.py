@@ -3,6 +3,11 @@
 import json
 
 import pytest
+from google.protobuf import json_format, text_format
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from tests.serving.conftest import Caller
+from tfrec_fusion.serving.server import EmbeddedServer
 
 ROW = {"instances": [0]}
 
@@ -96,8 +101,15 @@ def test_outside_the_api_is_a_small_page(call, method, path):
 
 
 def test_head_has_the_status_and_no_body(call):
-    reply = call("/v1/models/half", method="HEAD")
-    assert (reply.status, reply.body) == (400, b"")
+    for path, status in (("/v1/models/half", 400), ("/nothing", 404), ("/v1/models/half", 400)):
+        reply = call(path, method="HEAD")
+        assert (reply.status, reply.body) == (status, b"")
+
+
+def test_a_target_may_be_a_whole_url(call):
+    assert call("http://some.host:8501/v1/models/half:predict", ROW).status == 200
+    assert call("http://some.host/v1/models/half").status == 200
+    assert call("http://some.host").status == 404
 
 
 def test_content_type_of_a_request_is_ignored(call):
@@ -231,7 +243,7 @@ def test_examples_are_checked_before_the_model_is_looked_up(call, path, body, me
     assert (reply.status, reply.error) == (400, message)
 
 
-METHOD = "Expected {} signature method_name to be tensorflow/serving/{}. Was: tensorflow/serving/{}"
+ONE_OF = 'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: '
 
 
 @pytest.mark.parametrize(
@@ -239,9 +251,10 @@ METHOD = "Expected {} signature method_name to be tensorflow/serving/{}. Was: te
     [
         ("classify", "nope", "No signature was found with the name: nope"),
         ("regress", "nope", "No signature was found with the name: nope"),
-        ("classify", "regress", METHOD.format("classification", "classify", "regress")),
-        ("regress", "", METHOD.format("regression", "regress", "classify")),
-        ("classify", "predict", METHOD.format("classification", "classify", "predict")),
+        ("classify", "regress", ONE_OF),
+        ("regress", "", "Expected one output Tensor."),
+        ("regress", "scores_only", "No regression outputs found in SignatureDef: "),
+        ("classify", "predict", "No classification inputs found in SignatureDef: "),
         ("classify", "flat_scores", "Expected Tensor shape: [batch_size num_classes] but got [4]"),
         ("classify", "int_scores", "Expected scores Tensor of DT_FLOAT. Got: DT_INT32"),
         ("regress", "regress_wide", "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got [2,2]"),
@@ -250,7 +263,47 @@ METHOD = "Expected {} signature method_name to be tensorflow/serving/{}. Was: te
 )  # fmt: skip
 def test_classify_and_regress_signatures(call, method, signature, message):
     reply = call(f"/v1/models/estimator:{method}", {"signature_name": signature, "examples": [{}, {}]})
-    assert (reply.status, reply.error) == (400, message)
+    assert reply.status == 400
+    if message.endswith(": "):  # the signature's definition follows
+        message += text_format.MessageToString(_definition(call, signature))
+    assert reply.error == message
+
+
+def _definition(call, signature):
+    found = call("/v1/models/estimator/metadata").json["metadata"]["signature_def"]["signature_def"][
+        signature
+    ]
+    return json_format.ParseDict(found, meta_graph_pb2.SignatureDef())
+
+
+def test_a_signature_of_tf2_is_classified_and_regressed(call):
+    """TF2 names the method of every signature predict; TF Serving does not look at it unless told."""
+    body = {"signature_name": "classify_as_predict", "examples": [{"x": 0.25}]}
+    assert call("/v1/models/estimator:classify", body).json == {"results": [[["low", 0.75], ["high", 0.25]]]}
+    body = {"signature_name": "regress_as_predict", "examples": [{"x": 0.25}]}
+    assert call("/v1/models/estimator:regress", body).json == {"results": [0.5]}
+
+
+def test_method_names_count_where_asked_for(models):
+    expected = "Expected {} signature method_name to be tensorflow/serving/{}. Was: tensorflow/serving/{}"
+    with EmbeddedServer(
+        {"estimator": models / "estimator", "zoo": models / "zoo"}, poll_seconds=0, check_method_names=True
+    ) as server:
+        strict = Caller(server.rest_port)
+        for method, signature, message in [
+            ("classify", "regress", expected.format("classification", "classify", "regress")),
+            ("regress", "", expected.format("regression", "regress", "classify")),
+            ("classify", "classify_as_predict", expected.format("classification", "classify", "predict")),
+        ]:
+            body = {"signature_name": signature, "examples": [{}]}
+            reply = strict(f"/v1/models/estimator:{method}", body)
+            assert (reply.status, reply.error) == (400, message)
+        reply = strict("/v1/models/zoo:predict", {"signature_name": "odd_method", "instances": [1]})
+        assert reply.status == 500
+        assert reply.error == (
+            "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
+            "tensorflow/serving/classify, tensorflow/serving/regress}. Was: something/else"
+        )
 
 
 def test_a_model_without_the_default_signature(call):

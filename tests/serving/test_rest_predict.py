@@ -347,13 +347,8 @@ def test_errors_of_the_graph_carry_its_message(call):
     assert predict(call, "matmul", instances=[[1, 2]]).json == {"predictions": [[5.0]]}
 
 
-def test_an_odd_method_name_is_an_internal_error(call):
-    reply = predict(call, "odd_method", instances=[1])
-    assert reply.status == 500
-    assert reply.error == (
-        "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
-        "tensorflow/serving/classify, tensorflow/serving/regress}. Was: something/else"
-    )
+def test_an_odd_method_name_does_not_matter(call):
+    assert predict(call, "odd_method", instances=[1]).json == {"predictions": [1.0]}
 
 
 def test_a_classify_signature_can_be_predicted(call):

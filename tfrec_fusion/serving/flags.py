@@ -35,6 +35,7 @@ class Flags:
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 1
     saved_model_tags: str = "serve"
+    enable_signature_method_name_check: bool = False
     enable_batching: bool = False
     batching_parameters_file: str = ""
     monitoring_config_file: str = ""
@@ -103,6 +104,7 @@ _HELP = {
     "enable_model_warmup": "Run the warm-up requests that a model carries.",
     "num_request_iterations_for_warmup": "How often each of them is run.",
     "saved_model_tags": "Comma-separated tags of the graph to load.",
+    "enable_signature_method_name_check": "Ask a signature only for what its method name says.",
     "enable_batching": "Batch requests of several clients.",
     "batching_parameters_file": "A BatchingParameters text proto.",
     "monitoring_config_file": "A MonitoringConfig text proto.",
@@ -119,7 +121,6 @@ _HELP = {
 
 _WITHOUT_EFFECT = (
     "enable_profiler",
-    "enable_signature_method_name_check",
     "enforce_session_run_timeout",
     "fail_if_no_model_versions_found",
     "flush_filesystem_caches",

@@ -1,4 +1,4 @@
-"""TF Serving's gRPC services: PredictionService, ModelService and gRPC's health check."""
+"""TF Serving's gRPC services: PredictionService and ModelService."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tfrec_fusion.serving import proto_inference, serving_protos
+from tfrec_fusion.serving import proto_inference
 from tfrec_fusion.serving.config_file import from_proto
+from tfrec_fusion.serving.grpc_health import HealthService
 from tfrec_fusion.serving.monitoring import Metrics
 from tfrec_fusion.serving.session import LoadedModel
 from tfrec_fusion.serving.status import CODES, StatusError, invalid_argument
@@ -47,9 +48,14 @@ class GrpcOptions:
 
 
 def start_grpc_server(
-    manager: ModelManager, metrics: Metrics, host: str, port: int, options: GrpcOptions
+    manager: ModelManager,
+    metrics: Metrics,
+    host: str,
+    port: int,
+    options: GrpcOptions,
+    health: HealthService | None = None,
 ) -> tuple[grpc.Server, int]:
-    """Starts a gRPC server.
+    """Starts a gRPC server, with the health service where one is given.
 
     Returns:
         The server and its port, which the system chooses where 0 is given.
@@ -69,8 +75,8 @@ def start_grpc_server(
         _PredictionService(manager, metrics, options.as_content), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(manager), server)
-    if options.health:
-        server.add_generic_rpc_handlers([_health_handler(manager)])
+    if health is not None:
+        server.add_generic_rpc_handlers([health.handler()])
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         if options.credentials is None:
@@ -217,23 +223,3 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
             return _abort(context, error)
         response.status.SetInParent()
         return response
-
-
-def _health_handler(manager: ModelManager) -> grpc.GenericRpcHandler:
-    statuses = serving_protos.HealthCheckResponse
-
-    def check(request: Any, context: grpc.ServicerContext) -> Any:
-        if request.service:
-            context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
-        return statuses(status=statuses.SERVING)
-
-    return grpc.method_handlers_generic_handler(
-        "grpc.health.v1.Health",
-        {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                check,
-                request_deserializer=serving_protos.HealthCheckRequest.FromString,
-                response_serializer=statuses.SerializeToString,
-            )
-        },
-    )

@@ -18,7 +18,7 @@ from tfrec_fusion.serving.session import (
     LoadedModel,
     Signature,
 )
-from tfrec_fusion.serving.status import StatusError, failed_precondition, invalid_argument
+from tfrec_fusion.serving.status import StatusError, invalid_argument
 
 INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
 """Names that classify and regress signatures give their tensors."""
@@ -40,7 +40,8 @@ def predict(
     Raises:
         StatusError: the inputs are not the signature's, an output is unknown or named twice, or the graph fails.
     """
-    if signature.method_name not in (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD):
+    known = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
+    if model.check_method_names and signature.method_name not in known:
         raise StatusError(
             "INTERNAL",
             f"Expected prediction signature method_name to be one of {{{PREDICT_METHOD}, {CLASSIFY_METHOD}, "
@@ -88,18 +89,18 @@ def find_signature(model: LoadedModel, name: str, kind: str) -> Signature:
         kind: `CLASSIFY_METHOD` or `REGRESS_METHOD`.
 
     Raises:
-        StatusError: there is none of that name, or it is of another kind.
+        StatusError: there is none of that name, or its tensors or (where checked) its method are of another kind.
     """
     signature = model.signature(name)
     if signature is None:
         raise invalid_argument(f"No signature was found with the name: {name or DEFAULT_SIGNATURE}")
-    check_method(signature, kind)
+    check_method(model, signature, kind)
     return signature
 
 
-def check_method(signature: Signature, kind: str) -> None:
-    """Raises INVALID_ARGUMENT unless a signature is of the kind."""
-    if signature.method_name != kind:
+def check_method(model: LoadedModel, signature: Signature, kind: str) -> None:
+    """Raises INVALID_ARGUMENT where a model's method names count and a signature has another than `kind`."""
+    if model.check_method_names and signature.method_name != kind:
         word = "classification" if kind == CLASSIFY_METHOD else "regression"
         raise invalid_argument(
             f"Expected {word} signature method_name to be {kind}. Was: {signature.method_name}"
@@ -117,12 +118,12 @@ def classification_fetches(signature: Signature) -> tuple[str, list[str]]:
     if len(signature.outputs) not in (1, 2):
         raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if INPUTS not in signature.inputs:
-        raise failed_precondition(f"No classification inputs found in SignatureDef: {signature.name}")
+        raise invalid_argument(f"No classification inputs found in SignatureDef: {signature.text}")
     names = [name for name in (CLASSES, SCORES) if name in signature.outputs]
     if not names:
-        raise failed_precondition(
+        raise invalid_argument(
             f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
-            f"Signature was: {signature.name}"
+            f"Signature was: {signature.text}"
         )
     return signature.feeds[0], [signature.outputs[name] for name in names]
 
@@ -134,9 +135,9 @@ def regression_fetches(signature: Signature) -> tuple[str, list[str]]:
     if len(signature.outputs) != 1:
         raise invalid_argument("Expected one output Tensor.")
     if INPUTS not in signature.inputs:
-        raise failed_precondition(f"No regression inputs found in SignatureDef: {signature.name}")
+        raise invalid_argument(f"No regression inputs found in SignatureDef: {signature.text}")
     if OUTPUTS not in signature.outputs:
-        raise failed_precondition(f"No regression outputs found in SignatureDef: {signature.name}")
+        raise invalid_argument(f"No regression outputs found in SignatureDef: {signature.text}")
     return signature.feeds[0], [signature.outputs[OUTPUTS]]
 
 

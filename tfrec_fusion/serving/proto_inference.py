@@ -158,10 +158,10 @@ def multi_inference(
         if signature is None:
             raise invalid_argument(f"Requested signature not found in model graph: {name}")
         if task.method_name == CLASSIFY_METHOD:
-            inference.check_method(signature, CLASSIFY_METHOD)
+            inference.check_method(model, signature, CLASSIFY_METHOD)
             feed, outputs = inference.classification_fetches(signature)
         elif task.method_name == REGRESS_METHOD:
-            inference.check_method(signature, REGRESS_METHOD)
+            inference.check_method(model, signature, REGRESS_METHOD)
             feed, outputs = inference.regression_fetches(signature)
         else:
             raise StatusError("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")

@@ -29,6 +29,7 @@ from tfrec_fusion.serving.status import StatusError
 logger = logging.getLogger(__name__)
 
 _ORIGIN = re.compile(rb"https?://")
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.I)
 _CORS = (
     b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST, GET\r\n"
     b"Access-Control-Allow-Headers: Content-Type\r\n"
@@ -262,7 +263,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         request = _Request(
-            self.parser.get_method(), self.target, body, self.headers, self.parser.should_keep_alive()
+            self.parser.get_method(), _path(self.target), body, self.headers, self.parser.should_keep_alive()
         )
         self.receiving = self.in_body = False
         self.head_bytes = 0
@@ -307,7 +308,7 @@ class _Connection(asyncio.Protocol):
         if server.metrics_path is not None and path == server.metrics_path:
             self._send_metrics(request)
         elif request.target[:4].lower() != b"/v1/":
-            self._send_page(404, request.keep_alive)
+            self._send_page(404, request.keep_alive, request.method == b"HEAD")
         elif request.method not in _KNOWN_METHODS:
             self._send_page(501, request.keep_alive)
         elif request.method == b"OPTIONS":
@@ -369,10 +370,10 @@ class _Connection(asyncio.Protocol):
             status, text = 400, f"Unexpected path: {target}. Should be {expected.decode()}"
         self._send(status, text.encode(), request, content_type=b"text/plain")
 
-    def _send_page(self, status: int, keep_alive: bool) -> None:
+    def _send_page(self, status: int, keep_alive: bool, head_only: bool = False) -> None:
         reason = _REASONS[status]
         body = f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
-        self._write(status, b"Content-Type: text/html\r\n", body.encode(), keep_alive, False)
+        self._write(status, b"Content-Type: text/html\r\n", body.encode(), keep_alive, head_only)
 
     def _write(self, status: int, headers: bytes, body: bytes, keep_alive: bool, head_only: bool) -> None:
         if self.transport is None or self.transport.is_closing():
@@ -414,6 +415,14 @@ class _Connection(asyncio.Protocol):
         self.waiting.clear()
         if self.transport is not None:
             self.transport.abort()
+
+
+def _path(target: bytes) -> bytes:
+    """The path of a request's target, which may be a whole URL (RFC 9112, 3.2.2; proxies are sent such)."""
+    if target[:1] == b"/":
+        return target
+    match = _ABSOLUTE.match(target)
+    return target if match is None else target[match.end() :] or b"/"
 
 
 _REASON_BYTES = {status: reason.encode() for status, reason in _REASONS.items()}

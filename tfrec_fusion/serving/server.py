@@ -26,6 +26,7 @@ import tensorflow as tf
 from tfrec_fusion.serving.batching import BatchingOptions, BatchingRunner, BatchScheduler
 from tfrec_fusion.serving.config_file import ModelConfig, read_config_file
 from tfrec_fusion.serving.flags import Flags, parse_flags
+from tfrec_fusion.serving.grpc_health import HealthService
 from tfrec_fusion.serving.grpc_service import GrpcOptions, start_grpc_server
 from tfrec_fusion.serving.monitoring import Metrics
 from tfrec_fusion.serving.request_log import RequestLog, RequestLogConfig
@@ -101,6 +102,7 @@ class EmbeddedServer:
         rest_timeout_ms: how long a model may take to answer a REST request.
         warmup_iterations: how often a model's warm-up requests are run before it serves; 0 for not at all.
         tags: which graph of a SavedModel to load.
+        check_method_names: see `LoadedModel`.
         batching: see `BatchingOptions`; None for no batching.
         cors: whether REST answers carry CORS headers.
         metrics_path: path of the Prometheus page, or None for no page.
@@ -130,6 +132,7 @@ class EmbeddedServer:
         rest_timeout_ms: int = 30_000,
         warmup_iterations: int = 1,
         tags: Sequence[str] = ("serve",),
+        check_method_names: bool = False,
         batching: BatchingOptions | None = None,
         cors: bool = False,
         metrics_path: str | None = None,
@@ -149,6 +152,7 @@ class EmbeddedServer:
         self._timeout_ms = rest_timeout_ms
         self._warmup_iterations = warmup_iterations
         self._tags = tuple(tags)
+        self._check_method_names = check_method_names
         self._tls = tls
         self._grpc_options = grpc or GrpcOptions()
         self._scheduler = BatchScheduler(batching) if batching else None
@@ -225,7 +229,9 @@ class EmbeddedServer:
         self.stop()
 
     def _load(self, path: str, name: str, version: int) -> LoadedModel:
-        model = LoadedModel(path, name, version, timeout_ms=self._timeout_ms, tags=self._tags)
+        model = LoadedModel(
+            path, name, version, self._timeout_ms, self._tags, check_method_names=self._check_method_names
+        )
         if self._scheduler is not None:
             model.run = BatchingRunner(model.run, model.signatures.values(), self._scheduler)
         if self._warmup_iterations:
@@ -250,12 +256,13 @@ class EmbeddedServer:
         self._loop = loop
         rest_port, grpc_port = self._ports
         grpc_server: grpc.Server | None = None
+        health = HealthService() if self._grpc_options.health else None
         if grpc_port is not None:
             options = self._grpc_options
             if self._tls is not None:
                 options = dataclasses.replace(options, credentials=self._tls.grpc_credentials())
             grpc_server, self.grpc_port = start_grpc_server(
-                self.manager, self.metrics, self.host, grpc_port, options
+                self.manager, self.metrics, self.host, grpc_port, options, health
             )
         try:
             if rest_port is not None:
@@ -264,6 +271,8 @@ class EmbeddedServer:
             self._ready.set()
             await self._finish.wait()
         finally:
+            if health is not None:
+                health.shut_down()
             # Both finish what they have begun; gRPC on threads of its own meanwhile.
             stopped = grpc_server.stop(grace=5.0) if grpc_server is not None else None
             await self._rest.stop()
@@ -338,6 +347,7 @@ def _server(flags: Flags) -> EmbeddedServer:
         rest_timeout_ms=flags.rest_api_timeout_in_ms,
         warmup_iterations=flags.num_request_iterations_for_warmup if flags.enable_model_warmup else 0,
         tags=flags.saved_model_tags.split(","),
+        check_method_names=flags.enable_signature_method_name_check,
         batching=flags.batching(),
         cors=flags.rest_api_enable_cors_support,
         metrics_path=flags.metrics_path(),

@@ -49,6 +49,7 @@ class Signature:
         outputs: graph name by output name, sorted by name.
         output_names: the outputs' names.
         fetches: graph names of the outputs, in the same order.
+        text: the definition as a text proto, for messages.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Signature:
     outputs: dict[str, str]
     output_names: tuple[str, ...]
     fetches: tuple[str, ...]
+    text: str = dataclasses.field(default="", repr=False)
 
 
 class GraphRunner:
@@ -119,6 +121,8 @@ class LoadedModel:
         version: the version's number, for answers.
         timeout_ms: how long a run may take; 0 for no limit.
         tags: which graph of the SavedModel to load.
+        check_method_names: whether a signature may be asked only for what its method name says. TF Serving's server
+            leaves this off, since TF2 gives every signature the name of predict.
 
     Attributes:
         signatures: `Signature` by name.
@@ -129,9 +133,16 @@ class LoadedModel:
     """
 
     def __init__(
-        self, path: str, name: str, version: int, timeout_ms: int = 0, tags: Sequence[str] = ("serve",)
+        self,
+        path: str,
+        name: str,
+        version: int,
+        timeout_ms: int = 0,
+        tags: Sequence[str] = ("serve",),
+        check_method_names: bool = False,
     ):
         self.path = path
+        self.check_method_names = check_method_names
         self.name = name
         self.version = version
         try:
@@ -266,6 +277,7 @@ def _signature(key: str, definition: Any) -> Signature:
         outputs={name: definition.outputs[name].name for name in outputs},
         output_names=tuple(outputs),
         fetches=tuple([definition.outputs[name].name for name in outputs]),
+        text=str(definition),
     )
 
 
