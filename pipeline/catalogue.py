@@ -73,10 +73,13 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
     """The catalogue of a run, one row per item index, row 0 for the unknown item."""
     transform = tft.TFTransformOutput(transform_uri)
     columns = read_items(items_uri, spec=transform.transformed_feature_spec())
-    side = {}
+    side, values = {}, {}
     for feature in names.item_features(tables):
         dtype = np.int32 if feature.kind in ("categorical", "categories") else np.float32
         side[feature.name] = _with_row_0(columns[feature.name].astype(dtype))
+        if dtype == np.int32:
+            known = [value.decode("utf-8", "replace") for value in transform.vocabulary_by_name(feature.name)]
+            values[feature.name] = np.array(["", *known], object)
     return Catalogue(
         ids=np.array([""] + [value.decode() for value in columns["item_id"]], object),
         titles=np.array([""] + [value.decode() for value in columns["title"]], object),
@@ -85,6 +88,7 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         if vectors_uri
         else None,
         counts=_with_row_0(columns["train_count"].astype(np.int64)),
+        names=values,
     )
 
 

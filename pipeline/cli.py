@@ -118,6 +118,25 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--text", default="", help="what is asked for, in words")
             command.add_argument("-k", type=int, default=10, help="how many")
             command.add_argument("--exclude", default="", help="item ids to leave out, comma-separated")
+            command.add_argument("--allow", default="", help="item ids to choose among, comma-separated")
+            command.add_argument(
+                "--category",
+                action="append",
+                default=[],
+                help="only items of this category; may be given several times",
+            )
+            command.add_argument(
+                "--diversity",
+                type=float,
+                default=0.0,
+                help="0 to 1: how much unlike each other they should be",
+            )
+            command.add_argument(
+                "--probes", type=int, default=0, help="cells that an inverted file reads (0: as tuned)"
+            )
+            command.add_argument(
+                "--include-seen", action="store_true", help="also items that the person has met"
+            )
         else:
             command.add_argument("--items", default="", help="candidates: item ids, comma-separated")
             command.add_argument(
@@ -195,6 +214,11 @@ def recommend(options: argparse.Namespace) -> int:
             text=options.text,
             history=_ids(options.history),
             exclude=_ids(options.exclude),
+            allow=_ids(options.allow),
+            categories=options.category,
+            diversity=options.diversity,
+            probes=options.probes,
+            include_seen=options.include_seen,
             k=options.k,
         )
         seconds = time.perf_counter() - start

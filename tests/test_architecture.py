@@ -18,7 +18,8 @@ LIBRARY = {
     "models": {"config", "layers", "losses", "metrics", "tasks"},
     "training": {"config", "models", "index", "metrics"},
     "explain": {"models"},
-    "export": {"config", "models", "index"},
+    "saving": set(),
+    "export": {"config", "models", "index", "layers", "saving"},
 }
 PIPELINE = {
     "progress": set(),

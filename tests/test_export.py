@@ -1,5 +1,6 @@
 """The served contract: what a SavedModel answers, reloaded, against the model and NumPy."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -81,7 +82,9 @@ RAW = {
 
 def serving_arguments(data, profiles):
     tower = text_tower(data.space.text_dim)
-    return catalogue(data), profiles, data.space.item_features, (), tower, Transform(profiles.ids), RAW
+    names = np.array(["", *(f"circle {number}" for number in range(1, data.genre.max() + 1))], object)
+    items = dataclasses.replace(catalogue(data), names={"genre": names})
+    return items, profiles, data.space.item_features, (), tower, Transform(profiles.ids), RAW
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +111,24 @@ def ranker(data, profiles, tmp_path_factory):
     return model, tf.saved_model.load(str(folder))
 
 
-def recommend(loaded, user="", history=(), text="", k=3, exclude=(), include_seen=False):
+def matrix(*values):
+    return tf.constant([list(values)], tf.string, shape=[1, len(values)])
+
+
+def recommend(
+    loaded, user="", history=(), text="", k=3, exclude=(), include_seen=False, allow=(), categories=(), probes=0, diversity=0.0
+):  # fmt: skip
     return loaded.signatures["recommend"](
         user_id=tf.constant([user]),
-        history=tf.constant([list(history)], tf.string, shape=[1, len(history)]),
+        history=matrix(*history),
         text=tf.constant([text]),
         k=tf.constant(k),
-        exclude=tf.constant([list(exclude)], tf.string, shape=[1, len(exclude)]),
+        exclude=matrix(*exclude),
         include_seen=tf.constant(include_seen),
+        allow=matrix(*allow),
+        categories=matrix(*categories),
+        probes=tf.constant(probes),
+        diversity=tf.constant(diversity),
     )
 
 
@@ -157,6 +170,51 @@ def test_excluded_items_do_not_come(retrieval, data, profiles):
     user = profiles.ids[data.test["user_index"][0]]
     first = ids(recommend(loaded, user=user, k=2))
     assert not set(first) & set(ids(recommend(loaded, user=user, k=5, exclude=first)))
+
+
+def test_only_what_is_allowed_comes(retrieval, data):
+    _, _, loaded = retrieval
+    everything = ids(recommend(loaded, k=99))
+    listed = everything[3::4]
+    assert ids(recommend(loaded, k=len(listed), allow=["nobody knows me", *listed])) == listed
+    circle = [item for item in everything if data.genre[list(data.ids).index(item)] == 2]
+    found = recommend(loaded, k=99, categories=["circle 2", "no circle"])
+    assert ids(found) == circle + [""] * (len(everything) - len(circle))
+    assert np.isneginf(found["scores"].numpy()[0, len(circle) :]).all()
+    both = [item for item in circle if item in listed]
+    assert ids(recommend(loaded, k=len(both), allow=listed, categories=["circle 2"])) == both
+    assert set(ids(recommend(loaded, categories=["no circle"]))) == {""}
+    assert set(ids(recommend(loaded, allow=["nobody knows me"]))) == {""}
+
+
+def test_each_request_of_a_batch_has_its_own_filter(retrieval, data):
+    _, _, loaded = retrieval
+    empty = tf.constant([[""], [""]])
+    answer = loaded.signatures["recommend"](
+        user_id=tf.constant(["", ""]), history=empty, text=tf.constant(["", ""]), k=tf.constant(3), exclude=empty,
+        include_seen=tf.constant(False), allow=empty, categories=tf.constant([["circle 1"], [""]]),
+        probes=tf.constant(0), diversity=tf.constant(0.0),
+    )  # fmt: skip
+    rows = answer["item_ids"].numpy().astype(str)
+    assert {data.genre[list(data.ids).index(item)] for item in rows[0]} == {1}
+    assert list(rows[1]) == ids(recommend(loaded))
+
+
+def test_diversity_takes_unlike_items_among_the_best(retrieval, data):
+    model, _, loaded = retrieval
+    vectors = export.searchable(model, catalogue(data))
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    history = [str(data.ids[1])]
+
+    def likeness(diversity):
+        answer = recommend(loaded, history=history, k=5, diversity=diversity)
+        rows = [list(data.ids).index(item) for item in ids(answer)]
+        assert len(set(rows)) == 5
+        return (vectors[rows] @ vectors[rows].T)[np.triu_indices(5, 1)].mean(), ids(answer)
+
+    (plain, first), (mixed, second) = likeness(0.0), likeness(0.7)
+    assert mixed < plain
+    assert first[0] == second[0]  # the best item stays the first
 
 
 def test_a_history_replaces_the_known_one(retrieval, data, profiles):
@@ -286,7 +344,8 @@ import sys, tensorflow as tf, tensorflow_text
 model = tf.saved_model.load({str(moved)!r})
 e = tf.constant([[]], tf.string, shape=[1, 0])
 answer = model.signatures["recommend"](user_id=tf.constant([""]), history=e, text=tf.constant(["space robot"]),
-    k=tf.constant(3), exclude=e, include_seen=tf.constant(False))
+    k=tf.constant(3), exclude=e, include_seen=tf.constant(False), allow=e, categories=e, probes=tf.constant(0),
+    diversity=tf.constant(0.5))
 ours = [name for name in sys.modules if name.startswith(("tfrec_fusion", "transformers"))]
 assert not ours, ours
 print("|".join(item.decode() for item in answer["item_ids"].numpy()[0]))
@@ -294,7 +353,8 @@ print("|".join(item.decode() for item in answer["item_ids"].numpy()[0]))
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     moved.rename(folder)
     assert out.returncode == 0, out.stderr[-2000:]
-    assert out.stdout.strip().split("|") == ids(recommend(loaded, text="space robot", k=3))
+    expected = recommend(loaded, text="space robot", k=3, diversity=0.5)
+    assert out.stdout.strip().split("|") == ids(expected)
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(retrieval, data, profiles, tmp_path):

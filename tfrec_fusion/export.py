@@ -7,19 +7,24 @@ question and a client need not know which inputs matter.
 
 from __future__ import annotations
 
-import pathlib
-import shutil
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import Feature
+from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
+from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
+from tfrec_fusion.saving import save
+
+__all__ = ["Lookup", "RankingServing", "RetrievalServing", "Serving", "TextTower", "save", "searchable"]
 
 DEFAULT_K = 10
+DIVERSITY_POOL, LARGEST_POOL = 4, 400
+"""A request for diversity chooses among so many times `k` further items, and at most so many."""
 
 
 class TextTower(tf.Module):
@@ -179,6 +184,10 @@ class RetrievalServing(Serving):
         super().__init__(model, catalogue, *args, **kwargs)
         self.max_k = max_k
         self._keep(index=index)
+        self.categories = CategoryFilter(
+            {name: items - 1 for name, items in catalogue.members().items()}, len(catalogue) - 1
+        )
+        self.rerank = MaximalMarginalRelevance()
         vectors = model.candidate_embeddings().numpy()
         self.vectors = _table(vectors, "candidate_embeddings")
         # Equal counts are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
@@ -208,21 +217,109 @@ class RetrievalServing(Serving):
             return embeddings
         return tf.concat([embeddings, tf.cast(features["text_vector"], tf.float32)], 1)
 
-    def recommend(self, user_id, history, text, k, exclude, include_seen, **context) -> dict[str, tf.Tensor]:
-        """The best items for each request; see `signatures` for shapes."""
+    def recommend(
+        self,
+        user_id,
+        history,
+        text,
+        k,
+        exclude,
+        include_seen,
+        allow,
+        categories,
+        probes,
+        diversity,
+        **context,
+    ) -> dict[str, tf.Tensor]:
+        """The best items for each request; see `recommend_spec` for shapes."""
         queries = self.query(user_id, history, text, context)
         seen = tf.cond(
             include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
         )
         excluded = tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
         wanted = tf.minimum(tf.where(k > 0, k, DEFAULT_K), self.max_k)
-        # The index holds no row for the unknown item: its rows are one less than ours, and its padding is -1.
-        scores, rows = self.index.search(queries, wanted, exclude=excluded - 1)
-        rows += 1
+        further = tf.minimum(DIVERSITY_POOL * wanted, LARGEST_POOL)
+        pool = tf.where(diversity > 0, wanted + further, wanted)
+        scores, rows = self.search(queries, pool, excluded, allow, categories, probes)
+        scores, rows = tf.cond(
+            diversity > 0,
+            lambda: self.diversify(scores, rows, diversity, wanted),
+            lambda: (scores, rows),
+        )
         return {
             "item_ids": tf.gather(self.item_ids, rows),
             "scores": scores,
             "titles": tf.gather(self.titles, rows),
+        }
+
+    def search(self, queries, k, excluded, allow, categories, probes) -> tuple[tf.Tensor, tf.Tensor]:
+        """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are fewer.
+
+        Args:
+            queries: see `query`.
+            k: int32 `[]`, at least 1.
+            excluded: int32 `[batch, any]` items, 0 for padding.
+            allow: string `[batch, any]`; where a row has entries, nothing else is returned.
+            categories: string `[batch, any]`; where a row has entries, only items that have one of them are returned.
+            probes: int32 `[]`, cells that an inverted file reads; 0 for the number it was tuned to.
+        """
+        tuned = getattr(self.index, "default_probes", None)
+        # The index holds no row for the unknown item: its rows are one less than ours, and its padding is -1.
+        options = {
+            "exclude": excluded - 1,
+            "probes": None if tuned is None else tf.where(probes > 0, probes, tuned),
+        }
+        filtered = tf.reduce_any(allow != "") | tf.reduce_any(categories != "")
+        scores, rows = tf.cond(
+            filtered,
+            lambda: self.index.search(
+                queries,
+                k,
+                allowed=allowed(self.item_rows(allow) - 1, allow, categories, self.categories),
+                **options,
+            ),
+            lambda: self.index.search(queries, k, **options),
+        )
+        return scores, rows + 1
+
+    def diversify(self, scores, rows, diversity, k) -> tuple[tf.Tensor, tf.Tensor]:
+        """The `k` of the found items that are good and unlike each other (see `MaximalMarginalRelevance`), in the order
+        in which they were picked; scores as they were."""
+        picked = self.rerank(
+            scores, self.index.vectors(rows - 1), diversity, tf.minimum(k, tf.shape(scores)[1])
+        )
+        there, places = picked >= 0, tf.maximum(picked, 0)
+        scores = tf.where(there, tf.gather(scores, places, batch_dims=1), -np.inf)
+        return scores, tf.where(there, tf.gather(rows, places, batch_dims=1), 0)
+
+    def recommend_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `recommend` takes. Everything may be left empty: `""`, no entries, 0, False.
+
+        Inputs:
+            user_id, text: string `[batch]`; who asks, and what for in words.
+            history: string `[batch, any]`, item ids, oldest first; replaces what is known of the person.
+            k: int32 `[]`; 0 means 10, more than `max_k` means `max_k`.
+            exclude: string `[batch, any]`, item ids that must not come.
+            include_seen: bool `[]`, whether items may come that the person has met.
+            allow: string `[batch, any]`, item ids; where there are any, nothing else comes.
+            categories: string `[batch, any]`; where there are any, only items come that have one of them.
+            probes: int32 `[]`, cells that an inverted file reads; 0 for as many as its recall target needs.
+            diversity: float32 `[]` in [0, 1], how much being unlike the others counts against the score.
+            and `[batch]` for each context feature.
+        """
+        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        return {
+            "user_id": strings,
+            "history": matrix,
+            "text": strings,
+            "k": tf.TensorSpec([], tf.int32),
+            "exclude": matrix,
+            "include_seen": tf.TensorSpec([], tf.bool),
+            "allow": matrix,
+            "categories": matrix,
+            "probes": tf.TensorSpec([], tf.int32),
+            "diversity": tf.TensorSpec([], tf.float32),
+            **self.context_spec(),
         }
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -274,14 +371,7 @@ class RetrievalServing(Serving):
             "serving_default": _function(self.evaluate).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
             ),
-            "recommend": _concrete(
-                _function(self.recommend),
-                **person,
-                k=tf.TensorSpec([], tf.int32),
-                exclude=matrix,
-                include_seen=tf.TensorSpec([], tf.bool),
-                **self.context_spec(),
-            ),
+            "recommend": _concrete(_function(self.recommend), **self.recommend_spec()),
             "embed_query": _concrete(embed_query, **person, **self.context_spec()),
             "embed_item": _concrete(embed_item, item_id=strings, text=strings),
         }
@@ -307,10 +397,8 @@ class RankingServing(Serving):
         # One of the two may be left empty; the other says how many candidates there are.
         count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
         item_ids, texts = _widen(item_ids, count), _widen(texts, count)
-        person = self.person(user_id, history, context)
-        repeated = {name: tf.repeat(value, count, axis=0) for name, value in person.items()}
-        flat_ids, flat_texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
-        scores = self.model.score_features({**repeated, **self.items(flat_ids, flat_texts)})
+        items = self.items(tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1]))
+        scores = self.model.score_features({**self.person(user_id, history, context), **items})
         answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
         titles = tf.gather(self.titles, self.item_rows(item_ids))
         return {**answer, "titles": tf.where(titles == "", texts, titles)}
@@ -351,60 +439,6 @@ def searchable(model, catalogue: Catalogue) -> np.ndarray:
     if catalogue.text_vectors is None:
         return embeddings
     return np.concatenate([embeddings, np.asarray(catalogue.text_vectors, np.float32)], 1)
-
-
-def save(serving: Serving, folder: str) -> None:
-    """Writes a SavedModel; the folder appears only when it is whole.
-
-    Raises:
-        OSError, tf.errors.OpError: where it cannot be written; nothing is left behind.
-    """
-    target = pathlib.Path(folder)
-    staging = target.parent / f".{target.name}-staging"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        signatures = serving.signatures()
-        tf.saved_model.save(serving, str(staging), signatures=signatures)
-        write_warmup(signatures, staging)
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def write_warmup(
-    signatures: Mapping[str, tf.types.experimental.ConcreteFunction], folder: pathlib.Path
-) -> None:
-    """Writes the requests that a server asks itself before a version answers others: the first run of a graph takes
-    seconds, in which nobody should wait. One request per signature, of one row, text included.
-
-    Without the package tensorflow-serving-api nothing is written, and the first request pays.
-    """
-    try:
-        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-    except ImportError:
-        return
-    target = folder / "assets.extra" / "tf_serving_warmup_requests"
-    target.parent.mkdir()
-    with tf.io.TFRecordWriter(str(target)) as writer:
-        for name, function in signatures.items():
-            if name == "serving_default":
-                continue
-            request = predict_pb2.PredictRequest()
-            request.model_spec.signature_name = name
-            for tensor in tf.nest.flatten(function.structured_input_signature):
-                request.inputs[tensor.name].CopyFrom(tf.make_tensor_proto(_sample(tensor)))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            writer.write(log.SerializeToString())
-
-
-def _sample(tensor: tf.TensorSpec) -> np.ndarray:
-    """One row of an input: a word where text goes, else nothing."""
-    shape = [1 if size is None else size for size in tensor.shape]
-    if tensor.dtype == tf.string:
-        return np.full(shape, "warm" if tensor.name in ("text", "texts") else "", object)
-    return np.zeros(shape, tensor.dtype.as_numpy_dtype)
 
 
 def _function(function: Callable) -> tf.types.experimental.PolymorphicFunction:

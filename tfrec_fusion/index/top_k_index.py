@@ -124,8 +124,12 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         k: int | tf.Tensor | None = None,
         exclude: tf.Tensor | None = None,
         allowed: tf.Tensor | None = None,
+        probes: int | tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`call` for query embeddings, with rows for identifiers: int32, -1 in an empty slot."""
+        """`call` for query embeddings, with rows for identifiers: int32, -1 in an empty slot.
+
+        `probes` is the number of cells that are read, of an index that has cells; another does not look at it.
+        """
         return self._search(*self._request(queries, k, exclude, allowed))
 
     @tf.function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -21,6 +22,8 @@ class Catalogue:
         text_vectors: float16 or float32 `[N + 1, text_dim]`, row 0 zeros; None without text.
         counts: int64 `[N + 1]`, training interactions of each item; 0 marks an item that training never saw, whose
             id embedding means nothing.
+        names: per categorical item feature the value that each index stands for, strings `[size]`, index 0 empty; what
+            a request may filter by. A feature that is not listed cannot be filtered by.
 
     Raises:
         ValueError: if an array does not have one row per id.
@@ -31,6 +34,7 @@ class Catalogue:
     features: dict[str, np.ndarray]
     text_vectors: np.ndarray | None
     counts: np.ndarray
+    names: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         arrays = {"titles": self.titles, "counts": self.counts, **self.features}
@@ -42,6 +46,19 @@ class Catalogue:
                     f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received: {len(array)} rows. "
                     "Build it from the same list of items."
                 )
+
+    def members(self) -> dict[str, np.ndarray]:
+        """The items of each named category: its name → int32 `[any]` of indices, from 1."""
+        found: dict[str, list[np.ndarray]] = {}
+        for feature, names in self.names.items():
+            values = self.features[feature].reshape(len(self), -1)
+            items, columns = np.nonzero(values)
+            categories = values[items, columns]
+            order = np.argsort(categories, kind="stable")
+            edges = np.searchsorted(categories[order], np.arange(1, len(names) + 1))
+            for index, (start, end) in enumerate(itertools.pairwise(edges), 1):
+                found.setdefault(str(names[index]), []).append(items[order[start:end]])
+        return {name: np.unique(np.concatenate(parts)).astype(np.int32) for name, parts in found.items()}
 
     def __len__(self) -> int:
         """Rows, row 0 included."""

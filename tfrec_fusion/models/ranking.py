@@ -86,14 +86,17 @@ class Ranking(Model):
 
         Args:
             inputs: as in `call`, with the item's features by name and `text_vector`; `item_index` may be left out (0).
+                There may be several candidates a query: item inputs of `[batch * n]`, those of a query side by side.
 
         Returns:
-            As `call` does.
+            label → float32, one score an item. A query is encoded once, however many candidates it has.
         """
         index = inputs.get("item_index", tf.zeros_like(inputs["user_index"]))
         item = self.item_tower({**inputs, "item_index": index}, training=False)
         (history,) = self.item_tower.lookup_distinct(inputs["history"])
-        return self._activate(self._logits(inputs, item, history, index, training=False))
+        num_queries = tf.maximum(tf.size(inputs["user_index"]), 1)
+        owner = tf.range(tf.size(index)) // tf.maximum(tf.size(index) // num_queries, 1)
+        return self._activate(self._logits(inputs, item, history, index, training=False, owner=owner))
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels."""
@@ -108,12 +111,17 @@ class Ranking(Model):
         item, history = self.item_tower.lookup_distinct(index, inputs["history"], training=training)
         return self._logits(inputs, item, history, index, training)
 
-    def _logits(self, inputs, item, history, item_index, training: bool) -> dict[str, tf.Tensor]:
+    def _logits(self, inputs, item, history, item_index, training: bool, owner=None) -> dict[str, tf.Tensor]:
+        """Logits of items int32 `[n]`; `owner` int32 `[n]` is the query of each, None where both run side by side."""
+        known_item, user = self.item_tower.known_index(item_index), inputs["user_index"]
         query = self.query_tower(inputs, history, inputs["history"] > 0, training=training)
-        known_item = self.item_tower.known_index(item_index)
-        factors = [self.user_factors(inputs["user_index"]), self.item_factors(known_item)]
+        query, user_factors, user_bias = (
+            values if owner is None else tf.gather(values, owner)
+            for values in (query, self.user_factors(user), self.user_bias(user))
+        )
+        factors = [user_factors, self.item_factors(known_item)]
         crossed = self.head(tf.stack([query, item, *factors], 1), training=training)
-        biases = self.user_bias(inputs["user_index"]) + self.item_bias(known_item)
+        biases = user_bias + self.item_bias(known_item)
         logits = self.output_layer(crossed) + tf.cast(biases, tf.float32)
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
 

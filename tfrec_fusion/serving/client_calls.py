@@ -180,7 +180,9 @@ class ServingMethods:
             k: how many items; cut off here where the signature has no such input.
             exclude: ids of items to leave out; for many rows, a list of lists.
             signature_name: the signature that recommends.
-            **inputs: further inputs of the signature by name (`num_probes`, `diversity`, `allow`, …).
+            **inputs: further inputs of the signature by name. Ours take `include_seen` (bool), `allow` (item ids, of
+                which alone the answer is made), `categories` (names, of which an item must have one), `probes` (cells
+                of an inverted file) and `diversity` (0 to 1), and whatever context the model was trained with.
 
         Returns:
             A list of `Recommended`, best first; for many rows, a list of such lists. Padding (an empty id) is

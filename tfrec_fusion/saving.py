@@ -1,0 +1,64 @@
+"""Writes what is served: a SavedModel, whole or not at all, with the requests that warm it up."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+
+def save(serving: tf.Module, folder: str) -> None:
+    """Writes a SavedModel of a module's `signatures()`; the folder appears only when it is whole.
+
+    Raises:
+        OSError, tf.errors.OpError: where it cannot be written; nothing is left behind.
+    """
+    target = pathlib.Path(folder)
+    staging = target.parent / f".{target.name}-staging"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        signatures = serving.signatures()
+        tf.saved_model.save(serving, str(staging), signatures=signatures)
+        write_warmup(signatures, staging)
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_warmup(
+    signatures: Mapping[str, tf.types.experimental.ConcreteFunction], folder: pathlib.Path
+) -> None:
+    """Writes the requests that a server asks itself before a version answers others: the first run of a graph takes
+    seconds, in which nobody should wait. One request per signature, of one row, text included.
+
+    Without the package tensorflow-serving-api nothing is written, and the first request pays.
+    """
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError:
+        return
+    target = folder / "assets.extra" / "tf_serving_warmup_requests"
+    target.parent.mkdir()
+    with tf.io.TFRecordWriter(str(target)) as writer:
+        for name, function in signatures.items():
+            if name == "serving_default":
+                continue
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = name
+            for tensor in tf.nest.flatten(function.structured_input_signature):
+                request.inputs[tensor.name].CopyFrom(tf.make_tensor_proto(_sample(tensor)))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+
+
+def _sample(tensor: tf.TensorSpec) -> np.ndarray:
+    """One row of an input: a word where text goes, else nothing."""
+    shape = [1 if size is None else size for size in tensor.shape]
+    if tensor.dtype == tf.string:
+        return np.full(shape, "warm" if tensor.name in ("text", "texts") else "", object)
+    return np.zeros(shape, tensor.dtype.as_numpy_dtype)
