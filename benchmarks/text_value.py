@@ -22,122 +22,64 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from pipeline.config import DataConfig, PipelineConfig
 from pipeline.evaluation import per_person_figures
-from tfrec_fusion.config import Feature, FeatureSpace, RetrievalConfig, TextConfig
+from pipeline.preparation import Prepared, prepare
+from tfrec_fusion.config import RetrievalConfig, TextConfig
 from tfrec_fusion.datasets.movielens import movielens_100k
-from tfrec_fusion.datasets.splits import Event, in_order, split_person, temporal_cutoffs
-from tfrec_fusion.layers.bulk_encoding import encode_texts
-from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer import load_tokenizer
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.models.build import build_two_tower
-from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.training import fit
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "movielens-latest-small"
-HISTORY = 50
+WORK = "/tmp/tfrec_fusion_text_value"
 
 
-def read_movielens_100k() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Interactions (`user`, `item`, `time`) and items (`item`, `text`, `genres`); texts are titles and genres."""
-    tables = movielens_100k(None, "/tmp/tfrec_fusion_movielens_100k")
-    ratings, films = pd.read_parquet(tables.interactions.path), pd.read_parquet(tables.items.path)
-    films["text"] = films["title"] + ". " + films["genres"].str.replace("|", " ")
-    ratings = ratings.rename(columns={"user_id": "user", "item_id": "item", "timestamp": "time"})
-    return ratings[["user", "item", "time"]], films.rename(columns={"item_id": "item"})[
-        ["item", "text", "genres"]
-    ]
+def movielens_100k_tables() -> Tables:
+    """MovieLens 100K; texts are titles and genres."""
+    tables = movielens_100k(None, f"{WORK}/movielens_100k")
+    return Tables(tables.interactions, dataclasses.replace(tables.items, numbers=()))
 
 
-def read_latest_small() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The same of MovieLens latest-small, with plot overviews where there are any."""
+def latest_small_tables() -> Tables:
+    """MovieLens latest-small, with plot overviews where there are any."""
 
     def read(name: str) -> pd.DataFrame:
         with gzip.open(SHARED / f"{name}.csv.gz", "rt") as stream:
             return pd.read_csv(stream, dtype=str)
 
-    ratings = read("ratings").rename(columns={"userId": "user", "movieId": "item", "timestamp": "time"})
-    ratings["time"] = ratings["time"].astype("int64")
     films, links, overviews = read("movies"), read("links"), read("overviews")
     key = next(column for column in overviews.columns if column.lower() in ("tmdbid", "tmdb_id", "id"))
     plots = overviews.set_index(key)["overview"]
     films = films.merge(links, on="movieId")
     films["plot"] = films["tmdbId"].map(plots[~plots.index.duplicated()]).fillna("")
-    films["text"] = films["title"] + ". " + films["genres"].str.replace("|", " ") + ". " + films["plot"]
-    return ratings[["user", "item", "time"]], films.rename(columns={"movieId": "item"})[
-        ["item", "text", "genres"]
-    ]
-
-
-READERS = {"movielens_100k": read_movielens_100k, "latest_small": read_latest_small}
-
-
-@dataclasses.dataclass
-class Data:
-    """A split data set in the arrays that models take."""
-
-    space: FeatureSpace
-    catalogue: Catalogue
-    train: dict[str, np.ndarray]
-    validation: dict[str, np.ndarray]
-    test: dict[str, np.ndarray]
-    seen: list[np.ndarray]
-
-
-def prepare(name: str) -> Data:
-    """Reads, splits by time 80/10/10, and encodes each text once."""
-    ratings, films = READERS[name]()
-    item_index = {item: row for row, item in enumerate(films["item"], 1)}
-    user_index = {user: row for row, user in enumerate(sorted(set(ratings["user"])), 1)}
-    people = {}
-    for user, rows in ratings.groupby("user"):
-        events = [Event(int(time), item) for time, item in zip(rows["time"], rows["item"], strict=True)]
-        people[user] = in_order(user, events)[0]
-    cutoffs = temporal_cutoffs([(event.time, 1) for events in people.values() for event in events], 0.1, 0.1)
-    columns: dict[str, list] = {part: [] for part in ("train", "validation", "test")}
-    seen = []
-    for user, events in people.items():
-        for example in split_person(events, "temporal", cutoffs, HISTORY):
-            history = [item_index[item] for item in example.history]
-            columns[example.split].append(
-                (user_index[user], [0] * (HISTORY - len(history)) + history, item_index[example.event.item])
-            )
-            if example.split == "test":
-                seen.append(np.array([item_index[item] for item in example.seen], np.int32))
-    parts = {}
-    for part, rows in columns.items():
-        users, histories, items = zip(*rows, strict=True)
-        names = {"user_index": users, "history": histories, "item_index": items}
-        parts[part] = {key: np.array(values, np.int32) for key, values in names.items()}
-    genres = sorted({genre for value in films["genres"] for genre in value.split("|")})
-    number = {genre: place for place, genre in enumerate(genres, 1)}
-    lists = [[number[genre] for genre in value.split("|")] for value in films["genres"]]
-    width = max(map(len, lists))
-    text = TextConfig(max_length=128)
-    tokenizer = load_tokenizer(text.encoder, max_length=text.max_length)
-    encoder = TextEncoder.from_pretrained(text.encoder, normalize=True)
-    vectors = encode_texts(tokenizer, encoder, films["text"].tolist())
-    catalogue = Catalogue(
-        ids=np.array(["", *films["item"]], object),
-        titles=np.array(["", *films["text"]], object),
-        features={
-            "item_genres": np.array(
-                [[0] * width] + [row + [0] * (width - len(row)) for row in lists], np.int32
-            )
-        },
-        text_vectors=np.concatenate([np.zeros_like(vectors[:1]), vectors]).astype(np.float16),
-        counts=np.bincount(parts["train"]["item_index"], minlength=len(films) + 1).astype(np.int64),
+    folder = pathlib.Path(WORK, "latest_small")
+    folder.mkdir(parents=True, exist_ok=True)
+    read("ratings").to_parquet(folder / "ratings.parquet")
+    films.to_parquet(folder / "movies.parquet")
+    return Tables(
+        Interactions(str(folder / "ratings.parquet"), "userId", "movieId", "timestamp"),
+        Items(
+            str(folder / "movies.parquet"),
+            "movieId",
+            title="title",
+            text=("title", "genres", "plot"),
+            lists=("genres",),
+        ),
     )
-    space = FeatureSpace(
-        num_users=len(user_index) + 1,
-        num_items=len(catalogue),
-        item_features=(Feature("item_genres", "categories", len(genres) + 1),),
-        text_dim=vectors.shape[1],
-        history_length=HISTORY,
-    )
-    return Data(space, catalogue, **parts, seen=seen)
 
 
-def figures(scores, data: Data) -> dict[str, float]:
+READERS = {"movielens_100k": movielens_100k_tables, "latest_small": latest_small_tables}
+
+
+def read(name: str) -> Prepared:
+    """A data set split by time 80/10/10, each text encoded once."""
+    tables = READERS[name]()
+    data = DataConfig(interactions=tables.interactions, items=tables.items)
+    return prepare(PipelineConfig(name, data, root=WORK, text=TextConfig(max_length=128)))
+
+
+def figures(scores, data: Prepared) -> dict[str, float]:
     """NDCG@10 and Recall@100, overall and over cold items. `scores`: rows of the test examples → `[rows, N + 1]`."""
     target = data.test["item_index"]
     ranks = np.empty(len(target))
@@ -156,11 +98,11 @@ def figures(scores, data: Data) -> dict[str, float]:
     cold = data.catalogue.counts[target] == 0
     found = {}
     for name, rows in (("overall", ~repeated), ("cold", ~repeated & cold)):
-        values = per_person_figures(data.test["user_index"][rows], ranks[rows], [10, 100])
+        values = per_person_figures(data.person[rows], ranks[rows], [10, 100])
         found[f"{name} NDCG@10"] = float(values["ndcg@10"].mean())
         found[f"{name} Recall@100"] = float(values["recall@100"].mean())
     return found | {
-        "people": len(set(data.test["user_index"])),
+        "people": len(set(data.person)),
         "cold items held out": int((cold & ~repeated).sum()),
     }
 
@@ -171,7 +113,7 @@ def batches(columns: dict[str, np.ndarray], size: int, shuffle: bool) -> tf.data
     return (data.shuffle(len(columns["item_index"]), seed=1) if shuffle else data).batch(size)
 
 
-def train(data: Data, text: bool, seed: int):
+def train(data: Prepared, text: bool, seed: int):
     """A trained two-tower model, and its seconds."""
     config = RetrievalConfig()
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
@@ -196,7 +138,7 @@ def train(data: Data, text: bool, seed: int):
 
 def measure(name: str, seeds: list[int]) -> dict:
     """All variants on one data set: figures by seed."""
-    data = prepare(name)
+    data = read(name)
     popularity = data.catalogue.counts.astype(np.float32)
     results = {"popularity": [figures(lambda rows: np.tile(popularity, (len(rows), 1)), data)]}
     for text in (False, True):

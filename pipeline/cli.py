@@ -6,6 +6,8 @@ Each subcommand imports what it needs when it runs: `tfrec serve` and `tfrec rec
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import os
 import pathlib
 import subprocess
@@ -24,6 +26,7 @@ EPILOG = """examples:
   tfrec recommend --user 42
   tfrec recommend --text "a space adventure with robots"
   tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
+  tfrec ablate my.yaml --variants text fusion --seeds 1 2 3
 """
 
 
@@ -77,24 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("run", run, "run the pipeline of a configuration"),
         ("serve", serve, "serve the models that a run pushed"),
+        ("ablate", ablate, "train the retrieval model with one part changed at a time, and compare"),
         ("demo", demo, "run MovieLens 100K, serve it and ask it; DEMO_KEEP=0 stops the server at the end"),
     ):
         command = add(name, function, text)
+        _add_settings(command)
+        if name == "ablate":
+            _add_ablation(command)
         if name == "demo":
             command.set_defaults(config=DEFAULT_CONFIG)
         else:
             command.add_argument(
                 "config", nargs="?", default=DEFAULT_CONFIG, help="a YAML file, or a shipped one's name"
             )
-        command.add_argument("--root", help="folder that receives everything, instead of the configuration's")
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="another value for a key, e.g. text=none",
-        )
-        if name != "run":
+        if name not in ("run", "ablate"):
             command.add_argument(
                 "--rest_api_port", type=int, help="port (default: the configuration's, 8501)"
             )
@@ -145,6 +144,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--root", help="folder that receives everything, instead of the configuration's")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value for a key, e.g. text=none",
+    )
+
+
+def _add_ablation(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each trains every variant")
+    command.add_argument(
+        "--variants",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="groups (text, fusion, history) or variants (fusion=film); all where left out",
+    )
+    command.add_argument("--epochs", type=int, help="at most so many, for a quicker, rougher answer")
+    command.add_argument("--json", help="a file that receives the figures of every run")
+
+
 def _load(options: argparse.Namespace):
     from pipeline.config import load_config
 
@@ -180,6 +203,22 @@ def show(summary: dict) -> int:
         f"nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
     )
     return 0 if pushed else 2
+
+
+def ablate(options: argparse.Namespace) -> int:
+    """`tfrec ablate`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline import ablation
+
+    if options.json and not pathlib.Path(options.json).absolute().parent.is_dir():
+        raise ConfigError(f"`--json` must name a file in a folder that exists. Received: {options.json!r}.")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    config = _load(options)
+    results = ablation.ablate(config, options.seeds, options.variants, options.epochs, ablation.Console())
+    print("\n" + ablation.table(results))
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(results, indent=2))
+    return 0
 
 
 def serve(options: argparse.Namespace) -> int:

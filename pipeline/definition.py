@@ -155,7 +155,7 @@ def text_embeddings(config: PipelineConfig, items) -> TextEmbeddings:
         items=items.outputs["transformed_examples"],
         text=to_json(config.text),
         cache=str(config.home / "text_vectors"),
-        code=code_digest("pipeline/components/text_embeddings.py", *LAYERS),
+        code=code_digest("pipeline/components/text_embeddings.py", "pipeline/text_vectors.py", *LAYERS),
     )
 
 

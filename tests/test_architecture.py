@@ -30,12 +30,16 @@ PIPELINE = {
     "preprocessing": {"features"},
     "trainer": {"catalogue", "features", "progress"},
     "evaluation": {"config"},
-    "components": {"catalogue", "progress"},
+    "text_vectors": {"progress"},
+    "preparation": {"config", "features", "components", "text_vectors"},
+    "offline_figures": {"config", "preparation"},
+    "ablation": {"config", "offline_figures", "preparation"},
+    "components": {"catalogue", "progress", "text_vectors"},
     "definition": {"config", "components", "evaluation", "features"},
     "summary": {"config", "evaluation"},
     "launching": {"config", "console", "definition", "summary"},
     "local_runner": {"config", "console", "launching", "progress", "summary"},
-    "cli": {"config", "local_runner"},
+    "cli": {"ablation", "config", "local_runner"},
 }
 
 

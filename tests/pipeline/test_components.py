@@ -13,7 +13,7 @@ from pipeline.components.example_validator import describe
 from pipeline.components.pusher import push
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import check_recommendations, check_scores
-from pipeline.components.text_embeddings import VectorCache, digest_rows
+from pipeline.text_vectors import VectorCache, digest_rows
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.serving.client_calls import Recommended

@@ -24,6 +24,8 @@ class Catalogue:
             id embedding means nothing.
         names: per categorical item feature the value that each index stands for, strings `[size]`, index 0 empty; what
             a request may filter by. A feature that is not listed cannot be filtered by.
+        text_tokens: `input_ids` and `attention_mask`, int32 `[N + 1, length]`, row 0 zeros; needed where the text
+            encoder is trained (`TextConfig.stage`).
 
     Raises:
         ValueError: if an array does not have one row per id.
@@ -35,9 +37,10 @@ class Catalogue:
     text_vectors: np.ndarray | None
     counts: np.ndarray
     names: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    text_tokens: dict[str, np.ndarray] | None = None
 
     def __post_init__(self):
-        arrays = {"titles": self.titles, "counts": self.counts, **self.features}
+        arrays = {"titles": self.titles, "counts": self.counts, **self.features, **(self.text_tokens or {})}
         if self.text_vectors is not None:
             arrays["text_vectors"] = self.text_vectors
         for name, array in arrays.items():
