@@ -100,7 +100,11 @@ def example_gen(config: PipelineConfig, tables: Tables) -> TablesExampleGen:
         max_reject_share=config.data.max_reject_share,
         reject_folder=str(config.home / "rejects"),
         source_digest=source_digest(tables),
-        code=code_digest("pipeline/components/example_gen.py", "tfrec_fusion/datasets"),
+        code=code_digest(
+            "pipeline/components/example_gen.py",
+            "pipeline/components/table_reading.py",
+            "tfrec_fusion/datasets",
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport
-from pipeline.components.table_reading import ReadEntities, ReadInteractions
+from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
 from tfrec_fusion.datasets.tables import Tables, find_files
@@ -49,9 +49,15 @@ def make_example(values: dict[str, Any]) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def keep_first(entry: tuple[str, Iterable[dict]], table: str) -> Iterator[Any]:
-    """(id, rows) → the row that sorts first, the others rejected as duplicates (Beam keeps no order of rows)."""
+def keep_first(entry: tuple[str, Iterable[dict]], table: str, distinct: bool = False) -> Iterator[Any]:
+    """(id, rows) → the row that sorts first, the others rejected as duplicates (Beam keeps no order of rows).
+
+    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values.
+    """
     key, rows = entry
+    if distinct:
+        yield key, most_frequent(rows)
+        return
     first, *rest = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True, default=str))
     for row in rest:
         yield beam.pvalue.TaggedOutput(
@@ -185,10 +191,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             entities["users"] = read("users", tables.users.path, ReadEntities(tables.users, "users"))
         rows = {}
         for name, collection in entities.items():
+            table = tables.items if name == "items" else tables.users
             unique = (
                 collection.rows
                 | f"group {name}" >> beam.GroupByKey()
-                | f"first of {name}" >> beam.FlatMap(keep_first, name).with_outputs("rejects", main="rows")
+                | f"first of {name}"
+                >> beam.FlatMap(keep_first, name, table.distinct).with_outputs("rejects", main="rows")
             )
             rejects += [collection.rejects, unique.rejects]
             rows[name] = unique.rows

@@ -9,30 +9,9 @@ import apache_beam as beam
 import pandas as pd
 
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users, read_batches
+from tfrec_fusion.datasets.values import clean_ids, parse_numbers, parse_times
 
-
-def parse_times(values: pd.Series) -> pd.Series:
-    """Seconds since 1970 (float, NaN where unparsable) from numbers or from dates and times (naive ones are UTC)."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    if pd.api.types.is_datetime64_any_dtype(values):
-        numbers = pd.Series(float("nan"), index=values.index)
-    rest = numbers.isna() & values.notna()
-    if rest.any():
-        dates = pd.to_datetime(values[rest], errors="coerce", utc=True, format="mixed")
-        seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-        numbers = numbers.astype("float64")
-        numbers[rest] = seconds
-    return numbers.where(numbers.abs() < 2**53)
-
-
-def clean_ids(values: pd.Series) -> pd.Series:
-    """Ids as strings: white space trimmed, `7.0` from a float column as `7`, empty and null as None."""
-    if pd.api.types.is_float_dtype(values):
-        whole = values.dropna()
-        if ((whole % 1) == 0).all():
-            values = values.astype("Int64")
-    text = values.astype("string").str.strip()
-    return text.astype(object).where(text.notna() & (text != ""), None)
+ROWS = "\x00rows"
 
 
 def _plain_rows(frame: pd.DataFrame) -> Iterator[str]:
@@ -51,11 +30,11 @@ class ReadInteractions(beam.DoFn):
         table = self.table
         label = (table.label,) if table.label else ()
         columns = tuple(dict.fromkeys((table.user, table.item, table.time, *label, *table.context)))
-        for batch in read_batches(path, columns, "interactions"):
+        for batch in read_batches(path, columns, "interactions", csv=table.csv):
             frame = batch.to_pandas()
             users, items = clean_ids(frame[table.user]), clean_ids(frame[table.item])
-            times = parse_times(frame[table.time])
-            labels = pd.to_numeric(frame[table.label], errors="coerce") if table.label else None
+            times = parse_times(frame[table.time], table.time_format)
+            labels = parse_numbers(frame[table.label], table.csv.decimal) if table.label else None
             reason = pd.Series("", index=frame.index)
             if labels is not None:
                 reason[labels.isna() | labels.abs().eq(math.inf)] = "unparsable label"
@@ -74,9 +53,7 @@ class ReadInteractions(beam.DoFn):
                 contexts = zip(*parts, strict=True)
             else:
                 contexts = ((),) * int(good.sum())
-            values = (
-                labels[good].astype("float64").tolist() if labels is not None else [None] * int(good.sum())
-            )
+            values = labels[good].tolist() if labels is not None else [None] * int(good.sum())
             rows = zip(
                 users[good], items[good], times[good].astype("int64").tolist(), values, contexts, strict=True
             )
@@ -84,23 +61,58 @@ class ReadInteractions(beam.DoFn):
                 yield item, (user, time, value, context)
 
 
+def _count_equal_rows(frame: pd.DataFrame, ids: pd.Series) -> tuple[pd.DataFrame, pd.Series, list[dict]]:
+    """Equal rows once, and how often each stood there; so little travels of a table that repeats itself."""
+    keys = pd.DataFrame({place: frame.iloc[:, place].map(str) for place in range(frame.shape[1])})
+    sizes = keys.groupby(list(keys), sort=False)[0].transform("size")
+    first = ~keys.duplicated()
+    return frame[first], ids[first], [{ROWS: int(size)} for size in sizes[first]]
+
+
+def most_frequent(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of one id from a `distinct` table → one row: of each feature the most frequent value that is not None.
+
+    Equally frequent values: the one that sorts first, since Beam keeps no order of rows.
+    """
+    votes: dict[str, dict[str, tuple[int, Any]]] = {}
+    for row in rows:
+        count = row[ROWS]
+        for name, value in row.items():
+            if name != ROWS:
+                seen = votes.setdefault(name, {})
+                if value is not None:
+                    key = json.dumps(value, ensure_ascii=False)
+                    seen[key] = (seen.get(key, (0, value))[0] + count, value)
+    return {
+        name: min(seen.items(), key=lambda entry: (-entry[1][0], entry[0]))[1][1] if seen else None
+        for name, seen in votes.items()
+    }
+
+
 class ReadEntities(beam.DoFn):
-    """File of items or users → (id, features by Example name), rejects tagged."""
+    """File of items or users → (id, features by Example name), rejects tagged.
+
+    Of a `distinct` table each features mapping also holds, under `ROWS`, how many rows it stands for.
+    """
 
     def __init__(self, table: Items | Users, name: str):
         self.table, self.name = table, name
 
     def process(self, path: str) -> Iterator[Any]:
         columns = next(columns for name, _, columns in _one_table(self.table).columns() if name == self.name)
-        for batch in read_batches(path, columns, self.name):
+        for batch in read_batches(path, columns, self.name, csv=self.table.csv):
             frame = batch.to_pandas()
             ids = clean_ids(frame[self.table.id])
             missing = ids.isna()
             for row in _plain_rows(frame[missing]):
                 yield beam.pvalue.TaggedOutput("rejects", (self.name, "missing id", row))
-            features = self._features(frame[~missing])
-            for key, *values in zip(ids[~missing], *features.values(), strict=True):
-                yield key, dict(zip(features, values, strict=True))
+            frame, ids = frame[~missing], ids[~missing]
+            counts: Iterable[dict[str, int]] = ({},) * len(frame)
+            if self.table.distinct:
+                frame, ids, counts = _count_equal_rows(frame, ids)
+            features = self._features(frame)
+            for key, count, *values in zip(ids, counts, *features.values(), strict=True):
+                yield key, dict(zip(features, values, strict=True)) | count
 
     def _features(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
         table, kind = self.table, self.name[:-1]
@@ -119,10 +131,8 @@ class ReadEntities(beam.DoFn):
         for column in table.categories:
             columns[f"{kind}_{column}"] = _strings(frame[column])
         for column in table.numbers:
-            numbers = pd.to_numeric(frame[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
-            columns[f"{kind}_{column}"] = [
-                None if math.isnan(value) else float(value) for value in numbers.astype("float64")
-            ]
+            numbers = parse_numbers(frame[column], table.csv.decimal).replace([math.inf, -math.inf], math.nan)
+            columns[f"{kind}_{column}"] = [None if math.isnan(value) else float(value) for value in numbers]
         return columns
 
 

@@ -9,7 +9,16 @@ import pytest
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import movielens
 from tfrec_fusion.datasets.movielens import movielens_100k
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, find_files, read_batches, source_digest
+from tfrec_fusion.datasets.tables import (
+    Csv,
+    Interactions,
+    Items,
+    Tables,
+    csv_columns,
+    find_files,
+    read_batches,
+    source_digest,
+)
 
 FRAME = pd.DataFrame({"id": ["007", "8"], "text": ['a, "quoted"\nline 🤖', None], "n": [1, 2]})
 
@@ -123,6 +132,19 @@ def test_gzip_is_read(tmp_path):
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress(b"id,text\n1,x\n"))
     assert rows(path) == [{"id": "1", "text": "x"}]
+
+
+def test_a_csv_file_of_another_habit(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("id;text\n1;Café, crème\n".encode("latin-1"))
+    csv = Csv(";", "latin-1")
+    (batch,) = read_batches(str(path), ("id", "text"), csv=csv)
+    assert batch.to_pylist() == [{"id": "1", "text": "Café, crème"}]
+    assert csv_columns(str(path), csv) == ["id", "text"]
+    with pytest.raises(ConfigError, match="one ASCII character. Received: '::'"):
+        Csv("::")
+    with pytest.raises(ConfigError, match="`csv.encoding` must be a known one. Received: 'utf-7b'"):
+        Csv(encoding="utf-7b")
 
 
 def test_a_download_must_have_the_published_digest(tmp_path, monkeypatch):

@@ -12,10 +12,9 @@ from tfx.types import standard_artifacts
 from pipeline.catalogue import split_files
 from pipeline.components.artifacts import DataReport
 from pipeline.components.example_gen import Executor
-from pipeline.components.table_reading import clean_ids, parse_times
 from pipeline.config import SplitConfig
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Tables, Users
 
 LONG = "word " * 10_000
 
@@ -39,6 +38,10 @@ def make(folder: pathlib.Path, interactions, items, users=None, split=None, shar
         if users is not None
         else None,
     )
+    return execute(folder, tables, split, share)
+
+
+def execute(folder, tables, split=None, share=1.0):
     outputs = {}
     for name in ("interactions", "items", "users", "report"):
         artifact = DataReport() if name == "report" else standard_artifacts.Examples()
@@ -205,17 +208,38 @@ def test_nothing_of_the_future_is_written(tmp_path):
     assert checked > 300
 
 
-def test_ids_of_a_float_column_stay_whole_numbers():
-    """Pandas makes floats of an integer column with a null in it."""
-    assert clean_ids(pd.Series([7.0, None, 12.0])).tolist() == ["7", None, "12"]
-    assert clean_ids(pd.Series(["007", " x ", ""])).tolist() == ["007", "x", None]
-
-
-def test_times_in_many_forms():
-    times = parse_times(pd.Series(["10", "1970-01-01T00:01:00Z", "1970-01-02", "soon", None, "1e400"]))
-    assert times.fillna(-1).tolist() == [10, 60, 86_400, -1, -1, -1]
-    dates = pd.Series(pd.to_datetime(["1970-01-01 00:00:05", None]))
-    assert parse_times(dates).fillna(-1).tolist() == [5, -1]
+def test_one_table_of_order_lines_is_enough(tmp_path):
+    """Items and people from the interactions' own rows: the most frequent value counts, nothing is a reject."""
+    lines = pd.DataFrame(
+        [
+            ("u", "a", "01/02/1970", "mug", "FR", "1,5"),
+            ("u", "b", "13/02/1970", "?", "FR", "2"),
+            ("u", "a", "14/02/1970", "mug", "DE", "1,5"),
+            ("v", "b", "14/02/1970", "cup", "", "2"),
+            ("v", "a", "15/02/1970", "damaged", "", "9"),
+            ("v", "b", "16/02/1970", "cup", "", "2"),
+        ],
+        columns=["client", "sku", "day", "name", "land", "price"],
+    )
+    lines.to_csv(tmp_path / "lines.csv", index=False, sep=";", encoding="latin-1")
+    path, csv = str(tmp_path / "lines.csv"), Csv(";", "latin-1", ",")
+    tables = Tables(
+        Interactions(path, "client", "sku", "day", time_format="%d/%m/%Y", csv=csv),
+        Items(path, "sku", title="name", numbers=("price",), distinct=True, csv=csv),
+        Users(path, "client", categories=("land",), distinct=True, csv=csv),
+    )
+    report, examples = execute(tmp_path, tables)
+    assert report["rejected"] == []
+    assert {row["item_id"][0]: (row["title"], row["item_price"]) for row in examples("items")} == {
+        "a": (["mug"], [1.5]),
+        "b": (["cup"], [2.0]),
+    }
+    people = {row["user_id"][0]: row for row in examples("users")}
+    assert people["u"]["user_land"] == ["FR"]
+    assert "user_land" not in people["v"]
+    assert people["u"]["history"] == ["a", "b", "a"]
+    (last,) = (row for row in examples("interactions", "test") if row["user_id"] == ["u"])
+    assert last["time"] == [44 * 86_400]  # the fourteenth of February
 
 
 def test_a_split_that_stays_empty_is_an_error(tmp_path):

@@ -6,10 +6,12 @@ apart by their ending; a path may be a glob, so that a table can be many files.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterator
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -22,6 +24,33 @@ CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
 @dataclasses.dataclass(frozen=True)
+class Csv:
+    """How a CSV file is written.
+
+    Attributes:
+        delimiter: between columns; None: a tab in files that end in `.tsv`, else a comma.
+        encoding: for example `latin-1`.
+        decimal: the sign before decimals, `.` or `,`.
+    """
+
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+
+    def __post_init__(self):
+        if self.delimiter is not None and len(self.delimiter.encode()) != 1:
+            raise ConfigError(
+                f"`csv.delimiter` must be one ASCII character. Received: {self.delimiter!r}. Write the file again with one."
+            )
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise ConfigError(
+                f"`csv.encoding` must be a known one. Received: {self.encoding!r}. Try utf-8."
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
 class Interactions:
     """Who chose what, and when.
 
@@ -31,6 +60,9 @@ class Interactions:
         time: seconds since 1970 (any number), or dates and times that pandas reads (ISO 8601 best).
         label: optional number that the person gave: a rating, a quantity.
         context: optional columns known when the choice is made (device, shop, campaign), used as categories.
+        time_format: how `time` is written where that is not plain: `ms` for milliseconds since 1970 (also `s`, `us`,
+            `ns`), or a format of `strptime` such as `%d/%m/%Y %H:%M`.
+        csv: how a CSV file is written.
     """
 
     path: str
@@ -39,6 +71,8 @@ class Interactions:
     time: str = "timestamp"
     label: str | None = None
     context: tuple[str, ...] = ()
+    time_format: str | None = None
+    csv: Csv = Csv()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +89,10 @@ class Items:
         numbers: numeric columns; a value that is no number counts as missing.
         vectors: ready-made vectors (Parquet lists of one length).
         separator: between the values of a `lists` column.
+        distinct: whether the table is no list of items but says with each of many rows what the item is (an order line
+            with the product's name). Of each column the most frequent value counts; rows that repeat an id are no
+            rejects.
+        csv: how a CSV file is written.
     """
 
     path: str
@@ -66,16 +104,20 @@ class Items:
     numbers: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     separator: str = "|"
+    distinct: bool = False
+    csv: Csv = Csv()
 
 
 @dataclasses.dataclass(frozen=True)
 class Users:
-    """Optional: what is known of people. `categories` and `numbers` as for `Items`."""
+    """Optional: what is known of people. `categories`, `numbers`, `distinct` and `csv` as for `Items`."""
 
     path: str
     id: str = "user_id"
     categories: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    distinct: bool = False
+    csv: Csv = Csv()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +186,7 @@ def find_files(path: str, table: str = "table") -> list[str]:
 
 
 def read_batches(
-    path: str, columns: tuple[str, ...], table: str = "table", rows: int = 65_536
+    path: str, columns: tuple[str, ...], table: str = "table", rows: int = 65_536, csv: Csv = Csv()
 ) -> Iterator[pa.RecordBatch]:
     """Streams one file in batches of a bounded size.
 
@@ -154,6 +196,7 @@ def read_batches(
         columns: the columns wanted.
         table: the table's name, for messages.
         rows: the most rows a batch holds.
+        csv: how a CSV file is written.
 
     Yields:
         Record batches with exactly `columns`, in that order.
@@ -168,19 +211,7 @@ def read_batches(
             _check_columns(source.schema_arrow.names, columns, path, table)
             batches: Iterator[pa.RecordBatch] = source.iter_batches(batch_size=rows, columns=list(columns))
         else:
-            if pathlib.Path(path).stat().st_size == 0:
-                raise ConfigError(f"The {table} file {path!r} is empty. Give it a header line and rows.")
-            delimiter = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
-            parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-            header = pa.csv.open_csv(path, parse_options=parse).schema.names
-            _check_columns(header, columns, path, table)
-            convert = pa.csv.ConvertOptions(
-                column_types={column: pa.string() for column in columns},
-                include_columns=list(columns),
-                strings_can_be_null=True,
-                null_values=[""],
-            )
-            batches = iter(pa.csv.open_csv(path, parse_options=parse, convert_options=convert))
+            batches = _open_csv(path, columns, csv, table)
         empty = True
         for batch in batches:
             empty = empty and batch.num_rows == 0
@@ -190,6 +221,33 @@ def read_batches(
         raise ConfigError(f"The {table} file {path!r} cannot be read: {error}") from error
     if empty:
         raise ConfigError(f"The {table} file {path!r} has no rows below its header. Give it some.")
+
+
+def csv_columns(path: str, csv: Csv = Csv()) -> list[str]:
+    """The names in a CSV file's header line."""
+    with pa.csv.open_csv(path, **_csv_options(path, csv)) as reader:
+        return reader.schema.names
+
+
+def _csv_options(path: str, csv: Csv) -> dict:
+    delimiter = csv.delimiter or ("\t" if path.lower().endswith((".tsv", ".tsv.gz")) else ",")
+    return {
+        "parse_options": pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        "read_options": pa.csv.ReadOptions(encoding=csv.encoding),
+    }
+
+
+def _open_csv(path: str, columns: tuple[str, ...], csv: Csv, table: str) -> Iterator[pa.RecordBatch]:
+    if pathlib.Path(path).stat().st_size == 0:
+        raise ConfigError(f"The {table} file {path!r} is empty. Give it a header line and rows.")
+    _check_columns(csv_columns(path, csv), columns, path, table)
+    convert = pa.csv.ConvertOptions(
+        column_types={column: pa.string() for column in columns},
+        include_columns=list(columns),
+        strings_can_be_null=True,
+        null_values=[""],
+    )
+    return iter(pa.csv.open_csv(path, convert_options=convert, **_csv_options(path, csv)))
 
 
 def _check_columns(found: list[str], wanted: tuple[str, ...], path: str, table: str) -> None:
