@@ -160,6 +160,11 @@ class PipelineConfig:
                 "`text.stage` must be 'frozen' in the pipeline, whose trainers read text vectors made beforehand. "
                 f"Received: {self.text.stage!r}. The library's `TextEncoder` trains in the other stages."
             )
+        if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
+            raise ConfigError(
+                "`split.method: temporal` needs times. Received: `data.interactions.time` null. "
+                "Name the column, or divide with `split.method: leave_last_out`."
+            )
 
     @property
     def home(self) -> pathlib.Path:

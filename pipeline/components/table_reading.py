@@ -8,8 +8,9 @@ from typing import Any
 import apache_beam as beam
 import pandas as pd
 
+from tfrec_fusion.datasets.events import read_events
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users, read_batches
-from tfrec_fusion.datasets.values import clean_ids, parse_numbers, parse_times
+from tfrec_fusion.datasets.values import clean_ids, parse_numbers
 
 ROWS = "\x00rows"
 
@@ -28,19 +29,9 @@ class ReadInteractions(beam.DoFn):
 
     def process(self, path: str) -> Iterator[Any]:
         table = self.table
-        label = (table.label,) if table.label else ()
-        columns = tuple(dict.fromkeys((table.user, table.item, table.time, *label, *table.context)))
-        for batch in read_batches(path, columns, "interactions", csv=table.csv):
+        for batch in read_batches(path, table.columns(), "interactions", csv=table.csv):
             frame = batch.to_pandas()
-            users, items = clean_ids(frame[table.user]), clean_ids(frame[table.item])
-            times = parse_times(frame[table.time], table.time_format)
-            labels = parse_numbers(frame[table.label], table.csv.decimal) if table.label else None
-            reason = pd.Series("", index=frame.index)
-            if labels is not None:
-                reason[labels.isna() | labels.abs().eq(math.inf)] = "unparsable label"
-            reason[times.isna()] = "unparsable time"
-            reason[items.isna()] = "missing item id"
-            reason[users.isna()] = "missing user id"
+            users, items, times, labels, reason = read_events(frame, table)
             bad = reason != ""
             for why, row in zip(reason[bad], _plain_rows(frame[bad]), strict=True):
                 yield beam.pvalue.TaggedOutput("rejects", ("interactions", why, row))

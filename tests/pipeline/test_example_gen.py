@@ -218,18 +218,21 @@ def test_one_table_of_order_lines_is_enough(tmp_path):
             ("v", "b", "14/02/1970", "cup", "", "2"),
             ("v", "a", "15/02/1970", "damaged", "", "9"),
             ("v", "b", "16/02/1970", "cup", "", "2"),
+            ("v", "b", "17/02/1970", "cup", "", "2"),
+            ("NULL", "b", "17/02/1970", "cup", "", "2"),
         ],
         columns=["client", "sku", "day", "name", "land", "price"],
-    )
+    ).assign(pieces=[1, 2, "1,5", 1, 1, 1, -1, 1])
     lines.to_csv(tmp_path / "lines.csv", index=False, sep=";", encoding="latin-1")
-    path, csv = str(tmp_path / "lines.csv"), Csv(";", "latin-1", ",")
+    path, csv = str(tmp_path / "lines.csv"), Csv(";", "latin-1", ",", ("NULL",))
     tables = Tables(
-        Interactions(path, "client", "sku", "day", time_format="%d/%m/%Y", csv=csv),
+        Interactions(path, "client", "sku", "day", time_format="%d/%m/%Y", quantity="pieces", csv=csv),
         Items(path, "sku", title="name", numbers=("price",), distinct=True, csv=csv),
         Users(path, "client", categories=("land",), distinct=True, csv=csv),
     )
     report, examples = execute(tmp_path, tables)
-    assert report["rejected"] == []
+    reasons = {entry["reason"]: entry["rows"] for entry in report["rejected"]}
+    assert reasons == {"missing user id": 1, "quantity not above 0": 1, "missing id": 1}
     assert {row["item_id"][0]: (row["title"], row["item_price"]) for row in examples("items")} == {
         "a": (["mug"], [1.5]),
         "b": (["cup"], [2.0]),
@@ -240,6 +243,19 @@ def test_one_table_of_order_lines_is_enough(tmp_path):
     assert people["u"]["history"] == ["a", "b", "a"]
     (last,) = (row for row in examples("interactions", "test") if row["user_id"] == ["u"])
     assert last["time"] == [44 * 86_400]  # the fourteenth of February
+
+
+def test_without_times_the_order_is_a_fixed_shuffle(tmp_path):
+    FINE.to_csv(tmp_path / "likes.csv", index=False)
+    ITEMS.to_csv(tmp_path / "items.csv", index=False)
+    tables = Tables(
+        Interactions(str(tmp_path / "likes.csv"), "user", "item", time=None),
+        Items(str(tmp_path / "items.csv"), "item"),
+    )
+    report, examples = execute(tmp_path, tables)
+    assert report["splits"]["interactions/test"] == 1
+    (test,) = examples("interactions", "test")
+    assert sorted([*test["history"], *test["item_id"]]) == ["a", "b", "c"]
 
 
 def test_a_split_that_stays_empty_is_an_error(tmp_path):

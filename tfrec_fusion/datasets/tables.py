@@ -31,11 +31,13 @@ class Csv:
         delimiter: between columns; None: a tab in files that end in `.tsv`, else a comma.
         encoding: for example `latin-1`.
         decimal: the sign before decimals, `.` or `,`.
+        nulls: what stands for nothing besides an empty field, for example `NULL`.
     """
 
     delimiter: str | None = None
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
+    nulls: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.delimiter is not None and len(self.delimiter.encode()) != 1:
@@ -57,22 +59,30 @@ class Interactions:
     Attributes:
         path: file or glob.
         user, item: id columns; integers and strings both become strings.
-        time: seconds since 1970 (any number), or dates and times that pandas reads (ISO 8601 best).
-        label: optional number that the person gave: a rating, a quantity.
+        time: seconds since 1970 (any number), or dates and times that pandas reads (ISO 8601 best). None where nothing is
+            known of times: each person's interactions are then put in a fixed random order.
+        label: optional number that the person gave: a rating, a grade.
         context: optional columns known when the choice is made (device, shop, campaign), used as categories.
         time_format: how `time` is written where that is not plain: `ms` for milliseconds since 1970 (also `s`, `us`,
             `ns`), or a format of `strptime` such as `%d/%m/%Y %H:%M`.
+        quantity: optional number of pieces; a row where it is not above 0 (a return, a cancelled order) is rejected.
         csv: how a CSV file is written.
     """
 
     path: str
     user: str = "user_id"
     item: str = "item_id"
-    time: str = "timestamp"
+    time: str | None = "timestamp"
     label: str | None = None
     context: tuple[str, ...] = ()
     time_format: str | None = None
+    quantity: str | None = None
     csv: Csv = Csv()
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read, each once."""
+        optional = (name for name in (self.time, self.label, self.quantity) if name)
+        return tuple(dict.fromkeys((self.user, self.item, *optional, *self.context)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,13 +141,12 @@ class Tables:
     def columns(self) -> list[tuple[str, str, tuple[str, ...]]]:
         """Name, path and needed columns of each table."""
         interactions, items, users = self.interactions, self.items, self.users
-        label = (interactions.label,) if interactions.label else ()
         title = (items.title,) if items.title else ()
         tables = [
             (
                 "interactions",
                 interactions.path,
-                (interactions.user, interactions.item, interactions.time, *label, *interactions.context),
+                interactions.columns(),
             ),
             (
                 "items",
@@ -245,7 +254,7 @@ def _open_csv(path: str, columns: tuple[str, ...], csv: Csv, table: str) -> Iter
         column_types={column: pa.string() for column in columns},
         include_columns=list(columns),
         strings_can_be_null=True,
-        null_values=[""],
+        null_values=["", *csv.nulls],
     )
     return iter(pa.csv.open_csv(path, convert_options=convert, **_csv_options(path, csv)))
 
