@@ -33,6 +33,7 @@ PIPELINE = [
     "tfx>=1.21,<1.22",
     "pyyaml>=6",
     "psutil>=5.9",
+    "shtab>=1.6",
 ]
 VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
 DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "ranx>=0.3.20", "hypothesis>=6"]

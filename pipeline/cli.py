@@ -20,6 +20,8 @@ from tfrec_fusion.config import ConfigError
 
 DEFAULT_CONFIG = "movielens_100k"
 EPILOG = """examples:
+  tfrec init my_tables/               guesses what the columns are and writes my_tables.yaml
+  tfrec validate my_tables.yaml       checks it against the tables, in seconds
   tfrec run movielens_100k            tables to two pushed models, with a line for each step
   tfrec run my.yaml --set retrieval.training.epochs=5
   tfrec serve movielens_100k          serves what was pushed, as TF Serving would
@@ -27,7 +29,34 @@ EPILOG = """examples:
   tfrec recommend --text "a space adventure with robots"
   tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
   tfrec ablate my.yaml --variants text fusion --seeds 1 2 3
+  tfrec doctor                        what this machine has, what is missing, how to get it
+
+`tfrec COMMAND --help` says more about each. Shell completion: eval "$(tfrec completion bash)"
 """
+EXAMPLES = {
+    "init": """  tfrec init shop/
+  tfrec init shop/ --name spring --out configs/spring.yaml
+  tfrec init shop/ --interactions orders.csv --user buyer --item sku     where the guess is wrong""",
+    "validate": """  tfrec validate shop.yaml
+  tfrec validate shop.yaml --set split.method=leave_last_out""",
+    "doctor": """  tfrec doctor
+  tfrec doctor --json > environment.json                                  for an issue""",
+    "completion": """  eval "$(tfrec completion bash)"              now, or in ~/.bashrc
+  tfrec completion zsh > ~/.zfunc/_tfrec       with fpath+=~/.zfunc before compinit in ~/.zshrc""",
+    "run": """  tfrec run movielens_100k
+  tfrec run shop.yaml --set text=none --root /tmp/runs
+  tfrec run shop.yaml --set retrieval.training.epochs=5""",
+    "serve": """  tfrec serve shop.yaml
+  tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
+  tfrec serve shop.yaml --engine docker""",
+    "demo": """  tfrec demo
+  DEMO_KEEP=0 tfrec demo""",
+    "recommend": """  tfrec recommend --user 42
+  tfrec recommend --text "a space adventure with robots" -k 5
+  tfrec recommend --user 42 --text "something with sharks" --exclude 235,820""",
+    "rank": """  tfrec rank --user 42 --items 50,172
+  tfrec rank --user 42 --text "A film that was never in the catalogue" """.rstrip(),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             traceback.print_exc()
+        elif isinstance(error, ModuleNotFoundError):
+            print(f"\n{error}. `tfrec doctor` says what is missing and how to get it.", file=sys.stderr)
         elif _is_for_the_user(error):
             advice = " Start a server with `tfrec serve`, or name another with --url."
             print(
@@ -72,11 +103,17 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, function, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common]
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"examples:\n{EXAMPLES.get(name) or _examples_of(name)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
         )
         command.set_defaults(command=function)
         return command
 
+    _add_first_steps(add)
     for name, function, text in (
         ("run", run, "run the pipeline of a configuration"),
         ("serve", serve, "serve the models that a run pushed"),
@@ -144,6 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _examples_of(name: str) -> str:
+    return "\n".join(line for line in EPILOG.splitlines() if line.startswith(f"  tfrec {name} "))
+
+
 def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--root", help="folder that receives everything, instead of the configuration's")
     command.add_argument(
@@ -166,6 +207,61 @@ def _add_ablation(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--epochs", type=int, help="at most so many, for a quicker, rougher answer")
     command.add_argument("--json", help="a file that receives the figures of every run")
+
+
+def _add_first_steps(add) -> None:
+    """The commands of somebody's first minutes."""
+    command = add("init", init, "look at a folder of CSV or Parquet files and write a first configuration")
+    command.add_argument("folder", help="holds the tables")
+    command.add_argument("--name", help="of the pipeline (default: the folder's)")
+    command.add_argument("--out", help="the YAML file (default: NAME.yaml here)")
+    command.add_argument("--force", action="store_true", help="overwrite that file")
+    for table in ("interactions", "items", "users"):
+        command.add_argument(
+            f"--{table}", metavar="FILE", help=f"the table of {table}, where the guess is wrong"
+        )
+    for role in ("user", "item", "time", "label"):
+        command.add_argument(
+            f"--{role}", metavar="COLUMN", help=f"the interactions' column of the {role}, likewise"
+        )
+    command = add("validate", validate, "check a configuration against its tables, in seconds")
+    command.add_argument(
+        "config", nargs="?", default=DEFAULT_CONFIG, help="a YAML file, or a shipped one's name"
+    )
+    _add_settings(command)
+    command = add("doctor", doctor, "say what this machine has, what is missing, and how to get it")
+    command.add_argument("--json", action="store_true", help="as JSON, for an issue")
+    command = add("completion", completion, "print what makes a shell complete commands and options")
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
+
+
+def init(options: argparse.Namespace) -> int:
+    """`tfrec init`."""
+    from pipeline.getting_started import init
+
+    return init(options)
+
+
+def validate(options: argparse.Namespace) -> int:
+    """`tfrec validate`."""
+    from pipeline.getting_started import validate
+
+    return validate(options)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """`tfrec doctor`."""
+    from pipeline.doctor import doctor
+
+    return doctor(options)
+
+
+def completion(options: argparse.Namespace) -> int:
+    """`tfrec completion`."""
+    import shtab
+
+    print(shtab.complete(_parser(), options.shell))
+    return 0
 
 
 def _load(options: argparse.Namespace):

@@ -39,7 +39,18 @@ PIPELINE = {
     "summary": {"config", "evaluation"},
     "launching": {"config", "console", "definition", "summary"},
     "local_runner": {"config", "console", "launching", "progress", "summary"},
-    "cli": {"ablation", "config", "local_runner"},
+    "column_names": set(),
+    "times": {"column_names"},
+    "profiles": {"column_names", "times"},
+    "id_columns": {"column_names", "profiles"},
+    "entity_columns": {"column_names", "id_columns", "profiles"},
+    "guessing": {"column_names", "entity_columns", "id_columns", "profiles"},
+    "measuring": {"config"},
+    "starter": {"config", "guessing", "id_columns", "measuring"},
+    "checking": {"config", "measuring"},
+    "getting_started": {"checking", "config", "guessing", "id_columns", "starter"},
+    "doctor": set(),
+    "cli": {"ablation", "config", "doctor", "getting_started", "local_runner"},
 }
 
 
