@@ -36,7 +36,19 @@ PIPELINE = [
     "shtab>=1.6",
 ]
 VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
-DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "ranx>=0.3.20", "hypothesis>=6"]
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
+NOTEBOOKS = ["nbformat>=5.10", "nbclient>=0.10", "ipykernel>=6", "matplotlib>=3.8"]
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "pytest-cov>=5",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "types-PyYAML>=6",
+    "ranx>=0.3.20",
+    "hypothesis>=6",
+]
 
 setup(
     name="tfrec-fusion",
@@ -54,7 +66,9 @@ setup(
         "baselines": BASELINES,
         "pipeline": PIPELINE + SERVING,
         "vertex": PIPELINE + SERVING + VERTEX,
-        "dev": PIPELINE + SERVING + VERTEX + BASELINES + DEV,
+        "docs": DOCS,
+        "notebooks": NOTEBOOKS,
+        "dev": PIPELINE + SERVING + VERTEX + BASELINES + DOCS + NOTEBOOKS + DEV,
     },
     entry_points={"console_scripts": ["tfrec = pipeline.cli:main"]},
 )

@@ -243,6 +243,11 @@ def installer_environment():
 
 def set_up():
     """The four steps of this module's docstring."""
+    if VENV.is_symlink():
+        raise SetupError(
+            "%s is a link to %s, and making the environment anew would begin with removing it. "
+            "Remove the link to get an environment of this checkout's own." % (VENV, os.path.realpath(str(VENV)))
+        )
     LOG.write_text("")
     base, version = step("finding Python 3.10-3.13", find_python)
     python = VENV / "bin" / "python"
