@@ -1,0 +1,292 @@
+"""The whole pipeline on a small shop of films: pushed, served, cached, refused, resumed, interrupted."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import load_config
+from pipeline.local_runner import run
+from pipeline.summary import StepFailed
+from tfrec_fusion.serving.client import RestClient
+from tfrec_fusion.serving.server import EmbeddedServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+THEMES = {
+    "Space": ["rocket", "planet", "galaxy", "astronaut", "alien", "star"],
+    "Love": ["wedding", "kiss", "romance", "bride", "heart", "letter"],
+    "War": ["soldier", "battle", "general", "trench", "tank", "victory"],
+}
+YAML = """
+name: films
+root: {root}
+data:
+  interactions: {{path: interactions.csv, user: user, item: film, time: when, label: stars}}
+  items: {{path: films.parquet, id: film, title: title, text: [title, plot], categories: [theme], numbers: [year]}}
+  users: {{path: users.csv, id: user, categories: [likes]}}
+split: {{method: temporal, validation: 0.15, test: 0.15, light_user: 5, rare_item: 5}}
+text: {{max_length: 24}}
+retrieval:
+  tower: {{dim: 16}}
+  training: {{epochs: 12, batch_size: 16, learning_rate: 0.01}}
+ranking:
+  tower: {{dim: 8, user_id: true}}
+  training: {{epochs: 8, batch_size: 64, learning_rate: 0.01}}
+evaluation: {{k: [5, 10]}}
+serving: {{queries: [a film about astronauts]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    """People who like one theme walk through its films; the films' texts tell their theme."""
+    folder = tmp_path_factory.mktemp("films")
+    rng = np.random.default_rng(0)
+    films = [
+        (
+            f"f{number}",
+            f"The {word} of {theme}",
+            f"A {word} and another {words[(place + 1) % 6]}",
+            theme,
+            1990.0 + number,
+        )
+        for number, (theme, place, word, words) in enumerate(
+            (theme, place, word, words)
+            for theme, words in THEMES.items()
+            for place, word in enumerate(words * 2)
+        )
+    ]
+    pd.DataFrame(films, columns=["film", "title", "plot", "theme", "year"]).to_parquet(
+        folder / "films.parquet"
+    )
+    by_theme = {theme: [film[0] for film in films if film[3] == theme] for theme in THEMES}
+    rows, people = [], []
+    for user in range(60):
+        theme = list(THEMES)[user % 3]
+        people.append((f"u{user}", theme if user % 4 else None))
+        start = rng.integers(100)
+        for step in range(10):
+            film = by_theme[theme][(start + step) % len(by_theme[theme])]
+            rows.append(
+                (
+                    f"u{user}",
+                    film,
+                    f"2024-01-{1 + step:02d}T{user % 24:02d}:00:00",
+                    3 + int(user % 2) + step % 2,
+                )
+            )
+    pd.DataFrame(rows, columns=["user", "film", "when", "stars"]).to_csv(
+        folder / "interactions.csv", index=False
+    )
+    pd.DataFrame(people, columns=["user", "likes"]).to_csv(folder / "users.csv", index=False)
+    path = folder / "films.yaml"
+    path.write_text(YAML.format(root=folder / "runs"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(config_file):
+    return run(load_config(str(config_file)))
+
+
+def states(summary):
+    return {component["name"]: component["state"] for component in summary["components"]}
+
+
+def versions(summary, kind):
+    return sorted(path.name for path in (pathlib.Path(summary["serving"]) / kind).iterdir())
+
+
+def test_both_models_are_pushed_and_the_summary_says_why(first, config_file):
+    for kind in ("retrieval", "ranking"):
+        assert first[kind]["blessed"]
+        assert first[kind]["servable"]["ok"]
+        assert versions(first, kind) == [pathlib.Path(first[kind]["pushed"]).name]
+    overall = first["retrieval"]["metrics"]["overall"]
+    assert overall["ndcg@10"] > overall["popularity_ndcg@10"] + 0.1
+    assert {"item_activity=common", "user_activity=regular"} <= set(first["retrieval"]["metrics"])
+    assert (
+        first["ranking"]["metrics"]["overall"]["rmse"]
+        < first["ranking"]["metrics"]["overall"]["baseline_rmse"]
+    )
+    assert first["text"]["encoded"] == first["text"]["distinct_texts"] == 18
+    assert first["data"]["tables"]["interactions"] == {"kept": 600, "read": 600, "rejected": 0}
+    written = json.loads((load_config(str(config_file)).home / "summary.json").read_text())
+    assert written["retrieval"]["pushed"] == first["retrieval"]["pushed"]
+    assert all(
+        component["seconds"] >= 0 and component["peak_memory_mb"] > 0 for component in written["components"]
+    )
+
+
+def test_what_was_pushed_answers_words_people_and_new_items(first):
+    folder = pathlib.Path(first["serving"])
+    with EmbeddedServer({kind: str(folder / kind) for kind in ("retrieval", "ranking")}) as server:
+        server.wait_ready(120)
+        url = f"http://127.0.0.1:{server.rest_port}"
+        with RestClient(url, "retrieval") as client:
+            found = client.recommend(text="astronauts travel to another planet", k=6)
+            assert all("Space" in item.title for item in found)
+            liked = client.recommend(user_id="u1", k=1)
+            assert "Love" in liked[0].title
+            assert client.recommend(user_id="u1", exclude=[liked[0].item_id], k=1)[0] != liked[0]
+        with RestClient(url, "ranking") as client:
+            scores = client.rank(user_id="u1", item_ids=["f0", ""], texts=["", "A bride and a kiss"])
+            assert len(scores["rating"]) == 2
+            assert scores["titles"][1] == "A bride and a kiss"
+
+
+def test_a_second_run_does_nothing_again(first, config_file):
+    start = time.monotonic()
+    again = run(load_config(str(config_file)))
+    assert time.monotonic() - start < 60
+    assert set(states(again).values()) <= {"cached", "done"}
+    ran = [name for name, state in states(again).items() if state == "done" and "Baseline" not in name]
+    assert ran == []
+    for kind in ("retrieval", "ranking"):
+        assert again[kind]["pushed"] == first[kind]["pushed"]
+        assert versions(again, kind) == versions(first, kind)
+
+
+def test_a_broken_model_is_not_pushed_and_the_reason_is_told(first, config_file):
+    """Not trained at all: worse than popularity, and worse than the model blessed before."""
+    broken = run(load_config(str(config_file), ["retrieval.training.epochs=0"]))
+    assert not broken["retrieval"]["blessed"]
+    assert broken["retrieval"]["pushed"] is None
+    assert any("last blessed model" in reason for reason in broken["retrieval"]["reasons"])
+    assert versions(broken, "retrieval") == versions(first, "retrieval")
+    assert broken["ranking"]["pushed"] == first["ranking"]["pushed"]  # untouched, and still there
+    assert states(broken)["RetrievalTrainer"] == "done"
+    assert states(broken)["RankingTrainer"] == "cached"
+
+
+def test_a_run_goes_on_at_the_step_that_failed(first, config_file, monkeypatch):
+    import tfrec_fusion.training
+
+    config = load_config(str(config_file), ["ranking.training.epochs=2"])
+
+    def failing(*_, **__):
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(tfrec_fusion.training, "fit", failing)
+    with pytest.raises(
+        StepFailed, match=r"(?s)RankingTrainer failed: RuntimeError: the disk is on fire.*The stack is in"
+    ):
+        run(config)
+    monkeypatch.undo()
+    resumed = run(config)
+    assert states(resumed)["RankingTrainer"] == "done"
+    assert states(resumed)["TablesExampleGen"] == states(resumed)["ItemsTransform"] == "cached"
+
+
+def test_changed_items_are_encoded_again_and_no_others(first, config_file):
+    films = pd.read_parquet(config_file.parent / "films.parquet")
+    other = config_file.parent / "other"
+    other.mkdir()
+    for name in ("interactions.csv", "users.csv"):
+        (other / name).write_bytes((config_file.parent / name).read_bytes())
+    films.loc[3, "plot"] = "Something else entirely"
+    films.to_parquet(other / "films.parquet")
+    (other / "films.yaml").write_text(config_file.read_text())
+    changed = run(
+        load_config(str(other / "films.yaml"), ["retrieval.training.epochs=1", "ranking.training.epochs=1"])
+    )
+    assert changed["text"]["encoded"] == 1
+    assert changed["text"]["reused"] == 17 + 1  # its twin keeps the old text
+
+
+def test_text_none_runs_without_an_encoder(first, config_file):
+    plain = run(
+        load_config(
+            str(config_file),
+            ["text=none", "name=plain", "retrieval.training.epochs=4", "ranking.training.epochs=1"],
+        )
+    )
+    assert plain["text"] is None
+    assert "TextEmbeddings" not in states(plain)
+    assert plain["retrieval"]["servable"]["ok"]
+
+
+def tfrec(*arguments):
+    return [sys.executable, "-m", "pipeline.cli", *arguments]
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_half_written(first, config_file):
+    command = tfrec(
+        "run",
+        str(config_file),
+        "--set",
+        "retrieval.training.epochs=500",
+        "--set",
+        "retrieval.training.patience=500",
+    )
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background hands down an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.strip().startswith("RankingTrainer") or "RankingTrainer" in line:
+            break
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    try:
+        out, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, (lines, out, error)
+    assert "goes on at the step that was stopped" in error
+    assert "Traceback" not in error
+    for kind in ("retrieval", "ranking"):
+        base = pathlib.Path(first["serving"]) / kind
+        assert all((version / "saved_model.pb").exists() for version in base.iterdir())
+        assert all(version.name.isdigit() for version in base.iterdir())
+    again = run(load_config(str(config_file)))
+    assert again["retrieval"]["blessed"]
+    assert again["retrieval"]["pushed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["text.encoder=/no/such/folder"], "/no/such/folder"),
+        (["data.items.title=titel"], "no column 'titel'"),
+        (["data.interactions.time=stars", "data.max_reject_share=0.01"], "has no interactions"),
+        (["data.interactions.user=when", "data.interactions.item=user"], "unknown item"),
+        (["data.items.text=[nulls]"], "text_nulls"),
+    ],
+    ids=["missing encoder", "missing column", "wrong time", "wrong ids", "text of nulls"],
+)
+def test_bad_input_is_told_in_one_message(first, config_file, tmp_path, changes, message):
+    films = pd.read_parquet(config_file.parent / "films.parquet").assign(nulls=None)
+    films["nulls"] = films["nulls"].astype("string")
+    films.to_parquet(config_file.parent / "films_with_nulls.parquet")
+    extra = ["data.items.path=films_with_nulls.parquet"] if "nulls" in str(changes) else []
+    sets = [part for change in [*changes, *extra, f"root={tmp_path}"] for part in ("--set", change)]
+    done = subprocess.run(
+        tfrec("run", str(config_file), *sets), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not list(tmp_path.glob("films/serving/*/*"))
+
+
+def test_a_root_that_cannot_be_written(config_file, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    command = tfrec("run", str(config_file), "--root", str(tmp_path / "file"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "`root` must be a folder that can be written" in done.stderr
+    assert "Traceback" not in done.stderr
