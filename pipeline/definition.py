@@ -18,6 +18,7 @@ from tfx.proto import pusher_pb2, transform_pb2
 
 from pipeline import features
 from pipeline.components.artifacts import TextVectors  # noqa: F401  (registers the type)
+from pipeline.components.evaluation_examples import EvaluationExamples
 from pipeline.components.example_gen import TablesExampleGen
 from pipeline.components.example_validator import StrictExampleValidator
 from pipeline.components.pusher import AtomicPusher
@@ -26,7 +27,8 @@ from pipeline.components.serving_validator import ServingValidator
 from pipeline.components.text_embeddings import TextEmbeddings
 from pipeline.components.trainer import RecommenderTrainer
 from pipeline.config import PipelineConfig, code_digest, tables_of, to_json
-from pipeline.evaluation import ranking_eval_config, retrieval_eval_config
+from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
+from pipeline.evaluation.slices import check_slices
 from tfrec_fusion.datasets.tables import Tables, source_digest
 
 LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")
@@ -72,10 +74,18 @@ def create_pipeline(config: PipelineConfig, local: bool = True) -> tfx.dsl.Pipel
     if config.text:
         vectors = text_embeddings(config, transformed_items)
         components.append(vectors)
+    plain = None
+    if "text_none" in config.baselines:
+        without = dataclasses.replace(config, text=None)
+        plain = train(without, tables, "retrieval", transformed, transformed_items, examples, None)
+        plain = plain.with_id("PlainRetrievalTrainer")
+        components.append(plain)
+    judged = evaluation_examples(config, tables, examples, transformed_items, vectors, plain)
+    components.append(judged)
     for kind in ("retrieval", "ranking"):
         trainer = train(config, tables, kind, transformed, transformed_items, examples, vectors)
         resolver = blessed_model(kind, trainer, local)
-        evaluator = evaluate(config, tables, kind, interactions, checked[1], trainer, resolver)
+        evaluator = evaluate(config, tables, kind, judged, trainer, resolver)
         validator = validate_serving(config, kind, trainer, examples)
         pusher = push(config, kind, trainer, evaluator, validator)
         components += [trainer, resolver, evaluator, validator, pusher]
@@ -216,18 +226,49 @@ def blessed_model(kind: str, trainer: RecommenderTrainer, local: bool) -> tfx.ds
     return resolver.with_id(f"{kind.title()}Baseline")
 
 
-def evaluate(config: PipelineConfig, tables: Tables, kind: str, interactions, schema, trainer, resolver):
+def evaluation_examples(
+    config: PipelineConfig, tables: Tables, examples, items, vectors, plain
+) -> EvaluationExamples:
+    """Test interactions with slices, and with the ranks of baselines fitted in this run."""
+    check_slices(config.evaluation.slices, tables)
+    check_names(config.evaluation, config.baselines, tables.interactions.label is not None)
+    settings = {
+        "tables": dataclasses.asdict(tables),
+        "baselines": config.baselines,
+        "slices": config.evaluation.slices,
+        "slice_values": config.evaluation.slice_values,
+        "rare_item": config.split.rare_item,
+        "has_label": tables.interactions.label is not None,
+    }
+    return EvaluationExamples(
+        settings=json.dumps(settings, sort_keys=True),
+        code=code_digest(
+            "pipeline/components/evaluation_examples.py",
+            "pipeline/evaluation/slices.py",
+            "tfrec_fusion/models/baselines.py",
+        ),
+        interactions=examples.outputs["interactions"],
+        raw_items=examples.outputs["items"],
+        items=items.outputs["transformed_examples"],
+        items_transform_graph=items.outputs["transform_graph"],
+        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        plain_model=plain.outputs["model"] if plain else None,
+    )
+
+
+def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer, resolver):
     """TFMA over the test split, and the blessing."""
+    has_rating = tables.interactions.label is not None
     if kind == "retrieval":
-        eval_config = retrieval_eval_config(config.evaluation)
+        eval_config = retrieval_eval_config(config.evaluation, config.baselines)
     else:
-        eval_config = ranking_eval_config(config.evaluation, has_rating=tables.interactions.label is not None)
+        eval_config = ranking_eval_config(config.evaluation, has_rating)
     return tfx.components.Evaluator(
-        examples=interactions,
-        example_splits=["test"],
+        examples=judged.outputs["examples"],
+        example_splits=["test" if kind == "retrieval" or has_rating else "ranking"],
         model=trainer.outputs["model"],
         baseline_model=resolver.outputs["model"],
-        schema=schema.outputs["schema"],
+        schema=judged.outputs["schema"],
         eval_config=eval_config,
     ).with_id(f"{kind.title()}Evaluator")
 

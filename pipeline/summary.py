@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
@@ -55,84 +54,15 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
             return f"NOT servable: {report['reason'][:60]}"
         return f"loads in {report['load_seconds']:.1f} s, answers in {report['milliseconds']:.1f} ms"
     if "evaluation" in artifacts:
-        verdict = judge(artifacts)
-        shown = _deciding(verdict["metrics"].get("overall", {}))
+        # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
+        from pipeline.evaluation.verdict import deciding, judge
+
+        verdict = judge(artifacts["evaluation"].uri)
+        shown = deciding(verdict["metrics"].get("overall", {}))
         return ("blessed: " if verdict["blessed"] else "NOT blessed: ") + shown
     if "anomalies" in artifacts:
         return "no anomalies"
     return ""
-
-
-def _deciding(metrics: dict[str, float]) -> str:
-    wanted = ("ndcg@10", "popularity_ndcg@10", "recall@100", "rmse", "baseline_rmse", "auc")
-    return ", ".join(f"{name} {metrics[name]:.4f}" for name in wanted if name in metrics)
-
-
-def judge(artifacts: dict[str, Any]) -> dict[str, Any]:
-    """An Evaluator's verdict: blessed or not, the reasons in words, and all metrics by slice."""
-    import tensorflow_model_analysis as tfma
-
-    import pipeline.evaluation  # noqa: F401  (TFMA loads the metrics by name)
-
-    folder = artifacts["evaluation"].uri
-    result = tfma.load_eval_result(folder, model_name="candidate" if _compared(folder) else None)
-    metrics: dict[str, dict[str, float]] = {}
-    for key, outputs in result.slicing_metrics:
-        name = ", ".join(f"{feature}={value}" for feature, value in key) or "overall"
-        found = metrics.setdefault(name, {})
-        for output in outputs.values():
-            for sub in output.values():
-                for metric, value in sub.items():
-                    if "doubleValue" in value and not isinstance(value["doubleValue"], str):
-                        found[metric] = round(value["doubleValue"], 6)
-    validation = tfma.load_validation_result(folder)
-    reasons = []
-    for failure in validation.metric_validations_per_slice:
-        name = ", ".join(
-            f"{single.column}={single.bytes_value.decode() or single.int64_value}" for single in failure.slice_key.single_slice_keys
-        ) or "overall"  # fmt: skip
-        for metric in failure.failures:
-            value = metric.message or f"is {metric.metric_value.double_value.value:.4f}"
-            reasons.append(f"{name}: {metric.metric_key.name} {value} and misses {_bound(metric)}")
-    if not reasons:
-        reasons = ["every threshold was met: " + ", ".join(_thresholds(folder))]
-    return {"blessed": bool(validation.validation_ok), "reasons": reasons, "metrics": metrics}
-
-
-def _eval_config(folder: str) -> dict:
-    with open(os.path.join(folder, "eval_config.json")) as stream:
-        return json.load(stream)
-
-
-def _compared(folder: str) -> bool:
-    """Whether an evaluation had a blessed model to compare the candidate with."""
-    return len(_eval_config(folder).get("modelLocations", {})) > 1
-
-
-def _thresholds(folder: str) -> list[str]:
-    """What was checked, in words."""
-    checked = []
-    for spec in _eval_config(folder)["evalConfig"]["metricsSpecs"]:
-        named = dict(spec.get("perSliceThresholds", {}))
-        for metric in spec.get("metrics", []):
-            if "perSliceThresholds" in metric:
-                named[metric["className"].lower()] = {"thresholds": metric["perSliceThresholds"]}
-        for name, thresholds in named.items():
-            for entry in thresholds["thresholds"]:
-                threshold = entry["threshold"]
-                if "valueThreshold" in threshold:
-                    checked.append(f"{name} >= {threshold['valueThreshold'].get('lowerBound', 0)}")
-                if "changeThreshold" in threshold:
-                    checked.append(f"{name} no worse than the last blessed model's")
-    return checked
-
-
-def _bound(metric) -> str:
-    threshold = metric.metric_threshold
-    if threshold.HasField("value_threshold"):
-        return f"the lower bound {threshold.value_threshold.lower_bound.value:.4f}"
-    change = threshold.change_threshold
-    return f"what the last blessed model allows (change {change.absolute.value:+.4f})"
 
 
 def write_summary(
@@ -147,24 +77,27 @@ def write_summary(
 
     Returns:
         What was written: `components`, `data`, `text`, and for `retrieval` and `ranking` metrics by slice, the baseline's
-        figures, blessing, reasons and the folder pushed to.
+        figures, blessing, reasons and the folder pushed to; `artifacts` holds the folder of each output by component.
     """
+    from pipeline.evaluation.verdict import judge
+
     by_name = {step.name: step for step in steps}
     models = {}
     for kind in KINDS:
         title = kind.title()
         pushed = by_name[f"{title}Pusher"].artifacts["pushed_model"]
         validated = _json(by_name[f"{title}ServingValidator"].artifacts["blessing"].uri, "report.json")
-        verdict = judge(by_name[f"{title}Evaluator"].artifacts)
+        verdict = judge(by_name[f"{title}Evaluator"].artifacts["evaluation"].uri)
         models[kind] = verdict | {
             "servable": validated,
             "pushed": pushed.get_string_custom_property("pushed_destination") or None,
             "model": by_name[f"{title}Trainer"].artifacts["model"].uri,
         }
+    artifacts = {
+        f"{step.name}/{name}": artifact.uri for step in steps for name, artifact in step.artifacts.items()
+    }
     training = sum(
-        step.seconds
-        for step in steps
-        if step.name in ("RetrievalTrainer", "RankingTrainer", "TextEmbeddings")
+        step.seconds for step in steps if step.name.endswith("Trainer") or step.name == "TextEmbeddings"
     )
     summary = {
         "name": config.name,
@@ -188,6 +121,7 @@ def write_summary(
             for step in steps
             if step.megabytes  # the resolvers are no steps that anybody waits for
         ],
+        "artifacts": artifacts,
         "log": str(log),
         "serving": str(config.push_folder),
     }

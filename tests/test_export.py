@@ -15,6 +15,7 @@ from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import WordPieceTokenizer
+from tfrec_fusion.metrics import beyond_accuracy
 from tfrec_fusion.models.profiles import Profiles
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "space", "robot", "love", "paris", "adventure"]
@@ -286,9 +287,47 @@ def test_ranks_against_numpy(retrieval, data, profiles):
     answer = loaded.signatures["serving_default"](examples=tf.constant(examples))
     np.testing.assert_array_equal(answer["rank"].numpy()[:6], expected)
     assert np.isnan(answer["rank"].numpy()[6:]).all()
-    popularity = answer["popularity_rank"].numpy()
-    assert ((popularity[:6] >= 1) & (popularity[:6] < len(data.ids))).all()
-    assert np.isnan(popularity[6:]).all()
+
+
+def test_what_stands_at_the_top_agrees_with_the_metrics(retrieval, data, profiles):
+    model, _, loaded = retrieval
+    users = data.test["user_index"][:6]
+    seen = [[item for item in data.test["history"][row] if item] for row in range(6)]
+    records = [
+        example(
+            user_id=[profiles.ids[user]],
+            item_id=[data.ids[item]],
+            history=[data.ids[met] for met in met_before],
+            seen=[data.ids[met] for met in met_before],
+        )
+        for user, item, met_before in zip(users, data.test["item_index"], seen, strict=False)
+    ]
+    answer = loaded.signatures["serving_default"](examples=tf.constant(records))
+    rows = [
+        [list(data.ids).index(item) for item in expected_order(model, data, user)[: export.DEFAULT_K]]
+        for user in users
+    ]
+    np.testing.assert_array_equal(answer["top"].numpy(), rows)
+    counts = np.asarray(data.counts)
+    for place, row in enumerate(rows):
+        # The library's novelty counts the padding row as an item that nobody met; the catalogue here begins at 1.
+        bits = beyond_accuracy.novelty(np.array([row]) - 1, counts[1:])
+        assert answer["novelty"].numpy()[place] == pytest.approx(bits, abs=1e-5)
+        spread = beyond_accuracy.intra_list_diversity(np.array([row]), data.text_vectors)
+        assert answer["diversity"].numpy()[place] == pytest.approx(spread, abs=1e-5)
+    known = max(counts.max(), len(profiles.ids) - 1)
+    expected = 1 - counts[data.test["item_index"][:6]] / known
+    np.testing.assert_allclose(answer["unexpected"].numpy(), expected, rtol=1e-6)
+
+
+def test_equal_scores_are_shuffled_and_no_number_comes_last():
+    ties = tf.constant([0.0, 0.3, 0.9, 0.5, 0.1])
+    scores = tf.constant(
+        [[9.0, 1.0, 1.0, 1.0, 1.0], [9.0, 2.0, np.nan, 1.0, 3.0], [9.0, np.nan, 0.0, 1.0, 2.0]]
+    )
+    rank, top = export._ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
+    assert rank.numpy().tolist() == [2, 2, np.inf]
+    assert top.numpy()[1].tolist() == [4, 1, 3] + [0] * 7
 
 
 def test_rank_scores_known_and_new_items_in_one_request(ranker, data, profiles):

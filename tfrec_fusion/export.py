@@ -190,9 +190,13 @@ class RetrievalServing(Serving):
         self.rerank = MaximalMarginalRelevance()
         vectors = model.candidate_embeddings().numpy()
         self.vectors = _table(vectors, "candidate_embeddings")
-        # Equal counts are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
-        shuffle = np.random.default_rng(0).random(len(catalogue)) / 2
-        self.popularity = _table((catalogue.counts + shuffle).astype(np.float32), "popularity")
+        # Equal scores are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
+        self.ties = _table(np.random.default_rng(0).random(len(catalogue)).astype(np.float32), "ties")
+        counts = np.asarray(catalogue.counts, np.float64)
+        share = (counts + 1) / (counts[1:].sum() + max(1, len(counts) - 1))
+        self.bits = _table(-np.log2(share).astype(np.float32), "bits")
+        unexpected = 1 - counts / max(1.0, counts.max(), self.histories.shape[0] - 1)
+        self.unexpected = _table(unexpected.astype(np.float32), "unexpected")
 
     def query(self, user_id, history, text, context) -> tf.Tensor:
         """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item` is the score.
@@ -323,11 +327,19 @@ class RetrievalServing(Serving):
         }
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Where the held-out item of each Example stands among the whole catalogue, seen items excluded.
+        """Where the held-out item of each Example stands among the whole catalogue, and what stands at the top.
+
+        Items that the Example calls seen cannot be recommended. Ranks order equal scores by a fixed shuffle.
 
         Returns:
-            float32 `[batch]` each: `rank` by this model and `popularity_rank` by training counts, from 1. NaN where
-            the item is unknown or was already seen, and so cannot be recommended.
+            `rank`: float32 `[batch]`, from 1; NaN where the item is unknown or was already seen, and so cannot be
+            recommended; infinite where the model gives it no number.
+            `top`: int32 `[batch, DEFAULT_K]` rows of the items recommended, best first, 0 where there are no more.
+            `novelty`: float32 `[batch]`, mean self-information of those in bits (`metrics.beyond_accuracy.novelty`).
+            `diversity`: float32 `[batch]`, mean `1 - cosine` between those, by text where there is any, else by the model's
+            embeddings; NaN with fewer than two.
+            `catalogue_size`: int32 `[batch]`, how many items there are.
+            `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
         """
         raw, batch = self.parse(examples)
         queries = self.model.query_embeddings(batch)
@@ -337,18 +349,25 @@ class RetrievalServing(Serving):
         step = tf.maximum(1, 2**24 // tf.shape(self.vectors)[0])
         count = tf.maximum(1, -(-tf.shape(target)[0] // step))
 
-        def block(number, found):
+        def block(number, ranks, tops):
             part = slice(number * step, (number + 1) * step)
             scores = tf.matmul(queries[part], self.vectors, transpose_b=True)
-            own = _ranks(scores, target[part], seen[part])
-            popular = _ranks(tf.broadcast_to(self.popularity, tf.shape(scores)), target[part], seen[part])
-            return number + 1, found.write(number, tf.stack([own, popular], 1))
+            rank, top = _ranked(scores, self.ties, target[part], seen[part])
+            return number + 1, ranks.write(number, rank), tops.write(number, top)
 
-        found = tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=[None, 2])
-        _, found = tf.while_loop(lambda number, _: number < count, block, [0, found])
-        ranks = found.concat()
-        ranks = tf.where(usable[:, None], ranks, float("nan"))
-        return {"rank": ranks[:, 0], "popularity_rank": ranks[:, 1]}
+        ranks = tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=[None])
+        tops = tf.TensorArray(tf.int32, count, infer_shape=False, element_shape=[None, DEFAULT_K])
+        _, ranks, tops = tf.while_loop(lambda number, *_: number < count, block, [0, ranks, tops])
+        top = tops.concat()
+        shown = tf.cast(top > 0, tf.float32)
+        return {
+            "rank": tf.where(usable, ranks.concat(), float("nan")),
+            "top": top,
+            "novelty": tf.reduce_sum(tf.gather(self.bits, top) * shown, 1) / tf.reduce_sum(shown, 1),
+            "diversity": _diversity(tf.gather(self.item_tables.get("text_vector", self.vectors), top), shown),
+            "catalogue_size": tf.fill(tf.shape(target), tf.shape(self.vectors)[0] - 1),
+            "unexpected": tf.gather(self.unexpected, target),
+        }
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Concrete functions by signature name."""
@@ -452,8 +471,15 @@ def _concrete(function, **specs):
     return function.get_concrete_function(**named)
 
 
-def _ranks(scores: tf.Tensor, target: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
-    """1 + the number of items that are not seen and score above the target; row 0 is no item. float32 `[batch]`."""
+def _ranked(
+    scores: tf.Tensor, ties: tf.Tensor, target: tf.Tensor, seen: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The target's rank and the items at the top, both without what is seen; row 0 is no item.
+
+    Returns:
+        float32 `[batch]`: 1 + the number of items that score above the target, or the same with a higher `ties`; infinite
+        where the target's score is not a number. int32 `[batch, DEFAULT_K]`: rows, 0 where none is left.
+    """
     shape = tf.shape(scores)
     rows = tf.repeat(tf.range(shape[0]), tf.shape(seen)[1])
     places = tf.stack(
@@ -463,9 +489,26 @@ def _ranks(scores: tf.Tensor, target: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         ],
         1,
     )
-    hidden = tf.tensor_scatter_nd_min(scores, places, tf.fill([tf.shape(places)[0]], -np.inf))
-    own = tf.gather(scores, target, batch_dims=1)
-    return 1.0 + tf.reduce_sum(tf.cast(hidden > own[:, None], tf.float32), 1)
+    own = tf.gather(scores, target, batch_dims=1)[:, None]
+    # What is no number sorts last, and must not make the rest look better than it is.
+    numbers = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
+    hidden = tf.tensor_scatter_nd_min(numbers, places, tf.fill([tf.shape(places)[0]], -np.inf))
+    before = (hidden > own) | ((hidden == own) & (ties > tf.gather(ties, target)[:, None]))
+    rank = 1.0 + tf.reduce_sum(tf.cast(before, tf.float32), 1)
+    values, top = tf.math.top_k(hidden, tf.minimum(DEFAULT_K, shape[1]))
+    top = tf.where(values > scores.dtype.min, top, 0)
+    top = tf.pad(top, [[0, 0], [0, DEFAULT_K - tf.shape(top)[1]]])
+    return tf.where(tf.math.is_nan(own[:, 0]), np.inf, rank), tf.ensure_shape(top, [None, DEFAULT_K])
+
+
+def _diversity(vectors: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+    """float32 `[batch]`: mean `1 - cosine` over pairs of vectors `[batch, k, dim]` where `shown` `[batch, k]` is 1."""
+    unit = tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1) * shown[..., None]
+    # The sum over pairs of cosines is what the squared length of the sum has beyond the single squared lengths.
+    total = tf.reduce_sum(tf.reduce_sum(unit, 1) ** 2, 1) - tf.reduce_sum(unit**2, [1, 2])
+    count = tf.reduce_sum(shown, 1)
+    pairs = count * (count - 1)
+    return tf.where(pairs > 0, 1 - total / pairs, float("nan"))
 
 
 def _strings(values: np.ndarray) -> tf.Tensor:

@@ -1,0 +1,104 @@
+"""What the metrics of both models share: names, keys, whom an example belongs to, and intervals over people."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types
+
+from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
+
+LOWER_IS_BETTER = (
+    "gini@10",
+    "items_without_score",
+    "rmse",
+    "mae",
+    "log_loss",
+    "calibration_error",
+)
+BASELINE = "baseline"  # TFMA's name for the last blessed model
+
+
+def person_key(user: object) -> int:
+    """64 bits that stand for a person's id."""
+    raw = user if isinstance(user, bytes) else str(user).encode()
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little", signed=True)
+
+
+def scalar(value: object) -> float:
+    """The single number of a tensor; NaN where it is missing or empty."""
+    flat = np.ravel(value) if value is not None else ()
+    return float(flat[0]) if len(flat) else float("nan")
+
+
+def metric_key(name: str, model_name: str, change: bool = False) -> metric_types.MetricKey:
+    """The key under which TFMA looks for thresholds given by a metric's name: weighting undefined, not off.
+
+    Args:
+        name: the figure.
+        model_name: empty where there is one model only.
+        change: whether the figure says how the candidate differs from the last blessed model (change thresholds).
+    """
+    return metric_types.MetricKey(name, model_name=model_name, example_weighted=None, is_diff=change)
+
+
+def candidate_and_blessed(model_names: list[str] | None) -> tuple[str, str | None]:
+    """TFMA's names of the candidate and of the last blessed model, None where there is none."""
+    names = list(model_names or [""])
+    others = [name for name in names if name != BASELINE]
+    return others[0], BASELINE if BASELINE in names else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Certainty:
+    """How sure a verdict must be (see `EvaluationConfig`)."""
+
+    confidence: float = 0.95
+    slice_confidence: float = 0.998
+    min_people: int = 10
+
+
+class Estimates:
+    """Figures that are functions of sums over people, with their intervals.
+
+    Args:
+        person: integer `[rows]`, from 0.
+        columns: name → float `[rows]`.
+        certainty: how sure.
+    """
+
+    def __init__(self, person: np.ndarray, columns: dict[str, np.ndarray], certainty: Certainty):
+        self.certainty = certainty
+        self.enough = int(person.max()) + 1 >= certainty.min_people
+        sums = group_sums(person, np.stack(list(columns.values()), 1))
+        self.totals = dict(zip(columns, sums.sum(0), strict=True))
+        self.draws = dict(zip(columns, resample(sums).T, strict=True))
+
+    def of(self, figure) -> tuple[float, np.ndarray]:
+        """A figure and its bootstrap draws; `figure` takes totals by column name."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(figure(self.totals)), np.asarray(figure(self.draws))
+
+    def with_interval(self, name: str, figure) -> dict[str, float]:
+        """`{name, name_low, name_high}`. The interval is infinite where there are too few people."""
+        value, draws = self.of(figure)
+        low, high = interval(draws, self.certainty.confidence) if self.enough else (-np.inf, np.inf)
+        return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+    def change(self, name: str, figure) -> dict[str, float]:
+        """`with_interval` of a difference to the last blessed model, and the ends at the confidence of slices."""
+        value, draws = self.of(figure)
+        least, most = (
+            normal_interval(value, draws, self.certainty.slice_confidence)
+            if self.enough
+            else (-np.inf, np.inf)
+        )
+        found = self.with_interval(f"{name}_change", figure)
+        return found | {f"{name}_change_least": least, f"{name}_change_most": most}
+
+
+def change_names(name: str) -> list[str]:
+    """What `Estimates.change` gives."""
+    return [f"{name}_change{end}" for end in ("", "_low", "_high", "_least", "_most")]

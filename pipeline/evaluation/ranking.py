@@ -1,0 +1,206 @@
+"""The ranking model's figures in TFMA: errors of ratings, clicks, and the order of each person's own items."""
+
+from __future__ import annotations
+
+import struct
+
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types
+
+from pipeline.evaluation.figures import (
+    Certainty,
+    Estimates,
+    candidate_and_blessed,
+    change_names,
+    metric_key,
+    person_key,
+    scalar,
+)
+from tfrec_fusion.metrics.pointwise import auc, log_losses, per_person_auc, per_person_ndcg
+
+FIELDS = (
+    "click",
+    "label",
+    "click_score",
+    "rating",
+    "baseline_rating",
+    "blessed_click_score",
+    "blessed_rating",
+)
+ROW = struct.Struct(f"<q{len(FIELDS)}f")
+ROW_TYPE = np.dtype([("person", "<i8"), *((name, "<f4") for name in FIELDS)])
+CLICKS = ("auc", "user_auc", "log_loss", "calibration", "calibration_error", "user_ndcg")
+RATINGS = ("rmse", "mae")
+
+
+class RankingCombiner(beam.CombineFn):
+    """Gathers labels and predictions as packed bytes (36 an example), and ends in errors and in averages over people.
+
+    Args:
+        has_rating: whether Examples have a `label` and the model predicts a `rating`.
+        model, blessed, certainty: as in `RetrievalCombiner`.
+    """
+
+    def __init__(
+        self,
+        has_rating: bool,
+        model: str = "",
+        blessed: str | None = None,
+        certainty: Certainty | None = None,
+    ):
+        self.has_rating, self.model, self.blessed = has_rating, model, blessed
+        self.certainty = certainty or Certainty()
+        self.deciding = "rmse" if has_rating else "log_loss"
+
+    def create_accumulator(self) -> bytearray:
+        return bytearray()
+
+    def add_input(self, accumulator, element):
+        features = element.get_features()
+        own = element.get_predictions(self.model) if self.model else element.get_predictions()
+        other = element.get_predictions(self.blessed) if self.blessed else {}
+        accumulator += ROW.pack(
+            person_key(np.ravel(features["user_id"])[0]),
+            scalar(features["click"]),
+            scalar(features.get("label")),
+            scalar(own["click"]),
+            scalar(own.get("rating")),
+            scalar(own.get("baseline_rating")),
+            scalar(other.get("click")),
+            scalar(other.get("rating")),
+        )
+        return accumulator
+
+    def merge_accumulators(self, accumulators):
+        merged = bytearray()
+        for accumulator in accumulators:
+            merged += accumulator
+        return merged
+
+    def extract_output(self, accumulator):
+        rows = np.frombuffer(bytes(accumulator), ROW_TYPE)
+        rows = rows[np.argsort(rows["person"], kind="stable")]
+        _, person = np.unique(rows["person"], return_inverse=True)
+        estimates = Estimates(person, self._columns(rows), self.certainty)
+        values = {
+            metric_key(name, self.model): value for name, value in self._values(rows, estimates).items()
+        }
+        for prefix, model in (("", self.model), ("blessed_", self.blessed)):
+            if model is not None:
+                own = self._own(rows, person, estimates, prefix)
+                values |= {metric_key(name, model): value for name, value in own.items()}
+        if self.blessed is not None:
+            before, after = _FIGURES[self.deciding]("blessed_"), _FIGURES[self.deciding]("")
+            changes = estimates.change(self.deciding, lambda totals: after(totals) - before(totals))
+            values |= {metric_key(name, self.model, change=True): value for name, value in changes.items()}
+        return values
+
+    def keys(self) -> list[metric_types.MetricKey]:
+        keys = [metric_key(name, self.model) for name in self.names()]
+        if self.blessed is not None:
+            keys += [metric_key(name, self.blessed) for name in self.own_names()]
+            keys += [metric_key(name, self.model, change=True) for name in change_names(self.deciding)]
+        return keys
+
+    def own_names(self) -> list[str]:
+        """What is computed of a model alone."""
+        return [*CLICKS, *(RATINGS if self.has_rating else ())]
+
+    def names(self) -> list[str]:
+        """Every figure of the candidate."""
+        intervals = ["log_loss", "calibration"]
+        others = ["people", "examples"]
+        if self.has_rating:
+            intervals += ["rmse", "mae", "rmse_gain_over_biases"]
+            others += ["baseline_rmse", "rmse_gain_over_biases"]
+        return [
+            *self.own_names(),
+            *(f"{name}{end}" for name in intervals for end in ("_low", "_high")),
+            *others,
+        ]
+
+    def _columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What is summed over people."""
+        fields = {name: rows[name].astype(np.float64) for name in FIELDS}
+        columns = {"examples": np.ones(len(rows)), "click": fields["click"]}
+        for prefix in ("", "blessed_"):
+            columns[f"{prefix}click_score"] = fields[f"{prefix}click_score"]
+            columns[f"{prefix}log_loss"] = log_losses(fields["click"], fields[f"{prefix}click_score"])
+        for prefix in ("", "blessed_", "baseline_"):
+            error = fields[f"{prefix}rating"] - fields["label"]
+            columns[f"{prefix}squared"], columns[f"{prefix}absolute"] = error**2, np.abs(error)
+        return columns
+
+    def _values(self, rows: np.ndarray, estimates: Estimates) -> dict[str, float]:
+        """Figures with intervals, and the baseline's."""
+        values = {"people": float(len(np.unique(rows["person"]))), "examples": float(len(rows))}
+        shown = ["log_loss", "calibration", *(RATINGS if self.has_rating else ())]
+        for name in shown:
+            values |= estimates.with_interval(name, _FIGURES[name](""))
+        if self.has_rating:
+            biases, own = _FIGURES["rmse"]("baseline_"), _FIGURES["rmse"]("")
+            values["baseline_rmse"] = estimates.of(biases)[0]
+            values |= estimates.with_interval(
+                "rmse_gain_over_biases", lambda totals: biases(totals) - own(totals)
+            )
+        return values
+
+    def _own(
+        self, rows: np.ndarray, person: np.ndarray, estimates: Estimates, prefix: str
+    ) -> dict[str, float]:
+        """Figures of one model: the candidate (prefix empty) or the last blessed one."""
+        clicks = rows[f"{prefix}click_score"].astype(np.float64)
+        ratings = rows[f"{prefix}rating"].astype(np.float64)
+        gains, scores = (rows["label"], ratings) if self.has_rating else (rows["click"], clicks)
+        gains = np.maximum(gains.astype(np.float64), 0)
+        calibration = estimates.of(_FIGURES["calibration"](prefix))[0]
+        values = {
+            "auc": auc(rows["click"], clicks),
+            "user_auc": known_mean(per_person_auc(person, rows["click"], clicks)),
+            "log_loss": estimates.of(_FIGURES["log_loss"](prefix))[0],
+            "calibration": calibration,
+            "calibration_error": abs(calibration - 1),
+            "user_ndcg": known_mean(per_person_ndcg(person, gains, scores)),
+        }
+        if self.has_rating:
+            values |= {name: estimates.of(_FIGURES[name](prefix))[0] for name in RATINGS}
+        return values
+
+
+def known_mean(values: np.ndarray) -> float:
+    """Mean of the numbers among the values; NaN without any."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+# Each figure as a function of sums, by the prefix of whose predictions are judged.
+_FIGURES = {
+    "log_loss": lambda prefix: lambda totals: totals[f"{prefix}log_loss"] / totals["examples"],
+    "calibration": lambda prefix: lambda totals: totals[f"{prefix}click_score"] / totals["click"],
+    "rmse": lambda prefix: lambda totals: np.sqrt(totals[f"{prefix}squared"] / totals["examples"]),
+    "mae": lambda prefix: lambda totals: totals[f"{prefix}absolute"] / totals["examples"],
+}
+
+
+def _computations(
+    has_rating, certainty, code="", name="", eval_config=None, model_names=None, **_
+) -> list[metric_types.MetricComputation]:
+    model, blessed = candidate_and_blessed(model_names)
+    combiner = RankingCombiner(has_rating, model, blessed, Certainty(**certainty))
+    preprocessor = metric_types.FeaturePreprocessor(
+        feature_keys=["user_id", "click", *(["label"] if has_rating else [])],
+        model_names=[model, blessed] if blessed is not None else None,
+    )
+    return [metric_types.MetricComputation(combiner.keys(), [preprocessor], combiner)]
+
+
+class RankingMetrics(metric_types.Metric):
+    """AUC over all examples and per person, log loss, calibration (predicted over observed clicks), NDCG of each person's
+    own items; with ratings RMSE, MAE, and the gain over a baseline of user and item biases, with intervals.
+
+    `certainty` and `code` as in `RetrievalMetrics`.
+    """
+
+    def __init__(self, has_rating: bool, certainty: dict[str, float], code: str = "", name: str = "ranking"):
+        super().__init__(_computations, has_rating=has_rating, certainty=certainty, code=code, name=name)

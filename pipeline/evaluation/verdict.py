@@ -1,0 +1,189 @@
+"""An Evaluator's verdict, read from what TFMA wrote, and its reasons in words."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+
+from pipeline.evaluation import ranking, retrieval  # noqa: F401  (TFMA finds the metrics by name)
+from pipeline.evaluation.figures import LOWER_IS_BETTER
+from pipeline.evaluation.slices import PREFIX
+
+CHANGE = re.compile(r"(.+)_change_(high|low|most|least)")
+GAIN = re.compile(r"(.+)_gain_over_(.+)_(low|high)")
+NAMES = {
+    "popularity": "popularity",
+    "als": "ALS",
+    "content_knn": "content k-NN",
+    "text_none": "the same model without text",
+    "biases": "user and item biases",
+}
+
+
+def judge(folder: str) -> dict[str, Any]:
+    """What an Evaluator found.
+
+    Args:
+        folder: of its `evaluation` artifact.
+
+    Returns:
+        `blessed`; `reasons`, why or why not, in words; `metrics` by slice and name, changes against the last blessed model
+        among them (`…_change`, and what TFMA subtracts as `…_diff`).
+    """
+    metrics = read_metrics(folder)
+    validation = tfma.load_validation_result(folder)
+    failed: dict[str, list[str]] = {}
+    for failure in validation.metric_validations_per_slice:
+        name = _slice_name(
+            (single.column, single.bytes_value.decode() or str(single.int64_value))
+            for single in failure.slice_key.single_slice_keys
+        )
+        for metric in failure.failures:
+            words = describe_failure(metric, metrics.get(name, {}))
+            if words not in failed.setdefault(name, []):
+                failed[name].append(words)
+    reasons = [f"{name}: {words}" for name, entries in failed.items() for words in entries]
+    for missing in validation.missing_slices:
+        values = [f"{feature}={value}" for feature, value in missing.feature_values.items()]
+        name = ", ".join(values or missing.feature_keys).replace(PREFIX, "")
+        reasons.append(f"{name}: no test interaction belongs to this slice, which a threshold is set for")
+    if not reasons:
+        reasons = describe_success(metrics, thresholds(folder))
+    return {"blessed": bool(validation.validation_ok), "reasons": reasons, "metrics": metrics}
+
+
+def read_metrics(folder: str) -> dict[str, dict[str, float]]:
+    """All figures of the candidate by slice; those that are no numbers are left out, infinite ends of intervals too."""
+    result = tfma.load_eval_result(folder, model_name="candidate" if _compared(folder) else None)
+    metrics: dict[str, dict[str, float]] = {}
+    for key, outputs in result.slicing_metrics:
+        found = metrics.setdefault(_slice_name(key), {})
+        for output in outputs.values():
+            for sub in output.values():
+                for metric, value in sub.items():
+                    number = value.get("doubleValue", float("nan"))
+                    if isinstance(number, (int, float)) and math.isfinite(number):
+                        found[metric.removesuffix("_diff") if "_change" in metric else metric] = round(
+                            number, 6
+                        )
+    return metrics
+
+
+def _slice_name(key) -> str:
+    return ", ".join(f"{feature.removeprefix(PREFIX)}={value}" for feature, value in key) or "overall"
+
+
+def _eval_config(folder: str) -> dict:
+    with open(os.path.join(folder, "eval_config.json")) as stream:
+        return json.load(stream)
+
+
+def _compared(folder: str) -> bool:
+    """Whether an evaluation had a blessed model to compare the candidate with."""
+    return len(_eval_config(folder).get("modelLocations", {})) > 1
+
+
+def thresholds(folder: str) -> list[tuple[str, bool]]:
+    """(figure, whether it is a change against the last blessed model) of everything that was checked."""
+    checked = []
+    for spec in _eval_config(folder)["evalConfig"]["metricsSpecs"]:
+        for name, entries in spec.get("perSliceThresholds", {}).items():
+            kinds = {kind for entry in entries["thresholds"] for kind in entry.get("threshold", {})}
+            checked += [(name, kind == "changeThreshold") for kind in sorted(kinds)]
+    return checked
+
+
+def describe_failure(failure, metrics: dict[str, float]) -> str:
+    """Why one threshold was missed.
+
+    Args:
+        failure: TFMA's `ValidationFailure`.
+        metrics: the slice's figures.
+    """
+    name, value = failure.metric_key.name, failure.metric_value.double_value.value
+    if failure.message:
+        return f"{name}: {failure.message.strip().rstrip('.')}"
+    if math.isnan(value):
+        return f"{name} is not a number: nothing could be judged, or the model's scores are no numbers"
+    people = int(metrics.get("people", 0))
+    change, gain = CHANGE.fullmatch(name), GAIN.fullmatch(name)
+    if change:
+        figure = change.group(1)
+        return (
+            f"{figure} is significantly worse than the last blessed model's: {_with_interval(f'{figure}_change', metrics, sign='+')} "
+            f"over {people:,} people"
+        )
+    if gain:
+        figure, baseline, end = gain.groups()
+        shown = _with_interval(f"{figure}_gain_over_{baseline}", metrics, sign="+")
+        verb = "does not beat" if end == "low" else "is significantly worse than"
+        if math.isinf(value):
+            return f"{figure} cannot be told from {NAMES.get(baseline, baseline)}'s: {people} people are too few (`evaluation.min_people`)"
+        return f"{figure} {verb} {NAMES.get(baseline, baseline)}: {shown} over {people:,} people"
+    if name == "items_without_score":
+        return f"the model gives {int(value):,} held-out items a score that is not a number"
+    return f"{name} is {value:.4f} and misses {_bound(failure.metric_threshold)}"
+
+
+def _bound(threshold) -> str:
+    if threshold.HasField("change_threshold"):
+        return f"what the last blessed model allows (change {threshold.change_threshold.absolute.value:+.4f})"
+    value = threshold.value_threshold
+    if value.HasField("upper_bound"):
+        return f"the upper bound {value.upper_bound.value:.4f}"
+    return f"the lower bound {value.lower_bound.value:.4f}"
+
+
+def _with_interval(name: str, metrics: dict[str, float], sign: str = "") -> str:
+    """`0.1065 [0.0950, 0.1180]`, as far as it is known."""
+    if name not in metrics:
+        return "unknown"
+    shown = f"{metrics[name]:{sign}.4f}"
+    if f"{name}_low" in metrics and f"{name}_high" in metrics:
+        shown += f" [{metrics[f'{name}_low']:{sign}.4f}, {metrics[f'{name}_high']:{sign}.4f}]"
+    return shown
+
+
+def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[str, bool]]) -> list[str]:
+    """What was shown, threshold by threshold."""
+    overall, words = metrics.get("overall", {}), []
+    compared = False
+    for name, against_blessed in checked:
+        gain = GAIN.fullmatch(name)
+        if against_blessed:
+            compared = True
+        elif gain:
+            figure, baseline, end = gain.groups()
+            verb = "beats" if end == "low" else "is no worse than"
+            shown = _with_interval(f"{figure}_gain_over_{baseline}", overall, sign="+")
+            words.append(
+                f"{figure} {overall.get(figure, float('nan')):.4f} {verb} {NAMES.get(baseline, baseline)}: {shown}"
+            )
+        elif name in overall and name != "items_without_score":
+            words.append(f"{name} {overall[name]:.4f}")
+    if compared:
+        changes = [name.removesuffix("_change") for name in overall if name.endswith("_change")]
+        shown = ", ".join(
+            f"{name} {_with_interval(f'{name}_change', overall, sign='+')}" for name in changes[:1]
+        )
+        slices = [name for name in metrics if name != "overall"]
+        words.append(
+            f"not significantly worse than the last blessed model ({shown}), nor in any of {len(slices)} slices"
+        )
+    return words
+
+
+def deciding(metrics: dict[str, float]) -> str:
+    """The few figures that a line has room for."""
+    wanted = ("ndcg@10", "popularity_ndcg@10", "recall@100", "rmse", "baseline_rmse", "auc")
+    return ", ".join(f"{name} {metrics[name]:.4f}" for name in wanted if name in metrics)
+
+
+def worse(name: str, change: float) -> bool:
+    """Whether a change of a figure is for the worse."""
+    return change > 0 if name in LOWER_IS_BETTER else change < 0

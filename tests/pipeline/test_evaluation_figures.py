@@ -1,0 +1,223 @@
+"""The Evaluators' figures by hand, against the library and against independent libraries, and on bad input."""
+
+import numpy as np
+import pytest
+import ranx
+import sklearn.metrics
+from tensorflow_model_analysis.metrics import metric_types
+
+from pipeline.evaluation.figures import Certainty
+from pipeline.evaluation.ranking import RankingCombiner
+from pipeline.evaluation.retrieval import TOP, RetrievalCombiner, per_person_figures
+from tfrec_fusion.metrics import accuracy, beyond_accuracy
+
+
+def random_ranks(seed, people=40, items=300):
+    """Distinct ranks within each person, as held-out items of one ranking have."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 25, people)
+    users = np.repeat(np.arange(people), counts)
+    ranks = np.concatenate([rng.choice(np.arange(1, items + 1), count, replace=False) for count in counts])
+    order = rng.permutation(len(users))
+    return users[order], ranks[order].astype(float)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_agree_with_ranx(seed):
+    users, ranks = random_ranks(seed)
+    qrels = {str(user): {} for user in set(users)}
+    run = {str(user): {f"d{rank}": 1000.0 - rank for rank in range(1, 301)} for user in set(users)}
+    for user, rank in zip(users, ranks, strict=True):
+        qrels[str(user)][f"d{int(rank)}"] = 1
+    ours = per_person_figures(users, ranks, [5, 20, 100])
+    names = {"recall": "recall", "hit_rate": "hit_rate", "ndcg": "ndcg", "map": "map"}
+    for k in (5, 20, 100):
+        for name, theirs in names.items():
+            expected = ranx.evaluate(ranx.Qrels(qrels), ranx.Run(run), f"{theirs}@{k}")
+            assert ours[f"{name}@{k}"].mean() == pytest.approx(expected, abs=1e-6), (name, k)
+    assert ours["mrr"].mean() == pytest.approx(
+        ranx.evaluate(ranx.Qrels(qrels), ranx.Run(run), "mrr"), abs=1e-6
+    )
+
+
+def test_figures_agree_with_the_library():
+    users, ranks = random_ranks(5)
+    ours = per_person_figures(users, ranks, [5, 100])
+    lists = np.tile(np.arange(300), (40, 1))
+    relevant = [ranks[users == user].astype(int) - 1 for user in range(40)]
+    theirs = accuracy.ranking_metrics(lists, relevant, ks=(5, 100, 300))
+    for k in (5, 100):
+        for name in ("recall", "hit_rate", "ndcg", "map"):
+            np.testing.assert_allclose(ours[f"{name}@{k}"], theirs[f"{name}@{k}"], atol=1e-9)
+    np.testing.assert_allclose(ours["mrr"], theirs["mrr@300"], atol=1e-9)
+
+
+def test_figures_by_hand():
+    figures = per_person_figures(np.array([7, 7, 9]), np.array([3.0, 1.0, 4.0]), [3])
+    ideal = 1 + 1 / np.log2(3)
+    assert figures["ndcg@3"].tolist() == pytest.approx([(1 + 1 / np.log2(4)) / ideal, 0])
+    assert figures["recall@3"].tolist() == [1, 0]
+    assert figures["map@3"].tolist() == pytest.approx([(1 + 2 / 3) / 2, 0])
+    assert figures["mrr"].tolist() == [1, 0.25]
+
+
+def element(features, **predictions):
+    """What TFMA hands to a combiner for one example."""
+    arrays = {name: np.array([value]) for name, value in predictions.items()}
+    return metric_types.StandardMetricInputs(
+        {"features": {name: np.array([value]) for name, value in features.items()}, "predictions": arrays}
+    )
+
+
+def ranked(user, rank, popular=1.0, top=range(1, TOP + 1), unexpected=1.0, novelty=1.0, diversity=1.0):
+    found = {"user_id": user, "baseline_popularity_rank": popular}
+    return element(
+        found,
+        rank=rank,
+        top=list(top),
+        unexpected=unexpected,
+        novelty=novelty,
+        diversity=diversity,
+        catalogue_size=40,
+    )
+
+
+def combine(combiner, elements, parts=3):
+    accumulators = [combiner.create_accumulator() for _ in range(parts)]
+    for place, element in enumerate(elements):
+        accumulators[place % parts] = combiner.add_input(accumulators[place % parts], element)
+    merged = combiner.compact(combiner.merge_accumulators(accumulators))
+    found = combiner.extract_output(merged)
+    assert set(found) == set(combiner.keys())
+    return {key.name: value for key, value in found.items() if key.model_name != "baseline"}
+
+
+SURE = Certainty(min_people=2)
+
+
+def test_the_gain_is_the_difference_and_unknown_items_do_not_count():
+    elements = [ranked(b"u", 1, 5), ranked(b"v", 20, 1), ranked(b"v", float("nan"), float("nan"))]
+    found = combine(RetrievalCombiner([10], ["popularity"], certainty=SURE), elements)
+    assert found["people"] == 2
+    assert found["held_out_items"] == 2
+    assert found["ndcg@10"] == pytest.approx(0.5)
+    assert found["popularity_ndcg@10"] == pytest.approx((1 / np.log2(6) + 1) / 2)
+    gain = found["ndcg@10"] - found["popularity_ndcg@10"]
+    assert found["ndcg@10_gain_over_popularity"] == pytest.approx(gain)
+    # With two people a sample is one of them twice or both: the extremes are the people themselves.
+    low, high = sorted([1 - 1 / np.log2(6), 0 - 1])
+    assert found["ndcg@10_gain_over_popularity_low"] == pytest.approx(low)
+    assert found["ndcg@10_gain_over_popularity_high"] == pytest.approx(high)
+
+
+def test_lists_beyond_accuracy_agree_with_the_library():
+    rng = np.random.default_rng(0)
+    tops = rng.permuted(np.tile(np.arange(1, 41), (30, 1)), axis=1)[:, :TOP]
+    tops[3, 6:] = 0  # a short list
+    bits, spread, unexpected = rng.random(30), rng.random(30), rng.random(60)
+    spread[4] = np.nan  # a list of one item has no distances
+    users = np.repeat(np.arange(30), 2)
+    ranks = rng.integers(1, 30, 60).astype(float)
+    elements = [
+        ranked(str(user).encode(), rank, 1, tops[user], surprise, bits[user], spread[user])
+        for user, rank, surprise in zip(users, ranks, unexpected, strict=True)
+    ]
+    found = combine(RetrievalCombiner([10], ["popularity"]), elements)
+    lists = np.where(tops > 0, tops, -1)
+    assert found["coverage@10"] == pytest.approx(beyond_accuracy.coverage(lists, 40), abs=1e-6)
+    assert found["gini@10"] == pytest.approx(beyond_accuracy.gini(lists, 40), abs=1e-6)
+    assert found["novelty@10"] == pytest.approx(bits.mean(), abs=1e-6)
+    assert found["diversity@10"] == pytest.approx(np.nanmean(spread), abs=1e-6)
+    expected = sum(value for value, rank in zip(unexpected, ranks, strict=True) if rank <= 10) / 10 / 30
+    assert found["serendipity@10"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_memory_is_bounded_by_one_list_a_person(monkeypatch):
+    import pipeline.evaluation.retrieval as module
+
+    monkeypatch.setattr(module, "COMPACT_AT", 1000)
+    combiner = RetrievalCombiner([10], ["popularity"])
+    accumulator = combiner.create_accumulator()
+    for number in range(500):
+        accumulator = combiner.add_input(accumulator, ranked(f"u{number % 5}".encode(), 1.0 + number))
+    assert len(accumulator[1]) <= 1000 + module.LIST.size
+    assert len(accumulator[0]) == 500 * combiner.row_type.itemsize
+
+
+def test_a_slice_without_usable_items_has_no_figures_and_says_so():
+    found = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", float("nan"), float("nan"))])
+    assert found["people"] == 0
+    assert np.isnan(found["ndcg@10"])
+
+
+def test_one_person_is_too_few_to_be_sure_of_anything():
+    found = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", 1, 5), ranked(b"u", 3, 1)])
+    assert found["people"] == 1
+    assert found["ndcg@10"] > 0
+    assert found["ndcg@10_gain_over_popularity_low"] == -np.inf
+    assert found["ndcg@10_high"] == np.inf
+
+
+def test_scores_that_are_no_numbers_are_misses_and_counted():
+    found = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", np.inf, 5), ranked(b"v", 1, 1)])
+    assert found["items_without_score"] == 1
+    assert found["recall@10"] == 0.5
+    assert found["mrr"] == 0.5
+
+
+def rated(user, click, click_score, label=0.0, rating=0.0, biases=0.0):
+    features = {"user_id": user, "click": click, "label": label}
+    return element(features, click=click_score, rating=rating, baseline_rating=biases)
+
+
+def test_rmse_gain_by_hand():
+    found = combine(
+        RankingCombiner(has_rating=True),
+        [rated(b"u", 1, 0.5, 4, 3, 2), rated(b"v", 0, 0.5, 2, 2, 2)],
+    )
+    assert found["rmse"] == pytest.approx(np.sqrt(0.5))
+    assert found["mae"] == pytest.approx(0.5)
+    assert found["rmse_gain_over_biases"] == pytest.approx(np.sqrt(2) - np.sqrt(0.5))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranking_figures_agree_with_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    users = rng.integers(0, 15, 400)
+    clicks = rng.integers(0, 2, 400)
+    # Rounded, so that some are tied; as float32, which is what models answer with.
+    scores = rng.uniform(0.05, 0.95, 400).round(2).astype(np.float32).astype(np.float64)
+    labels, ratings = rng.integers(1, 6, 400), rng.uniform(1, 5, 400).astype(np.float32).astype(np.float64)
+    elements = [
+        rated(str(user).encode(), *values)
+        for user, *values in zip(users, clicks, scores, labels, ratings, strict=True)
+    ]
+    found = combine(RankingCombiner(has_rating=True), elements)
+    people = [users == user for user in np.unique(users)]
+    expected = {
+        "auc": sklearn.metrics.roc_auc_score(clicks, scores),
+        "user_auc": np.mean([sklearn.metrics.roc_auc_score(clicks[own], scores[own]) for own in people]),
+        "log_loss": sklearn.metrics.log_loss(clicks, scores),
+        "calibration": scores.sum() / clicks.sum(),
+        "rmse": np.sqrt(sklearn.metrics.mean_squared_error(labels, ratings)),
+        "mae": sklearn.metrics.mean_absolute_error(labels, ratings),
+        "user_ndcg": np.mean([sklearn.metrics.ndcg_score([labels[own]], [ratings[own]]) for own in people]),
+    }
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_equal_labels_have_no_auc_but_everything_else():
+    found = combine(RankingCombiner(has_rating=False), [rated(b"u", 1, 0.5), rated(b"v", 1, 0.25)])
+    assert np.isnan(found["auc"])
+    assert np.isnan(found["user_auc"])
+    assert found["log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2)
+    assert found["calibration"] == pytest.approx(0.375)
+
+
+def test_predictions_that_are_no_numbers_make_no_figures():
+    found = combine(
+        RankingCombiner(has_rating=True), [rated(b"u", 1, np.nan, 4, np.nan), rated(b"v", 0, 0.5, 2, 2)]
+    )
+    for name in ("auc", "log_loss", "rmse", "rmse_gain_over_biases"):
+        assert np.isnan(found[name]), name

@@ -1,0 +1,189 @@
+"""What a model must show: planted cases through the gate, thresholds, and mistakes in the configuration."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.evaluators import metrics_validator
+from tensorflow_model_analysis.metrics import metric_specs, metric_types
+from tensorflow_model_analysis.proto import config_pb2
+
+from pipeline.components.evaluation_examples import evaluation_schema
+from pipeline.config import ConfigError, EvaluationConfig
+from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
+from pipeline.evaluation.retrieval import RetrievalCombiner
+from pipeline.evaluation.slices import PREFIX
+from pipeline.evaluation.verdict import judge
+from tests.pipeline.planted_gate import CASES, plant, save, serialised
+
+CONFIG = EvaluationConfig(k=(10,), slices=("item_activity",), baselines={"popularity": "beat"})
+
+
+def inputs(row):
+    features = {"user_id": [row["person"].encode()], "baseline_popularity_rank": [row["popularity"]]}
+    return metric_types.StandardMetricInputs(
+        {
+            "features": {name: np.array(value) for name, value in features.items()},
+            "predictions": {
+                "candidate": {"rank": np.array([row["candidate"]])},
+                "baseline": {"rank": np.array([row["blessed"]])},
+            },
+        }
+    )
+
+
+def verdict(rows, part):
+    """TFMA's own validation of one slice's figures."""
+    combiner = RetrievalCombiner([10], ["popularity"], "candidate", "baseline")
+    accumulator = combiner.create_accumulator()
+    for row in rows:
+        accumulator = combiner.add_input(accumulator, inputs(row))
+    metrics = combiner.extract_output(accumulator)
+    config = tfma.utils.update_eval_config_with_defaults(
+        retrieval_eval_config(CONFIG), has_baseline=True, rubber_stamp=True
+    )
+    found = metrics_validator.validate_metrics((part, metrics), config)
+    return [
+        failure.metric_key.name for entry in found.metric_validations_per_slice for failure in entry.failures
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_verdict_is_right_for_twenty_seeds(case):
+    expected = {"better": (False, False), "worse": (True, True), "worse for cold items": (False, True)}[case]
+    for seed in range(20):
+        rows = plant(case, seed)
+        overall = verdict(rows, ())
+        cold = verdict([row for row in rows if row["cold"]], ((PREFIX + "item_activity", "cold"),))
+        common = verdict([row for row in rows if not row["cold"]], ((PREFIX + "item_activity", "common"),))
+        refused = bool(overall), bool(overall + cold + common)
+        # What is worse for cold items alone may or may not show overall; it must show in their slice, and only there.
+        if case == "worse for cold items":
+            assert cold == ["ndcg@10_change_most"], seed
+            assert common == [], seed
+            assert refused[1], seed
+        else:
+            assert refused == expected, (seed, overall, cold, common)
+        if case == "worse":
+            assert "ndcg@10_change_high" in overall, seed
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("candidate", "blessed"):
+        save(name, str(folder / name))
+    return folder
+
+
+def through_tfma(config, models, rows, folder, blessed=True):
+    """What TFX's Evaluator does with an evaluation's configuration, models and Examples."""
+    path = str(folder / "examples.gz")
+    with tf.io.TFRecordWriter(path, "GZIP") as writer:
+        for row in rows:
+            writer.write(serialised(row))
+    config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=blessed, rubber_stamp=True)
+    shared = [
+        tfma.default_eval_shared_model(
+            str(models / {"baseline": "blessed"}.get(spec.name, "candidate")),
+            model_name=spec.name,
+            eval_config=config,
+        )
+        for spec in config.model_specs
+    ]
+    tfma.run_model_analysis(
+        eval_shared_model=shared if len(shared) > 1 else shared[0],
+        eval_config=config,
+        data_location=path,
+        output_path=str(folder / "out"),
+        schema=evaluation_schema(["item_activity"], ["popularity"], has_label=False),
+    )
+    return judge(str(folder / "out"))
+
+
+@pytest.mark.slow
+def test_the_real_gate_refuses_what_is_worse_for_cold_items_alone(models, tmp_path):
+    found = through_tfma(retrieval_eval_config(CONFIG), models, plant("worse for cold items", 0), tmp_path)
+    assert not found["blessed"]
+    cold = [reason for reason in found["reasons"] if reason.startswith("item_activity=cold")]
+    assert len(cold) == 1
+    assert "ndcg@10 is significantly worse than the last blessed model's: -0." in cold[0]
+    assert not any(reason.startswith("item_activity=common") for reason in found["reasons"])
+    assert found["metrics"]["item_activity=cold"]["ndcg@10_change"] < -0.05
+
+
+@pytest.mark.slow
+def test_the_real_gate_blesses_what_is_better_and_a_first_model(models, tmp_path):
+    settings = dataclasses.replace(CONFIG, changes={"mrr": 0.01}, thresholds={"gini@10": 0.999})
+    found = through_tfma(retrieval_eval_config(settings), models, plant("better", 0), tmp_path)
+    assert found["blessed"], found["reasons"]
+    assert any("beats popularity: +0." in reason for reason in found["reasons"])
+    assert any("not significantly worse than the last blessed model" in reason for reason in found["reasons"])
+    first = tmp_path / "first"
+    first.mkdir()
+    missing = dataclasses.replace(settings, slice_thresholds={"item_activity=rare": {"recall@10": 0.1}})
+    found = through_tfma(retrieval_eval_config(missing), models, plant("better", 0), first, blessed=False)
+    assert not found["blessed"]
+    assert found["reasons"] == [
+        "item_activity=rare: no test interaction belongs to this slice, which a threshold is set for"
+    ]
+    assert set(found["metrics"]) == {"overall", "item_activity=cold", "item_activity=common"}
+    assert found["metrics"]["overall"]["coverage@10"] == pytest.approx(10 / 500)
+
+
+@pytest.mark.parametrize("kind", ["retrieval", "ranking", "clicks"])
+def test_every_threshold_is_on_a_figure_that_is_computed(kind):
+    """A threshold whose key nobody computes fails every model; TFMA tells keys apart by more than the name."""
+    if kind == "retrieval":
+        settings = EvaluationConfig(thresholds={"recall@100": 0.2}, changes={"coverage@10": 0.1})
+        config = retrieval_eval_config(settings, settings.baselines)
+    else:
+        config = ranking_eval_config(EvaluationConfig(), has_rating=kind == "ranking")
+    config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=True, rubber_stamp=True)
+    wanted = metric_specs.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
+    computed = {
+        key
+        for metric in metric_specs.to_computations(list(config.metrics_specs), config)
+        for key in metric.keys
+    }
+    computed |= {key.make_diff_key() for key in computed if not key.is_diff}
+    wanted = {key for key in wanted if key.model_name == "candidate"}
+    assert any(key.is_diff for key in wanted)
+    assert any(not key.is_diff for key in wanted)
+    assert wanted <= computed
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"thresholds": {"recal@10": 0.2}}, "names `recal@10`, which is not computed"),
+        ({"changes": {"als_mrrr": 0.2}}, "`evaluation.changes` names `als_mrrr`"),
+        ({"slice_thresholds": {"theme=War": {"mrr": 0.2}}}, "add the feature to `evaluation.slices`"),
+    ],
+)
+def test_a_threshold_on_an_unknown_figure_or_slice_is_an_error(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        check_names(EvaluationConfig(**settings), ["popularity"], has_rating=True)
+
+
+def test_no_threshold_for_a_first_run_is_an_error():
+    """TFX would write no blessing at all, and drops thresholds against a model that is not there."""
+    settings = EvaluationConfig(baselines={"popularity": "show"})
+    with pytest.raises(ConfigError, match="no threshold that a first run can be judged by"):
+        retrieval_eval_config(settings)
+    assert retrieval_eval_config(dataclasses.replace(settings, thresholds={"mrr": 0.1}))
+
+
+def test_a_baseline_that_nobody_can_train_is_an_error():
+    with pytest.raises(ConfigError, match=r"must be of popularity, als.*Received: random"):
+        EvaluationConfig(baselines={"random": "beat"})
+
+
+def test_thresholds_judge_all_examples_together():
+    config = retrieval_eval_config(CONFIG)
+    for name, thresholds in config.metrics_specs[0].per_slice_thresholds.items():
+        parts = [spec for entry in thresholds.thresholds for spec in entry.slicing_specs]
+        expected = [config_pb2.SlicingSpec(feature_keys=["slice_item_activity"])]
+        assert parts == (expected if name.endswith("_most") else [config_pb2.SlicingSpec()]), name

@@ -1,0 +1,99 @@
+"""Errors of predicted labels, and how well a person's own items are ordered: what a ranking model is judged by."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Probability that a positive scores above a negative, ties counting half (area under the ROC curve).
+
+    `(sum of the positives' ranks - P (P + 1) / 2) / (P N)`, ranks of equal scores averaged.
+
+    Args:
+        labels: `[examples]`; above 0 is a positive.
+        scores: float `[examples]`.
+
+    Returns:
+        In [0, 1]; NaN where all labels are equal or a score is not a number.
+
+    Reference: Hanley and McNeil, 1982, https://doi.org/10.1148/radiology.143.1.7063747
+    """
+    return (
+        float(per_person_auc(np.zeros(len(labels), np.int64), labels, scores)[0])
+        if len(labels)
+        else float("nan")
+    )
+
+
+def per_person_auc(person: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """AUC of each person's own examples.
+
+    Args:
+        person: integer `[examples]`, from 0.
+        labels, scores: as in `auc`.
+
+    Returns:
+        float64 `[people]`; NaN for a person whose labels are all equal or who has a score that is not a number.
+    """
+    positive = np.asarray(labels) > 0
+    order = np.lexsort((scores, person))
+    owner, value = person[order], scores[order]
+    # Average ranks within a person: equal scores share the mean of the places that they fill.
+    start = np.flatnonzero(np.concatenate([[True], (owner[1:] != owner[:-1]) | (value[1:] != value[:-1])]))
+    size = np.diff(np.append(start, len(order)))
+    first = np.searchsorted(owner, owner, side="left")
+    rank = np.repeat(start + (size + 1) / 2, size) - first
+    people = int(person.max()) + 1
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(owner, weights=values, minlength=people)
+
+    hits = positive[order].astype(np.float64)
+    yes = total(hits)
+    no = np.bincount(owner, minlength=people) - yes
+    with np.errstate(invalid="ignore", divide="ignore"):
+        areas = (total(rank * hits) - yes * (yes + 1) / 2) / (yes * no)
+    areas[(yes == 0) | (no == 0) | (total(np.isnan(value).astype(float)) > 0)] = np.nan
+    return areas
+
+
+def per_person_ndcg(person: np.ndarray, gains: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """NDCG of each person's own examples in the order of their scores, the whole list.
+
+    `sum_j gain_j / log2(j + 1)` over the same sum in the best order. Equal scores keep the order of the examples.
+
+    Args:
+        person: integer `[examples]`, from 0.
+        gains: float `[examples]`, at least 0 (ratings, clicks).
+        scores: float `[examples]`.
+
+    Returns:
+        float64 `[people]`; NaN for a person without any gain or with a score that is not a number.
+
+    Reference: Järvelin and Kekäläinen, 2002, https://doi.org/10.1145/582415.582418
+    """
+    people = int(person.max()) + 1
+
+    def discounted(order: np.ndarray) -> np.ndarray:
+        owner = person[order]
+        place = np.arange(len(order)) - np.searchsorted(owner, owner, side="left")
+        return np.bincount(owner, weights=gains[order] / np.log2(place + 2), minlength=people)
+
+    unknown = np.bincount(person, weights=np.isnan(scores).astype(float), minlength=people) > 0
+    own, best = discounted(np.lexsort((-scores, person))), discounted(np.lexsort((-gains, person)))
+    return np.divide(own, best, out=np.full(people, np.nan), where=(best > 0) & ~unknown)
+
+
+def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each example in nats, `-(y log p + (1 - y) log(1 - p))`, probabilities kept 1e-7 off 0 and 1.
+
+    Args:
+        labels: float `[examples]`, 0 or 1.
+        probabilities: float `[examples]`.
+
+    Returns:
+        float64 `[examples]`.
+    """
+    probability = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
+    return -(labels * np.log(probability) + (1 - labels) * np.log1p(-probability))
