@@ -1,0 +1,89 @@
+"""Names of slices, and the ranks of baselines."""
+
+import numpy as np
+import pytest
+
+from pipeline.components.evaluation_examples import Baselines
+from pipeline.config import ConfigError
+from pipeline.evaluation import slices
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+
+TABLES = Tables(
+    Interactions(path="i.csv", user="u", item="i", time="t", context=("device",)),
+    Items(path="f.csv", id="f", title="t", text=("t",), categories=("theme",), numbers=("year",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The Third Man", "Latin"),
+        ("Сталкер (Stalker 1979)", "Cyrillic"),
+        ("千と千尋", "CJK"),
+        ("שלום", "Hebrew"),
+        ("2001 !!", "none"),
+        ("", "none"),
+    ],
+)
+def test_script_is_that_of_most_letters(text, expected):
+    assert slices.script(text) == expected
+
+
+def test_lengths_activities_and_reach():
+    assert [slices.text_length("x" * size) for size in (0, 39, 40, 199, 200)] == [
+        "none", "short", "medium", "medium", "long",
+    ]  # fmt: skip
+    assert [slices.item_activity(count, 10) for count in (0, 10, 11)] == ["cold", "rare", "common"]
+    counts = np.array([0, 50, 3, 2, 1, 40, 1, 1, 1, 0])
+    assert slices.item_reach(counts).tolist() == [
+        "cold", "head", "long tail", "long tail", "long tail", "head", *["long tail"] * 3, "cold",
+    ]  # fmt: skip
+
+
+def test_periods_are_a_dozen_or_so():
+    day = 86400
+    assert slices.period_of(0, 5 * day)(day) == "1970-01-02"
+    assert slices.period_of(0, 90 * day)(40 * day) == "1970-02"
+    assert slices.period_of(0, 3000 * day)(400 * day) == "1971"
+
+
+def test_values_beyond_the_most_frequent_are_shown_together():
+    name = slices.value_namer("categories", ["a", "b", "a", "c", "b", "a"], most=2)
+    assert name(["a"]) == ["a"]
+    assert name(["c", "a"]) == ["a", "other values"]
+    assert name([]) == ["none"]
+
+
+def test_numbers_are_named_by_quarters():
+    name = slices.value_namer("number", [1.0, 2.0, 3.0, 4.0, 5.0], most=9)
+    assert [name([value])[0] for value in (0.0, 1.5, 2.5, 3.5, 9.0)] == [
+        "1 to 2", "1 to 2", "2 to 3", "3 to 4", "4 to 5",
+    ]  # fmt: skip
+    assert slices.value_namer("number", [7.0, 7.0], most=9)([7.0]) == ["7"]
+
+
+def test_a_slice_that_is_no_feature_is_an_error():
+    slices.check_slices(["period", "item_theme", "item_year", "context_device"], TABLES)
+    with pytest.raises(ConfigError, match=r"names `item_genre`.*item_theme, item_year, context_device"):
+        slices.check_slices(["item_genre"], TABLES)
+
+
+def test_ranks_of_baselines_against_sorting():
+    rng = np.random.default_rng(0)
+    people = np.array([b"a", b"a", b"b", b"b", b"c", b"c", b"c"])
+    items = np.array([1, 2, 2, 3, 1, 2, 4])
+    vectors = rng.normal(size=(8, 3))
+    baselines = Baselines(["popularity", "als", "content_knn"], people, items, 8, vectors)
+    target, seen = np.array([5, 4, 6, 0, 2]), [np.array(met, int) for met in ([1, 2], [2, 3], [], [], [2])]
+    found = baselines.ranks([b"a", b"b", b"stranger", b"a", b"c"], target, seen)
+    assert set(found) == {"popularity", "als", "content_knn"}
+    profile = vectors[1] / np.linalg.norm(vectors[1]) + vectors[2] / np.linalg.norm(vectors[2])
+    closeness = vectors @ profile / np.linalg.norm(vectors, axis=1)
+    allowed = [item for item in (3, 4, 5, 6, 7)]
+    assert found["content_knn"][0] == 1 + sum(closeness[item] > closeness[5] for item in allowed)
+    # Popularity: 2 three times, 1 twice, 3 and 4 once. b has seen 2 and 3, so only 1 comes before 4.
+    assert found["popularity"][1] == 2
+    for ranks in found.values():
+        # Somebody unknown is given what is popular; the four items that nobody met follow in any order.
+        assert 5 <= ranks[2] <= 7
+        assert np.isnan(ranks[3:]).all()  # unknown item, seen item
