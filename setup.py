@@ -34,6 +34,9 @@ PIPELINE = [
     "pyyaml>=6",
     "psutil>=5.9",
     "shtab>=1.6",
+    # of `tfrec report`
+    "matplotlib>=3.8",
+    "jinja2>=3.1",
 ]
 VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
@@ -59,13 +62,13 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["tfrec_fusion", "tfrec_fusion.*", "pipeline", "pipeline.*"]),
-    package_data={"pipeline": ["configs/*.yaml"]},
+    package_data={"pipeline": ["configs/*.yaml", "report/*.html"]},
     install_requires=LIBRARY,
     extras_require={
         "serving": SERVING,
         "baselines": BASELINES,
-        "pipeline": PIPELINE + SERVING,
-        "vertex": PIPELINE + SERVING + VERTEX,
+        "pipeline": PIPELINE + SERVING + BASELINES,
+        "vertex": PIPELINE + SERVING + BASELINES + VERTEX,
         "docs": DOCS,
         "notebooks": NOTEBOOKS,
         "dev": PIPELINE + SERVING + VERTEX + BASELINES + DOCS + NOTEBOOKS + DEV,

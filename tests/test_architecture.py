@@ -37,6 +37,7 @@ PIPELINE = {
     "components": {"catalogue", "evaluation", "progress", "text_vectors"},
     "definition": {"config", "components", "evaluation", "features"},
     "summary": {"config", "evaluation"},
+    "report": {"catalogue", "config", "evaluation"},
     "launching": {"config", "console", "definition", "summary"},
     "local_runner": {"config", "console", "launching", "progress", "summary"},
     "column_names": set(),
@@ -50,7 +51,7 @@ PIPELINE = {
     "checking": {"config", "measuring"},
     "getting_started": {"checking", "config", "guessing", "id_columns", "starter"},
     "doctor": set(),
-    "cli": {"ablation", "config", "doctor", "getting_started", "local_runner"},
+    "cli": {"ablation", "config", "doctor", "getting_started", "local_runner", "report"},
 }
 
 
