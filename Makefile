@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 \
 	--no-emit-index-url --no-annotate --no-header --no-emit-package tfrec-fusion --override requirements/overrides.in
 
-.PHONY: help setup demo test test-fast lint fmt lock clean
+.PHONY: help setup demo test test-fast lint types fmt docs coverage lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -21,15 +21,24 @@ test: setup  ## all tests
 test-fast: setup  ## the tests that take under ten seconds each
 	@$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
 
-lint: setup  ## style and import checks
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: setup  ## style, import order, and types of the public API
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy
+
+types: setup  ## types alone
+	@$(BIN)/python -m mypy
+
+coverage: setup  ## which lines the quick tests run, as a table and in htmlcov/
+	@$(BIN)/python -m pytest -m "not slow and not e2e" --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
 
 fmt: setup  ## formats the code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+docs: setup  ## the documentation as a site in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q && echo "Open site/index.html"
 
 lock: setup  ## compiles requirements/*.in into hash-locked files for every supported platform and Python
 	@$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
 
 clean:  ## removes the environment and what runs wrote
-	rm -rf .venv .setup.log runs serving
+	rm -rf .venv .setup.log runs serving site htmlcov .coverage

@@ -39,7 +39,7 @@ PIPELINE = [
     "jinja2>=3.1",
 ]
 VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
-DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "latex2mathml>=3.77"]
 NOTEBOOKS = ["nbformat>=5.10", "nbclient>=0.10", "ipykernel>=6", "matplotlib>=3.8"]
 DEV = [
     "pytest>=8",

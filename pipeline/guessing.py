@@ -93,12 +93,12 @@ def _describe_interactions(
             "time: no column can be read as times; each person's choices are put in a fixed random order"
         )
     label, why = _label(table, taken, hints)
-    quantity = None
+    quantity: Column | None = None
     if label and label.distinct == 2 and label.numbers.min() <= 0 and not hints.label:
         # Retrieval learns from every row; what was only shown must not count as chosen.
+        share = (parse_numbers(label.values, label.decimal) > 0).mean()
+        chose("quantity", label.name, f"yes or no: only the {share:.0%} of rows with a yes are choices")
         label, quantity = None, label
-        share = (parse_numbers(quantity.values, quantity.decimal) > 0).mean()
-        chose("quantity", quantity.name, f"yes or no: only the {share:.0%} of rows with a yes are choices")
     elif label:
         chose("label", label.name, why)
     if quantity is None and (quantity := _quantity(table, taken)):

@@ -117,7 +117,7 @@ def _may_be_id(column: Column, hints: Hints) -> bool:
 
 def _links(column: Column, table: TableProfile, tables: list[TableProfile], hints: Hints) -> list[Link]:
     """Tables that list this column's values, one row each."""
-    found = []
+    found: list[Link] = []
     if column.is_list or column.distinct < 2:
         return found
     values = set(column.unique)

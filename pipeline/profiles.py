@@ -10,6 +10,7 @@ import gzip
 import itertools
 import pathlib
 import re
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -325,7 +326,7 @@ def _nulls(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _decimal(frame: pd.DataFrame, style: Csv) -> str:
+def _decimal(frame: pd.DataFrame, style: Csv) -> Literal[".", ","]:
     """A comma where a column of a file that is not divided by commas holds numbers such as `12,50`."""
     if (style.delimiter or ",") == ",":
         return "."

@@ -111,7 +111,7 @@ def _relative(tables: Tables, folder: pathlib.Path, start: pathlib.Path) -> Tabl
 
 
 def _with_paths(tables: Tables, change) -> Tables:
-    changed = {}
+    changed: dict[str, Any] = {}
     for field in dataclasses.fields(tables):
         table = getattr(tables, field.name)
         changed[field.name] = dataclasses.replace(table, path=change(table.path)) if table else None
@@ -175,7 +175,9 @@ def _thresholds(choices: Choices, tables: Tables) -> list[str]:
 
 
 def _rejects(choices: Choices, items: Entities, people: Entities | None, facts: list[str]) -> list[str]:
-    tables = {"interactions": choices, "items": items} | ({"users": people} if people else {})
+    tables: dict[str, Choices | Entities] = {"interactions": choices, "items": items}
+    if people:
+        tables["users"] = people
     for name, table in tables.items():
         if table.rejects:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.rejects.items())

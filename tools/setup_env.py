@@ -246,7 +246,8 @@ def set_up():
     if VENV.is_symlink():
         raise SetupError(
             "%s is a link to %s, and making the environment anew would begin with removing it. "
-            "Remove the link to get an environment of this checkout's own." % (VENV, os.path.realpath(str(VENV)))
+            "Remove the link to get an environment of this checkout's own."
+            % (VENV, os.path.realpath(str(VENV)))
         )
     LOG.write_text("")
     base, version = step("finding Python 3.10-3.13", find_python)

@@ -109,11 +109,12 @@ def split_person(
         validation_start = sum(event.time < cutoffs[0] for event in events)
         test_start = sum(event.time < cutoffs[1] for event in events)
     items = [event.item for event in events]
-    seen = {
+    seen: dict[Split, tuple[str, ...]] = {
         "train": (),
         "validation": tuple(dict.fromkeys(items[:validation_start])),
         "test": tuple(dict.fromkeys(items[:test_start])),
     }
+    split: Split
     for place, event in enumerate(events):
         if place < validation_start:
             split, known = "train", place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -19,7 +20,7 @@ class PretrainedNotFoundError(FileNotFoundError):
     """A pretrained encoder whose files cannot be found; says where it was looked for and the way out."""
 
 
-def find_pretrained(name_or_folder: str, weights: bool = True) -> pathlib.Path:
+def find_pretrained(name_or_folder: str | os.PathLike[str], weights: bool = True) -> pathlib.Path:
     """Finds the folder that holds a pretrained encoder's files.
 
     An existing folder is taken as it is. The name ``all-MiniLM-L6-v2`` (with or without
