@@ -84,8 +84,9 @@ def measure_entities(table: Items | Users, name: str, most_rows: int = MOST_ROWS
             rows += batch.num_rows
     frame = pd.concat(frames, ignore_index=True)
     ids = clean_ids(frame[table.id])
-    rejects = {"missing id": int(ids.isna().sum())}
+    rejects = {}
     if not table.distinct:
+        rejects["missing id"] = int(ids.isna().sum())
         rejects["duplicate id"] = int(ids.dropna().duplicated().sum())
     filled = {name: float(frame[name].notna().mean()) for name in wanted}
     return Entities(frozenset(ids.dropna()), len(frame), _some(rejects), filled, frame, whole)

@@ -95,7 +95,8 @@ class ReadEntities(beam.DoFn):
             frame = batch.to_pandas()
             ids = clean_ids(frame[self.table.id])
             missing = ids.isna()
-            for row in _plain_rows(frame[missing]):
+            # Rows of a `distinct` table are interactions, and counted there.
+            for row in _plain_rows(frame[missing]) if not self.table.distinct else ():
                 yield beam.pvalue.TaggedOutput("rejects", (self.name, "missing id", row))
             frame, ids = frame[~missing], ids[~missing]
             counts: Iterable[dict[str, int]] = ({},) * len(frame)
