@@ -15,7 +15,7 @@ import apache_beam as beam
 import numpy as np
 
 from pipeline import features as names
-from pipeline.components.table_reading import ReadEntities, ReadInteractions
+from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
 from pipeline.config import PipelineConfig, tables_of
 from pipeline.text_vectors import encode_items
 from tfrec_fusion.config import ConfigError, Feature, FeatureSpace, TextConfig
@@ -107,10 +107,10 @@ def _rows(reader: beam.DoFn, path: str, table: str) -> Iterable[Any]:
 
 
 def _entities(table, path: str, name: str) -> Rows:
-    found: Rows = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for key, row in _rows(ReadEntities(table, name), path, name):
-        found.setdefault(key, row)
-    return found
+        rows.setdefault(key, []).append(row)
+    return {key: most_frequent(same) if table.distinct else same[0] for key, same in rows.items()}
 
 
 def _events(tables: Tables, items: Rows) -> dict[str, list[Event]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import apache_beam as beam
 import numpy as np
@@ -34,6 +35,11 @@ CLICKS = ("auc", "user_auc", "log_loss", "calibration", "calibration_error", "us
 RATINGS = ("rmse", "mae")
 
 
+def _by_head(predictions):
+    """Predictions by name: of a model with clicks alone TFMA unwraps the only output."""
+    return predictions if isinstance(predictions, Mapping) or predictions is None else {"click": predictions}
+
+
 class RankingCombiner(beam.CombineFn):
     """Gathers labels and predictions as packed bytes (36 an example), and ends in errors and in averages over people.
 
@@ -58,8 +64,8 @@ class RankingCombiner(beam.CombineFn):
 
     def add_input(self, accumulator, element):
         features = element.get_features()
-        own = element.get_predictions(self.model) if self.model else element.get_predictions()
-        other = element.get_predictions(self.blessed) if self.blessed else {}
+        own = _by_head(element.get_predictions(self.model) if self.model else element.get_predictions())
+        other = (_by_head(element.get_predictions(self.blessed)) if self.blessed else None) or {}
         accumulator += ROW.pack(
             person_key(np.ravel(features["user_id"])[0]),
             scalar(features["click"]),

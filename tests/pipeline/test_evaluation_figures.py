@@ -215,6 +215,23 @@ def test_equal_labels_have_no_auc_but_everything_else():
     assert found["calibration"] == pytest.approx(0.375)
 
 
+@pytest.mark.parametrize("blessed", [None, "baseline"])
+def test_the_only_output_of_a_model_without_ratings_is_unwrapped(blessed):
+    """TFMA hands on `{"click": scores}` of a model as bare scores where there is no second output."""
+    elements = []
+    for user, click, score in ((b"u", 1, 0.5), (b"v", 0, 0.25)):
+        scores = np.array([score], np.float32)
+        elements.append(
+            metric_types.StandardMetricInputs(
+                predictions={"candidate": scores, "baseline": scores},
+                features={"user_id": np.array([user]), "click": np.array([click])},
+            )
+        )
+    found = combine(RankingCombiner(has_rating=False, model="candidate", blessed=blessed), elements)
+    assert found["auc"] == 1.0
+    assert found["log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+
+
 def test_predictions_that_are_no_numbers_make_no_figures():
     found = combine(
         RankingCombiner(has_rating=True), [rated(b"u", 1, np.nan, 4, np.nan), rated(b"v", 0, 0.5, 2, 2)]
