@@ -16,7 +16,12 @@ from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
-BASELINES = ("popularity", "als", "content_knn", "text_none")
+BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
+    "popularity": "beat",
+    "als": "match",
+    "content_knn": "match",
+    "text_none": "off",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +113,9 @@ class EvaluationConfig:
             time), and any column of the tables as `item_<column>`, `user_<column>` or `context_<column>`.
         slice_values: of a column with more values, this many of the most frequent are shown, the rest together.
         baselines: what is trained beside the retrieval model on the same interactions, and whether the model must be
-            significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`).
-            `content_knn` needs text, and is left out without; `text_none`, the same model without text, costs a training.
+            significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`); `off`
+            leaves it out. Those not named: `popularity: beat`, `als: match`, `content_knn: match` (with text), and
+            `text_none: off`, the same model without text, which costs a training.
         min_ndcg_gain: over each baseline to `beat`, in NDCG at the first `k`, that the interval must exceed.
         min_rmse_gain: over the user-and-item-bias baseline, that the ranking model must exceed.
         max_drop: how far the deciding metric may fall significantly below the last blessed model's (absolute); None
@@ -134,9 +140,7 @@ class EvaluationConfig:
         "period",
     )
     slice_values: int = 12
-    baselines: dict[str, Literal["beat", "match", "show"]] = dataclasses.field(
-        default_factory=lambda: {"popularity": "beat", "als": "match", "content_knn": "match"}
-    )
+    baselines: dict[str, Literal["beat", "match", "show", "off"]] = dataclasses.field(default_factory=dict)
     min_ndcg_gain: float = 0.0
     min_rmse_gain: float = 0.0
     max_drop: float | None = 0.005
@@ -156,6 +160,7 @@ class EvaluationConfig:
             raise ConfigError(
                 f"`evaluation.baselines` must be of {', '.join(BASELINES)}. Received: {', '.join(unknown)}."
             )
+        object.__setattr__(self, "baselines", {**BASELINES, **self.baselines})
         for name in ("confidence", "slice_confidence"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(
@@ -217,10 +222,11 @@ class PipelineConfig:
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The baselines that are trained: those asked for, less the ones that need text where there is none."""
-        wanted = self.evaluation.baselines
+        """The baselines that are trained: those that are not off, less the ones that need text where there is none."""
         return tuple(
-            name for name in BASELINES if name in wanted and (self.text or name in ("popularity", "als"))
+            name
+            for name, demand in self.evaluation.baselines.items()
+            if demand != "off" and (self.text or name in ("popularity", "als"))
         )
 
     @property

@@ -138,7 +138,7 @@ def test_every_threshold_is_on_a_figure_that_is_computed(kind):
     """A threshold whose key nobody computes fails every model; TFMA tells keys apart by more than the name."""
     if kind == "retrieval":
         settings = EvaluationConfig(thresholds={"recall@100": 0.2}, changes={"coverage@10": 0.1})
-        config = retrieval_eval_config(settings, settings.baselines)
+        config = retrieval_eval_config(settings, ["popularity", "als", "content_knn", "text_none"])
     else:
         config = ranking_eval_config(EvaluationConfig(), has_rating=kind == "ranking")
     config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=True, rubber_stamp=True)
@@ -177,6 +177,7 @@ def test_no_threshold_for_a_first_run_is_an_error():
 
 
 def test_a_baseline_that_nobody_can_train_is_an_error():
+    assert EvaluationConfig(baselines={"als": "off"}).baselines["popularity"] == "beat"
     with pytest.raises(ConfigError, match=r"must be of popularity, als.*Received: random"):
         EvaluationConfig(baselines={"random": "beat"})
 
