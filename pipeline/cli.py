@@ -24,6 +24,7 @@ EPILOG = """examples:
   tfrec validate my_tables.yaml       checks it against the tables, in seconds
   tfrec run movielens_100k            tables to two pushed models, with a line for each step
   tfrec run my.yaml --set retrieval.training.epochs=5
+  tfrec report movielens_100k         a page about the run: figures, slices, people, failures, model card
   tfrec serve movielens_100k          serves what was pushed, as TF Serving would
   tfrec recommend --user 42
   tfrec recommend --text "a space adventure with robots"
@@ -46,6 +47,7 @@ EXAMPLES = {
     "run": """  tfrec run movielens_100k
   tfrec run shop.yaml --set text=none --root /tmp/runs
   tfrec run shop.yaml --set retrieval.training.epochs=5""",
+    "report": """  tfrec report shop.yaml                   then open runs/shop/report/index.html""",
     "serve": """  tfrec serve shop.yaml
   tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
   tfrec serve shop.yaml --engine docker""",
@@ -116,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_first_steps(add)
     for name, function, text in (
         ("run", run, "run the pipeline of a configuration"),
+        ("report", report, "write a page about the latest run, and its model card"),
         ("serve", serve, "serve the models that a run pushed"),
         ("ablate", ablate, "train the retrieval model with one part changed at a time, and compare"),
         ("demo", demo, "run MovieLens 100K, serve it and ask it; DEMO_KEEP=0 stops the server at the end"),
@@ -130,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "config", nargs="?", default=DEFAULT_CONFIG, help="a YAML file, or a shipped one's name"
             )
-        if name not in ("run", "ablate"):
+        if name not in ("run", "report", "ablate"):
             command.add_argument(
                 "--rest_api_port", type=int, help="port (default: the configuration's, 8501)"
             )
@@ -295,7 +298,7 @@ def show(summary: dict) -> int:
             print(f"  not servable; {servable['reason']}")
         pushed = pushed and bool(model["pushed"])
     print(
-        f"\n{summary['seconds']:.0f} s in all, {summary['seconds_without_training_and_encoding']:.0f} s of them neither training "
+        f"\n`tfrec report` shows it all on a page. {summary['seconds']:.0f} s in all, {summary['seconds_without_training_and_encoding']:.0f} s of them neither training "
         f"nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
     )
     return 0 if pushed else 2
@@ -314,6 +317,22 @@ def ablate(options: argparse.Namespace) -> int:
     print("\n" + ablation.table(results))
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results, indent=2))
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """`tfrec report`."""
+    from pipeline.console import Table
+
+    config = _load(options)
+    with Table(config.home / "logs" / "report.log", f"{config.name}: {config.home}") as table:
+        table.begin("report")
+        # Imported here, while the table has the terminal: TensorFlow is loud.
+        from pipeline.report.page import write_report
+
+        place = write_report(config, table.doing)
+        table.end("done", str(place))
+    print(f"\nOpen {place.as_uri()} in a browser. The model card is {place.parent / 'model_card.md'}.")
     return 0
 
 

@@ -51,7 +51,7 @@ PIPELINE = {
     "checking": {"config", "measuring"},
     "getting_started": {"checking", "config", "guessing", "id_columns", "starter"},
     "doctor": set(),
-    "cli": {"ablation", "config", "doctor", "getting_started", "local_runner", "report"},
+    "cli": {"ablation", "config", "console", "doctor", "getting_started", "local_runner", "report"},
 }
 
 

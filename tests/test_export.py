@@ -325,7 +325,7 @@ def test_equal_scores_are_shuffled_and_no_number_comes_last():
     scores = tf.constant(
         [[9.0, 1.0, 1.0, 1.0, 1.0], [9.0, 2.0, np.nan, 1.0, 3.0], [9.0, np.nan, 0.0, 1.0, 2.0]]
     )
-    rank, top = export._ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
+    rank, top = export.ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
     assert rank.numpy().tolist() == [2, 2, np.inf]
     assert top.numpy()[1].tolist() == [4, 1, 3] + [0] * 7
 

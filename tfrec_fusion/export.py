@@ -352,7 +352,7 @@ class RetrievalServing(Serving):
         def block(number, ranks, tops):
             part = slice(number * step, (number + 1) * step)
             scores = tf.matmul(queries[part], self.vectors, transpose_b=True)
-            rank, top = _ranked(scores, self.ties, target[part], seen[part])
+            rank, top = ranked(scores, self.ties, target[part], seen[part])
             return number + 1, ranks.write(number, rank), tops.write(number, top)
 
         ranks = tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=[None])
@@ -471,7 +471,7 @@ def _concrete(function, **specs):
     return function.get_concrete_function(**named)
 
 
-def _ranked(
+def ranked(
     scores: tf.Tensor, ties: tf.Tensor, target: tf.Tensor, seen: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The target's rank and the items at the top, both without what is seen; row 0 is no item.

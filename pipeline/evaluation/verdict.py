@@ -153,7 +153,7 @@ def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[s
     """What was shown, threshold by threshold."""
     overall, words = metrics.get("overall", {}), []
     compared = False
-    for name, against_blessed in checked:
+    for name, against_blessed in sorted(checked, key=lambda entry: not entry[0].endswith("_low")):
         gain = GAIN.fullmatch(name)
         if against_blessed:
             compared = True

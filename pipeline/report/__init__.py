@@ -1,0 +1,1 @@
+"""The report of a run, a page to look at, and its model card."""

@@ -1,0 +1,242 @@
+"""What the report shows of the models beyond the Evaluators' figures, from a sample of test people."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import scipy.stats
+import tensorflow as tf
+
+from pipeline.report.asking import Model, Person, sample_people, values
+from pipeline.report.run_files import Item, RunFiles
+from tfrec_fusion.metrics import accuracy, beyond_accuracy
+
+PEOPLE, CANDIDATES, K = 300, 50, 10
+WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
+EVERY_CELL = 2**30
+WORST_OF = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvePoint:
+    """One re-ranking weight: NDCG, mean distance within lists and share of the catalogue at `K`."""
+
+    weight: float
+    ndcg: float
+    diversity: float
+    coverage: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How the two models order one person's candidates: Spearman's rho, and the favourites of both."""
+
+    person: Person
+    correlation: float
+    retrieval: list[str]
+    ranking: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A held-out item that the model ranked low."""
+
+    user: str
+    history: list[str]
+    item: str
+    rank: float
+    popularity_rank: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """All of it.
+
+    Attributes:
+        people: the sample.
+        recommended: item ids for each of them.
+        popular: what popularity would show them.
+        curve: accuracy against diversity.
+        exposure: share of interactions, of recommendations and of popularity's recommendations by tenth of the catalogue,
+            the most popular tenth first; `[3, 10]`.
+        index: `recall`, share of the exact top `K` that the index finds; milliseconds of one request as it is tuned and
+            with every cell read.
+        agreement: one entry a person.
+        failures: the worst first.
+    """
+
+    people: list[Person]
+    recommended: list[list[str]]
+    popular: list[list[str]]
+    curve: list[CurvePoint]
+    exposure: np.ndarray
+    index: dict[str, float]
+    agreement: list[Agreement]
+    failures: list[Failure]
+
+
+def analyse(run: RunFiles, items: dict[str, Item], say=lambda text: None) -> Analysis:
+    """Loads both models and asks them.
+
+    Args:
+        run: the run.
+        items: its catalogue.
+        say: is told what is being done.
+    """
+    say("reads the test interactions")
+    examples = run.test_examples()
+    people = sample_people(examples, PEOPLE)
+    say("loads the retrieval model")
+    retrieval = Model(run.model("retrieval"))
+    say("asks for recommendations")
+    recommended, _ = retrieval.recommend(people, K)
+    popular = popular_lists(people, items)
+    say("varies the diversity weight")
+    curve = diversity_curve(retrieval, people, len(items))
+    say("measures the index")
+    index = index_figures(retrieval, people)
+    candidates, _ = retrieval.recommend(people, CANDIDATES)
+    say("looks for the worst failures")
+    failures = worst_failures(retrieval, examples)
+    say("loads the ranking model")
+    agreement = agreements(Model(run.model("ranking")), people, candidates)
+    exposure = np.stack(
+        [
+            interactions_by_tenth(items),
+            exposure_by_tenth(recommended, items),
+            exposure_by_tenth(popular, items),
+        ]
+    )
+    return Analysis(people, recommended, popular, curve, exposure, index, agreement, failures)
+
+
+def popular_lists(people: list[Person], items: dict[str, Item]) -> list[list[str]]:
+    """The most popular items that each person has not met."""
+    shuffle = np.random.default_rng(0).random(len(items))
+    order = [
+        name
+        for _, _, name in sorted(
+            (-item.train_count, tie, name) for (name, item), tie in zip(items.items(), shuffle, strict=True)
+        )
+    ]
+    lists = []
+    for person in people:
+        met = set(person.seen)
+        lists.append([name for name in order[: K + len(met)] if name not in met][:K])
+    return lists
+
+
+def diversity_curve(model: Model, people: list[Person], num_items: int) -> list[CurvePoint]:
+    """NDCG, diversity and coverage for each weight of the re-ranking that `recommend` offers."""
+    lists = {weight: model.recommend(people, K, diversity=weight)[0] for weight in WEIGHTS}
+    ids = sorted(
+        {item for found in lists.values() for row in found for item in row}
+        | {item for person in people for item in person.held_out}
+    )
+    rows = {name: row for row, name in enumerate(ids)}
+    vectors = model.item_vectors(ids)
+    relevant = [
+        np.unique([rows[item] for item in person.held_out if item not in person.seen]).astype(int)
+        for person in people
+    ]
+    points = []
+    for weight, found in lists.items():
+        ranked = as_rows(found, rows)
+        points.append(
+            CurvePoint(
+                weight,
+                accuracy.evaluate(ranked, relevant, (K,))[f"ndcg@{K}"],
+                beyond_accuracy.intra_list_diversity(ranked, vectors),
+                beyond_accuracy.coverage(ranked, num_items),
+            )
+        )
+    return points
+
+
+def as_rows(lists: list[list[str]], rows: dict[str, int]) -> np.ndarray:
+    """int64 `[lists, K]`, -1 where a list is shorter."""
+    ranked = np.full((len(lists), K), -1, np.int64)
+    for place, found in enumerate(lists):
+        ranked[place, : len(found)] = [rows[item] for item in found]
+    return ranked
+
+
+def index_figures(model: Model, people: list[Person]) -> dict[str, float]:
+    """What the index finds of the exact answer, and how long one request takes."""
+
+    def timed(**options) -> float:
+        taken = []
+        for person in people[:20]:
+            start = time.perf_counter()
+            model.recommend([person], K, **options)
+            taken.append(time.perf_counter() - start)
+        return 1000 * float(np.median(taken))
+
+    tuned, exact = (model.recommend(people, K, probes=probes)[0] for probes in (0, EVERY_CELL))
+    shared = [
+        len(set(one) & set(other)) / max(1, len(other)) for one, other in zip(tuned, exact, strict=True)
+    ]
+    return {
+        "recall": float(np.mean(shared)),
+        "milliseconds": timed(probes=0),
+        "milliseconds_exact": timed(probes=EVERY_CELL),
+    }
+
+
+def agreements(model: Model, people: list[Person], candidates: list[list[str]]) -> list[Agreement]:
+    """Rank correlation of both models' orders over the retrieval model's candidates, the least agreeing first."""
+    found = []
+    scores = model.rank(people, candidates)
+    for person, items, heads in zip(people, candidates, scores, strict=True):
+        score = heads["rating"] if "rating" in heads else heads["click"]
+        if len(items) > 2 and np.ptp(score) > 0:
+            rho = float(scipy.stats.spearmanr(-np.arange(len(items)), score).statistic)
+            order = np.argsort(-score, kind="stable")
+            found.append(Agreement(person, rho, items[:K], [items[place] for place in order[:K]]))
+    return sorted(found, key=lambda entry: entry.correlation)
+
+
+def worst_failures(model: Model, examples: list[tf.train.Example], count: int = 12) -> list[Failure]:
+    """The held-out items of test interactions that rank lowest, one a person; of many interactions a sample is asked."""
+    chosen = np.random.default_rng(0).permutation(len(examples))[:WORST_OF]
+    asked = [examples[place] for place in chosen]
+    ranks = model.ranks(asked)
+    order = [place for place in np.argsort(-np.nan_to_num(ranks, nan=0.0), kind="stable") if ranks[place] > 0]
+    found: dict[str, Failure] = {}
+    for place in order:
+        example = asked[place]
+        user = values(example, "user_id")[0]
+        popularity = (values(example, "baseline_popularity_rank") or [float("nan")])[0]
+        failure = Failure(
+            user, values(example, "history"), values(example, "item_id")[0], float(ranks[place]), popularity
+        )
+        found.setdefault(user, failure)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def tenths(items: dict[str, Item]) -> dict[str, int]:
+    """Item → its tenth of the catalogue by popularity, 0 for the most popular."""
+    order = sorted(items, key=lambda name: (-items[name].train_count, name))
+    return {name: min(9, 10 * place // len(order)) for place, name in enumerate(order)}
+
+
+def interactions_by_tenth(items: dict[str, Item]) -> np.ndarray:
+    """Share of the training interactions that fall on each tenth."""
+    place = tenths(items)
+    totals = np.zeros(10)
+    for name, item in items.items():
+        totals[place[name]] += item.train_count
+    return totals / max(1.0, totals.sum())
+
+
+def exposure_by_tenth(lists: list[list[str]], items: dict[str, Item]) -> np.ndarray:
+    """Share of recommendations that fall on each tenth."""
+    place = tenths(items)
+    totals = np.bincount(
+        [place[name] for row in lists for name in row if name in place], minlength=10
+    ).astype(float)
+    return totals / max(1.0, totals.sum())

@@ -1,0 +1,193 @@
+"""Asks the two models of a run about a sample of test people, as a client would."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  (registers the operations that the models hold)
+
+from tfrec_fusion.config import ConfigError
+
+BATCH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """Somebody in the test split: what they had met before it, what they met in it, and where the models' ranks are.
+
+    Attributes:
+        user: id.
+        history: item ids, oldest first.
+        seen: all item ids met before the test.
+        held_out: item ids met in the test.
+        activity: new, light or regular.
+        context: raw context of the first test interaction.
+        baselines: baseline → rank of each held-out item.
+    """
+
+    user: str
+    history: list[str]
+    seen: list[str]
+    held_out: list[str]
+    activity: str
+    context: dict[str, str]
+    baselines: dict[str, list[float]]
+
+
+def values(example: tf.train.Example, name: str) -> list:
+    """Values of a feature; strings decoded, empty where it is missing."""
+    if name not in example.features.feature:
+        return []
+    feature = example.features.feature[name]
+    kind = feature.WhichOneof("kind")
+    found = list(getattr(feature, kind).value) if kind else []
+    return [value.decode("utf-8", "replace") for value in found] if kind == "bytes_list" else found
+
+
+def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) -> list[Person]:
+    """A random sample of the people in test Examples, in a fixed order."""
+    by_user: dict[str, list[tf.train.Example]] = {}
+    for example in examples:
+        by_user.setdefault(values(example, "user_id")[0], []).append(example)
+    users = sorted(by_user)
+    chosen = np.random.default_rng(seed).permutation(len(users))[:size]
+    people = []
+    for user in (users[place] for place in chosen):
+        own = by_user[user]
+        first = own[0]
+        ranks = {
+            name.removeprefix("baseline_").removesuffix("_rank"): [
+                values(example, name)[0] for example in own
+            ]
+            for name in first.features.feature
+            if name.startswith("baseline_")
+        }
+        context = {
+            name: values(first, name)[0] for name in first.features.feature if name.startswith("context_")
+        }
+        people.append(
+            Person(
+                user,
+                values(first, "history"),
+                values(first, "seen"),
+                [values(example, "item_id")[0] for example in own],
+                (values(first, "user_activity") or ["new"])[0],
+                context,
+                ranks,
+            )
+        )
+    return people
+
+
+class Model:
+    """A SavedModel's signatures, asked with what matters; every other input is left empty.
+
+    Args:
+        folder: the SavedModel.
+    """
+
+    def __init__(self, folder: str):
+        self.loaded = tf.saved_model.load(folder)
+
+    def ask(self, signature: str, count: int, **inputs) -> dict[str, np.ndarray]:
+        """Answers of a signature for `count` rows; lists of strings may differ in length."""
+        function = self.loaded.signatures[signature]
+        specs = {spec.name: spec for spec in tf.nest.flatten(function.structured_input_signature)}
+        unknown = sorted(set(inputs) - set(specs))
+        if unknown:
+            raise ConfigError(
+                f"The model's signature `{signature}` must take {', '.join(unknown)}. It takes: {', '.join(specs)}. It was "
+                "trained by an older version; run `tfrec run` again."
+            )
+        fed = {}
+        for spec in specs.values():
+            given = inputs.get(spec.name)
+            shape = [
+                0 if place and size is None else count if size is None else size
+                for place, size in enumerate(spec.shape)
+            ]
+            if given is None:
+                given = np.full(
+                    shape, "" if spec.dtype == tf.string else 0, object if spec.dtype == tf.string else None
+                )
+            elif len(shape) == 2:
+                given = (
+                    tf.ragged.constant(given, dtype=tf.string).to_tensor(shape=[count, None])
+                    if any(given)
+                    else np.full([count, 0], "", object)
+                )
+            fed[spec.name] = (
+                tf.cast(given, spec.dtype)
+                if spec.dtype != tf.string
+                else tf.convert_to_tensor(given, tf.string)
+            )
+        return {name: value.numpy() for name, value in function(**fed).items()}
+
+    def recommend(self, people: list[Person], k: int, **options) -> tuple[list[list[str]], np.ndarray]:
+        """Item ids for each person, best first, as before the test; and their scores, `[people, k]`."""
+        ids, scores = [], []
+        for start in range(0, len(people), BATCH):
+            part = people[start : start + BATCH]
+            answer = self.ask(
+                "recommend",
+                len(part),
+                user_id=[person.user for person in part],
+                history=[person.history for person in part],
+                exclude=[person.seen for person in part],
+                include_seen=True,
+                k=k,
+                **_context(part),
+                **options,
+            )
+            ids += [[item.decode() for item in row if item] for row in answer["item_ids"]]
+            scores.append(answer["scores"])
+        return ids, np.concatenate(scores)
+
+    def rank(self, people: list[Person], candidates: list[list[str]]) -> list[dict[str, np.ndarray]]:
+        """Scores per head for each person's candidates."""
+        found = []
+        for start in range(0, len(people), BATCH):
+            part, wanted = people[start : start + BATCH], candidates[start : start + BATCH]
+            answer = self.ask(
+                "rank",
+                len(part),
+                user_id=[person.user for person in part],
+                history=[person.history for person in part],
+                item_ids=wanted,
+                **_context(part),
+            )
+            answer.pop("titles")
+            found += [
+                {head: scores[row, : len(items)] for head, scores in answer.items()}
+                for row, items in enumerate(wanted)
+            ]
+        return found
+
+    def item_vectors(self, ids: list[str]) -> np.ndarray:
+        """float32 `[ids, dim]`: by text where the model has a text tower, else its embeddings."""
+        text_dim = 0
+        if "embed_text" in self.loaded.signatures:
+            text_dim = self.ask("embed_text", 1, text=["a"])["embedding"].shape[1]
+        parts = [
+            self.ask("embed_item", len(ids[start : start + 1000]), item_id=ids[start : start + 1000])[
+                "embedding"
+            ]
+            for start in range(0, len(ids), 1000)
+        ]
+        vectors = np.concatenate(parts)
+        return vectors[:, -text_dim:] if text_dim else vectors
+
+    def ranks(self, examples: list[tf.train.Example]) -> np.ndarray:
+        """Rank of each Example's held-out item among the whole catalogue."""
+        found = []
+        for start in range(0, len(examples), 512):
+            part = tf.constant([example.SerializeToString() for example in examples[start : start + 512]])
+            found.append(self.loaded.signatures["serving_default"](examples=part)["rank"].numpy())
+        return np.concatenate(found)
+
+
+def _context(people: list[Person]) -> dict[str, list[str]]:
+    names = {name for person in people for name in person.context}
+    return {name: [person.context.get(name, "") for person in people] for name in names}

@@ -1,0 +1,182 @@
+"""The model card: what the pushed models are, from what, for what, and how far they can be trusted."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from typing import Any
+
+from pipeline.report import statistics
+from pipeline.report.lineage import open_store, upstream
+from pipeline.report.run_files import RunFiles
+from tfrec_fusion.layers.pretrained import find_pretrained
+
+INTENDED = (
+    "Recommending items of this catalogue to people like those in the data: `retrieval` finds candidates for a person, a "
+    "history or a request in words; `ranking` scores candidates for a person. Meant for lists that people choose from."
+)
+NOT_INTENDED = (
+    "Decisions about people (credit, work, housing), advice where a wrong answer harms, catalogues other than the one in the "
+    "data. What people chose before says what they were shown before; the model repeats it."
+)
+
+
+def licence_of(encoder: str) -> str:
+    """What the encoder's own files say of its licence."""
+    try:
+        readme = pathlib.Path(find_pretrained(encoder, weights=False), "README.md")
+    except Exception:
+        return "unknown: its files are not here"
+    stated = re.search(r"^license:\s*(.+)$", readme.read_text("utf-8"), re.M) if readme.is_file() else None
+    return stated.group(1).strip() if stated else "not stated in its files"
+
+
+def sections(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The card's content: (heading, rows of label and text)."""
+    summary = run.summary
+    lineage = upstream(open_store(run.config), run.folder("RetrievalTrainer/model"))
+    return [
+        ("Models", _models(run, lineage)),
+        ("Data", _data(run, lineage)),
+        ("Text encoder", _encoder(run, lineage)),
+        (
+            "Evaluation",
+            [
+                (kind, figures(kind, summary[kind]["metrics"].get("overall", {})))
+                for kind in ("retrieval", "ranking")
+            ],
+        ),
+        ("Gates", _gates(summary)),
+        ("Weak slices", _weak(summary)),
+        ("Use", [("Intended", INTENDED), ("Not intended", NOT_INTENDED), ("Limits", _limits(run))]),
+    ]
+
+
+def _models(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("Pipeline", f"{run.config.name}, run of {run.summary['started'].replace('T', ' ')}")]
+    for kind in ("retrieval", "ranking"):
+        pushed = run.summary[kind]["pushed"]
+        state = f"pushed as version {pathlib.Path(pushed).name}" if pushed else "not pushed"
+        rows.append((kind, f"{state}; artifact {run.summary[kind]['model']}"))
+    code = lineage.get("RetrievalTrainer", {}).get("custom_config", {})
+    rows.append(("Code", f"digest {code.get('code', 'unknown')}; executions " + ", ".join(
+        f"{name} {entry['execution']}" for name, entry in sorted(lineage.items(), key=lambda pair: pair[1]["execution"])
+    )))  # fmt: skip
+    return rows
+
+
+def _data(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
+    made = lineage.get("TablesExampleGen", {})
+    tables = made.get("tables", {})
+    sizes = run.summary["data"]["splits"]
+    rows = [
+        ("Digest", str(made.get("source_digest", "unknown"))),
+        (
+            "Tables",
+            ", ".join(
+                f"{name}: {pathlib.Path(table['path']).name}" for name, table in tables.items() if table
+            ),
+        ),
+    ]
+    for split in ("train", "validation", "test"):
+        first, last = statistics.time_span(run.folder("InteractionsStatistics/statistics"), split)
+        rows.append((split, f"{sizes[f'interactions/{split}']:,} interactions, {first} to {last}"))
+    rejected = sum(entry["rows"] for entry in run.summary["data"]["rejected"])
+    rows.append(
+        (
+            "Items, people",
+            f"{sizes['items/all']:,} items, {sizes['users/all']:,} people; {rejected:,} rows rejected",
+        )
+    )
+    if run.config.data.reader == "movielens_100k":
+        rows.append(("Licence", "MovieLens 100K: not for commercial use without permission (GroupLens)"))
+    return rows
+
+
+def _encoder(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
+    text = lineage.get("TextEmbeddings", {}).get("text")
+    if not run.summary["text"] or not isinstance(text, dict):
+        return [("Encoder", "none (`text: none`)")]
+    return [
+        (
+            "Encoder",
+            f"{text['encoder']}, {text['stage']}, {text['pooling']} pooling, {text['max_length']} tokens at most",
+        ),
+        ("Digest", run.summary["text"]["encoder_digest"]),
+        ("Licence", licence_of(text["encoder"])),
+    ]
+
+
+def figures(kind: str, overall: dict[str, float]) -> str:
+    """The figures of a model that say most, with intervals."""
+    if kind == "retrieval":
+        wanted = [name for name in overall if re.fullmatch(r"(ndcg|recall)@\d+|mrr|coverage@\d+", name)]
+    else:
+        wanted = [
+            name for name in ("rmse", "mae", "auc", "user_auc", "log_loss", "calibration") if name in overall
+        ]
+    parts = []
+    for name in wanted:
+        low, high = overall.get(f"{name}_low"), overall.get(f"{name}_high")
+        between = f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
+        parts.append(f"{name} {overall[name]:.4f}{between}")
+    return ", ".join(parts) or "no figures"
+
+
+def _gates(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for kind in ("retrieval", "ranking"):
+        model = summary[kind]
+        rows.append(
+            (kind, ("blessed: " if model["blessed"] else "not blessed: ") + "; ".join(model["reasons"]))
+        )
+        servable = model["servable"]
+        rows.append(
+            (
+                f"{kind}, served",
+                f"answers in {servable['milliseconds']} ms" if servable["ok"] else servable["reason"],
+            )
+        )
+    return rows
+
+
+def _weak(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Slices where the model is not shown to be better than its simplest baseline."""
+    rows = []
+    for kind, gain in (("retrieval", "_gain_over_popularity"), ("ranking", "rmse_gain_over_biases")):
+        weak = []
+        for name, metrics in summary[kind]["metrics"].items():
+            key = next(
+                (metric for metric in metrics if metric.endswith(gain) and f"{metric}_low" in metrics), None
+            )
+            if name != "overall" and key and metrics[f"{key}_low"] <= 0:
+                weak.append(f"{name} ({metrics[key]:+.4f}, {metrics.get('people', 0):,.0f} people)")
+        rows.append((kind, ", ".join(weak) or "none: better in every slice with enough people"))
+    return rows
+
+
+def _limits(run: RunFiles) -> str:
+    metrics = run.summary["retrieval"]["metrics"]
+    scripts = sorted(name.partition("=")[2] for name in metrics if name.startswith("script="))
+    parts = [
+        "Judged on past choices only: what people would have made of items that they were not shown is unknown."
+    ]
+    if scripts:
+        parts.append(f"Text was seen in these scripts: {', '.join(scripts)}.")
+    few = [
+        name
+        for name, found in metrics.items()
+        if name != "overall" and found.get("people", 0) < run.config.evaluation.min_people
+    ]
+    if few:
+        parts.append(f"Too few people to judge: {', '.join(few)}.")
+    return " ".join(parts)
+
+
+def markdown(name: str, content: list[tuple[str, list[tuple[str, str]]]]) -> str:
+    """The card as Markdown."""
+    lines = [f"# Model card: {name}", ""]
+    for heading, rows in content:
+        lines += [f"## {heading}", ""]
+        lines += [f"- **{label}**: {text}" for label, text in rows] + [""]
+    return "\n".join(lines)

@@ -1,0 +1,276 @@
+"""The report: one HTML file that needs nothing else, PNG files of its pictures, and the model card."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jinja2
+
+from pipeline.config import PipelineConfig
+from pipeline.report import card, plots, statistics
+from pipeline.report.analysis import Analysis, K, analyse
+from pipeline.report.run_files import Item, RunFiles
+
+KINDS = ("retrieval", "ranking")
+NAMES = {"popularity": "popularity", "als": "ALS", "content_knn": "content k-NN", "text_none": "without text"}
+RANKING = ("rmse", "mae", "auc", "user_auc", "user_ndcg", "log_loss", "calibration")
+HISTORY, SHOWN, DISAGREEING = 8, 6, 4
+
+
+def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda text: None) -> pathlib.Path:
+    """Writes the report of the latest run.
+
+    Args:
+        config: the pipeline.
+        say: is told what is being done.
+
+    Returns:
+        The page: `<home>/report/index.html`; `model_card.md` and the pictures' PNG files lie beside it.
+
+    Raises:
+        ConfigError: where there is no run to report on.
+    """
+    say("reads the run")
+    run = RunFiles(config)
+    items = run.items()
+    analysis = analyse(run, items, say)
+    folder = config.home / "report"
+    content = card.sections(run)
+    say("draws")
+    pictures = draw(run, analysis, plots.Pictures(folder / "pictures"))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, trim_blocks=True
+    )
+    environment.filters |= {"number": number, "title": lambda item: title(item, items)}
+    page = environment.get_template("page.html").render(
+        run=run,
+        summary=run.summary,
+        config=config,
+        card=content,
+        pictures=pictures,
+        analysis=analysis,
+        k=K,
+        names=NAMES,
+        metrics=metric_rows(run),
+        ranking=ranking_rows(run),
+        slices={kind: slice_rows(run, kind) for kind in KINDS},
+        deciding={"retrieval": deciding(run, "retrieval"), "ranking": deciding(run, "ranking")},
+        features=features(run),
+        drift=drift(run),
+        people=sample_rows(analysis, items),
+        disagreeing=analysis.agreement[:DISAGREEING],
+        agreement=agreement_figures(analysis),
+        costs=costs(run),
+    )
+    (folder / "model_card.md").write_text(card.markdown(config.name, content))
+    place = folder / "index.html"
+    staging = place.with_suffix(".staging")
+    staging.write_text(page)
+    staging.replace(place)
+    return place
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A figure with the digits that matter, or a dash."""
+    return "–" if value is None else f"{value:,.0f}" if digits == 0 else f"{value:.{digits}f}"
+
+
+def title(item: str, items: dict[str, Item]) -> str:
+    """An item's title, or its id where it has none."""
+    return items[item].title if item in items else item
+
+
+def metric_names(run: RunFiles) -> list[str]:
+    ks = run.config.evaluation.k
+    return ["mrr", *(f"{name}@{k}" for k in ks for name in ("ndcg", "recall", "hit_rate", "map"))]
+
+
+def metric_rows(run: RunFiles) -> list[dict[str, Any]]:
+    """One row a retrieval figure: the model with its interval, each baseline, and the gain over it where it is known."""
+    overall = run.summary["retrieval"]["metrics"]["overall"]
+    rows = []
+    for name in metric_names(run):
+        others = []
+        for baseline in run.config.baselines:
+            gain = f"{name}_gain_over_{baseline}"
+            others.append(
+                {"value": overall.get(f"{baseline}_{name}"), **with_interval(gain, overall, "gain")}
+            )
+        rows.append({"name": name, **with_interval(name, overall), "others": others})
+    return rows
+
+
+def with_interval(name: str, metrics: dict[str, float], key: str = "value") -> dict[str, float | None]:
+    return {key: metrics.get(name), "low": metrics.get(f"{name}_low"), "high": metrics.get(f"{name}_high")}
+
+
+def ranking_rows(run: RunFiles) -> list[dict[str, Any]]:
+    overall = run.summary["ranking"]["metrics"]["overall"]
+    return [{"name": name, **with_interval(name, overall)} for name in RANKING if name in overall]
+
+
+def deciding(run: RunFiles, kind: str) -> str:
+    """The figure that slices are shown by."""
+    if kind == "retrieval":
+        return f"ndcg@{run.config.evaluation.k[0]}"
+    return "rmse" if "rmse" in run.summary["ranking"]["metrics"]["overall"] else "log_loss"
+
+
+def slice_rows(run: RunFiles, kind: str) -> list[dict[str, Any]]:
+    """One row a slice, features together, with what it is compared to."""
+    name = deciding(run, kind)
+    reference = f"popularity_{name}" if kind == "retrieval" else f"baseline_{name}"
+    rows = []
+    for part, metrics in sorted(
+        run.summary[kind]["metrics"].items(), key=lambda pair: (pair[0] != "overall", pair[0])
+    ):
+        if metrics.get(name) is None:
+            continue
+        rows.append(
+            {
+                "name": part,
+                "people": metrics.get("people"),
+                **with_interval(name, metrics),
+                "mark": metrics.get(reference),
+                "change": metrics.get(f"{name}_change"),
+                "change_low": metrics.get(f"{name}_change_low"),
+                "change_high": metrics.get(f"{name}_change_high"),
+            }
+        )
+    return rows
+
+
+def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[str, str]:
+    """Every picture as SVG, by name."""
+    overall = run.summary["retrieval"]["metrics"]["overall"]
+    gains = [
+        {
+            "name": f"{name}@{k} over {NAMES[baseline]}",
+            **with_interval(f"{name}@{k}_gain_over_{baseline}", overall),
+        }
+        for k in run.config.evaluation.k
+        for name in ("ndcg", "recall")
+        for baseline in run.config.baselines
+    ]
+    gains = [row for row in gains if row["value"] is not None]
+    histories = {kind: run.training(kind) for kind in KINDS}
+    found = {
+        "training": pictures.draw("training", "Loss and validation by epoch", 10, 2.6, lambda figure: plots.training_curves(figure, histories)),
+        "gains": pictures.draw("gains", "Gains over baselines with intervals", 8, 0.5 + 0.24 * len(gains), lambda figure: plots.intervals(figure.subplots(), gains, zero=True)),
+        "diversity": pictures.draw("diversity", "Accuracy against diversity", 8.5, 3, lambda figure: plots.diversity(figure, analysis)),
+        "exposure": pictures.draw("exposure", "Whom the recommendations go to", 8, 2.8, lambda figure: plots.exposure(figure, analysis)),
+        "agreement": pictures.draw("agreement", "Agreement of the two models", 8, 2.6, lambda figure: plots.agreement(figure, analysis)),
+        "seconds": pictures.draw("seconds", "Seconds by step", 8, 4, lambda figure: plots.seconds(figure, run.summary["components"])),
+    }  # fmt: skip
+    for kind in KINDS:
+        rows = slice_rows(run, kind)
+        found[f"slices_{kind}"] = pictures.draw(
+            f"slices_{kind}",
+            f"{deciding(run, kind)} by slice",
+            8,
+            0.5 + 0.24 * len(rows),
+            lambda figure, rows=rows: plots.intervals(figure.subplots(), rows, zero=False),
+        )
+    return found
+
+
+def features(run: RunFiles) -> list[tuple[str, list[statistics.FeatureRow]]]:
+    """TFDV's statistics of the training interactions and of the items."""
+    return [
+        (
+            "Training interactions",
+            statistics.feature_rows(run.folder("InteractionsStatistics/statistics"), "train"),
+        ),
+        ("Items", statistics.feature_rows(run.folder("ItemsStatistics/statistics"), "all")),
+    ]
+
+
+def drift(run: RunFiles) -> list[tuple[str, list[statistics.DriftRow]]]:
+    """How far the data moved since the run before that had other data; empty where there was none."""
+    found = []
+    for name, output, split in (
+        ("Training interactions", "InteractionsStatistics/statistics", "train"),
+        ("Items", "ItemsStatistics/statistics", "all"),
+    ):
+        before = run.before(output)
+        if before:
+            found.append((name, statistics.drift(run.folder(output), before, split)))
+    return found
+
+
+def sample_rows(analysis: Analysis, items: dict[str, Item]) -> list[dict[str, Any]]:
+    """People with their history, what came next, and two lists side by side."""
+    rows = []
+    for person, own, popular in list(
+        zip(analysis.people, analysis.recommended, analysis.popular, strict=True)
+    )[:SHOWN]:
+        held_out = set(person.held_out)
+
+        def marked(found: list[str], held_out: set[str] = held_out) -> list[tuple[str, bool]]:
+            return [(title(item, items), item in held_out) for item in found]
+
+        rows.append(
+            {
+                "user": person.user,
+                "activity": person.activity,
+                "history": [title(item, items) for item in person.history[-HISTORY:]],
+                "earlier": max(0, len(person.history) - HISTORY),
+                "held_out": [title(item, items) for item in person.held_out[:K]],
+                "model": marked(own),
+                "popularity": marked(popular),
+            }
+        )
+    return rows
+
+
+def agreement_figures(analysis: Analysis) -> list[dict[str, Any]]:
+    """How alike the two models order candidates, for everybody and by activity."""
+    groups: dict[str, list[float]] = {"everybody": [entry.correlation for entry in analysis.agreement]}
+    for entry in analysis.agreement:
+        groups.setdefault(entry.person.activity, []).append(entry.correlation)
+    return [
+        {
+            "name": name,
+            "people": len(values),
+            "median": sorted(values)[len(values) // 2],
+            "opposed": sum(value < 0 for value in values),
+        }
+        for name, values in groups.items()
+        if values
+    ]
+
+
+def costs(run: RunFiles) -> list[tuple[str, str]]:
+    """Sizes, seconds, memory and latency."""
+    summary = run.summary
+    rows = [
+        ("Run", f"{summary['seconds']:.0f} s, of which {summary['seconds_without_training_and_encoding']:.0f} s neither training nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory"),
+    ]  # fmt: skip
+    for kind in KINDS:
+        size = sum(file.stat().st_size for file in pathlib.Path(run.model(kind)).rglob("*") if file.is_file())
+        servable = summary[kind]["servable"]
+        answers = (
+            f"loads in {servable['load_seconds']:.1f} s, answers over HTTP in {servable['milliseconds']:.1f} ms at the median"
+            if servable["ok"]
+            else f"not servable: {servable['reason']}"
+        )
+        rows.append((kind, f"{size / 1e6:.1f} MB; {answers}"))
+    if summary["text"]:
+        text = summary["text"]
+        rows.append(
+            (
+                "Text",
+                f"{text['encoded']:,} of {text['distinct_texts']:,} texts encoded in {text['encoding_seconds']:.1f} s, the others reused",
+            )
+        )
+    return rows
+
+
+def references(page: str) -> list[str]:
+    """Addresses that a browser would load by itself: a report must have none."""
+    return re.findall(
+        r"""(?:src|href)=["'](?!#|data:)([^"']+)|url\(["']?(?!#|data:)([^)"']+)|@import\s+(\S+)""", page
+    )
