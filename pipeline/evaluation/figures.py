@@ -44,6 +44,21 @@ def metric_key(name: str, model_name: str, change: bool = False) -> metric_types
     return metric_types.MetricKey(name, model_name=model_name, example_weighted=None, is_diff=change)
 
 
+class Pack(metric_types.Preprocessor):
+    """Packs an example once, before it is handed to the combiner of every slice that it belongs to.
+
+    Args:
+        combiner: has `pack`, from TFMA's inputs to what its `add_input` takes.
+    """
+
+    def __init__(self, combiner):
+        super().__init__(name=type(combiner).__name__)
+        self.combiner = combiner
+
+    def process(self, extracts):
+        yield self.combiner.pack(metric_types.StandardMetricInputs(extracts))
+
+
 def candidate_and_blessed(model_names: list[str] | None) -> tuple[str, str | None]:
     """TFMA's names of the candidate and of the last blessed model, None where there is none."""
     names = list(model_names or [""])

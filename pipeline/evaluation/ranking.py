@@ -12,6 +12,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from pipeline.evaluation.figures import (
     Certainty,
     Estimates,
+    Pack,
     candidate_and_blessed,
     change_names,
     metric_key,
@@ -62,11 +63,12 @@ class RankingCombiner(beam.CombineFn):
     def create_accumulator(self) -> bytearray:
         return bytearray()
 
-    def add_input(self, accumulator, element):
+    def pack(self, element: metric_types.StandardMetricInputs) -> bytes:
+        """What is kept of an example."""
         features = element.get_features()
         own = _by_head(element.get_predictions(self.model) if self.model else element.get_predictions())
         other = (_by_head(element.get_predictions(self.blessed)) if self.blessed else None) or {}
-        accumulator += ROW.pack(
+        return ROW.pack(
             person_key(np.ravel(features["user_id"])[0]),
             scalar(features["click"]),
             scalar(features.get("label")),
@@ -76,6 +78,10 @@ class RankingCombiner(beam.CombineFn):
             scalar(other.get("click")),
             scalar(other.get("rating")),
         )
+
+    def add_input(self, accumulator, element):
+        """Takes what `pack` makes."""
+        accumulator += element
         return accumulator
 
     def merge_accumulators(self, accumulators):
@@ -194,11 +200,7 @@ def _computations(
 ) -> list[metric_types.MetricComputation]:
     model, blessed = candidate_and_blessed(model_names)
     combiner = RankingCombiner(has_rating, model, blessed, Certainty(**certainty))
-    preprocessor = metric_types.FeaturePreprocessor(
-        feature_keys=["user_id", "click", *(["label"] if has_rating else [])],
-        model_names=[model, blessed] if blessed is not None else None,
-    )
-    return [metric_types.MetricComputation(combiner.keys(), [preprocessor], combiner)]
+    return [metric_types.MetricComputation(combiner.keys(), [Pack(combiner)], combiner)]
 
 
 class RankingMetrics(metric_types.Metric):

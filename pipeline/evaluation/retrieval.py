@@ -20,6 +20,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from pipeline.evaluation.figures import (
     Certainty,
     Estimates,
+    Pack,
     candidate_and_blessed,
     change_names,
     metric_key,
@@ -119,21 +120,30 @@ class RetrievalCombiner(beam.CombineFn):
     def create_accumulator(self) -> list[bytearray]:
         return [bytearray() for _ in range(1 + len(self.models))]
 
-    def add_input(self, accumulator, element):
+    def pack(self, element: metric_types.StandardMetricInputs) -> tuple[bytes, ...]:
+        """What is kept of an example: a row, and a list of each model; nothing where its item cannot be recommended."""
         found = [element.get_predictions(name) if name else element.get_predictions() for name in self.models]
         rank = scalar(found[0]["rank"])
         if np.isnan(rank):
-            return accumulator
+            return ()
         features = element.get_features()
         person = person_key(np.ravel(features["user_id"])[0])
         ranks = [rank, *(scalar(answer["rank"]) for answer in found[1:])]
         ranks += [scalar(features[name]) for name in self.systems[len(self.models) :]]
-        accumulator[0] += struct.pack(self.row, person, scalar(found[0].get("unexpected")), *ranks)
-        for buffer, answer in zip(accumulator[1:], found, strict=True):
-            if "top" in answer:
-                about = [scalar(answer["novelty"]), scalar(answer["diversity"])]
-                size = int(scalar(answer["catalogue_size"]))
-                buffer += LIST.pack(person, *about, size, *np.ravel(answer["top"]).tolist())
+        row = struct.pack(self.row, person, scalar(found[0].get("unexpected")), *ranks)
+        return row, *(self._packed_list(person, answer) for answer in found)
+
+    def _packed_list(self, person: int, answer) -> bytes:
+        if "top" not in answer:
+            return b""
+        about = [scalar(answer["novelty"]), scalar(answer["diversity"])]
+        size = int(scalar(answer["catalogue_size"]))
+        return LIST.pack(person, *about, size, *np.ravel(answer["top"]).tolist())
+
+    def add_input(self, accumulator, element):
+        """Takes what `pack` makes."""
+        for buffer, packed in zip(accumulator, element, strict=False):
+            buffer += packed
         return self._compacted(accumulator)
 
     def merge_accumulators(self, accumulators):
@@ -294,11 +304,7 @@ def _computations(
 ) -> list[metric_types.MetricComputation]:
     model, blessed = candidate_and_blessed(model_names)
     combiner = RetrievalCombiner(list(cutoffs), list(baselines), model, blessed, Certainty(**certainty))
-    preprocessor = metric_types.FeaturePreprocessor(
-        feature_keys=["user_id", *map(rank_feature, baselines)],
-        model_names=combiner.models if blessed is not None else None,
-    )
-    return [metric_types.MetricComputation(combiner.keys(), [preprocessor], combiner)]
+    return [metric_types.MetricComputation(combiner.keys(), [Pack(combiner)], combiner)]
 
 
 class RetrievalMetrics(metric_types.Metric):

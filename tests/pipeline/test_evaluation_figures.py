@@ -85,7 +85,7 @@ def ranked(user, rank, popular=1.0, top=range(1, TOP + 1), unexpected=1.0, novel
 def combine(combiner, elements, parts=3):
     accumulators = [combiner.create_accumulator() for _ in range(parts)]
     for place, element in enumerate(elements):
-        accumulators[place % parts] = combiner.add_input(accumulators[place % parts], element)
+        accumulators[place % parts] = combiner.add_input(accumulators[place % parts], combiner.pack(element))
     merged = combiner.compact(combiner.merge_accumulators(accumulators))
     found = combiner.extract_output(merged)
     assert set(found) == set(combiner.keys())
@@ -139,7 +139,8 @@ def test_memory_is_bounded_by_one_list_a_person(monkeypatch):
     combiner = RetrievalCombiner([10], ["popularity"])
     accumulator = combiner.create_accumulator()
     for number in range(500):
-        accumulator = combiner.add_input(accumulator, ranked(f"u{number % 5}".encode(), 1.0 + number))
+        row = ranked(f"u{number % 5}".encode(), 1.0 + number)
+        accumulator = combiner.add_input(accumulator, combiner.pack(row))
     assert len(accumulator[1]) <= 1000 + module.LIST.size
     assert len(accumulator[0]) == 500 * combiner.row_type.itemsize
 

@@ -39,7 +39,7 @@ def verdict(rows, part):
     combiner = RetrievalCombiner([10], ["popularity"], "candidate", "baseline")
     accumulator = combiner.create_accumulator()
     for row in rows:
-        accumulator = combiner.add_input(accumulator, inputs(row))
+        accumulator = combiner.add_input(accumulator, combiner.pack(inputs(row)))
     metrics = combiner.extract_output(accumulator)
     config = tfma.utils.update_eval_config_with_defaults(
         retrieval_eval_config(CONFIG), has_baseline=True, rubber_stamp=True
