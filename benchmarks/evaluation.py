@@ -97,7 +97,7 @@ def write_examples(folder: pathlib.Path, interactions: int, people: int, items: 
                 writer.write(tf.train.Example(features=features).SerializeToString())
 
 
-def evaluate(folder: pathlib.Path, people: int, items: int) -> dict:
+def evaluate(folder: pathlib.Path, people: int, items: int, workers: int) -> dict:
     """The Evaluator's work: both models, all slices, the verdict."""
     config = tfma.utils.update_eval_config_with_defaults(
         retrieval_eval_config(EvaluationConfig(), BASELINES), has_baseline=True, rubber_stamp=True
@@ -115,7 +115,11 @@ def evaluate(folder: pathlib.Path, people: int, items: int) -> dict:
         output_path=str(folder / "out"),
         schema=evaluation_schema(list(SLICES), list(BASELINES), has_label=False),
         pipeline_options=beam.options.pipeline_options.PipelineOptions(
-            ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
+            [
+                "--runner=DirectRunner",
+                f"--direct_running_mode={'multi_processing' if workers > 1 else 'in_memory'}",
+                f"--direct_num_workers={workers}",
+            ]
         ),
     )
     return judge(str(folder / "out"))
@@ -126,18 +130,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--interactions", type=int, default=1_000_000)
     parser.add_argument("--people", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=5_000)
+    parser.add_argument("--workers", type=int, default=1, help="processes of Beam's direct runner")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_examples(folder, options.interactions, options.people, options.items)
         watch = MemoryWatch()
         start = time.perf_counter()
-        found = evaluate(folder, options.people, options.items)
+        found = evaluate(folder, options.people, options.items, options.workers)
         seconds = time.perf_counter() - start
         watch.stop()
     print(
         f"{options.interactions:,} interactions of {options.people:,} people, {options.items:,} items, two models, "
-        f"{len(found['metrics'])} slices: {seconds:.0f} s, {options.interactions / seconds:,.0f} interactions/s, "
+        f"{len(found['metrics'])} slices, {options.workers} workers: {seconds:.0f} s, {options.interactions / seconds:,.0f} interactions/s, "
         f"at most {watch.overall / 1e9:.2f} GB of memory"
     )
 
