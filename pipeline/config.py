@@ -21,6 +21,7 @@ BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
     "als": "match",
     "content_knn": "match",
     "text_none": "off",
+    "biases": "match",
 }
 
 
@@ -115,9 +116,11 @@ class EvaluationConfig:
         baselines: what is trained beside the retrieval model on the same interactions, and whether the model must be
             significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`); `off`
             leaves it out. Those not named: `popularity: beat`, `als: match`, `content_knn: match` (with text), and
-            `text_none: off`, the same model without text, which costs a training.
+            `text_none: off`, the same model without text, which costs a training; for the ranking model `biases: match`, a
+            mean with a deviation for each user and item.
         min_ndcg_gain: over each baseline to `beat`, in NDCG at the first `k`, that the interval must exceed.
-        min_rmse_gain: over the user-and-item-bias baseline, that the ranking model must exceed.
+        min_rmse_gain: over the baseline `biases`, in RMSE, that the ranking model must reach; where it is to `beat` them,
+            with the whole interval.
         max_drop: how far the deciding metric may fall significantly below the last blessed model's (absolute); None
             allows anything.
         max_slice_drop: the same for every slice.
@@ -222,11 +225,11 @@ class PipelineConfig:
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The baselines that are trained: those that are not off, less the ones that need text where there is none."""
+        """The baselines of the retrieval model: those that are not off, less the ones that need text where there is none."""
         return tuple(
             name
             for name, demand in self.evaluation.baselines.items()
-            if demand != "off" and (self.text or name in ("popularity", "als"))
+            if demand != "off" and name != "biases" and (self.text or name in ("popularity", "als"))
         )
 
     @property

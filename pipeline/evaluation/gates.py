@@ -53,7 +53,12 @@ def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb
     """
     thresholds = Thresholds(config, RankingCombiner(has_rating, blessed="baseline"))
     if has_rating:
-        thresholds.bound("rmse_gain_over_biases_low", low=config.min_rmse_gain)
+        if config.baselines["biases"] == "beat":
+            thresholds.bound("rmse_gain_over_biases_low", low=config.min_rmse_gain)
+        elif config.baselines["biases"] == "match":
+            # A few hundred ratings tell two good predictors hardly apart: better on average is asked for, not more.
+            thresholds.bound("rmse_gain_over_biases", low=config.min_rmse_gain)
+            thresholds.bound("rmse_gain_over_biases_high", low=0.0)
         thresholds.no_worse("rmse")
     else:
         thresholds.bound("auc", low=0.5)

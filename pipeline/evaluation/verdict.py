@@ -164,7 +164,7 @@ def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[s
             words.append(
                 f"{figure} {overall.get(figure, float('nan')):.4f} {verb} {NAMES.get(baseline, baseline)}: {shown}"
             )
-        elif name in overall and name != "items_without_score":
+        elif name in overall and name != "items_without_score" and "_gain_over_" not in name:
             words.append(f"{name} {overall[name]:.4f}")
     if compared:
         changes = [name.removesuffix("_change") for name in overall if name.endswith("_change")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -267,10 +266,3 @@ def costs(run: RunFiles) -> list[tuple[str, str]]:
             )
         )
     return rows
-
-
-def references(page: str) -> list[str]:
-    """Addresses that a browser would load by itself: a report must have none."""
-    return re.findall(
-        r"""(?:src|href)=["'](?!#|data:)([^"']+)|url\(["']?(?!#|data:)([^)"']+)|@import\s+(\S+)""", page
-    )

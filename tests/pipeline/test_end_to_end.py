@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import load_config, tables_of
 from pipeline.local_runner import run
+from pipeline.report.page import write_report
 from pipeline.summary import StepFailed
+from tfrec_fusion.datasets.tables import source_digest
 from tfrec_fusion.serving.client import RestClient
 from tfrec_fusion.serving.server import EmbeddedServer
 
@@ -140,6 +143,25 @@ def test_what_was_pushed_answers_words_people_and_new_items(first):
             scores = client.rank(user_id="u1", item_ids=["f0", ""], texts=["", "A bride and a kiss"])
             assert len(scores["rating"]) == 2
             assert scores["titles"][1] == "A bride and a kiss"
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(first, config_file):
+    config = load_config(str(config_file))
+    place = write_report(config)
+    page = place.read_text()
+    outside = re.findall(
+        r"""(?:src|href)=["'](?!#|data:)([^"']+)|url\(["']?(?!#|data:)([^)"']+)|@import""", page
+    )
+    assert outside == []
+    assert "{{" not in page
+    assert page.count("<svg") == len(list((place.parent / "pictures").glob("*.png"))) == 8
+    assert f"{first['retrieval']['metrics']['overall']['ndcg@10']:.4f}" in page
+    people = re.findall(r'<h3>(u\d+) <span class="quiet">\(', page)
+    assert len(people) == 6 + 4  # the sample, and those whom the two models serve most differently
+    card = (place.parent / "model_card.md").read_text()
+    assert source_digest(tables_of(config)) in card
+    assert "- **Licence**: apache-2.0" in card
+    assert f"pushed as version {pathlib.Path(first['retrieval']['pushed']).name}" in card
 
 
 def test_a_second_run_does_nothing_again(first, config_file):
