@@ -1,9 +1,11 @@
 """The documentation's promises: its code runs, its YAML is read, its commands exist, its links lead somewhere."""
 
+import json
 import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 import yaml
@@ -53,6 +55,16 @@ def test_commands_exist(name):
                 assert callable(cli._parser().parse_args(words).command), line
             elif line.startswith("make "):
                 assert line.split()[1] in targets, line
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+def test_requests_name_every_input(name):
+    """TF Serving refuses a request that leaves an input out."""
+    from tfrec_fusion.export import RetrievalServing
+
+    inputs = RetrievalServing.recommend_spec(types.SimpleNamespace(context_spec=dict))
+    (body,) = re.findall(r"curl -d '(.*?)'", (ROOT / name).read_text(), re.S)
+    assert set(json.loads(body)["inputs"]) == set(inputs)
 
 
 def test_the_tutorials_tables_are_guessed_as_it_says(tmp_path, monkeypatch, capsys):
