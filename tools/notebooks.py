@@ -1,0 +1,81 @@
+"""Makes notebooks from scripts and runs them: `python tools/notebooks.py [01_quickstart …]`.
+
+A script holds cells: a line `# %%` begins one of code, `# %% [markdown]` one of text, whose lines begin with `# `. Outputs
+are kept in the notebook, which is what people read; changes are made in the script.
+"""
+
+import os
+import pathlib
+import re
+import sys
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+
+
+def read(script: pathlib.Path) -> nbformat.NotebookNode:
+    """A notebook without outputs from a script."""
+    cells = []
+    for kind, body in re.findall(
+        r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", script.read_text(), re.S | re.M
+    ):
+        body = body.strip("\n")
+        if kind:
+            cells.append(nbformat.v4.new_markdown_cell(re.sub(r"^# ?", "", body, flags=re.M)))
+        else:
+            cells.append(nbformat.v4.new_code_cell(body))
+    for place, cell in enumerate(cells):
+        cell.id = f"cell-{place}"
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def execute(notebook: nbformat.NotebookNode, folder: pathlib.Path, small: bool = False) -> None:
+    """Runs all cells from top to bottom in a fresh kernel, which may import the checkout; outputs are put into the notebook.
+
+    Args:
+        notebook: what `read` returns, or an opened notebook.
+        folder: the working directory.
+        small: whether cells take the smaller settings (`TFREC_NOTEBOOK_SMALL`).
+    """
+    saved = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), saved.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    os.environ["TFREC_NOTEBOOK_SMALL"] = "1" if small else "0"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    try:
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    finally:
+        os.environ.clear()
+        os.environ.update(saved)
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Takes out what differs from run to run and says nothing: times, and warnings of native code."""
+    for cell in notebook.cells:
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            kept = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in kept:
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            cell.outputs = kept
+
+
+def main(names: list[str]) -> int:
+    for script in sorted(FOLDER.glob("[0-9]*.py")):
+        if not names or script.stem in names:
+            print(script.stem, flush=True)
+            notebook = read(script)
+            execute(notebook, FOLDER)
+            tidy(notebook)
+            nbformat.write(notebook, FOLDER / f"{script.stem}.ipynb")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
