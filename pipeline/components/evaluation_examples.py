@@ -65,7 +65,7 @@ class Baselines:
             try:
                 self.fitted[name] = makers[name]().fit(scipy.sparse.csr_matrix(matrix))
             except ImportError as error:
-                raise ConfigError(f"{error} Or leave `{name}` out of `evaluation.baselines`.") from error
+                raise ConfigError(f"{error} Or leave it out: `evaluation.baselines.{name}: off`.") from error
 
     def ranks(self, people: list[bytes], target: np.ndarray, seen: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Where the targets stand.

@@ -1,5 +1,7 @@
 """Names of slices, and the ranks of baselines."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,11 @@ def test_ranks_of_baselines_against_sorting():
         # Somebody unknown is given what is popular; the four items that nobody met follow in any order.
         assert 5 <= ranks[2] <= 7
         assert np.isnan(ranks[3:]).all()  # unknown item, seen item
+
+
+def test_a_baseline_whose_library_is_missing_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "implicit", None)
+    with pytest.raises(
+        ConfigError, match=r"needs the package `implicit`.*Or leave it out: `evaluation.baselines.als: off`"
+    ):
+        Baselines(["als"], np.array([b"a"]), np.array([1]), 3, None)
