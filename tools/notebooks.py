@@ -62,8 +62,9 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         if cell.cell_type == "code":
             kept = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in kept:
-                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-            cell.outputs = kept
+                if output.output_type == "stream":
+                    output.text = re.sub(r"^WARNING:tensorflow:.*\n\n?", "", output.text, flags=re.M)
+            cell.outputs = [output for output in kept if output.get("text", "kept").strip()]
 
 
 def main(names: list[str]) -> int:
