@@ -25,7 +25,7 @@ if typing.TYPE_CHECKING:
     from pipeline.preparation import Prepared
 
 BASE, POPULARITY = "as configured", "popularity"
-TEXTS = ("none", "frozen")
+TEXTS = ("none", "frozen", "lora")
 CODE = (
     "tfrec_fusion/*.py",
     "tfrec_fusion/layers",
@@ -189,7 +189,7 @@ def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None
 
     from pipeline.offline_figures import figures
     from tfrec_fusion.models.build import build_two_tower
-    from tfrec_fusion.training import fit, precision, strategy
+    from tfrec_fusion.training import fit_staged, precision, strategy
 
     space, catalogue, training = data.space, data.catalogue, config.retrieval.training
     if config.text is None:
@@ -197,9 +197,10 @@ def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None
         catalogue = dataclasses.replace(catalogue, text_vectors=None)
     start = time.perf_counter()
     with strategy(training).scope(), precision(training):
-        model = build_two_tower(config.retrieval, space, catalogue)
+        model = build_two_tower(config.retrieval, space, catalogue, config.text)
     train = batches(data.train, training.batch_size, shuffle=training.seed)
-    history = fit(model, train, batches(data.validation, 1024), training, progress=progress)
+    validation = batches(data.validation, 1024)
+    history = fit_staged(model, train, validation, training, config.text, progress=progress)
     seconds = time.perf_counter() - start
     candidates = model.candidate_embeddings().numpy()
 

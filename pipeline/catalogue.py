@@ -14,6 +14,8 @@ from tfrec_fusion.config import Feature, FeatureSpace
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.models.catalogue import Catalogue
 
+TOKENS = ("input_ids", "attention_mask")
+
 
 def split_files(examples_uri: str, split: str) -> list[str]:
     """The TFRecord files of one split of an Examples artifact, sorted."""
@@ -89,6 +91,8 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         else None,
         counts=_with_row_0(columns["train_count"].astype(np.int64)),
         names=values,
+        text_tokens={name: _with_row_0(columns[name].astype(np.int32)) for name in TOKENS if name in columns}
+        or None,
     )
 
 

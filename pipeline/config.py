@@ -207,11 +207,8 @@ class PipelineConfig:
             raise ConfigError(
                 f"`name` must be letters, digits, `_` and `-` (it names folders and models). Received: {self.name!r}."
             )
-        if self.text and self.text.stage != "frozen":
-            raise ConfigError(
-                "`text.stage` must be 'frozen' in the pipeline, whose trainers read text vectors made beforehand. "
-                f"Received: {self.text.stage!r}. The library's `TextEncoder` trains in the other stages."
-            )
+        for model in (self.retrieval, self.ranking):
+            library.check_text_training(self.text, model.training)
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
             raise ConfigError(
                 "`split.method: temporal` needs times. Received: `data.interactions.time` null. "

@@ -151,7 +151,7 @@ def transform(
         ),
     }
     if items and config.text:
-        settings["text"] = dataclasses.asdict(config.text)
+        settings["text"] = dataclasses.asdict(config.text.pretrained())
     return tfx.components.Transform(
         examples=examples,
         schema=schema.outputs["schema"],
@@ -167,7 +167,7 @@ def text_embeddings(config: PipelineConfig, items) -> TextEmbeddings:
     """One vector an item, kept between runs."""
     return TextEmbeddings(
         items=items.outputs["transformed_examples"],
-        text=to_json(config.text),
+        text=to_json(config.text.pretrained()),
         cache=str(config.home / "text_vectors"),
         code=code_digest("pipeline/components/text_embeddings.py", "pipeline/text_vectors.py", *LAYERS),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,10 +25,12 @@ from tfrec_fusion.config import (
 )
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.index import build_index
+from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
-from tfrec_fusion.training import fit, precision, strategy
+from tfrec_fusion.models.tower import TEXT
+from tfrec_fusion.training import fit_staged, precision, strategy
 
 SHUFFLE = 200_000
 
@@ -71,9 +74,11 @@ class Run:
         spec = self.transform.transformed_feature_spec()
         files = split_files(self.examples, split)
         records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+        # Whole batches only, unless there is not even one.
+        whole = shuffle and next(iter(records.batch(batch_size, drop_remainder=True)), None) is not None
         if shuffle:
             records = records.shuffle(SHUFFLE, reshuffle_each_iteration=True)
-        batches = records.batch(batch_size, drop_remainder=shuffle).map(
+        batches = records.batch(batch_size, drop_remainder=whole).map(
             lambda batch: self._model_inputs(tf.io.parse_example(batch, spec)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
@@ -106,8 +111,8 @@ class Run:
         batch["history"] = tf.ensure_shape(turned, [None, self.history_length])
         return batch
 
-    def text_tower(self) -> export.TextTower | None:
-        """The encoder for text that the catalogue does not hold; None with `text: none`."""
+    def text_tower(self, model: Model) -> export.TextTower | None:
+        """The encoder for text that the catalogue does not hold, as it was trained; None with `text: none`."""
         if self.text is None:
             return None
         # Imported here: `text: none` needs no transformers.
@@ -115,9 +120,12 @@ class Run:
         from tfrec_fusion.layers.tokenizer import load_tokenizer
 
         tokenizer = load_tokenizer(self.text.encoder, max_length=self.text.max_length, pad_to="longest")
-        encoder = TextEncoder.from_pretrained(
-            self.text.encoder, pooling=self.text.pooling, stage="frozen", normalize=True
-        )
+        if model.item_text is not None:
+            encoder = model.item_text.merged_encoder()
+        else:
+            encoder = TextEncoder.from_pretrained(
+                self.text.encoder, pooling=self.text.pooling, stage="frozen", normalize=True
+            )
         return export.TextTower(tokenizer, encoder, encoder.dim)
 
     def raw_spec(self) -> dict:
@@ -160,16 +168,19 @@ class Run:
         )
 
     def train(self, model, config, train: tf.data.Dataset, validation: tf.data.Dataset):
-        """Fits the model; a run that was killed goes on at the step it was at."""
+        """Fits the model; a run that was killed goes on at the step it was at. Texts are then known as they were learned."""
         key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
         folder = os.path.join(self.settings["checkpoints"], key)
-        history = fit(model, train, validation, config, folder=folder, progress=say)
+        history = fit_staged(model, train, validation, config, self.text, folder, progress=say)
+        if model.item_text is not None:
+            vectors = model.item_tower.tables[TEXT].numpy()
+            self.catalogue = dataclasses.replace(self.catalogue, text_vectors=vectors)
         os.makedirs(self.log_folder, exist_ok=True)
         with open(os.path.join(self.log_folder, "history.json"), "w") as stream:
             json.dump(history.history, stream, indent=2, default=float)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def serving_arguments(self) -> tuple:
+    def serving_arguments(self, model: Model) -> tuple:
         """What both models' signatures are made of, beside the model."""
         transform = self.transform.transform_features_layer()
         return (
@@ -177,7 +188,7 @@ class Run:
             self.profiles(transform),
             self.space.item_features,
             self.space.context_features,
-            self.text_tower(),
+            self.text_tower(model),
             transform,
             self.raw_spec(),
         )
@@ -188,7 +199,7 @@ def run_retrieval(fn_args) -> None:
     run = Run(fn_args)
     config = from_dict(RetrievalConfig, run.settings["model"])
     with strategy(config.training).scope(), precision(config.training):
-        model = build_two_tower(config, run.space, run.catalogue)
+        model = build_two_tower(config, run.space, run.catalogue, run.text)
     batch_size = config.training.batch_size
     run.train(
         model,
@@ -203,7 +214,7 @@ def run_retrieval(fn_args) -> None:
         exact_up_to=settings.exact_up_to,
         recall_target=settings.recall_target,
     )
-    serving = export.RetrievalServing(model, *run.serving_arguments(), index=index, max_k=settings.max_k)
+    serving = export.RetrievalServing(model, *run.serving_arguments(model), index=index, max_k=settings.max_k)
     export.save(serving, run.model_folder)
 
 
@@ -212,7 +223,7 @@ def run_ranking(fn_args) -> None:
     run = Run(fn_args)
     config = from_dict(RankingConfig, run.settings["model"])
     with strategy(config.training).scope(), precision(config.training):
-        model = build_ranking(config, run.space, run.catalogue, run.labels)
+        model = build_ranking(config, run.space, run.catalogue, run.labels, text=run.text)
     implicit = "rating" not in run.labels
     train = run.batches("train", config.training.batch_size, shuffle=True)
     validation = run.batches("validation", 1024, shuffle=False)
@@ -220,7 +231,7 @@ def run_ranking(fn_args) -> None:
         train, validation = (data.map(WithNegatives(run.catalogue)) for data in (train, validation))
     run.train(model, config.training, train, validation)
     biases = None if implicit else rating_biases(run.batches("train", 4096, shuffle=False), run.space)
-    export.save(export.RankingServing(model, *run.serving_arguments(), biases=biases), run.model_folder)
+    export.save(export.RankingServing(model, *run.serving_arguments(model), biases=biases), run.model_folder)
 
 
 class WithNegatives:

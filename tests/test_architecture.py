@@ -16,7 +16,7 @@ LIBRARY = {
     "datasets": {"config"},
     "tasks": {"losses", "metrics"},
     "models": {"config", "layers", "losses", "metrics", "tasks"},
-    "training": {"config", "models", "index", "metrics"},
+    "training": {"config", "layers", "models", "index", "metrics"},
     "explain": {"models"},
     "saving": set(),
     "export": {"config", "models", "index", "layers", "saving"},

@@ -107,6 +107,7 @@ def test_the_code_digest_names_a_pattern_that_matches_nothing():
         code_digest("pipeline/no_such.py")
 
 
-def test_a_text_stage_that_the_trainers_cannot_train():
-    with pytest.raises(ConfigError, match="`text.stage` must be 'frozen' in the pipeline"):
-        load_config("movielens_100k", ["text.stage=lora"])
+def test_a_trained_text_stage_refuses_what_needs_fixed_shapes():
+    assert load_config("movielens_100k", ["text.stage=lora"]).text.trained
+    with pytest.raises(ConfigError, match="`text.stage` must be 'frozen' with `strategy: tpu`"):
+        load_config("movielens_100k", ["text.stage=lora", "ranking.training.strategy=tpu"])

@@ -27,7 +27,13 @@ def having(language):
     return [name for page, name in zip(PAGES, NAMES, strict=True) if blocks(page, language)]
 
 
-@pytest.mark.parametrize("name", having("python"))
+# A BERT is traced in training, evaluation and for the index.
+SLOW = ("docs/howto/tfrs-tutorial.md",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in having("python")]
+)
 def test_code_runs(name, tmp_path, monkeypatch):
     """All blocks of a page, one after the other, in an empty folder."""
     monkeypatch.chdir(tmp_path)

@@ -2,7 +2,7 @@
 
 import pathlib
 
-import tensorflow as tf
+import tf_keras
 from transformers import BertConfig, TFBertModel
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -10,7 +10,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 def write_tiny_bert(folder: pathlib.Path, words: list[str], seed: int = 0, blocks: int = 2) -> str:
     """Writes a BERT with random weights that knows `words`; returns the folder's name."""
-    tf.random.set_seed(seed)
+    tf_keras.utils.set_random_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *words]) + "\n")
     config = BertConfig(

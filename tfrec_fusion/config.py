@@ -53,13 +53,35 @@ class FeatureSpace:
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """The text tower: which encoder, how its tokens become one vector, and what of it is trained."""
+    """The text tower: which encoder, how its tokens become one vector, and what of it is trained.
+
+    `stage`: `frozen` trains on vectors made beforehand. The others train the model so first, and then up to `epochs` more
+    with the encoder, everything else at a tenth of its learning rate: `top_n` the `top_n` upper blocks, `lora` low-rank
+    updates in them (in all blocks where `top_n` is null), `full` everything. `learning_rate` is the highest block's, each
+    lower one's `decay` times the one above. A step encodes at most `texts_per_step` texts.
+    """
 
     encoder: str = "all-MiniLM-L6-v2"
     max_length: int = 64
     pooling: Literal["mean", "cls", "max", "attention"] = "mean"
     stage: Literal["frozen", "top_n", "lora", "full"] = "frozen"
     batch_size: int = 64
+    top_n: int | None = 2
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    epochs: int = 3
+    learning_rate: float = 2e-4
+    decay: float = 0.9
+    texts_per_step: int = 256
+
+    @property
+    def trained(self) -> bool:
+        """Whether the encoder is trained."""
+        return self.stage != "frozen"
+
+    def pretrained(self) -> TextConfig:
+        """What decides tokens and vectors before any training, everything else as by default."""
+        return TextConfig(self.encoder, self.max_length, self.pooling, batch_size=self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +149,20 @@ class IndexConfig:
     exact_up_to: int = 50_000
     recall_target: float = 0.95
     max_k: int = 1000
+
+
+def check_text_training(text: TextConfig | None, training: TrainingConfig) -> None:
+    """Refuses what training of the text encoder cannot do: the texts of a step are of any number and length.
+
+    Raises:
+        ConfigError: if a trained stage meets XLA or TPUs.
+    """
+    if text and text.trained and (training.jit_compile or training.strategy == "tpu"):
+        setting = "jit_compile: true" if training.jit_compile else "strategy: tpu"
+        raise ConfigError(
+            f"`text.stage` must be 'frozen' with `{setting}`, which needs fixed shapes. Received: {text.stage!r}. "
+            "Change one of them."
+        )
 
 
 class ConfigError(ValueError):

@@ -44,7 +44,7 @@ class TextTower(tf.Module):
         given = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
         encoded = tf.cond(
             tf.size(given) > 0,
-            lambda: self.encoder(self.tokenizer(tf.gather_nd(texts, given))),
+            lambda: tf.cast(self.encoder(self.tokenizer(tf.gather_nd(texts, given))), tf.float32),
             lambda: tf.zeros([0, self.dim]),
         )
         return tf.scatter_nd(given, encoded, tf.cast([tf.size(texts), self.dim], tf.int64))

@@ -7,19 +7,23 @@ that it would have had, and because a model may choose each epoch's examples (`M
 from __future__ import annotations
 
 import contextlib
-import functools
 import dataclasses
+import functools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.config import TrainingConfig
+from tfrec_fusion.config import TextConfig, TrainingConfig
+from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
+
+# Of the learning rate, what is left for everything else while the text encoder is trained along.
+SECOND_STAGE = 0.1
 
 
 @dataclasses.dataclass
@@ -39,6 +43,18 @@ class History:
         """Epochs completed."""
         return len(self.history.get("loss", []))
 
+    def best(self, monitor: tuple[str, str]) -> float:
+        """The best validation value of a `Model.monitor`, turned so that more is better; 0 without validation."""
+        name, mode = monitor
+        sign = 1 if mode == "max" else -1
+        return max((sign * value for value in self.history.get(f"val_{name}", [])), default=0.0)
+
+    def then(self, later: History, monitor: tuple[str, str]) -> History:
+        """Both one after the other, the best epoch that of the better one."""
+        history = {name: [*values, *later.history.get(name, [])] for name, values in self.history.items()}
+        ahead = self.best(monitor) > later.best(monitor)
+        return History(history, self.best_epoch if ahead else self.epochs + later.best_epoch)
+
 
 def fit(
     model: Model,
@@ -51,6 +67,7 @@ def fit(
     checkpoint_seconds: float = 60.0,
     tensorboard: bool = False,
     progress: bool | Callable[[dict[str, float]], None] = True,
+    learning_rates: Sequence[tuple[tf.Variable, float]] = (),
 ) -> History:
     """Trains a model, and leaves in it the weights of the epoch with the best validation.
 
@@ -68,6 +85,7 @@ def fit(
         checkpoint_seconds: how often to save within an epoch; each epoch's end is saved as well.
         tensorboard: whether to log for TensorBoard, in `folder`.
         progress: a progress bar, or none, or a function called after each epoch with its logs (`epoch` counts from 1).
+        learning_rates: variables that learn at another rate than the configuration's, with their rates.
 
     Returns:
         What training went through.
@@ -79,7 +97,7 @@ def fit(
     if tensorboard and folder is None:
         raise ValueError("TensorBoard's logs need a `folder`. Received: None. Give a path.")
     tf_keras.utils.set_random_seed(config.seed)
-    run = _Run(model, config, None if folder is None else pathlib.Path(folder))
+    run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
     writer = _event_writer(run.folder / "tensorboard") if tensorboard else None
     epochs = model.epochs(train, config.batch_size, config.seed)
     if validation is not None:
@@ -107,6 +125,60 @@ def fit(
     return run.history
 
 
+def fit_staged(
+    model: Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset | None,
+    config: TrainingConfig,
+    text: TextConfig | None = None,
+    folder: str | pathlib.Path | None = None,
+    **options,
+) -> History:
+    """`fit`, and once more with the text encoder where the model was built to train it.
+
+    First everything learns but the encoder, on the vectors that it gave before; then all learn, the encoder at
+    `text.learning_rate` and the rest at a tenth of its own. The model is left with the best weights of both stages.
+
+    Args:
+        model: built with the same `text`.
+        train, validation, config, folder: as in `fit`; the folder gets a subfolder for each stage.
+        text: how the encoder is trained; `frozen` or None is `fit` alone.
+        **options: further arguments of `fit`.
+
+    Returns:
+        What training went through, the epochs of the second stage after those of the first.
+
+    Raises:
+        ValueError: as `fit` does, or if the model was built for another stage.
+    """
+    encoder = model.item_text
+    if (encoder is not None) != bool(text and text.trained):
+        raise ValueError(
+            f"`text` must be what the model was built with. Received: stage {text.stage if text else None!r}, and a model "
+            f"{'with' if encoder is not None else 'without'} an encoder to train. Give both the same `TextConfig`."
+        )
+    if encoder is None or text is None:
+        return fit(model, train, validation, config, folder, **options)
+    folders = [None if folder is None else pathlib.Path(folder) / name for name in ("frozen", text.stage)]
+    first = fit(model, train, validation, config, folders[0], **options)
+    before = [(weight, weight.numpy()) for weight in model.weights]
+    encoder.trainable = True
+    rate = config.learning_rate * SECOND_STAGE
+    second = fit(
+        model,
+        train,
+        validation,
+        dataclasses.replace(config, epochs=text.epochs, learning_rate=rate),
+        folders[1],
+        learning_rates=encoder.learning_rates(text.learning_rate, text.decay),
+        **options,
+    )
+    if first.best(model.monitor) > second.best(model.monitor):
+        for weight, values in before:
+            weight.assign(values)
+    return first.then(second, model.monitor)
+
+
 def _compiled(step: Callable, jit_compile: bool) -> Callable:
     # Steps branch by `tf.cond` and not by Python's `if` on tensors. Without AutoGraph's rewriting of every layer's source
     # a step is traced in a third of the time.
@@ -116,11 +188,17 @@ def _compiled(step: Callable, jit_compile: bool) -> Callable:
 class _Run:
     """The state of one training run: counters, the best weights so far, and their checkpoints."""
 
-    def __init__(self, model: Model, config: TrainingConfig, folder: pathlib.Path | None):
+    def __init__(
+        self,
+        model: Model,
+        config: TrainingConfig,
+        folder: pathlib.Path | None,
+        learning_rates: Sequence[tuple[tf.Variable, float]],
+    ):
         self.model, self.config, self.folder = model, config, folder
         self.strategy = model.distribute_strategy
         with self.strategy.scope():
-            model.compile(optimizer=build_optimizer(config))
+            model.compile(optimizer=build_optimizer(config, learning_rates))
         self.history = History()
         self.epoch = self.step = self.steps_done = 0
         self.best_weights: list[np.ndarray] | None = None
@@ -156,6 +234,7 @@ class _Run:
                 f"The loss must be a number. Received: {logs['loss']} in epoch {self.epoch + 1}. "
                 f"Lower `learning_rate` ({self.config.learning_rate})."
             )
+        self.model.end_epoch()
         return logs
 
     def evaluate(self, validation) -> dict[str, float]:
@@ -268,12 +347,23 @@ def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:
         return tf.compat.v1.summary.FileWriter(str(folder))
 
 
-def build_optimizer(config: TrainingConfig) -> tf_keras.optimizers.Optimizer:
-    """Adam, or AdamW with `weight_decay`; with loss scaling under float16."""
+def build_optimizer(
+    config: TrainingConfig, learning_rates: Sequence[tuple[tf.Variable, float]] = ()
+) -> tf_keras.optimizers.Optimizer:
+    """Adam, or AdamW with `weight_decay`; with loss scaling under float16.
+
+    Args:
+        config: settings.
+        learning_rates: variables that learn at another rate than `config.learning_rate`, with their rates.
+    """
     if config.weight_decay:
         optimizer = tf_keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
     else:
         optimizer = tf_keras.optimizers.Adam(config.learning_rate)
+    if learning_rates:
+        optimizer = with_multipliers(
+            optimizer, [(variable, rate / config.learning_rate) for variable, rate in learning_rates]
+        )
     if config.precision == "mixed_float16":
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
     return optimizer

@@ -202,6 +202,10 @@ class TextEncoder(tf_keras.layers.Layer):
             row of padding alone gives zeros, except for ``pooling="cls"``.
         """
         _check_inputs(inputs)
+        # AutoGraph would rewrite the sources of transformers, which takes longer than all the rest of a trace.
+        return tf.autograph.experimental.do_not_convert(self._encode)(inputs, training)
+
+    def _encode(self, inputs: dict[str, tf.Tensor], training: bool | None) -> tf.Tensor:
         return self.upper(self.lower(inputs), inputs["attention_mask"], training=training)
 
     def lower(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:

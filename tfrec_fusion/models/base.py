@@ -8,6 +8,8 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from tfrec_fusion.models.item_text import ItemText
+
 
 class Model(tfrs.Model):
     """A `tfrs.Model` whose training step scales the loss under float16 and reports means over an epoch.
@@ -45,6 +47,14 @@ class Model(tfrs.Model):
     def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         """The same with a row per user."""
         return []
+
+    @property
+    def item_text(self) -> ItemText | None:
+        """Encodes the items' texts where the encoder is trained along."""
+        return None
+
+    def end_epoch(self) -> None:
+        """Called when an epoch's steps are done, before anything is evaluated."""
 
     def train_step(self, inputs):
         """One step of gradient descent; returns the means so far."""

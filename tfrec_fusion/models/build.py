@@ -7,22 +7,33 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.config import FeatureSpace, RankingConfig, RetrievalConfig, TowerConfig
+from tfrec_fusion.config import (
+    FeatureSpace,
+    RankingConfig,
+    RetrievalConfig,
+    TextConfig,
+    TowerConfig,
+    check_text_training,
+)
 from tfrec_fusion.layers import fusion, sequence
 from tfrec_fusion.models import heads
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.tower import ItemTower, QueryTower
 from tfrec_fusion.models.two_tower import TwoTower
 
 
-def build_two_tower(config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue) -> TwoTower:
+def build_two_tower(
+    config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue, text: TextConfig | None = None
+) -> TwoTower:
     """Builds the retrieval model.
 
     Args:
         config: the model and its training.
         space: what the data holds; `text_dim` None turns text off.
         catalogue: the items; `text_vectors` must be there exactly when `space.text_dim` is.
+        text: needed where its stage is not `frozen`: which encoder to train along. Then train with `fit_staged`.
 
     Returns:
         An uncompiled `TwoTower` with its variables, initialised from `config.training.seed`.
@@ -31,13 +42,14 @@ def build_two_tower(config: RetrievalConfig, space: FeatureSpace, catalogue: Cat
         ValueError: if the catalogue does not match the feature space.
     """
     _check_catalogue(space, catalogue)
+    check_text_training(text, config.training)
     tower = config.tower
     text_query = None
     if space.text_dim is not None and config.text_query_weight > 0:
         text_query = _text_query(tower)
     tf_keras.utils.set_random_seed(config.training.seed)
     model = TwoTower(
-        item_tower=_item_tower(tower, space, catalogue),
+        item_tower=_item_tower(tower, space, catalogue, text),
         query_tower=_query_tower(tower, space, return_sequences=True),
         counts=catalogue.counts,
         temperature=config.temperature,
@@ -60,6 +72,7 @@ def build_ranking(
     catalogue: Catalogue,
     labels: Mapping[str, str],
     means: Mapping[str, float] | None = None,
+    text: TextConfig | None = None,
 ) -> Ranking:
     """Builds the ranking model.
 
@@ -69,6 +82,7 @@ def build_ranking(
         catalogue: the items.
         labels: label name → `rating` or `binary`; at least one.
         means: label name → where a rating's predictions start; training finds it where it is left out.
+        text: see `build_two_tower`.
 
     Returns:
         An uncompiled `Ranking` with its variables, initialised from `config.training.seed`.
@@ -77,6 +91,7 @@ def build_ranking(
         ValueError: if the catalogue does not match the feature space, or a label is neither kind.
     """
     _check_catalogue(space, catalogue)
+    check_text_training(text, config.training)
     if not labels or not set(labels.values()) <= {"rating", "binary"}:
         raise ValueError(
             f"`labels` must name at least one label, each `rating` or `binary`. Received: {dict(labels)}. "
@@ -84,7 +99,7 @@ def build_ranking(
         )
     tf_keras.utils.set_random_seed(config.training.seed)
     model = Ranking(
-        item_tower=_item_tower(config.tower, space, catalogue),
+        item_tower=_item_tower(config.tower, space, catalogue, text),
         query_tower=_query_tower(config.tower, space, return_sequences=False),
         head=build_head(config),
         dim=config.tower.dim,
@@ -135,7 +150,35 @@ def build_history_encoder(
     return kinds[tower.history_encoder](**options)
 
 
-def _item_tower(tower: TowerConfig, space: FeatureSpace, catalogue: Catalogue) -> ItemTower:
+def build_item_text(text: TextConfig, catalogue: Catalogue) -> ItemText:
+    """What encodes the catalogue's texts while the encoder is trained.
+
+    Raises:
+        ValueError: if the catalogue holds no tokens.
+    """
+    # Imported here: a model on ready-made text vectors needs no transformers.
+    from tfrec_fusion.layers.text_encoder import TextEncoder
+
+    if catalogue.text_tokens is None or catalogue.text_vectors is None:
+        raise ValueError(
+            f"`text.stage` {text.stage!r} needs the items' tokens and vectors. Received: a catalogue without. Set "
+            "`text_tokens` and `text_vectors`, or the stage to 'frozen'."
+        )
+    encoder = TextEncoder.from_pretrained(
+        text.encoder,
+        pooling=text.pooling,
+        stage=text.stage,
+        normalize=True,
+        top_n=text.top_n if text.stage in ("top_n", "lora") else None,
+        lora_rank=text.lora_rank,
+        lora_alpha=text.lora_alpha,
+    )
+    return ItemText(encoder, catalogue.text_tokens, text.texts_per_step)
+
+
+def _item_tower(
+    tower: TowerConfig, space: FeatureSpace, catalogue: Catalogue, text: TextConfig | None
+) -> ItemTower:
     return ItemTower(
         catalogue,
         space.item_features,
@@ -144,6 +187,7 @@ def _item_tower(tower: TowerConfig, space: FeatureSpace, catalogue: Catalogue) -
         hidden=tower.hidden,
         dropout=tower.item_dropout,
         id_dropout=tower.id_dropout,
+        text=build_item_text(text, catalogue) if text and text.trained and space.text_dim else None,
     )
 
 

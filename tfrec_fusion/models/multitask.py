@@ -79,6 +79,13 @@ class Multitask(Model):
         parts[RETRIEVAL] = self.two_tower.compute_loss(inputs, training=training)
         return self.weighting(parts)
 
+    @property
+    def item_text(self):
+        return self.two_tower.item_text
+
+    def end_epoch(self):
+        self.two_tower.end_epoch()
+
     def item_embeddings(self):
         return self.two_tower.item_embeddings()
 

@@ -64,6 +64,13 @@ class Ranking(Model):
         )
         self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}
 
+    @property
+    def item_text(self):
+        return self.item_tower.text
+
+    def end_epoch(self):
+        self.item_tower.refresh_text()
+
     def item_embeddings(self):
         return [*self.item_tower.embeddings(), (self.item_bias, None), (self.item_factors, None)]
 

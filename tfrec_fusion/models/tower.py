@@ -10,6 +10,7 @@ import tf_keras
 from tfrec_fusion.config import Feature
 from tfrec_fusion.layers import fusion as fusions
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.item_text import ItemText
 
 TEXT = "text_vector"
 # Up to so many items, encoding all of them costs no more than finding the distinct ones of a batch.
@@ -77,6 +78,7 @@ class ItemTower(tf_keras.layers.Layer):
         hidden: widths of ReLU layers after the fusion.
         dropout: on the fused vector.
         id_dropout: share of ids dropped in training.
+        text: encodes the catalogue's texts where the encoder is trained; frozen until its `trainable` is set.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class ItemTower(tf_keras.layers.Layer):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         id_dropout: float = 0.1,
+        text: ItemText | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -105,6 +108,9 @@ class ItemTower(tf_keras.layers.Layer):
         if self.has_text:
             self.tables[TEXT] = self._table(TEXT, catalogue.text_vectors)
             self.text_projection = tf_keras.layers.Dense(dim, name="text")
+        self.text = text
+        if text is not None:
+            text.trainable = False
         if self.features:
             self.side_features = SideFeatures(self.features, dim, name="features")
         self.alone = not self.has_text and not self.features
@@ -139,21 +145,37 @@ class ItemTower(tf_keras.layers.Layer):
             fused += self.fusion(modalities)
         return self.head(self.dropout(fused, training=training), training=training)
 
-    def lookup(self, item_index: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+    def lookup(
+        self,
+        item_index: tf.Tensor | None = None,
+        training: bool | None = None,
+        worth_encoding: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Encodes items of the catalogue.
 
         Args:
             item_index: int32 `[batch]`; None takes every row.
+            training: whether dropout is on, and texts are encoded anew where their encoder is trained.
+            worth_encoding: int32 `[any]`, rows of `item_index` whose texts are; None means all.
 
         Returns:
             float `[batch, dim]`, or `[N + 1, dim]`.
         """
         if item_index is None:
-            values = {**self.tables, "item_index": tf.range(self.num_rows)}
+            item_index = tf.range(self.num_rows)
+            values = dict(self.tables)
         else:
             values = {name: tf.gather(table, item_index) for name, table in self.tables.items()}
-            values["item_index"] = item_index
+        values["item_index"] = item_index
+        if training and self.text is not None and self.text.trainable:
+            rows = tf.range(tf.size(item_index)) if worth_encoding is None else worth_encoding
+            values[TEXT] = self.text.update(tf.cast(values[TEXT], self.compute_dtype), item_index, rows)
         return self(values, training=training)
+
+    def refresh_text(self) -> None:
+        """Encodes all texts as the encoder is now, where it is trained."""
+        if self.text is not None and self.text.trainable:
+            self.tables[TEXT].assign(tf.cast(self.text.encode_all(), self.tables[TEXT].dtype))
 
     def embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable]]:
         """The id embedding, with the vector that stands for an id that is missing."""
@@ -169,7 +191,8 @@ class ItemTower(tf_keras.layers.Layer):
             float `[..., dim]` per index tensor.
         """
         if self.num_rows <= WHOLE_CATALOGUE:
-            embeddings = self.lookup(training=training)
+            wanted = tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0)
+            embeddings = self.lookup(training=training, worth_encoding=wanted)
             return [tf.gather(embeddings, index) for index in item_indices]
         distinct, rows = tf.unique(tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0))
         embeddings = self.lookup(distinct, training=training)

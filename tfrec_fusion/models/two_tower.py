@@ -82,6 +82,13 @@ class TwoTower(Model):
             return lambda epoch: train
         return windows.epochs(train, batch_size, seed)
 
+    @property
+    def item_text(self):
+        return self.item_tower.text
+
+    def end_epoch(self):
+        self.item_tower.refresh_text()
+
     def item_embeddings(self):
         return self.item_tower.embeddings()
 
@@ -100,16 +107,23 @@ class TwoTower(Model):
         """
         return self._prefix_queries(batch, self._encode_items(batch, training), training)[:, -1]
 
-    def candidate_embeddings(self, item_index: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+    def candidate_embeddings(
+        self,
+        item_index: tf.Tensor | None = None,
+        training: bool = False,
+        worth_encoding: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Encodes items of the catalogue.
 
         Args:
             item_index: int32 `[batch]`; None takes every row of the catalogue.
+            training: see `ItemTower.lookup`.
+            worth_encoding: see `ItemTower.lookup`.
 
         Returns:
             float32 `[batch, dim]` or `[N + 1, dim]`.
         """
-        return self._finish(self.item_tower.lookup(item_index, training=training))
+        return self._finish(self.item_tower.lookup(item_index, training, worth_encoding))
 
     def candidate_from_features(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encodes items from what is said about them, in the catalogue or not.
@@ -189,19 +203,21 @@ class TwoTower(Model):
         return loss
 
     def _encode_items(self, batch, training, with_targets=False) -> _Items:
-        if self.whole_catalogue:
-            embeddings = self.candidate_embeddings(training=training)
-            return _Items(embeddings, batch["history"], batch.get("item_index"), None, None)
         history = batch["history"]
-        wanted = [tf.reshape(history, [-1])]
-        negatives = None
+        met = [tf.reshape(history, [-1])] + ([batch["item_index"]] if with_targets else [])
+        if self.whole_catalogue:
+            embeddings = self.candidate_embeddings(training=training, worth_encoding=tf.concat(met, 0))
+            return _Items(embeddings, history, batch.get("item_index"), None, None)
+        wanted, negatives = met, None
         if with_targets:
             places = tf.random.uniform([self.negatives], 0, tf.size(self.trained_items), tf.int32)
             negatives = tf.gather(self.trained_items, places)
-            wanted += [batch["item_index"], negatives]
+            wanted = [*met, negatives]
         distinct, rows = tf.unique(tf.concat(wanted, 0))
         rows = tf.split(rows, [tf.size(part) for part in wanted])
-        embeddings = self.candidate_embeddings(distinct, training=training)
+        # Negatives drawn uniformly are met too rarely to be worth the encoder's time.
+        worth = tf.concat(rows[: len(met)], 0)
+        embeddings = self.candidate_embeddings(distinct, training, worth)
         return _Items(embeddings, tf.reshape(rows[0], tf.shape(history)), *rows[1:2], negatives, *rows[2:])
 
     def _prefix_queries(self, batch, items: _Items, training) -> tf.Tensor:
