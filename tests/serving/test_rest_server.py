@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from benchmarks.fuzz import fuzz
 from tests.serving.conftest import Caller
 from tfrec_fusion.serving.rest_server import RestLimits
 from tfrec_fusion.serving.server import EmbeddedServer, TlsConfig
@@ -93,6 +94,26 @@ def test_pipelined_requests_are_answered_in_order(raw):
     for number in range(40):
         status, body, _ = raw.read()
         assert (status, json.loads(body)) == (200, {"predictions": [number / 2 + 2]})
+
+
+def test_a_client_that_is_done_sending_gets_its_answers(server):
+    """Half closed before the first answer is there, as `printf … | nc -N` leaves it."""
+    body = json.dumps({"signature_name": "matmul", "instances": [[1, 2]] * 20000}).encode()
+    slow = post(body, b"/v1/models/zoo:predict")
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=20) as opened:
+        opened.sendall(slow + slow)
+        opened.shutdown(socket.SHUT_WR)
+        reply = b""
+        while part := opened.recv(65536):
+            reply += part
+    assert reply.count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_damaged_requests_find_nothing(server):
+    """A few seconds of `python -m benchmarks.fuzz`, which raises on an answer that must not be."""
+    counts = fuzz(server.rest_port, "half", seconds=3.0, seed=5)
+    assert counts[200]
+    assert counts[400]
 
 
 def test_a_request_in_single_bytes(raw):

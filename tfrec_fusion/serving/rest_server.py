@@ -162,6 +162,7 @@ class _Connection(asyncio.Protocol):
         self.waiting: collections.deque[_Request] = collections.deque()
         self.busy = False
         self.closing = False
+        self.ended = False
         self.refused = False
         self.receiving = False
         self.write_paused = False
@@ -190,6 +191,11 @@ class _Connection(asyncio.Protocol):
         self.closing = True
         self.waiting.clear()
         self.server.connections.discard(self)
+
+    def eof_received(self) -> bool:
+        # A client that has sent all it wants to send (`nc -N` does so) still reads its answers.
+        self.ended = True
+        return bool(self.busy or self.waiting)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -378,6 +384,7 @@ class _Connection(asyncio.Protocol):
     def _write(self, status: int, headers: bytes, body: bytes, keep_alive: bool, head_only: bool) -> None:
         if self.transport is None or self.transport.is_closing():
             return
+        keep_alive = keep_alive and not (self.ended and not self.waiting)
         head = b"HTTP/1.1 %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
             status,
             _REASON_BYTES[status],
