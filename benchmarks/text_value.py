@@ -23,7 +23,7 @@ import pandas as pd
 import tensorflow as tf
 
 from pipeline.config import DataConfig, PipelineConfig
-from pipeline.evaluation import per_person_figures
+from pipeline.evaluation.retrieval import per_person_figures
 from pipeline.preparation import Prepared, prepare
 from tfrec_fusion.config import RetrievalConfig, TextConfig
 from tfrec_fusion.datasets.movielens import movielens_100k
@@ -70,6 +70,14 @@ def latest_small_tables() -> Tables:
 
 
 READERS = {"movielens_100k": movielens_100k_tables, "latest_small": latest_small_tables}
+
+
+def item_texts(tables: Tables) -> list[str]:
+    """Each item's text as the text tower reads it."""
+    frame = pd.read_parquet(tables.items.path, columns=list(tables.items.text))
+    for column in tables.items.lists:
+        frame[column] = frame[column].str.replace("|", " ")
+    return [". ".join(filter(None, row)) for row in frame.itertuples(index=False)]
 
 
 def read(name: str) -> Prepared:

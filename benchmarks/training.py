@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import random
 import resource
 import subprocess
 import sys
@@ -29,7 +30,8 @@ import tensorflow as tf  # isort: skip
 import tensorflow_recommenders as tfrs  # isort: skip
 import tf_keras  # isort: skip
 
-from benchmarks.text_value import SHARED, Data, prepare, read_latest_small, read_movielens_100k
+from benchmarks.text_value import SHARED, item_texts, latest_small_tables, movielens_100k_tables, read
+from pipeline.preparation import Prepared
 from tfrec_fusion.config import FeatureSpace, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
@@ -69,7 +71,7 @@ class Ratio:
         return f"| {self.name} | {self.value:.3g} | {self.goal} | {self.detail} |"
 
 
-def million(text_dim: int | None = 384, interactions: int = 1_000_000) -> Data:
+def million(text_dim: int | None = 384, interactions: int = 1_000_000) -> Prepared:
     """A synthetic catalogue of 20,000 items, and interactions drawn by a power law; nothing to learn, only work."""
     rng = np.random.default_rng(0)
     num_items, num_users = 20_000, 50_000
@@ -93,10 +95,10 @@ def million(text_dim: int | None = 384, interactions: int = 1_000_000) -> Data:
         counts=np.bincount(train["item_index"], minlength=num_items + 1).astype(np.int64),
     )
     space = FeatureSpace(num_users, num_items + 1, text_dim=text_dim, history_length=HISTORY)
-    return Data(space, catalogue, train, {}, {}, [])
+    return Prepared(space, catalogue, train, {}, {}, np.zeros(0, np.int64), [])
 
 
-def two_tower(data: Data, config: RetrievalConfig, text: bool) -> TwoTower:
+def two_tower(data: Prepared, config: RetrievalConfig, text: bool) -> TwoTower:
     """The model of a configuration, with or without text, ready for `train_step`."""
     space, catalogue = data.space, data.catalogue
     if not text:
@@ -110,7 +112,7 @@ def two_tower(data: Data, config: RetrievalConfig, text: bool) -> TwoTower:
 class PlainTFRS(tfrs.Model):
     """The two-tower model of TFRS's tutorials, with the same towers as `PLAIN` without text."""
 
-    def __init__(self, data: Data):
+    def __init__(self, data: Prepared):
         super().__init__()
         twin = two_tower(data, PLAIN, text=False)
         self.item_tower, self.query_tower = twin.item_tower, twin.query_tower
@@ -127,7 +129,7 @@ class PlainTFRS(tfrs.Model):
 class NaiveText(PlainTFRS):
     """The same with BERT run on the text of each example, padded to the full length: frozen, or fine-tuned whole."""
 
-    def __init__(self, data: Data, tokens: dict[str, np.ndarray], stage: str):
+    def __init__(self, data: Prepared, tokens: dict[str, np.ndarray], stage: str):
         super().__init__(data)
         self.tokens = {name: tf.constant(values) for name, values in tokens.items()}
         self.encoder = TextEncoder.from_pretrained(ENCODER, stage=stage)
@@ -142,7 +144,7 @@ class NaiveText(PlainTFRS):
         return self.task(query, candidate, candidate_ids=index, compute_metrics=False)
 
 
-def stepper(model: tfrs.Model, data: Data, batch_size: int) -> Callable[[], int]:
+def stepper(model: tfrs.Model, data: Prepared, batch_size: int) -> Callable[[], int]:
     """A function that trains one step on the next batch and returns its number of examples."""
     columns = tf.data.Dataset.from_tensor_slices(data.train)
     stream = iter(columns.shuffle(20_000, seed=1).batch(batch_size, drop_remainder=True).prefetch(2).repeat())
@@ -172,7 +174,7 @@ def rates(steppers: dict[str, Callable[[], int]], seconds: float, rounds: int = 
 
 def titles_as_tokens() -> dict[str, np.ndarray]:
     """The tokens of MovieLens 100K's texts, row 0 empty, padded to `LENGTH`."""
-    texts = ["", *read_movielens_100k()[1]["text"]]
+    texts = ["", *item_texts(movielens_100k_tables())]
     tokens = load_tokenizer(ENCODER, max_length=LENGTH, pad_to="max_length")(tf.constant(texts))
     return {name: values.numpy() for name, values in tokens.items()}
 
@@ -185,7 +187,7 @@ def compare(name: str, goal: str, sides: dict[str, Callable[[], int]], seconds: 
     return Ratio(name, first / second, goal, detail)
 
 
-def cached_text(data: Data, where: str, seconds: float) -> list[Ratio]:
+def cached_text(data: Prepared, where: str, seconds: float) -> list[Ratio]:
     """Cached text against ids only, in the tutorial's shape and in the default settings."""
     found = []
     for label, config in (("tutorial's shape", PLAIN), ("default settings", RetrievalConfig())):
@@ -197,7 +199,7 @@ def cached_text(data: Data, where: str, seconds: float) -> list[Ratio]:
     return found
 
 
-def naive(data: Data, seconds: float) -> list[Ratio]:
+def naive(data: Prepared, seconds: float) -> list[Ratio]:
     """Cached text against BERT on each example."""
     model = NaiveText(data, titles_as_tokens(), "frozen")
     sides = {
@@ -207,7 +209,7 @@ def naive(data: Data, seconds: float) -> list[Ratio]:
     return [compare("cached text / BERT run per example", "≥ 50", sides, seconds)]
 
 
-def plain(data: Data, seconds: float) -> list[Ratio]:
+def plain(data: Prepared, seconds: float) -> list[Ratio]:
     """Ours without text against plain TFRS of the same shape."""
     sides = {
         "ours": stepper(two_tower(data, PLAIN, text=False), data, BATCH),
@@ -221,7 +223,7 @@ def buckets(texts: int = 1024) -> list[Ratio]:
     if not SHARED.exists():
         return []
     encoder = TextEncoder.from_pretrained(ENCODER)
-    plots = read_latest_small()[1]["text"].sample(texts, random_state=0).tolist()
+    plots = random.Random(0).sample(item_texts(latest_small_tables()), texts)
     found = []
     for length in (128, 256):
         tokens = load_tokenizer(ENCODER, max_length=length, pad_to="max_length")(tf.constant(plots))
@@ -258,7 +260,7 @@ def alternate(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
-def evaluation(data: Data) -> list[Ratio]:
+def evaluation(data: Prepared) -> list[Ratio]:
     """Ranking the whole catalogue for every test interaction, ours against TFRS's `FactorizedTopK`."""
     model = two_tower(data, PLAIN, text=False)
     candidates = model.candidate_embeddings().numpy()
@@ -351,7 +353,7 @@ PARTS = ("cached", "naive", "plain", "buckets", "evaluation", "million", "memory
 
 def measure(parts: list[str], seconds: float, sizes: list[int]) -> list[Ratio]:
     """All ratios of the chosen parts."""
-    data = prepare("movielens_100k") if {"cached", "naive", "plain", "evaluation"} & set(parts) else None
+    data = read("movielens_100k") if {"cached", "naive", "plain", "evaluation"} & set(parts) else None
     work: dict[str, Callable[[], list[Ratio]]] = {
         "cached": lambda: cached_text(data, "MovieLens 100K", seconds),
         "naive": lambda: naive(data, seconds),
