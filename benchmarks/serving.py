@@ -1,4 +1,4 @@
-"""Measures the embedded server: `python -m benchmarks.serving [--seconds S] [--json FILE]`.
+"""Measures the embedded server: `python -m benchmarks.serving [--models FOLDER] [--seconds S] [--json FILE]`.
 
 A small model (`y = x / 2 + 2`), three rows a request. Server and load run in processes of their own
 (`benchmarks.http_load`), the servers one after the other on the same machine. Three questions:
@@ -8,6 +8,8 @@ A small model (`y = x / 2 + 2`), three rows a request. Server and load run in pr
 2. How does it compare with the same model behind FastAPI and `loaded.signatures` (`benchmarks.serving_by_hand`)?
    Measured where `fastapi` and `uvicorn` can be imported.
 3. What does a swap of versions under load cost?
+
+With `--models`, also: what do the models that a run pushed cost to ask (`benchmarks.serving_models`)?
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow is importe
 
 import tensorflow as tf  # isort: skip
 
+from benchmarks.serving_models import measure_models  # isort: skip
 from tfrec_fusion.serving.config_file import ModelConfig  # isort: skip
 from tfrec_fusion.serving.monitoring import Metrics  # isort: skip
 from tfrec_fusion.serving.rest_handler import RestHandler  # isort: skip
@@ -166,27 +169,58 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load")
     parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--models", type=pathlib.Path, help="folder that a run pushed to: runs/NAME/serving")
+    parser.add_argument("--user", default="42", help="a person whom these models know")
+    parser.add_argument("--only-models", action="store_true", help="leave the small model out")
     arguments = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        base = pathlib.Path(folder) / "small"
-        small = Small(2.0)
-        tf.saved_model.save(small, os.fspath(base / "1"), signatures=small.__call__)
-        body = os.path.join(folder, "body.json")
-        pathlib.Path(body).write_bytes(BODY)
-        results.update(measure_cost(base))
-        commands = {"embedded": embedded}
-        if importlib.util.find_spec("fastapi") and importlib.util.find_spec("uvicorn"):
-            commands["FastAPI"] = lambda base, port: [
-                sys.executable, "-m", "benchmarks.serving_by_hand", str(base / "1"), str(port)
-            ]  # fmt: skip
-        for name, command in commands.items():
-            port = free_port()
-            with running(command(base, port), port) as server:
-                load(server, body, 8, 1.0)
-                results[f"{name}, 1 client"] = load(server, body, 1, arguments.seconds)
-                results[f"{name}, 8 clients"] = load(server, body, 8, arguments.seconds)
-        results.update(measure_swaps(base, body, arguments.seconds))
+        if arguments.models:
+            results.update(ask_models(arguments, pathlib.Path(folder)))
+        if not arguments.only_models:
+            results.update(measure_small(arguments, folder))
+    report(arguments, results)
+
+
+def ask_models(arguments: argparse.Namespace, folder: pathlib.Path) -> dict[str, dict[str, float]]:
+    """The pushed models."""
+
+    def send(url: str, body: bytes, seconds: float) -> dict[str, float]:
+        (folder / "asked.json").write_bytes(body)
+        command = [sys.executable, "-m", "benchmarks.http_load", url, str(folder / "asked.json")]
+        command += ["--connections=1", f"--seconds={seconds}"]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=seconds + 120)
+        return json.loads(done.stdout)
+
+    return measure_models(arguments.models, free_port(), arguments.user, arguments.seconds, send)
+
+
+def measure_small(arguments: argparse.Namespace, folder: str) -> dict[str, dict[str, float]]:
+    """The three questions about the small model."""
+    results: dict[str, dict[str, float]] = {}
+    base = pathlib.Path(folder) / "small"
+    small = Small(2.0)
+    tf.saved_model.save(small, os.fspath(base / "1"), signatures=small.__call__)
+    body = os.path.join(folder, "body.json")
+    pathlib.Path(body).write_bytes(BODY)
+    results.update(measure_cost(base))
+    commands = {"embedded": embedded}
+    if importlib.util.find_spec("fastapi") and importlib.util.find_spec("uvicorn"):
+        commands["FastAPI"] = lambda base, port: [
+            sys.executable, "-m", "benchmarks.serving_by_hand", str(base / "1"), str(port)
+        ]  # fmt: skip
+    for name, command in commands.items():
+        port = free_port()
+        with running(command(base, port), port) as server:
+            load(server, body, 8, 1.0)
+            results[f"{name}, 1 client"] = load(server, body, 1, arguments.seconds)
+            results[f"{name}, 8 clients"] = load(server, body, 8, arguments.seconds)
+    results.update(measure_swaps(base, body, arguments.seconds))
+    return results
+
+
+def report(arguments: argparse.Namespace, results: dict[str, dict[str, float]]) -> None:
+    """Prints the table, and writes it where it is asked for."""
     versions = ["tensorflow", "uvloop", "httptools", "orjson", "fastapi", "uvicorn"]
     about = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
@@ -200,8 +234,12 @@ def main() -> None:
     print("| what | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for name, row in results.items():
         print(f"| {name} | " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
-    work, bare = results["server's work on a request"]["p50_ms"], results["bare session call"]["p50_ms"]
-    print(f"Own cost over the bare session call: {work - bare:.3f} ms p50.")
+    if "bare session call" in results:
+        work, bare = (results[name]["p50_ms"] for name in ("server's work on a request", "bare session call"))
+        print(f"Own cost over the bare session call: {work - bare:.3f} ms p50.")
+    if arguments.models:
+        known, each = [row["p50_ms"] for name, row in results.items() if name.startswith("rank ")]
+        print(f"Known candidates are ranked {each / known:.0f} times faster than with BERT on each.")
     if "FastAPI, 8 clients" in results:
         ours, theirs = (
             results[f"{name}, 8 clients"]["requests_per_second"] for name in ("embedded", "FastAPI")

@@ -28,6 +28,7 @@ EPILOG = """examples:
   tfrec serve movielens_100k          serves what was pushed, as TF Serving would
   tfrec recommend --user 42
   tfrec recommend --text "a space adventure with robots"
+  tfrec batch movielens_100k --output out     everybody's recommendations, in Parquet files
   tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
   tfrec ablate my.yaml --variants text fusion --seeds 1 2 3
   tfrec doctor                        what this machine has, what is missing, how to get it
@@ -144,6 +145,22 @@ def _parser() -> argparse.ArgumentParser:
                 "--engine", default="auto", help="auto, tensorflow_model_server, docker or embedded"
             )
 
+    command = add("batch", batch, "write recommendations for everybody to files")
+    command.add_argument(
+        "config", nargs="?", default=DEFAULT_CONFIG, help="a YAML file, or a shipped one's name"
+    )
+    command.add_argument("--output", required=True, help="folder that receives the files")
+    command.add_argument("--model", default="recommender", help="which pushed model to ask (or: retrieval)")
+    command.add_argument("-k", type=int, default=10, help="how many items a person")
+    command.add_argument("--format", default="parquet", choices=("parquet", "jsonl"), help="kind of file")
+    command.add_argument(
+        "--beam", action="append", default=[], metavar="ARG", help="e.g. --beam=--runner=FlinkRunner"
+    )
+    command.add_argument("--root", help="folder of the runs, instead of the configuration's")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="another value for a key"
+    )
+
     asks = (
         ("recommend", recommend, "ask for recommendations"),
         ("rank", rank, "score candidates for somebody"),
@@ -156,6 +173,12 @@ def _parser() -> argparse.ArgumentParser:
         if name == "recommend":
             command.add_argument("--text", default="", help="what is asked for, in words")
             command.add_argument("-k", type=int, default=10, help="how many")
+            command.add_argument(
+                "--model",
+                default="retrieval",
+                choices=("retrieval", "recommender"),
+                help="retrieval alone, or retrieval and ranking in one",
+            )
             command.add_argument("--exclude", default="", help="item ids to leave out, comma-separated")
             command.add_argument("--allow", default="", help="item ids to choose among, comma-separated")
             command.add_argument(
@@ -297,6 +320,11 @@ def show(summary: dict) -> int:
         if not servable["ok"]:
             print(f"  not servable; {servable['reason']}")
         pushed = pushed and bool(model["pushed"])
+    if whole := summary.get("recommender"):
+        print(f"\nrecommender: {'pushed to ' + whole['pushed'] if whole['pushed'] else 'NOT pushed'}")
+        if not whole["servable"]["ok"]:
+            print(f"  not servable; {whole['servable']['reason']}")
+        pushed = pushed and bool(whole["pushed"])
     print(
         f"\n`tfrec report` shows it all on a page. {summary['seconds']:.0f} s in all, {summary['seconds_without_training_and_encoding']:.0f} s of them neither training "
         f"nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
@@ -355,13 +383,25 @@ def serve(options: argparse.Namespace) -> int:
         return server.wait()
 
 
+def batch(options: argparse.Namespace) -> int:
+    """`tfrec batch`."""
+    from pipeline.batch import latest_version, users_of_last_run, write_recommendations
+
+    config = _load(options)
+    start = time.perf_counter()
+    users, model = users_of_last_run(config.home), latest_version(config.push_folder / options.model)
+    count = write_recommendations(users, model, options.output, options.k, options.format, options.beam)
+    print(f"{count:,} people answered by {model} in {time.perf_counter() - start:.1f} s: {options.output}")
+    return 0
+
+
 def recommend(options: argparse.Namespace) -> int:
     """`tfrec recommend`."""
     from tfrec_fusion.serving.client import RestClient
 
     if not (options.user or options.text or options.history):
         raise ConfigError("Nothing was asked. Give --user, --text or --history.")
-    with RestClient(options.url, "retrieval") as client:
+    with RestClient(options.url, options.model) as client:
         start = time.perf_counter()
         found = client.recommend(
             user_id=options.user,
@@ -473,14 +513,21 @@ def _ask(config, url: str) -> None:
     """The demo's questions, with the time that each answer took."""
     from tfrec_fusion.serving.client import RestClient
 
-    with RestClient(url, "retrieval") as client, RestClient(url, "ranking") as ranking:
-        questions = [("for user 42", {"user_id": "42"})]
-        questions += [(f'for "{text}"', {"text": text}) for text in config.serving.queries]
+    with (
+        RestClient(url, "retrieval") as retrieval,
+        RestClient(url, "ranking") as ranking,
+        RestClient(url, "recommender") as recommender,
+    ):
+        questions = [("for user 42", retrieval, {"user_id": "42"})]
+        questions += [(f'for "{text}"', retrieval, {"text": text}) for text in config.serving.queries]
         questions += [
-            (f'for user 42 and "{text}"', {"user_id": "42", "text": text})
+            (f'for user 42 and "{text}"', retrieval, {"user_id": "42", "text": text})
             for text in config.serving.queries[:1]
         ]
-        for words, question in questions:
+        if config.builds_recommender:
+            whole = "for user 42, ranked and re-ranked for diversity in the same request"
+            questions.append((whole, recommender, {"user_id": "42", "diversity": 0.3}))
+        for words, client, question in questions:
             client.recommend(**question, k=5)
             times = []
             for _ in range(25):

@@ -178,10 +178,13 @@ class ServingConfig:
     Attributes:
         queries: free-text questions that the candidate must answer before it is pushed.
         rest_port: port of `tfrec serve`.
+        recommender: whether both models are also pushed as one, which retrieves, ranks and re-ranks in one request; only
+            with `text.stage: frozen`, where they share an encoder.
     """
 
     queries: tuple[str, ...] = ()
     rest_port: int = 8501
+    recommender: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +217,11 @@ class PipelineConfig:
                 "`split.method: temporal` needs times. Received: `data.interactions.time` null. "
                 "Name the column, or divide with `split.method: leave_last_out`."
             )
+
+    @property
+    def builds_recommender(self) -> bool:
+        """Whether both models are also put into one; not where each has trained a text encoder of its own."""
+        return self.serving.recommender and not (self.text and self.text.trained)
 
     @property
     def home(self) -> pathlib.Path:

@@ -33,7 +33,10 @@ from tfrec_fusion.datasets.tables import Tables, source_digest
 
 LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")
 EXPORT = (
-    "tfrec_fusion/*.py",
+    *(
+        f"tfrec_fusion/{name}.py"
+        for name in ("config", "export", "export_ranking", "losses", "saving", "tasks", "training")
+    ),
     "tfrec_fusion/layers",
     "tfrec_fusion/models",
     "tfrec_fusion/index",
@@ -82,6 +85,7 @@ def create_pipeline(config: PipelineConfig, local: bool = True) -> tfx.dsl.Pipel
         components.append(plain)
     judged = evaluation_examples(config, tables, examples, transformed_items, vectors, plain)
     components.append(judged)
+    parts = {}
     for kind in ("retrieval", "ranking"):
         trainer = train(config, tables, kind, transformed, transformed_items, examples, vectors)
         resolver = blessed_model(kind, trainer, local)
@@ -89,6 +93,14 @@ def create_pipeline(config: PipelineConfig, local: bool = True) -> tfx.dsl.Pipel
         validator = validate_serving(config, kind, trainer, examples)
         pusher = push(config, kind, trainer, evaluator, validator)
         components += [trainer, resolver, evaluator, validator, pusher]
+        parts |= {
+            f"{kind}_run": trainer.outputs["model_run"],
+            f"{kind}_blessing": evaluator.outputs["blessing"],
+        }
+    if config.builds_recommender:
+        builder = build_recommender(config, tables, transformed, transformed_items, examples, vectors, parts)
+        validator = validate_serving(config, "recommender", builder, examples)
+        components += [builder, validator, push(config, "recommender", builder, None, validator)]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.home / "artifacts"),
@@ -189,6 +201,28 @@ def train(
     ).with_id(f"{kind.title()}Trainer")
 
 
+def build_recommender(
+    config: PipelineConfig, tables, interactions, items, examples, vectors, parts: dict
+) -> RecommenderTrainer:
+    """Both models, if they are blessed, in one that does it all."""
+    settings = model_settings(config, "retrieval", tables)
+    settings["models"] = {
+        kind: dataclasses.asdict(getattr(config, kind)) for kind in ("retrieval", "ranking")
+    }
+    settings["code"] = code_digest(*EXPORT, "tfrec_fusion/recommender.py", "pipeline/recommender.py")
+    return RecommenderTrainer(
+        run_fn="pipeline.recommender.run_recommender",
+        custom_config=settings,
+        examples=interactions.outputs["transformed_examples"],
+        transform_graph=interactions.outputs["transform_graph"],
+        items=items.outputs["transformed_examples"],
+        items_transform_graph=items.outputs["transform_graph"],
+        users=examples.outputs["users"],
+        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        **parts,
+    ).with_id("RecommenderBuilder")
+
+
 def model_settings(config: PipelineConfig, kind: str, tables: Tables) -> dict:
     """`custom_config` for one of the trainers: all that decides the model, and nothing else, so that it is trained
     again exactly when it must be."""
@@ -286,11 +320,11 @@ def validate_serving(config: PipelineConfig, kind: str, trainer, examples) -> Se
 
 
 def push(config: PipelineConfig, kind: str, trainer, evaluator, validator) -> AtomicPusher:
-    """Blessed twice, the model becomes a version in the server's folder."""
+    """Blessed twice, the model becomes a version in the server's folder; without an evaluator, its parts were judged."""
     base = pathlib.Path(config.push_folder) / kind
     return AtomicPusher(
         model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
+        model_blessing=evaluator.outputs["blessing"] if evaluator else None,
         infra_blessing=validator.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base))

@@ -40,6 +40,12 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
     if "text_vectors" in artifacts:
         report = _json(artifacts["text_vectors"].uri, "report.json")
         return f"{report['encoded']:,} texts encoded in {report['encoding_seconds']:.1f} s, {report['reused']:,} reused"
+    if name == "RecommenderBuilder":
+        report = _json(artifacts["model_run"].uri, "report.json")
+        if not report["built"]:
+            return f"not built: {report['reason']}"
+        gains = report["validation_ndcg@10"][report["head"]]
+        return f"{report['head']} counts {report['rank_weight']:.0%}: val_ndcg_10 {gains[str(report['rank_weight'])]:.4f}, without {gains['0.0']:.4f}"
     if "model_run" in artifacts:
         history = _json(artifacts["model_run"].uri, "history.json")
         return ", ".join(f"{key} {values[-1]:.4g}" for key, values in history.items() if values)[:70]
@@ -77,7 +83,8 @@ def write_summary(
 
     Returns:
         What was written: `components`, `data`, `text`, and for `retrieval` and `ranking` metrics by slice, the baseline's
-        figures, blessing, reasons and the folder pushed to; `artifacts` holds the folder of each output by component.
+        figures, blessing, reasons and the folder pushed to; for `recommender` how it was built, whether it answers, and the
+        folder; `artifacts` holds the folder of each output by component.
     """
     from pipeline.evaluation.verdict import judge
 
@@ -96,6 +103,8 @@ def write_summary(
     artifacts = {
         f"{step.name}/{name}": artifact.uri for step in steps for name, artifact in step.artifacts.items()
     }
+    if config.builds_recommender:
+        models["recommender"] = _recommender(by_name)
     training = sum(
         step.seconds for step in steps if step.name.endswith("Trainer") or step.name == "TextEmbeddings"
     )
@@ -133,6 +142,16 @@ def write_summary(
         staging.write_text(text)
         staging.replace(path)
     return summary
+
+
+def _recommender(by_name: dict[str, Step]) -> dict[str, Any]:
+    pushed = by_name["RecommenderPusher"].artifacts["pushed_model"]
+    return {
+        "servable": _json(by_name["RecommenderServingValidator"].artifacts["blessing"].uri, "report.json"),
+        "pushed": pushed.get_string_custom_property("pushed_destination") or None,
+        "model": by_name["RecommenderBuilder"].artifacts["model"].uri,
+        "build": _json(by_name["RecommenderBuilder"].artifacts["model_run"].uri, "report.json"),
+    }
 
 
 def _finite(value: Any) -> Any:

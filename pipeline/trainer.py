@@ -24,7 +24,8 @@ from tfrec_fusion.config import (
     from_dict,
 )
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.index import build_index
+from tfrec_fusion.export_ranking import RankingServing
+from tfrec_fusion.index import TopKIndex, build_index
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
@@ -178,6 +179,8 @@ class Run:
         os.makedirs(self.log_folder, exist_ok=True)
         with open(os.path.join(self.log_folder, "history.json"), "w") as stream:
             json.dump(history.history, stream, indent=2, default=float)
+        # The recommender is built from these.
+        tf.train.Checkpoint(model=model).write(os.path.join(self.log_folder, "weights"))
         shutil.rmtree(folder, ignore_errors=True)
 
     def serving_arguments(self, model: Model) -> tuple:
@@ -208,14 +211,19 @@ def run_retrieval(fn_args) -> None:
         run.batches("validation", 1024, shuffle=False),
     )
     settings = from_dict(IndexConfig, run.settings["index"])
-    index = build_index(
-        export.searchable(model, run.catalogue)[1:],
+    index = searchable_index(model, run.catalogue, settings)
+    serving = export.RetrievalServing(model, *run.serving_arguments(model), index=index, max_k=settings.max_k)
+    export.save(serving, run.model_folder)
+
+
+def searchable_index(model, catalogue: Catalogue, settings: IndexConfig) -> TopKIndex:
+    """The catalogue's vectors in an index of the kind and recall that the configuration asks for."""
+    return build_index(
+        export.searchable(model, catalogue)[1:],
         kind=settings.kind,
         exact_up_to=settings.exact_up_to,
         recall_target=settings.recall_target,
     )
-    serving = export.RetrievalServing(model, *run.serving_arguments(model), index=index, max_k=settings.max_k)
-    export.save(serving, run.model_folder)
 
 
 def run_ranking(fn_args) -> None:
@@ -231,7 +239,7 @@ def run_ranking(fn_args) -> None:
         train, validation = (data.map(WithNegatives(run.catalogue)) for data in (train, validation))
     run.train(model, config.training, train, validation)
     biases = None if implicit else rating_biases(run.batches("train", 4096, shuffle=False), run.space)
-    export.save(export.RankingServing(model, *run.serving_arguments(model), biases=biases), run.model_folder)
+    export.save(RankingServing(model, *run.serving_arguments(model), biases=biases), run.model_folder)
 
 
 class WithNegatives:

@@ -19,6 +19,8 @@ LIBRARY = {
     "training": {"config", "layers", "models", "index", "metrics"},
     "explain": {"models"},
     "saving": set(),
+    "export_ranking": {"export"},
+    "recommender": {"export", "export_ranking", "index", "models"},
     "export": {"config", "models", "index", "layers", "saving"},
 }
 PIPELINE = {
@@ -29,6 +31,8 @@ PIPELINE = {
     "catalogue": {"features"},
     "preprocessing": {"features"},
     "trainer": {"catalogue", "features", "progress"},
+    "recommender": {"trainer"},
+    "batch": {"catalogue"},
     "evaluation": {"config", "features"},
     "text_vectors": {"progress"},
     "preparation": {"config", "features", "components", "text_vectors"},
@@ -51,7 +55,7 @@ PIPELINE = {
     "checking": {"config", "measuring"},
     "getting_started": {"checking", "config", "guessing", "id_columns", "starter"},
     "doctor": set(),
-    "cli": {"ablation", "config", "console", "doctor", "getting_started", "local_runner", "report"},
+    "cli": {"ablation", "batch", "config", "console", "doctor", "getting_started", "local_runner", "report"},
 }
 
 

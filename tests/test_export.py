@@ -12,6 +12,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tests.models.planted_models import catalogue, ranking, tensors, two_tower
 from tfrec_fusion import export
 from tfrec_fusion.datasets.synthetic import planted
+from tfrec_fusion.export_ranking import RankingServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import WordPieceTokenizer
@@ -106,7 +107,7 @@ def ranker(data, profiles, tmp_path_factory):
         "items": np.zeros(len(data.ids), np.float32),
         "users": np.arange(data.space.num_users, dtype=np.float32),
     }
-    serving = export.RankingServing(model, *serving_arguments(data, profiles), biases=biases)
+    serving = RankingServing(model, *serving_arguments(data, profiles), biases=biases)
     folder = tmp_path_factory.mktemp("ranking") / "model"
     export.save(serving, str(folder))
     return model, tf.saved_model.load(str(folder))

@@ -20,7 +20,7 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
 from tfrec_fusion.saving import save
 
-__all__ = ["Lookup", "RankingServing", "RetrievalServing", "Serving", "TextTower", "save", "searchable"]
+__all__ = ["Lookup", "RetrievalServing", "Serving", "TextTower", "save", "searchable"]
 
 DEFAULT_K = 10
 DIVERSITY_POOL, LARGEST_POOL = 4, 400
@@ -206,7 +206,7 @@ class RetrievalServing(Serving):
         parts are of length 1 at most, so that a request with both weighs them alike.
         """
         batch = self.person(user_id, history, context)
-        queries = self.model.query_embeddings(batch)
+        queries = self.model.query_embeddings(batch, items=self.vectors)
         if self.text_tower is None:
             return queries
         asked = tf.strings.length(tf.strings.strip(text)) > 0
@@ -237,10 +237,7 @@ class RetrievalServing(Serving):
     ) -> dict[str, tf.Tensor]:
         """The best items for each request; see `recommend_spec` for shapes."""
         queries = self.query(user_id, history, text, context)
-        seen = tf.cond(
-            include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
-        )
-        excluded = tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
+        excluded = self.excluded(user_id, history, exclude, include_seen)
         wanted = tf.minimum(tf.where(k > 0, k, DEFAULT_K), self.max_k)
         further = tf.minimum(DIVERSITY_POOL * wanted, LARGEST_POOL)
         pool = tf.where(diversity > 0, wanted + further, wanted)
@@ -255,6 +252,13 @@ class RetrievalServing(Serving):
             "scores": scores,
             "titles": tf.gather(self.titles, rows),
         }
+
+    def excluded(self, user_id, history, exclude, include_seen) -> tf.Tensor:
+        """int32 `[batch, any]` of the items that must not come: seen ones unless asked for, listed ones, the history."""
+        seen = tf.cond(
+            include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
+        )
+        return tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
 
     def search(self, queries, k, excluded, allow, categories, probes) -> tuple[tf.Tensor, tf.Tensor]:
         """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are fewer.
@@ -399,59 +403,6 @@ class RetrievalServing(Serving):
         return made
 
 
-class RankingServing(Serving):
-    """The ranking model's signatures: `serving_default` and `rank`.
-
-    Args:
-        biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
-            judged beside the model; None without ratings.
-    """
-
-    def __init__(self, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.biases = {name: _table(values, f"bias_{name}") for name, values in (biases or {}).items()}
-
-    def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
-        """Scores candidates for each request; see `signatures` for shapes."""
-        # One of the two may be left empty; the other says how many candidates there are.
-        count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
-        item_ids, texts = _widen(item_ids, count), _widen(texts, count)
-        items = self.items(tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1]))
-        scores = self.model.score_features({**self.person(user_id, history, context), **items})
-        answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
-        titles = tf.gather(self.titles, self.item_rows(item_ids))
-        return {**answer, "titles": tf.where(titles == "", texts, titles)}
-
-    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predictions for the interaction of each Example: float32 `[batch]` per label."""
-        raw, batch = self.parse(examples)
-        batch["item_index"] = self.item_rows(raw["item_id"])
-        answer = dict(self.model(batch))
-        if self.biases:
-            users = tf.gather(self.biases["users"], batch["user_index"])
-            answer["baseline_rating"] = (
-                self.biases["mean"] + users + tf.gather(self.biases["items"], batch["item_index"])
-            )
-        return answer
-
-    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """Concrete functions by signature name."""
-        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-        return {
-            "serving_default": _function(self.evaluate).get_concrete_function(
-                tf.TensorSpec([None], tf.string, "examples")
-            ),
-            "rank": _concrete(
-                _function(self.rank),
-                user_id=strings,
-                history=matrix,
-                item_ids=matrix,
-                texts=matrix,
-                **self.context_spec(),
-            ),
-        }
-
-
 def searchable(model, catalogue: Catalogue) -> np.ndarray:
     """What the index is built from: float32 `[N + 1, dim]`, with the text vectors beside it where there are any."""
     embeddings = model.candidate_embeddings().numpy()
@@ -528,7 +479,3 @@ def _dense(value) -> tf.Tensor:
 def _as_input(value) -> tf.Tensor:
     value = _dense(value)
     return tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
-
-
-def _widen(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    return tf.pad(values, [[0, 0], [0, count - tf.shape(values)[1]]], constant_values="")

@@ -60,6 +60,20 @@ def ask_ranking(client, questions: dict) -> dict:
     return answers
 
 
+def ask_recommender(client, questions: dict) -> dict:
+    """What the model that does it all must answer: both parts' questions, and one for diversity."""
+    answers = ask_retrieval(client, questions) | ask_ranking(client, questions)
+    spread = client.recommend(
+        user_id=questions["users"][0], k=questions["k"], include_seen=True, diversity=0.5
+    )
+    if len({item.item_id for item in spread}) != questions["k"]:
+        raise ConfigError(f"Diversity must leave {questions['k']} distinct items. Received: {spread}.")
+    return answers
+
+
+ASK = {"retrieval": ask_retrieval, "ranking": ask_ranking, "recommender": ask_recommender}
+
+
 def check_scores(answer: dict, candidates: int) -> None:
     """Raises ConfigError unless every candidate has a finite score of each kind."""
     for name, values in answer.items():
@@ -106,12 +120,14 @@ class Executor(base_executor.BaseExecutor):
             (base / "1").symlink_to(saved, target_is_directory=True)
             start = time.perf_counter()
             try:
+                # A folder without a model would be waited for: a server takes it for a push that is under way.
+                if not os.path.isfile(os.path.join(saved, "saved_model.pb")):
+                    raise ConfigError("there is no candidate; a part of it was not blessed")
                 with EmbeddedServer({"candidate": str(base)}) as server:
                     server.wait_ready(120)
                     report["load_seconds"] = round(time.perf_counter() - start, 3)
                     client = RestClient(f"http://127.0.0.1:{server.rest_port}", "candidate")
-                    ask = ask_retrieval if exec_properties["kind"] == "retrieval" else ask_ranking
-                    report["answers"] = ask(client, questions)
+                    report["answers"] = ASK[exec_properties["kind"]](client, questions)
                     report["milliseconds"] = self._latency(client, exec_properties["kind"], questions)
             except (
                 Exception
@@ -137,7 +153,7 @@ class Executor(base_executor.BaseExecutor):
         times = []
         for _ in range(LATENCY_REQUESTS):
             start = time.perf_counter()
-            if kind == "retrieval":
+            if kind != "ranking":
                 client.recommend(user_id=questions["users"][0], k=questions["k"])
             else:
                 client.rank(user_id=questions["users"][0], item_ids=questions["candidates"])
@@ -167,7 +183,7 @@ class ServingValidator(base_component.BaseComponent):
     Args:
         model: the candidate.
         items, users: raw Examples, whose first ids are asked about.
-        kind: `retrieval` or `ranking`.
+        kind: `retrieval`, `ranking` or `recommender`.
         queries: JSON list of free-text questions; empty with `text: none`.
         code: digest of the code, for TFX's cache.
     """

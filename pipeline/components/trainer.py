@@ -11,7 +11,8 @@ from tfx.utils import json_utils, path_utils
 
 from pipeline.components.artifacts import TextVectors
 
-INPUTS = ("examples", "transform_graph", "items", "items_transform_graph", "users", "text_vectors")
+PARTS = ("retrieval_run", "ranking_run", "retrieval_blessing", "ranking_blessing")
+INPUTS = ("examples", "transform_graph", "items", "items_transform_graph", "users", "text_vectors", *PARTS)
 
 
 class Executor(tfx_executor.GenericExecutor):
@@ -46,6 +47,14 @@ class RecommenderTrainerSpec(component_spec.ComponentSpec):
         "items_transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
         "users": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "text_vectors": component_spec.ChannelParameter(type=TextVectors, optional=True),
+        "retrieval_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
+        "ranking_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
+        "retrieval_blessing": component_spec.ChannelParameter(
+            type=standard_artifacts.ModelBlessing, optional=True
+        ),
+        "ranking_blessing": component_spec.ChannelParameter(
+            type=standard_artifacts.ModelBlessing, optional=True
+        ),
     }
     OUTPUTS = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -63,6 +72,8 @@ class RecommenderTrainer(base_component.BaseComponent):
         items, items_transform_graph: transformed items and theirs.
         users: one Example a person, for serving.
         text_vectors: the items' text vectors, where the text tower is on.
+        retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them, for a
+            `run_fn` that puts them together.
     """
 
     SPEC_CLASS = RecommenderTrainerSpec

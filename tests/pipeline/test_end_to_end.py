@@ -112,6 +112,8 @@ def test_both_models_are_pushed_and_the_summary_says_why(first, config_file):
         assert first[kind]["blessed"]
         assert first[kind]["servable"]["ok"]
         assert versions(first, kind) == [pathlib.Path(first[kind]["pushed"]).name]
+    assert versions(first, "recommender") == [pathlib.Path(first["recommender"]["pushed"]).name]
+    assert first["recommender"]["build"]["head"] in ("rating", "click")
     overall = first["retrieval"]["metrics"]["overall"]
     assert overall["ndcg@10"] > overall["popularity_ndcg@10"] + 0.1
     assert {"item_activity=common", "user_activity=regular"} <= set(first["retrieval"]["metrics"])
@@ -130,7 +132,9 @@ def test_both_models_are_pushed_and_the_summary_says_why(first, config_file):
 
 def test_what_was_pushed_answers_words_people_and_new_items(first):
     folder = pathlib.Path(first["serving"])
-    with EmbeddedServer({kind: str(folder / kind) for kind in ("retrieval", "ranking")}) as server:
+    with EmbeddedServer(
+        {kind: str(folder / kind) for kind in ("retrieval", "ranking", "recommender")}
+    ) as server:
         server.wait_ready(120)
         url = f"http://127.0.0.1:{server.rest_port}"
         with RestClient(url, "retrieval") as client:
@@ -139,6 +143,15 @@ def test_what_was_pushed_answers_words_people_and_new_items(first):
             liked = client.recommend(user_id="u1", k=1)
             assert "Love" in liked[0].title
             assert client.recommend(user_id="u1", exclude=[liked[0].item_id], k=1)[0] != liked[0]
+            of_war = client.recommend(user_id="u1", categories=["War"], k=6)
+            assert len(of_war) == 6
+            assert all("War" in item.title for item in of_war)
+        with RestClient(url, "recommender") as client:
+            alone = client.recommend(user_id="u1", k=1, rank_weight=-1.0)
+            assert alone[0].item_id == liked[0].item_id
+            spread = client.recommend(user_id="u1", k=6, diversity=0.9, include_seen=True)
+            assert len({item.title.split(" of ")[1] for item in spread}) > 1
+            assert client.rank(user_id="u1", item_ids=["f0"]).keys() == {"rating", "click", "titles"}
         with RestClient(url, "ranking") as client:
             scores = client.rank(user_id="u1", item_ids=["f0", ""], texts=["", "A bride and a kiss"])
             assert len(scores["rating"]) == 2
@@ -184,6 +197,8 @@ def test_a_broken_model_is_not_pushed_and_the_reason_is_told(first, config_file)
     assert any("last blessed model" in reason for reason in broken["retrieval"]["reasons"])
     assert versions(broken, "retrieval") == versions(first, "retrieval")
     assert broken["ranking"]["pushed"] == first["ranking"]["pushed"]  # untouched, and still there
+    assert broken["recommender"]["build"] == {"built": False, "reason": "retrieval not blessed"}
+    assert versions(broken, "recommender") == versions(first, "recommender")
     assert states(broken)["RetrievalTrainer"] == "done"
     assert states(broken)["RankingTrainer"] == "cached"
 
@@ -191,7 +206,7 @@ def test_a_broken_model_is_not_pushed_and_the_reason_is_told(first, config_file)
 def test_a_run_goes_on_at_the_step_that_failed(first, config_file, monkeypatch):
     import tfrec_fusion.training
 
-    config = load_config(str(config_file), ["ranking.training.epochs=2"])
+    config = load_config(str(config_file), ["ranking.training.epochs=2", "serving.recommender=false"])
 
     def failing(*_, **__):
         raise RuntimeError("the disk is on fire")
@@ -217,7 +232,10 @@ def test_changed_items_are_encoded_again_and_no_others(first, config_file):
     films.to_parquet(other / "films.parquet")
     (other / "films.yaml").write_text(config_file.read_text())
     changed = run(
-        load_config(str(other / "films.yaml"), ["retrieval.training.epochs=1", "ranking.training.epochs=1"])
+        load_config(
+            str(other / "films.yaml"),
+            ["retrieval.training.epochs=1", "ranking.training.epochs=1", "serving.recommender=false"],
+        )
     )
     assert changed["text"]["encoded"] == 1
     assert changed["text"]["reused"] == 17 + 1  # its twin keeps the old text
@@ -227,7 +245,13 @@ def test_text_none_runs_without_an_encoder(first, config_file):
     plain = run(
         load_config(
             str(config_file),
-            ["text=none", "name=plain", "retrieval.training.epochs=4", "ranking.training.epochs=1"],
+            [
+                "text=none",
+                "name=plain",
+                "retrieval.training.epochs=4",
+                "ranking.training.epochs=1",
+                "serving.recommender=false",
+            ],
         )
     )
     assert plain["text"] is None

@@ -101,6 +101,20 @@ class Ranking(Model):
         index = inputs.get("item_index", tf.zeros_like(inputs["user_index"]))
         item = self.item_tower({**inputs, "item_index": index}, training=False)
         (history,) = self.item_tower.lookup_distinct(inputs["history"])
+        return self.score_vectors({**inputs, "item_index": index}, item, history)
+
+    def score_vectors(
+        self, inputs: Mapping[str, tf.Tensor], item: tf.Tensor, history: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """`score_features` where the item tower's vectors are there already, as in a served model.
+
+        Args:
+            inputs: as in `score_features`, without the item's features.
+            item: float `[batch * n, dim]`, the candidates' vectors.
+            history: float `[batch, H, dim]`, the vectors of the history's items.
+        """
+        index = inputs["item_index"]
+        item, history = (tf.cast(vectors, self.item_tower.compute_dtype) for vectors in (item, history))
         num_queries = tf.maximum(tf.size(inputs["user_index"]), 1)
         owner = tf.range(tf.size(index)) // tf.maximum(tf.size(index) // num_queries, 1)
         return self._activate(self._logits(inputs, item, history, index, training=False, owner=owner))

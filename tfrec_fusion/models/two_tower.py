@@ -95,17 +95,25 @@ class TwoTower(Model):
     def user_embeddings(self):
         return self.query_tower.embeddings()
 
-    def query_embeddings(self, batch: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+    def query_embeddings(
+        self, batch: Mapping[str, tf.Tensor], training: bool = False, items: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Encodes queries.
 
         Args:
             batch: `user_index` int32 `[batch]`, `history` int32 `[batch, H]` left padded with 0, and the user and
                 context features.
+            items: float32 `[N + 1, dim]`, what `candidate_embeddings()` returned, where it is known already: a served
+                model need not encode items that do not change.
 
         Returns:
             float32 `[batch, dim]`.
         """
-        return self._prefix_queries(batch, self._encode_items(batch, training), training)[:, -1]
+        if items is None:
+            encoded = self._encode_items(batch, training)
+        else:
+            encoded = _Items(items, batch["history"])
+        return self._prefix_queries(batch, encoded, training)[:, -1]
 
     def candidate_embeddings(
         self,

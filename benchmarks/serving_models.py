@@ -1,0 +1,106 @@
+"""What pushed models cost to ask: the part of `benchmarks.serving` that takes `--models FOLDER`.
+
+FOLDER is what a run pushed to (`runs/NAME/serving`): base paths of `retrieval`, `ranking` and, where it is there,
+`recommender`. One client, one request at a time, over a loopback connection; the server runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tfrec_fusion.serving.client import RestClient, predict_body
+from tfrec_fusion.serving.client_calls import Ask, _fill, read_metadata
+
+CANDIDATES = 500
+
+
+@contextlib.contextmanager
+def serving(folder: pathlib.Path, port: int) -> Iterator[str]:
+    """A server of every model in a folder, until the block ends; gives its URL."""
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    config = "".join(
+        f'config {{ name: "{name}" base_path: "{(folder / name).resolve()}" model_platform: "tensorflow" }} '
+        for name in names
+    )
+    file = pathlib.Path(f"/tmp/models-{port}.config")
+    file.write_text(f"model_config_list {{ {config} }}")
+    command = [sys.executable, "-m", "tfrec_fusion.serving.server", f"--model_config_file={file}", "--port=0"]
+    process = subprocess.Popen(
+        [*command, f"--rest_api_port={port}"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                with RestClient(url, names[0], timeout=5) as client:
+                    client.status()
+                break
+            except Exception:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"The server did not start: {' '.join(command)}") from None
+                time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        file.unlink()
+
+
+def questions(url: str, folder: pathlib.Path, user: str) -> dict[str, tuple[str, bytes]]:
+    """What is asked: name → (model, body)."""
+    signatures = {}
+    for name in (entry.name for entry in folder.iterdir() if entry.is_dir()):
+        with RestClient(url, name) as client:
+            signatures[name] = read_metadata(client.metadata())
+    with RestClient(url, "retrieval") as client:
+        found = client.recommend(user_id=user, k=CANDIDATES, include_seen=True)
+    ids, texts = [item.item_id for item in found], [item.title for item in found]
+
+    def body(model: str, signature: str, **given: Any) -> tuple[str, bytes]:
+        return model, predict_body(Ask("predict", signature, _fill(signatures[model][signature], given)))
+
+    text = ["a space adventure with robots"]
+    asked = {
+        "recommend, a user": body("retrieval", "recommend", user_id=[user], k=10),
+        "recommend, a user, diversity": body("retrieval", "recommend", user_id=[user], k=10, diversity=0.3),
+        "recommend, free text (BERT)": body("retrieval", "recommend", text=text, k=10),
+        f"rank {len(ids)} known candidates": body("ranking", "rank", user_id=[user], item_ids=[ids]),
+        f"rank {len(ids)} by BERT on each": body(
+            "ranking", "rank", user_id=[user], item_ids=[ids], texts=[texts]
+        ),
+    }
+    if "recommender" in signatures:
+        asked |= {
+            "retrieve, rank, titles: a user": body("recommender", "recommend", user_id=[user], k=10),
+            "and diversity": body("recommender", "recommend", user_id=[user], k=10, diversity=0.3),
+            "retrieve, rank: free text (BERT)": body("recommender", "recommend", text=text, k=10),
+        }
+    return asked
+
+
+def measure_models(
+    folder: pathlib.Path, port: int, user: str, seconds: float, load: Callable[[str, bytes, float], dict]
+) -> dict[str, dict[str, float]]:
+    """Latencies of each question.
+
+    Args:
+        folder: base paths of the models.
+        port: a free one.
+        user: a known person's id.
+        seconds: length of each load.
+        load: (URL, body, seconds) → the load generator's figures.
+    """
+    results = {}
+    with serving(folder, port) as url:
+        for name, (model, body) in questions(url, folder, user).items():
+            target = f"{url}/v1/models/{model}:predict"
+            load(target, body, 1.0)
+            results[name] = load(target, body, seconds)
+    return results
