@@ -26,6 +26,8 @@ def run_recommender(fn_args) -> None:
     inputs = run.settings["inputs"]
     refused = [part for part in PARTS if not _blessed(inputs[f"{part}_blessing"])]
     if refused:
+        # TFX takes a missing folder for a failure; an empty one is never servable, and so never pushed.
+        tf.io.gfile.makedirs(run.model_folder)
         _report(run, {"built": False, "reason": f"{' and '.join(refused)} not blessed"})
         return
     settings = {part: run.settings["models"][part] for part in PARTS}
