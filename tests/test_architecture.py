@@ -55,7 +55,20 @@ PIPELINE = {
     "checking": {"config", "measuring"},
     "getting_started": {"checking", "config", "guessing", "id_columns", "starter"},
     "doctor": set(),
-    "cli": {"ablation", "batch", "config", "console", "doctor", "getting_started", "local_runner", "report"},
+    "command_line": set(),
+    "demo": {"config"},
+    "cli": {
+        "ablation",
+        "batch",
+        "command_line",
+        "config",
+        "console",
+        "demo",
+        "doctor",
+        "getting_started",
+        "local_runner",
+        "report",
+    },
 }
 
 

@@ -58,7 +58,7 @@ def test_commands_exist(name):
         for line in block.splitlines():
             if line.startswith("tfrec "):
                 words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', line)[1:]]
-                assert callable(cli._parser().parse_args(words).command), line
+                assert callable(cli.parser().parse_args(words).command), line
             elif line.startswith("make "):
                 assert line.split()[1] in targets, line
 

@@ -36,5 +36,5 @@ def test_the_tables_example_is_read(tmp_path):
 )
 def test_every_command_is_known(line):
     words = re.findall(r'"[^"]*"|\S+', line.split("/tfrec ", 1)[1])
-    options = cli._parser().parse_args([word.strip('"') for word in words])
+    options = cli.parser().parse_args([word.strip('"') for word in words])
     assert callable(options.command)

@@ -102,11 +102,11 @@ class Serving(tf.Module):
         tables = {feature.name: catalogue.features[feature.name] for feature in item_features}
         if catalogue.text_vectors is not None:
             tables["text_vector"] = np.asarray(catalogue.text_vectors)
-        self.item_tables = {name: _table(values, name) for name, values in tables.items()}
-        self.user_tables = {name: _table(values, name) for name, values in profiles.features.items()}
-        self.histories = _table(profiles.history, "history")
-        self.seen_items = _table(profiles.seen_items, "seen_items")
-        self.seen_splits = _table(profiles.seen_splits, "seen_splits")
+        self.item_tables = {name: table(values, name) for name, values in tables.items()}
+        self.user_tables = {name: table(values, name) for name, values in profiles.features.items()}
+        self.histories = table(profiles.history, "history")
+        self.seen_items = table(profiles.seen_items, "seen_items")
+        self.seen_splits = table(profiles.seen_splits, "seen_splits")
         self.history_length = profiles.history.shape[1]
 
     def _keep(self, **parts) -> None:
@@ -127,7 +127,7 @@ class Serving(tf.Module):
             context: string `[batch]` per context feature.
         """
         row = self.user_rows(user_id)
-        batch = {name: tf.gather(table, row) for name, table in self.user_tables.items()}
+        batch = {name: tf.gather(values, row) for name, values in self.user_tables.items()}
         given = self.left_padded(self.item_rows(history))
         batch["history"] = tf.where(
             tf.reduce_any(given > 0, 1)[:, None], given, tf.gather(self.histories, row)
@@ -157,7 +157,7 @@ class Serving(tf.Module):
             text: string `[n]`; where not empty it replaces what the catalogue knows.
         """
         row = self.item_rows(item_id)
-        features = {name: tf.gather(table, row) for name, table in self.item_tables.items()}
+        features = {name: tf.gather(values, row) for name, values in self.item_tables.items()}
         features["item_index"] = row
         if self.text_tower is not None:
             given = tf.strings.length(tf.strings.strip(text)) > 0
@@ -189,14 +189,14 @@ class RetrievalServing(Serving):
         )
         self.rerank = MaximalMarginalRelevance()
         vectors = model.candidate_embeddings().numpy()
-        self.vectors = _table(vectors, "candidate_embeddings")
+        self.vectors = table(vectors, "candidate_embeddings")
         # Equal scores are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
-        self.ties = _table(np.random.default_rng(0).random(len(catalogue)).astype(np.float32), "ties")
+        self.ties = table(np.random.default_rng(0).random(len(catalogue)).astype(np.float32), "ties")
         counts = np.asarray(catalogue.counts, np.float64)
         share = (counts + 1) / (counts[1:].sum() + max(1, len(counts) - 1))
-        self.bits = _table(-np.log2(share).astype(np.float32), "bits")
+        self.bits = table(-np.log2(share).astype(np.float32), "bits")
         unexpected = 1 - counts / max(1.0, counts.max(), self.histories.shape[0] - 1)
-        self.unexpected = _table(unexpected.astype(np.float32), "unexpected")
+        self.unexpected = table(unexpected.astype(np.float32), "unexpected")
 
     def query(self, user_id, history, text, context) -> tf.Tensor:
         """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item` is the score.
@@ -378,28 +378,28 @@ class RetrievalServing(Serving):
         strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
         person = {"user_id": strings, "history": matrix, "text": strings}
 
-        @_function
+        @graph
         def embed_query(user_id, history, text, **context):
             return {"embedding": self.query(user_id, history, text, context)}
 
-        @_function
+        @graph
         def embed_item(item_id, text):
             return {"embedding": self.item(self.items(item_id, text))}
 
-        @_function
+        @graph
         def embed_text(text):
             return {"embedding": self.text_tower(text)}
 
         made = {
-            "serving_default": _function(self.evaluate).get_concrete_function(
+            "serving_default": graph(self.evaluate).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
             ),
-            "recommend": _concrete(_function(self.recommend), **self.recommend_spec()),
-            "embed_query": _concrete(embed_query, **person, **self.context_spec()),
-            "embed_item": _concrete(embed_item, item_id=strings, text=strings),
+            "recommend": concrete(graph(self.recommend), **self.recommend_spec()),
+            "embed_query": concrete(embed_query, **person, **self.context_spec()),
+            "embed_item": concrete(embed_item, item_id=strings, text=strings),
         }
         if self.text_tower is not None:
-            made["embed_text"] = _concrete(embed_text, text=strings)
+            made["embed_text"] = concrete(embed_text, text=strings)
         return made
 
 
@@ -411,13 +411,17 @@ def searchable(model, catalogue: Catalogue) -> np.ndarray:
     return np.concatenate([embeddings, np.asarray(catalogue.text_vectors, np.float32)], 1)
 
 
-def _function(function: Callable) -> tf.types.experimental.PolymorphicFunction:
+def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
+    """`tf.function` for signatures."""
     # Nothing here branches by Python's `if` on tensors; without AutoGraph's rewriting of every layer's source a signature
     # is traced several times faster.
     return tf.function(function, autograph=False)
 
 
-def _concrete(function, **specs):
+def concrete(
+    function: tf.types.experimental.PolymorphicFunction, **specs: tf.TensorSpec
+) -> tf.types.experimental.ConcreteFunction:
+    """A signature whose inputs bear the names of the function's parameters."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
     return function.get_concrete_function(**named)
 
@@ -466,7 +470,8 @@ def _strings(values: np.ndarray) -> tf.Tensor:
     return tf.constant([str(value) for value in values])
 
 
-def _table(values: np.ndarray, name: str) -> tf.Variable:
+def table(values: np.ndarray, name: str) -> tf.Variable:
+    """Values that are saved with a model and never trained."""
     return tf.Variable(tf.convert_to_tensor(np.asarray(values)), trainable=False, name=name)
 
 

@@ -7,40 +7,48 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export import Serving, _concrete, _function, _table
+from tfrec_fusion.export import Serving, concrete, graph, table
 
 
-class RankingServing(Serving):
-    """The ranking model's signatures: `serving_default` and `rank`.
+class CandidateScores:
+    """What a `Serving` gains that holds a ranking model: the signature `rank`."""
 
-    Args:
-        biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
-            judged beside the model; None without ratings.
-    """
-
-    def __init__(self, model, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
-        super().__init__(model, *args, **kwargs)
-        object.__setattr__(self, "ranking", model)
-        self.ranked_vectors = _table(model.item_tower.lookup().numpy(), "ranked_vectors")
-        self.biases = {name: _table(values, f"bias_{name}") for name, values in (biases or {}).items()}
+    def score_with(self, ranking) -> None:
+        """Keeps the ranking model's vectors of the catalogue, and of the model what signatures need."""
+        self._keep(ranking=ranking)
+        self.ranked_vectors = table(ranking.item_tower.lookup().numpy(), "ranked_vectors")
 
     def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
-        """Scores candidates for each request; see `signatures` for shapes."""
+        """Scores candidates for each request; see `rank_spec` for shapes.
+
+        Returns:
+            float32 `[batch, n]` a label, and `titles` string `[batch, n]`, the text itself for an item without one.
+        """
         # One of the two may be left empty; the other says how many candidates there are.
         count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
         item_ids, texts = _widen(item_ids, count), _widen(texts, count)
         flat_ids, flat_texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
+        vectors = self.candidate_vectors(flat_ids, flat_texts)
         person = self.person(user_id, history, context)
-        scores = self.ranking.score_vectors(
-            {**person, "item_index": self.item_rows(flat_ids)},
-            RankingServing.item_vectors(self, flat_ids, flat_texts),
-            tf.gather(self.ranked_vectors, person["history"]),
-        )
+        scores = self.scores(person, self.item_rows(flat_ids), vectors)
         answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
         titles = tf.gather(self.titles, self.item_rows(item_ids))
         return {**answer, "titles": tf.where(titles == "", texts, titles)}
 
-    def item_vectors(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
+    def scores(
+        self, person: dict[str, tf.Tensor], rows: tf.Tensor, vectors: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The ranking's scores, float32 `[batch * n]` a label.
+
+        Args:
+            person: see `Serving.person`; `batch` of them.
+            rows: int32 `[batch * n]`, candidates of one person after the other.
+            vectors: float32 `[batch * n, dim]`, theirs.
+        """
+        history = tf.gather(self.ranked_vectors, person["history"])
+        return self.ranking.score_vectors({**person, "item_index": rows}, vectors, history)
+
+    def candidate_vectors(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
         """float32 `[n, dim]`, the ranking's vectors of items; looked up, but for those that come with a text."""
         vectors = tf.gather(self.ranked_vectors, self.item_rows(item_ids))
         if self.text_tower is None:
@@ -54,6 +62,27 @@ class RankingServing(Serving):
 
         return tf.cond(tf.size(given) > 0, replaced, lambda: vectors)
 
+    def rank_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `rank` takes: string `user_id` `[batch]`, `history` `[batch, any]`, and the candidates `[batch, n]` by
+        `item_ids`, by `texts`, or both; where both are given for one, its text replaces what is known of it."""
+        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        named = {"user_id": strings, "history": matrix, "item_ids": matrix, "texts": matrix}
+        return {**named, **self.context_spec()}
+
+
+class RankingServing(CandidateScores, Serving):
+    """The ranking model's signatures: `serving_default` and `rank`.
+
+    Args:
+        biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
+            judged beside the model; None without ratings.
+    """
+
+    def __init__(self, model, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
+        super().__init__(model, *args, **kwargs)
+        self.score_with(model)
+        self.biases = {name: table(values, f"bias_{name}") for name, values in (biases or {}).items()}
+
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Predictions for the interaction of each Example: float32 `[batch]` per label."""
         raw, batch = self.parse(examples)
@@ -66,19 +95,12 @@ class RankingServing(Serving):
             )
         return answer
 
-    def rank_spec(self) -> dict[str, tf.TensorSpec]:
-        """What `rank` takes: string `user_id` `[batch]`, `history` `[batch, any]`, and the candidates `[batch, n]` by
-        `item_ids`, by `texts`, or both; where both are given for one, its text replaces what is known of it."""
-        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-        named = {"user_id": strings, "history": matrix, "item_ids": matrix, "texts": matrix}
-        return {**named, **self.context_spec()}
-
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Concrete functions by signature name."""
         examples = tf.TensorSpec([None], tf.string, "examples")
         return {
-            "serving_default": _function(self.evaluate).get_concrete_function(examples),
-            "rank": _concrete(_function(self.rank), **self.rank_spec()),
+            "serving_default": graph(self.evaluate).get_concrete_function(examples),
+            "rank": concrete(graph(self.rank), **self.rank_spec()),
         }
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export import DEFAULT_K, RetrievalServing, _concrete, _function, _table
-from tfrec_fusion.export_ranking import RankingServing
+from tfrec_fusion.export import DEFAULT_K, RetrievalServing, concrete, graph
+from tfrec_fusion.export_ranking import CandidateScores
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
@@ -17,7 +17,7 @@ from tfrec_fusion.models.two_tower import TwoTower
 DEFAULT_CANDIDATES = 100
 
 
-class RecommenderServing(RetrievalServing):
+class RecommenderServing(CandidateScores, RetrievalServing):
     """Both models over one catalogue, one set of people and one text encoder.
 
     `recommend` takes the retrieval model's best items, scores them with the ranking model, orders them by a mixture of
@@ -39,8 +39,7 @@ class RecommenderServing(RetrievalServing):
             raise ValueError(
                 f"`head` must be one of the ranking's labels ({', '.join(ranking.labels)}). Received: head={head!r}."
             )
-        self._keep(ranking=ranking)
-        self.ranked_vectors = _table(ranking.item_tower.lookup().numpy(), "ranked_vectors")
+        self.score_with(ranking)
         self.head = head
         self.rank_weight = tf.Variable(rank_weight, trainable=False, dtype=tf.float32, name="rank_weight")
 
@@ -102,14 +101,8 @@ class RecommenderServing(RetrievalServing):
     def rank_rows(self, person: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """The ranking's scores of items of the catalogue, int32 `[batch, n]`: float32 `[batch, n]` a label."""
         flat = tf.reshape(rows, [-1])
-        vectors = tf.gather(self.ranked_vectors, flat)
-        history = tf.gather(self.ranked_vectors, person["history"])
-        scores = self.ranking.score_vectors({**person, "item_index": flat}, vectors, history)
+        scores = self.scores(person, flat, tf.gather(self.ranked_vectors, flat))
         return {name: tf.reshape(value, tf.shape(rows)) for name, value in scores.items()}
-
-    def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
-        """As the ranking model alone (`RankingServing.rank`)."""
-        return RankingServing.rank(self, user_id, history, item_ids, texts, **context)
 
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:
         """What `recommend` takes: what the retrieval model's takes, and two inputs more.
@@ -125,7 +118,7 @@ class RecommenderServing(RetrievalServing):
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Concrete functions by signature name."""
         made = super().signatures()
-        made["rank"] = _concrete(_function(self.rank), **RankingServing.rank_spec(self))
+        made["rank"] = concrete(graph(self.rank), **self.rank_spec())
         # Judged are the two models it is made of.
         del made["serving_default"]
         return made
@@ -180,7 +173,7 @@ def validate_weights(
         columns["text_vector"] = tf.constant(np.asarray(catalogue.text_vectors))
     candidates = min(candidates, len(catalogue) - 1)
 
-    @_function
+    @graph
     def gains(batch):
         scores = tf.matmul(retrieval.query_embeddings(batch), vectors, transpose_b=True)
         # Padding of the history is row 0, which is no item either.

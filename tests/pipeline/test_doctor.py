@@ -71,7 +71,7 @@ def test_bash_completes_a_command(capsys, tmp_path):
 
 
 def test_every_command_has_examples_that_are_read(capsys):
-    parser = cli._parser()
+    parser = cli.parser()
     actions = next(action for action in parser._actions if action.choices and "run" in action.choices)
     for name, command in actions.choices.items():
         lines = [line.strip() for line in (command.epilog or "").splitlines()]

@@ -37,7 +37,7 @@ def _help():
     """The help of the whole command, then of each subcommand, as Markdown."""
     from pipeline import cli
 
-    parser = cli._parser()
+    parser = cli.parser()
     (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     found = []
     for name, one in [("", parser), *commands.choices.items()]:

@@ -1,0 +1,217 @@
+"""What can be typed after `tfrec`: the parser, its help and its examples."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from tfrec_fusion import __version__
+
+Command = Callable[[argparse.Namespace], int]
+DEFAULT_CONFIG = "movielens_100k"
+EPILOG = """examples:
+  tfrec init my_tables/               guesses what the columns are and writes my_tables.yaml
+  tfrec validate my_tables.yaml       checks it against the tables, in seconds
+  tfrec run movielens_100k            tables to two pushed models, with a line for each step
+  tfrec run my.yaml --set retrieval.training.epochs=5
+  tfrec report movielens_100k         a page about the run: figures, slices, people, failures, model card
+  tfrec serve movielens_100k          serves what was pushed, as TF Serving would
+  tfrec recommend --user 42
+  tfrec recommend --text "a space adventure with robots"
+  tfrec batch movielens_100k --output out     everybody's recommendations, in Parquet files
+  tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
+  tfrec ablate my.yaml --variants text fusion --seeds 1 2 3
+  tfrec doctor                        what this machine has, what is missing, how to get it
+
+`tfrec COMMAND --help` says more about each. Shell completion: eval "$(tfrec completion bash)"
+"""
+EXAMPLES = {
+    "init": """  tfrec init shop/
+  tfrec init shop/ --name spring --out configs/spring.yaml
+  tfrec init shop/ --interactions orders.csv --user buyer --item sku     where the guess is wrong""",
+    "validate": """  tfrec validate shop.yaml
+  tfrec validate shop.yaml --set split.method=leave_last_out""",
+    "doctor": """  tfrec doctor
+  tfrec doctor --json > environment.json                                  for an issue""",
+    "completion": """  eval "$(tfrec completion bash)"              now, or in ~/.bashrc
+  tfrec completion zsh > ~/.zfunc/_tfrec       with fpath+=~/.zfunc before compinit in ~/.zshrc""",
+    "run": """  tfrec run movielens_100k
+  tfrec run shop.yaml --set text=none --root /tmp/runs
+  tfrec run shop.yaml --set retrieval.training.epochs=5""",
+    "report": """  tfrec report shop.yaml                   then open runs/shop/report/index.html""",
+    "serve": """  tfrec serve shop.yaml
+  tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
+  tfrec serve shop.yaml --engine docker""",
+    "demo": """  tfrec demo
+  DEMO_KEEP=0 tfrec demo""",
+    "recommend": """  tfrec recommend --user 42
+  tfrec recommend --text "a space adventure with robots" -k 5
+  tfrec recommend --user 42 --text "something with sharks" --exclude 235,820""",
+    "rank": """  tfrec rank --user 42 --items 50,172
+  tfrec rank --user 42 --text "A film that was never in the catalogue" """.rstrip(),
+}
+
+
+def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser of `tfrec`.
+
+    Args:
+        commands: name → what the command does; its exit code comes back. A parsed command line holds it as `command`.
+    """
+    parser = argparse.ArgumentParser(
+        prog="tfrec",
+        description="Recommenders that read: run, serve, ask.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tfrec_fusion {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the stack of an error")
+    parsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = parsers.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"examples:\n{EXAMPLES.get(name) or _examples_of(name)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+        )
+        command.set_defaults(command=commands[name])
+        return command
+
+    _add_first_steps(add)
+    _add_config(add("run", "run the pipeline of a configuration"))
+    _add_config(add("report", "write a page about the latest run, and its model card"))
+    command = add("serve", "serve the models that a run pushed")
+    _add_config(command)
+    _add_server(command)
+    command = add("ablate", "train the retrieval model with one part changed at a time, and compare")
+    _add_config(command)
+    _add_ablation(command)
+    command = add("demo", "run MovieLens 100K, serve it and ask it; DEMO_KEEP=0 stops the server at the end")
+    command.set_defaults(config=DEFAULT_CONFIG)
+    _add_settings(command)
+    _add_server(command)
+    command = add("batch", "write recommendations for everybody to files")
+    _add_config(command)
+    _add_batch(command)
+    command = add("recommend", "ask for recommendations")
+    _add_person(command)
+    _add_recommend(command)
+    command = add("rank", "score candidates for somebody")
+    _add_person(command)
+    command.add_argument("--items", default="", help="candidates: item ids, comma-separated")
+    command.add_argument(
+        "--text", action="append", default=[], help="a candidate that is in no catalogue, by its text"
+    )
+    return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "config", nargs="?", default=DEFAULT_CONFIG, help="a YAML file, or a shipped one's name"
+    )
+    _add_settings(command)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--root", help="folder that receives everything, instead of the configuration's")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value for a key, e.g. text=none",
+    )
+
+
+def _add_server(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--rest_api_port", type=int, help="port (default: the configuration's, 8501)")
+    command.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: this machine only)"
+    )
+    command.add_argument("--engine", default="auto", help="auto, tensorflow_model_server, docker or embedded")
+
+
+def _add_batch(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", required=True, help="folder that receives the files")
+    command.add_argument("--model", default="recommender", help="which pushed model to ask (or: retrieval)")
+    command.add_argument("-k", type=int, default=10, help="how many items a person")
+    command.add_argument("--format", default="parquet", choices=("parquet", "jsonl"), help="kind of file")
+    command.add_argument(
+        "--beam", action="append", default=[], metavar="ARG", help="e.g. --beam=--runner=FlinkRunner"
+    )
+
+
+def _add_person(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--user", default="", help="a person's id")
+    command.add_argument("--history", default="", help="item ids, comma-separated, latest last")
+    command.add_argument("--url", default="http://127.0.0.1:8501", help="the model server")
+
+
+def _add_recommend(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--text", default="", help="what is asked for, in words")
+    command.add_argument("-k", type=int, default=10, help="how many")
+    command.add_argument(
+        "--model",
+        default="retrieval",
+        choices=("retrieval", "recommender"),
+        help="retrieval alone, or retrieval and ranking in one",
+    )
+    command.add_argument("--exclude", default="", help="item ids to leave out, comma-separated")
+    command.add_argument("--allow", default="", help="item ids to choose among, comma-separated")
+    command.add_argument(
+        "--category",
+        action="append",
+        default=[],
+        help="only items of this category; may be given several times",
+    )
+    command.add_argument(
+        "--diversity", type=float, default=0.0, help="0 to 1: how much unlike each other they should be"
+    )
+    command.add_argument(
+        "--probes", type=int, default=0, help="cells that an inverted file reads (0: as tuned)"
+    )
+    command.add_argument("--include-seen", action="store_true", help="also items that the person has met")
+
+
+def _add_ablation(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each trains every variant")
+    command.add_argument(
+        "--variants",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="groups (text, fusion, history) or variants (fusion=film); all where left out",
+    )
+    command.add_argument("--epochs", type=int, help="at most so many, for a quicker, rougher answer")
+    command.add_argument("--json", help="a file that receives the figures of every run")
+
+
+def _add_first_steps(add) -> None:
+    """The commands of somebody's first minutes."""
+    command = add("init", "look at a folder of CSV or Parquet files and write a first configuration")
+    command.add_argument("folder", help="holds the tables")
+    command.add_argument("--name", help="of the pipeline (default: the folder's)")
+    command.add_argument("--out", help="the YAML file (default: NAME.yaml here)")
+    command.add_argument("--force", action="store_true", help="overwrite that file")
+    for table in ("interactions", "items", "users"):
+        command.add_argument(
+            f"--{table}", metavar="FILE", help=f"the table of {table}, where the guess is wrong"
+        )
+    for role in ("user", "item", "time", "label"):
+        command.add_argument(
+            f"--{role}", metavar="COLUMN", help=f"the interactions' column of the {role}, likewise"
+        )
+    command = add("validate", "check a configuration against its tables, in seconds")
+    _add_config(command)
+    command = add("doctor", "say what this machine has, what is missing, and how to get it")
+    command.add_argument("--json", action="store_true", help="as JSON, for an issue")
+    command = add("completion", "print what makes a shell complete commands and options")
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
+
+
+def _examples_of(name: str) -> str:
+    return "\n".join(line for line in EPILOG.splitlines() if line.startswith(f"  tfrec {name} "))
