@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     """`tfrec run`."""
     from pipeline.local_runner import run as run_pipeline
 
-    summary = run_pipeline(_load(options), debug=options.debug)
+    summary = run_pipeline(_load(options))
     return show(summary)
 
 

@@ -19,6 +19,7 @@ from tfx.types import artifact_utils
 from pipeline.config import PipelineConfig
 from pipeline.console import Table
 from pipeline.definition import create_pipeline
+from pipeline.interruption import Interrupts
 from pipeline.summary import Step, StepFailed, describe
 from tfrec_fusion.config import ConfigError
 
@@ -41,11 +42,12 @@ class Nodes:
         self.shown = [node.node_info.id for node in self.all if node.node_info.id not in HIDDEN]
 
 
-def launch(node, nodes: Nodes, table: Table, log: pathlib.Path) -> Step:
+def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Interrupts) -> Step:
     """Runs a node, or reuses what an earlier run made, and shows it.
 
     Raises:
         ConfigError, StepFailed: where it fails; TFX has then recorded the failure and removed what was half written.
+        KeyboardInterrupt: after Ctrl-C, also where native code made another error of it, or none.
     """
     name = node.node_info.id
     if name not in HIDDEN:
@@ -61,13 +63,15 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path) -> Step:
         ).launch()
     except BaseException as error:
         traceback.print_exc()
-        table.end("stopped" if isinstance(error, KeyboardInterrupt) else "FAILED", "")
-        if isinstance(error, KeyboardInterrupt):
-            raise
+        stopped = interrupts.asked or isinstance(error, KeyboardInterrupt)
+        table.end("stopped" if stopped else "FAILED", "")
+        if stopped:
+            raise KeyboardInterrupt from error
         cause = _config_error(error)
         if cause is not None:
             raise cause from error
         raise StepFailed(f"{name} failed: {type(error).__name__}: {error}\nThe stack is in {log}.") from error
+    interrupts.check()
     if name in HIDDEN or done is None:
         return Step(name, "done", 0.0, 0.0, {}, "")
     state, artifacts = _outcome(nodes, done.execution_id)

@@ -15,16 +15,16 @@ import time
 from pipeline import progress
 from pipeline.config import PipelineConfig, load_config
 from pipeline.console import Table
+from pipeline.interruption import Interrupts
 from pipeline.summary import Step, StepFailed, write_summary
 from tfrec_fusion.config import ConfigError
 
 
-def run(config: PipelineConfig, debug: bool = False) -> dict:
+def run(config: PipelineConfig) -> dict:
     """Runs all components and shows a line for each.
 
     Args:
         config: the run.
-        debug: whether an unexpected error is shown with its stack.
 
     Returns:
         What `summary.json` holds.
@@ -43,8 +43,13 @@ def run(config: PipelineConfig, debug: bool = False) -> dict:
             f"`root` must be a folder that can be written: {error}. Name another with --root."
         ) from error
     steps: list[Step] = []
-    with Table(log, f"{config.name}: {config.home}") as table:
-        progress.listen(table.doing)
+    with Table(log, f"{config.name}: {config.home}") as table, Interrupts() as interrupts:
+
+        def listener(text: str) -> None:
+            interrupts.check()
+            table.doing(text)
+
+        progress.listen(listener)
         try:
             table.begin("start")
             # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and loud.
@@ -53,7 +58,7 @@ def run(config: PipelineConfig, debug: bool = False) -> dict:
             nodes = Nodes(config)
             table.end("done", f"{len(nodes.shown)} steps to go")
             for node in nodes.all:
-                steps.append(launch(node, nodes, table, log))
+                steps.append(launch(node, nodes, table, log, interrupts))
             table.begin("summary")
             summary = write_summary(
                 config, steps, started, time.perf_counter() - clock, table.memory.overall / 1e6, log

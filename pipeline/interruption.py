@@ -1,0 +1,44 @@
+"""Ctrl-C that is not lost: native code may swallow a KeyboardInterrupt, or turn it into an error of its own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+
+class Interrupts:
+    """Notes that somebody pressed Ctrl-C while the context is open, whatever becomes of the exception.
+
+    TensorFlow's tracing, for one, raises "error_already_set: MISMATCH … REPLACED BY KeyboardInterrupt", a RuntimeError.
+    Outside the main thread, and where the signal is ignored (a job in a shell's background), nothing is changed.
+
+    Attributes:
+        asked: whether Ctrl-C was pressed.
+    """
+
+    def __init__(self):
+        self.asked = False
+        self._before = None
+
+    def __enter__(self) -> Interrupts:
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raises the KeyboardInterrupt that was asked for, if one was.
+
+        Raises:
+            KeyboardInterrupt: if Ctrl-C was pressed.
+        """
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _note(self, number, frame) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
