@@ -12,7 +12,7 @@ DEFAULT_CONFIG = "movielens_100k"
 EPILOG = """examples:
   tfrec init my_tables/               guesses what the columns are and writes my_tables.yaml
   tfrec validate my_tables.yaml       checks it against the tables, in seconds
-  tfrec run movielens_100k            tables to two pushed models, with a line for each step
+  tfrec run movielens_100k            tables to pushed models, with a line for each step
   tfrec run my.yaml --set retrieval.training.epochs=5
   tfrec report movielens_100k         a page about the run: figures, slices, people, failures, model card
   tfrec serve movielens_100k          serves what was pushed, as TF Serving would

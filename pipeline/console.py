@@ -15,7 +15,7 @@ from types import TracebackType
 
 import psutil
 
-NAME, STATE, WIDTH = 26, 8, 100
+NAME, STATE, WIDTH = 27, 8, 100
 SPINNER = "|/-\\"
 
 
