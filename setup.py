@@ -62,7 +62,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["tfrec_fusion", "tfrec_fusion.*", "pipeline", "pipeline.*"]),
-    package_data={"pipeline": ["configs/*.yaml", "report/*.html"]},
+    package_data={"tfrec_fusion": ["py.typed"], "pipeline": ["configs/*.yaml", "report/*.html"]},
     install_requires=LIBRARY,
     extras_require={
         "serving": SERVING,

@@ -2,8 +2,8 @@
 
 Two-tower and ranking models (TensorFlow Recommenders) fused with Keras BERT text towers
 (transformers). Importing this package is cheap: it selects Keras 2 and imports nothing heavy, so that
-a serving client needs no TensorFlow. Import the part you need from its own module, for example
-``from tfrec_fusion.layers.fusion import GatedFusion``.
+a serving client needs no TensorFlow. Import the part you need from its room, for example
+``from tfrec_fusion.layers import GatedFusion``, which imports the module of that name and no other.
 """
 
 import os

@@ -14,6 +14,25 @@ import types
 import typing
 from typing import Any, Literal, TypeVar
 
+__all__ = [
+    "ConfigError",
+    "Feature",
+    "FeatureKind",
+    "FeatureSpace",
+    "FusionName",
+    "HistoryEncoderName",
+    "IndexConfig",
+    "LabelKind",
+    "RankingConfig",
+    "RankingHead",
+    "RetrievalConfig",
+    "TextConfig",
+    "TowerConfig",
+    "TrainingConfig",
+    "check_text_training",
+    "from_dict",
+]
+
 T = TypeVar("T")
 
 FeatureKind = Literal["categorical", "categories", "number", "vector"]

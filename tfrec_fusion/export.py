@@ -20,6 +20,8 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
 from tfrec_fusion.saving import save
 
+__all__ = ["RetrievalServing", "Serving", "TextTower", "save", "searchable"]
+
 __all__ = ["Lookup", "RetrievalServing", "Serving", "TextTower", "save", "searchable"]
 
 DEFAULT_K = 10

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tfrec_fusion.export import Serving, concrete, graph, table
 
+__all__ = ["RankingServing"]
+
 
 class CandidateScores:
     """What a `Serving` gains that holds a ranking model: the signature `rank`."""

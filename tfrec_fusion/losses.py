@@ -13,6 +13,22 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+__all__ = [
+    "MultitaskWeighting",
+    "StreamingFrequency",
+    "binary_cross_entropy",
+    "bpr",
+    "contrastive_alignment",
+    "full_softmax",
+    "gather_across_replicas",
+    "in_batch_bpr",
+    "in_batch_softmax",
+    "listwise_softmax",
+    "mixed_log_q",
+    "sampled_softmax",
+    "squared_error",
+]
+
 # As in TFRS: far below any logit, and still finite after a few additions.
 MIN_LOGIT = np.finfo(np.float32).min / 100.0
 

@@ -14,6 +14,8 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 
+__all__ = ["RecommenderServing", "choose_weight", "validate_weights"]
+
 DEFAULT_CANDIDATES = 100
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+__all__ = ["save", "write_warmup"]
+
 
 def save(serving: tf.Module, folder: str) -> None:
     """Writes a SavedModel of a module's `signatures()`; the folder appears only when it is whole.

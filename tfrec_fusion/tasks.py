@@ -14,6 +14,8 @@ import tf_keras
 
 from tfrec_fusion import losses
 
+__all__ = ["Ranking", "Retrieval"]
+
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
 class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):

@@ -22,6 +22,8 @@ from tfrec_fusion.config import TextConfig, TrainingConfig
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
 
+__all__ = ["History", "build_optimizer", "fit", "fit_staged", "precision", "strategy"]
+
 # Of the learning rate, what is left for everything else while the text encoder is trained along.
 SECOND_STAGE = 0.1
 

@@ -9,7 +9,7 @@ import tf_keras
 
 from tests.models.planted_models import RETRIEVAL, batches, ranking, tensors, two_tower
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.models.warm_start import initialise_embedding, old_rows, warm_start
+from tfrec_fusion.models.grown_vocabulary import initialise_embedding, old_rows, warm_start
 from tfrec_fusion.training import fit
 
 NEW = planted(num_users=40, circles=3)

@@ -1,1 +1,31 @@
 """Readers of a source into the three tables, and what is done to tables before a pipeline."""
+
+from typing import TYPE_CHECKING
+
+from tfrec_fusion.lazy import lazy_names
+
+__all__ = [
+    "Csv",
+    "Event",
+    "EventColumns",
+    "Interactions",
+    "Items",
+    "Planted",
+    "SplitExample",
+    "Tables",
+    "Users",
+    "movielens_100k",
+    "planted",
+    "read_events",
+    "split_person",
+    "temporal_cutoffs",
+]
+
+if TYPE_CHECKING:
+    from tfrec_fusion.datasets.events import EventColumns, read_events
+    from tfrec_fusion.datasets.movielens import movielens_100k
+    from tfrec_fusion.datasets.splits import Event, SplitExample, split_person, temporal_cutoffs
+    from tfrec_fusion.datasets.synthetic import Planted, planted
+    from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Tables, Users
+else:
+    __getattr__, __dir__ = lazy_names(__name__)

@@ -1,1 +1,88 @@
-"""Keras 2 layers, each alone usable: import them from their own module."""
+"""Keras 2 layers, each alone usable.
+
+A name imports its own module when it is first used: `from tfrec_fusion.layers import GatedFusion` needs no transformers.
+"""
+
+from typing import TYPE_CHECKING
+
+from tfrec_fusion.lazy import lazy_names
+
+__all__ = [
+    "PLE",
+    "AttentionFusion",
+    "BucketEncoder",
+    "CategoricalEncoder",
+    "ConcatFusion",
+    "ConvolutionHistory",
+    "Cross",
+    "DotInteraction",
+    "ExpertsFusion",
+    "FactorizationMachine",
+    "FeatureTable",
+    "FilmFusion",
+    "GatedFusion",
+    "HashEncoder",
+    "HistoryEncoder",
+    "LoraDense",
+    "MMoE",
+    "MaximalMarginalRelevance",
+    "MeanHistory",
+    "ModalityDropout",
+    "MultiValueEncoder",
+    "NumericEncoder",
+    "PretrainedNotFoundError",
+    "ProjectionFusion",
+    "RecurrentHistory",
+    "TextEncoder",
+    "TextTokenizer",
+    "TimeEncoder",
+    "TransformerHistory",
+    "VectorEncoder",
+    "VocabularyEncoder",
+    "WordPieceTokenizer",
+    "encode_texts",
+    "find_pretrained",
+    "load_tokenizer",
+    "with_multipliers",
+]
+
+if TYPE_CHECKING:
+    from tfrec_fusion.layers.bulk_encoding import encode_texts
+    from tfrec_fusion.layers.experts import PLE, MMoE
+    from tfrec_fusion.layers.feature_encoder import (
+        BucketEncoder,
+        CategoricalEncoder,
+        HashEncoder,
+        MultiValueEncoder,
+        NumericEncoder,
+        TimeEncoder,
+        VectorEncoder,
+        VocabularyEncoder,
+    )
+    from tfrec_fusion.layers.feature_table import FeatureTable
+    from tfrec_fusion.layers.fusion import (
+        AttentionFusion,
+        ConcatFusion,
+        ExpertsFusion,
+        FilmFusion,
+        GatedFusion,
+        ModalityDropout,
+        ProjectionFusion,
+    )
+    from tfrec_fusion.layers.interaction import Cross, DotInteraction, FactorizationMachine
+    from tfrec_fusion.layers.layerwise_decay import with_multipliers
+    from tfrec_fusion.layers.lora import LoraDense
+    from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
+    from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
+    from tfrec_fusion.layers.sequence import (
+        ConvolutionHistory,
+        HistoryEncoder,
+        MeanHistory,
+        RecurrentHistory,
+        TransformerHistory,
+    )
+    from tfrec_fusion.layers.text_encoder import TextEncoder
+    from tfrec_fusion.layers.tokenizer import WordPieceTokenizer, load_tokenizer
+    from tfrec_fusion.layers.tokenizer_base import TextTokenizer
+else:
+    __getattr__, __dir__ = lazy_names(__name__)

@@ -1,1 +1,77 @@
 """Two-tower, ranking and multi-task models, baselines, and `build`: where config becomes layers."""
+
+from typing import TYPE_CHECKING
+
+from tfrec_fusion.lazy import lazy_names
+
+__all__ = [
+    "ALS",
+    "BPR",
+    "EASE",
+    "SVD",
+    "Baseline",
+    "BertRecommender",
+    "Catalogue",
+    "ContentKNN",
+    "DCNHead",
+    "DLRMHead",
+    "DeepFMHead",
+    "ItemKNN",
+    "ItemText",
+    "ItemTower",
+    "MLPHead",
+    "Model",
+    "Multitask",
+    "Popularity",
+    "Profiles",
+    "QueryTower",
+    "Ranking",
+    "SideFeatures",
+    "TwoTower",
+    "Windows",
+    "build_fusion",
+    "build_head",
+    "build_history_encoder",
+    "build_item_text",
+    "build_ranking",
+    "build_two_tower",
+    "initialise_embedding",
+    "interaction_matrix",
+    "old_rows",
+    "warm_start",
+]
+
+if TYPE_CHECKING:
+    from tfrec_fusion.models.base import Model
+    from tfrec_fusion.models.baselines import (
+        ALS,
+        BPR,
+        EASE,
+        SVD,
+        Baseline,
+        ContentKNN,
+        ItemKNN,
+        Popularity,
+        interaction_matrix,
+    )
+    from tfrec_fusion.models.bert_recommender import BertRecommender
+    from tfrec_fusion.models.build import (
+        build_fusion,
+        build_head,
+        build_history_encoder,
+        build_item_text,
+        build_ranking,
+        build_two_tower,
+    )
+    from tfrec_fusion.models.catalogue import Catalogue
+    from tfrec_fusion.models.grown_vocabulary import initialise_embedding, old_rows, warm_start
+    from tfrec_fusion.models.heads import DCNHead, DeepFMHead, DLRMHead, MLPHead
+    from tfrec_fusion.models.item_text import ItemText
+    from tfrec_fusion.models.multitask import Multitask
+    from tfrec_fusion.models.profiles import Profiles
+    from tfrec_fusion.models.ranking import Ranking
+    from tfrec_fusion.models.tower import ItemTower, QueryTower, SideFeatures
+    from tfrec_fusion.models.two_tower import TwoTower
+    from tfrec_fusion.models.windows import Windows
+else:
+    __getattr__, __dir__ = lazy_names(__name__)

@@ -1,0 +1,112 @@
+"""What the library shows to people who import it, and what importing each module costs."""
+
+import importlib
+import json
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import tfrec_fusion
+
+ROOT = pathlib.Path(tfrec_fusion.__file__).parent
+ROOMS = ["datasets", "index", "layers", "metrics", "models", "serving"]
+SINGLE = ["config", "export", "export_ranking", "losses", "recommender", "saving", "tasks", "training"]
+
+# What the modules may add to what those above them needed. TensorFlow brings pandas and SciPy along by itself.
+NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplotlib"]
+TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
+HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
+COSTS = {
+    "": """config datasets datasets.splits index layers layers.bert_characters layers.pretrained lazy metrics models serving
+        serving.client serving.client_calls serving.http_transport serving.json_reader serving.json_text serving.launcher
+        serving.monitoring serving.serving_protos serving.status serving.version_folders serving.vertex_client""",
+    "numpy": """datasets.synthetic index.kmeans metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
+        metrics.classification metrics.pointwise models.catalogue models.profiles serving.json_tensors serving.json_writer
+        serving.request_log""",
+    "scipy": "models.baselines",
+    "pyarrow": "datasets.tables",
+    "pandas": "datasets.events datasets.movielens datasets.values",
+    "tensorflow": """index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
+        layers.feature_table layers.fusion layers.layerwise_decay layers.lora layers.reranking layers.sequence
+        layers.text_encoder layers.tokenizer_base losses models.item_text models.tower models.windows saving serving.batching
+        serving.inference serving.json_examples serving.session serving.tensor_protos""",
+    "tensorflow_text": "layers.tokenizer",
+    "tensorflow_recommenders": """export export_ranking index.brute_force index.build index.inverted_file index.top_k_index
+        layers.interaction models.base models.bert_recommender models.build models.grown_vocabulary models.heads
+        models.multitask models.ranking models.two_tower recommender tasks training""",
+    "tensorflow_serving": """serving.config_file serving.flags serving.proto_inference serving.rest_handler
+        serving.rest_server serving.versions serving.warmup""",
+    "grpc": "serving.grpc_client serving.grpc_health serving.grpc_service serving.server",
+}
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages([str(ROOT)], "tfrec_fusion.")
+    return [module.name.removeprefix("tfrec_fusion.") for module in found]
+
+
+def test_every_module_says_what_it_costs():
+    listed = [name for names in COSTS.values() for name in names.split()]
+    assert sorted(listed) == sorted(modules())
+
+
+def test_importing_a_module_costs_no_more_than_it_needs():
+    """One process imports the cheapest first: what is there after a stage, one of its modules brought."""
+    code = f"""
+import importlib, json, sys
+seen = {{}}
+for cost, names in {COSTS!r}.items():
+    for name in names.split():
+        importlib.import_module("tfrec_fusion." + name)
+    seen[cost] = [name for name in {HEAVY!r} if name in sys.modules]
+print(json.dumps(seen))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    allowed: set[str] = set()
+    for cost, seen in json.loads(done.stdout.splitlines()[-1]).items():
+        allowed |= {cost} - {""}
+        assert set(seen) == allowed, f"after the modules that need {cost or 'nothing'}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_listed_names_are_there_and_no_others(room):
+    package = importlib.import_module(f"tfrec_fusion.{room}")
+    for name in package.__all__:
+        value = getattr(package, name)
+        assert name == "METRICS" or value.__doc__, f"{name} has no docstring"
+        assert name in dir(package)
+    space: dict = {}
+    exec(f"from tfrec_fusion.{room} import *", space)
+    assert set(space) - {"__builtins__"} == set(package.__all__)
+    with pytest.raises(AttributeError, match=f"tfrec_fusion.{room}' has no attribute 'Nothing'"):
+        _ = package.Nothing
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_name_is_hidden_by_a_module_of_that_name(room):
+    """`from package import name` would give one or the other, by what was imported before."""
+    package = importlib.import_module(f"tfrec_fusion.{room}")
+    assert not set(package.__all__) & {module.name for module in pkgutil.iter_modules(package.__path__)}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_modules_list_what_they_define(name):
+    module = importlib.import_module(f"tfrec_fusion.{name}")
+    assert module.__all__ and all(hasattr(module, listed) for listed in module.__all__)
+
+
+@pytest.mark.slow
+def test_type_checkers_see_the_names(tmp_path):
+    (tmp_path / "asks.py").write_text(
+        "from tfrec_fusion.layers import GatedFusion, GatedFuzion\nfrom tfrec_fusion.index import BruteForce\n"
+        "reveal_type(GatedFusion(dim=3))\nreveal_type(BruteForce())\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT.parent / "pyproject.toml"), "asks.py"]
+    environment = {"MYPYPATH": str(ROOT.parent), "PATH": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert '"tfrec_fusion.layers" has no attribute "GatedFuzion"' in done.stdout
+    assert 'is "tfrec_fusion.layers.fusion.GatedFusion"' in done.stdout
+    assert 'is "tfrec_fusion.index.brute_force.BruteForce"' in done.stdout
