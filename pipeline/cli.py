@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         batch,
         recommend,
         rank,
+        vertex,
     )
     return command_line.build({command.__name__: command for command in commands})
 
@@ -261,6 +262,14 @@ def demo(options: argparse.Namespace) -> int:
     from pipeline.demo import serve_and_ask
 
     return serve_and_ask(_load(options), options)
+
+
+def vertex(options: argparse.Namespace) -> int:
+    """`tfrec vertex`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline import vertex_runner
+
+    return vertex_runner.ACTIONS[options.action](_load(options), options)
 
 
 def _ids(text: str) -> list[str]:

@@ -21,6 +21,7 @@ EPILOG = """examples:
   tfrec batch movielens_100k --output out     everybody's recommendations, in Parquet files
   tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
   tfrec ablate my.yaml --variants text fusion --seeds 1 2 3
+  tfrec vertex compile my.yaml        the same pipeline as a spec for Vertex AI (docs/howto/vertex.md)
   tfrec doctor                        what this machine has, what is missing, how to get it
 
 `tfrec COMMAND --help` says more about each. Shell completion: eval "$(tfrec completion bash)"
@@ -49,6 +50,8 @@ EXAMPLES = {
   tfrec recommend --user 42 --text "something with sharks" --exclude 235,820""",
     "rank": """  tfrec rank --user 42 --items 50,172
   tfrec rank --user 42 --text "A film that was never in the catalogue" """.rstrip(),
+    "vertex": """  tfrec vertex compile shop.yaml --output shop.json
+  tfrec vertex submit shop.yaml --wait""",
 }
 
 
@@ -106,6 +109,8 @@ def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command.add_argument(
         "--text", action="append", default=[], help="a candidate that is in no catalogue, by its text"
     )
+    command = add("vertex", "run the pipeline on Vertex AI")
+    _add_vertex(command)
     return parser
 
 
@@ -188,6 +193,19 @@ def _add_ablation(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--epochs", type=int, help="at most so many, for a quicker, rougher answer")
     command.add_argument("--json", help="a file that receives the figures of every run")
+
+
+def _add_vertex(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "action",
+        choices=("compile", "submit"),
+        help="compile: write the pipeline's spec to a file; submit: put what it reads into the bucket and start it",
+    )
+    _add_config(command)
+    command.add_argument(
+        "--output", default="pipeline.json", help="the file that receives the spec (compile)"
+    )
+    command.add_argument("--wait", action="store_true", help="until the run is over (submit)")
 
 
 def _add_first_steps(add) -> None:

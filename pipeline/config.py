@@ -11,6 +11,7 @@ from typing import Literal
 
 import yaml
 
+from pipeline.vertex_config import VertexConfig
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
@@ -189,7 +190,8 @@ class ServingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """A whole run. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries."""
+    """A whole run. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+    the same run goes on Vertex AI."""
 
     name: str
     data: DataConfig
@@ -202,6 +204,7 @@ class PipelineConfig:
     index: library.IndexConfig = library.IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    vertex: VertexConfig | None = None
 
     def __post_init__(self):
         if not self.name or any(

@@ -7,29 +7,31 @@ those strings and not the code behind them, so each component also gets a digest
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import pathlib
 
 from google.protobuf import text_format
 from tfx import v1 as tfx
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.proto import pusher_pb2, transform_pb2
 
 from pipeline import features
 from pipeline.components.artifacts import TextVectors  # noqa: F401  (registers the type)
 from pipeline.components.evaluation_examples import EvaluationExamples
+from pipeline.components.evaluator import RecommenderEvaluator
 from pipeline.components.example_gen import TablesExampleGen
 from pipeline.components.example_validator import StrictExampleValidator
+from pipeline.components.pushed_baseline import PushedBaseline
 from pipeline.components.pusher import AtomicPusher
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import ServingValidator
 from pipeline.components.text_embeddings import TextEmbeddings
 from pipeline.components.trainer import RecommenderTrainer
-from pipeline.config import PipelineConfig, code_digest, tables_of, to_json
+from pipeline.components.vertex_pusher import EndpointPusher
+from pipeline.components.vertex_trainer import VertexTrainer
+from pipeline.config import PipelineConfig, code_digest, to_json
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
-from tfrec_fusion.datasets.tables import Tables, source_digest
+from pipeline.places import Places, local_places, schema_name
+from tfrec_fusion.datasets.tables import Tables
 
 LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")
 EXPORT = (
@@ -45,28 +47,28 @@ EXPORT = (
 )
 
 
-def create_pipeline(config: PipelineConfig, local: bool = True) -> tfx.dsl.Pipeline:
+def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx.dsl.Pipeline:
     """Wires all components.
 
     Args:
         config: the run.
-        local: whether it runs here; elsewhere TFX's own resolver takes the place of ours, which other orchestrators
-            cannot run.
+        places: where things are kept; None: in the configuration's home, on this machine.
 
     Raises:
         ConfigError: if the tables are not there or a threshold names an unknown figure.
     """
-    tables = tables_of(config)
-    examples = example_gen(config, tables)
+    places = places or local_places(config)
+    tables = places.tables
+    examples = example_gen(config, places)
     interactions, items = examples.outputs["interactions"], examples.outputs["items"]
     checked = check(
         "Interactions",
         interactions,
-        write_schema(config, "interactions", features.interactions_schema(tables)),
+        write_schema(places, "interactions", features.interactions_schema(tables)),
     )
     min_text_share = config.transform.min_text_share if config.text else 0.0
     checked_items = check(
-        "Items", items, write_schema(config, "items", features.items_schema(tables, min_text_share))
+        "Items", items, write_schema(places, "items", features.items_schema(tables, min_text_share))
     )
     transformed = transform(config, tables, "Interactions", interactions, checked[1])
     transformed_items = transform(config, tables, "Items", items, checked_items[1])
@@ -75,53 +77,55 @@ def create_pipeline(config: PipelineConfig, local: bool = True) -> tfx.dsl.Pipel
     components = [examples, *checked, *checked_items, transformed, transformed_items]
     vectors = None
     if config.text:
-        vectors = text_embeddings(config, transformed_items)
+        vectors = text_embeddings(config, places, transformed_items)
         components.append(vectors)
     plain = None
     if "text_none" in config.baselines:
         without = dataclasses.replace(config, text=None)
-        plain = train(without, tables, "retrieval", transformed, transformed_items, examples, None)
+        plain = train(without, places, "retrieval", transformed, transformed_items, examples, None)
         plain = plain.with_id("PlainRetrievalTrainer")
         components.append(plain)
     judged = evaluation_examples(config, tables, examples, transformed_items, vectors, plain)
     components.append(judged)
     parts = {}
     for kind in ("retrieval", "ranking"):
-        trainer = train(config, tables, kind, transformed, transformed_items, examples, vectors)
-        resolver = blessed_model(kind, trainer, local)
-        evaluator = evaluate(config, tables, kind, judged, trainer, resolver)
+        trainer = train(config, places, kind, transformed, transformed_items, examples, vectors)
+        baseline = blessed_model(kind, trainer, places)
+        evaluator = evaluate(config, tables, kind, judged, trainer, baseline)
         validator = validate_serving(config, kind, trainer, examples)
-        pusher = push(config, kind, trainer, evaluator, validator)
-        components += [trainer, resolver, evaluator, validator, pusher]
+        pusher = push(config, places, kind, trainer, evaluator, validator)
+        components += [trainer, baseline, evaluator, validator, pusher]
         parts |= {
             f"{kind}_run": trainer.outputs["model_run"],
             f"{kind}_blessing": evaluator.outputs["blessing"],
         }
     if config.builds_recommender:
-        builder = build_recommender(config, tables, transformed, transformed_items, examples, vectors, parts)
+        builder = build_recommender(config, places, transformed, transformed_items, examples, vectors, parts)
         validator = validate_serving(config, "recommender", builder, examples)
-        components += [builder, validator, push(config, "recommender", builder, None, validator)]
+        components += [builder, validator, push(config, places, "recommender", builder, None, validator)]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
-        pipeline_root=str(config.home / "artifacts"),
+        pipeline_root=places.artifacts,
         components=components,
-        enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+        enable_cache=places.vertex is None or places.vertex.cache,
+        metadata_connection_config=None
+        if places.vertex
+        else tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(config.home / "metadata.sqlite")
         ),
-        beam_pipeline_args=["--runner=DirectRunner", "--direct_running_mode=in_memory"],
+        beam_pipeline_args=list(places.beam),
     )
 
 
-def example_gen(config: PipelineConfig, tables: Tables) -> TablesExampleGen:
+def example_gen(config: PipelineConfig, places: Places) -> TablesExampleGen:
     """Tables to Examples."""
     split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
     return TablesExampleGen(
-        tables=to_json(tables),
+        tables=to_json(places.tables),
         split=json.dumps(split, sort_keys=True),
         max_reject_share=config.data.max_reject_share,
-        reject_folder=str(config.home / "rejects"),
-        source_digest=source_digest(tables),
+        reject_folder=places.rejects,
+        source_digest=places.source,
         code=code_digest(
             "pipeline/components/example_gen.py",
             "pipeline/components/table_reading.py",
@@ -130,13 +134,10 @@ def example_gen(config: PipelineConfig, tables: Tables) -> TablesExampleGen:
     )
 
 
-def write_schema(config: PipelineConfig, name: str, schema) -> str:
-    """Writes a curated schema where ImportSchemaGen finds it; the name changes with the content, as the cache needs."""
+def write_schema(places: Places, name: str, schema) -> str:
+    """Keeps a curated schema where ImportSchemaGen finds it."""
     text = text_format.MessageToString(schema)
-    path = config.home / "schemas" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.pbtxt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return str(path)
+    return places.schema(schema_name(name, text), text)
 
 
 def check(name: str, examples, schema_file: str) -> tuple:
@@ -175,23 +176,32 @@ def transform(
     ).with_id(f"{name}Transform")
 
 
-def text_embeddings(config: PipelineConfig, items) -> TextEmbeddings:
+def text_embeddings(config: PipelineConfig, places: Places, items) -> TextEmbeddings:
     """One vector an item, kept between runs."""
     return TextEmbeddings(
         items=items.outputs["transformed_examples"],
         text=to_json(config.text.pretrained()),
-        cache=str(config.home / "text_vectors"),
+        cache=places.text_vectors,
         code=code_digest("pipeline/components/text_embeddings.py", "pipeline/text_vectors.py", *LAYERS),
     )
 
 
+def trainer_of(config: PipelineConfig, places: Places, **arguments) -> RecommenderTrainer:
+    """A Trainer that trains where its container is, or in a custom job of its own."""
+    if places.vertex and places.vertex.training:
+        return VertexTrainer(vertex=places.vertex, pipeline=config.name, **arguments)
+    return RecommenderTrainer(**arguments)
+
+
 def train(
-    config: PipelineConfig, tables, kind: str, interactions, items, examples, vectors
+    config: PipelineConfig, places: Places, kind: str, interactions, items, examples, vectors
 ) -> RecommenderTrainer:
     """One of the two models."""
-    return RecommenderTrainer(
+    return trainer_of(
+        config,
+        places,
         run_fn=f"pipeline.trainer.run_{kind}",
-        custom_config=model_settings(config, kind, tables),
+        custom_config=model_settings(config, kind, places),
         examples=interactions.outputs["transformed_examples"],
         transform_graph=interactions.outputs["transform_graph"],
         items=items.outputs["transformed_examples"],
@@ -202,15 +212,17 @@ def train(
 
 
 def build_recommender(
-    config: PipelineConfig, tables, interactions, items, examples, vectors, parts: dict
+    config: PipelineConfig, places: Places, interactions, items, examples, vectors, parts: dict
 ) -> RecommenderTrainer:
     """Both models, if they are blessed, in one that does it all."""
-    settings = model_settings(config, "retrieval", tables)
+    settings = model_settings(config, "retrieval", places)
     settings["models"] = {
         kind: dataclasses.asdict(getattr(config, kind)) for kind in ("retrieval", "ranking")
     }
     settings["code"] = code_digest(*EXPORT, "tfrec_fusion/recommender.py", "pipeline/recommender.py")
-    return RecommenderTrainer(
+    return trainer_of(
+        config,
+        places,
         run_fn="pipeline.recommender.run_recommender",
         custom_config=settings,
         examples=interactions.outputs["transformed_examples"],
@@ -223,41 +235,41 @@ def build_recommender(
     ).with_id("RecommenderBuilder")
 
 
-def model_settings(config: PipelineConfig, kind: str, tables: Tables) -> dict:
+def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
     """`custom_config` for one of the trainers: all that decides the model, and nothing else, so that it is trained
     again exactly when it must be."""
     return {
         "model": dataclasses.asdict(getattr(config, kind)),
-        "tables": to_json(tables),
+        "tables": to_json(places.tables),
         "text": dataclasses.asdict(config.text) if config.text else None,
         "history_length": config.split.history_length,
         "index": dataclasses.asdict(config.index),
-        "checkpoints": str(config.home / "checkpoints"),
+        "checkpoints": places.checkpoints,
         "code": code_digest(*EXPORT),
     }
 
 
-def blessed_model(kind: str, trainer: RecommenderTrainer, local: bool) -> tfx.dsl.Resolver:
+def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places):
     """The model to measure the candidate against: the last blessed one of its kind."""
+    name = f"{kind.title()}Baseline"
+    if places.vertex:
+        # Vertex AI resolves the latest blessed model of the whole pipeline, of whichever kind.
+        return PushedBaseline(candidate=trainer.outputs["model"], folder=f"{places.serving}/{kind}").with_id(
+            name
+        )
+    # All models are asked for, and the blessings say which are of this kind: a query for the trainer's models beside the
+    # trainer's own output makes TFX 1.21 lose one of the two.
     artifacts = tfx.types.standard_artifacts
-    blessings = tfx.dsl.Channel(
-        type=artifacts.ModelBlessing, producer_component_id=f"{kind.title()}Evaluator", output_key="blessing"
-    )
-    if local:
-        # All models are asked for, and the blessings say which are of this kind: a query for the trainer's models
-        # beside the trainer's own output makes TFX 1.21 lose one of the two.
-        resolver = tfx.dsl.Resolver(
-            strategy_class=LatestOtherBlessedModelStrategy,
-            candidate=trainer.outputs["model"],
-            model=tfx.dsl.Channel(type=artifacts.Model),
-            model_blessing=blessings,
-        )
-    else:
-        models = tfx.dsl.Channel(type=artifacts.Model, producer_component_id=trainer.id, output_key="model")
-        resolver = tfx.dsl.Resolver(
-            strategy_class=LatestBlessedModelStrategy, model=models, model_blessing=blessings
-        )
-    return resolver.with_id(f"{kind.title()}Baseline")
+    return tfx.dsl.Resolver(
+        strategy_class=LatestOtherBlessedModelStrategy,
+        candidate=trainer.outputs["model"],
+        model=tfx.dsl.Channel(type=artifacts.Model),
+        model_blessing=tfx.dsl.Channel(
+            type=artifacts.ModelBlessing,
+            producer_component_id=f"{kind.title()}Evaluator",
+            output_key="blessing",
+        ),
+    ).with_id(name)
 
 
 def evaluation_examples(
@@ -290,18 +302,18 @@ def evaluation_examples(
     )
 
 
-def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer, resolver):
+def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer, baseline):
     """TFMA over the test split, and the blessing."""
     has_rating = tables.interactions.label is not None
     if kind == "retrieval":
         eval_config = retrieval_eval_config(config.evaluation, config.baselines)
     else:
         eval_config = ranking_eval_config(config.evaluation, has_rating)
-    return tfx.components.Evaluator(
+    return RecommenderEvaluator(
         examples=judged.outputs["examples"],
         example_splits=["test" if kind == "retrieval" or has_rating else "ranking"],
         model=trainer.outputs["model"],
-        baseline_model=resolver.outputs["model"],
+        baseline_model=baseline.outputs["model"],
         schema=judged.outputs["schema"],
         eval_config=eval_config,
     ).with_id(f"{kind.title()}Evaluator")
@@ -319,14 +331,18 @@ def validate_serving(config: PipelineConfig, kind: str, trainer, examples) -> Se
     ).with_id(f"{kind.title()}ServingValidator")
 
 
-def push(config: PipelineConfig, kind: str, trainer, evaluator, validator) -> AtomicPusher:
+def push(config: PipelineConfig, places: Places, kind: str, trainer, evaluator, validator) -> AtomicPusher:
     """Blessed twice, the model becomes a version in the server's folder; without an evaluator, its parts were judged."""
-    base = pathlib.Path(config.push_folder) / kind
-    return AtomicPusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"] if evaluator else None,
-        infra_blessing=validator.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base))
+    arguments = {
+        "model": trainer.outputs["model"],
+        "model_blessing": evaluator.outputs["blessing"] if evaluator else None,
+        "infra_blessing": validator.outputs["blessing"],
+        "push_destination": pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{places.serving}/{kind}")
         ),
-    ).with_id(f"{kind.title()}Pusher")
+    }
+    if places.vertex and places.vertex.push == "endpoint":
+        pusher = EndpointPusher(vertex=places.vertex, pipeline=config.name, kind=kind, **arguments)
+    else:
+        pusher = AtomicPusher(**arguments)
+    return pusher.with_id(f"{kind.title()}Pusher")

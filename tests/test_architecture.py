@@ -26,7 +26,11 @@ LIBRARY = {
 }
 PIPELINE = {
     "progress": set(),
-    "config": set(),
+    "__init__": {"components"},
+    "vertex_config": set(),
+    "google_clients": set(),
+    "config": {"vertex_config"},
+    "places": {"config", "vertex_config"},
     "console": set(),
     "features": set(),
     "catalogue": {"features"},
@@ -39,8 +43,17 @@ PIPELINE = {
     "preparation": {"config", "features", "components", "text_vectors"},
     "offline_figures": {"config", "preparation"},
     "ablation": {"config", "offline_figures", "preparation"},
-    "components": {"catalogue", "evaluation", "progress", "text_vectors"},
-    "definition": {"config", "components", "evaluation", "features"},
+    "components": {
+        "catalogue",
+        "evaluation",
+        "google_clients",
+        "progress",
+        "text_vectors",
+        "vertex_config",
+    },
+    "definition": {"config", "components", "evaluation", "features", "places"},
+    "vertex": {"components", "config", "definition", "google_clients", "places", "vertex_config"},
+    "vertex_runner": {"config", "vertex"},
     "summary": {"config", "evaluation"},
     "report": {"catalogue", "config", "evaluation"},
     "interruption": set(),
@@ -70,6 +83,7 @@ PIPELINE = {
         "getting_started",
         "local_runner",
         "report",
+        "vertex_runner",
     },
 }
 

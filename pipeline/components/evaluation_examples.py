@@ -26,6 +26,7 @@ from tfx.utils import io_utils, path_utils
 from pipeline import progress
 from pipeline.catalogue import load_catalogue, split_files
 from pipeline.components.artifacts import TextVectors
+from pipeline.components.mount import with_mounted_files
 from pipeline.evaluation import slices
 from pipeline.evaluation.retrieval import rank_feature
 from tfrec_fusion.config import ConfigError, from_dict
@@ -224,6 +225,7 @@ def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -
 class Executor(base_executor.BaseExecutor):
     """Fits, ranks, and writes."""
 
+    @with_mounted_files
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         settings = json.loads(exec_properties["settings"])
         tables = from_dict(Tables, settings["tables"])

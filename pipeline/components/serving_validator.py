@@ -17,6 +17,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
 from pipeline.catalogue import split_files
+from pipeline.components.mount import with_mounted_files
 from tfrec_fusion.config import ConfigError
 
 LATENCY_REQUESTS = 20
@@ -103,6 +104,7 @@ def count_examples(examples_uri: str) -> int:
 class Executor(base_executor.BaseExecutor):
     """Serves the candidate from a folder of its own, asks, and blesses."""
 
+    @with_mounted_files
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         # Imported here: whoever only wires a pipeline needs no server.
         from tfrec_fusion.serving.client import RestClient

@@ -15,6 +15,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.catalogue import read_items
 from pipeline.components.artifacts import TextVectors
+from pipeline.components.mount import with_mounted_files
 from pipeline.text_vectors import encode_items
 from tfrec_fusion.config import TextConfig, from_dict
 
@@ -22,6 +23,7 @@ from tfrec_fusion.config import TextConfig, from_dict
 class Executor(base_executor.BaseExecutor):
     """Reads the items' tokens, encodes what the cache lacks, writes all vectors in the order of the item indices."""
 
+    @with_mounted_files
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         text = from_dict(TextConfig, json.loads(exec_properties["text"]))
         artifact = artifact_utils.get_single_instance(output_dict["text_vectors"])
@@ -34,7 +36,7 @@ class Executor(base_executor.BaseExecutor):
         os.makedirs(artifact.uri, exist_ok=True)
         np.save(os.path.join(artifact.uri, "vectors.npy"), vectors)
         pathlib.Path(artifact.uri, "report.json").write_text(json.dumps(report, indent=2))
-        artifact.dim = vectors.shape[1]
+        artifact.set_int_custom_property("dim", vectors.shape[1])
 
 
 class TextEmbeddingsSpec(component_spec.ComponentSpec):

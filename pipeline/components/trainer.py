@@ -10,6 +10,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import json_utils, path_utils
 
 from pipeline.components.artifacts import TextVectors
+from pipeline.components.mount import with_mounted_files
 
 PARTS = ("retrieval_run", "ranking_run", "retrieval_blessing", "ranking_blessing")
 INPUTS = ("examples", "transform_graph", "items", "items_transform_graph", "users", "text_vectors", *PARTS)
@@ -17,6 +18,10 @@ INPUTS = ("examples", "transform_graph", "items", "items_transform_graph", "user
 
 class Executor(tfx_executor.GenericExecutor):
     """Calls `run_fn` with all inputs' folders in `fn_args.custom_config["inputs"]`."""
+
+    @with_mounted_files
+    def Do(self, input_dict, output_dict, exec_properties):
+        super().Do(input_dict, output_dict, exec_properties)
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
         config = json_utils.loads(exec_properties["custom_config"])
@@ -39,6 +44,7 @@ class RecommenderTrainerSpec(component_spec.ComponentSpec):
     PARAMETERS = {
         "run_fn": component_spec.ExecutionParameter(type=str),
         "custom_config": component_spec.ExecutionParameter(type=str),
+        "job": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -74,16 +80,24 @@ class RecommenderTrainer(base_component.BaseComponent):
         text_vectors: the items' text vectors, where the text tower is on.
         retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them, for a
             `run_fn` that puts them together.
+        job: for a trainer that starts a job: what and where, as JSON.
     """
 
     SPEC_CLASS = RecommenderTrainerSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, run_fn: str, custom_config: dict[str, Any], **inputs: types.BaseChannel | None):
+    def __init__(
+        self,
+        run_fn: str,
+        custom_config: dict[str, Any],
+        job: str | None = None,
+        **inputs: types.BaseChannel | None,
+    ):
         super().__init__(
             RecommenderTrainerSpec(
                 run_fn=run_fn,
                 custom_config=json_utils.dumps(custom_config),
+                job=job,
                 model=types.Channel(type=standard_artifacts.Model),
                 model_run=types.Channel(type=standard_artifacts.ModelRun),
                 **{name: channel for name, channel in inputs.items() if channel is not None},

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.storage import find_remote, fingerprint, is_remote, open_remote
 
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -174,7 +175,9 @@ def find_files(path: str, table: str = "table") -> list[str]:
         ConfigError: where there is none, or one of another kind than CSV and Parquet.
     """
     place = pathlib.Path(path).expanduser()
-    if place.is_dir():
+    if is_remote(path):
+        found = find_remote(path)
+    elif place.is_dir():
         found = sorted(
             str(file) for file in place.iterdir() if file.name.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS)
         )
@@ -216,7 +219,7 @@ def read_batches(
     name = path.lower()
     try:
         if name.endswith(PARQUET_ENDINGS):
-            source = pa.parquet.ParquetFile(path)
+            source = pa.parquet.ParquetFile(_open(path))
             _check_columns(source.schema_arrow.names, columns, path, table)
             batches: Iterator[pa.RecordBatch] = source.iter_batches(batch_size=rows, columns=list(columns))
         else:
@@ -234,7 +237,7 @@ def read_batches(
 
 def csv_columns(path: str, csv: Csv = Csv()) -> list[str]:
     """The names in a CSV file's header line."""
-    with pa.csv.open_csv(path, **_csv_options(path, csv)) as reader:
+    with pa.csv.open_csv(_open(path, stream=True), **_csv_options(path, csv)) as reader:
         return reader.schema.names
 
 
@@ -247,7 +250,7 @@ def _csv_options(path: str, csv: Csv) -> dict:
 
 
 def _open_csv(path: str, columns: tuple[str, ...], csv: Csv, table: str) -> Iterator[pa.RecordBatch]:
-    if pathlib.Path(path).stat().st_size == 0:
+    if not is_remote(path) and pathlib.Path(path).stat().st_size == 0:
         raise ConfigError(f"The {table} file {path!r} is empty. Give it a header line and rows.")
     _check_columns(csv_columns(path, csv), columns, path, table)
     convert = pa.csv.ConvertOptions(
@@ -256,7 +259,18 @@ def _open_csv(path: str, columns: tuple[str, ...], csv: Csv, table: str) -> Iter
         strings_can_be_null=True,
         null_values=["", *csv.nulls],
     )
-    return iter(pa.csv.open_csv(path, convert_options=convert, **_csv_options(path, csv)))
+    return iter(pa.csv.open_csv(_open(path, stream=True), convert_options=convert, **_csv_options(path, csv)))
+
+
+def _open(path: str, stream: bool = False):
+    """What Arrow's readers take: a local path as it is, a remote file opened (a stream is decompressed by its ending)."""
+    if not is_remote(path):
+        return path
+    filesystem, inside = open_remote(path)
+    try:
+        return filesystem.open_input_stream(inside) if stream else filesystem.open_input_file(inside)
+    except OSError as error:
+        raise ConfigError(f"{path!r} cannot be read: {error}") from error
 
 
 def _check_columns(found: list[str], wanted: tuple[str, ...], path: str, table: str) -> None:
@@ -269,11 +283,14 @@ def _check_columns(found: list[str], wanted: tuple[str, ...], path: str, table: 
 
 
 def source_digest(tables: Tables) -> str:
-    """A digest of every byte that the tables hold; it changes when any of their files does."""
+    """A digest of every byte that the tables hold (of remote files, of their sizes and times); it changes when any does."""
     digest = hashlib.sha256()
     for name, path, columns in tables.columns():
         digest.update(repr((name, columns)).encode())
         for file in find_files(path, name):
+            if is_remote(file):
+                digest.update(fingerprint(file))
+                continue
             with open(file, "rb") as stream:
                 digest.update(
                     hashlib.file_digest(stream, "sha256").digest()

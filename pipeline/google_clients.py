@@ -1,0 +1,127 @@
+"""Clients of Google Cloud, and what their errors mean. Imports of Google's libraries are inside functions: they take seconds.
+
+Requests go over REST. `CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM` (and others of that kind) and `STORAGE_EMULATOR_HOST`
+send them elsewhere, as they do for Google's own tools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tfrec_fusion.config import ConfigError
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
+LOGIN = (
+    "Log in with `gcloud auth application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a service account's "
+    "key file."
+)
+
+
+def credentials() -> Any:
+    """Application default credentials.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+    import google.auth
+    import google.auth.exceptions
+
+    try:
+        found, _ = google.auth.default(scopes=[SCOPE])
+    except (google.auth.exceptions.DefaultCredentialsError, OSError) as error:
+        raise ConfigError(
+            f"Google Cloud needs credentials. Received: {_first_line(error)} {LOGIN}"
+        ) from error
+    return found
+
+
+def vertex_client(service: str, region: str) -> Any:
+    """A client of one of Vertex AI's services in a region.
+
+    Args:
+        service: `Pipeline`, `Job`, `Model` or `Endpoint`.
+        region: for example `europe-west4`.
+    """
+    from google.cloud import aiplatform_v1
+
+    address = os.environ.get(f"{OVERRIDE}AIPLATFORM", f"{region}-aiplatform.googleapis.com").rstrip("/")
+    client = getattr(aiplatform_v1, f"{service}ServiceClient")
+    return client(transport="rest", credentials=credentials(), client_options={"api_endpoint": address})
+
+
+def storage_client(project: str) -> Any:
+    """A client of Cloud Storage."""
+    from google.cloud import storage  # type: ignore[attr-defined]
+
+    return storage.Client(project=project, credentials=credentials())
+
+
+@contextlib.contextmanager
+def explained(what: str, project: str, hint: str = "") -> Iterator[None]:
+    """Turns Google's errors into what to do about them.
+
+    Args:
+        what: what was being done, as in "reading bucket b".
+        project: for the advice.
+        hint: added where something was refused or not found.
+
+    Raises:
+        ConfigError: in place of the error.
+    """
+    import google.auth.exceptions
+    import requests
+    from google.api_core import exceptions
+
+    try:
+        yield
+    except google.auth.exceptions.RefreshError as error:
+        raise ConfigError(
+            f"The credentials have expired or were withdrawn ({what}). Received: {_first_line(error)}. {LOGIN}"
+        ) from error
+    except exceptions.Unauthorized as error:
+        raise ConfigError(
+            f"Google Cloud does not accept the credentials ({what}). Received: {_first_line(error)}. {LOGIN}"
+        ) from error
+    except exceptions.Forbidden as error:
+        raise ConfigError(
+            f"{what} was refused. Received: {_first_line(error)}. {_way_out(error, project, hint)}"
+        ) from error
+    except exceptions.NotFound as error:
+        raise ConfigError(f"{what}: not found. Received: {_first_line(error)}. {hint}".rstrip()) from error
+    except exceptions.TooManyRequests as error:
+        raise ConfigError(
+            f"{what}: a quota is used up. Received: {_first_line(error)}. Ask for more at "
+            f"https://console.cloud.google.com/iam-admin/quotas?project={project}, or choose a smaller or another machine."
+        ) from error
+    except exceptions.BadRequest as error:
+        raise ConfigError(
+            f"{what} was refused as invalid. Received: {_first_line(error)}. {hint}".rstrip()
+        ) from error
+    except (
+        exceptions.ServerError,
+        exceptions.RetryError,
+        google.auth.exceptions.TransportError,
+        requests.exceptions.ConnectionError,
+        requests.exceptions.Timeout,
+    ) as error:
+        raise ConfigError(
+            f"Google Cloud could not be reached ({what}). Received: {_first_line(error)}. Nothing is lost: run the same "
+            "command again."
+        ) from error
+
+
+def _way_out(error: Exception, project: str, hint: str) -> str:
+    text = str(error)
+    if "SERVICE_DISABLED" in text or "has not been used in project" in text or "it is disabled" in text:
+        return f"Switch the services on: `gcloud services enable aiplatform.googleapis.com storage.googleapis.com --project {project}`."
+    return hint or "Ask for the role that is named there."
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\d{3} (?:[A-Z]+ \S+: )?", "", lines[0]).rstrip(".")

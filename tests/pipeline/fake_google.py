@@ -1,0 +1,332 @@
+"""A server on this machine that plays Google Cloud: OAuth tokens, Cloud Storage's JSON API, Vertex AI's REST API and more.
+
+What a client sends is checked as the real services check it (paths, preconditions, checksums, fields of the messages), and
+faults are switched on by a test: see `Google.faults`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.parser
+import http.server
+import json
+import re
+import threading
+import urllib.parse
+
+import google_crc32c
+from google.cloud import aiplatform_v1
+from google.protobuf import json_format
+
+PROJECT, REGION, BUCKET = "shop-project", "europe-west4", "shop-bucket"
+
+
+def crc(data: bytes) -> str:
+    return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
+
+
+class Google:
+    """Its state, and `with` starts it.
+
+    Attributes:
+        objects: name → content, of the one bucket.
+        jobs: `pipelineJobs` and `customJobs` by resource name, as JSON.
+        requests: (method, path) of all that was asked, tokens left out.
+        faults: what goes wrong: see `Handler._fault`.
+    """
+
+    def __init__(self):
+        self.objects: dict[str, bytes] = {}
+        self.jobs: dict[str, dict] = {}
+        self.models: dict[str, dict] = {}
+        self.endpoints: dict[str, dict] = {}
+        self.sessions: dict[str, dict] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.faults: dict[str, object] = {}
+        self.bucket = {"location": "EUROPE-WEST4", "locationType": "region"}
+        self.disabled: set[str] = set()
+        self.refused: set[str] = set()
+        self.machines = {"n1-standard-4", "n1-standard-8", "g2-standard-8"}
+        self.accelerators = {"nvidia-l4", "nvidia-tesla-t4"}
+        self.image: dict | None = {"labels": {}}
+        self.finish_jobs = "JOB_STATE_SUCCEEDED"
+
+    def __enter__(self) -> Google:
+        handler = type("Handler", (Handler,), {"google": self})
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+    def sent(self) -> list[str]:
+        """Names of objects whose content was sent."""
+        return [path for method, path in self.requests if method == "STORED"]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    google: Google
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def _answer(self, status: int, value: object = None, headers: dict | None = None) -> None:
+        body = json.dumps(value if value is not None else {}).encode()
+        with contextlib.suppress(ConnectionError):
+            self.send_response(status)
+            for name, text in {"Content-Type": "application/json", **(headers or {})}.items():
+                self.send_header(name, text)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def _error(self, status: int, message: str, reason: str = "") -> None:
+        self._answer(
+            status,
+            {"error": {"code": status, "message": message, "status": reason, "errors": [{"reason": reason}]}},
+        )
+
+    def _handle(self) -> None:
+        parts = urllib.parse.urlsplit(self.path)
+        query = {name: values[0] for name, values in urllib.parse.parse_qs(parts.query).items()}
+        path = urllib.parse.unquote(parts.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if path == "/token":
+            return self._token()
+        self.google.requests.append((self.command, path))
+        if not self.headers.get("Authorization", "").startswith("Bearer "):
+            return self._error(
+                401, "Request is missing required authentication credential.", "UNAUTHENTICATED"
+            )
+        if self._fault(path):
+            return None
+        for pattern, method in ROUTES:
+            found = re.fullmatch(pattern, path)
+            if found:
+                return getattr(self, method)(found, query, body)
+        return self._error(404, f"No such method: {path}", "NOT_FOUND")
+
+    do_GET = do_POST = do_PUT = do_DELETE = _handle
+
+    def _fault(self, path: str) -> bool:
+        """`unauthenticated`: 401; `unavailable`: a pattern of paths that answer 503; `forbidden`: likewise 403."""
+        faults = self.google.faults
+        if faults.get("unauthenticated"):
+            self._error(401, "Invalid Credentials", "UNAUTHENTICATED")
+        elif "unavailable" in faults and re.search(str(faults["unavailable"]), self.path):
+            self._error(503, "Service unavailable, try later", "UNAVAILABLE")
+        elif "forbidden" in faults and re.search(str(faults["forbidden"]), path):
+            self._error(
+                403, str(faults.get("message", "The caller does not have permission")), "PERMISSION_DENIED"
+            )
+        elif "invalid" in faults and re.search(str(faults["invalid"]), path) and self.command == "POST":
+            self._error(400, str(faults["message"]), "INVALID_ARGUMENT")
+        elif "exhausted" in faults and re.search(str(faults["exhausted"]), path) and self.command == "POST":
+            self._error(429, str(faults["message"]), "RESOURCE_EXHAUSTED")
+        else:
+            return False
+        return True
+
+    def _token(self) -> None:
+        if self.google.faults.get("expired"):
+            self._answer(
+                400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
+            )
+        else:
+            self._answer(200, {"access_token": "token", "expires_in": 3600, "token_type": "Bearer"})
+
+    # Cloud Storage
+
+    def _bucket(self, found, query, body) -> None:
+        if found[1] != BUCKET:
+            self._error(404, "The specified bucket does not exist.", "notFound")
+        else:
+            self._answer(200, {"name": BUCKET, **self.google.bucket})
+
+    def _bucket_rights(self, found, query, body) -> None:
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["permissions"]
+        self._answer(200, {"permissions": [one for one in asked if one not in self.google.refused]})
+
+    def _resource(self, name: str) -> dict:
+        data = self.google.objects[name]
+        return {
+            "name": name,
+            "bucket": BUCKET,
+            "size": str(len(data)),
+            "crc32c": crc(data),
+            "generation": str(1 + len(data)),
+        }
+
+    def _object(self, found, query, body) -> None:
+        if found[1] != BUCKET or found[2] not in self.google.objects:
+            self._error(404, f"No such object: {found[1]}/{found[2]}", "notFound")
+        else:
+            self._answer(200, self._resource(found[2]))
+
+    def _upload(self, found, query, body) -> None:
+        if found[1] != BUCKET:
+            return self._error(404, "The specified bucket does not exist.", "notFound")
+        if query["uploadType"] == "multipart":
+            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+            about, content = email.parser.BytesParser().parsebytes(head + body).get_payload()
+            about = json.loads(about.get_payload())
+            return self._store(about["name"], content.get_payload(decode=True), query, about.get("crc32c"))
+        about = json.loads(body) if body else {}
+        name = about.get("name") or query["name"]
+        session = str(len(self.google.sessions))
+        self.google.sessions[session] = {"name": name, "data": b"", "query": query}
+        self._answer(200, {}, {"Location": f"{self.google.url}/session/{session}"})
+        return None
+
+    def _session(self, found, query, body) -> None:
+        session = self.google.sessions[found[1]]
+        first, last, total = re.fullmatch(
+            r"bytes (\d+)-(\d+)/(\d+|\*)", self.headers["Content-Range"]
+        ).groups()
+        assert int(first) == len(session["data"])
+        session["data"] += body
+        if self.google.faults.get("cut") == session["name"]:
+            return self._error(503, "cut off", "UNAVAILABLE")
+        if total == "*" or int(last) + 1 < int(total):
+            return self._answer(308, {}, {"Range": f"bytes=0-{last}"})
+        return self._store(session["name"], session["data"], session["query"], None)
+
+    def _store(self, name: str, data: bytes, query: dict, claimed: str | None) -> None:
+        expected = query.get("ifGenerationMatch")
+        there = str(1 + len(self.google.objects[name])) if name in self.google.objects else "0"
+        if expected is not None and expected != there:
+            return self._error(
+                412, "At least one of the pre-conditions you specified did not hold.", "conditionNotMet"
+            )
+        if claimed is not None and claimed != crc(data):
+            return self._error(400, "Provided CRC32C does not match", "invalid")
+        self.google.objects[name] = data
+        self.google.requests.append(("STORED", name))
+        return self._answer(200, self._resource(name))
+
+    # Vertex AI
+
+    def _jobs(self, found, query, body) -> None:
+        parent, kind = found[1], found[2]
+        message = {"pipelineJobs": aiplatform_v1.PipelineJob, "customJobs": aiplatform_v1.CustomJob}[kind]
+        held = {name: job for name, job in self.google.jobs.items() if f"/{kind}/" in name}
+        if self.command == "GET":
+            label = re.fullmatch(r'labels\.([\w-]+)="(\w+)"', query["filter"])
+            chosen = [job for job in held.values() if job["labels"].get(label[1]) == label[2]]
+            return self._answer(200, {kind: chosen})
+        if parent != f"projects/{PROJECT}/locations/{REGION}":
+            return self._error(404, f"No such parent: {parent}", "NOT_FOUND")
+        # Unknown fields are errors, as they are for the service.
+        job = json_format.ParseDict(json.loads(body), message.pb(message()))
+        number = query.get("pipelineJobId") or str(1000 + len(held))
+        name = f"{parent}/{kind}/{number}"
+        if name in self.google.jobs:
+            return self._error(409, "PipelineJob already exists", "ALREADY_EXISTS")
+        state = "PIPELINE_STATE_PENDING" if kind == "pipelineJobs" else "JOB_STATE_PENDING"
+        self.google.jobs[name] = {**json_format.MessageToDict(job), "name": name, "state": state}
+        if self.google.faults.pop("lose_answer", False):
+            return self._error(503, "the answer was lost", "UNAVAILABLE")
+        return self._answer(200, self.google.jobs[name])
+
+    def _job(self, found, query, body) -> None:
+        job = self.google.jobs[found[1]]
+        self._answer(200, job)
+        job["state"] = "PIPELINE_STATE_SUCCEEDED" if "/pipelineJobs/" in found[1] else self.google.finish_jobs
+        if job["state"] == "JOB_STATE_FAILED":
+            job["error"] = {
+                "code": 9,
+                "message": "The replica workerpool0-0 exited with a non-zero status of 1.",
+            }
+
+    def _done(self, value: dict, kind: str) -> None:
+        answer = {"@type": f"type.googleapis.com/google.cloud.aiplatform.v1.{kind}", **value}
+        self._answer(
+            200, {"name": f"projects/1/locations/{REGION}/operations/1", "done": True, "response": answer}
+        )
+
+    def _models(self, found, query, body) -> None:
+        self._answer(200, {"models": list(self.google.models.values())})
+
+    def _upload_model(self, found, query, body) -> None:
+        model = json.loads(body)["model"]
+        json_format.ParseDict(model, aiplatform_v1.Model.pb(aiplatform_v1.Model()))
+        name = f"{found[1]}/models/{1 + len(self.google.models)}"
+        self.google.models[name] = {**model, "name": name}
+        self._done({"model": name}, "UploadModelResponse")
+
+    def _endpoints(self, found, query, body) -> None:
+        if self.command == "GET":
+            return self._answer(200, {"endpoints": list(self.google.endpoints.values())})
+        name = f"{found[1]}/endpoints/{1 + len(self.google.endpoints)}"
+        self.google.endpoints[name] = {
+            **json.loads(body),
+            "name": name,
+            "deployedModels": [],
+            "trafficSplit": {},
+        }
+        return self._done(self.google.endpoints[name], "Endpoint")
+
+    def _endpoint(self, found, query, body) -> None:
+        self._answer(200, self.google.endpoints[found[1]])
+
+    def _deploy(self, found, query, body) -> None:
+        endpoint, asked = self.google.endpoints[found[1]], json.loads(body)
+        json_format.ParseDict(
+            asked["deployedModel"], aiplatform_v1.DeployedModel.pb(aiplatform_v1.DeployedModel())
+        )
+        number = str(10 + len(endpoint["deployedModels"]))
+        endpoint["deployedModels"].append({**asked["deployedModel"], "id": number})
+        endpoint["trafficSplit"] = {number: asked["trafficSplit"]["0"]}
+        self._done({"deployedModel": endpoint["deployedModels"][-1]}, "DeployModelResponse")
+
+    def _undeploy(self, found, query, body) -> None:
+        endpoint, number = self.google.endpoints[found[1]], json.loads(body)["deployedModelId"]
+        assert not endpoint["trafficSplit"].get(number)
+        endpoint["deployedModels"] = [one for one in endpoint["deployedModels"] if one["id"] != number]
+        self._done({}, "UndeployModelResponse")
+
+
+PLACE = r"/v1/(projects/[^/]+/locations/[^/]+)"
+ROUTES = [
+    (r"/storage/v1/b/([^/]+)", "_bucket"),
+    (r"/storage/v1/b/([^/]+)/iam/testPermissions", "_bucket_rights"),
+    (r"/storage/v1/b/([^/]+)/o/(.+)", "_object"),
+    (r"/upload/storage/v1/b/([^/]+)/o", "_upload"),
+    (r"/session/(\d+)", "_session"),
+    (PLACE + r"/(pipelineJobs|customJobs)", "_jobs"),
+    (r"/v1/(projects/[^/]+/locations/[^/]+/(?:pipelineJobs|customJobs)/[^/]+)", "_job"),
+    (PLACE + "/models", "_models"),
+    (PLACE + "/models:upload", "_upload_model"),
+    (PLACE + "/endpoints", "_endpoints"),
+    (r"/v1/(projects/[^/]+/locations/[^/]+/endpoints/\d+)", "_endpoint"),
+    (r"/v1/(projects/[^/]+/locations/[^/]+/endpoints/\d+):deployModel", "_deploy"),
+    (r"/v1/(projects/[^/]+/locations/[^/]+/endpoints/\d+):undeployModel", "_undeploy"),
+]
+
+
+def key_file(google: Google) -> dict:
+    """A service account's key, whose tokens come from the fake."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    text = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    ).decode()
+    return {
+        "type": "service_account",
+        "project_id": PROJECT,
+        "private_key_id": "1",
+        "private_key": text,
+        "client_email": f"tester@{PROJECT}.iam.gserviceaccount.com",
+        "token_uri": f"{google.url}/token",
+    }
