@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.checks import check_layer
-from tfrec_fusion.layers.experts import PLE, MMoE
+from tfrec_fusion.layers.experts import PLE, MMoE, for_all
 
 INPUTS = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
 TASKS = ["click", "like"]
@@ -122,3 +122,13 @@ def test_experts_start_apart():
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+@pytest.mark.parametrize("size", [6, 7, 16])
+def test_every_expert_gets_the_whole_batch_in_any_precision(dtype, size):
+    rng = np.random.default_rng(2)
+    inputs = tf.cast(rng.normal(size=(2, 8, size)), dtype)
+    kernel = tf.cast(rng.normal(size=(3, size, 5)), dtype)
+    exact = np.einsum("...i,eij->...ej", inputs.numpy().astype(float), kernel.numpy().astype(float))
+    np.testing.assert_allclose(for_all(inputs, kernel).numpy().astype(float), exact, atol=0.1)

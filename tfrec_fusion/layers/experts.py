@@ -37,8 +37,7 @@ class _Experts(tf_keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         hidden = inputs
         for place, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            # The first layer's input is the same for all experts, the later ones' each expert's own.
-            hidden = tf.einsum("...ei,eij->...ej" if place else "...i,eij->...ej", hidden, kernel)
+            hidden = tf.einsum("...ei,eij->...ej", hidden, kernel) if place else for_all(hidden, kernel)
             hidden = self.dropout(self.activation(hidden + bias), training=training)
         return hidden
 
@@ -227,6 +226,15 @@ def _width(layer: tf_keras.layers.Layer, input_shape: Any) -> int:
 
 def _mix(gate: tf.Tensor, experts: tf.Tensor) -> tf.Tensor:
     return tf.einsum("...e,...ej->...j", gate, experts)
+
+
+def for_all(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """The same input to every expert: `[..., input]` and `[experts, input, units]` to `[..., experts, units]`.
+
+    Not `tf.einsum("...i,eij->...ej")`: its broadcast matrix product is wrong from the second row on in float16 and bfloat16
+    on CPUs with AVX512-FP16 or AMX (TensorFlow 2.21 with oneDNN).
+    """
+    return tf.tensordot(inputs, kernel, [[-1], [1]])
 
 
 def glorot_per_expert(shape: tf.TensorShape, dtype: tf.DType) -> tf.Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers.experts import glorot_per_expert
+from tfrec_fusion.layers.experts import for_all, glorot_per_expert
 
 
 class _Fusion(tf_keras.layers.Layer):
@@ -285,7 +285,7 @@ class ExpertsFusion(_Fusion):
         gates = tf.nn.softmax(logits)
         dropped = self.input_dropout(features, training=training)
         # W_k (x - b_k) = W_k x - W_k b_k, which avoids an [..., experts, total] array.
-        experts = tf.einsum("...i,kij->...kj", dropped, self.kernel)
+        experts = for_all(dropped, self.kernel)
         experts -= tf.einsum("ki,kij->kj", self.bias, self.kernel)
         return tf.einsum("...k,...kj->...j", gates, experts)
 

@@ -190,18 +190,19 @@ class ConvolutionHistory(HistoryEncoder):
         self.projection.build([None, None, hidden])
 
     def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
-        length = tf.shape(inputs)[1]
-        # Zeros before the first position, as many as a window needs, so that it does not matter how many came along.
-        padded = tf.pad(inputs, [[0, 0], [self.window - 1, 0], [0, 0]])
+        batch, length = tf.unstack(tf.shape(inputs)[:2])
+        # Zeros before the first position, as many as a window needs, so that it does not matter how many came along. An
+        # empty batch gets a row: oneDNN gives its convolution the input's channels in the place of the filters.
+        padded = tf.pad(inputs, [[0, tf.cast(batch == 0, tf.int32)], [self.window - 1, 0], [0, 0]])
         parts = []
         for height, convolution in enumerate(self.horizontal, start=1):
             answers = convolution(padded)
             shifted = [answers[:, start : start + length] for start in range(self.window - height + 1)]
             parts.append(tf.reduce_max(tf.stack(shifted), axis=0))
         vertical = self.vertical(padded[..., tf.newaxis])
-        shape = tf.concat([tf.shape(inputs)[:2], [self.dim * self.vertical_filters]], axis=0)
-        parts.append(tf.reshape(vertical, shape))
-        return self.projection(self.hidden_dropout(tf.concat(parts, axis=-1), training=training))
+        parts.append(tf.reshape(vertical, [-1, length, self.dim * self.vertical_filters]))
+        hidden = tf.concat(parts, axis=-1)[:batch]
+        return self.projection(self.hidden_dropout(hidden, training=training))
 
     def get_config(self) -> dict[str, Any]:
         return {
