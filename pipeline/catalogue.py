@@ -52,7 +52,7 @@ def read_items(
         for name, value in batch.items():
             dense = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
             parts.setdefault(name, []).append(dense.numpy())
-    columns = {name: _stack(arrays) for name, arrays in parts.items()}
+    columns = {name: stack(arrays) for name, arrays in parts.items()}
     order = np.argsort(columns["item_index"], kind="stable")
     index = columns["item_index"][order]
     if not np.array_equal(index, np.arange(1, len(index) + 1)):
@@ -63,7 +63,7 @@ def read_items(
     return {name: value[order] for name, value in columns.items()}
 
 
-def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+def stack(arrays: list[np.ndarray]) -> np.ndarray:
     """Concatenates batches, padding their second dimension to the longest with zeros."""
     if arrays[0].ndim == 2:
         width = max(array.shape[1] for array in arrays)
@@ -78,7 +78,7 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
     side, values = {}, {}
     for feature in names.item_features(tables):
         dtype = np.int32 if feature.kind in ("categorical", "categories") else np.float32
-        side[feature.name] = _with_row_0(columns[feature.name].astype(dtype))
+        side[feature.name] = with_row_0(columns[feature.name].astype(dtype))
         if dtype == np.int32:
             known = [value.decode("utf-8", "replace") for value in transform.vocabulary_by_name(feature.name)]
             values[feature.name] = np.array(["", *known], object)
@@ -89,14 +89,15 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         text_vectors=np.load(os.path.join(vectors_uri, "vectors.npy"), mmap_mode="r")
         if vectors_uri
         else None,
-        counts=_with_row_0(columns["train_count"].astype(np.int64)),
+        counts=with_row_0(columns["train_count"].astype(np.int64)),
         names=values,
-        text_tokens={name: _with_row_0(columns[name].astype(np.int32)) for name in TOKENS if name in columns}
+        text_tokens={name: with_row_0(columns[name].astype(np.int32)) for name in TOKENS if name in columns}
         or None,
     )
 
 
-def _with_row_0(values: np.ndarray) -> np.ndarray:
+def with_row_0(values: np.ndarray) -> np.ndarray:
+    """Rows by item index, from rows of items: row 0 (no item) is zeros, or empty."""
     return np.concatenate([np.zeros_like(values[:1]), values])
 
 

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         doctor,
         completion,
         run,
+        index,
         report,
         serve,
         ablate,
@@ -136,6 +137,29 @@ def show(summary: dict) -> int:
         f"\n`tfrec report` shows it all on a page. {summary['seconds']:.0f} s in all, {summary['seconds_without_training_and_encoding']:.0f} s of them neither training "
         f"nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
     )
+    return 0 if pushed else 2
+
+
+def index(options: argparse.Namespace) -> int:
+    """`tfrec index`."""
+    from pipeline.local_runner import run_index
+
+    if not 0 <= options.max_removed_share <= 1:
+        raise ConfigError(
+            f"`--max-removed-share` must be from 0 to 1. Received: {options.max_removed_share}. It is a share, not a percentage."
+        )
+    items = str(pathlib.Path(options.items).expanduser().absolute())
+    summary = run_index(_load(options), items, options.max_removed_share)
+    pushed = True
+    for kind in ("retrieval", "recommender"):
+        if kind not in summary:
+            continue
+        model = summary[kind]
+        print(f"\n{kind}: {'pushed to ' + model['pushed'] if model['pushed'] else 'NOT pushed'}")
+        if not model["servable"]["ok"]:
+            print(f"  not servable; {model['servable']['reason']}")
+        pushed = pushed and bool(model["pushed"])
+    print(f"\n{summary['seconds']:.0f} s in all; a server that is running takes the new versions by itself.")
     return 0 if pushed else 2
 
 

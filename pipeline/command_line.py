@@ -14,6 +14,7 @@ EPILOG = """examples:
   tfrec validate my_tables.yaml       checks it against the tables, in seconds
   tfrec run movielens_100k            tables to pushed models, with a line for each step
   tfrec run my.yaml --set retrieval.training.epochs=5
+  tfrec index my.yaml --items new.csv new and changed items into what is served, without training
   tfrec report movielens_100k         a page about the run: figures, slices, people, failures, model card
   tfrec serve movielens_100k          serves what was pushed, as TF Serving would
   tfrec recommend --user 42
@@ -39,6 +40,8 @@ EXAMPLES = {
     "run": """  tfrec run movielens_100k
   tfrec run shop.yaml --set text=none --root /tmp/runs
   tfrec run shop.yaml --set retrieval.training.epochs=5""",
+    "index": """  tfrec index shop.yaml --items products-today.parquet
+  tfrec index shop.yaml --items "products-*.csv" --max-removed-share 0.5""",
     "report": """  tfrec report shop.yaml                   then open runs/shop/report/index.html""",
     "serve": """  tfrec serve shop.yaml
   tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
@@ -86,6 +89,9 @@ def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     _add_first_steps(add)
     _add_config(add("run", "run the pipeline of a configuration"))
+    command = add("index", "push new, changed and removed items to what is served, without training")
+    _add_config(command)
+    _add_index(command)
     _add_config(add("report", "write a page about the latest run, and its model card"))
     command = add("serve", "serve the models that a run pushed")
     _add_config(command)
@@ -129,6 +135,20 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="another value for a key, e.g. text=none",
+    )
+
+
+def _add_index(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--items",
+        required=True,
+        help="a table of all items that are offered now: file or glob, as in training",
+    )
+    command.add_argument(
+        "--max-removed-share",
+        type=float,
+        default=0.2,
+        help="stop where more of the catalogue than this would leave (default: 0.2)",
     )
 
 

@@ -60,7 +60,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     places = places or local_places(config)
     tables = places.tables
     examples = example_gen(config, places)
-    interactions, items = examples.outputs["interactions"], examples.outputs["items"]
+    interactions, items, users = (examples.outputs[name] for name in ("interactions", "items", "users"))
     checked = check(
         "Interactions",
         interactions,
@@ -92,7 +92,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
         trainer = train(config, places, kind, transformed, transformed_items, examples, vectors)
         baseline = blessed_model(kind, trainer, places)
         evaluator = evaluate(config, tables, kind, judged, trainer, baseline)
-        validator = validate_serving(config, kind, trainer, examples)
+        validator = validate_serving(config, kind, trainer, items, users)
         pusher = push(config, places, kind, trainer, evaluator, validator)
         components += [trainer, baseline, evaluator, validator, pusher]
         parts |= {
@@ -101,7 +101,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
         }
     if config.builds_recommender:
         builder = build_recommender(config, places, transformed, transformed_items, examples, vectors, parts)
-        validator = validate_serving(config, "recommender", builder, examples)
+        validator = validate_serving(config, "recommender", builder, items, users)
         components += [builder, validator, push(config, places, "recommender", builder, None, validator)]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
@@ -127,6 +127,7 @@ def example_gen(config: PipelineConfig, places: Places) -> TablesExampleGen:
         reject_folder=places.rejects,
         source_digest=places.source,
         code=code_digest(
+            "pipeline/components/data_report.py",
             "pipeline/components/example_gen.py",
             "pipeline/components/table_reading.py",
             "tfrec_fusion/datasets",
@@ -239,6 +240,7 @@ def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
     """`custom_config` for one of the trainers: all that decides the model, and nothing else, so that it is trained
     again exactly when it must be."""
     return {
+        "kind": kind,
         "model": dataclasses.asdict(getattr(config, kind)),
         "tables": to_json(places.tables),
         "text": dataclasses.asdict(config.text) if config.text else None,
@@ -319,12 +321,12 @@ def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer,
     ).with_id(f"{kind.title()}Evaluator")
 
 
-def validate_serving(config: PipelineConfig, kind: str, trainer, examples) -> ServingValidator:
+def validate_serving(config: PipelineConfig, kind: str, trainer, items, users) -> ServingValidator:
     """The candidate answers over HTTP before it is pushed."""
     return ServingValidator(
         model=trainer.outputs["model"],
-        items=examples.outputs["items"],
-        users=examples.outputs["users"],
+        items=items,
+        users=users,
         kind=kind,
         queries=json.dumps(config.serving.queries if config.text else ()),
         code=code_digest("pipeline/components/serving_validator.py", "tfrec_fusion/serving"),

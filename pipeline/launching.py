@@ -13,33 +13,32 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from pipeline.config import PipelineConfig
 from pipeline.console import Table
-from pipeline.definition import create_pipeline
 from pipeline.interruption import Interrupts
 from pipeline.summary import Step, StepFailed, describe
 from tfrec_fusion.config import ConfigError
 
-HIDDEN = ("RetrievalBaseline", "RankingBaseline")
+HIDDEN = ("RetrievalBaseline", "RankingBaseline", "Import")
 
 
 class Nodes:
     """The compiled pipeline and what launching one of its nodes takes."""
 
-    def __init__(self, config: PipelineConfig):
-        ir = compiler.Compiler().compile(create_pipeline(config))
+    def __init__(self, pipeline: Pipeline):
+        ir = compiler.Compiler().compile(pipeline)
         runtime_parameter_utils.substitute_runtime_parameter(
             ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: datetime.datetime.now().isoformat()}
         )
         self.ir = ir
         self.all = [node.pipeline_node for node in ir.nodes]
         self.deployment = runner_utils.extract_local_deployment_config(ir)
-        config = self.deployment.metadata_connection_config
-        self.connection = getattr(config, config.WhichOneof("connection_config"))
-        self.shown = [node.node_info.id for node in self.all if node.node_info.id not in HIDDEN]
+        connection = self.deployment.metadata_connection_config
+        self.connection = getattr(connection, connection.WhichOneof("connection_config"))
+        self.shown = [node.node_info.id for node in self.all if not node.node_info.id.startswith(HIDDEN)]
 
 
 def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Interrupts) -> Step:
@@ -50,7 +49,7 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
         KeyboardInterrupt: after Ctrl-C, also where native code made another error of it, or none.
     """
     name = node.node_info.id
-    if name not in HIDDEN:
+    if not name.startswith(HIDDEN):
         table.begin(name)
     try:
         done = launcher.Launcher(
@@ -72,7 +71,7 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
             raise cause from error
         raise StepFailed(f"{name} failed: {type(error).__name__}: {error}\nThe stack is in {log}.") from error
     interrupts.check()
-    if name in HIDDEN or done is None:
+    if name.startswith(HIDDEN) or done is None:
         return Step(name, "done", 0.0, 0.0, {}, "")
     state, artifacts = _outcome(nodes, done.execution_id)
     result = describe(name, artifacts)

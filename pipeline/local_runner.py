@@ -11,12 +11,13 @@ import argparse
 import datetime
 import sys
 import time
+from collections.abc import Callable
 
 from pipeline import progress
 from pipeline.config import PipelineConfig, load_config
 from pipeline.console import Table
 from pipeline.interruption import Interrupts
-from pipeline.summary import Step, StepFailed, write_summary
+from pipeline.summary import Step, StepFailed, write_index_summary, write_summary
 from tfrec_fusion.config import ConfigError
 
 
@@ -33,6 +34,39 @@ def run(config: PipelineConfig) -> dict:
         ConfigError: for data or settings that cannot be used.
         StepFailed: for anything else that stops a component; the log file holds the stack.
     """
+
+    def create():
+        from pipeline.definition import create_pipeline
+
+        return create_pipeline(config)
+
+    return _run(config, create, write_summary, "summary.json")
+
+
+def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> dict:
+    """Rebuilds what the pushed models search, without training (`index_definition`), and shows a line for each step.
+
+    Args:
+        config: of the run that trained the models.
+        items: file or glob, a table of all items that are offered now.
+        max_removed_share: of the catalogue, how much may leave.
+
+    Returns:
+        What `index.json` holds.
+
+    Raises:
+        ConfigError, StepFailed: as `run`.
+    """
+
+    def create():
+        from pipeline.index_definition import create_index_pipeline
+
+        return create_index_pipeline(config, items, max_removed_share)
+
+    return _run(config, create, write_index_summary, "index.json")
+
+
+def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: str) -> dict:
     started = datetime.datetime.now()
     clock = time.perf_counter()
     log = config.home / "logs" / f"{started:%Y%m%d-%H%M%S}.log"
@@ -55,15 +89,14 @@ def run(config: PipelineConfig) -> dict:
             # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and loud.
             from pipeline.launching import Nodes, launch
 
-            nodes = Nodes(config)
+            nodes = Nodes(create())
             table.end("done", f"{len(nodes.shown)} steps to go")
             for node in nodes.all:
                 steps.append(launch(node, nodes, table, log, interrupts))
             table.begin("summary")
-            summary = write_summary(
-                config, steps, started, time.perf_counter() - clock, table.memory.overall / 1e6, log
-            )
-            table.end("done", str(config.home / "summary.json"))
+            seconds, megabytes = time.perf_counter() - clock, table.memory.overall / 1e6
+            summary = summarise(config, steps, started, seconds, megabytes, log)
+            table.end("done", str(config.home / result))
         finally:
             progress.listen(None)
     return summary

@@ -7,10 +7,12 @@ import os
 
 import tensorflow as tf
 
-from pipeline.trainer import Run, searchable_index
+from pipeline.trainer import Run, restore, searchable_index
 from tfrec_fusion import export
 from tfrec_fusion.config import IndexConfig, RankingConfig, RetrievalConfig, from_dict
 from tfrec_fusion.models.build import build_ranking, build_two_tower
+from tfrec_fusion.models.ranking import Ranking
+from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.recommender import RecommenderServing, choose_weight, validate_weights
 
 PARTS = ("retrieval", "ranking")
@@ -36,12 +38,21 @@ def run_recommender(fn_args) -> None:
         from_dict(RankingConfig, settings["ranking"]), run.space, run.catalogue, run.labels
     )
     for part, model in (("retrieval", retrieval), ("ranking", ranking)):
-        weights = os.path.join(inputs[f"{part}_run"], "weights")
-        tf.train.Checkpoint(model=model).read(weights).expect_partial().assert_existing_objects_matched()
+        restore(model, inputs[f"{part}_run"])
     # Some batches of all, wherever they stand: Examples come in the order of time or of people.
     batches = run.batches("validation", BATCH_SIZE, shuffle=False).shuffle(1024, seed=0)
     found = validate_weights(retrieval, ranking, run.catalogue, batches.take(VALIDATION_BATCHES))
     head, weight = choose_weight(found)
+    save_recommender(run, retrieval, ranking, head, weight)
+    gains = {
+        name: {str(key): round(float(values.mean()), 5) for key, values in row.items()}
+        for name, row in found.items()
+    }
+    _report(run, {"built": True, "head": head, "rank_weight": weight, "validation_ndcg@10": gains})
+
+
+def save_recommender(run: Run, retrieval: TwoTower, ranking: Ranking, head: str, weight: float) -> None:
+    """Exports both models as one, over the run's catalogue."""
     index = from_dict(IndexConfig, run.settings["index"])
     serving = RecommenderServing(
         retrieval,
@@ -53,11 +64,6 @@ def run_recommender(fn_args) -> None:
         rank_weight=weight,
     )
     export.save(serving, run.model_folder)
-    gains = {
-        name: {str(key): round(float(values.mean()), 5) for key, values in row.items()}
-        for name, row in found.items()
-    }
-    _report(run, {"built": True, "head": head, "rank_weight": weight, "validation_ndcg@10": gains})
 
 
 def _blessed(folder: str) -> bool:

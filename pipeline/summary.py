@@ -46,6 +46,12 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
             return f"not built: {report['reason']}"
         gains = report["validation_ndcg@10"][report["head"]]
         return f"{report['head']} counts {report['rank_weight']:.0%}: val_ndcg_10 {gains[str(report['rank_weight'])]:.4f}, without {gains['0.0']:.4f}"
+    if name.endswith("IndexBuilder"):
+        report = _json(artifacts["model_run"].uri, "report.json")
+        return (
+            f"{report['offered']:,} items: {report['new']:,} new, {report['removed']:,} removed, "
+            f"{report['texts_encoded']:,} texts encoded"
+        )
     if "model_run" in artifacts:
         history = _json(artifacts["model_run"].uri, "history.json")
         return ", ".join(f"{key} {values[-1]:.4g}" for key, values in history.items() if values)[:70]
@@ -119,29 +125,78 @@ def write_summary(
         if config.text
         else None,
         **models,
-        "components": [
-            {
-                "name": step.name,
-                "state": step.state,
-                "seconds": round(step.seconds, 1),
-                "peak_memory_mb": round(step.megabytes),
-                "result": step.result,
-            }
-            for step in steps
-            if step.megabytes  # the resolvers are no steps that anybody waits for
-        ],
+        "components": _components(steps),
         "artifacts": artifacts,
         "log": str(log),
         "serving": str(config.push_folder),
     }
-    folder = config.home / "summaries"
-    folder.mkdir(parents=True, exist_ok=True)
+    _write(summary, config.home / "summaries" / f"{started:%Y%m%d-%H%M%S}.json", config.home / "summary.json")
+    return summary
+
+
+def write_index_summary(
+    config: PipelineConfig,
+    steps: list[Step],
+    started: datetime.datetime,
+    seconds: float,
+    megabytes: float,
+    log: pathlib.Path,
+) -> dict[str, Any]:
+    """Collects what a rebuilt index came to and writes it to `index.json`.
+
+    Returns:
+        What was written: `components`, `data`, and for each model with an index what changed in it (`build`), whether it
+        answers (`servable`), and the folder pushed to.
+    """
+    by_name = {step.name: step for step in steps}
+    models = {}
+    for kind in ("retrieval", "recommender"):
+        title = kind.title()
+        if f"{title}IndexBuilder" not in by_name:
+            continue
+        built, pushed = (by_name[f"{title}{step}"].artifacts for step in ("IndexBuilder", "Pusher"))
+        blessing = by_name[f"{title}ServingValidator"].artifacts["blessing"]
+        models[kind] = {
+            "build": _json(built["model_run"].uri, "report.json"),
+            "servable": _json(blessing.uri, "report.json"),
+            "pushed": pushed["pushed_model"].get_string_custom_property("pushed_destination") or None,
+        }
+    summary = {
+        "name": config.name,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "peak_memory_mb": round(megabytes),
+        "data": _json(by_name["ItemsExampleGen"].artifacts["report"].uri, "report.json"),
+        **models,
+        "components": _components(steps),
+        "log": str(log),
+        "serving": str(config.push_folder),
+    }
+    _write(summary, config.home / "index.json")
+    return summary
+
+
+def _components(steps: list[Step]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": step.name,
+            "state": step.state,
+            "seconds": round(step.seconds, 1),
+            "peak_memory_mb": round(step.megabytes),
+            "result": step.result,
+        }
+        for step in steps
+        if step.megabytes  # the resolvers are no steps that anybody waits for
+    ]
+
+
+def _write(summary: dict[str, Any], *paths: pathlib.Path) -> None:
     text = json.dumps(_finite(summary), indent=2, ensure_ascii=False)
-    for path in (folder / f"{started:%Y%m%d-%H%M%S}.json", config.home / "summary.json"):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
         staging = path.with_suffix(".staging")
         staging.write_text(text)
         staging.replace(path)
-    return summary
 
 
 def _recommender(by_name: dict[str, Step]) -> dict[str, Any]:

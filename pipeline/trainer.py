@@ -31,9 +31,11 @@ from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
 from tfrec_fusion.models.tower import TEXT
+from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training import fit_staged, precision, strategy
 
 SHUFFLE = 200_000
+SETTINGS = "settings.json"
 
 
 def say(logs: dict) -> None:
@@ -179,9 +181,15 @@ class Run:
         os.makedirs(self.log_folder, exist_ok=True)
         with open(os.path.join(self.log_folder, "history.json"), "w") as stream:
             json.dump(history.history, stream, indent=2, default=float)
-        # The recommender is built from these.
+        # The recommender is built from these, and so is an index of a catalogue that changed.
         tf.train.Checkpoint(model=model).write(os.path.join(self.log_folder, "weights"))
+        with open(os.path.join(self.log_folder, SETTINGS), "w") as stream:
+            json.dump(self.settings, stream, indent=2)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def offer(self, catalogue: Catalogue) -> None:
+        """Serves another catalogue than the model was trained on; see `models.new_items.renewed`."""
+        self.catalogue, self.item_rows = catalogue, export.Lookup(catalogue.ids)
 
     def serving_arguments(self, model: Model) -> tuple:
         """What both models' signatures are made of, beside the model."""
@@ -210,10 +218,21 @@ def run_retrieval(fn_args) -> None:
         run.batches("train", batch_size, shuffle=True),
         run.batches("validation", 1024, shuffle=False),
     )
+    save_retrieval(run, model)
+
+
+def save_retrieval(run: Run, model: TwoTower) -> None:
+    """Exports the retrieval model with an index over the run's catalogue."""
     settings = from_dict(IndexConfig, run.settings["index"])
     index = searchable_index(model, run.catalogue, settings)
     serving = export.RetrievalServing(model, *run.serving_arguments(model), index=index, max_k=settings.max_k)
     export.save(serving, run.model_folder)
+
+
+def restore(model: Model, folder: str) -> None:
+    """Gives a model the weights of a training run."""
+    checkpoint = tf.train.Checkpoint(model=model).read(os.path.join(folder, "weights"))
+    checkpoint.expect_partial().assert_existing_objects_matched()
 
 
 def searchable_index(model, catalogue: Catalogue, settings: IndexConfig) -> TopKIndex:

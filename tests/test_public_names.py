@@ -20,7 +20,7 @@ NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplo
 TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
-    "": """config datasets datasets.splits index layers layers.bert_characters layers.pretrained lazy metrics models serving
+    "": """config datasets datasets.splits datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
         serving.client serving.client_calls serving.http_transport serving.json_reader serving.json_text serving.launcher
         serving.monitoring serving.serving_protos serving.status serving.version_folders serving.vertex_client""",
     "numpy": """datasets.synthetic index.kmeans metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
@@ -36,7 +36,7 @@ COSTS = {
     "tensorflow_text": "layers.tokenizer",
     "tensorflow_recommenders": """export export_ranking index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.grown_vocabulary models.heads
-        models.multitask models.ranking models.two_tower recommender tasks training""",
+        models.multitask models.new_items models.ranking models.two_tower recommender tasks training""",
     "tensorflow_serving": """serving.config_file serving.flags serving.proto_inference serving.rest_handler
         serving.rest_server serving.versions serving.warmup""",
     "grpc": "serving.grpc_client serving.grpc_health serving.grpc_service serving.server",

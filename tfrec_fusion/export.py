@@ -17,6 +17,7 @@ from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
 from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.new_items import retrieval_vectors
 from tfrec_fusion.models.profiles import Profiles
 from tfrec_fusion.saving import save
 
@@ -98,6 +99,9 @@ class Serving(tf.Module):
         self.raw_spec = dict(raw_spec)
         self.context_names = [feature.name for feature in context_features]
         self.item_rows = Lookup(catalogue.ids)
+        known_as = catalogue.model_index
+        self.known_as = None if known_as is None else table(known_as, "model_index")
+        self.num_offered = catalogue.offered
         self.user_rows = Lookup(profiles.ids)
         self.item_ids = tf.Variable(_strings(catalogue.ids), trainable=False, name="item_ids")
         self.titles = tf.Variable(_strings(catalogue.titles), trainable=False, name="titles")
@@ -160,12 +164,16 @@ class Serving(tf.Module):
         """
         row = self.item_rows(item_id)
         features = {name: tf.gather(values, row) for name, values in self.item_tables.items()}
-        features["item_index"] = row
+        features["item_index"] = self.model_index(row)
         if self.text_tower is not None:
             given = tf.strings.length(tf.strings.strip(text)) > 0
             known = tf.cast(features["text_vector"], tf.float32)
             features["text_vector"] = tf.where(given[:, None], self.text_tower(text), known)
         return features
+
+    def model_index(self, rows: tf.Tensor) -> tf.Tensor:
+        """int32 of `rows`' shape: the model's own number of each item, 0 for one that is newer than the model."""
+        return rows if self.known_as is None else tf.gather(self.known_as, rows)
 
     def parse(self, examples: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Serialised Examples to raw features and the model's query inputs."""
@@ -187,11 +195,10 @@ class RetrievalServing(Serving):
         self.max_k = max_k
         self._keep(index=index)
         self.categories = CategoryFilter(
-            {name: items - 1 for name, items in catalogue.members().items()}, len(catalogue) - 1
+            {name: items - 1 for name, items in catalogue.members().items()}, catalogue.offered
         )
         self.rerank = MaximalMarginalRelevance()
-        vectors = model.candidate_embeddings().numpy()
-        self.vectors = table(vectors, "candidate_embeddings")
+        self.vectors = table(retrieval_vectors(model, catalogue), "candidate_embeddings")
         # Equal scores are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
         self.ties = table(np.random.default_rng(0).random(len(catalogue)).astype(np.float32), "ties")
         counts = np.asarray(catalogue.counts, np.float64)
@@ -274,9 +281,8 @@ class RetrievalServing(Serving):
             probes: int32 `[]`, cells that an inverted file reads; 0 for the number it was tuned to.
         """
         tuned = getattr(self.index, "default_probes", None)
-        # The index holds no row for the unknown item: its rows are one less than ours, and its padding is -1.
         options = {
-            "exclude": excluded - 1,
+            "exclude": self.indexed(excluded),
             "probes": None if tuned is None else tf.where(probes > 0, probes, tuned),
         }
         filtered = tf.reduce_any(allow != "") | tf.reduce_any(categories != "")
@@ -285,12 +291,20 @@ class RetrievalServing(Serving):
             lambda: self.index.search(
                 queries,
                 k,
-                allowed=allowed(self.item_rows(allow) - 1, allow, categories, self.categories),
+                allowed=allowed(self.indexed(self.item_rows(allow)), allow, categories, self.categories),
                 **options,
             ),
             lambda: self.index.search(queries, k, **options),
         )
         return scores, rows + 1
+
+    def indexed(self, rows: tf.Tensor) -> tf.Tensor:
+        """The index's rows of items, -1 for padding and for what is not offered: it holds none for the unknown item."""
+        return self.offered(rows) - 1
+
+    def offered(self, rows: tf.Tensor) -> tf.Tensor:
+        """The same rows, 0 for items that are not offered any more."""
+        return tf.where(rows > self.num_offered, 0, rows)
 
     def diversify(self, scores, rows, diversity, k) -> tuple[tf.Tensor, tf.Tensor]:
         """The `k` of the found items that are good and unlike each other (see `MaximalMarginalRelevance`), in the order
@@ -348,17 +362,19 @@ class RetrievalServing(Serving):
             `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
         """
         raw, batch = self.parse(examples)
-        queries = self.model.query_embeddings(batch)
-        target = self.item_rows(raw["item_id"])
-        seen = self.item_rows(_dense(raw["seen"]))
+        queries = self.model.query_embeddings(batch, items=self.vectors)
+        target = self.offered(self.item_rows(raw["item_id"]))
+        seen = self.offered(self.item_rows(_dense(raw["seen"])))
         usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))
+        # What is not offered any more stands behind the rest.
+        candidates = self.vectors[: self.num_offered + 1]
         step = tf.maximum(1, 2**24 // tf.shape(self.vectors)[0])
         count = tf.maximum(1, -(-tf.shape(target)[0] // step))
 
         def block(number, ranks, tops):
             part = slice(number * step, (number + 1) * step)
-            scores = tf.matmul(queries[part], self.vectors, transpose_b=True)
-            rank, top = ranked(scores, self.ties, target[part], seen[part])
+            scores = tf.matmul(queries[part], candidates, transpose_b=True)
+            rank, top = ranked(scores, self.ties[: self.num_offered + 1], target[part], seen[part])
             return number + 1, ranks.write(number, rank), tops.write(number, top)
 
         ranks = tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=[None])
@@ -371,7 +387,7 @@ class RetrievalServing(Serving):
             "top": top,
             "novelty": tf.reduce_sum(tf.gather(self.bits, top) * shown, 1) / tf.reduce_sum(shown, 1),
             "diversity": _diversity(tf.gather(self.item_tables.get("text_vector", self.vectors), top), shown),
-            "catalogue_size": tf.fill(tf.shape(target), tf.shape(self.vectors)[0] - 1),
+            "catalogue_size": tf.fill(tf.shape(target), self.num_offered),
             "unexpected": tf.gather(self.unexpected, target),
         }
 
@@ -406,11 +422,12 @@ class RetrievalServing(Serving):
 
 
 def searchable(model, catalogue: Catalogue) -> np.ndarray:
-    """What the index is built from: float32 `[N + 1, dim]`, with the text vectors beside it where there are any."""
-    embeddings = model.candidate_embeddings().numpy()
+    """What the index is built from: float32 `[offered + 1, dim]`, with the text vectors beside it where there are any."""
+    offered = slice(catalogue.offered + 1)
+    embeddings = retrieval_vectors(model, catalogue)[offered]
     if catalogue.text_vectors is None:
         return embeddings
-    return np.concatenate([embeddings, np.asarray(catalogue.text_vectors, np.float32)], 1)
+    return np.concatenate([embeddings, np.asarray(catalogue.text_vectors[offered], np.float32)], 1)
 
 
 def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.export import Serving, concrete, graph, table
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.new_items import ranking_vectors
 
 __all__ = ["RankingServing"]
 
@@ -15,10 +17,10 @@ __all__ = ["RankingServing"]
 class CandidateScores:
     """What a `Serving` gains that holds a ranking model: the signature `rank`."""
 
-    def score_with(self, ranking) -> None:
+    def score_with(self, ranking, catalogue: Catalogue) -> None:
         """Keeps the ranking model's vectors of the catalogue, and of the model what signatures need."""
         self._keep(ranking=ranking)
-        self.ranked_vectors = table(ranking.item_tower.lookup().numpy(), "ranked_vectors")
+        self.ranked_vectors = table(ranking_vectors(ranking, catalogue), "ranked_vectors")
 
     def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
         """Scores candidates for each request; see `rank_spec` for shapes.
@@ -48,7 +50,8 @@ class CandidateScores:
             vectors: float32 `[batch * n, dim]`, theirs.
         """
         history = tf.gather(self.ranked_vectors, person["history"])
-        return self.ranking.score_vectors({**person, "item_index": rows}, vectors, history)
+        index = self.model_index(rows)
+        return self.ranking.score_vectors({**person, "item_index": index}, vectors, history)
 
     def candidate_vectors(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
         """float32 `[n, dim]`, the ranking's vectors of items; looked up, but for those that come with a text."""
@@ -82,13 +85,14 @@ class RankingServing(CandidateScores, Serving):
 
     def __init__(self, model, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
         super().__init__(model, *args, **kwargs)
-        self.score_with(model)
+        self.score_with(model, args[0])
         self.biases = {name: table(values, f"bias_{name}") for name, values in (biases or {}).items()}
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Predictions for the interaction of each Example: float32 `[batch]` per label."""
         raw, batch = self.parse(examples)
-        batch["item_index"] = self.item_rows(raw["item_id"])
+        batch["item_index"] = self.model_index(self.item_rows(raw["item_id"]))
+        batch["history"] = self.model_index(batch["history"])
         answer = dict(self.model(batch))
         if self.biases:
             users = tf.gather(self.biases["users"], batch["user_index"])

@@ -41,7 +41,7 @@ class RecommenderServing(CandidateScores, RetrievalServing):
             raise ValueError(
                 f"`head` must be one of the ranking's labels ({', '.join(ranking.labels)}). Received: head={head!r}."
             )
-        self.score_with(ranking)
+        self.score_with(ranking, args[0])
         self.head = head
         self.rank_weight = tf.Variable(rank_weight, trainable=False, dtype=tf.float32, name="rank_weight")
 

@@ -21,6 +21,7 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport
+from pipeline.components.data_report import check_report, read_report, write_report
 from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
@@ -173,6 +174,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             self._build(pipeline, tables, split, outputs)
         check_report(report_folder, exec_properties["max_reject_share"], exec_properties["reject_folder"])
+        check_splits(report_folder)
 
     def _build(self, pipeline: beam.Pipeline, tables: Tables, split: dict, outputs: dict) -> None:
         def read(name: str, path: str, reader: beam.DoFn):
@@ -249,7 +251,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             _ = examples | f"write {name} {part}" >> beam.io.WriteToTFRecord(
                 f"{uri}/data_tfrecord", file_name_suffix=".gz"
             )
-        self._report(
+        write_report(
             pipeline, rejects, kept, cutoffs if split["method"] == "temporal" else None, outputs["report"].uri
         )
 
@@ -274,97 +276,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             >> beam.Map(lambda counts: temporal_cutoffs(counts, split["validation"], split["test"]))
         )
 
-    def _report(self, pipeline, rejects: list, kept: dict, cutoffs, folder: str) -> None:
-        rejected = rejects | "all rejects" >> beam.Flatten()
-        _ = (
-            rejected
-            | "as lines"
-            >> beam.Map(
-                lambda reject: json.dumps(
-                    dict(zip(("table", "reason", "row"), reject, strict=True)), ensure_ascii=False
-                )
-            )
-            | "write rejects"
-            >> beam.io.WriteToText(f"{folder}/rejects", file_name_suffix=".jsonl", num_shards=1)
-        )
-        by_reason = (
-            rejected
-            | "reasons" >> beam.Map(lambda reject: reject[:2])
-            | "by reason" >> beam.combiners.Count.PerElement()
-        )
-        sizes = []
-        for (name, part), examples in kept.items():
-            size = examples | f"size {name} {part}" >> beam.combiners.Count.Globally()
-            sizes.append(
-                size | f"name {name} {part}" >> beam.Map(lambda count, key: (key, count), f"{name}/{part}")
-            )
-        _ = (
-            pipeline
-            | "report" >> beam.Create([None], reshuffle=False)
-            | "make report"
-            >> beam.Map(
-                make_report,
-                beam.pvalue.AsList(by_reason),
-                beam.pvalue.AsDict(sizes | "all sizes" >> beam.Flatten()),
-                cutoffs,
-            )
-            | "write report"
-            >> beam.io.WriteToText(f"{folder}/report.json", shard_name_template="", num_shards=1)
-        )
-
 
 def _with_split(artifact: types.Artifact, part: str) -> types.Artifact:
     assert part in artifact_utils.decode_split_names(artifact.split_names), (part, artifact.split_names)
     return artifact
 
 
-def make_report(_: None, by_reason: list, sizes: dict[str, int], cutoffs: tuple[int, int] | None) -> str:
-    """The counts as JSON: rows read, kept and rejected by table, rejects by reason, sizes of the splits."""
-    rejected = [
-        {"table": table, "reason": reason, "rows": rows} for (table, reason), rows in sorted(by_reason)
-    ]
-    kept = {
-        "interactions": sum(rows for name, rows in sizes.items() if name.startswith("interactions/")),
-        "items": sizes["items/all"],
-        "users": sizes["users/all"],
-    }
-    tables = {}
-    for name, rows in kept.items():
-        lost = sum(entry["rows"] for entry in rejected if entry["table"] == name)
-        tables[name] = {"read": rows + lost, "kept": rows, "rejected": lost}
-    report = {"tables": tables, "rejected": rejected, "splits": sizes}
-    if cutoffs:
-        report["cutoffs"] = {"validation_from": cutoffs[0], "test_from": cutoffs[1]}
-    return json.dumps(report, indent=2, sort_keys=True)
-
-
-def check_report(folder: str, max_share: float, reject_folder: str) -> None:
-    """Stops the run where too much was rejected, or where a split that is needed is empty.
-
-    Args:
-        folder: holds `report.json` and the rejects.
-        max_share: the share of a table's rows that may be rejected.
-        reject_folder: receives the rejects where the run stops: TFX removes what a failed component wrote.
+def check_splits(folder: str) -> None:
+    """Stops the run where a split that is needed is empty.
 
     Raises:
-        ConfigError: naming the table, the reasons and the file with the rejected rows.
+        ConfigError: naming the split.
     """
-    with tf.io.gfile.GFile(f"{folder}/report.json") as stream:
-        report = json.load(stream)
-    for name, counts in report["tables"].items():
-        share = counts["rejected"] / max(1, counts["read"])
-        if share > max_share or (counts["read"] and not counts["kept"]):
-            kept_file = f"{reject_folder}/rejects.jsonl"
-            tf.io.gfile.makedirs(reject_folder)
-            tf.io.gfile.copy(tf.io.gfile.glob(f"{folder}/rejects-*")[0], kept_file, overwrite=True)
-            reasons = ", ".join(
-                f"{entry['rows']} {entry['reason']}" for entry in report["rejected"] if entry["table"] == name
-            )
-            raise ConfigError(
-                f"{counts['rejected']} of {counts['read']} rows of the {name} table ({share:.1%}) cannot be used: {reasons}. "
-                f"`data.max_reject_share` allows {max_share:.1%}. The rows are in {kept_file}: "
-                "mend them, or the columns named in the configuration, or raise the share."
-            )
+    report = read_report(folder)
     for part in SPLITS:
         if not report["splits"][f"interactions/{part}"]:
             raise ConfigError(

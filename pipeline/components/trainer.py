@@ -12,9 +12,6 @@ from tfx.utils import json_utils, path_utils
 from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
 
-PARTS = ("retrieval_run", "ranking_run", "retrieval_blessing", "ranking_blessing")
-INPUTS = ("examples", "transform_graph", "items", "items_transform_graph", "users", "text_vectors", *PARTS)
-
 
 class Executor(tfx_executor.GenericExecutor):
     """Calls `run_fn` with all inputs' folders in `fn_args.custom_config["inputs"]`."""
@@ -26,7 +23,9 @@ class Executor(tfx_executor.GenericExecutor):
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
         config = json_utils.loads(exec_properties["custom_config"])
         config["inputs"] = {
-            name: artifact_utils.get_single_uri(input_dict[name]) for name in INPUTS if input_dict.get(name)
+            name: artifact_utils.get_single_uri(artifacts)
+            for name, artifacts in input_dict.items()
+            if artifacts
         }
         return FnArgs(
             custom_config=config,

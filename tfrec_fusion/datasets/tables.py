@@ -284,17 +284,21 @@ def _check_columns(found: list[str], wanted: tuple[str, ...], path: str, table: 
 
 def source_digest(tables: Tables) -> str:
     """A digest of every byte that the tables hold (of remote files, of their sizes and times); it changes when any does."""
-    digest = hashlib.sha256()
-    for name, path, columns in tables.columns():
-        digest.update(repr((name, columns)).encode())
-        for file in find_files(path, name):
-            if is_remote(file):
-                digest.update(fingerprint(file))
-                continue
-            with open(file, "rb") as stream:
-                digest.update(
-                    hashlib.file_digest(stream, "sha256").digest()
-                    if hasattr(hashlib, "file_digest")
-                    else hashlib.sha256(stream.read()).digest()
-                )
+    digests = [table_digest(name, path, columns) for name, path, columns in tables.columns()]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def table_digest(name: str, path: str, columns: tuple[str, ...]) -> str:
+    """The same of one table."""
+    digest = hashlib.sha256(repr((name, columns)).encode())
+    for file in find_files(path, name):
+        if is_remote(file):
+            digest.update(fingerprint(file))
+            continue
+        with open(file, "rb") as stream:
+            digest.update(
+                hashlib.file_digest(stream, "sha256").digest()
+                if hasattr(hashlib, "file_digest")
+                else hashlib.sha256(stream.read()).digest()
+            )
     return digest.hexdigest()

@@ -38,6 +38,7 @@ __all__ = [
     "initialise_embedding",
     "interaction_matrix",
     "old_rows",
+    "renewed",
     "warm_start",
 ]
 
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.models.heads import DCNHead, DeepFMHead, DLRMHead, MLPHead
     from tfrec_fusion.models.item_text import ItemText
     from tfrec_fusion.models.multitask import Multitask
+    from tfrec_fusion.models.new_items import renewed
     from tfrec_fusion.models.profiles import Profiles
     from tfrec_fusion.models.ranking import Ranking
     from tfrec_fusion.models.tower import ItemTower, QueryTower, SideFeatures

@@ -26,6 +26,10 @@ class Catalogue:
             a request may filter by. A feature that is not listed cannot be filtered by.
         text_tokens: `input_ids` and `attention_mask`, int32 `[N + 1, length]`, row 0 zeros; needed where the text
             encoder is trained (`TextConfig.stage`).
+        model_index: int32 `[N + 1]`, the row of each item in the tables of the model that serves it, 0 for an item newer
+            than the model; the same row where None. See `models.new_items`.
+        num_offered: items that may be recommended, which are rows 1 to this; those behind them are known from histories
+            only. All where None.
 
     Raises:
         ValueError: if an array does not have one row per id.
@@ -38,11 +42,15 @@ class Catalogue:
     counts: np.ndarray
     names: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     text_tokens: dict[str, np.ndarray] | None = None
+    model_index: np.ndarray | None = None
+    num_offered: int | None = None
 
     def __post_init__(self):
         arrays = {"titles": self.titles, "counts": self.counts, **self.features, **(self.text_tokens or {})}
         if self.text_vectors is not None:
             arrays["text_vectors"] = self.text_vectors
+        if self.model_index is not None:
+            arrays["model_index"] = self.model_index
         for name, array in arrays.items():
             if len(array) != len(self.ids):
                 raise ValueError(
@@ -50,11 +58,16 @@ class Catalogue:
                     "Build it from the same list of items."
                 )
 
+    @property
+    def offered(self) -> int:
+        """How many items may be recommended; they are rows 1 to this."""
+        return len(self) - 1 if self.num_offered is None else self.num_offered
+
     def members(self) -> dict[str, np.ndarray]:
-        """The items of each named category: its name → int32 `[any]` of indices, from 1."""
+        """The items of each named category that are offered: its name → int32 `[any]` of indices, from 1."""
         found: dict[str, list[np.ndarray]] = {}
         for feature, names in self.names.items():
-            values = self.features[feature].reshape(len(self), -1)
+            values = self.features[feature].reshape(len(self), -1)[: self.offered + 1]
             items, columns = np.nonzero(values)
             categories = values[items, columns]
             order = np.argsort(categories, kind="stable")

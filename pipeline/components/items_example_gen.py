@@ -1,0 +1,94 @@
+"""ItemsExampleGen: a table of items alone into Examples, read and checked as TablesExampleGen reads it.
+
+What a catalogue that changed since the last training is made of. Nothing is known of interactions here: `train_count` is 0
+for every item, and the model that was trained knows better.
+"""
+
+import json
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx import types
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from pipeline.components.artifacts import DataReport
+from pipeline.components.data_report import check_report, write_report
+from pipeline.components.example_gen import keep_first, make_example
+from pipeline.components.table_reading import ReadEntities
+from tfrec_fusion.config import from_dict
+from tfrec_fusion.datasets.tables import Items, find_files
+
+
+def item_example(entry: tuple[str, dict]) -> bytes:
+    """(item, its row) → the item's Example."""
+    item, row = entry
+    return make_example({"item_id": item, **row, "title": row.get("title") or item, "train_count": 0})
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Reads, drops what cannot be used, and judges how much that was."""
+
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        table = from_dict(Items, json.loads(exec_properties["table"]))
+        items = artifact_utils.get_single_instance(output_dict["items"])
+        items.split_names = artifact_utils.encode_split_names(["all"])
+        report = artifact_utils.get_single_uri(output_dict["report"])
+        tf.io.gfile.makedirs(report)
+        with self._make_beam_pipeline() as pipeline:
+            read = (
+                pipeline
+                | "files" >> beam.Create(find_files(table.path, "items"))
+                | "spread" >> beam.Reshuffle()
+                | "read" >> beam.ParDo(ReadEntities(table, "items")).with_outputs("rejects", main="rows")
+            )
+            unique = (
+                read.rows
+                | "group" >> beam.GroupByKey()
+                | "first" >> beam.FlatMap(keep_first, "items", table.distinct).with_outputs(
+                    "rejects", main="rows"
+                )
+            )  # fmt: skip
+            examples = unique.rows | "examples" >> beam.Map(item_example)
+            folder = artifact_utils.get_split_uri([items], "all")
+            _ = examples | "write" >> beam.io.WriteToTFRecord(
+                f"{folder}/data_tfrecord", file_name_suffix=".gz"
+            )
+            write_report(pipeline, [read.rejects, unique.rejects], {("items", "all"): examples}, None, report)
+        check_report(report, exec_properties["max_reject_share"], exec_properties["reject_folder"])
+
+
+class ItemsExampleGenSpec(component_spec.ComponentSpec):
+    """Channels and parameters of ItemsExampleGen."""
+
+    INPUTS = {}
+    OUTPUTS = {
+        "items": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "report": component_spec.ChannelParameter(type=DataReport),
+    }
+    PARAMETERS = {
+        "table": component_spec.ExecutionParameter(type=str),
+        "max_reject_share": component_spec.ExecutionParameter(type=float),
+        "reject_folder": component_spec.ExecutionParameter(type=str),
+        "source_digest": component_spec.ExecutionParameter(type=str),
+    }
+
+
+class ItemsExampleGen(base_beam_component.BaseBeamComponent):
+    """Reads a table of items.
+
+    Args:
+        table: JSON of an `Items`.
+        max_reject_share: above this share of unusable rows the run stops.
+        reject_folder: receives the rejected rows then.
+        source_digest: digest of the files, so that changed data is read again where results are cached.
+    """
+
+    SPEC_CLASS = ItemsExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(self, **parameters: str | float):
+        items = types.Channel(type=standard_artifacts.Examples)
+        super().__init__(
+            ItemsExampleGenSpec(**parameters, items=items, report=types.Channel(type=DataReport))
+        )
