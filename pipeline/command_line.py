@@ -22,7 +22,8 @@ EPILOG = """examples:
   tfrec batch movielens_100k --output out     everybody's recommendations, in Parquet files
   tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
   tfrec ablate my.yaml --variants text fusion --seeds 1 2 3
-  tfrec vertex compile my.yaml        the same pipeline as a spec for Vertex AI (docs/howto/vertex.md)
+  tfrec vertex check my.yaml          what would go wrong on Vertex AI, before it costs anything
+  tfrec vertex submit my.yaml         the same pipeline there (docs/howto/vertex.md)
   tfrec doctor                        what this machine has, what is missing, how to get it
 
 `tfrec COMMAND --help` says more about each. Shell completion: eval "$(tfrec completion bash)"
@@ -54,6 +55,8 @@ EXAMPLES = {
     "rank": """  tfrec rank --user 42 --items 50,172
   tfrec rank --user 42 --text "A film that was never in the catalogue" """.rstrip(),
     "vertex": """  tfrec vertex compile shop.yaml --output shop.json
+  tfrec vertex check shop.yaml
+  tfrec vertex check shop.yaml --offline
   tfrec vertex submit shop.yaml --wait""",
 }
 
@@ -218,14 +221,17 @@ def _add_ablation(command: argparse.ArgumentParser) -> None:
 def _add_vertex(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "action",
-        choices=("compile", "submit"),
-        help="compile: write the pipeline's spec to a file; submit: put what it reads into the bucket and start it",
+        choices=("compile", "check", "submit"),
+        help="compile: write the pipeline's spec to a file; check: say what would go wrong, and how to mend it; submit: "
+        "check, put what it reads into the bucket, and start it",
     )
     _add_config(command)
     command.add_argument(
         "--output", default="pipeline.json", help="the file that receives the spec (compile)"
     )
     command.add_argument("--wait", action="store_true", help="until the run is over (submit)")
+    command.add_argument("--offline", action="store_true", help="ask Google Cloud nothing (check)")
+    command.add_argument("--force", action="store_true", help="in spite of what the check found (submit)")
 
 
 def _add_first_steps(add) -> None:

@@ -61,6 +61,42 @@ def storage_client(project: str) -> Any:
     return storage.Client(project=project, credentials=credentials())
 
 
+class Api:
+    """Google's REST interfaces that have no client of their own among our packages.
+
+    Args:
+        seconds: to wait for an answer.
+    """
+
+    def __init__(self, seconds: float = 30.0):
+        from google.auth.transport.requests import AuthorizedSession
+
+        self.session, self.seconds = AuthorizedSession(credentials()), seconds
+
+    def call(self, url: str, body: dict | None = None, headers: dict | None = None) -> Any:
+        """GETs, or POSTs a body; returns the answer's JSON.
+
+        Args:
+            url: its host may be sent elsewhere by `CLOUDSDK_API_ENDPOINT_OVERRIDES_…`.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: for an answer that is an error; see `explained`.
+        """
+        from google.api_core import exceptions
+
+        scheme, _, rest = url.partition("://")
+        host, _, path = rest.partition("/")
+        service = "ARTIFACTREGISTRY" if host.endswith(".pkg.dev") else host.split(".")[0].upper()
+        base = os.environ.get(f"{OVERRIDE}{service}", f"{scheme}://{host}").rstrip("/")
+        method = "GET" if body is None else "POST"
+        answer = self.session.request(
+            method, f"{base}/{path}", json=body, headers=headers, timeout=self.seconds
+        )
+        if answer.status_code >= 400:
+            raise exceptions.from_http_response(answer)
+        return answer.json()
+
+
 @contextlib.contextmanager
 def explained(what: str, project: str, hint: str = "") -> Iterator[None]:
     """Turns Google's errors into what to do about them.

@@ -34,12 +34,28 @@ def compile_action(config: PipelineConfig, options: argparse.Namespace) -> int:
     return 0
 
 
+def check_action(config: PipelineConfig, options: argparse.Namespace) -> int:
+    """`tfrec vertex check`: prints findings; 1 where one must be mended."""
+    from pipeline.vertex import checking
+    from pipeline.vertex.compiling import compile_pipeline
+
+    findings = checking.check(compile_pipeline(config), options.offline)
+    print("\n".join([*map(str, findings), checking.summary(findings)]))
+    return 1 if checking.errors(findings) else 0
+
+
 def submit_action(config: PipelineConfig, options: argparse.Namespace) -> int:
-    """`tfrec vertex submit`: compiles, uploads what is missing, and starts the run."""
-    from pipeline.vertex import submitting
+    """`tfrec vertex submit`: compiles, checks, uploads what is missing, and starts the run."""
+    from pipeline.vertex import checking, submitting
     from pipeline.vertex.compiling import compile_pipeline
 
     compiled = compile_pipeline(config)
+    findings = checking.check(compiled, options.offline)
+    if findings:
+        print("\n".join([*map(str, findings), checking.summary(findings)]))
+    if checking.errors(findings) and not options.force:
+        print("Nothing was sent. Mend it, or submit with --force.")
+        return 1
     submitted = submitting.submit(compiled)
     print(f"{'Runs already' if submitted.found else 'Started'}: {submitted.console}")
     if options.wait and not submitting.wait(submitted, compiled.vertex):
@@ -47,7 +63,7 @@ def submit_action(config: PipelineConfig, options: argparse.Namespace) -> int:
     return 0
 
 
-ACTIONS = {"compile": compile_action, "submit": submit_action}
+ACTIONS = {"compile": compile_action, "check": check_action, "submit": submit_action}
 
 
 def main(arguments: list[str] | None = None) -> int:

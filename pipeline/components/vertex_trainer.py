@@ -23,7 +23,7 @@ from tfrec_fusion.config import ConfigError
 COMMAND = ["python", "-m", "tfx.scripts.run_executor"]
 TRAINER = "pipeline.components.trainer.Executor"
 LABEL = "tfrec-output"
-POLL_SECONDS = 30
+POLL_SECONDS = (1.0, 30.0)  # between two questions, at first and at most
 
 
 def job_settings(vertex: VertexConfig, pipeline: str) -> dict[str, Any]:
@@ -146,8 +146,10 @@ class Executor(base_executor.BaseExecutor):
             JobState.JOB_STATE_CANCELLED,
             JobState.JOB_STATE_EXPIRED,
         )
+        seconds, longest = POLL_SECONDS
         while job.state not in over:
-            time.sleep(POLL_SECONDS)
+            time.sleep(seconds)
+            seconds = min(2 * seconds, longest)
             with explained("Asking for the training job", settings["project"]):
                 job = client.get_custom_job(name=job.name)
         if job.state != JobState.JOB_STATE_SUCCEEDED:

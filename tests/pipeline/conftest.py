@@ -12,7 +12,8 @@ from tests.pipeline.fake_google import Google, key_file
 def google(monkeypatch, tmp_path):
     """The fake, with credentials for it and every client sent there."""
     with Google() as server:
-        for service in ("AIPLATFORM", "COMPUTE", "SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "ARTIFACTREGISTRY"):
+        services = "AIPLATFORM COMPUTE SERVICEUSAGE CLOUDRESOURCEMANAGER ARTIFACTREGISTRY IAM"
+        for service in services.split():
             monkeypatch.setenv(google_clients.OVERRIDE + service, server.url)
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
         monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))

@@ -31,9 +31,12 @@ class Google:
 
     Attributes:
         objects: name → content, of the one bucket.
-        jobs: `pipelineJobs` and `customJobs` by resource name, as JSON.
+        jobs: `pipelineJobs` and `customJobs` by resource name, as JSON. They are over when somebody asks for them.
+        run_job: what a custom job does then; returns its state.
         requests: (method, path) of all that was asked, tokens left out.
         faults: what goes wrong: see `Handler._fault`.
+        bucket, disabled, refused, machines, accelerators, quota, image: what the project has and lacks; `image` None is
+            not in the registry.
     """
 
     def __init__(self):
@@ -49,8 +52,10 @@ class Google:
         self.refused: set[str] = set()
         self.machines = {"n1-standard-4", "n1-standard-8", "g2-standard-8"}
         self.accelerators = {"nvidia-l4", "nvidia-tesla-t4"}
+        self.quota = {}
         self.image: dict | None = {"labels": {}}
         self.finish_jobs = "JOB_STATE_SUCCEEDED"
+        self.run_job = lambda job: self.finish_jobs
 
     def __enter__(self) -> Google:
         handler = type("Handler", (Handler,), {"google": self})
@@ -211,6 +216,56 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.google.requests.append(("STORED", name))
         return self._answer(200, self._resource(name))
 
+    # Projects: services, rights, machines, quota; and images
+
+    def _services(self, found, query, body) -> None:
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["names"]
+        states = [
+            {
+                "name": name,
+                "state": "DISABLED"
+                if name.split("/")[-1].split(".")[0] in self.google.disabled
+                else "ENABLED",
+            }
+            for name in asked
+        ]
+        self._answer(200, {"services": states})
+
+    def _rights(self, found, query, body) -> None:
+        asked = json.loads(body)["permissions"]
+        self._answer(200, {"permissions": [one for one in asked if one not in self.google.refused]})
+
+    def _machines(self, found, query, body) -> None:
+        kind, name = found[1], re.fullmatch(r'name="(.+)"', query["filter"])[1]
+        held = self.google.machines if kind == "machineTypes" else self.google.accelerators
+        near = {kind: [{"name": name}]} if name in held else {"warning": {"code": "NO_RESULTS_ON_PAGE"}}
+        self._answer(
+            200, {"items": {f"zones/{REGION}-a": near, "zones/us-central1-a": {kind: [{"name": name}]}}}
+        )
+
+    def _quota(self, found, query, body) -> None:
+        assert found[1] == "aiplatform.googleapis.com/custom_model_training_nvidia_l4_gpus"
+        buckets = [{"effectiveLimit": "8"}]
+        buckets += [
+            {"effectiveLimit": str(limit), "dimensions": {"region": region}}
+            for region, limit in self.google.quota.items()
+        ]
+        self._answer(200, {"consumerQuotaLimits": [{"quotaBuckets": buckets}]})
+
+    def _manifest(self, found, query, body) -> None:
+        assert "manifest" in self.headers["Accept"]
+        if self.google.image is None:
+            self._answer(404, {"errors": [{"code": "MANIFEST_UNKNOWN"}]})
+        elif found[2].startswith("sha256:"):
+            self._answer(200, {"config": {"digest": "sha256:c"}})
+        else:
+            platforms = [("arm64", "sha256:a"), ("amd64", "sha256:b")]
+            entries = [{"digest": digest, "platform": {"architecture": name}} for name, digest in platforms]
+            self._answer(200, {"manifests": entries})
+
+    def _blob(self, found, query, body) -> None:
+        self._answer(200, {"config": {"Labels": self.google.image["labels"]}})
+
     # Vertex AI
 
     def _jobs(self, found, query, body) -> None:
@@ -237,8 +292,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _job(self, found, query, body) -> None:
         job = self.google.jobs[found[1]]
-        self._answer(200, job)
-        job["state"] = "PIPELINE_STATE_SUCCEEDED" if "/pipelineJobs/" in found[1] else self.google.finish_jobs
+        job["state"] = (
+            "PIPELINE_STATE_SUCCEEDED" if "/pipelineJobs/" in found[1] else self.google.run_job(job)
+        )
         if job["state"] == "JOB_STATE_FAILED":
             job["error"] = {
                 "code": 9,
@@ -295,6 +351,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 PLACE = r"/v1/(projects/[^/]+/locations/[^/]+)"
 ROUTES = [
+    (r"/v1/projects/[^/]+/services:batchGet", "_services"),
+    (r"/v1/projects/[^/]+:testIamPermissions", "_rights"),
+    (r"/v1/projects/-/serviceAccounts/[^/]+:testIamPermissions", "_rights"),
+    (r"/compute/v1/projects/[^/]+/aggregated/(\w+)", "_machines"),
+    (r"/v1beta1/projects/[^/]+/services/aiplatform.googleapis.com/consumerQuotaMetrics/(.+)", "_quota"),
+    (r"/v2/(.+)/manifests/(.+)", "_manifest"),
+    (r"/v2/(.+)/blobs/sha256:c", "_blob"),
     (r"/storage/v1/b/([^/]+)", "_bucket"),
     (r"/storage/v1/b/([^/]+)/iam/testPermissions", "_bucket_rights"),
     (r"/storage/v1/b/([^/]+)/o/(.+)", "_object"),

@@ -33,7 +33,7 @@ VERTEX = VertexConfig(
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(vertex_trainer, "POLL_SECONDS", 0)
+    monkeypatch.setattr(vertex_trainer, "POLL_SECONDS", (0, 0))
 
 
 def artifact(kind, name):
