@@ -18,8 +18,8 @@ demo: setup  ## MovieLens 100K from tables to a served answer; DEMO_KEEP=0 stops
 test: setup  ## all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-fast: setup  ## the tests that take under ten seconds each
-	@$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+test-fast: setup  ## the tests that take under ten seconds each, two files at a time (ARGS="-n 0": one)
+	@$(BIN)/python -m pytest -m "not slow and not e2e" -n 2 --dist loadfile $(ARGS)
 
 lint: setup  ## style, import order, and types of the public API
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy

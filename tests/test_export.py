@@ -375,6 +375,7 @@ def test_ratings_come_with_their_baseline(ranker, data, profiles):
     assert set(answer) == {"rating", "click", "baseline_rating"}
 
 
+@pytest.mark.slow
 def test_the_saved_model_needs_tensorflow_and_tf_text_alone(retrieval):
     """A process that knows nothing of ours loads it from another place: all assets travel inside."""
     _, folder, loaded = retrieval

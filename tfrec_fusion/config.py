@@ -207,7 +207,7 @@ def from_dict(cls: type[T], values: Any, where: str = "") -> T:
             f"`{where or cls.__name__}` must be a mapping of keys to values. Received: {values!r}."
         )
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
@@ -238,7 +238,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             except ConfigError as error:
                 errors.append(error)
         raise errors[0]
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
     if origin is Literal:
         if value not in arguments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +15,10 @@ from tfrec_fusion.models.new_items import ranking_vectors
 __all__ = ["RankingServing"]
 
 
-class CandidateScores:
+class CandidateScores(Serving):
     """What a `Serving` gains that holds a ranking model: the signature `rank`."""
+
+    ranking: Any
 
     def score_with(self, ranking, catalogue: Catalogue) -> None:
         """Keeps the ranking model's vectors of the catalogue, and of the model what signatures need."""
@@ -75,7 +78,7 @@ class CandidateScores:
         return {**named, **self.context_spec()}
 
 
-class RankingServing(CandidateScores, Serving):
+class RankingServing(CandidateScores):
     """The ranking model's signatures: `serving_default` and `rank`.
 
     Args:

@@ -8,6 +8,7 @@ in float32, whatever the precision of what comes in.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -191,7 +192,7 @@ def sampled_softmax(
     logits = _scores(query, pool) / temperature
     if pool_log_q is not None:
         logits -= tf.cast(pool_log_q, tf.float32)[None, :]
-    if pool_ids is not None:
+    if pool_ids is not None and positive_ids is not None:
         logits = tf.where(positive_ids[:, None] == pool_ids[None, :], MIN_LOGIT, logits)
     logits = tf.concat([own, logits], 1)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros(tf.shape(logits)[0], tf.int32), logits)
@@ -262,7 +263,7 @@ def in_batch_bpr(
     elif gather:
         (candidate,) = gather_across_replicas(candidate)
     scores = _scores(query, candidate)
-    if own_ids is None:
+    if own_ids is None or candidate_ids is None:
         mask = tf.logical_not(tf.eye(tf.shape(scores)[0], tf.shape(scores)[1]) > 0)
     else:
         mask = own_ids[:, None] != candidate_ids[None, :]
@@ -336,7 +337,7 @@ def contrastive_alignment(
     """
     first = tf.math.l2_normalize(tf.cast(first, tf.float32), -1)
     second = tf.math.l2_normalize(tf.cast(second, tf.float32), -1)
-    options = {"candidate_ids": ids, "temperature": temperature, "gather": gather}
+    options: dict[str, Any] = {"candidate_ids": ids, "temperature": temperature, "gather": gather}
     return (in_batch_softmax(first, second, **options) + in_batch_softmax(second, first, **options)) / 2
 
 

@@ -45,7 +45,7 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         self.head = head
         self.rank_weight = tf.Variable(rank_weight, trainable=False, dtype=tf.float32, name="rank_weight")
 
-    def recommend(
+    def recommend(  # type: ignore[override]  # the request has inputs that the retrieval alone has not
         self,
         user_id,
         history,

@@ -68,8 +68,9 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
             float32 scalar.
         """
         if self.loss == "bpr":
-            options = {"candidate_ids": candidate_ids, "gather": self.gather}
-            per_example = losses.in_batch_bpr(query_embeddings, candidate_embeddings, **options)
+            per_example = losses.in_batch_bpr(
+                query_embeddings, candidate_embeddings, candidate_ids=candidate_ids, gather=self.gather
+            )
         else:
             per_example = losses.in_batch_softmax(
                 query_embeddings,

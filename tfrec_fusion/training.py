@@ -100,7 +100,7 @@ def fit(
         raise ValueError("TensorBoard's logs need a `folder`. Received: None. Give a path.")
     tf_keras.utils.set_random_seed(config.seed)
     run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
-    writer = _event_writer(run.folder / "tensorboard") if tensorboard else None
+    writer = _event_writer(run.folder / "tensorboard") if tensorboard and run.folder else None
     epochs = model.epochs(train, config.batch_size, config.seed)
     if validation is not None:
         validation = model.distribute_strategy.experimental_distribute_dataset(validation)
@@ -115,7 +115,7 @@ def fit(
         run.end_epoch(logs)
         if bar is not None:
             bar.update(run.steps_done, logs.items(), finalize=True)
-        elif progress:
+        elif callable(progress):
             progress(logs)
         if writer is not None:
             values = [
@@ -208,7 +208,7 @@ class _Run:
         self.train_step = self._function(model.train_step, config.jit_compile)
         self.test_step = self._function(model.test_step, False)
         if folder is not None and (folder / "run.json").exists():
-            self._resume()
+            self._resume(folder)
 
     def finished(self) -> bool:
         """Whether there is nothing left to train."""
@@ -224,7 +224,7 @@ class _Run:
             if bar is not None:
                 bar.update(self.steps_done, [("loss", float(logs["loss"]))], finalize=False)
             if self.folder is not None and time.monotonic() - saved > checkpoint_seconds:
-                self._save(self.epoch, self.steps_done)
+                self._save(self.folder, self.epoch, self.steps_done)
                 saved = time.monotonic()
         if not self.steps_done:
             raise ValueError(
@@ -268,7 +268,7 @@ class _Run:
         if self.folder is not None:
             if better:
                 tf.train.Checkpoint(model=self.model).write(str(self.folder / "best"))
-            self._save(self.epoch, 0)
+            self._save(self.folder, self.epoch, 0)
 
     def keep_best(self) -> None:
         """Puts the best epoch's weights into the model."""
@@ -302,10 +302,10 @@ class _Run:
         sizes = [list(weight.shape) for weight in self.model.trainable_variables]
         return {"config": dataclasses.asdict(self.config), "sizes": sizes}
 
-    def _save(self, epoch: int, step: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _save(self, folder: pathlib.Path, epoch: int, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         name = f"checkpoint-{epoch}-{step}"
-        tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer).write(str(self.folder / name))
+        tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer).write(str(folder / name))
         counters = {
             **self._state(),
             "checkpoint": name,
@@ -316,30 +316,30 @@ class _Run:
             "best_epoch": self.history.best_epoch,
         }
         # The counters change hands in one move: a kill in between leaves the previous checkpoint in charge.
-        partial = self.folder / "run.json.partial"
+        partial = folder / "run.json.partial"
         partial.write_text(json.dumps(counters))
-        partial.replace(self.folder / "run.json")
-        for file in self.folder.glob("checkpoint-*"):
+        partial.replace(folder / "run.json")
+        for file in folder.glob("checkpoint-*"):
             if not file.name.startswith(f"{name}."):
                 file.unlink()
 
-    def _resume(self) -> None:
-        counters = json.loads((self.folder / "run.json").read_text())
+    def _resume(self, folder: pathlib.Path) -> None:
+        counters = json.loads((folder / "run.json").read_text())
         for name, value in json.loads(json.dumps(self._state())).items():
             if counters[name] != value:
                 raise ValueError(
                     f"`folder` must be new or hold a run of the same model with the same settings. Received: "
-                    f"{self.folder}, whose {name} is {counters[name]} and not {value}. Choose another folder, or delete "
+                    f"{folder}, whose {name} is {counters[name]} and not {value}. Choose another folder, or delete "
                     "this one to train anew."
                 )
         self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
         self.history = History(counters["history"], counters["best_epoch"])
         self.model.optimizer.build(self.model.trainable_variables)
-        if (self.folder / "best.index").exists():
-            tf.train.Checkpoint(model=self.model).read(str(self.folder / "best")).expect_partial()
+        if (folder / "best.index").exists():
+            tf.train.Checkpoint(model=self.model).read(str(folder / "best")).expect_partial()
             self.best_weights = self.model.get_weights()
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        checkpoint.read(str(self.folder / counters["checkpoint"])).expect_partial()
+        checkpoint.read(str(folder / counters["checkpoint"])).expect_partial()
 
 
 def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:

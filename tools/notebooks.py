@@ -49,7 +49,8 @@ def execute(notebook: nbformat.NotebookNode, folder: pathlib.Path, small: bool =
     os.environ["TFREC_NOTEBOOK_SMALL"] = "1" if small else "0"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     try:
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+        timeout = 600 if small else 3600  # seconds a cell
+        NotebookClient(notebook, timeout=timeout, resources={"metadata": {"path": str(folder)}}).execute()
     finally:
         os.environ.clear()
         os.environ.update(saved)

@@ -231,6 +231,7 @@ def test_build_index_chooses_by_size():
         build_index(vectors, recall_target=1.5)
 
 
+@pytest.mark.slow
 def test_saved_ops_are_those_of_tensorflow_alone(tmp_path):
     """A process that imported TensorFlow and nothing else knows every op: no custom library is needed."""
     vectors, _ = catalogue(100)

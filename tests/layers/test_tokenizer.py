@@ -264,6 +264,7 @@ def test_tokenizers_that_cannot_run_in_the_graph_say_so(tmp_path):
         load_tokenizer("no/such/folder")
 
 
+@pytest.mark.slow
 def test_it_runs_inside_a_tfx_preprocessing_fn(tmp_path):
     tft = pytest.importorskip("tensorflow_transform")
     import tensorflow_transform.beam as tft_beam

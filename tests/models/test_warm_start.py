@@ -47,6 +47,7 @@ def older(data):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make", [lambda data: two_tower(data, user_id=True), ranking], ids=["retrieval", "ranking"]
 )

@@ -67,6 +67,7 @@ def test_an_empty_column_is_wrong(shop, capsys):
     assert "the column 'brand' is empty" in shown
 
 
+@pytest.mark.slow
 def test_the_counts_are_those_of_a_run(tmp_path):
     """Rejects by reason and sizes of splits equal what TablesExampleGen reports."""
     bad = interactions(

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from pipeline import cli, doctor
 
 
+@pytest.mark.slow
 def test_this_environment_is_fit_to_run(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     lines = {line["what"]: line for line in json.loads(capsys.readouterr().out)}

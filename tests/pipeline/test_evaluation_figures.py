@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import ranx
 import sklearn.metrics
 from tensorflow_model_analysis.metrics import metric_types
 
@@ -22,8 +21,11 @@ def random_ranks(seed, people=40, items=300):
     return users[order], ranks[order].astype(float)
 
 
+@pytest.mark.slow  # ranx compiles with numba
 @pytest.mark.parametrize("seed", range(3))
 def test_figures_agree_with_ranx(seed):
+    import ranx
+
     users, ranks = random_ranks(seed)
     qrels = {str(user): {} for user in set(users)}
     run = {str(user): {f"d{rank}": 1000.0 - rank for rank in range(1, 301)} for user in set(users)}

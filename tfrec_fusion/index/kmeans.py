@@ -78,7 +78,8 @@ def _means(vectors: np.ndarray, cells: np.ndarray, fallback: np.ndarray) -> np.n
 def _split_large(vectors: np.ndarray, cells: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(cells, kind="stable")
     pending = np.split(order, np.flatnonzero(np.diff(cells[order])) + 1)
-    centres, numbered = [], np.empty(len(vectors), np.int32)
+    centres: list[np.ndarray] = []
+    numbered = np.empty(len(vectors), np.int32)
     while pending:
         members = pending.pop()
         content = np.asarray(vectors[members], np.float32)

@@ -31,7 +31,7 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
     """
 
     # Every attribute that may hold state, present or not; subclasses add theirs.
-    _STATE = ("identifiers", "_sorted_keys", "_sorted_rows", "_longest_run")
+    _STATE: tuple[str, ...] = ("identifiers", "_sorted_keys", "_sorted_rows", "_longest_run")
 
     def __init__(
         self,
@@ -313,7 +313,8 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
             variable, value = getattr(self, name), np.asarray(store[name])
             if variable.dtype == tf.string:
                 content, ends = np.asarray(store[f"{name}_bytes"]).tobytes(), np.cumsum(value)
-                value = [content[end - length : end] for end, length in zip(ends, value, strict=True)]
+                cut = [content[end - length : end] for end, length in zip(ends, value, strict=True)]
+                value = np.array(cut, object)
             variable.assign(value)
 
     def get_config(self) -> dict[str, Any]:

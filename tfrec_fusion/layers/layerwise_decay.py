@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -26,7 +27,7 @@ def with_multipliers(
 
     Reference: Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146 (discriminative fine-tuning)
     """
-    base = type(optimizer)
+    base: Any = type(optimizer)
 
     class Layerwise(base):
         def update_step(self, gradient, variable):

@@ -254,6 +254,7 @@ class TextEncoder(tf_keras.layers.Layer):
             highest = tf.reduce_max(tf.where(mask > 0, hidden, hidden.dtype.min), axis=1)
             return tf.where(tf.reduce_any(mask > 0, axis=1), highest, 0.0)
         if self.pooling == "attention":
+            assert self.scorer is not None  # made for this pooling
             weights = tf.nn.softmax(self.scorer(hidden) + (1.0 - mask) * -1e9, axis=1) * mask
             return tf.reduce_sum(weights * hidden, axis=1)
         return tf.math.divide_no_nan(tf.reduce_sum(hidden * mask, axis=1), tf.reduce_sum(mask, axis=1))

@@ -95,9 +95,10 @@ def rank_scores(
         if allowed is not None:
             batch[:, ~allowed] = -np.inf
         if exclude is not None:
-            lengths = [len(exclude[row]) for row in rows]
+            left_out = exclude[start : start + batch_size]
+            lengths = [len(items) for items in left_out]
             if sum(lengths):
-                columns = np.concatenate([np.asarray(exclude[row], np.int64) for row in rows])
+                columns = np.concatenate([np.asarray(items, np.int64) for items in left_out])
                 batch[np.repeat(np.arange(len(rows)), lengths), columns] = -np.inf
         top = _top_k(batch[:, shuffle], k)
         values = np.take_along_axis(batch, shuffle[top], 1)

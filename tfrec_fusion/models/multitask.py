@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import losses, tasks
+from tfrec_fusion.config import LabelKind
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.two_tower import TwoTower
 
@@ -35,7 +36,7 @@ class Multitask(Model):
         self,
         two_tower: TwoTower,
         experts: tf_keras.layers.Layer,
-        labels: Mapping[str, str],
+        labels: Mapping[str, LabelKind],
         weights: Mapping[str, float] | None = None,
         **kwargs,
     ):

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import tasks
+from tfrec_fusion.config import LabelKind
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
@@ -35,7 +36,7 @@ class Ranking(Model):
         query_tower: QueryTower,
         head: tf_keras.layers.Layer,
         dim: int,
-        labels: Mapping[str, str],
+        labels: Mapping[str, LabelKind],
         num_users: int,
         num_items: int,
         means: Mapping[str, float] | None = None,

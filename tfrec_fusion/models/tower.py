@@ -141,7 +141,7 @@ class ItemTower(tf_keras.layers.Layer):
             presence["text"] = tf.reduce_any(text != 0, -1)
         modalities = self.modality_dropout(modalities, presence, training=training)
         fused = modalities["id"]
-        if not self.alone:
+        if self.fusion is not None:
             fused += self.fusion(modalities)
         return self.head(self.dropout(fused, training=training), training=training)
 
@@ -280,7 +280,7 @@ class QueryTower(tf_keras.layers.Layer):
             a history encoder that returns only that.
         """
         encoded = self.history_encoder(history, mask=mask, training=training)
-        if self.alone:
+        if self.fusion is None:
             return self.head(encoded, training=training)
         presence = {}
         modalities = {}

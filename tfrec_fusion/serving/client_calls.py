@@ -248,15 +248,16 @@ class ServingMethods:
     # Calls
 
     def _signature(self, name: str) -> Generator[Ask, Any, SignatureSpec]:
-        known = self._signatures is not None and name in self._signatures
+        known = self._signatures or {}
         if (
-            not known and not self._signatures_given
-        ):  # a newer version may have more than the one asked before
-            self._signatures = read_metadata((yield Ask("metadata")))
-        if name not in self._signatures:
-            names = ", ".join(sorted(self._signatures))
-            raise ValueError(f"The model has no signature {name!r}. Its signatures: {names}.")
-        return self._signatures[name]
+            name not in known and not self._signatures_given
+        ):  # a newer version may have more than the one asked
+            known = self._signatures = read_metadata((yield Ask("metadata")))
+        if name not in known:
+            raise ValueError(
+                f"The model has no signature {name!r}. Its signatures: {', '.join(sorted(known))}."
+            )
+        return known[name]
 
     def _recommend(self, name: str, k: int, given: dict[str, Any]) -> Call:
         spec = yield from self._signature(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
@@ -101,7 +101,7 @@ def from_proto(proto: model_server_config_pb2.ModelServerConfig) -> list[ModelCo
     return configs
 
 
-def _policy(proto: object) -> VersionPolicy:
+def _policy(proto: Any) -> VersionPolicy:
     choice = proto.WhichOneof("policy_choice")
     if choice == "all":
         return VersionPolicy("all")

@@ -224,7 +224,7 @@ def _write_config(folder: str, paths: Mapping[str, str]) -> str:
     return path
 
 
-def _end(process: subprocess.Popen[bytes], container: str | None) -> None:
+def _end(process: subprocess.Popen[str], container: str | None) -> None:
     if container is not None and process.poll() is None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(["docker", "stop", container], capture_output=True, timeout=30, check=False)
@@ -237,7 +237,7 @@ def _end(process: subprocess.Popen[bytes], container: str | None) -> None:
             process.wait()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], url: str, names: Mapping[str, str], timeout: float) -> None:
+def _wait_ready(process: subprocess.Popen[str], url: str, names: Mapping[str, str], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     for name in names:
         with RestClient(url, name, timeout=2.0) as client:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.serving.status import invalid_argument
 
-TensorProto = type(tf.make_tensor_proto(0))
+TensorProto: Any = type(tf.make_tensor_proto(0))
 
 _INT_VAL = ("int32", "int16", "int8", "uint8", "uint16")
 _FIELDS = {
