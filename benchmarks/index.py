@@ -1,8 +1,15 @@
-"""Measures the indexes: `python -m benchmarks.index [--num-candidates N] [--json FILE]`.
+"""Measures the indexes: `python -m benchmarks.index [--rows N] [--packages FOLDER] [--json FILE]`.
 
-Clustered vectors, one query at a time, top-100, medians. All sides run in one process, one after the
-other and in several rounds, on the same queries, with the fewest probes that reach the recall target.
-faiss and ScaNN are taken where they can be imported (`requirements/benchmarks.in`).
+Clustered vectors, top-100. All sides run in one process with the same number of threads, one after the other and in several
+rounds, on the same queries, with the fewest probes that reach the recall target. One query a call tells latency, several a
+call throughput. What a call of TensorFlow costs that computes nothing is measured beside: no index in a graph can be quicker.
+
+faiss and ScaNN are taken where they can be imported (`requirements/benchmarks.in`), or from a folder that was filled by
+`pip install --no-deps --target FOLDER faiss-cpu scann`: ScaNN's own TensorFlow operations need another TensorFlow than
+TFX, its searcher does not.
+
+Vectors lie in a file that is memory-mapped, and the most memory that building held beside the finished index is printed.
+`--sides InvertedFile` leaves out what holds more copies: `--rows 10000000 --sides InvertedFile` fits into 8 GB.
 """
 
 from __future__ import annotations
@@ -13,8 +20,13 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import pathlib
 import platform
+import sys
+import tempfile
+import threading
 import time
+import types
 from collections.abc import Callable
 
 import numpy as np
@@ -26,19 +38,38 @@ import tensorflow_recommenders as tfrs  # isort: skip
 
 from tfrec_fusion.index import InvertedFile, build_index  # isort: skip
 
-NUM_QUERIES = 256
+NUM_QUERIES, CHUNK = 256, 131_072
+SIDES = ("TFRS BruteForce", "InvertedFile", "InvertedFile int8", "faiss IVFFlat", "ScaNN")
+NOTHING = "(an empty TensorFlow function)"
+Search = Callable[[np.ndarray], np.ndarray]
 
 
-def clustered(num: int, dim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors around one centre a 500 of them, and queries from the same distribution."""
+def clustered(path: str, num: int, dim: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors around one centre a 500 of them, memory-mapped, and queries from the same distribution."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(max(1, num // 500), dim)).astype("float32")
 
     def draw(count: int) -> np.ndarray:
         noise = random.normal(size=(count, dim)).astype("float32")
-        return centres[random.integers(len(centres), size=count)] + 0.5 * noise
+        return centres[random.integers(len(centres), size=count)] + np.float32(spread) * noise
 
-    return draw(num), draw(NUM_QUERIES)
+    vectors = np.lib.format.open_memmap(path, "w+", "float32", (num, dim))
+    for start in range(0, num, CHUNK):
+        vectors[start : start + CHUNK] = draw(min(CHUNK, num - start))
+    vectors.flush()
+    return np.load(path, mmap_mode="r"), draw(NUM_QUERIES)
+
+
+def exact_rows(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """The best rows by all scores, in chunks."""
+    scores, rows = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    for start in range(0, len(vectors), CHUNK):
+        found, places = tf.math.top_k(queries @ np.asarray(vectors[start : start + CHUNK]).T, k)
+        scores = np.concatenate([scores, found.numpy()], 1)
+        rows = np.concatenate([rows, places.numpy() + start], 1)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+    return rows
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
@@ -46,142 +77,252 @@ def recall(found: np.ndarray, exact: np.ndarray) -> float:
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, exact, strict=True)]))
 
 
-def in_graph(
-    index: tfrs.layers.factorized_top_k.TopK, k: int, dim: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """The index as a traced function, as a served signature calls it."""
+class AnonymousMemory:
+    """The most memory beside files that this process held within a `with` block, in bytes."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, dim], tf.float32)])
+    def __enter__(self) -> AnonymousMemory:
+        self.peak, self.end = 0, 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.end = self.now()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            self.peak = max(self.peak, self.now())
+
+    def now(self) -> int:
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return 1024 * int(line.split()[1])
+        return 0
+
+
+def in_graph(index: tfrs.layers.factorized_top_k.TopK, k: int, dim: int) -> Search:
+    """The index as a concrete function, as a served signature calls it."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, dim], tf.float32)], autograph=False)
     def search(queries: tf.Tensor) -> tf.Tensor:
         return index(queries, k=k)[1]
 
-    return lambda queries: search(tf.convert_to_tensor(queries)).numpy()
+    concrete = search.get_concrete_function()
+    return lambda queries: concrete(tf.constant(queries)).numpy()
 
 
-def faiss_ivf(vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, k: int, target: float) -> Callable:
+def nothing(dim: int) -> Search:
+    """A function that starts and ends."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, dim], tf.float32)], autograph=False)
+    def identity(queries: tf.Tensor) -> tf.Tensor:
+        return queries + 1
+
+    concrete = identity.get_concrete_function()
+    return lambda queries: concrete(tf.constant(queries)).numpy()
+
+
+def faiss_ivf(vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, args: argparse.Namespace) -> tuple:
     """faiss's IVFFlat with as many cells, tuned to the same recall."""
     import faiss
 
+    faiss.omp_set_num_threads(args.threads)
     num_cells = max(1, round(2 * len(vectors) ** 0.5))
     quantizer = faiss.IndexFlatIP(vectors.shape[1])
     index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], num_cells, faiss.METRIC_INNER_PRODUCT)
-    random = np.random.default_rng(0)
-    index.train(vectors[random.choice(len(vectors), min(len(vectors), 64 * num_cells), replace=False)])
-    index.add(vectors)
+    sample = np.sort(
+        np.random.default_rng(0).choice(len(vectors), min(len(vectors), 64 * num_cells), replace=False)
+    )
+    index.train(np.asarray(vectors[sample]))
+    for start in range(0, len(vectors), CHUNK):
+        index.add(np.asarray(vectors[start : start + CHUNK]))
     for index.nprobe in range(1, num_cells + 1):
-        if recall(index.search(queries, k)[1], exact) >= target:
+        if recall(index.search(queries, args.k)[1], exact) >= args.recall:
             break
-    return lambda batch: index.search(batch, k)[1]
+    return lambda batch: index.search(batch, args.k)[1], index.nprobe
 
 
 def scann_tree(
-    vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, k: int, target: float
-) -> Callable:
+    vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, args: argparse.Namespace
+) -> tuple:
     """ScaNN's tree with asymmetric hashing and exact reordering, tuned to the same recall."""
-    import scann
-
+    searcher_module = scann_searcher()
     num_cells = max(1, round(2 * len(vectors) ** 0.5))
-    builder = scann.scann_ops_pybind.builder(vectors, k, "dot_product")
-    searcher = builder.tree(num_cells, 8).score_ah(2).reorder(4 * k).build()
+    builder = searcher_module.builder(np.asarray(vectors), args.k, "dot_product")
+    searcher = builder.tree(num_cells, 8).score_ah(2).reorder(4 * args.k).build()
     leaves = 1
     while leaves < num_cells:
-        found = searcher.search_batched(queries, leaves_to_search=leaves)[0]
-        if recall(found, exact) >= target:
+        if recall(searcher.search_batched(queries, leaves_to_search=leaves)[0], exact) >= args.recall:
             break
         leaves += max(1, leaves // 4)
-    return lambda batch: searcher.search_batched(batch, leaves_to_search=leaves)[0]
+
+    def search(batch: np.ndarray) -> np.ndarray:
+        if len(batch) > 1 and args.threads > 1:
+            return searcher.search_batched_parallel(batch, leaves_to_search=leaves)[0]
+        return searcher.search_batched(batch, leaves_to_search=leaves)[0]
+
+    return search, leaves
 
 
-def timed(searches: dict[str, Callable], queries: np.ndarray, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of single queries, the sides taking turns so that a busy machine slows them alike."""
+def scann_searcher() -> types.ModuleType:
+    """`scann_ops_pybind` without the package's `__init__`, which loads operations of another TensorFlow."""
+    spec = importlib.util.find_spec("scann")
+    assert spec is not None and spec.submodule_search_locations is not None
+    for name in (
+        "scann",
+        "scann.scann_ops",
+        "scann.scann_ops.py",
+        "scann.scann_ops.cc",
+        "scann.scann_ops.cc.python",
+    ):
+        module = types.ModuleType(name)
+        folder = pathlib.Path(spec.submodule_search_locations[0], *name.split(".")[1:])
+        module.__path__ = [str(folder)]
+        sys.modules[name] = module
+    return importlib.import_module("scann.scann_ops.py.scann_ops_pybind")
+
+
+def timed(
+    searches: dict[str, Search], queries: np.ndarray, rounds: int, batch: int
+) -> dict[str, list[float]]:
+    """Milliseconds of a call, the sides taking turns so that a busy machine slows them alike."""
     times: dict[str, list[float]] = {name: [] for name in searches}
+    batches = [queries[start : start + batch] for start in range(0, min(len(queries), 32 * batch), batch)]
     for number in range(rounds + 1):
         for name, search in searches.items():
-            for query in queries[:32]:
+            for part in batches:
                 start = time.perf_counter()
-                search(query[None])
+                search(part)
                 if number:  # The first round warms up.
                     times[name].append(1e3 * (time.perf_counter() - start))
     return times
 
 
-def main(argv: list[str] | None = None) -> dict:
-    """Builds, tunes, measures and prints; returns what `--json` writes."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__)
-    parser.add_argument("--num-candidates", type=int, default=1_000_000)
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", "--num-candidates", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--spread", type=float, default=0.5, help="around a centre; more needs more cells")
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--recall", type=float, default=0.95, help="the target that each side is tuned to")
-    parser.add_argument("--rounds", type=int, default=5, help="of 32 queries a side")
+    parser.add_argument("--rounds", type=int, default=5, help="of 32 calls a side")
+    parser.add_argument("--batch", type=int, default=32, help="queries a call, for throughput")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--packages", help="a folder with faiss and ScaNN, where they are not installed")
+    parser.add_argument("--folder", help="keeps the vectors while it runs (default: the system's)")
     parser.add_argument("--json", help="also write the figures to this file")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
 
-    vectors, queries = clustered(args.num_candidates, args.dim)
-    brute_force = tfrs.layers.factorized_top_k.BruteForce(k=args.k).index(tf.constant(vectors))
-    searches = {"TFRS BruteForce": in_graph(brute_force, args.k, args.dim)}
-    exact = np.concatenate([searches["TFRS BruteForce"](part) for part in np.split(queries, 32)])
 
-    start = time.perf_counter()
-    inverted_file = build_index(
-        vectors, kind="inverted_file", k=args.k, queries=queries, recall_target=args.recall
-    )
-    build_seconds = time.perf_counter() - start
-    assert isinstance(inverted_file, InvertedFile)
-    searches["InvertedFile"] = in_graph(inverted_file, args.k, args.dim)
-    missing = []
-    for name, module, make in (("faiss IVFFlat", "faiss", faiss_ivf), ("ScaNN", "scann", scann_tree)):
-        if importlib.util.find_spec(module):
-            searches[name] = make(vectors, queries, exact, args.k, args.recall)
+def main(argv: list[str] | None = None) -> dict:
+    """Builds, tunes, measures and prints; returns what `--json` writes."""
+    args = arguments(argv)
+    if args.packages:
+        # TFRS is imported by now, which would stumble over a ScaNN of another TensorFlow.
+        sys.path.append(args.packages)
+        importlib.invalidate_caches()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        return _measure(args, folder)
+
+
+def _measure(args: argparse.Namespace, folder: str) -> dict:
+    vectors, queries = clustered(f"{folder}/vectors.npy", args.rows, args.dim, args.spread)
+    exact = exact_rows(vectors, queries, args.k)
+    searches: dict[str, Search] = {NOTHING: nothing(args.dim)}
+    built, probes, missing = {}, {}, []
+    for name in [name for name in SIDES if name in args.sides]:
+        start = time.perf_counter()
+        if name == "TFRS BruteForce":
+            brute_force = tfrs.layers.factorized_top_k.BruteForce(k=args.k).index(
+                tf.constant(np.asarray(vectors))
+            )
+            searches[name] = in_graph(brute_force, args.k, args.dim)
+        elif name.startswith("InvertedFile"):
+            with AnonymousMemory() as memory:
+                before = memory.now()
+                index = build_index(
+                    vectors,
+                    kind="inverted_file",
+                    k=args.k,
+                    queries=queries,
+                    recall_target=args.recall,
+                    compression="int8" if name.endswith("int8") else None,
+                )
+            assert isinstance(index, InvertedFile)
+            searches[name], probes[name] = in_graph(index, args.k, args.dim), int(index.default_probes)
+            built[name] = {
+                "cells": index.centres.shape[0],
+                "held_out_recall": float(index.measured_recall),
+                "index_mb": (memory.end - before) / 1e6,
+                "peak_beside_it_mb": (memory.peak - memory.end) / 1e6,
+            }
         else:
-            missing.append(name)
+            module, make = ("faiss", faiss_ivf) if name.startswith("faiss") else ("scann", scann_tree)
+            if not importlib.util.find_spec(module):
+                missing.append(name)
+                continue
+            searches[name], probes[name] = make(vectors, queries, exact, args)
+        built.setdefault(name, {})["build_seconds"] = time.perf_counter() - start
 
-    times = timed(searches, queries, args.rounds)
-    ours = float(np.median(times["InvertedFile"]))
+    single, several = (timed(searches, queries, args.rounds, batch) for batch in (1, args.batch))
     results = {
         name: {
+            **built.get(name, {}),
+            "probes": probes.get(name),
             "p50_ms": float(np.median(values)),
             "p99_ms": float(np.percentile(values, 99)),
-            "recall": recall(searches[name](queries[:64]), exact[:64]),
-            "times_ours": float(np.median(values)) / ours,
+            "queries_a_second": 1e3 * min(args.batch, len(queries)) / float(np.median(several[name])),
+            "recall": None if name == NOTHING else recall(searches[name](queries[:64]), exact[:64]),
         }
-        for name, values in times.items()
+        for name, values in single.items()
     }
     report = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} threads a side",
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("tensorflow", "tensorflow-recommenders", "faiss-cpu", "scann")
             if any(importlib.metadata.distributions(name=name))
         },
-        "num_candidates": args.num_candidates,
+        "rows": args.rows,
         "dim": args.dim,
         "k": args.k,
-        "build_seconds": build_seconds,
-        "probes": int(inverted_file.default_probes),
-        "cells": inverted_file.centres.shape[0],
-        "measured_recall": float(inverted_file.measured_recall),
+        "spread": args.spread,
+        "batch": args.batch,
         "not_installed": missing,
         "results": results,
     }
-    print(f"{args.num_candidates:,} x {args.dim}, top-{args.k}, recall target {args.recall}")
-    print(f"{report['machine']}, {report['date']}, {report['versions']}")
-    print(
-        f"built in {build_seconds:.0f} s: {report['cells']} cells, {report['probes']} probed, "
-        f"held-out recall {report['measured_recall']:.3f}"
-    )
-    print("| index | p50 ms | p99 ms | recall | p50 / InvertedFile's |\n|---|---|---|---|---|")
-    for name, row in results.items():
-        print(
-            f"| {name} | {row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['recall']:.3f} "
-            f"| {row['times_ours']:.2f} |"
-        )
-    for name in missing:
-        print(f"{name}: not installed, not measured")
+    show(report)
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump(report, file, indent=2)
+        pathlib.Path(args.json).write_text(json.dumps(report, indent=2))
     return report
+
+
+def show(report: dict) -> None:
+    """Prints a report as a table."""
+    print(f"{report['rows']:,} x {report['dim']}, top-{report['k']}, spread {report['spread']}")
+    print(f"{report['machine']}, {report['date']}, {report['versions']}")
+    for name, row in report["results"].items():
+        if "cells" in row:
+            print(
+                f"{name}: built in {row['build_seconds']:.0f} s, {row['cells']} cells, held-out recall "
+                f"{row['held_out_recall']:.3f}, {row['index_mb']:.0f} MB, at most {row['peak_beside_it_mb']:.0f} MB beside it"
+            )
+    print(
+        f"| index | p50 ms | p99 ms | queries/s, {report['batch']} a call | probes | recall |\n|---|---|---|---|---|---|"
+    )
+    for name, row in report["results"].items():
+        found = "" if row["recall"] is None else f"{row['recall']:.3f}"
+        print(
+            f"| {name} | {row['p50_ms']:.3f} | {row['p99_ms']:.3f} | {row['queries_a_second']:,.0f} "
+            f"| {row['probes'] or ''} | {found} |"
+        )
+    for name in report["not_installed"]:
+        print(f"{name}: not installed, not measured")
 
 
 if __name__ == "__main__":

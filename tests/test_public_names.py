@@ -23,7 +23,7 @@ COSTS = {
     "": """config datasets datasets.splits datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
         serving.client serving.client_calls serving.http_transport serving.json_reader serving.json_text serving.launcher
         serving.monitoring serving.serving_protos serving.status serving.version_folders serving.vertex_client""",
-    "numpy": """datasets.synthetic index.kmeans metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
+    "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.profiles serving.json_tensors serving.json_writer
         serving.request_log""",
     "scipy": "models.baselines",

@@ -11,7 +11,7 @@ from check_index import Served, check_index, graph_ops, oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec_fusion.index import BruteForce, InvertedFile, build_index, measure_recall
+from tfrec_fusion.index import BruteForce, InvertedFile, VectorFiles, build_index, measure_recall
 from tfrec_fusion.index.kmeans import balanced_cells
 
 ALL_CELLS = {"probes": 10_000}
@@ -219,6 +219,48 @@ def test_build_index_reaches_its_target_and_keeps_the_measurement(tmp_path):
     index(queries)
     tf.saved_model.save(index, str(tmp_path / "saved"))
     assert float(tf.saved_model.load(str(tmp_path / "saved")).measured_recall) == pytest.approx(stored)
+
+
+def test_vectors_in_files_are_one_matrix(tmp_path):
+    vectors, queries = catalogue(300)
+    for number, part in enumerate(np.split(vectors, [10, 10, 250])):
+        np.save(tmp_path / f"{number}.npy", part)
+    files = VectorFiles(sorted(tmp_path.glob("*.npy")))
+    assert (len(files), files.shape, files.dtype) == (300, (300, 8), np.float32)
+    for rows in (
+        slice(5, 260),
+        slice(250, None),
+        slice(7, 3),
+        np.array([[299, 0], [10, 9]]),
+        np.zeros(0, int),
+    ):
+        np.testing.assert_array_equal(files[rows], vectors[rows])
+    for kind in ("brute_force", "inverted_file"):
+        options = {"kind": kind, "queries": queries, "k": 7}
+        np.testing.assert_array_equal(
+            build_index(files, **options).search(queries)[1],
+            build_index(vectors, **options).search(queries)[1],
+        )
+    np.save(tmp_path / "other.npy", np.zeros([2, 9], "float32"))
+    with pytest.raises(ValueError, match=r"one width and dtype.*other.npy: float32 \(2, 9\)"):
+        VectorFiles(sorted(tmp_path.glob("*.npy")))
+    with pytest.raises(ValueError, match="no file"):
+        VectorFiles([])
+
+
+def test_a_query_alone_gets_the_answer_that_it_gets_among_others():
+    vectors, queries = catalogue(500)
+    mask = np.random.default_rng(0).random(500) < 0.9
+    exclude = np.arange(64 * 3).reshape(64, 3)
+    for compression in (None, "int8"):
+        index = InvertedFile(num_cells=20, compression=compression, rescore=9).index(vectors)
+        for options in ({}, {"allowed": mask}, {"k": 200, "probes": 2}):
+            many = index.search(queries, exclude=exclude, **options)
+            for number in range(5):
+                one = slice(number, number + 1)
+                alone = index.search(queries[one], exclude=exclude[one], **options)
+                np.testing.assert_array_equal(alone[1], many[1][one])
+                np.testing.assert_allclose(alone[0], many[0][one], rtol=1e-5, atol=1e-6)
 
 
 def test_build_index_chooses_by_size():

@@ -13,6 +13,7 @@ __all__ = [
     "CategoryFilter",
     "InvertedFile",
     "TopKIndex",
+    "VectorFiles",
     "build_index",
     "measure_recall",
 ]
@@ -23,5 +24,6 @@ if TYPE_CHECKING:
     from tfrec_fusion.index.inverted_file import InvertedFile
     from tfrec_fusion.index.item_filter import CategoryFilter
     from tfrec_fusion.index.top_k_index import TopKIndex
+    from tfrec_fusion.index.vector_files import VectorFiles
 else:
     __getattr__, __dir__ = lazy_names(__name__)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.index.top_k_index import MINUS_INFINITY, TopKIndex, remove_slots, top_rows
+from tfrec_fusion.index.top_k_index import MINUS_INFINITY, TopKIndex, Vectors, remove_slots, top_rows
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -44,7 +43,7 @@ class BruteForce(TopKIndex):
         """True."""
         return True
 
-    def _store(self, candidates: np.ndarray) -> None:
+    def _store(self, candidates: Vectors) -> None:
         self._set_rows("candidates", candidates, self.storage_dtype)
 
     def _search(self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any) -> tuple:

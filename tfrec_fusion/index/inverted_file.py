@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.index.kmeans import balanced_cells
-from tfrec_fusion.index.top_k_index import MINUS_INFINITY, NO_ROW, TopKIndex, remove_slots, top_rows
+from tfrec_fusion.index.top_k_index import MINUS_INFINITY, NO_ROW, TopKIndex, Vectors, remove_slots
 
 # Numbers that a block of queries may gather at once: 128 MB of float32.
 _NUMBERS_PER_BLOCK = 2**25
@@ -141,7 +141,7 @@ class InvertedFile(TopKIndex):
         """False."""
         return False
 
-    def _store(self, candidates: np.ndarray) -> None:
+    def _store(self, candidates: Vectors) -> None:
         num_cells = self.num_cells or max(1, round(2 * len(candidates) ** 0.5))
         centres, cells = balanced_cells(candidates, num_cells, seed=self.seed)
         order = np.argsort(cells, kind="stable").astype(np.int32)
@@ -152,7 +152,7 @@ class InvertedFile(TopKIndex):
         self._set_state("starts", np.r_[0, np.cumsum(sizes)].astype(np.int32))
         self._set_state("row_of_position", order)
         self._set_state("position_of_row", position_of_row)
-        self._set_rows("cell_vectors", candidates, self.storage_dtype, order)
+        self._set_rows("cell_vectors", candidates, self.storage_dtype, position_of_row)
         self._set_state("default_probes", np.int32(min(self.probes, len(centres))))
         self._set_state("measured_recall", np.float32(np.nan))
         if self.compression:
@@ -186,6 +186,16 @@ class InvertedFile(TopKIndex):
     def _search(
         self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = tf.shape(queries)[0]
+        return tf.cond(
+            batch == 1,
+            lambda: self._search_one(queries, k, exclude, allowed, probes),
+            lambda: self._search_many(queries, k, exclude, allowed, probes),
+        )
+
+    def _search_many(
+        self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Searches in blocks of queries, so that a large batch does not gather its cells all at once."""
         batch = tf.shape(queries)[0]
         if allowed is not None:
@@ -215,12 +225,25 @@ class InvertedFile(TopKIndex):
 
         return tf.cond(batch <= size, lambda: search(None, None), search_all)
 
+    def _search_one(
+        self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One query, with as few operations as there can be: starting one costs more than what most of them do."""
+        cells, starts, ends = self._nearest_cells(queries, probes)
+        positions = tf.ragged.range(tf.reshape(starts, [-1]), tf.reshape(ends, [-1])).flat_values
+        scores = self._score(queries, positions)
+        if allowed is not None:
+            kept = tf.gather(allowed[0], tf.gather(self.row_of_position, positions))
+            scores = tf.where(kept, scores, MINUS_INFINITY)
+        if exclude is not None:
+            offsets = tf.cumsum(ends - starts, axis=1, exclusive=True)
+            scores = remove_slots(scores, self._slots_of(exclude, cells, starts, offsets))
+        return self._best(queries, scores, positions[None], k)
+
     def _search_block(
         self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = tf.shape(queries)[0]
-        _, cells = tf.math.top_k(tf.matmul(queries, self.centres, transpose_b=True), probes)
-        starts, ends = tf.gather(self.starts, cells), tf.gather(self.starts, cells + 1)
+        cells, starts, ends = self._nearest_cells(queries, probes)
         # Slots are the positions of all probed cells side by side; ragged, padded to the longest query.
         lengths = ends - starts
         offsets = tf.cumsum(lengths, axis=1, exclusive=True)
@@ -230,35 +253,48 @@ class InvertedFile(TopKIndex):
         ).to_tensor(NO_ROW)
         used = positions >= 0
         positions = tf.maximum(positions, 0)
-        if self.compression:
-            scores = tf.linalg.matvec(tf.cast(tf.gather(self.codes, positions), tf.float32), queries)
-            scores *= tf.gather(self.code_scales, positions)
-        else:
-            scores = self._score_positions(queries, positions)
+        scores = self._score(queries, positions)
         if allowed is not None:
             used &= tf.gather(allowed, tf.gather(self.row_of_position, positions), batch_dims=1)
         scores = tf.where(used, scores, MINUS_INFINITY)
         if exclude is not None:
             scores = remove_slots(scores, self._slots_of(exclude, cells, starts, offsets))
+        return self._best(queries, scores, positions, k)
+
+    def _nearest_cells(self, queries: tf.Tensor, probes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Each query's best cells, the position at which they start, and the one after their last: `[batch, probes]`."""
+        _, cells = tf.math.top_k(tf.matmul(queries, self.centres, transpose_b=True), probes, sorted=False)
+        return cells, tf.gather(self.starts, cells), tf.gather(self.starts, cells + 1)
+
+    def _score(self, queries: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        """Scores `[batch, n]` of positions `[batch, n]`, or `[n]` of a single query; with compression, rough ones."""
+        if not self.compression:
+            return self._score_positions(queries, positions)
+        scores = _dot(queries, tf.cast(tf.gather(self.codes, positions), tf.float32))
+        return scores * tf.gather(self.code_scales, positions)
+
+    def _score_positions(self, queries: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        return _dot(queries, tf.cast(tf.gather(self.cell_vectors, positions), tf.float32))
+
+    def _best(
+        self, queries: tf.Tensor, scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The k best of scores and positions `[batch, n]`: scores and rows `[batch, k]`."""
         if self.compression:
             kept = tf.minimum(k * self.rescore, tf.shape(scores)[1])
             rough, slots = tf.math.top_k(scores, kept)
             positions = tf.gather(positions, slots, batch_dims=1)
-            exact = self._score_positions(queries, positions)
+            exact = tf.linalg.matvec(tf.cast(tf.gather(self.cell_vectors, positions), tf.float32), queries)
             scores = tf.where(rough == MINUS_INFINITY, MINUS_INFINITY, exact)
-        scores, positions = top_rows(scores, k, positions)
-        rows = tf.gather(self.row_of_position, tf.maximum(positions, 0))
-        rows = tf.where(positions < 0, np.iinfo(np.int32).max, rows)
-        # Equal scores in the order of rows: sort by row, then stably by score.
-        by_row = tf.argsort(rows, axis=1)
-        scores, rows = tf.gather(scores, by_row, batch_dims=1), tf.gather(rows, by_row, batch_dims=1)
-        scores, by_score = tf.math.top_k(scores, k)
-        rows = tf.gather(rows, by_score, batch_dims=1)
-        rows = tf.where(scores == MINUS_INFINITY, NO_ROW, rows)
-        return tf.ensure_shape(scores, [None, None]), tf.reshape(rows, [batch, k])
-
-    def _score_positions(self, queries: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        return tf.linalg.matvec(tf.cast(tf.gather(self.cell_vectors, positions), tf.float32), queries)
+        found = tf.minimum(k, tf.shape(scores)[1])
+        scores, slots = tf.math.top_k(scores, found)
+        rows = tf.gather(self.row_of_position, tf.gather(positions, slots, batch_dims=1))
+        missing = [[0, 0], [0, k - found]]
+        scores = tf.pad(scores, missing, constant_values=MINUS_INFINITY)
+        rows = tf.where(scores == MINUS_INFINITY, NO_ROW, tf.pad(rows, missing))
+        # Sorting again is for equal scores alone, which are rare.
+        tied = tf.reduce_any(scores[:, 1:] == scores[:, :-1])
+        return tf.cond(tied, lambda: _equal_by_row(scores, rows), lambda: (scores, rows))
 
     def _slots_of(
         self, rows: tf.Tensor, cells: tf.Tensor, starts: tf.Tensor, offsets: tf.Tensor
@@ -288,3 +324,18 @@ class InvertedFile(TopKIndex):
             "rescore": self.rescore,
             "seed": self.seed,
         }
+
+
+def _dot(queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """Scores `[batch, n]` of queries `[batch, dim]` and vectors `[batch, n, dim]`, or `[n, dim]` of a single query."""
+    if vectors.shape.rank == 2:
+        return tf.matmul(queries, vectors, transpose_b=True)
+    return tf.linalg.matvec(vectors, queries)
+
+
+def _equal_by_row(scores: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores and rows `[batch, k]` from high to low, equal scores in the order of rows, -1 last."""
+    by_row = tf.argsort(tf.where(rows < 0, np.iinfo(np.int32).max, rows), axis=1)
+    scores, rows = tf.gather(scores, by_row, batch_dims=1), tf.gather(rows, by_row, batch_dims=1)
+    scores, by_score = tf.math.top_k(scores, tf.shape(scores)[1])
+    return scores, tf.gather(rows, by_score, batch_dims=1)

@@ -10,6 +10,9 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from tfrec_fusion.index.vector_files import VectorFiles
+
+Vectors = np.ndarray | VectorFiles
 MINUS_INFINITY = -np.inf
 NO_ROW = -1
 # What a result slot holds when fewer than `k` candidates are left.
@@ -65,8 +68,8 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         """Builds the index, in place of the one before.
 
         Args:
-            candidates: finite floats `[num_candidates, dim]`: a tensor, an array or a memory-mapped array
-                (read in chunks).
+            candidates: finite floats `[num_candidates, dim]`: a tensor, an array, a memory-mapped array or
+                `VectorFiles` (read in chunks).
             identifiers: `[num_candidates]` strings or integers returned as results; without it, rows are
                 returned as int32. An identifier may occur more than once.
 
@@ -169,7 +172,7 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         """The length of an embedding; 0 before `index`."""
 
     @abc.abstractmethod
-    def _store(self, candidates: np.ndarray) -> None:
+    def _store(self, candidates: Vectors) -> None:
         """Keeps checked candidates in variables, through `_set_state`."""
 
     def _embed(self, queries: Any) -> tf.Tensor:
@@ -270,14 +273,18 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
     def _set_state(self, name: str, value: Any, dtype: Any = None) -> None:
         setattr(self, name, tf.Variable(value, trainable=False, dtype=dtype, name=name.lstrip("_")))
 
-    def _set_rows(self, name: str, source: np.ndarray, dtype: str, order: np.ndarray | None = None) -> None:
-        """Keeps `source[order]` as a variable, copied in chunks so that no second copy is held."""
+    def _set_rows(self, name: str, source: Vectors, dtype: str, places: np.ndarray | None = None) -> None:
+        """Keeps rows as a variable, row `n` at `places[n]`. Read from front to back in chunks and written in place, so that
+        no second copy is held and a file is read once, in order."""
         self._set_state(name, tf.zeros(source.shape, dtype))
         variable = getattr(self, name)
         for start in range(0, len(source), _ROWS_PER_CHUNK):
             end = min(start + _ROWS_PER_CHUNK, len(source))
-            chunk = source[start:end] if order is None else source[order[start:end]]
-            variable[start:end].assign(tf.convert_to_tensor(np.asarray(chunk).astype(dtype)))
+            chunk = tf.convert_to_tensor(np.asarray(source[start:end]).astype(dtype))
+            if places is None:
+                variable[start:end].assign(chunk)
+            else:
+                variable.scatter_update(tf.IndexedSlices(chunk, tf.constant(places[start:end])))
 
     def _has(self, name: str) -> bool:
         return hasattr(self, name)
@@ -339,13 +346,13 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         return cls(**config)
 
 
-def check_candidates(candidates: Any) -> np.ndarray:
-    """Returns candidates as an array `[num_candidates, dim]` after checking that they can be indexed.
+def check_candidates(candidates: Any) -> Vectors:
+    """Returns candidates as an array or `VectorFiles` `[num_candidates, dim]` after checking that they can be indexed.
 
     Raises:
         ValueError: if they are empty, not a matrix, not floating point or not finite.
     """
-    if not isinstance(candidates, np.ndarray):
+    if not isinstance(candidates, (np.ndarray, VectorFiles)):
         candidates = tf.convert_to_tensor(candidates).numpy()
     if candidates.ndim != 2 or not candidates.size:
         raise ValueError(
