@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrec_fusion.index.vector_files import Vectors
+
 _NUMBERS_PER_BLOCK = 2**24
 _SAMPLES_PER_CELL = 64
 
 
 def balanced_cells(
-    vectors: np.ndarray, num_cells: int, iterations: int = 10, balance: float = 2.0, seed: int = 0
+    vectors: Vectors, num_cells: int, iterations: int = 10, balance: float = 2.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Partitions vectors into cells none of which is much larger than the mean.
 
@@ -35,8 +37,8 @@ def balanced_cells(
     num_cells = min(num_cells, len(vectors))
     size = min(len(vectors), num_cells * _SAMPLES_PER_CELL)
     # Sorted, so that a memory-mapped file is read once from front to back.
-    sample = np.sort(random.choice(len(vectors), size, replace=False))
-    sample = np.asarray(vectors[sample], np.float32)
+    rows = np.sort(random.choice(len(vectors), size, replace=False))
+    sample = np.asarray(vectors[rows], np.float32)
     centres = sample[random.choice(size, num_cells, replace=False)]
     for _ in range(iterations):
         cells, distances = nearest(sample, centres)
@@ -49,7 +51,7 @@ def balanced_cells(
     return _split_large(vectors, cells, max(2, int(np.ceil(balance * len(vectors) / num_cells))))
 
 
-def nearest(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest(vectors: Vectors, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest centre of each vector, int32, and the squared Euclidean distance to it, float32."""
     cells = np.empty(len(vectors), np.int32)
     distances = np.empty(len(vectors), np.float32)
@@ -75,7 +77,7 @@ def _means(vectors: np.ndarray, cells: np.ndarray, fallback: np.ndarray) -> np.n
     return means
 
 
-def _split_large(vectors: np.ndarray, cells: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+def _split_large(vectors: Vectors, cells: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(cells, kind="stable")
     pending = np.split(order, np.flatnonzero(np.diff(cells[order])) + 1)
     centres: list[np.ndarray] = []

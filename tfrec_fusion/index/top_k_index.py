@@ -10,9 +10,8 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tfrec_fusion.index.vector_files import VectorFiles
+from tfrec_fusion.index.vector_files import VectorFiles, Vectors
 
-Vectors = np.ndarray | VectorFiles
 MINUS_INFINITY = -np.inf
 NO_ROW = -1
 # What a result slot holds when fewer than `k` candidates are left.

@@ -66,3 +66,6 @@ class VectorFiles:
 
     def _named(self) -> Iterable[tuple[str, np.ndarray]]:
         return zip(self.paths, self._parts, strict=True)
+
+
+Vectors = np.ndarray | VectorFiles
