@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif isinstance(error, ModuleNotFoundError):
             print(f"\n{error}. `tfrec doctor` says what is missing and how to get it.", file=sys.stderr)
         elif _is_for_the_user(error):
-            advice = " Start a server with `tfrec serve`, or name another with --url."
+            advice = ". Start a server with `tfrec serve` and wait until it names its address, or name another with --url."
             print(
                 f"\n{error}{advice if getattr(error, 'code', '') == 'UNAVAILABLE' else ''}", file=sys.stderr
             )
@@ -210,6 +210,7 @@ def serve(options: argparse.Namespace) -> int:
             f"No model has been pushed to {config.push_folder}. Run `tfrec run {options.config}` first."
         )
     port = options.rest_api_port if options.rest_api_port is not None else config.serving.rest_port
+    print(f"Loading {', '.join(models)}; the address follows when all of them can answer.", flush=True)
     with launch(models, engine=options.engine, rest_port=port, host=options.host) as server:
         return server.wait()
 

@@ -8,7 +8,7 @@ ID = "id ids key no nr num number code uuid guid identifier ref hash pk fk index
 USER = (
     "user customer client member reader visitor buyer account person people reviewer shopper subscriber patron student "
     "viewer listener player borrower guest profile household uid usr cust consumer learner researcher visitorid "
-    "kunde kunden nutzer benutzer cliente utilisateur usuario utente cookie"
+    "kunde kunden nutzer benutzer leser mitglied ausweis cliente utilisateur usuario utente cookie"
 ).split()
 ITEM = (
     "item product movie film book article sku asin isbn track song paper doc document recipe game stock artist album "
@@ -71,6 +71,9 @@ def _cut(word: str) -> list[str]:
         rest = word[len(known) :]
         if len(known) > 2 and word.startswith(known) and (rest in _ALL or singular(rest) in _ALL):
             return [known, rest]
+    for ending in ("nummer", "nr"):  # of words that are not known: Ausweisnr, Vorgangsnummer
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            return [word.removesuffix(ending), "nr"]
     return [word]
 
 

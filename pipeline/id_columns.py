@@ -9,6 +9,7 @@ from pipeline import column_names as names
 from pipeline.profiles import Column, TableProfile
 
 CLEAR = 0.55  # below this, a column is no id of people or items
+KEYS = 0.2  # for two columns that are listed in two other tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,9 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
                 user_score += 3
             if item.name == hints.item:
                 item_score += 3
+            if user_link and item_link and min(user_link.strength, item_link.strength) > 0.8:
+                # Two keys into two tables: where one of them is clear, the other is what remains.
+                user_score, item_score = user_score + KEYS, item_score + KEYS
             if min(user_score, item_score) < CLEAR:
                 continue
             score = user_score + item_score + 0.1 * math.log10(table.rows + 1)

@@ -21,6 +21,7 @@ from pipeline import column_names
 from pipeline.times import TimeGuess, guess_time
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import CSV_ENDINGS, PARQUET_ENDINGS, Csv, csv_columns, read_batches
+from tfrec_fusion.datasets.values import parse_numbers
 
 SAMPLE_ROWS = 300_000
 NOTHING = ("NULL", "null", "\\N", "NaN", "nan", "None", "N/A", "n/a", "#N/A", "<NA>")
@@ -72,10 +73,7 @@ class Column:
     @functools.cached_property
     def numbers(self) -> pd.Series:
         """The distinct values as numbers, NaN where they are none."""
-        unique = self.unique
-        if self.decimal != ".":
-            unique = unique.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-        return pd.to_numeric(unique, errors="coerce").astype("float64")
+        return parse_numbers(self.unique, self.decimal)
 
     @functools.cached_property
     def is_number(self) -> bool:

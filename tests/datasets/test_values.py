@@ -46,3 +46,5 @@ def test_decimal_commas():
         -1,
     ]
     assert parse_numbers(pd.Series([1.5, 2]), ",").tolist() == [1.5, 2]
+    # Points divide thousands, and dates are no numbers.
+    assert parse_numbers(pd.Series(["12.345.678", "22.02.1994"]), ",").fillna(-1).tolist() == [12_345_678, -1]

@@ -205,6 +205,45 @@ def books(folder: pathlib.Path) -> None:
     ).to_csv(folder / "BX-Users.csv", **quoted)
 
 
+def library(folder: pathlib.Path) -> None:
+    """A library's loans: no name says "user", a date and an hour apart, dates of publication, some cards lost."""
+    rng, frame = np.random.default_rng(14), choices()
+    ean = [f"978-{rng.integers(10**9):09d}" for _ in range(ITEMS)]
+    cards = pd.Series([f"L{u + 1000}" for u in frame.u], dtype=object).where(rng.random(ROWS) > 0.01, None)
+    when = pd.to_datetime(frame.t, unit="s")
+    style = {"sep": ";", "index": False}
+    pd.DataFrame(
+        {
+            "Lesekarte": cards,
+            "EAN": [ean[i] for i in frame.i],
+            "Ausleihdatum": when.dt.strftime("%d.%m.%Y"),
+            "Uhrzeit": when.dt.strftime("%H:%M"),
+        }
+    ).to_csv(folder / "ausleihen.csv", **style)
+    pd.DataFrame(
+        {
+            "EAN": ean,
+            "Buchtitel": [phrase(rng, 4).title() for _ in range(ITEMS)],
+            "Sachgruppe": rng.choice(["Gärten", "Seefahrt", "Backen"], ITEMS),
+            "Ladenpreis": [f"{rng.integers(5, 40)},{rng.integers(0, 99):02d}" for _ in range(ITEMS)],
+            "Klappentext": pd.Series([phrase(rng, 12) for _ in range(ITEMS)]).where(
+                rng.random(ITEMS) > 0.1, None
+            ),
+            "Erschienen": [
+                f"{rng.integers(1, 28):02d}.{rng.integers(1, 12):02d}.{rng.integers(1970, 2022)}"
+                for _ in range(ITEMS)
+            ],
+        }
+    ).to_csv(folder / "katalog.csv", **style)
+    pd.DataFrame(
+        {
+            "Kartennr": [f"L{u + 1000}" for u in range(PEOPLE)],
+            "Jahrgang": rng.integers(1940, 2012, PEOPLE),
+            "PLZ": rng.choice(["04109", "10115", "80331"], PEOPLE),
+        }
+    ).to_csv(folder / "leser.csv", **style)
+
+
 def plain_ids(folder: pathlib.Path) -> None:
     """Whole numbers everywhere, so that any column might be an id of anything, and both keys are called `id`."""
     rng, frame = np.random.default_rng(10), choices()

@@ -113,6 +113,32 @@ EXPECTED = {
         },
         "items": {"path": "events*.parquet", "id": "itemid", "distinct": True},
     },
+    "library": {
+        "interactions": {
+            "path": "ausleihen.csv",
+            "user": "Lesekarte",
+            "item": "EAN",
+            "time": "Ausleihdatum",
+            "time_format": "%d.%m.%Y",
+            "csv": {"delimiter": ";"},
+        },
+        "items": {
+            "path": "katalog.csv",
+            "id": "EAN",
+            "title": "Buchtitel",
+            "text": ["Buchtitel", "Sachgruppe", "Klappentext"],
+            "categories": ["Sachgruppe"],
+            "numbers": ["Ladenpreis"],
+            "csv": {"decimal": ",", "delimiter": ";"},
+        },
+        "users": {
+            "path": "leser.csv",
+            "id": "Kartennr",
+            "categories": ["PLZ"],
+            "numbers": ["Jahrgang"],
+            "csv": {"delimiter": ";"},
+        },
+    },
     "books": {
         "interactions": {
             "path": "BX-Book-Ratings.csv",
@@ -313,6 +339,7 @@ def test_folders_that_cannot_be_used(files, message, tmp_path, monkeypatch, caps
         ("ISBN", ("isbn",)),
         ("ordered_at", ("ordered", "at")),
         ("Categories", ("category",)),
+        ("Kartennr", ("karten", "nr")),
     ],
 )
 def test_words_of_names(name, words):

@@ -38,11 +38,10 @@ def _seconds(dates: pd.Series) -> pd.Series:
 
 
 def parse_numbers(values: pd.Series, decimal: str = ".") -> pd.Series:
-    """Numbers as float64, NaN where a value is none; with `decimal=","`, `1.234,50` is 1234.5."""
+    """Numbers as float64, NaN where a value is none; with `decimal=","`, `1.234,50` is 1234.5 and `01.02.1999` is none."""
     if decimal != "." and not pd.api.types.is_numeric_dtype(values):
-        values = (
-            values.astype("string").str.replace(".", "", regex=False).str.replace(decimal, ".", regex=False)
-        )
+        text = values.astype("string").str.replace(r"\.(?=\d{3}(?:\D|$))", "", regex=True)
+        values = text.str.replace(decimal, ".", regex=False)
     return pd.to_numeric(values, errors="coerce").astype("float64")
 
 

@@ -29,7 +29,7 @@ Engine = Literal["auto", "tensorflow_model_server", "docker", "embedded"]
 BINARY = "tensorflow_model_server"
 IMAGE = "tensorflow/serving:2.19.1"
 NOISE = re.compile(
-    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*cuda|To enable the following instructions"
+    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*(cuda|oneDNN)|To enable the following instructions"
 )
 _PREFERRED = ("recommend", "rank", "serving_default")
 
