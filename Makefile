@@ -39,6 +39,8 @@ docs: setup  ## the documentation as a site in site/
 lock: setup  ## compiles requirements/*.in into hash-locked files for every supported platform and Python
 	@$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
+	@for name in image-cpu image-cuda image-serving; do \
+		$(LOCK) requirements/$$name.in -c requirements/dev.txt -o requirements/$$name.txt || exit 1; done
 
 clean:  ## removes the environment and what runs wrote
 	rm -rf .venv .setup.log runs serving site htmlcov .coverage

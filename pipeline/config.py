@@ -191,7 +191,8 @@ class ServingConfig:
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
     """A whole run. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
-    the same run goes on Vertex AI."""
+    the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
+    the direct runner in this process."""
 
     name: str
     data: DataConfig
@@ -205,6 +206,7 @@ class PipelineConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
     vertex: VertexConfig | None = None
+    beam: tuple[str, ...] = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
 
     def __post_init__(self):
         if not self.name or any(
@@ -212,6 +214,12 @@ class PipelineConfig:
         ):
             raise ConfigError(
                 f"`name` must be letters, digits, `_` and `-` (it names folders and models). Received: {self.name!r}."
+            )
+        if any("DaskRunner" in flag for flag in self.beam):
+            raise ConfigError(
+                "`beam` must name a runner that can run all steps. Received: DaskRunner, which mixes up the outputs of a step that "
+                "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
+                "or DataflowRunner."
             )
         for model in (self.retrieval, self.ranking):
             library.check_text_training(self.text, model.training)

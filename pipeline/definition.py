@@ -30,7 +30,7 @@ from pipeline.components.vertex_trainer import VertexTrainer
 from pipeline.config import PipelineConfig, code_digest, to_json
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
-from pipeline.places import Places, local_places, schema_name
+from pipeline.places import IN_PROCESS, Places, local_places, schema_name
 from tfrec_fusion.datasets.tables import Tables
 
 LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")
@@ -179,11 +179,15 @@ def transform(
 
 def text_embeddings(config: PipelineConfig, places: Places, items) -> TextEmbeddings:
     """One vector an item, kept between runs."""
-    return TextEmbeddings(
+    step = TextEmbeddings(
         items=items.outputs["transformed_examples"],
         text=to_json(config.text.pretrained()),
         cache=places.text_vectors,
         code=code_digest("pipeline/components/text_embeddings.py", "pipeline/text_vectors.py", *LAYERS),
+    )
+    # Dataflow's workers have no mount of the bucket, where the vectors are kept.
+    return (
+        step.with_beam_pipeline_args(list(IN_PROCESS)) if places.vertex and places.vertex.dataflow else step
     )
 
 

@@ -10,6 +10,8 @@ from pipeline.config import PipelineConfig, tables_of
 from pipeline.vertex_config import VertexConfig
 from tfrec_fusion.datasets.tables import Tables, source_digest
 
+IN_PROCESS = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+
 
 @dataclasses.dataclass(frozen=True)
 class Places:
@@ -32,7 +34,7 @@ class Places:
     checkpoints: str
     serving: str
     schema: Callable[[str, str], str]
-    beam: tuple[str, ...] = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+    beam: tuple[str, ...]
     vertex: VertexConfig | None = None
 
 
@@ -59,6 +61,7 @@ def local_places(config: PipelineConfig) -> Places:
         checkpoints=str(home / "checkpoints"),
         serving=str(config.push_folder),
         schema=schema,
+        beam=config.beam,
     )
 
 

@@ -89,10 +89,10 @@ class Dataflow:
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A Vertex endpoint for each model, named `<pipeline>-<model>`, whose container is TF Serving.
+    """A Vertex endpoint for each model, named `<pipeline>-<model>`, whose container is TF Serving (which reads buckets).
 
     Attributes:
-        image: TF Serving or the embedded server, in a registry that the endpoint may read.
+        image: TF Serving, copied to a registry that the endpoint may read.
         machine: of a replica.
         accelerator, accelerators: as for training.
         min_replicas, max_replicas: how far it scales.

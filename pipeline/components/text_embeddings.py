@@ -1,26 +1,52 @@
 """TextEmbeddings: one vector per item from a frozen text encoder, kept between runs by content (`text_vectors`).
 
 An item's text is encoded once, however many interactions it has, and again only when the text, the encoder's
-weights, the tokenizer, the length or the pooling change.
+weights, the tokenizer, the length or the pooling change. With Beam's direct runner it is encoded in this process; any
+other runner gets parts of a few thousand texts, each worker loads the encoder once and leaves its vectors in the cache's
+folder, which all of them must reach.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
 
+import apache_beam as beam
 import numpy as np
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.catalogue import read_items
 from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
-from pipeline.text_vectors import encode_items
-from tfrec_fusion.config import TextConfig, from_dict
+from pipeline.text_vectors import Part, encode_items, encode_part, load_encoder, write_shard
+from tfrec_fusion.config import ConfigError, TextConfig, from_dict
 
 
-class Executor(base_executor.BaseExecutor):
+class EncodePart(beam.DoFn):
+    """Part → how many texts were encoded; their vectors are in the folder then."""
+
+    def __init__(self, text: dict, folder: str):
+        self.text, self.folder = text, folder
+
+    def setup(self) -> None:
+        if not os.path.isdir(self.folder):
+            raise ConfigError(
+                f"Workers must reach the folder of text vectors. Received: {self.folder}, which is not there. Put `root` on "
+                "storage that is mounted on all of them, or give TextEmbeddings the direct runner."
+            )
+        self.config = from_dict(TextConfig, self.text)
+        self.encoder = load_encoder(self.config)
+
+    def process(self, part: Part) -> Iterator[int]:
+        write_shard(self.folder, part.digests, encode_part(self.encoder, part, self.config))
+        yield len(part.digests)
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
     """Reads the items' tokens, encodes what the cache lacks, writes all vectors in the order of the item indices."""
 
     @with_mounted_files
@@ -31,12 +57,29 @@ class Executor(base_executor.BaseExecutor):
             artifact_utils.get_single_uri(input_dict["items"]), ["input_ids", "attention_mask"]
         )
         vectors, report = encode_items(
-            items["input_ids"], items["attention_mask"], text, exec_properties["cache"]
+            items["input_ids"],
+            items["attention_mask"],
+            text,
+            exec_properties["cache"],
+            None if self._runs_here() else lambda parts, folder: self._spread(parts, folder, text),
         )
         os.makedirs(artifact.uri, exist_ok=True)
         np.save(os.path.join(artifact.uri, "vectors.npy"), vectors)
         pathlib.Path(artifact.uri, "report.json").write_text(json.dumps(report, indent=2))
         artifact.set_int_custom_property("dim", vectors.shape[1])
+
+    def _runs_here(self) -> bool:
+        runner = PipelineOptions(self._beam_pipeline_args).view_as(StandardOptions).runner
+        return runner in (None, "DirectRunner")
+
+    def _spread(self, parts: Sequence[Part], folder: str, text: TextConfig) -> None:
+        # Nothing but a source and a ParDo, which every engine can run.
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "texts" >> beam.Create(list(parts))
+                | "encode" >> beam.ParDo(EncodePart(dataclasses.asdict(text), folder))
+            )
 
 
 class TextEmbeddingsSpec(component_spec.ComponentSpec):
@@ -51,7 +94,7 @@ class TextEmbeddingsSpec(component_spec.ComponentSpec):
     OUTPUTS = {"text_vectors": component_spec.ChannelParameter(type=TextVectors)}
 
 
-class TextEmbeddings(base_component.BaseComponent):
+class TextEmbeddings(base_beam_component.BaseBeamComponent):
     """Encodes each item's text once.
 
     Args:
@@ -62,7 +105,7 @@ class TextEmbeddings(base_component.BaseComponent):
     """
 
     SPEC_CLASS = TextEmbeddingsSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(self, items: types.BaseChannel, text: str, cache: str, code: str):
         vectors = types.Channel(type=TextVectors)

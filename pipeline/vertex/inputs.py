@@ -12,7 +12,7 @@ import pathlib
 
 from pipeline.components.mount import on_mount
 from pipeline.config import PipelineConfig, tables_of
-from pipeline.places import Places
+from pipeline.places import IN_PROCESS, Places
 from pipeline.vertex_config import Dataflow, VertexConfig
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.storage import is_remote
@@ -114,7 +114,7 @@ def beam_flags(vertex: VertexConfig, staging: str) -> tuple[str, ...]:
     """Flags of the steps that Beam runs: in their own containers, or on Dataflow with the steps' own image."""
     flow: Dataflow | None = vertex.dataflow
     if flow is None:
-        return ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+        return IN_PROCESS
     flags = [
         "--runner=DataflowRunner",
         f"--project={vertex.project}",

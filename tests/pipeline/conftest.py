@@ -1,4 +1,4 @@
-"""A place that plays Google Cloud, for the tests that talk to it."""
+"""A place that plays Google Cloud, and one run of a compiled pipeline's containers, for the tests that need them."""
 
 import json
 
@@ -21,3 +21,28 @@ def google(monkeypatch, tmp_path):
         key.write_text(json.dumps(key_file(server)))
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
         yield server
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory):
+    """A small run on Vertex AI."""
+    from tests.pipeline.vertex_containers import small_run
+
+    return small_run(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def cluster(config, tmp_path_factory):
+    """Its containers, on folders."""
+    from pipeline.vertex.compiling import compile_pipeline
+    from tests.pipeline.vertex_containers import Cluster
+
+    return Cluster(compile_pipeline(config), tmp_path_factory.mktemp("bucket"))
+
+
+@pytest.fixture(scope="session")
+def results(cluster):
+    """What they made: a minute, so all tests share it."""
+    from tests.pipeline.vertex_containers import TASKS
+
+    return cluster.run_all(TASKS)

@@ -7,6 +7,7 @@ faults are switched on by a test: see `Google.faults`.
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import contextlib
 import email.parser
 import http.server
@@ -31,8 +32,8 @@ class Google:
 
     Attributes:
         objects: name → content, of the one bucket.
-        jobs: `pipelineJobs` and `customJobs` by resource name, as JSON. They are over when somebody asks for them.
-        run_job: what a custom job does then; returns its state.
+        jobs: `pipelineJobs` and `customJobs` by resource name, as JSON. A pipeline job is over when somebody asks for it.
+        run_job: what a custom job does from then on; returns its state.
         requests: (method, path) of all that was asked, tokens left out.
         faults: what goes wrong: see `Handler._fault`.
         bucket, disabled, refused, machines, accelerators, quota, image: what the project has and lacks; `image` None is
@@ -56,6 +57,8 @@ class Google:
         self.image: dict | None = {"labels": {}}
         self.finish_jobs = "JOB_STATE_SUCCEEDED"
         self.run_job = lambda job: self.finish_jobs
+        self.runs: dict[str, concurrent.futures.Future] = {}
+        self.machines_at_work = concurrent.futures.ThreadPoolExecutor()
 
     def __enter__(self) -> Google:
         handler = type("Handler", (Handler,), {"google": self})
@@ -69,6 +72,7 @@ class Google:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+        self.machines_at_work.shutdown()
 
     def sent(self) -> list[str]:
         """Names of objects whose content was sent."""

@@ -93,7 +93,10 @@ def reviewable(spec):
         found[name][kind] = run["args"][1]
         common = {**run, "args": ["--executor_class_path", "<class>", *run["args"][2:]]}
         shared = shared or common
-        assert common == shared, name
+        size = len(shared["args"])
+        if common["args"][size:]:
+            found[name]["own flags"] = common["args"][size:]
+        assert {**common, "args": common["args"][:size]} == shared, name
     rest = {key: value for key, value in spec.items() if key != "pipelineSpec"}
     rest["labels"] = {key: value for key, value in rest["labels"].items() if key != "tfx_py_version"}
     info = {

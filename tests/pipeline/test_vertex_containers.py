@@ -14,49 +14,10 @@ import pytest
 from pipeline.vertex.compiling import compile_pipeline
 from pipeline.vertex_config import TrainingJob
 from tests.pipeline.fake_google import PROJECT, REGION
-from tests.pipeline.small_shop import write_shop
-from tests.pipeline.vertex_containers import Cluster
+from tests.pipeline.vertex_containers import TASKS, Cluster
 from tests.pipeline.vertex_settings import plain_vertex
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-# One of each class that a container is told to run, and what they need.
-RETRIEVAL = ("Trainer", "Baseline", "Evaluator", "ServingValidator", "Pusher")
-TASKS = [
-    "TablesExampleGen",
-    "InteractionsStatistics",
-    "InteractionsSchema",
-    "InteractionsValidator",
-    "InteractionsTransform",
-    "ItemsSchema",
-    "ItemsTransform",
-    "TextEmbeddings",
-    "EvaluationExamples",
-    *(f"Retrieval{name}" for name in RETRIEVAL),
-]
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    shop = write_shop(tmp_path_factory.mktemp("shop"))
-    evaluation = dataclasses.replace(
-        shop.evaluation,
-        k=(5,),
-        baselines={"popularity": "show", "als": "off", "content_knn": "show"},
-        thresholds={"recall@5": 0.0},
-    )
-    serving = dataclasses.replace(shop.serving, recommender=False, queries=("red tea",))
-    return dataclasses.replace(shop, vertex=plain_vertex(), evaluation=evaluation, serving=serving)
-
-
-@pytest.fixture(scope="module")
-def cluster(config, tmp_path_factory):
-    return Cluster(compile_pipeline(config), tmp_path_factory.mktemp("bucket"))
-
-
-@pytest.fixture(scope="module")
-def results(cluster):
-    return cluster.run_all(TASKS)
 
 
 def test_every_class_is_among_the_tasks(cluster):
@@ -98,10 +59,10 @@ def test_a_killed_trainer_goes_on_where_it_was(cluster, results, config):
     process = other.start("RetrievalTrainer")
     first = _wait_for_epoch(cluster.bucket, before + 1, process)
     assert first > before
-    assert process.wait(timeout=600) == 0, (cluster.bucket / "RetrievalTrainer.log").read_text()[-4000:]
+    assert process.wait(timeout=600) == 0, other.log("RetrievalTrainer").read_text()[-4000:]
     folder = pathlib.Path(other.finish("RetrievalTrainer")["model_run"]["uri"])
     assert len(json.loads((folder / "history.json").read_text())["loss"]) == 60
-    said = re.findall(r"epoch (\d+)", (cluster.bucket / "RetrievalTrainer.log").read_text())
+    said = re.findall(r"epoch (\d+)", other.log("RetrievalTrainer").read_text())
     assert all(int(epoch) > before for epoch in said)
 
 

@@ -8,15 +8,46 @@ container wrote to its `executor_output.json`.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+from pipeline.config import PipelineConfig
 from pipeline.vertex.compiling import Compiled
+from tests.pipeline.small_shop import write_shop
+from tests.pipeline.vertex_settings import plain_vertex
 
+# One of each class that a container is told to run, and what they need.
+RETRIEVAL = ("Trainer", "Baseline", "Evaluator", "ServingValidator", "Pusher")
+TASKS = [
+    "TablesExampleGen",
+    "InteractionsStatistics",
+    "InteractionsSchema",
+    "InteractionsValidator",
+    "InteractionsTransform",
+    "ItemsSchema",
+    "ItemsTransform",
+    "TextEmbeddings",
+    "EvaluationExamples",
+    *(f"Retrieval{name}" for name in RETRIEVAL),
+]
 ROOT = pathlib.Path(__file__).parents[2]
+
+
+def small_run(folder: pathlib.Path) -> PipelineConfig:
+    """A shop that trains in seconds and whose model is pushed however good it is."""
+    shop = write_shop(folder)
+    evaluation = dataclasses.replace(
+        shop.evaluation,
+        k=(5,),
+        baselines={"popularity": "show", "als": "off", "content_knn": "show"},
+        thresholds={"recall@5": 0.0},
+    )
+    serving = dataclasses.replace(shop.serving, recommender=False, queries=("red tea",))
+    return dataclasses.replace(shop, vertex=plain_vertex(), evaluation=evaluation, serving=serving)
 
 
 class Cluster:
@@ -26,9 +57,18 @@ class Cluster:
         compiled: the run.
         bucket: the folder that stands for `vertex.bucket`; uploads are put there.
         environment: further variables of the containers.
+        beam: flags of Beam in place of the spec's.
+        run: names the folder of what is made.
     """
 
-    def __init__(self, compiled: Compiled, bucket: pathlib.Path, environment: dict[str, str] | None = None):
+    def __init__(
+        self,
+        compiled: Compiled,
+        bucket: pathlib.Path,
+        environment: dict[str, str] | None = None,
+        beam: list[str] | None = None,
+        run: str = "run-1",
+    ):
         prefix = compiled.vertex.folder
         text = compiled.to_json()
         for name in (prefix, "/gcs/" + prefix.removeprefix("gs://")):
@@ -36,7 +76,7 @@ class Cluster:
         assert "gs://" not in text
         assert "/gcs/" not in text
         self.spec = json.loads(text)["pipelineSpec"]
-        self.bucket, self.made = bucket, {}
+        self.bucket, self.made, self.beam, self.run_name = bucket, {}, beam, run
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         for upload in compiled.uploads:
             target = pathlib.Path(upload.target.replace(prefix, str(bucket)))
@@ -51,10 +91,14 @@ class Cluster:
         container = self.spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         python, *rest = container["command"]
         assert python == "python"
+        arguments = container["args"]
+        if self.beam is not None:
+            first = next(place for place, word in enumerate(arguments) if word.startswith("--runner="))
+            arguments = [*arguments[:first], *self.beam]
         return [
             sys.executable,
             *rest,
-            *(json.dumps(self._input(task)) if word == "{{$}}" else word for word in container["args"]),
+            *(json.dumps(self._input(task)) if word == "{{$}}" else word for word in arguments),
         ]
 
     def start(self, task: str) -> subprocess.Popen:
@@ -64,13 +108,17 @@ class Cluster:
             env=self.environment,
             cwd=self.bucket,
             stdout=subprocess.DEVNULL,
-            stderr=(self.bucket / f"{task}.log").open("w"),
+            stderr=self.log(task).open("w"),
         )
+
+    def log(self, task: str) -> pathlib.Path:
+        """What a task's container said."""
+        return self.bucket / f"{self.run_name}-{task}.log"
 
     def run(self, task: str) -> dict:
         """Runs a task's container to its end; returns what it wrote of its artifacts."""
         process = self.start(task)
-        assert process.wait(timeout=600) == 0, (self.bucket / f"{task}.log").read_text()[-4000:]
+        assert process.wait(timeout=600) == 0, self.log(task).read_text()[-4000:]
         return self.finish(task)
 
     def finish(self, task: str) -> dict:
@@ -111,7 +159,7 @@ class Cluster:
         return self.spec["components"][self._task(task)["componentRef"]["name"]]
 
     def _folder(self, task: str) -> pathlib.Path:
-        return self.bucket / "shop" / "artifacts" / "123" / "run-1" / task
+        return self.bucket / "shop" / "artifacts" / "123" / self.run_name / task
 
     def _output_file(self, task: str) -> pathlib.Path:
         return self._folder(task) / "executor_output.json"
