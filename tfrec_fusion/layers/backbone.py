@@ -108,6 +108,13 @@ def blocks(backbone: tf_keras.layers.Layer) -> list[tf_keras.layers.Layer]:
     return list(stack.layer)
 
 
+def max_tokens(backbone: tf_keras.layers.Layer) -> int:
+    """How long a text may be, in tokens: RoBERTa and its relatives count positions from the padding token's on."""
+    config = backbone.config
+    shifted = config.model_type in ("roberta", "xlm-roberta", "mpnet")
+    return config.max_position_embeddings - (config.pad_token_id + 1 if shifted else 0)
+
+
 def embed(backbone: tf_keras.layers.Layer, tokens: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
     """Token, position and segment embeddings: int32 `[batch, length]` → `[batch, length, hidden]`."""
     arguments = {"input_ids": tokens["input_ids"], "training": training}

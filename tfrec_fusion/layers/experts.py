@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers.input_checks import check_floats
+
 
 class _Experts(tf_keras.layers.Layer):
     """Several equal multi-layer perceptrons side by side: `[..., input]` to `[..., experts, units[-1]]`."""
@@ -123,6 +125,7 @@ class MMoE(_TaskExperts):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Maps floats `[..., input]` to `[..., units[-1]]` per task."""
+        check_floats(type(self).__name__, inputs.dtype, "Embed ids first, or cast numbers.")
         experts = self.experts(inputs, training=training)
         return {task: _mix(self.gates[task](inputs), experts) for task in self.tasks}
 
@@ -193,6 +196,7 @@ class PLE(_TaskExperts):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Maps floats `[..., input]` to `[..., units[-1]]` per task."""
+        check_floats(type(self).__name__, inputs.dtype, "Embed ids first, or cast numbers.")
         states, shared_state = {task: inputs for task in self.tasks}, inputs
         for level in range(self.num_levels):
             shared = self.shared_experts[level](shared_state, training=training)

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.layers.experts import for_all, glorot_per_expert
+from tfrec_fusion.layers.input_checks import check_modalities
 
 
 class _Fusion(tf_keras.layers.Layer):
@@ -62,6 +63,7 @@ class ConcatFusion(tf_keras.layers.Layer):
         Returns:
             `[..., sum of dims]`.
         """
+        check_modalities(type(self).__name__, inputs, self.modality_dims)
         return tf.concat([inputs[name] for name in self.modality_dims], axis=-1)
 
 
@@ -85,6 +87,7 @@ class ProjectionFusion(_Fusion):
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Maps floats `[..., dim of the modality]` per modality to `[..., dim]`."""
+        check_modalities(type(self).__name__, inputs, self.modality_dims)
         return self.projection(self._concatenated(inputs))
 
     def get_config(self) -> dict[str, Any]:
@@ -129,6 +132,7 @@ class GatedFusion(_Fusion):
         Returns:
             `[..., dim]`; with `return_gates` a pair of it and, per modality, its gate `[..., dim]` in (0, 1).
         """
+        check_modalities(type(self).__name__, inputs, self.modality_dims)
         logits = tf.split(self.gate(self._concatenated(inputs)), len(self.modality_dims), axis=-1)
         gates = tf.nn.softmax(tf.stack(logits), axis=0)
         projected = tf.stack([self.projections[name](inputs[name]) for name in self.modality_dims])
@@ -182,6 +186,7 @@ class AttentionFusion(_Fusion):
         Returns:
             `[..., dim]`; with `return_weights` a pair of it and, per modality, its weight `[...]` in (0, 1).
         """
+        check_modalities(type(self).__name__, inputs, self.modality_dims)
         projected = tf.stack([self.projections[name](inputs[name]) for name in self.modality_dims])
         weights = tf.nn.softmax(self.score(self.attention(projected)), axis=0)
         fused = tf.reduce_sum(weights * projected, axis=0)
@@ -224,6 +229,7 @@ class FilmFusion(_Fusion):
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Maps floats `[..., dim of the modality]` per modality to `[..., dim]`."""
+        check_modalities(type(self).__name__, inputs, self.modality_dims)
         condition = tf.concat([inputs[name] for name in self.conditions], axis=-1)
         scale, shift = tf.split(self.modulation(condition), 2, axis=-1)
         return (1 + scale) * self.projection(inputs[self.base]) + shift
@@ -277,6 +283,7 @@ class ExpertsFusion(_Fusion):
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Maps floats `[..., dim of the modality]` per modality to `[..., dim]`."""
+        check_modalities(type(self).__name__, inputs, self.modality_dims)
         features = self._concatenated(inputs)
         logits = self.gate(features)
         if self.noise and training:

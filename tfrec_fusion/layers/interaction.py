@@ -13,6 +13,8 @@ import tensorflow as tf
 import tf_keras
 from tensorflow_recommenders.layers.feature_interaction import Cross, DotInteraction
 
+from tfrec_fusion.layers.input_checks import check_floats
+
 __all__ = ["Cross", "DotInteraction", "FactorizationMachine"]
 
 
@@ -49,6 +51,7 @@ class FactorizationMachine(tf_keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps embeddings, floats `[batch, features, dim]`, to a score `[batch, 1]`."""
+        check_floats("FactorizationMachine", inputs.dtype, "Embed the features first.")
         # In float32: the difference of two large sums loses everything in half precision.
         embeddings = tf.cast(inputs, tf.float32)
         square_of_sum = tf.square(tf.reduce_sum(embeddings, axis=1))

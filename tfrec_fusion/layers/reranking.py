@@ -7,6 +7,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers.input_checks import check_floats
+
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
 class MaximalMarginalRelevance(tf_keras.layers.Layer):
@@ -92,6 +94,8 @@ def _check(scores: tf.Tensor, vectors: tf.Tensor, k: tf.Tensor | int) -> None:
             "Scores must be [batch, N] and vectors [batch, N, dim]. "
             f"Received shapes: {scores.shape} and {vectors.shape}."
         )
+    for what, values in (("scores", scores), ("vectors", vectors)):
+        check_floats("MaximalMarginalRelevance", values.dtype, "Cast them.", f" for {what}")
     size, constant = scores.shape[1], k if isinstance(k, int) else tf.get_static_value(k)
     if constant is not None and (constant < 1 or (size is not None and constant > size)):
         raise ValueError(

@@ -13,6 +13,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers.input_checks import check_floats
+
 
 class HistoryEncoder(tf_keras.layers.Layer):
     """What all history encoders share: masking, the empty history, all positions or the last.
@@ -84,8 +86,14 @@ class HistoryEncoder(tf_keras.layers.Layer):
             `[batch, dim]`, or `[batch, T, dim]` with `return_sequences`.
 
         Raises:
-            ValueError: if `mask` is not a bool `[batch, T]`, or `inputs` not of rank 3.
+            ValueError: if `mask` is not a bool `[batch, T]`, or `inputs` are no floats of rank 3 with a position.
         """
+        check_floats(type(self).__name__, inputs.dtype, "Look the item ids up in an embedding first.")
+        if inputs.shape[1] == 0:
+            raise ValueError(
+                f"Histories must have at least one position. Received the shape {inputs.shape}. "
+                "Pad empty histories to one position and mask it."
+            )
         if mask is None:
             mask = tf.ones(tf.shape(inputs)[:2], tf.bool)
         mask = tf.convert_to_tensor(mask)

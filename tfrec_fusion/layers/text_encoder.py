@@ -16,6 +16,7 @@ from tfrec_fusion.layers.backbone import (
     build_backbone,
     embed,
     main_layer,
+    max_tokens,
     plain_config,
     run_blocks,
 )
@@ -201,7 +202,7 @@ class TextEncoder(tf_keras.layers.Layer):
             float32 `[batch, dim]` (the compute dtype under mixed precision; pooling itself runs in float32). A
             row of padding alone gives zeros, except for ``pooling="cls"``.
         """
-        _check_inputs(inputs)
+        _check_inputs(inputs, max_tokens(self.backbone))
         # AutoGraph would rewrite the sources of transformers, which takes longer than all the rest of a trace.
         return tf.autograph.experimental.do_not_convert(self._encode)(inputs, training)
 
@@ -387,7 +388,7 @@ def _check_choice(argument: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")
 
 
-def _check_inputs(inputs: Any) -> None:
+def _check_inputs(inputs: Any, most: int | None) -> None:
     if not isinstance(inputs, dict) or not {"input_ids", "attention_mask"} <= set(inputs):
         raise ValueError(
             "A text encoder takes a dictionary with `input_ids` and `attention_mask`, as tokenizers give it. "
@@ -398,4 +399,9 @@ def _check_inputs(inputs: Any) -> None:
         raise ValueError(
             "`input_ids` must be integers of shape [batch, length]. "
             f"Received: {inputs['input_ids'].dtype.name} of shape {shape}."
+        )
+    if most is not None and shape[1] is not None and shape[1] > most:
+        raise ValueError(
+            f"Texts must be at most {most} tokens long, for which this encoder has positions. Received: {shape[1]}. "
+            f"Make the tokenizer with max_length={most} or less."
         )
