@@ -16,6 +16,7 @@ from tfrec_fusion.config import ConfigError
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
+SECONDS = 120.0  # to wait for an answer; Google's clients wait for ever by themselves
 LOGIN = (
     "Log in with `gcloud auth application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a service account's "
     "key file."

@@ -86,3 +86,48 @@ def test_images_hold_nothing_of_the_workshop():
     assert not names & {"pytest", "ruff", "mypy", "mkdocs", "ipykernel", "dask", "torch"}
     assert len(pins("image-serving")) < 60
     assert any(name.startswith("nvidia-") for name, _ in pins("image-cuda"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "lock", "copied"),
+    [
+        (
+            "pipeline/serving.Dockerfile",
+            "image-serving",
+            ["tfrec_fusion/__init__.py", "tfrec_fusion/lazy.py", "tfrec_fusion/serving"],
+        ),
+        ("pipeline/Dockerfile", "image-cpu", ["tfrec_fusion", "pipeline"]),
+    ],
+)
+def test_what_the_lock_installs_is_enough(file, lock, copied, tmp_path):
+    """The image's last `RUN` imports what it must hold: here with the locked packages alone, in a folder of their own."""
+    target = tmp_path / "packages"
+    uv = pathlib.Path(sys.executable).parent / "uv"
+    command = [uv, "pip", "sync", "-q", "--python", sys.executable, "--require-hashes", "--target", target]
+    done = subprocess.run(
+        [*command, ROOT / "requirements" / f"{lock}.txt"], capture_output=True, text=True, check=False
+    )
+    if "error sending request" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    copies = " ".join(rest for name, rest in instructions(file) if name == "COPY")
+    for name in copied:
+        assert name in copies
+        place = target / name
+        place.parent.mkdir(exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, place)
+    (imports,) = [
+        re.fullmatch('python -c "(.*)"', rest)[1]
+        for name, rest in instructions(file)
+        if name == "RUN" and rest.startswith("python -c")
+    ]
+    # Without site-packages: nothing but the standard library and the target.
+    code = f"import sys; sys.path.insert(0, {str(target)!r}); {imports}"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

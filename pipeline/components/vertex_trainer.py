@@ -16,7 +16,7 @@ from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils
 
 from pipeline.components.trainer import RecommenderTrainer
-from pipeline.google_clients import explained, vertex_client
+from pipeline.google_clients import SECONDS, explained, vertex_client
 from pipeline.vertex_config import VertexConfig
 from tfrec_fusion.config import ConfigError
 
@@ -97,13 +97,13 @@ def find_or_start(client, parent: str, job: dict[str, Any]):
 
     over = (JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED, JobState.JOB_STATE_EXPIRED)
     query = {"parent": parent, "filter": f'labels.{LABEL}="{job["labels"][LABEL]}"'}
-    for found in client.list_custom_jobs(query):
+    for found in client.list_custom_jobs(query, timeout=SECONDS):
         if found.state not in over:
             return found
     timeout = job["job_spec"]["scheduling"].pop("timeout")
     message = CustomJob(job)
     message.job_spec.scheduling.timeout = {"seconds": int(timeout.rstrip("s"))}
-    return client.create_custom_job(parent=parent, custom_job=message)
+    return client.create_custom_job(parent=parent, custom_job=message, timeout=SECONDS)
 
 
 class Executor(base_executor.BaseExecutor):
@@ -151,7 +151,7 @@ class Executor(base_executor.BaseExecutor):
             time.sleep(seconds)
             seconds = min(2 * seconds, longest)
             with explained("Asking for the training job", settings["project"]):
-                job = client.get_custom_job(name=job.name)
+                job = client.get_custom_job(name=job.name, timeout=SECONDS)
         if job.state != JobState.JOB_STATE_SUCCEEDED:
             number = job.name.rsplit("/", 1)[-1]
             raise ConfigError(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.google_clients import explained, storage_client, vertex_client
+from pipeline.google_clients import SECONDS, explained, storage_client, vertex_client
 from pipeline.vertex.compiling import Compiled
 from pipeline.vertex.inputs import BLOCK, Upload
 from pipeline.vertex_config import GCS, VertexConfig
@@ -134,7 +134,8 @@ def start(compiled: Compiled) -> Submitted:
     )
     client = vertex_client("Pipeline", vertex.region)
     with explained("Starting the run", vertex.project, hint):
-        earlier = list(client.list_pipeline_jobs({"parent": parent, "filter": f'labels.{LABEL}="{digest}"'}))
+        query = {"parent": parent, "filter": f'labels.{LABEL}="{digest}"'}
+        earlier = list(client.list_pipeline_jobs(query, timeout=SECONDS))
         for job in earlier:
             if job.state in going:
                 return Submitted(job.name, _console(job.name, vertex), True)
@@ -150,7 +151,7 @@ def start(compiled: Compiled) -> Submitted:
         number = f"{compiled.config.name[:100]}-{digest[:8]}-{len(earlier) + 1}"
         try:
             job = client.create_pipeline_job(
-                parent=parent, pipeline_job=PipelineJob(message), pipeline_job_id=number
+                parent=parent, pipeline_job=PipelineJob(message), pipeline_job_id=number, timeout=SECONDS
             )
         except exceptions.Conflict:
             # The request before this one did arrive, although its answer did not.
@@ -170,7 +171,7 @@ def wait(submitted: Submitted, vertex: VertexConfig, say: Say = print, seconds: 
     )
     while True:
         with explained("Asking for the run", vertex.project):
-            job = client.get_pipeline_job(name=submitted.name)
+            job = client.get_pipeline_job(name=submitted.name, timeout=SECONDS)
         if job.state in over:
             break
         time.sleep(seconds)

@@ -248,13 +248,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def _quota(self, found, query, body) -> None:
-        assert found[1] == "aiplatform.googleapis.com/custom_model_training_nvidia_l4_gpus"
+        known = r"aiplatform.googleapis.com/custom_model_training_nvidia_(l4|t4)_gpus"
+        if not re.fullmatch(known, found[1]):
+            return self._error(404, f"No such metric: {found[1]}", "NOT_FOUND")
         buckets = [{"effectiveLimit": "8"}]
         buckets += [
             {"effectiveLimit": str(limit), "dimensions": {"region": region}}
             for region, limit in self.google.quota.items()
         ]
-        self._answer(200, {"consumerQuotaLimits": [{"quotaBuckets": buckets}]})
+        return self._answer(200, {"consumerQuotaLimits": [{"quotaBuckets": buckets}]})
 
     def _manifest(self, found, query, body) -> None:
         assert "manifest" in self.headers["Accept"]
@@ -296,14 +298,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _job(self, found, query, body) -> None:
         job = self.google.jobs[found[1]]
-        job["state"] = (
-            "PIPELINE_STATE_SUCCEEDED" if "/pipelineJobs/" in found[1] else self.google.run_job(job)
-        )
+        if "/pipelineJobs/" in found[1]:
+            job["state"] = "PIPELINE_STATE_SUCCEEDED"
+        else:
+            runs = self.google.runs
+            if found[1] not in runs:
+                runs[found[1]] = self.google.machines_at_work.submit(self.google.run_job, job)
+            done, _ = concurrent.futures.wait([runs[found[1]]], timeout=0.2)
+            job["state"] = runs[found[1]].result() if done else "JOB_STATE_RUNNING"
         if job["state"] == "JOB_STATE_FAILED":
             job["error"] = {
                 "code": 9,
                 "message": "The replica workerpool0-0 exited with a non-zero status of 1.",
             }
+        self._answer(200, job)
 
     def _done(self, value: dict, kind: str) -> None:
         answer = {"@type": f"type.googleapis.com/google.cloud.aiplatform.v1.{kind}", **value}

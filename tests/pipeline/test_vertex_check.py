@@ -330,3 +330,24 @@ def test_the_command_prints_findings_and_sends_nothing_with_errors(google, tmp_p
     assert cli.main(["vertex", "submit", *sets]) == 1
     assert "Nothing was sent" in capsys.readouterr().out
     assert google.objects == {}
+
+
+def test_the_command_sends_a_whole_run_off(google, tmp_path, capsys):
+    google.image["labels"] = cloud_checks.image_facts()
+    sets = {
+        "vertex.project": PROJECT,
+        "vertex.bucket": f"gs://{BUCKET}/recommenders",
+        "vertex.image": f"{IMAGES}/tfrec:1.2.3",
+        "vertex.training.image": f"{IMAGES}/tfrec:1.2.3-cuda",
+        "root": tmp_path,
+    }
+    words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    assert cli.main(["vertex", "submit", "vertex_movielens_100k", "--wait", *words]) == 0
+    out = capsys.readouterr().out
+    assert "to mend" not in out
+    assert "sends 5 of 5" in out
+    assert f"Started: https://console.cloud.google.com/vertex-ai/locations/{REGION}/pipelines/runs/" in out
+    assert "succeeded" in out
+    (job,) = google.jobs.values()
+    read = set(re.findall(rf"gs://{BUCKET}/(recommenders/movielens-100k/inputs/[\w./-]+)", json.dumps(job)))
+    assert read == set(google.objects)
