@@ -138,7 +138,7 @@ def test_the_site_is_built_and_every_link_leads_somewhere(tmp_path):
     for page in pages:
         assert not loaded.findall(page.read_text()), page
     layers = (tmp_path / "reference" / "layers" / "index.html").read_text()
-    assert 'id="tfrec_fusion.layers.fusion.GatedFusion"' in layers
+    assert 'id="tfrec_fusion.layers.GatedFusion"' in layers
     commands = (tmp_path / "reference" / "cli" / "index.html").read_text()
     assert "usage: tfrec validate" in commands
     formulas = (tmp_path / "explanation" / "fusion" / "index.html").read_text()
