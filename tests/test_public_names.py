@@ -26,12 +26,13 @@ COSTS = {
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.profiles serving.json_tensors serving.json_writer
         serving.request_log""",
-    "scipy": "models.baselines",
+    "scipy": "models.baselines models.blend_solving",
     "pyarrow": "datasets.tables",
     "pandas": "datasets.events datasets.movielens datasets.values",
     "tensorflow": """index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
-        layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.reranking layers.sequence
-        layers.text_encoder layers.tokenizer_base losses models.item_text models.tower models.windows saving serving.batching
+        layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.reranking
+        layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.item_text
+        models.tower models.windows saving serving.batching
         serving.inference serving.json_examples serving.session serving.tensor_protos""",
     "tensorflow_text": "layers.tokenizer",
     "tensorflow_recommenders": """export export_ranking index.brute_force index.build index.inverted_file index.top_k_index

@@ -138,7 +138,9 @@ class RetrievalConfig:
     is used whole, which makes the loss an exact softmax. `all_positions`: each item of a history is learned as the
     answer to what came before it; a batch then holds `batch_size` histories. `normalize`: embeddings of length 1, which
     wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is trained that maps text into the space of the
-    embeddings; the served model does without it and answers free text by similarity of meaning."""
+    embeddings; the served model does without it and answers free text by similarity of meaning. `collaborative_dim`:
+    width of the closed-form collaborative factors that stand beside the embeddings with content and popularity, all
+    weighed on validation (`models.blend`); 0 for the towers alone."""
 
     tower: TowerConfig = TowerConfig()
     training: TrainingConfig = TrainingConfig(batch_size=64, learning_rate=3e-3, patience=4)
@@ -148,6 +150,7 @@ class RetrievalConfig:
     normalize: bool = True
     all_positions: bool = True
     text_query_weight: float = 0.0
+    collaborative_dim: int = 64
 
 
 @dataclasses.dataclass(frozen=True)

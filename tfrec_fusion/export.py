@@ -215,7 +215,7 @@ class RetrievalServing(Serving):
         parts are of length 1 at most, so that a request with both weighs them alike.
         """
         batch = self.person(user_id, history, context)
-        queries = self.model.query_embeddings(batch, items=self.vectors)
+        queries = self.model.query_embeddings(batch, items=self.vectors, model_index=self.known_as)
         if self.text_tower is None:
             return queries
         asked = tf.strings.length(tf.strings.strip(text)) > 0
@@ -362,7 +362,7 @@ class RetrievalServing(Serving):
             `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
         """
         raw, batch = self.parse(examples)
-        queries = self.model.query_embeddings(batch, items=self.vectors)
+        queries = self.model.query_embeddings(batch, items=self.vectors, model_index=self.known_as)
         target = self.offered(self.item_rows(raw["item_id"]))
         seen = self.offered(self.item_rows(_dense(raw["seen"])))
         usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))

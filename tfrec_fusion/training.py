@@ -102,16 +102,17 @@ def fit(
     run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
     writer = _event_writer(run.folder / "tensorboard") if tensorboard and run.folder else None
     epochs = model.epochs(train, config.batch_size, config.seed)
+    distributed = None
     if validation is not None:
-        validation = model.distribute_strategy.experimental_distribute_dataset(validation)
+        distributed = model.distribute_strategy.experimental_distribute_dataset(validation)
     while not run.finished():
         bar = tf_keras.utils.Progbar(steps, unit_name="step") if progress is True else None
         logs = {
             "epoch": float(run.epoch + 1),
             **run.train_epoch(epochs(run.epoch), steps, checkpoint_seconds, bar),
         }
-        if validation is not None:
-            logs |= {f"val_{name}": value for name, value in run.evaluate(validation).items()}
+        if distributed is not None:
+            logs |= {f"val_{name}": value for name, value in run.evaluate(distributed).items()}
         run.end_epoch(logs)
         if bar is not None:
             bar.update(run.steps_done, logs.items(), finalize=True)
@@ -124,6 +125,7 @@ def fit(
             writer.add_summary(tf.compat.v1.Summary(value=values), run.epoch)
             writer.flush()
     run.keep_best()
+    model.finish(train, validation)
     return run.history
 
 

@@ -84,7 +84,8 @@ def test_embeddings_by_row_all_at_once_and_from_features_agree():
     model = two_tower(DATA)
     every = model.candidate_embeddings().numpy()
     rows = np.array([3, 1, 7], np.int32)
-    assert every.shape == (len(DATA.ids), 16)
+    assert every.shape == (len(DATA.ids), model.blend.width)
+    assert model.tower_candidates().shape == (len(DATA.ids), 16)
     assert every.dtype == np.float32
     np.testing.assert_allclose(
         model.candidate_embeddings(tf.constant(rows)), every[rows], rtol=1e-5, atol=1e-6

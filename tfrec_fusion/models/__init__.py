@@ -11,6 +11,7 @@ __all__ = [
     "SVD",
     "Baseline",
     "BertRecommender",
+    "Blend",
     "Catalogue",
     "ContentKNN",
     "DCNHead",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         interaction_matrix,
     )
     from tfrec_fusion.models.bert_recommender import BertRecommender
+    from tfrec_fusion.models.blend import Blend
     from tfrec_fusion.models.build import (
         build_fusion,
         build_head,

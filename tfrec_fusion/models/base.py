@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
@@ -55,6 +56,17 @@ class Model(tfrs.Model):
 
     def end_epoch(self) -> None:
         """Called when an epoch's steps are done, before anything is evaluated."""
+
+    def finish(self, train: tf.data.Dataset, validation: tf.data.Dataset | None) -> None:
+        """Called when training is done and the best weights are in place; may use both data sets."""
+
+    def start_from(self, old: Model, item_rows: np.ndarray) -> None:
+        """Takes over what an older model solved for rather than trained (`grown_vocabulary.warm_start`).
+
+        Args:
+            old: the older model.
+            item_rows: int64 `[items]`, where each item stood in it; below 0 for one that it did not know.
+        """
 
     def train_step(self, inputs):
         """One step of gradient descent; returns the means so far."""

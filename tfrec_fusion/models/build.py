@@ -17,6 +17,7 @@ from tfrec_fusion.config import (
 )
 from tfrec_fusion.layers import fusion, sequence
 from tfrec_fusion.models import heads
+from tfrec_fusion.models.blend import Blend
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.ranking import Ranking
@@ -59,6 +60,7 @@ def build_two_tower(
         all_positions=config.all_positions,
         text_query=text_query,
         text_query_weight=config.text_query_weight,
+        blend=_blend(config, space, catalogue),
     )
     model(_blank_batch(space))
     if text_query is not None:
@@ -202,6 +204,14 @@ def _query_tower(tower: TowerConfig, space: FeatureSpace, return_sequences: bool
         dropout=tower.dropout,
         id_dropout=tower.id_dropout,
     )
+
+
+def _blend(config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue) -> Blend | None:
+    if not config.collaborative_dim:
+        return None
+    blend = Blend(catalogue, space.item_features, config.tower.dim, config.collaborative_dim)
+    blend.built = True
+    return blend
 
 
 def _text_query(tower: TowerConfig) -> tf_keras.Sequential:

@@ -63,6 +63,7 @@ def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.nd
                 f"{tuple(weight.shape)} and {values.shape}. Build the new one like the older one."
             )
         weight.assign(values)
+    model.start_from(old, item_rows)
 
 
 def initialise_embedding(layer: tf_keras.layers.Embedding, factors: np.ndarray) -> None:

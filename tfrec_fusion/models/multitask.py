@@ -87,6 +87,12 @@ class Multitask(Model):
     def end_epoch(self):
         self.two_tower.end_epoch()
 
+    def finish(self, train, validation):
+        self.two_tower.finish(train, validation)
+
+    def start_from(self, old, item_rows):
+        self.two_tower.start_from(old.two_tower, item_rows)
+
     def item_embeddings(self):
         return self.two_tower.item_embeddings()
 
@@ -94,7 +100,7 @@ class Multitask(Model):
         return self.two_tower.user_embeddings()
 
     def _logits(self, inputs, training: bool) -> dict[str, tf.Tensor]:
-        query = self.two_tower.query_embeddings(inputs, training=training)
-        candidate = self.two_tower.candidate_embeddings(inputs["item_index"], training=training)
+        query = self.two_tower.tower_queries(inputs, training=training)
+        candidate = self.two_tower.tower_candidates(inputs["item_index"], training=training)
         mixed = self.experts(tf.concat([query, candidate, query * candidate], -1), training=training)
         return {name: tf.squeeze(layer(mixed[name]), -1) for name, layer in self.output_layers.items()}

@@ -161,16 +161,19 @@ class ItemTower(tf_keras.layers.Layer):
         Returns:
             float `[batch, dim]`, or `[N + 1, dim]`.
         """
-        if item_index is None:
-            item_index = tf.range(self.num_rows)
-            values = dict(self.tables)
-        else:
-            values = {name: tf.gather(table, item_index) for name, table in self.tables.items()}
-        values["item_index"] = item_index
+        values = self.values(item_index)
+        item_index = values["item_index"]
         if training and self.text is not None and self.text.trainable:
             rows = tf.range(tf.size(item_index)) if worth_encoding is None else worth_encoding
             values[TEXT] = self.text.update(tf.cast(values[TEXT], self.compute_dtype), item_index, rows)
         return self(values, training=training)
+
+    def values(self, item_index: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """What the tower is called with for items of the catalogue: int32 `[batch]`, or None for every row."""
+        if item_index is None:
+            return {**self.tables, "item_index": tf.range(self.num_rows)}
+        values = {name: tf.gather(table, item_index) for name, table in self.tables.items()}
+        return {**values, "item_index": item_index}
 
     def refresh_text(self) -> None:
         """Encodes all texts as the encoder is now, where it is trained."""

@@ -12,6 +12,8 @@ import tf_keras
 from tfrec_fusion import losses
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.blend import Blend
+from tfrec_fusion.models.blend_fitting import fit_blend
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 
 # Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one over the
@@ -39,6 +41,7 @@ class TwoTower(Model):
         all_positions: whether training uses each position of a history.
         text_query: maps a text vector to a query; None leaves free text out.
         text_query_weight: of the loss that trains `text_query`.
+        blend: what is put beside the towers' embeddings when training is done (`finish`); None for nothing.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class TwoTower(Model):
         all_positions: bool = True,
         text_query: tf_keras.layers.Layer | None = None,
         text_query_weight: float = 0.1,
+        blend: Blend | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -65,6 +69,8 @@ class TwoTower(Model):
         self.all_positions = all_positions
         self.text_query_layer = text_query
         self.text_query_weight = text_query_weight
+        self.blend = blend
+        self.counts = np.asarray(counts)
         self.whole_catalogue = len(counts) - 1 <= negatives
         trained = np.flatnonzero(counts[1:]) + 1
         self.trained_items = tf.constant(trained if len(trained) else np.arange(1, len(counts)), tf.int32)
@@ -89,6 +95,15 @@ class TwoTower(Model):
     def end_epoch(self):
         self.item_tower.refresh_text()
 
+    def finish(self, train, validation):
+        """Weighs what the blend puts beside the towers by what people chose in validation."""
+        if self.blend is not None and validation is not None:
+            fit_blend(self, train, validation, self.counts)
+
+    def start_from(self, old, item_rows):
+        if self.blend is not None:
+            self.blend.start_from(old.blend, item_rows, self.item_tower.values())
+
     def item_embeddings(self):
         return self.item_tower.embeddings()
 
@@ -96,40 +111,81 @@ class TwoTower(Model):
         return self.query_tower.embeddings()
 
     def query_embeddings(
-        self, batch: Mapping[str, tf.Tensor], training: bool = False, items: tf.Tensor | None = None
+        self,
+        batch: Mapping[str, tf.Tensor],
+        items: tf.Tensor | None = None,
+        model_index: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Encodes queries.
 
         Args:
             batch: `user_index` int32 `[batch]`, `history` int32 `[batch, H]` left padded with 0, and the user and
                 context features.
-            items: float32 `[N + 1, dim]`, what `candidate_embeddings()` returned, where it is known already: a served
+            items: float32 `[N + 1, width]`, what `candidate_embeddings()` returned, where it is known already: a served
                 model need not encode items that do not change.
+            model_index: int32 `[rows]`, where `items` are a changed catalogue's (`new_items`) and the history its rows:
+                which item of the model each of them is, 0 for a new one.
 
         Returns:
-            float32 `[batch, dim]`.
+            float32 `[batch, width]`, the tower's `dim` numbers and the blend's after them.
         """
+        if self.blend is None:
+            return self.tower_queries(batch, items=items)
+        return self.blend.queries(self.query_parts(batch, items, model_index), batch["history"] > 0)
+
+    def query_parts(
+        self,
+        batch: Mapping[str, tf.Tensor],
+        items: tf.Tensor | None = None,
+        model_index: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Queries before the blend weighs them (`Blend.query_parts`); arguments as in `query_embeddings`."""
+        history = batch["history"]
+        rows = tf.reshape(history, [-1])
         if items is None:
-            encoded = self._encode_items(batch, training)
-        else:
-            encoded = _Items(items, batch["history"])
+            distinct, rows = tf.unique(rows)
+            items = self.candidate_embeddings(distinct)
+        vectors = tf.reshape(tf.gather(items, rows), tf.concat([tf.shape(history), [self.blend.width]], 0))
+        index = history if model_index is None else tf.gather(model_index, history)
+        met, mask = self.blend.parts(vectors, index), history > 0
+        queries = self._finish(self.query_tower(batch, met.tower, mask, training=False))[:, -1]
+        return self.blend.query_parts(queries, met, mask)
+
+    def candidate_embeddings(self, item_index: tf.Tensor | None = None) -> tf.Tensor:
+        """Encodes items of the catalogue.
+
+        Args:
+            item_index: int32 `[batch]`; None takes every row of the catalogue.
+
+        Returns:
+            float32 `[batch, width]` or `[N + 1, width]`.
+        """
+        tower = self.tower_candidates(item_index)
+        return tower if self.blend is None else self.blend.items(self.item_tower.values(item_index), tower)
+
+    def tower_queries(
+        self, batch: Mapping[str, tf.Tensor], training: bool = False, items: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """The query tower's embeddings alone, as they are trained: float32 `[batch, dim]`.
+
+        Args:
+            batch: as in `query_embeddings`.
+            training: whether dropout is on.
+            items: float32 `[N + 1, dim]`, what `tower_candidates()` returned, where it is known already.
+        """
+        encoded = self._encode_items(batch, training) if items is None else _Items(items, batch["history"])
         return self._prefix_queries(batch, encoded, training)[:, -1]
 
-    def candidate_embeddings(
+    def tower_candidates(
         self,
         item_index: tf.Tensor | None = None,
         training: bool = False,
         worth_encoding: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Encodes items of the catalogue.
+        """The item tower's embeddings alone, as they are trained: float32 `[batch, dim]` or `[N + 1, dim]`.
 
         Args:
-            item_index: int32 `[batch]`; None takes every row of the catalogue.
-            training: see `ItemTower.lookup`.
-            worth_encoding: see `ItemTower.lookup`.
-
-        Returns:
-            float32 `[batch, dim]` or `[N + 1, dim]`.
+            item_index, training, worth_encoding: see `ItemTower.lookup`.
         """
         return self._finish(self.item_tower.lookup(item_index, training, worth_encoding))
 
@@ -141,13 +197,14 @@ class TwoTower(Model):
                 `item_index` int32 `[batch]` (0, the default: never seen).
 
         Returns:
-            float32 `[batch, dim]`.
+            float32 `[batch, width]`.
         """
         features = dict(features)
         if "item_index" not in features:
             first = next(iter(features.values()))
             features["item_index"] = tf.zeros([tf.shape(first)[0]], tf.int32)
-        return self._finish(self.item_tower(features, training=False))
+        tower = self._finish(self.item_tower(features, training=False))
+        return tower if self.blend is None else self.blend.items(features, tower)
 
     def text_query(self, text_vectors: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes what a person asked for in free text.
@@ -156,7 +213,7 @@ class TwoTower(Model):
             text_vectors: float `[batch, text_dim]`, from the encoder that the items' text went through.
 
         Returns:
-            float32 `[batch, dim]`.
+            float32 `[batch, width]`.
 
         Raises:
             ValueError: if the model was built without text.
@@ -166,12 +223,19 @@ class TwoTower(Model):
                 "A free text query needs a model with a text tower. Received: a model built with `text: none`. "
                 "Train with text vectors."
             )
-        return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
+        queries = self._tower_text_query(text_vectors, training)
+        return queries if self.blend is None else self.blend.text_queries(queries)
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Scores of the batch's own items, float32 `[batch]`."""
-        query = self.query_embeddings(inputs, training=training)
-        return tf.reduce_sum(query * self.candidate_embeddings(inputs["item_index"], training=training), -1)
+        if training:
+            query, candidate = (
+                self.tower_queries(inputs, True),
+                self.tower_candidates(inputs["item_index"], True),
+            )
+        else:
+            query, candidate = self.query_embeddings(inputs), self.candidate_embeddings(inputs["item_index"])
+        return tf.reduce_sum(query * candidate, -1)
 
     def train_step(self, inputs):
         """One step of gradient descent; the figures of evaluation are left out, since training counts none."""
@@ -218,7 +282,7 @@ class TwoTower(Model):
         history = batch["history"]
         met = [tf.reshape(history, [-1])] + ([batch["item_index"]] if with_targets else [])
         if self.whole_catalogue:
-            embeddings = self.candidate_embeddings(training=training, worth_encoding=tf.concat(met, 0))
+            embeddings = self.tower_candidates(training=training, worth_encoding=tf.concat(met, 0))
             return _Items(embeddings, history, batch.get("item_index"), None, None)
         wanted, negatives = met, None
         if with_targets:
@@ -229,7 +293,7 @@ class TwoTower(Model):
         rows = tf.split(rows, [tf.size(part) for part in wanted])
         # Negatives drawn uniformly are met too rarely to be worth the encoder's time.
         worth = tf.concat(rows[: len(met)], 0)
-        embeddings = self.candidate_embeddings(distinct, training, worth)
+        embeddings = self.tower_candidates(distinct, training, worth)
         return _Items(embeddings, tf.reshape(rows[0], tf.shape(history)), *rows[1:2], negatives, *rows[2:])
 
     def _prefix_queries(self, batch, items: _Items, training) -> tf.Tensor:
@@ -254,10 +318,13 @@ class TwoTower(Model):
             temperature=self.temperature,
         )
 
+    def _tower_text_query(self, text_vectors, training: bool) -> tf.Tensor:
+        return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
+
     def _text_query_loss(self, item_index, items: _Items) -> tf.Tensor:
         """An item's text, asked as a query, must find that item."""
         text = tf.gather(self.item_tower.tables[TEXT], item_index)
-        queries = self.text_query(text, training=True)
+        queries = self._tower_text_query(text, True)
         if self.whole_catalogue:
             options = {"valid": self.is_candidate, "temperature": self.temperature}
             return tf.nn.compute_average_loss(

@@ -93,7 +93,7 @@ def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int]
             return lambda epoch: _thinned(train, batch_size, seed + epoch)
     if not columns:
         raise ValueError("`train` must hold at least one batch. Received: an empty dataset. Check the split.")
-    tensors = {name: _joined(parts) for name, parts in columns.items()}
+    tensors = {name: joined(parts) for name, parts in columns.items()}
     windows = Windows(*(tensors[name].numpy() for name in ("user_index", "history", "item_index")))
 
     def epoch_of(epoch: int) -> tf.data.Dataset:
@@ -105,7 +105,7 @@ def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int]
     return epoch_of
 
 
-def _joined(parts: list[np.ndarray]) -> tf.Tensor:
+def joined(parts: list[np.ndarray]) -> tf.Tensor:
     """Batches of one feature end to end; lists of values are padded to the longest."""
     if parts[0].ndim > 1:
         width = max(part.shape[1] for part in parts)

@@ -1,0 +1,209 @@
+"""The blend against NumPy: what each part scores, what its weights are worth, and that nothing trained is touched."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.sparse
+import tensorflow as tf
+
+from tests.models.planted_models import RETRIEVAL, batches, hit_rates, tensors, two_tower
+from tfrec_fusion.datasets.synthetic import planted
+from tfrec_fusion.models import blend_fitting
+from tfrec_fusion.models.blend_solving import (
+    SMALLEST_WEIGHT,
+    Choices,
+    FoldedRidge,
+    logistic_weights,
+    offset_for_share,
+    truncated_ease,
+)
+from tfrec_fusion.training import fit
+
+DATA = planted(num_users=120, circles=4, cold=True)
+
+
+def halves(columns, seed=0):
+    """One half of the rows to weigh the parts by, the other to judge."""
+    chosen = np.random.default_rng(seed).random(len(columns["item_index"])) < 0.5
+    return [{name: values[rows] for name, values in columns.items()} for rows in (chosen, ~chosen)]
+
+
+@pytest.fixture(scope="module")
+def blended():
+    """A model whose towers learned nothing, its blend weighed."""
+    model = two_tower(DATA)
+    validation, _ = halves(DATA.test)
+    blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(validation, 64), DATA.counts)
+    return model
+
+
+def test_with_all_singular_vectors_it_is_ease_but_for_the_items_own_weight():
+    rng = np.random.default_rng(0)
+    met = (rng.random((40, 12)) < 0.3).astype(np.float64)
+    ease = truncated_ease(scipy.sparse.csr_matrix(met), 11)
+    squares = np.linalg.svd(met, compute_uv=False)[:11] ** 2
+    penalty = np.median(squares)
+    # Steck's closed form, on the interactions without their last singular direction.
+    left, values, right = np.linalg.svd(met, full_matrices=False)
+    met = (left[:, :11] * values[:11]) @ right[:11]
+    inverse = np.linalg.inv(met.T @ met + penalty * np.eye(12))
+    weights = -inverse / np.diag(inverse)
+    found = (ease.vectors * ease.gain) @ (ease.vectors / (1 - ease.leverage)[:, None]).T
+    off = ~np.eye(12, dtype=bool)
+    np.testing.assert_allclose(found[off], weights[off], rtol=1e-3, atol=1e-5)
+
+
+def test_more_singular_vectors_than_there_are_are_zeros():
+    ease = truncated_ease(scipy.sparse.csr_matrix(np.eye(3)), 8)
+    assert ease.vectors.shape == (3, 8)
+    assert not ease.vectors[:, 2:].any()
+    assert not truncated_ease(scipy.sparse.csr_matrix((3, 4)), 2).vectors.any()
+
+
+def test_weights_are_those_that_made_the_choices():
+    rng = np.random.default_rng(1)
+    true = np.array([1.5, 0.0, 0.7])
+    scores = rng.normal(size=(4000, 30, 3)).astype(np.float32)
+    allowed = rng.random((4000, 30)) < 0.9
+    noisy = np.where(allowed, scores @ true + rng.gumbel(size=(4000, 30)), -np.inf)
+    choices = Choices(scores, noisy.argmax(1), allowed, np.full(4000, 1 / 4000))
+    found, loss = logistic_weights(choices, ridge=0.0)
+    np.testing.assert_allclose(found, [1.5, SMALLEST_WEIGHT, 0.7], atol=0.06)
+    assert loss < np.log(30)
+
+
+def test_what_is_predicted_without_a_fold_never_saw_it():
+    rng = np.random.default_rng(2)
+    inputs, outputs = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
+    folds = np.arange(50) % 5
+    ridge = FoldedRidge(5, 4, 2)
+    ridge.add(folds[:20], inputs[:20], outputs[:20])
+    ridge.add(folds[20:], inputs[20:], outputs[20:])
+    rest = folds != 3
+    wanted = np.linalg.solve(inputs[rest].T @ inputs[rest] + 2.0 * np.eye(4), inputs[rest].T @ outputs[rest])
+    np.testing.assert_allclose(ridge.solve(2.0, without=3), wanted)
+
+
+def test_the_offset_gives_the_wanted_share():
+    rng = np.random.default_rng(3)
+    new, old, weight = rng.normal(size=(6, 3)), rng.normal(size=(6, 9)), np.full(6, 1 / 6)
+    offset = offset_for_share(new, old, weight, 0.2)
+    mass = np.exp(new + offset).sum(1)
+    assert np.mean(mass / (mass + np.exp(old).sum(1))) == pytest.approx(0.2, abs=1e-6)
+
+
+def test_scores_are_the_weighted_sum_of_the_parts(blended):
+    """One dot product of served vectors against each part worked out by hand."""
+    blend = blended.blend
+    batch = {name: values[:7] for name, values in DATA.test.items()}
+    batch["history"] = batch["history"].copy()
+    batch["history"][3] = 0
+    items = blended.candidate_embeddings().numpy()
+    scores = blended.query_embeddings(tensors(batch)).numpy() @ items.T
+    tower = blended.tower_queries(tensors(batch)).numpy() @ blended.tower_candidates().numpy().T
+    ease = truncated_ease(
+        blend_fitting._interactions(batches(DATA.train, 64), len(DATA.ids)), blend.factors_dim
+    )
+    known = DATA.counts > 0
+    popularity = np.where(known, np.log1p(DATA.counts) - np.log1p(DATA.counts[known]).mean(), 0)
+    root, query_weights = blend.item_weights.numpy(), blend.query_weights.numpy()
+    for row in range(7):
+        history = batch["history"][row][batch["history"][row] > 0]
+        # Of people nothing is known of, and of the others.
+        weights = query_weights[int(len(history) > 0)] * root
+        wanted = weights[0] * tower[row] + weights[3] * popularity
+        if len(history):
+            query = (ease.vectors[history] * ease.gain).sum(0)
+            wanted += weights[1] * (ease.vectors @ query) / np.linalg.norm(query) / (1 - ease.leverage)
+            text = DATA.text_vectors - blend.text_mean.numpy()
+            content = text @ blend.text_to_content.numpy()
+            content /= np.linalg.norm(content, axis=1, keepdims=True)
+            query = content[history].sum(0)
+            wanted += weights[2] * (content @ query) / np.linalg.norm(query)
+        # A query is scaled to length 1, which changes no order.
+        scale = scores[row, known] @ wanted[known] / (wanted[known] @ wanted[known])
+        np.testing.assert_allclose(scores[row, known], scale * wanted[known], rtol=1e-3, atol=1e-4)
+
+
+def test_vectors_given_or_made_are_the_same(blended):
+    batch = tensors({name: values[:9] for name, values in DATA.test.items()})
+    every = blended.candidate_embeddings()
+    np.testing.assert_allclose(
+        blended.query_embeddings(batch), blended.query_embeddings(batch, items=every), rtol=1e-4, atol=1e-5
+    )
+    rows = np.array([0, 5, 2, *DATA.cold_items[:2]], np.int32)
+    np.testing.assert_allclose(
+        blended.candidate_embeddings(tf.constant(rows)), every.numpy()[rows], atol=1e-5
+    )
+    np.testing.assert_allclose(np.linalg.norm(blended.query_embeddings(batch), axis=1), 1, rtol=1e-5)
+
+
+def test_an_item_training_never_saw_is_what_its_text_says_in_the_catalogue_or_not(blended):
+    cold = DATA.cold_items.astype(np.int32)
+    features = {"genre": DATA.genre[cold], "text_vector": DATA.text_vectors[cold]}
+    np.testing.assert_allclose(
+        blended.candidate_from_features(tensors(features)),
+        blended.candidate_embeddings(tf.constant(cold)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_parts_are_worth_something_where_the_towers_learned_nothing(blended):
+    _, judged = halves(DATA.test)
+    judged = {
+        name: values[~np.isin(judged["item_index"], DATA.cold_items)] for name, values in judged.items()
+    }
+    before = hit_rates(two_tower(DATA, dataclasses.replace(RETRIEVAL, collaborative_dim=0)), judged, 3).mean()
+    after = hit_rates(blended, judged, 3).mean()
+    # Whoever walks a circle is left three of its items.
+    assert before < 0.3 and after > 0.8
+
+
+@pytest.mark.slow
+def test_trained_towers_are_not_made_worse():
+    validation, judged = halves(DATA.test)
+    rates = []
+    for dim in (0, 64):
+        model = two_tower(
+            DATA, dataclasses.replace(RETRIEVAL, collaborative_dim=dim), history_encoder="transformer"
+        )
+        fit(model, batches(DATA.train, 64), batches(validation, 64), RETRIEVAL.training, progress=False)
+        rates.append(hit_rates(model, judged, 1).mean())
+    assert rates[1] > rates[0] - 0.05
+
+
+def test_training_is_the_same_with_and_without_it():
+    weights = []
+    for dim in (0, 64):
+        config = dataclasses.replace(RETRIEVAL, collaborative_dim=dim)
+        model = two_tower(DATA, config)
+        training = dataclasses.replace(config.training, epochs=2)
+        fit(model, batches(DATA.train, 64), None, training, progress=False)
+        weights.append([weight.numpy() for weight in model.trainable_weights])
+    for without, beside in zip(*weights, strict=True):
+        np.testing.assert_array_equal(without, beside)
+
+
+def test_too_little_validation_leaves_the_towers_alone():
+    model = two_tower(DATA)
+    few = {name: values[: blend_fitting.ENOUGH_ROWS - 1] for name, values in DATA.test.items()}
+    batch = tensors(few)
+    before = (model.query_embeddings(batch) @ tf.transpose(model.candidate_embeddings())).numpy()
+    blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(few, 8), DATA.counts)
+    after = (model.query_embeddings(batch) @ tf.transpose(model.candidate_embeddings())).numpy()
+    np.testing.assert_array_equal(before, after)
+    tower = model.tower_queries(batch).numpy() @ model.tower_candidates().numpy().T
+    order = np.argsort(-tower, 1)
+    np.testing.assert_array_less(np.diff(np.take_along_axis(after, order, 1), axis=1), 1e-5)
+
+
+def test_candidates_are_sampled_where_the_catalogue_is_large(monkeypatch):
+    monkeypatch.setattr(blend_fitting, "LEAST_ROWS", 20)
+    monkeypatch.setattr(blend_fitting, "SCORES", 400)
+    model = two_tower(DATA)
+    validation, judged = halves(DATA.test)
+    blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(validation, 64), DATA.counts)
+    assert not np.array_equal(model.blend.query_weights[0], [1, 0, 0, 0])
+    assert np.isfinite(model.query_embeddings(tensors(judged))).all()

@@ -1,0 +1,156 @@
+"""Closed forms and convex fits behind a `Blend`, in NumPy: no model, no graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+import scipy.sparse.linalg
+import scipy.special
+
+# No part is weighed with nothing: from an item's vector its parts must be recoverable.
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.02, 50.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """Scores of each part, for some validation rows over some candidates.
+
+    Attributes:
+        scores: float32 `[rows, candidates, parts]`.
+        target: integer `[rows]`, the place of what was chosen among the candidates.
+        allowed: bool `[rows, candidates]`, what could have been chosen.
+        weight: float64 `[rows]`, how much each row counts; sums to 1.
+    """
+
+    scores: np.ndarray
+    target: np.ndarray
+    allowed: np.ndarray
+    weight: np.ndarray
+
+
+def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, float]:
+    """The weights `w` that make what was chosen likeliest: `P(i) ~ exp(sum_p w_p s_ip)` over the allowed candidates.
+
+    Args:
+        data: at least one row.
+        ridge: of the weights of scores brought to unit deviation.
+
+    Returns:
+        float64 `[parts]`, in units of one over the part's deviation at least `SMALLEST_WEIGHT`, and the mean negative log
+        likelihood in nats.
+    """
+    rows = np.arange(len(data.target))
+    chosen = data.scores[rows, data.target].astype(np.float64)
+    deviations = data.scores.std((0, 1), dtype=np.float64)
+    deviations = np.where(deviations > 1e-9, deviations, 1.0)
+
+    def loss(scaled: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = data.scores @ (scaled / deviations).astype(np.float32)
+        logits[~data.allowed] = -np.inf
+        logits -= logits.max(1, keepdims=True)
+        own = logits[rows, data.target]
+        shares = np.exp(logits)
+        total = shares.sum(1)
+        expected = np.matmul(shares[:, None, :], data.scores)[:, 0] / total[:, None]
+        gradient = data.weight @ (expected - chosen) / deviations + 2 * ridge * scaled
+        return float(-data.weight @ (own - np.log(total)) + ridge * scaled @ scaled), gradient
+
+    start = np.full(len(deviations), 0.5)
+    bounds = [(SMALLEST_WEIGHT, LARGEST_WEIGHT)] * len(start)
+    found = scipy.optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}
+    )
+    return found.x / deviations, float(found.fun)
+
+
+class TruncatedEase(NamedTuple):
+    """EASE in the leading singular vectors, as `blend` describes it.
+
+    Attributes:
+        vectors: float32 `[items, dim]`, `V`.
+        gain: float32 `[dim]`, `g`.
+        leverage: float32 `[items]`, `V_i g V_i`.
+    """
+
+    vectors: np.ndarray
+    gain: np.ndarray
+    leverage: np.ndarray
+
+
+def truncated_ease(interactions: scipy.sparse.csr_matrix, dim: int, seed: int = 0) -> TruncatedEase:
+    """Solves for the vectors; those beyond the rank of the interactions are zeros.
+
+    Args:
+        interactions: `[people, items]`, 1 where a person met an item.
+        dim: singular vectors.
+        seed: of the solver's start.
+    """
+    most = min(dim, min(interactions.shape) - 1)
+    if most < 1 or not interactions.nnz:
+        items = interactions.shape[1]
+        return TruncatedEase(*(np.zeros(shape, np.float32) for shape in ((items, dim), dim, items)))
+    start = np.random.default_rng(seed).normal(size=min(interactions.shape))
+    _, values, right = scipy.sparse.linalg.svds(interactions.astype(np.float64), k=most, v0=start)
+    order = np.argsort(-values)
+    squares, vectors = values[order] ** 2, right[order].T
+    # Half of the vectors count for more than half, half for less.
+    gain = squares / (squares + np.median(squares) + 1e-12)
+    leverage = np.minimum(vectors**2 @ gain, 0.95)
+    return TruncatedEase(
+        np.pad(vectors, [(0, 0), (0, dim - most)]).astype(np.float32),
+        np.pad(gain, (0, dim - most)).astype(np.float32),
+        leverage.astype(np.float32),
+    )
+
+
+class FoldedRidge:
+    """Ridge regression by folds, so that what is predicted of a row may be learned without it.
+
+    Args:
+        folds: how many.
+        inputs, outputs: widths of a row.
+    """
+
+    def __init__(self, folds: int, inputs: int, outputs: int):
+        self.squares = np.zeros((folds, inputs, inputs))
+        self.products = np.zeros((folds, inputs, outputs))
+
+    def add(self, folds: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> None:
+        """Takes in rows: integer `[n]`, the fold of each, and float `[n, inputs]` and `[n, outputs]`."""
+        inputs, outputs = inputs.astype(np.float64), outputs.astype(np.float64)
+        for fold in np.unique(folds):
+            there = folds == fold
+            self.squares[fold] += inputs[there].T @ inputs[there]
+            self.products[fold] += inputs[there].T @ outputs[there]
+
+    def solve(self, ridge: float, without: int | None = None) -> np.ndarray:
+        """float64 `[inputs, outputs]`, learned from all folds, or from all but one."""
+        squares, products = self.squares.sum(0), self.products.sum(0)
+        if without is not None:
+            squares, products = squares - self.squares[without], products - self.products[without]
+        return np.linalg.solve(squares + ridge * np.eye(len(squares)), products)
+
+
+def offset_for_share(logits: np.ndarray, others: np.ndarray, weight: np.ndarray, share: float) -> float:
+    """The number that, added to some candidates' logits, gives them a wanted share of the choices.
+
+    Args:
+        logits: float `[rows, any]` of those candidates.
+        others: float `[rows, any]` of all other candidates.
+        weight: float `[rows]`, sums to 1.
+        share: in (0, 1).
+
+    Returns:
+        `c` with `sum_r weight_r P_r(some) = share`, where `P_r` is the softmax over both, `c` added to the former.
+    """
+    odds = _log_sum(logits) - _log_sum(others)
+    found = scipy.optimize.brentq(lambda c: weight @ scipy.special.expit(odds + c) - share, -500.0, 500.0)
+    return float(found)
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    return scipy.special.logsumexp(logits.astype(np.float64), axis=1)
