@@ -30,7 +30,13 @@ import tensorflow as tf  # isort: skip
 import tensorflow_recommenders as tfrs  # isort: skip
 import tf_keras  # isort: skip
 
-from benchmarks.text_value import SHARED, item_texts, latest_small_tables, movielens_100k_tables, read
+from benchmarks.quality_data import (
+    LATEST_SMALL,
+    item_texts,
+    latest_small_tables,
+    movielens_tables,
+    prepared,
+)
 from pipeline.preparation import Prepared
 from tfrec_fusion.config import FeatureSpace, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
@@ -174,7 +180,7 @@ def rates(steppers: dict[str, Callable[[], int]], seconds: float, rounds: int = 
 
 def titles_as_tokens() -> dict[str, np.ndarray]:
     """The tokens of MovieLens 100K's texts, row 0 empty, padded to `LENGTH`."""
-    texts = ["", *item_texts(movielens_100k_tables())]
+    texts = ["", *item_texts(movielens_tables())]
     tokens = load_tokenizer(ENCODER, max_length=LENGTH, pad_to="max_length")(tf.constant(texts))
     return {name: values.numpy() for name, values in tokens.items()}
 
@@ -220,7 +226,7 @@ def plain(data: Prepared, seconds: float) -> list[Ratio]:
 
 def buckets(texts: int = 1024) -> list[Ratio]:
     """Encoding in batches of similar length against padding all texts to the full length."""
-    if not SHARED.exists():
+    if not LATEST_SMALL.exists():
         return []
     encoder = TextEncoder.from_pretrained(ENCODER)
     plots = random.Random(0).sample(item_texts(latest_small_tables()), texts)
@@ -353,7 +359,9 @@ PARTS = ("cached", "naive", "plain", "buckets", "evaluation", "million", "memory
 
 def measure(parts: list[str], seconds: float, sizes: list[int]) -> list[Ratio]:
     """All ratios of the chosen parts."""
-    data = read("movielens_100k") if {"cached", "naive", "plain", "evaluation"} & set(parts) else None
+    data = None
+    if {"cached", "naive", "plain", "evaluation"} & set(parts):
+        data = prepared("movielens_time", movielens_tables(), "temporal")
     work: dict[str, Callable[[], list[Ratio]]] = {
         "cached": lambda: cached_text(data, "MovieLens 100K", seconds),
         "naive": lambda: naive(data, seconds),

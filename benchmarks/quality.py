@@ -1,0 +1,209 @@
+"""How well the defaults recommend, beside what people would use instead, on the same split in the same run.
+
+    python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--json FILE] [--plot FILE]
+
+The whole catalogue is ranked, never a sample of it. What a person met in training and validation is left out, ties are
+broken by a fixed shuffle, every choice is made on validation. Peers are tuned over the grids in `quality_peers`; ours are
+the defaults of `tfrec_fusion.config` as they are, and nothing is tuned. People whom training never saw are known to every
+model by what they met before the test. The interval is that of a paired bootstrap over people, seeds averaged, of the
+difference to the peer that is best by the same figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import platform
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.quality_data import NEEDS, PROTOCOLS, Protocol
+from benchmarks.quality_peers import PEERS, fit_peer
+from tfrec_fusion.config import RetrievalConfig
+from tfrec_fusion.metrics import accuracy, bootstrap
+from tfrec_fusion.models.build import build_two_tower
+from tfrec_fusion.training import fit
+
+FIGURES = ("ndcg@10", "recall@10", "recall@100", "cold recall@100")
+VARIANTS = ("text: none", "text fused")
+
+
+def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dict[str, np.ndarray]:
+    """Each person's figures, float `[people]`; NaN where a person chose nothing that counts.
+
+    Args:
+        scores: places of people → float `[places, N + 1]`.
+        protocol: the question.
+    """
+    size = len(protocol.data.catalogue)
+    ranked = accuracy.rank_scores(
+        scores, len(protocol.rows), size, protocol.seen, k=100, allowed=protocol.allowed, batch_size=256
+    )
+    found = accuracy.ranking_metrics(ranked, protocol.relevant, (10, 100))
+    cold = protocol.data.catalogue.counts == 0
+    of_cold = [items[cold[items]] for items in protocol.relevant]
+    found["cold recall@100"] = accuracy.ranking_metrics(ranked, of_cold, (100,))["recall@100"]
+    return {name: found[name] for name in FIGURES}
+
+
+def batches(columns: dict[str, np.ndarray], size: int, shuffle: bool) -> tf.data.Dataset:
+    """Batches of a split."""
+    data = tf.data.Dataset.from_tensor_slices(columns)
+    return (data.shuffle(len(columns["item_index"]), seed=1) if shuffle else data).batch(size)
+
+
+def train(protocol: Protocol, text: bool, seed: int):
+    """A two-tower model with the default settings, and its seconds."""
+    data, config = protocol.data, RetrievalConfig()
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+    space, catalogue = data.space, data.catalogue
+    if not text:
+        space = dataclasses.replace(space, text_dim=None)
+        catalogue = dataclasses.replace(catalogue, text_vectors=None)
+    start = time.perf_counter()
+    model = build_two_tower(config, space, catalogue)
+    training = batches(data.train, config.training.batch_size, True)
+    fit(model, training, batches(data.validation, 512, False), config.training, progress=False)
+    return model, time.perf_counter() - start
+
+
+def answers(model, protocol: Protocol, towers: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """A model's scores of the protocol's people; `towers`: without what stands beside them."""
+    embed = model.tower_candidates if towers else model.candidate_embeddings
+    ask = model.tower_queries if towers else model.query_embeddings
+    items = embed()
+
+    def scores(places: np.ndarray) -> np.ndarray:
+        batch = {name: tf.constant(values[places]) for name, values in protocol.queries.items()}
+        return ask(batch, items=items).numpy() @ items.numpy().T
+
+    return scores
+
+
+def measure(protocol: Protocol, seeds: list[int], note: Callable[[str], None]) -> dict[str, list[dict]]:
+    """Model → for each seed each person's figures, and its seconds and settings."""
+    found: dict[str, list[dict]] = {}
+    for name in PEERS:
+        peer = fit_peer(name, protocol)
+        found[name] = [judge(peer.scores, protocol) | {"seconds": peer.seconds, "settings": peer.settings}]
+        note(f"{name} {peer.settings}: ndcg@10 {np.nanmean(found[name][0]['ndcg@10']):.4f}")
+    for variant in VARIANTS:
+        for seed in seeds:
+            model, seconds = train(protocol, variant != "text: none", seed)
+            parts = [(variant, False)]
+            if variant != "text: none":
+                parts.insert(0, ("text fused, towers alone", True))
+            for name, towers in parts:
+                row = judge(answers(model, protocol, towers), protocol) | {"seconds": seconds, "settings": ""}
+                found.setdefault(name, []).append(row)
+                note(f"{name}, seed {seed}: ndcg@10 {np.nanmean(row['ndcg@10']):.4f}")
+    return found
+
+
+def summary(found: dict[str, list[dict]]) -> dict:
+    """Means over people and seeds, standard errors over seeds, and the interval of the difference to the best peer."""
+    table = {}
+    for name, runs in found.items():
+        row: dict = {
+            "seconds": float(np.mean([run["seconds"] for run in runs])),
+            "settings": runs[0]["settings"],
+        }
+        for figure in FIGURES:
+            means = [
+                float(np.nanmean(run[figure])) if np.isfinite(run[figure]).any() else None for run in runs
+            ]
+            row[figure] = None if means[0] is None else float(np.mean(means))
+            if len(means) > 1 and means[0] is not None:
+                row[f"{figure} error"] = float(np.std(means, ddof=1) / np.sqrt(len(means)))
+        table[name] = row
+    best = max(PEERS, key=lambda name: table[name]["ndcg@10"])
+    ours = np.mean([run["ndcg@10"] for run in found["text fused"]], 0)
+    difference = ours - found[best][0]["ndcg@10"]
+    people = np.flatnonzero(np.isfinite(difference))
+    sums = np.stack([difference[people], np.ones(len(people))], 1)
+    draws = bootstrap.resample(bootstrap.group_sums(np.random.default_rng(0).permutation(len(people)), sums))
+    low, high = bootstrap.interval(draws[:, 0] / draws[:, 1])
+    comparison = {"best peer": best, "difference": float(difference[people].mean()), "interval": [low, high]}
+    return {"people": len(people), "models": table, "ndcg@10 against the best peer": comparison}
+
+
+def show(name: str, result: dict) -> None:
+    """The table of one protocol."""
+    print(f"\n{name}: {result['people']} people")
+    print("| model | " + " | ".join(FIGURES) + " | seconds | settings |\n|---|" + "---|" * (len(FIGURES) + 2))
+    for model, row in result["models"].items():
+        cells = []
+        for figure in FIGURES:
+            error = f" ± {row[f'{figure} error']:.4f}" if f"{figure} error" in row else ""
+            cells.append("" if row[figure] is None else f"{row[figure]:.4f}{error}")
+        print(f"| {model} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['settings']} |")
+    versus = result["ndcg@10 against the best peer"]
+    low, high = versus["interval"]
+    print(
+        f"text fused − {versus['best peer']}: {versus['difference']:+.4f} [{low:+.4f}, {high:+.4f}]",
+        flush=True,
+    )
+
+
+def plot(results: dict[str, dict], path: str) -> None:
+    """NDCG@10 of every model, a panel a protocol."""
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(results), figsize=(3.2 * len(results), 3.4), squeeze=False)
+    for panel, (name, result) in zip(panels[0], results.items(), strict=True):
+        models = list(result["models"])
+        values = [result["models"][model]["ndcg@10"] for model in models]
+        errors = [result["models"][model].get("ndcg@10 error", 0.0) for model in models]
+        colours = ["#b8bec8" if model in PEERS else "#3b6fb6" for model in models]
+        panel.barh(models, values, xerr=errors, color=colours)
+        panel.invert_yaxis()
+        panel.set_title(name, fontsize=9)
+        panel.tick_params(labelsize=8)
+        if panel is not panels[0][0]:
+            panel.set_yticklabels([])
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("NDCG@10", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
+    parser.add_argument("--json", help="file that receives all figures")
+    parser.add_argument("--plot", help="PNG file that receives a picture of NDCG@10")
+    options = parser.parse_args()
+    results = {}
+    for name in options.protocols:
+        missing = [path for start, path in NEEDS.items() if name.startswith(start) and not path.exists()]
+        if missing:
+            print(f"{name} is left out: there is no {missing[0]}")
+            continue
+        results[name] = summary(
+            measure(
+                PROTOCOLS[name](),
+                options.seeds,
+                lambda text, name=name: print(f"  {name}: {text}", flush=True),
+            )
+        )
+        show(name, results[name])
+        if options.json:
+            pathlib.Path(options.json).write_text(json.dumps(results, indent=2))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"\nmean ± standard error over seeds {options.seeds}; {platform.processor() or platform.machine()}, TensorFlow "
+        f"{tf.__version__}, peak memory {peak:.1f} GB"
+    )
+    if options.plot and results:
+        plot(results, options.plot)
+
+
+if __name__ == "__main__":
+    main()

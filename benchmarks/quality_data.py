@@ -1,0 +1,164 @@
+"""The protocols of `benchmarks.quality`: which data, split how, and who is asked for what."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import DataConfig, PipelineConfig, SplitConfig
+from pipeline.offline_figures import relevant_items
+from pipeline.preparation import Prepared, prepare
+from tfrec_fusion.config import TextConfig
+from tfrec_fusion.datasets.movielens import movielens_100k
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+
+SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
+WORK = pathlib.Path("/tmp/tfrec_fusion_quality")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A split data set and a question a person.
+
+    Attributes:
+        data: the split data.
+        rows: int64 `[people]`, a row of `data.test` each, whose history the person has.
+        seen: per person int32, what they met before; not asked for.
+        relevant: per person int, what they chose.
+        allowed: bool `[N + 1]`, what may be recommended.
+    """
+
+    data: Prepared
+    rows: np.ndarray
+    seen: list[np.ndarray]
+    relevant: list[np.ndarray]
+    allowed: np.ndarray
+
+    @property
+    def queries(self) -> dict[str, np.ndarray]:
+        """What a model takes to answer everybody, one row a person."""
+        return {name: values[self.rows] for name, values in self.data.test.items()}
+
+
+def movielens_tables() -> Tables:
+    """MovieLens 100K; texts are titles and genres."""
+    tables = movielens_100k(None, str(WORK / "movielens_100k"))
+    return Tables(tables.interactions, dataclasses.replace(tables.items, numbers=()))
+
+
+def latest_small_tables() -> Tables:
+    """MovieLens latest-small, with plot overviews where there are any."""
+
+    def read(name: str) -> pd.DataFrame:
+        with gzip.open(SHARED / "movielens-latest-small" / f"{name}.csv.gz", "rt") as stream:
+            return pd.read_csv(stream, dtype=str)
+
+    films, links, overviews = read("movies"), read("links"), read("overviews")
+    key = next(column for column in overviews.columns if column.lower() in ("tmdbid", "tmdb_id", "id"))
+    plots = overviews.set_index(key)["overview"]
+    films = films.merge(links, on="movieId")
+    films["plot"] = films["tmdbId"].map(plots[~plots.index.duplicated()]).fillna("")
+    folder = WORK / "latest_small"
+    folder.mkdir(parents=True, exist_ok=True)
+    read("ratings").to_parquet(folder / "ratings.parquet")
+    films.to_parquet(folder / "movies.parquet")
+    items = Items(
+        str(folder / "movies.parquet"),
+        "movieId",
+        title="title",
+        text=("title", "genres", "plot"),
+        lists=("genres",),
+    )
+    return Tables(Interactions(str(folder / "ratings.parquet"), "userId", "movieId", "timestamp"), items)
+
+
+def shop_tables() -> Tables:
+    """A year of a shop's invoices: purchases of known customers, without cancelled invoices, negative quantities, lines
+    without a description and codes that are no product (postage, fees). One description an item, the most frequent."""
+    lines = pd.read_parquet(SHARED / "uci-online-retail" / "online_retail.parquet")
+    lines.columns = [column.lower() for column in lines.columns]
+    lines = lines.rename(columns={"invoiceno": "invoice", "stockcode": "code", "customerid": "customer"})
+    lines = lines.dropna(subset=["customer", "description"])
+    product = lines["code"].astype(str).str.match(r"^\d{5}")
+    bought = (lines["quantity"] > 0) & ~lines["invoice"].astype(str).str.startswith("C")
+    lines = lines[product & bought].assign(
+        customer=lambda frame: frame["customer"].astype(float).astype(int).astype(str),
+        code=lambda frame: frame["code"].astype(str),
+        time=lambda frame: pd.to_datetime(frame["invoicedate"]).astype("datetime64[s]").astype("int64"),
+    )
+    folder = WORK / "shop"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines[["customer", "code", "time"]].drop_duplicates().to_parquet(folder / "purchases.parquet")
+    names = lines.groupby("code")["description"].agg(lambda words: words.value_counts().index[0])
+    names.reset_index().to_parquet(folder / "products.parquet")
+    items = Items(str(folder / "products.parquet"), "code", title="description", text=("description",))
+    return Tables(Interactions(str(folder / "purchases.parquet"), "customer", "code", "time"), items)
+
+
+def item_texts(tables: Tables) -> list[str]:
+    """Each item's text as the text tower reads it."""
+    frame = pd.read_parquet(tables.items.path, columns=list(tables.items.text))
+    for column in tables.items.lists:
+        frame[column] = frame[column].str.replace("|", " ")
+    return [". ".join(filter(None, row)) for row in frame.itertuples(index=False)]
+
+
+def prepared(name: str, tables: Tables, method: str) -> Prepared:
+    """A data set split by `method` with its own shares, each text encoded once."""
+    data = DataConfig(interactions=tables.interactions, items=tables.items)
+    text = TextConfig(max_length=128)
+    return prepare(PipelineConfig(name, data, root=str(WORK), text=text, split=SplitConfig(method=method)))
+
+
+def _whole_catalogue(name: str, tables: Tables, method: str) -> Protocol:
+    data = prepared(name, tables, method)
+    rows, seen, relevant = relevant_items(data)
+    return Protocol(data, rows, seen, relevant, np.arange(len(data.catalogue)) > 0)
+
+
+def _hidden_items() -> Protocol:
+    """A tenth of the items, chosen by a hash of their ids, is hidden with all that was said of them; people are asked for
+    hidden items alone, after all else that they met."""
+    tables = latest_small_tables()
+    ratings = pd.read_parquet(tables.interactions.path)
+    hidden = ratings["movieId"].map(lambda item: hashlib.md5(item.encode()).digest()[0] % 10 == 0)
+    visible = WORK / "latest_small" / "visible.parquet"
+    ratings[~hidden].to_parquet(visible)
+    interactions = dataclasses.replace(tables.interactions, path=str(visible))
+    data = prepared("latest_small_hidden", Tables(interactions, tables.items), "leave_last_out")
+    place = {item: row for row, item in enumerate(data.catalogue.ids)}
+    chosen = ratings[hidden].groupby("userId")["movieId"].agg(list)
+    before = ratings[~hidden].assign(time=lambda frame: frame["timestamp"].astype(int)).sort_values("time")
+    met = before.groupby("userId")["movieId"].agg(list)
+    people = [person for person in chosen.index if person in met.index]
+    seen = [np.array([place[item] for item in met[person]], np.int32) for person in people]
+    width = data.space.history_length
+    history = np.zeros((len(people), width), np.int32)
+    for row, items in enumerate(seen):
+        history[row, -min(width, len(items)) :] = items[-width:]
+    relevant = [np.array([place[item] for item in chosen[person]]) for person in people]
+    none = np.zeros(len(people), np.int32)
+    test = {"user_index": none, "history": history, "item_index": none}
+    allowed = np.zeros(len(data.catalogue), bool)
+    allowed[np.unique(np.concatenate(relevant))] = True
+    data = dataclasses.replace(data, test=test, person=np.arange(len(people)), seen=seen)
+    return Protocol(data, np.arange(len(people)), seen, relevant, allowed)
+
+
+PROTOCOLS: dict[str, Callable[[], Protocol]] = {
+    "MovieLens 100K, last film": lambda: _whole_catalogue(
+        "movielens_last", movielens_tables(), "leave_last_out"
+    ),
+    "MovieLens 100K, by time": lambda: _whole_catalogue("movielens_time", movielens_tables(), "temporal"),
+    "latest-small, by time": lambda: _whole_catalogue("latest_small_time", latest_small_tables(), "temporal"),
+    "shop, by time": lambda: _whole_catalogue("shop_time", shop_tables(), "temporal"),
+    "latest-small, hidden items": _hidden_items,
+}
+LATEST_SMALL = SHARED / "movielens-latest-small"
+NEEDS = {"latest-small": LATEST_SMALL, "shop": SHARED / "uci-online-retail"}

@@ -1,0 +1,161 @@
+"""What people would use instead, tuned on validation: the grids stand here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from benchmarks.quality_data import Protocol
+from pipeline.preparation import Prepared
+from tfrec_fusion.models.baselines import (
+    ALS,
+    BPR,
+    EASE,
+    Baseline,
+    ContentKNN,
+    ItemKNN,
+    Popularity,
+    interaction_matrix,
+)
+
+SAMPLE = 2000
+
+
+class Peer(NamedTuple):
+    """A fitted peer: its scores of the protocol's people, what was chosen from the grid, and the seconds of the grid."""
+
+    scores: Callable[[np.ndarray], np.ndarray]
+    settings: str
+    seconds: float
+
+
+class RidgeToFactors(Baseline):
+    """ALS whose item factors are predicted from text by ridge regression, of all items or of unmet ones."""
+
+    def __init__(self, vectors: np.ndarray, dim: int, ridge: float, everywhere: bool):
+        self.vectors = np.concatenate([vectors, np.ones((len(vectors), 1))], 1)
+        self.dim, self.ridge, self.everywhere = dim, ridge, everywhere
+
+    def _fit(self, interactions):
+        als = ALS(dim=self.dim).fit(interactions)
+        met = np.asarray(interactions.sum(0))[0] > 0
+        text = self.vectors[met]
+        penalty = self.ridge * np.eye(text.shape[1])
+        predicted = self.vectors @ np.linalg.solve(text.T @ text + penalty, text.T @ als.item_factors[met])
+        self.known_factors = als.item_factors
+        self.item_factors = (
+            predicted if self.everywhere else np.where(met[:, None], als.item_factors, predicted)
+        )
+
+    def _scores(self, users):
+        return folded_in(self.interactions[users], self.known_factors) @ self.item_factors.T
+
+
+def folded_in(
+    met: scipy.sparse.csr_matrix, items: np.ndarray, alpha: float = 10.0, ridge: float = 0.1
+) -> np.ndarray:
+    """Factors of people from what they met, by ALS's own step: float `[people, dim]`."""
+    gram = items.T @ items + ridge * np.eye(items.shape[1])
+    found = np.zeros((met.shape[0], items.shape[1]))
+    for row in range(met.shape[0]):
+        some = items[met.indices[met.indptr[row] : met.indptr[row + 1]]]
+        if len(some):
+            found[row] = np.linalg.solve(gram + alpha * some.T @ some, (1 + alpha) * some.sum(0))
+    return found
+
+
+def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
+    """The settings tried for a peer."""
+    if name == "popularity":
+        yield "", Popularity()
+    elif name == "item k-NN":
+        for k in (20, 50, 100, 200):
+            for shrink in (0.0, 10.0, 50.0):
+                yield f"k={k} shrink={shrink:g}", ItemKNN(k, shrink)
+    elif name == "EASE":
+        for l2 in (50.0, 100.0, 200.0, 500.0, 1000.0):
+            yield f"l2={l2:g}", EASE(l2)
+    elif name == "ALS":
+        for dim in (16, 32, 64):
+            yield f"dim={dim}", ALS(dim=dim)
+    elif name == "BPR":
+        for dim in (32, 64):
+            for rate in (0.02, 0.05):
+                yield f"dim={dim} rate={rate:g}", BPR(dim=dim, learning_rate=rate)
+    elif name == "content k-NN":
+        yield "", ContentKNN(text)
+    elif name == "text to ALS":
+        for dim in (16, 32, 64):
+            for ridge in (1.0, 10.0):
+                yield f"dim={dim} ridge={ridge:g}", RidgeToFactors(text, dim, ridge, everywhere=False)
+
+
+PEERS = ("popularity", "item k-NN", "EASE", "ALS", "BPR", "content k-NN", "text to ALS")
+
+
+def fit_peer(name: str, protocol: Protocol) -> Peer:
+    """Tunes a peer on validation and fits it; people are then known by all that they met before the test."""
+    data = protocol.data
+    start = time.perf_counter()
+    train = interaction_matrix(
+        data.train["user_index"], data.train["item_index"], data.space.num_users, data.space.num_items
+    )
+    text = np.asarray(data.catalogue.text_vectors, np.float32)
+    sample = np.sort(np.random.default_rng(0).permutation(len(data.validation["item_index"]))[:SAMPLE])
+    validation = {column: values[sample] for column, values in data.validation.items()}
+    met = _met(list(validation["history"]), data)
+    best, chosen = -1.0, None
+    for settings, peer in grid(name, text):
+        peer.fit(train)
+        gain = _gain(_answers(peer, met, validation["user_index"], data), validation)
+        if gain > best:
+            best, chosen = gain, (settings, peer)
+    settings, peer = chosen
+    seen, users = _met(protocol.seen, data), data.test["user_index"][protocol.rows]
+    answers = _answers(peer, seen, users, data)
+    return Peer(answers, settings, time.perf_counter() - start)
+
+
+def _met(items: list[np.ndarray], data: Prepared) -> scipy.sparse.csr_matrix:
+    rows = np.repeat(np.arange(len(items)), [len(some) for some in items])
+    columns = np.concatenate([*items, np.zeros(0, np.int32)])
+    kept = columns > 0
+    return interaction_matrix(rows[kept], columns[kept], len(items), data.space.num_items)
+
+
+def _answers(
+    peer: Baseline, met: scipy.sparse.csr_matrix, users: np.ndarray, data: Prepared
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Rows → scores. Who met nothing, and to BPR who is unknown, gets what is popular."""
+    popularity = data.catalogue.counts.astype(np.float32)
+    popularity = popularity / max(1.0, popularity.max()) * 1e-6
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        if isinstance(peer, ALS):
+            found = folded_in(met[rows], peer.item_factors) @ peer.item_factors.T
+        elif isinstance(peer, BPR):
+            found = peer.scores(users[rows]) * (users[rows] > 0)[:, None]
+        else:
+            fitted, peer.interactions = peer.interactions, met
+            found = peer.scores(rows)
+            peer.interactions = fitted
+        return np.asarray(found, np.float64) + popularity
+
+    return scores
+
+
+def _gain(scores: Callable[[np.ndarray], np.ndarray], validation: dict[str, np.ndarray]) -> float:
+    """Mean `1 / log2(1 + rank)` of what was chosen, among what the history does not hold."""
+    gains = []
+    for start in range(0, len(validation["item_index"]), 256):
+        rows = np.arange(start, min(start + 256, len(validation["item_index"])))
+        found, target = scores(rows), validation["item_index"][rows]
+        own = found[np.arange(len(rows)), target][:, None]
+        better = (found > own) + 0.5 * (found == own)
+        better[np.arange(len(rows))[:, None], validation["history"][rows]] = 0
+        gains.append(1 / np.log2(1.5 + better.sum(1)))
+    return float(np.concatenate(gains).mean())
