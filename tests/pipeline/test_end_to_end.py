@@ -190,8 +190,9 @@ def test_a_second_run_does_nothing_again(first, config_file):
 
 
 def test_a_broken_model_is_not_pushed_and_the_reason_is_told(first, config_file):
-    """Not trained at all: worse than popularity, and worse than the model blessed before."""
-    broken = run(load_config(str(config_file), ["retrieval.training.epochs=0"]))
+    """Towers alone, not trained at all: worse than popularity, and worse than the model blessed before."""
+    settings = ["retrieval.training.epochs=0", "retrieval.collaborative_dim=0"]
+    broken = run(load_config(str(config_file), settings))
     assert not broken["retrieval"]["blessed"]
     assert broken["retrieval"]["pushed"] is None
     assert any("last blessed model" in reason for reason in broken["retrieval"]["reasons"])

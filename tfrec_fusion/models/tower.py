@@ -227,7 +227,7 @@ class QueryTower(tf_keras.layers.Layer):
         history_encoder: `[batch, T, dim]` and a mask to `[batch, T, dim]`, position `t` knowing items up to `t`, or to
             `[batch, dim]`, knowing all.
         dim: of the output.
-        fusion: how history, user id and features become one vector.
+        fusion: how history, user id and features become one vector. Without a user id it is added to the history's.
         num_users: rows of the user id embedding; None for no user id.
         features: user and context features.
         hidden: widths of ReLU layers after the fusion.
@@ -296,7 +296,12 @@ class QueryTower(tf_keras.layers.Layer):
         if encoded.shape.rank == 3:
             length = tf.shape(encoded)[1]
             modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}
-        return self.head(self.fusion({**modalities, "history": encoded}), training=training)
+        fused = self.fusion({**modalities, "history": encoded})
+        if self.user_embedding is None:
+            # Beside the history as it is: through the fusion alone, features of people, which say little, cost a sixth of
+            # NDCG@10 on MovieLens 100K. A user's id says as much as the history, and needs the fusion's judgement.
+            fused += encoded
+        return self.head(fused, training=training)
 
     def embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable]]:
         """The user embedding, if any, with the vector that stands for a user that is missing."""
