@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import hashlib
 import pathlib
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +20,7 @@ from tfrec_fusion.datasets.movielens import movielens_100k
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
-WORK = pathlib.Path("/tmp/tfrec_fusion_quality")
+WORK = pathlib.Path(tempfile.gettempdir(), "tfrec_fusion_quality")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,9 @@ BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
     "biases": "match",
 }
 
+# Flags of Beam for steps that run where they are called.
+IN_PROCESS = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -206,7 +209,7 @@ class PipelineConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
     vertex: VertexConfig | None = None
-    beam: tuple[str, ...] = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+    beam: tuple[str, ...] = IN_PROCESS
 
     def __post_init__(self):
         if not self.name or any(

@@ -27,10 +27,10 @@ from pipeline.components.text_embeddings import TextEmbeddings
 from pipeline.components.trainer import RecommenderTrainer
 from pipeline.components.vertex_pusher import EndpointPusher
 from pipeline.components.vertex_trainer import VertexTrainer
-from pipeline.config import PipelineConfig, code_digest, to_json
+from pipeline.config import IN_PROCESS, PipelineConfig, code_digest, to_json
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
-from pipeline.places import IN_PROCESS, Places, local_places, schema_name
+from pipeline.places import Places, local_places, schema_name
 from tfrec_fusion.datasets.tables import Tables
 
 LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")

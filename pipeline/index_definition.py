@@ -18,7 +18,7 @@ from pipeline.components.artifacts import TextVectors
 from pipeline.components.index_builder import IndexBuilder
 from pipeline.components.items_example_gen import ItemsExampleGen
 from pipeline.components.pusher import AtomicPusher
-from pipeline.config import PipelineConfig, to_json
+from pipeline.config import IN_PROCESS, PipelineConfig, to_json
 from pipeline.definition import validate_serving
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.tables import Items, Tables, table_digest
@@ -98,7 +98,7 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(config.home / "metadata.sqlite")
         ),
-        beam_pipeline_args=["--runner=DirectRunner", "--direct_running_mode=in_memory"],
+        beam_pipeline_args=list(IN_PROCESS),
     )
 
 

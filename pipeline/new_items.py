@@ -13,7 +13,7 @@ import tensorflow_transform as tft
 from pipeline import features as names
 from pipeline.catalogue import TOKENS, read_examples, stack, with_row_0
 from pipeline.recommender import save_recommender
-from pipeline.text_vectors import digest_rows, encode_items
+from pipeline.text_vectors import MARKS, digest_rows, encode_items
 from pipeline.trainer import SETTINGS, Run, restore, save_retrieval
 from tfrec_fusion.config import ConfigError, RankingConfig, RetrievalConfig, from_dict
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
@@ -23,7 +23,6 @@ from tfrec_fusion.models.new_items import renewed
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
 
-MARKS = 2  # tokens of a text without a word
 SHOWN = 5
 
 

@@ -10,8 +10,6 @@ from pipeline.config import PipelineConfig, tables_of
 from pipeline.vertex_config import VertexConfig
 from tfrec_fusion.datasets.tables import Tables, source_digest
 
-IN_PROCESS = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
-
 
 @dataclasses.dataclass(frozen=True)
 class Places:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from pipeline import progress
-from tfrec_fusion.config import TextConfig
+from tfrec_fusion.config import ConfigError, TextConfig
 
 SHARD = 4096
+MARKS = 2  # tokens of a text without a word
 
 
 def digest_rows(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
@@ -109,8 +110,7 @@ def encode_items(
     encoder = load_encoder(text)
     cache = VectorCache(os.path.join(cache_folder, encoder.digest()[:16]))
     digests = digest_rows(tokens, mask)
-    # Items without a word hold nothing but the two marks that every text has.
-    has_text = mask.sum(1) > 2
+    has_text = mask.sum(1) > MARKS
     wanted = np.unique(digests[has_text])
     missing = np.array([digest not in cache for digest in wanted], bool)
     rows = {bytes(digest): row for row, digest in enumerate(digests)}
@@ -123,6 +123,12 @@ def encode_items(
     if spread is not None and parts:
         spread(parts, str(cache.folder))
         cache.read()
+        lost = sum(digest not in cache for digest in wanted)
+        if lost:
+            raise ConfigError(
+                f"Workers must leave every vector in {cache.folder}, as it is seen from here. Received: all but {lost} of "
+                f"{len(wanted)}. Put `root` on storage that is mounted on all machines, or encode with the direct runner."
+            )
     else:
         done = 0
         for entry in parts:

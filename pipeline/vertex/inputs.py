@@ -11,8 +11,8 @@ import hashlib
 import pathlib
 
 from pipeline.components.mount import on_mount
-from pipeline.config import PipelineConfig, tables_of
-from pipeline.places import IN_PROCESS, Places
+from pipeline.config import IN_PROCESS, PipelineConfig, tables_of
+from pipeline.places import Places
 from pipeline.vertex_config import Dataflow, VertexConfig
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.storage import is_remote

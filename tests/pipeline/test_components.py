@@ -13,8 +13,8 @@ from pipeline.components.example_validator import describe
 from pipeline.components.pusher import push
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import check_recommendations, check_scores
-from pipeline.text_vectors import VectorCache, digest_rows
-from tfrec_fusion.config import ConfigError
+from pipeline.text_vectors import VectorCache, digest_rows, encode_items
+from tfrec_fusion.config import ConfigError, TextConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.serving.client_calls import Recommended
 
@@ -73,6 +73,12 @@ def test_vectors_are_kept_by_content(tmp_path):
 def test_a_shard_that_was_being_written_is_not_read(tmp_path):
     (tmp_path / ".half").write_bytes(b"not whole")
     assert b"x" * 16 not in VectorCache(str(tmp_path))
+
+
+def test_workers_whose_vectors_are_not_seen_here_are_told_of(tmp_path):
+    tokens = np.array([[101, 7, 102, 0], [101, 8, 102, 0], [101, 102, 0, 0]])
+    with pytest.raises(ConfigError, match="all but 2 of 2. Put `root` on storage that is mounted"):
+        encode_items(tokens, tokens > 0, TextConfig(), str(tmp_path), lambda parts, folder: None)
 
 
 TABLES = Tables(

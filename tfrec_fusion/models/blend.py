@@ -109,11 +109,13 @@ class Blend(tf_keras.layers.Layer):
         """
         index = values["item_index"]
         known = tf.gather(self.known, index)[:, None]
-        side = self.side(values)
-        learned = tf.gather(self.factors, index) / (1.0 - tf.gather(self.leverage, index))[:, None]
-        factors = tf.where(known, learned, tf.matmul(side, self.side_to_factors))
+        factors = tf.gather(self.factors, index) / (1.0 - tf.gather(self.leverage, index))[:, None]
         popularity = tf.gather(self.popularity, index)[:, None]
-        popularity = tf.where(known, popularity, tf.matmul(side, self.side_to_popularity))
+        # What is said about items is wide, and asked of new ones alone.
+        new = tf.where(~known[:, 0])
+        side = self.side({name: tf.gather_nd(value, new) for name, value in values.items()})
+        factors = tf.tensor_scatter_nd_update(factors, new, tf.matmul(side, self.side_to_factors))
+        popularity = tf.tensor_scatter_nd_update(popularity, new, tf.matmul(side, self.side_to_popularity))
         weights = tf.repeat(self._item_weights(known), self.widths, axis=1)
         offset = tf.where(known, 0.0, self.new_item_offset)
         return tf.concat(
@@ -229,7 +231,8 @@ class Blend(tf_keras.layers.Layer):
             known, unknown: float `[4]`, above 0, in the scores of people with and without a history.
             new: float `[4]`, in the scores of items that training never saw, for people with a history.
             offset: of such items' scores.
-            items: float32 `[n, width]`, some items weighed alike, whose mean length becomes 1.
+            items: float32 `[n, width]`, some items weighed alike, whose root mean square length
+                becomes 1.
         """
         # Half of a weight goes to the item: what is near by the items' vectors alone, as an inverted file asks, is then
         # near for a query.

@@ -2,9 +2,9 @@
 
 A part counts as much as the likelihood of what people chose in validation says. The weights are those of a multinomial
 logistic regression over the catalogue with one number a part, which is convex, has next to nothing to overfit, and needs
-no grid. People of whom nothing is known, people with a history and items that training never saw have weights of their
-own, since what is worth most for one says nothing about another. For the last, items that training did see are taken
-as if it had not: their id is hidden, and what is predicted of them was learned without them.
+no grid. People with a history and people of whom nothing is known have weights of their own, since what is worth most for
+the one says nothing about the other. So have items that training never saw, as multiples of the others': for them, items
+that training did see are taken as if it had not, their id hidden and what is predicted of them learned without them.
 """
 
 from __future__ import annotations

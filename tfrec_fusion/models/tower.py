@@ -298,8 +298,8 @@ class QueryTower(tf_keras.layers.Layer):
             modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}
         fused = self.fusion({**modalities, "history": encoded})
         if self.user_embedding is None:
-            # Beside the history as it is: through the fusion alone, features of people, which say little, cost a sixth of
-            # NDCG@10 on MovieLens 100K. A user's id says as much as the history, and needs the fusion's judgement.
+            # Beside the history as it is: features of people say little, and the fusion alone lets them drown it out. A
+            # user's id says as much as the history, and needs the fusion's judgement.
             fused += encoded
         return self.head(fused, training=training)
 
