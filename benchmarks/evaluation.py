@@ -24,7 +24,7 @@ from pipeline.evaluation.gates import retrieval_eval_config
 from pipeline.evaluation.retrieval import rank_feature
 from pipeline.evaluation.slices import PREFIX
 from pipeline.evaluation.verdict import judge
-from tfrec_fusion.export import DEFAULT_K, ranked
+from tfrec_fusion.export_retrieval import DEFAULT_K, ranked
 
 SHARDS = 16
 SLICES = {

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import tfrec_fusion
 import tensorflow as tf
-from tfrec_fusion import config, export
+from tfrec_fusion import config, export, export_retrieval
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
@@ -86,9 +86,9 @@ raw = {"user_id": tf.io.FixedLenFeature([], tf.string), "item_id": tf.io.FixedLe
        "history": tf.io.VarLenFeature(tf.string), "seen": tf.io.VarLenFeature(tf.string)}
 
 def write(version):
-    index = BruteForce().index(export.searchable(model, catalogue)[1:])
+    index = BruteForce().index(export_retrieval.searchable(model, catalogue)[1:])
     tower = export.TextTower(tokenizer, encoder, encoder.dim)
-    serving = export.RetrievalServing(model, catalogue, profiles, (), (), tower, ReaderIndices(names), raw, index=index)
+    serving = export_retrieval.RetrievalServing(model, catalogue, profiles, (), (), tower, ReaderIndices(names), raw, index=index)
     export.save(serving, f"{base}/{version}")
 
 base = f"{tempfile.mkdtemp()}/retrieval"

@@ -37,7 +37,16 @@ LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")
 EXPORT = (
     *(
         f"tfrec_fusion/{name}.py"
-        for name in ("config", "export", "export_ranking", "losses", "saving", "tasks", "training")
+        for name in (
+            "config",
+            "export",
+            "export_ranking",
+            "export_retrieval",
+            "losses",
+            "saving",
+            "tasks",
+            "training",
+        )
     ),
     "tfrec_fusion/layers",
     "tfrec_fusion/models",

@@ -25,6 +25,7 @@ from tfrec_fusion.config import (
 )
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.export_ranking import RankingServing
+from tfrec_fusion.export_retrieval import RetrievalServing, searchable
 from tfrec_fusion.index import TopKIndex, build_index
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
@@ -225,7 +226,7 @@ def save_retrieval(run: Run, model: TwoTower) -> None:
     """Exports the retrieval model with an index over the run's catalogue."""
     settings = from_dict(IndexConfig, run.settings["index"])
     index = searchable_index(model, run.catalogue, settings)
-    serving = export.RetrievalServing(model, *run.serving_arguments(model), index=index, max_k=settings.max_k)
+    serving = RetrievalServing(model, *run.serving_arguments(model), index=index, max_k=settings.max_k)
     export.save(serving, run.model_folder)
 
 
@@ -238,7 +239,7 @@ def restore(model: Model, folder: str) -> None:
 def searchable_index(model, catalogue: Catalogue, settings: IndexConfig) -> TopKIndex:
     """The catalogue's vectors in an index of the kind and recall that the configuration asks for."""
     return build_index(
-        export.searchable(model, catalogue)[1:],
+        searchable(model, catalogue)[1:],
         kind=settings.kind,
         exact_up_to=settings.exact_up_to,
         recall_target=settings.recall_target,

@@ -21,8 +21,9 @@ LIBRARY = {
     "explain": {"models"},
     "saving": set(),
     "export_ranking": {"export", "models"},
-    "recommender": {"export", "export_ranking", "index", "models"},
-    "export": {"config", "models", "index", "layers", "saving"},
+    "export_retrieval": {"export", "index", "layers", "models"},
+    "recommender": {"export", "export_ranking", "export_retrieval", "index", "models"},
+    "export": {"config", "models", "saving"},
 }
 PIPELINE = {
     "progress": set(),

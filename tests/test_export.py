@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.models.planted_models import catalogue, ranking, tensors, two_tower
-from tfrec_fusion import export
+from tfrec_fusion import export, export_retrieval
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.export_ranking import RankingServing
 from tfrec_fusion.index import BruteForce
@@ -92,8 +92,8 @@ def serving_arguments(data, profiles):
 @pytest.fixture(scope="module")
 def retrieval(data, profiles, tmp_path_factory):
     model = two_tower(data)
-    index = BruteForce().index(export.searchable(model, catalogue(data))[1:])
-    serving = export.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    index = BruteForce().index(export_retrieval.searchable(model, catalogue(data))[1:])
+    serving = export_retrieval.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
     folder = tmp_path_factory.mktemp("retrieval") / "model"
     export.save(serving, str(folder))
     return model, folder, tf.saved_model.load(str(folder))
@@ -204,7 +204,7 @@ def test_each_request_of_a_batch_has_its_own_filter(retrieval, data):
 
 def test_diversity_takes_unlike_items_among_the_best(retrieval, data):
     model, _, loaded = retrieval
-    vectors = export.searchable(model, catalogue(data))
+    vectors = export_retrieval.searchable(model, catalogue(data))
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     history = [str(data.ids[1])]
 
@@ -254,7 +254,9 @@ def test_an_item_that_is_new_is_embedded_from_its_text(retrieval, data):
     model, _, loaded = retrieval
     embed = loaded.signatures["embed_item"]
     known = embed(item_id=tf.constant([data.ids[3]]), text=tf.constant([""]))["embedding"]
-    np.testing.assert_allclose(known[0], export.searchable(model, catalogue(data))[3], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        known[0], export_retrieval.searchable(model, catalogue(data))[3], rtol=1e-4, atol=1e-5
+    )
     new = embed(item_id=tf.constant(["new"]), text=tf.constant(["space robot"]))["embedding"].numpy()
     vector = loaded.signatures["embed_text"](text=tf.constant(["space robot"]))["embedding"]
     features = {"genre": tf.zeros([1], tf.int32), "text_vector": vector}
@@ -305,7 +307,10 @@ def test_what_stands_at_the_top_agrees_with_the_metrics(retrieval, data, profile
     ]
     answer = loaded.signatures["serving_default"](examples=tf.constant(records))
     rows = [
-        [list(data.ids).index(item) for item in expected_order(model, data, user)[: export.DEFAULT_K]]
+        [
+            list(data.ids).index(item)
+            for item in expected_order(model, data, user)[: export_retrieval.DEFAULT_K]
+        ]
         for user in users
     ]
     np.testing.assert_array_equal(answer["top"].numpy(), rows)
@@ -326,7 +331,7 @@ def test_equal_scores_are_shuffled_and_no_number_comes_last():
     scores = tf.constant(
         [[9.0, 1.0, 1.0, 1.0, 1.0], [9.0, 2.0, np.nan, 1.0, 3.0], [9.0, np.nan, 0.0, 1.0, 2.0]]
     )
-    rank, top = export.ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
+    rank, top = export_retrieval.ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
     assert rank.numpy().tolist() == [2, 2, np.inf]
     assert top.numpy()[1].tolist() == [4, 1, 3] + [0] * 7
 
@@ -400,8 +405,8 @@ print("|".join(item.decode() for item in answer["item_ids"].numpy()[0]))
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(retrieval, data, profiles, tmp_path):
     model, _, _ = retrieval
-    index = BruteForce().index(export.searchable(model, catalogue(data))[1:])
-    serving = export.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    index = BruteForce().index(export_retrieval.searchable(model, catalogue(data))[1:])
+    serving = export_retrieval.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(OSError, match="file"):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, ids, matrix, profiles, recommend, serving_arguments  # noqa: F401  (fixtures)
-from tfrec_fusion import export
+from tfrec_fusion import export, export_retrieval
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import ranking_vectors, renewed, retrieval_vectors
@@ -61,7 +61,7 @@ def both(data, profiles, tmp_path_factory):  # noqa: F811
     )
 
     def served(name, kind, items, people, **options):
-        index = BruteForce().index(export.searchable(model, items)[1 : items.offered + 1])
+        index = BruteForce().index(export_retrieval.searchable(model, items)[1 : items.offered + 1])
         export.save(kind(model, items, people, *arguments[2:], index=index, **options), str(folder / name))
         return tf.saved_model.load(str(folder / name))
 
@@ -69,8 +69,8 @@ def both(data, profiles, tmp_path_factory):  # noqa: F811
         model,
         ranker,
         new,
-        served("before", export.RetrievalServing, known, profiles),
-        served("after", export.RetrievalServing, new, people),
+        served("before", export_retrieval.RetrievalServing, known, profiles),
+        served("after", export_retrieval.RetrievalServing, new, people),
         served(
             "recommender", RecommenderServing, new, people, ranking=ranker, head="rating", rank_weight=0.3
         ),

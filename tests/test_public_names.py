@@ -13,7 +13,17 @@ import tfrec_fusion
 
 ROOT = pathlib.Path(tfrec_fusion.__file__).parent
 ROOMS = ["datasets", "index", "layers", "metrics", "models", "serving"]
-SINGLE = ["config", "export", "export_ranking", "losses", "recommender", "saving", "tasks", "training"]
+SINGLE = [
+    "config",
+    "export",
+    "export_ranking",
+    "export_retrieval",
+    "losses",
+    "recommender",
+    "saving",
+    "tasks",
+    "training",
+]
 
 # What the modules may add to what those above them needed. TensorFlow brings pandas and SciPy along by itself.
 NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplotlib"]
@@ -35,7 +45,7 @@ COSTS = {
         models.tower models.windows saving serving.batching
         serving.inference serving.json_examples serving.session serving.tensor_protos""",
     "tensorflow_text": "layers.tokenizer",
-    "tensorflow_recommenders": """export export_ranking index.brute_force index.build index.inverted_file index.top_k_index
+    "tensorflow_recommenders": """export export_ranking export_retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.grown_vocabulary models.heads
         models.multitask models.new_items models.ranking models.two_tower recommender tasks training""",
     "tensorflow_serving": """serving.config_file serving.flags serving.proto_inference serving.rest_handler

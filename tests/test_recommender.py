@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.index.check_index import graph_ops
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, ids, matrix, profiles, serving_arguments  # noqa: F401  (fixtures)
-from tfrec_fusion import export
+from tfrec_fusion import export, export_retrieval
 from tfrec_fusion.export_ranking import RankingServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.recommender import RecommenderServing, choose_weight, mixture, validate_weights
@@ -23,12 +23,12 @@ def saved(data, profiles, tmp_path_factory):  # noqa: F811
     """Folders of the recommender, and of the two models alone."""
     retrieval, ranker = two_tower(data), ranking(data)
     arguments = serving_arguments(data, profiles)
-    index = BruteForce().index(export.searchable(retrieval, catalogue(data))[1:])
+    index = BruteForce().index(export_retrieval.searchable(retrieval, catalogue(data))[1:])
     parts = {
         "recommender": RecommenderServing(
             retrieval, *arguments, index=index, ranking=ranker, head="rating", rank_weight=0.25
         ),
-        "retrieval": export.RetrievalServing(retrieval, *arguments, index=index),
+        "retrieval": export_retrieval.RetrievalServing(retrieval, *arguments, index=index),
         "ranking": RankingServing(ranker, *arguments),
     }
     folder = tmp_path_factory.mktemp("models")

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export import DEFAULT_K, RetrievalServing, concrete, graph
+from tfrec_fusion.export import concrete, graph
 from tfrec_fusion.export_ranking import CandidateScores
+from tfrec_fusion.export_retrieval import DEFAULT_K, RetrievalServing
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
