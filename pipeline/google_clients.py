@@ -110,12 +110,20 @@ def explained(what: str, project: str, hint: str = "") -> Iterator[None]:
     Raises:
         ConfigError: in place of the error.
     """
+    import concurrent.futures
+
     import google.auth.exceptions
     import requests
     from google.api_core import exceptions
 
     try:
         yield
+    except concurrent.futures.TimeoutError as error:
+        # Of an operation that was begun: it goes on there.
+        raise ConfigError(
+            f"{what} did not come to an end. Received: {_first_line(error)}. It may yet succeed: look at "
+            f"https://console.cloud.google.com/vertex-ai?project={project}, then run the same again. {hint}".rstrip()
+        ) from error
     except google.auth.exceptions.RefreshError as error:
         raise ConfigError(
             f"The credentials have expired or were withdrawn ({what}). Received: {_first_line(error)}. {LOGIN}"

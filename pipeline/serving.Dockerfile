@@ -12,7 +12,9 @@ RUN python -m venv /opt/installer \
     && /opt/installer/bin/pip install --no-cache-dir --require-hashes --requirement requirements/bootstrap.txt \
     && python -m venv --without-pip /opt/tfrec \
     && /opt/installer/bin/uv pip sync --no-cache --require-hashes --python /opt/tfrec/bin/python \
-        requirements/image-serving.txt
+        requirements/image-serving.txt \
+    # Headers and a compiler's library, for who builds against TensorFlow: half a gigabyte.
+    && rm -r /opt/tfrec/lib/python3.12/site-packages/tensorflow/include /opt/tfrec/lib/python3.12/site-packages/clang
 # The server alone: it imports nothing else of the library.
 COPY tfrec_fusion/__init__.py tfrec_fusion/lazy.py /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion/
 COPY tfrec_fusion/serving /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion/serving

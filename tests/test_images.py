@@ -1,6 +1,7 @@
 """The container images: linted, their parts there, their locks whole. No container engine is needed."""
 
 import fnmatch
+import importlib.util
 import pathlib
 import re
 import shutil
@@ -15,11 +16,15 @@ LOCKS = ("image-cpu", "image-cuda", "image-serving")
 HADOLINT = shutil.which("hadolint", path=str(pathlib.Path(sys.executable).parent))
 
 
+def tool():
+    spec = importlib.util.spec_from_file_location("build_in_chroot", ROOT / "tools" / "build_in_chroot.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def instructions(file):
-    """(instruction, rest) of a Dockerfile, continued lines joined."""
-    text = re.sub(r"^#.*\n", "", (ROOT / file).read_text(), flags=re.M)
-    text = re.sub(r"\\\n\s*", "", text)
-    return [tuple(line.split(" ", 1)) for line in text.splitlines() if line.strip()]
+    return tool().instructions((ROOT / file).read_text())
 
 
 def pins(name):

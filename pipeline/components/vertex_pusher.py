@@ -13,7 +13,7 @@ from tfx.types import standard_component_specs as keys
 from tfx.utils import io_utils, json_utils
 
 from pipeline.components import pusher
-from pipeline.google_clients import explained, vertex_client
+from pipeline.google_clients import SECONDS, explained, vertex_client
 from pipeline.vertex_config import VertexConfig
 
 PORT = 8080
@@ -56,7 +56,7 @@ def deploy(settings: dict, version: str, folder: str) -> str:
     models, endpoints = vertex_client("Model", region), vertex_client("Endpoint", region)
     with explained(f"Deploying {name}", project, hint):
         title = f"{name}-{version}"
-        found = find(models.list_models(parent=parent), title)
+        found = find(models.list_models({"parent": parent}, timeout=SECONDS), title)
         if found is None:
             upload = models.upload_model(
                 parent=parent,
@@ -66,13 +66,16 @@ def deploy(settings: dict, version: str, folder: str) -> str:
                     "container_spec": serving_container(settings["image"], settings["model"]),
                     "labels": labels,
                 },
+                timeout=SECONDS,
             )
             resource = upload.result(timeout=DEPLOY_SECONDS).model
         else:
             resource = found.name
-        endpoint = find(endpoints.list_endpoints(parent=parent), name)
+        endpoint = find(endpoints.list_endpoints({"parent": parent}, timeout=SECONDS), name)
         if endpoint is None:
-            made = endpoints.create_endpoint(parent=parent, endpoint={"display_name": name, "labels": labels})
+            made = endpoints.create_endpoint(
+                parent=parent, endpoint={"display_name": name, "labels": labels}, timeout=SECONDS
+            )
             endpoint = made.result(timeout=DEPLOY_SECONDS)
         if all(deployed.model != resource for deployed in endpoint.deployed_models):
             endpoints.deploy_model(
@@ -83,6 +86,7 @@ def deploy(settings: dict, version: str, folder: str) -> str:
                     "dedicated_resources": _resources(settings),
                 },
                 traffic_split={"0": 100},
+                timeout=SECONDS,
             ).result(timeout=DEPLOY_SECONDS)
         _take_off(endpoints, endpoint.name, resource)
     return endpoint.name
@@ -103,10 +107,10 @@ def _resources(settings: dict) -> dict:
 
 
 def _take_off(endpoints, name: str, resource: str) -> None:
-    endpoint = endpoints.get_endpoint(name=name)
+    endpoint = endpoints.get_endpoint(name=name, timeout=SECONDS)
     for deployed in endpoint.deployed_models:
         if deployed.model != resource and not endpoint.traffic_split.get(deployed.id):
-            endpoints.undeploy_model(endpoint=name, deployed_model_id=deployed.id).result(
+            endpoints.undeploy_model(endpoint=name, deployed_model_id=deployed.id, timeout=SECONDS).result(
                 timeout=DEPLOY_SECONDS
             )
 

@@ -59,6 +59,7 @@ class Google:
         self.run_job = lambda job: self.finish_jobs
         self.runs: dict[str, concurrent.futures.Future] = {}
         self.machines_at_work = concurrent.futures.ThreadPoolExecutor()
+        self.closing = threading.Event()
 
     def __enter__(self) -> Google:
         handler = type("Handler", (Handler,), {"google": self})
@@ -69,6 +70,7 @@ class Google:
         return self
 
     def __exit__(self, *_):
+        self.closing.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -125,8 +127,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = _handle
 
     def _fault(self, path: str) -> bool:
-        """`unauthenticated`: 401; `unavailable`: a pattern of paths that answer 503; `forbidden`: likewise 403."""
+        """`unauthenticated`: 401; `unavailable`: a pattern of paths that answer 503; `forbidden`: likewise 403; `hang`:
+        likewise, of method and path, no answer until the fake is closed.
+        """
         faults = self.google.faults
+        if "hang" in faults and re.search(str(faults["hang"]), f"{self.command} {path}"):
+            self.google.closing.wait(60)
+            self.close_connection = True
+            return True
         if faults.get("unauthenticated"):
             self._error(401, "Invalid Credentials", "UNAUTHENTICATED")
         elif "unavailable" in faults and re.search(str(faults["unavailable"]), self.path):
@@ -315,9 +323,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _done(self, value: dict, kind: str) -> None:
         answer = {"@type": f"type.googleapis.com/google.cloud.aiplatform.v1.{kind}", **value}
-        self._answer(
-            200, {"name": f"projects/1/locations/{REGION}/operations/1", "done": True, "response": answer}
-        )
+        operation = {"name": f"projects/{PROJECT}/locations/{REGION}/operations/1"}
+        if "unfinished" in self.google.faults:
+            self._answer(200, operation)
+        else:
+            self._answer(200, {**operation, "done": True, "response": answer})
+
+    def _operation(self, found, query, body) -> None:
+        self._answer(200, {"name": found[1]})
 
     def _models(self, found, query, body) -> None:
         self._answer(200, {"models": list(self.google.models.values())})
@@ -377,6 +390,7 @@ ROUTES = [
     (r"/session/(\d+)", "_session"),
     (PLACE + r"/(pipelineJobs|customJobs)", "_jobs"),
     (r"/v1/(projects/[^/]+/locations/[^/]+/(?:pipelineJobs|customJobs)/[^/]+)", "_job"),
+    (r"/(?:v1|ui)/(projects/[^/]+/locations/[^/]+/operations/1)", "_operation"),
     (PLACE + "/models", "_models"),
     (PLACE + "/models:upload", "_upload_model"),
     (PLACE + "/endpoints", "_endpoints"),

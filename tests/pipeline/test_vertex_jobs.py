@@ -8,7 +8,7 @@ from tfx.scripts import run_executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import json_utils
 
-from pipeline.components import vertex_trainer
+from pipeline.components import vertex_pusher, vertex_trainer
 from pipeline.components.artifacts import TextVectors
 from pipeline.components.vertex_pusher import Executor as PushExecutor
 from pipeline.components.vertex_pusher import deploy
@@ -164,6 +164,54 @@ def test_deploying_twice_does_nothing_the_second_time(google):
     assert len(google.models) == len(google.endpoints) == 1
     (endpoint,) = google.endpoints.values()
     assert len(endpoint["deployedModels"]) == 1
+
+
+UNANSWERED = {
+    "models are listed": "GET .*/models$",
+    "the model is uploaded": "models:upload",
+    "endpoints are listed": "GET .*/endpoints$",
+    "the endpoint is made": "POST .*/endpoints$",
+    "the model is deployed": ":deployModel",
+    "the endpoint is looked at": r"GET .*/endpoints/\d+$",
+    "the version before is taken off": ":undeployModel",
+}
+
+
+@pytest.mark.parametrize("path", UNANSWERED.values(), ids=UNANSWERED.keys())
+def test_an_answer_that_does_not_come_is_not_waited_for(google, monkeypatch, path):
+    folder = f"gs://{BUCKET}/endpoints/shop-retrieval"
+    deploy(SETTINGS, "7", f"{folder}-7")
+    if "endpoints$" in path:
+        google.endpoints.clear()
+    monkeypatch.setattr(vertex_pusher, "SECONDS", 0.3)
+    google.faults["hang"] = path
+    with pytest.raises(ConfigError, match=r"could not be reached \(Deploying shop-retrieval\).*run the same"):
+        deploy(SETTINGS, "8", f"{folder}-8")
+    google.faults.clear()
+    deploy(SETTINGS, "8", f"{folder}-8")
+    (endpoint,) = google.endpoints.values()
+    (deployed,) = endpoint["deployedModels"]
+    assert google.models[deployed["model"]]["displayName"] == "shop-retrieval-8"
+
+
+def test_a_deployment_without_end_is_told_and_not_waited_for(google, monkeypatch):
+    monkeypatch.setattr(vertex_pusher, "DEPLOY_SECONDS", 0.3)
+    google.faults["unfinished"] = True
+    with pytest.raises(
+        ConfigError, match=r"Deploying shop-retrieval did not come to an end.*may yet succeed"
+    ):
+        deploy(SETTINGS, "7", f"gs://{BUCKET}/endpoints/shop-retrieval-7")
+
+
+@pytest.mark.parametrize("path", ["GET .*/customJobs$", "POST .*/customJobs$", r"GET .*/customJobs/\d+$"])
+def test_a_training_job_is_not_waited_for_when_nobody_answers(google, monkeypatch, path):
+    monkeypatch.setattr(vertex_trainer, "SECONDS", 0.3)
+    google.faults["hang"] = path
+    with pytest.raises(ConfigError, match=r"could not be reached .*the training job"):
+        train()
+    google.faults.clear()
+    train()
+    assert len(google.jobs) == 1
 
 
 @pytest.mark.parametrize("blessed", [True, False])
