@@ -1,41 +1,41 @@
-"""Evaluates synthetic interactions as the pipeline's Evaluator does, and prints seconds and memory.
+"""Evaluates synthetic interactions as the pipeline does, and prints seconds and memory of its two steps.
 
-`python -m benchmarks.evaluation` judges a candidate and a last blessed model by a million held-out interactions: every
-one is ranked among the whole catalogue by both, and figures with intervals are made of all slices. Writing the Examples
-is not counted.
+`python -m benchmarks.evaluation` takes a million interactions for training and a million held out. EvaluationExamples fits
+the baselines and gives each held-out interaction their ranks and its slices; the Evaluator judges a candidate and a last
+blessed model: every interaction is ranked among the whole catalogue by both, and figures with intervals are made of all
+slices. Making up the interactions is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
-from pipeline.components.evaluation_examples import evaluation_schema
+from pipeline.components.evaluation_examples import TEST, Judged, evaluation_schema
 from pipeline.config import EvaluationConfig
 from pipeline.console import MemoryWatch
+from pipeline.evaluation.extractors import custom_extractors
 from pipeline.evaluation.gates import retrieval_eval_config
-from pipeline.evaluation.retrieval import rank_feature
-from pipeline.evaluation.slices import PREFIX
 from pipeline.evaluation.verdict import judge
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.export_retrieval import DEFAULT_K, ranked
 
-SHARDS = 16
-SLICES = {
-    "item_activity": ("cold", "rare", "common"),
-    "item_reach": ("cold", "head", "long tail"),
-    "user_activity": ("new", "light", "regular"),
-    "text_length": ("none", "short", "medium", "long"),
-    "script": ("Latin", "Cyrillic"),
-    "period": tuple(f"2026-{month:02d}" for month in range(1, 13)),
-}
+SHARDS, SEEN, TEXT_DIM = 16, 20, 384
+GZIP = tf.io.TFRecordOptions(compression_type="GZIP")
 BASELINES = ("popularity", "als", "content_knn")
+TABLES = Tables(
+    Interactions(path="", user="user", item="item", time="time"),
+    Items(path="", id="item", title="title", text=("title",), categories=("theme",)),
+)
 
 
 class Factors(tf.Module):
@@ -57,11 +57,12 @@ class Factors(tf.Module):
     def evaluate(self, examples):
         index = tf.io.FixedLenFeature([], tf.int64)
         parsed = tf.io.parse_example(
-            examples, {"person": index, "item": index, "seen": tf.io.FixedLenFeature([20], tf.int64)}
+            examples,
+            {"person": index, "item": index, "seen_rows": tf.io.FixedLenFeature([SEEN], tf.int64)},
         )
         scores = tf.matmul(tf.gather(self.people, parsed["person"]), self.items, transpose_b=True)
         target = tf.cast(parsed["item"], tf.int32)
-        rank, top = ranked(scores, self.ties, target, tf.cast(parsed["seen"], tf.int32))
+        rank, top = ranked(scores, self.ties, target, tf.cast(parsed["seen_rows"], tf.int32))
         return {
             "rank": rank,
             "top": tf.ensure_shape(top, [None, DEFAULT_K]),
@@ -72,35 +73,88 @@ class Factors(tf.Module):
         }
 
 
-def write_examples(folder: pathlib.Path, interactions: int, people: int, items: int) -> None:
-    """Test interactions in `SHARDS` files: each person has the same number, and has met 20 items before."""
-    rng = np.random.default_rng(0)
+def example(**values) -> tf.train.Example:
+    """An Example of lists of bytes, integers or floats."""
+    made = tf.train.Example()
+    for name, entries in values.items():
+        feature = made.features.feature[name]
+        kind = {bytes: "bytes_list", int: "int64_list", float: "float_list"}[type(entries[0])]
+        getattr(feature, kind).value.extend(entries)
+    return made
+
+
+def write_interactions(folder: pathlib.Path, split: str, rows: int, people: int, items: int) -> np.ndarray:
+    """Interactions in `SHARDS` files, few items in most of them; in training the last tenth of the catalogue in none.
+
+    Returns:
+        integer `[items]`: how often each item was chosen.
+    """
+    rng = np.random.default_rng(len(split))
+    offered = items if split == TEST else items - items // 10
+    chances = 1 / np.arange(1, offered + 1) ** 0.8
+    counts = np.zeros(items, np.int64)
+    (folder / f"Split-{split}").mkdir(parents=True)
     for shard in range(SHARDS):
-        with tf.io.TFRecordWriter(str(folder / f"examples-{shard:02d}")) as writer:
-            count = interactions // SHARDS + (shard < interactions % SHARDS)
-            owners, targets = rng.integers(0, people, count), rng.integers(1, items + 1, count)
-            seen = rng.integers(1, items + 1, (count, 20))
-            ranks = rng.integers(1, items + 1, (count, len(BASELINES))).astype(np.float32)
-            values = {name: rng.integers(0, len(names), count) for name, names in SLICES.items()}
-            for row in range(count):
-                features = tf.train.Features()
-                features.feature["user_id"].bytes_list.value.append(b"user %d" % owners[row])
-                features.feature["click"].float_list.value.append(1.0)
-                features.feature["person"].int64_list.value.append(owners[row])
-                features.feature["item"].int64_list.value.append(targets[row])
-                features.feature["seen"].int64_list.value.extend(seen[row])
-                for name, rank in zip(BASELINES, ranks[row], strict=True):
-                    features.feature[rank_feature(name)].float_list.value.append(rank)
-                for name, names in SLICES.items():
-                    value = names[values[name][row]].encode()
-                    features.feature[PREFIX + name].bytes_list.value.append(value)
-                writer.write(tf.train.Example(features=features).SerializeToString())
+        count = rows // SHARDS + (shard < rows % SHARDS)
+        owners = rng.integers(0, people, count).tolist()
+        targets = rng.choice(offered, count, p=chances / chances.sum())
+        counts += np.bincount(targets, minlength=items)
+        seen = rng.integers(0, items, (count, SEEN)).tolist()
+        times = rng.integers(1_750_000_000, 1_780_000_000, count).tolist()
+        path = str(folder / f"Split-{split}" / f"part-{shard:02d}.gz")
+        with tf.io.TFRecordWriter(path, GZIP) as writer:
+            for owner, target, met, moment in zip(owners, targets.tolist(), seen, times, strict=True):
+                values = {"user_id": [b"user %d" % owner], "item_id": [b"item %d" % target]}
+                if split == TEST:
+                    values |= {"seen": [b"item %d" % item for item in met], "click": [1.0], "time": [moment]}
+                    values |= {"user_activity": [(b"new", b"light", b"regular")[owner % 3]]}
+                    values |= {
+                        "person": [owner],
+                        "item": [target + 1],
+                        "seen_rows": [item + 1 for item in met],
+                    }
+                writer.write(example(**values).SerializeToString())
+    return counts
+
+
+def raw_items(counts: np.ndarray) -> Callable[[], Iterator[tf.train.Example]]:
+    """Gives raw item Examples, each time it is called."""
+    titles = ("A lamp", "Лампа", "A rather long title of a lamp that has many words in it", "")
+
+    def made() -> Iterator[tf.train.Example]:
+        for item, count in enumerate(counts.tolist()):
+            yield example(
+                item_id=[b"item %d" % item],
+                text_title=[titles[item % 4].encode()],
+                train_count=[count],
+                item_theme=[b"theme %d" % (item % 30)],
+            )
+
+    return made
+
+
+def judged_examples(folder: pathlib.Path, items: Callable, count: int) -> None:
+    """The work of EvaluationExamples."""
+    settings = {
+        "tables": dataclasses.asdict(TABLES),
+        "baselines": BASELINES,
+        "slices": [*EvaluationConfig().slices, "item_theme"],
+        "slice_values": EvaluationConfig().slice_values,
+        "rare_item": 10,
+        "has_label": True,
+    }
+    ids = np.array(["", *(f"item {item}" for item in range(count))], object)
+    vectors = np.random.default_rng(0).normal(size=(count + 1, TEXT_DIM)).astype(np.float32)
+    Judged(str(folder), items, ids, vectors, settings).write(TEST, str(folder / "judged"))
 
 
 def evaluate(folder: pathlib.Path, people: int, items: int, workers: int) -> dict:
-    """The Evaluator's work: both models, all slices, the verdict."""
+    """The work of the Evaluator: both models, all slices, the verdict."""
+    slices = (*EvaluationConfig().slices, "item_theme")
     config = tfma.utils.update_eval_config_with_defaults(
-        retrieval_eval_config(EvaluationConfig(), BASELINES), has_baseline=True, rubber_stamp=True
+        retrieval_eval_config(EvaluationConfig(slices=slices), BASELINES),
+        has_baseline=True,
+        rubber_stamp=True,
     )
     shared = []
     for seed, spec in enumerate(config.model_specs):
@@ -109,11 +163,12 @@ def evaluate(folder: pathlib.Path, people: int, items: int, workers: int) -> dic
         tf.saved_model.save(model, place, signatures={"serving_default": model.evaluate})
         shared.append(tfma.default_eval_shared_model(place, model_name=spec.name, eval_config=config))
     tfma.run_model_analysis(
+        extractors=custom_extractors(shared, config, None),
         eval_shared_model=shared,
         eval_config=config,
-        data_location=str(folder / "examples-*"),
+        data_location=str(folder / "judged" / "*"),
         output_path=str(folder / "out"),
-        schema=evaluation_schema(list(SLICES), list(BASELINES), has_label=False),
+        schema=evaluation_schema(list(slices), list(BASELINES), has_label=False),
         pipeline_options=beam.options.pipeline_options.PipelineOptions(
             [
                 "--runner=DirectRunner",
@@ -125,26 +180,50 @@ def evaluate(folder: pathlib.Path, people: int, items: int, workers: int) -> dic
     return judge(str(folder / "out"))
 
 
+class Measured:
+    """Prints what a step took."""
+
+    def __init__(self, name: str, interactions: int):
+        self.name, self.interactions = name, interactions
+
+    def __enter__(self) -> None:
+        self.watch = MemoryWatch()
+        self.start, self.busy = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *error) -> None:
+        seconds, busy = time.perf_counter() - self.start, time.process_time() - self.busy
+        self.watch.sample()
+        self.watch.stop()
+        print(
+            f"{self.name}: {seconds:.0f} s ({busy:.0f} s of CPU time in this process), {self.interactions / seconds:,.0f} interactions/s, "
+            f"at most {self.watch.overall / 1e9:.2f} GB of memory",
+            flush=True,
+        )
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--interactions", type=int, default=1_000_000)
+    parser.add_argument(
+        "--interactions", type=int, default=1_000_000, help="held out, and as many for training"
+    )
     parser.add_argument("--people", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=5_000)
     parser.add_argument("--workers", type=int, default=1, help="processes of Beam's direct runner")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        write_examples(folder, options.interactions, options.people, options.items)
-        watch = MemoryWatch()
-        start = time.perf_counter()
-        found = evaluate(folder, options.people, options.items, options.workers)
-        seconds = time.perf_counter() - start
-        watch.stop()
-    print(
-        f"{options.interactions:,} interactions of {options.people:,} people, {options.items:,} items, two models, "
-        f"{len(found['metrics'])} slices, {options.workers} workers: {seconds:.0f} s, {options.interactions / seconds:,.0f} interactions/s, "
-        f"at most {watch.overall / 1e9:.2f} GB of memory"
-    )
+        counts = write_interactions(folder, "train", options.interactions, options.people, options.items)
+        write_interactions(folder, TEST, options.interactions, options.people, options.items)
+        print(
+            f"{options.interactions:,} held-out interactions of {options.people:,} people, {options.items:,} items, "
+            f"{options.workers} workers; before the first step: {MemoryWatch().process.memory_info().rss / 1e9:.2f} GB of memory",
+            flush=True,
+        )
+        with Measured("EvaluationExamples (3 baselines)", options.interactions):
+            judged_examples(folder, raw_items(counts), options.items)
+        with Measured("Evaluator (2 models)", options.interactions):
+            found = evaluate(folder, options.people, options.items, options.workers)
+    print(f"{len(found['metrics'])} slices; blessed: {found['blessed']}")
 
 
 if __name__ == "__main__":

@@ -131,10 +131,13 @@ class EvaluationConfig:
         thresholds: bounds by metric name, for example `{recall@100: 0.2, gini@10: 0.9}`: the least that a figure may be, or
             the most where less is better.
         slice_thresholds: the same for a slice, for example `{"item_activity=cold": {recall@100: 0.05}}`.
-        changes: how much worse than the last blessed model's a figure may be, for example `{coverage@10: 0.05}`.
+        changes: how much worse than the last blessed model's a figure may be, for example `{coverage@10: 0.05}`; significantly,
+            where the figure is a mean over people (all but `auc`, `user_auc`, `user_ndcg`, `calibration`, `coverage` and `gini`).
         confidence: of intervals over all people.
         slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
         min_people: with fewer people nothing is significant.
+        max_interactions: of more held-out interactions (in a slice, if it has more), those of a random sample of people are
+            judged, so that memory does not grow with the data.
     """
 
     k: tuple[int, ...] = (10, 50, 100)
@@ -158,6 +161,7 @@ class EvaluationConfig:
     confidence: float = 0.95
     slice_confidence: float = 0.998
     min_people: int = 10
+    max_interactions: int = 1_000_000
 
     def __post_init__(self):
         if not self.k or min(self.k) < 1:
@@ -173,6 +177,11 @@ class EvaluationConfig:
                 raise ConfigError(
                     f"`evaluation.{name}` must lie between 0 and 1. Received: {getattr(self, name)}. It is a share, not a percentage."
                 )
+        if self.max_interactions < 1:
+            raise ConfigError(
+                f"`evaluation.max_interactions` must be at least 1. Received: {self.max_interactions}. "
+                "A model that nothing is asked of cannot be judged."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

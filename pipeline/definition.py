@@ -305,7 +305,8 @@ def evaluation_examples(
         settings=json.dumps(settings, sort_keys=True),
         code=code_digest(
             "pipeline/components/evaluation_examples.py",
-            "pipeline/evaluation/slices.py",
+            "pipeline/evaluation/*slices.py",
+            "pipeline/evaluation/baseline_ranks.py",
             "tfrec_fusion/models/baselines.py",
         ),
         interactions=examples.outputs["interactions"],
@@ -331,6 +332,7 @@ def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer,
         baseline_model=baseline.outputs["model"],
         schema=judged.outputs["schema"],
         eval_config=eval_config,
+        module_path="pipeline.evaluation.extractors",
     ).with_id(f"{kind.title()}Evaluator")
 
 

@@ -39,7 +39,7 @@ PIPELINE = {
     "trainer": {"catalogue", "features", "progress"},
     "recommender": {"trainer"},
     "batch": {"catalogue"},
-    "evaluation": {"config", "features"},
+    "evaluation": {"config", "features", "progress"},
     "text_vectors": {"progress"},
     "preparation": {"config", "features", "components", "text_vectors"},
     "offline_figures": {"config", "preparation"},

@@ -2,8 +2,8 @@
 
 Baselines are fitted on the training interactions of the same run, and each test Example is given the rank that every one
 of them gives the held-out item, over the whole catalogue, seen items excluded; and the features by which figures are
-broken down, of which most belong to the item. Examples are streamed; what stays in memory is the matrix of training
-interactions, the baselines' factors and the items' slices.
+broken down, of which most belong to the item. Examples are streamed from shards to shards; what stays in memory is the
+training interactions, the baselines' factors and the items' slices, and nothing of the test interactions.
 
 Where interactions have no labels, all test interactions are positive, and a ranking model could not be judged by them:
 a split `ranking` then holds an item drawn uniformly among those not met beside every one of them.
@@ -12,10 +12,9 @@ a split `ranking` then holds an item drawn uniformly among those not met beside 
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import scipy.sparse
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
@@ -28,171 +27,22 @@ from pipeline.catalogue import load_catalogue, split_files
 from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
 from pipeline.evaluation import slices
+from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
+from pipeline.evaluation.example_slices import Slices, read
 from pipeline.evaluation.retrieval import rank_feature
-from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Tables
 
 BATCH = 512
+SHARD = 2**16
 TEST, RANKING = "test", "ranking"
 
 
-class Baselines:
-    """Baselines fitted on training interactions.
-
-    Args:
-        names: of `popularity`, `als`, `content_knn`.
-        people: string per training interaction.
-        items: index of the item per training interaction, from 1.
-        num_items: rows of the catalogue, row 0 included.
-        text_vectors: float `[num_items, dim]`; needed by `content_knn`.
-    """
-
-    def __init__(self, names, people: np.ndarray, items: np.ndarray, num_items: int, text_vectors):
-        from tfrec_fusion.models import baselines
-
-        ids, rows = np.unique(people, return_inverse=True)
-        self.rows = {user: row + 1 for row, user in enumerate(ids)}
-        matrix = baselines.interaction_matrix(rows + 1, items, len(ids) + 1, num_items)
-        self.popularity = np.bincount(items, minlength=num_items).astype(np.float32)
-        self.ties = np.random.default_rng(0).random(num_items).astype(np.float32)
-        makers = {
-            "popularity": baselines.Popularity,
-            "als": baselines.ALS,
-            "content_knn": lambda: baselines.ContentKNN(np.asarray(text_vectors)),
-        }
-        self.fitted = {}
-        for name in names:
-            progress.report(f"fits {name}")
-            try:
-                self.fitted[name] = makers[name]().fit(scipy.sparse.csr_matrix(matrix))
-            except ImportError as error:
-                raise ConfigError(f"{error} Or leave it out: `evaluation.baselines.{name}: off`.") from error
-
-    def ranks(self, people: list[bytes], target: np.ndarray, seen: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Where the targets stand.
-
-        People without training interactions are given the most popular items. Equal scores are ordered by a fixed shuffle.
-
-        Args:
-            people: a string per example.
-            target: item rows; 0 for an unknown item.
-            seen: item rows of each person.
-
-        Returns:
-            Name → float32 `[examples]`, from 1; NaN where the target is unknown or was seen.
-        """
-        users = np.array([self.rows.get(user, 0) for user in people])
-        usable = np.array([item > 0 and item not in met for item, met in zip(target, seen, strict=True)])
-        found = {}
-        for name, baseline in self.fitted.items():
-            scores = np.array(baseline.scores(users), np.float32)
-            scores[users == 0] = self.popularity
-            found[name] = np.where(usable, self._places(scores, target, seen), np.nan).astype(np.float32)
-        return found
-
-    def _places(self, scores: np.ndarray, target: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
-        own = scores[np.arange(len(target)), target][:, None]
-        scores[:, 0] = -np.inf
-        for row, met in enumerate(seen):
-            scores[row, met] = -np.inf
-        level = (scores == own) & (self.ties > self.ties[target][:, None])
-        return 1 + ((scores > own) | level).sum(1)
-
-
-class Slices:
-    """Names of the slices that a test Example belongs to.
-
-    Args:
-        settings: `slices`, the names wanted; `slice_values`, how many values of a column keep their own name; `rare_item`,
-            up to how many training interactions an item is rare.
-        tables: the columns.
-        items: raw item Examples by id.
-        examples: all test Examples, for the span of time and the values of people's and moments' columns.
-    """
-
-    def __init__(self, settings: dict, tables: Tables, items: dict, examples: Iterable[tf.train.Example]):
-        self.names, self.tables, self.rare_item = settings["slices"], tables, settings["rare_item"]
-        self.most = settings["slice_values"]
-        self.about_items = self._of_items(items)
-        kinds = slices.column_kinds(tables)
-        values: dict[str, list] = {
-            name: [] for name in self.names if name in kinds and not name.startswith("item_")
-        }
-        times = []
-        for example in examples:
-            times += read(example, "time")
-            for name, found in values.items():
-                found += read(example, name)
-        self.columns = {
-            name: slices.value_namer(kinds[name], found, self.most) for name, found in values.items()
-        }
-        self.period = slices.period_of(min(times), max(times))
-
-    def _of_items(self, items: dict) -> dict[str, dict[str, list[str]]]:
-        """Item id → its slices."""
-        ids = list(items)
-        counts = np.array([read(items[name], "train_count")[0] for name in ids])
-        reach = dict(zip(ids, slices.item_reach(counts), strict=True))
-        kinds = slices.column_kinds(self.tables)
-        namers = {
-            name: slices.value_namer(
-                kinds[name], [value for item in items.values() for value in read(item, name)], self.most
-            )
-            for name in self.names
-            if name in kinds and name.startswith("item_")
-        }
-        found = {}
-        for item_id, item in items.items():
-            text = slices.text_of(Values(item), self.tables)
-            derived = {
-                "item_activity": [slices.item_activity(read(item, "train_count")[0], self.rare_item)],
-                "item_reach": [str(reach[item_id])],
-                "text_length": [slices.text_length(text)],
-                "script": [slices.script(text)],
-            }
-            columns = {name: namer(read(item, name)) for name, namer in namers.items()}
-            found[item_id] = {
-                name: values for name, values in {**derived, **columns}.items() if name in self.names
-            }
-        return found
-
-    def of(self, example, item_id: str) -> dict[str, list[str]]:
-        """Slice → its values for an Example whose item is `item_id`."""
-        found = dict(self.about_items[item_id])
-        found |= {name: namer(read(example, name)) for name, namer in self.columns.items()}
-        if "period" in self.names:
-            found["period"] = [self.period(read(example, "time")[0])]
-        if "user_activity" in self.names:
-            found["user_activity"] = read(example, "user_activity")
-        return found
-
-
-class Values:
-    """An Example as a mapping of names to values."""
-
-    def __init__(self, example: tf.train.Example):
-        self.example = example
-
-    def get(self, name: str) -> list:
-        return read(self.example, name)
-
-    def __getitem__(self, name: str) -> list:
-        return read(self.example, name)
-
-
-def read(example: tf.train.Example, name: str) -> list:
-    """Values of a feature: strings, ints or floats; empty where it is missing."""
-    if name not in example.features.feature:
-        return []
-    feature = example.features.feature[name]
-    kind = feature.WhichOneof("kind")
-    values = list(getattr(feature, kind).value) if kind else []
-    return [value.decode("utf-8", "replace") for value in values] if kind == "bytes_list" else values
-
-
 def records(uri: str, split: str) -> Iterator[bytes]:
-    """Serialised Examples of a split."""
-    yield from tf.data.TFRecordDataset(split_files(uri, split), compression_type="GZIP").as_numpy_iterator()
+    """Serialised Examples of a split; read in batches, as the step from TensorFlow to Python is what takes long."""
+    data = tf.data.TFRecordDataset(split_files(uri, split), compression_type="GZIP").batch(BATCH)
+    for batch in data.as_numpy_iterator():
+        yield from batch
 
 
 def examples(uri: str, split: str) -> Iterator[tf.train.Example]:
@@ -200,12 +50,12 @@ def examples(uri: str, split: str) -> Iterator[tf.train.Example]:
     return map(tf.train.Example.FromString, records(uri, split))
 
 
-def training_pairs(uri: str) -> tuple[np.ndarray, np.ndarray]:
-    """User and item ids (bytes) of all training interactions."""
+def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """User and item ids (bytes) of all training interactions, batch by batch."""
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("user_id", "item_id")}
     data = tf.data.TFRecordDataset(split_files(uri, "train"), compression_type="GZIP").batch(8192)
-    parts = [tf.io.parse_example(batch, spec) for batch in data]
-    return tuple(np.concatenate([part[name].numpy() for part in parts]) for name in ("user_id", "item_id"))  # type: ignore[return-value]
+    for batch in data.map(lambda records: tf.io.parse_example(records, spec)):
+        yield batch["user_id"].numpy(), batch["item_id"].numpy()
 
 
 def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -> schema_pb2.Schema:
@@ -222,52 +72,54 @@ def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -
     return schema
 
 
-class Executor(base_executor.BaseExecutor):
-    """Fits, ranks, and writes."""
+class Judged:
+    """Test Examples, ready to judge models by.
 
-    @with_mounted_files
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
-        settings = json.loads(exec_properties["settings"])
-        tables = from_dict(Tables, settings["tables"])
-        uris = {
-            name: artifact_utils.get_single_uri(entries) for name, entries in input_dict.items() if entries
-        }
-        catalogue = load_catalogue(
-            uris["items"], uris["items_transform_graph"], tables, uris.get("text_vectors")
-        )
-        raw = {read(item, "item_id")[0]: item for item in examples(uris["raw_items"], "all")}
-        self.rows = {name: row for row, name in enumerate(catalogue.ids) if row}
-        self.ids = catalogue.ids
-        people, items = training_pairs(uris["interactions"])
-        indices = np.array([self.rows[item.decode()] for item in items])
+    Args:
+        source: the interactions' artifact.
+        items: gives all raw item Examples, each time it is called.
+        ids: item id of each row of the catalogue; row 0 is none.
+        text_vectors: float `[rows, dim]`, where there are any.
+        settings: as `EvaluationExamples` takes them.
+        plain: signature of the model without text, for the baseline `text_none`.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        items: Callable[[], Iterator[tf.train.Example]],
+        ids: np.ndarray,
+        text_vectors,
+        settings: dict,
+        plain: Callable | None = None,
+    ):
+        self.source, self.ids, self.settings, self.plain = source, ids, settings, plain
+        self.rows = {name.encode(): row for row, name in enumerate(ids) if row}
         fitted = [name for name in settings["baselines"] if name != "text_none"]
-        self.baselines = Baselines(fitted, people, indices, len(catalogue), catalogue.text_vectors)
-        self.plain = None
-        if "text_none" in settings["baselines"]:
-            model = artifact_utils.get_single_instance(input_dict["plain_model"])
-            folder = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
-            self.plain = tf.saved_model.load(folder).signatures["serving_default"]
-        self.source = uris["interactions"]
-        self.slices = Slices(settings, tables, raw, examples(self.source, "test"))
-        self._write(output_dict, settings)
+        pairs = TrainingPairs(training_pairs(source), self.rows)
+        self.baselines = Baselines(fitted, pairs, len(ids), text_vectors)
+        progress.report("names slices")
+        tables = from_dict(Tables, settings["tables"])
+        self.slices = Slices(settings, tables, items, examples(source, "test"))
 
-    def _write(self, output_dict, settings: dict) -> None:
-        artifact = artifact_utils.get_single_instance(output_dict["examples"])
-        splits = [TEST] if settings["has_label"] else [TEST, RANKING]
-        artifact.split_names = artifact_utils.encode_split_names(splits)
-        for split in splits:
-            folder = artifact_utils.get_split_uri([artifact], split)
-            tf.io.gfile.makedirs(folder)
-            path = os.path.join(folder, "data_tfrecord-00000-of-00001.gz")
+    @property
+    def splits(self) -> list[str]:
+        """The splits that are written."""
+        return [TEST] if self.settings["has_label"] else [TEST, RANKING]
+
+    def write(self, split: str, folder: str) -> None:
+        """Writes a split, `SHARD` test interactions a file."""
+        tf.io.gfile.makedirs(folder)
+        entries = self.ranked() if split == TEST else self.with_negatives()
+        count = max(1, -(-self.slices.count // SHARD))
+        for shard in range(count):
+            path = os.path.join(folder, f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
             with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
-                for example in self._judged() if split == TEST else self._with_negatives():
-                    writer.write(example.SerializeToString())
-        schema = evaluation_schema(settings["slices"], settings["baselines"], settings["has_label"])
-        io_utils.write_pbtxt_file(
-            os.path.join(artifact_utils.get_single_uri(output_dict["schema"]), "schema.pbtxt"), schema
-        )
+                for group in itertools.islice(entries, SHARD):
+                    for example in group:
+                        writer.write(example.SerializeToString())
 
-    def _judged(self) -> Iterator[tf.train.Example]:
+    def ranked(self) -> Iterator[tuple[tf.train.Example]]:
         """Test Examples with slices and the baselines' ranks."""
         test, done = examples(self.source, "test"), 0
         while batch := list(itertools.islice(test, BATCH)):
@@ -275,48 +127,92 @@ class Executor(base_executor.BaseExecutor):
             progress.report(f"ranks {done:,}")
             items = [read(example, "item_id")[0] for example in batch]
             people = [read(example, "user_id")[0].encode() for example in batch]
-            ranks = self.baselines.ranks(
-                people, np.array([self.rows[item] for item in items]), [self._seen(entry) for entry in batch]
-            )
+            target = np.array([self.rows[item.encode()] for item in items])
+            ranks = self.baselines.ranks(people, target, [self._seen(example) for example in batch])
             if self.plain is not None:
                 given = tf.constant([example.SerializeToString() for example in batch])
                 ranks["text_none"] = self.plain(examples=given)["rank"].numpy()
             for place, (example, item) in enumerate(zip(batch, items, strict=True)):
-                judged = self._sliced(example, item)
+                self._slice(example, item)
                 for name, values in ranks.items():
-                    judged.features.feature[rank_feature(name)].float_list.value.append(float(values[place]))
-                yield judged
+                    example.features.feature[rank_feature(name)].float_list.value.append(float(values[place]))
+                yield (example,)
 
-    def _with_negatives(self) -> Iterator[tf.train.Example]:
+    def with_negatives(self) -> Iterator[tuple[tf.train.Example, ...]]:
         """Test Examples, and beside each the same person and moment with an item that they did not meet."""
         rng = np.random.default_rng(0)
-        met: dict[str, set[str]] = {}
+        tested: dict[str, set[bytes]] = {}
         for example in examples(self.source, "test"):
-            known = met.setdefault(read(example, "user_id")[0], set())
-            known.update(read(example, "seen"), read(example, "item_id"))
+            tested.setdefault(read(example, "user_id")[0], set()).add(read(example, "item_id")[0].encode())
         for example in examples(self.source, "test"):
-            yield self._sliced(example, read(example, "item_id")[0])
-            known = met[read(example, "user_id")[0]]
+            # What was seen before the split is the same in all Examples of a person.
+            known = tested[read(example, "user_id")[0]].union(strings(example, "seen"))
+            negative = tf.train.Example.FromString(example.SerializeToString())
+            self._slice(example, read(example, "item_id")[0])
             if len(known) >= len(self.ids) - 1:
+                yield (example,)
                 continue
             item = self.ids[rng.integers(1, len(self.ids))]
-            while item in known:
+            while item.encode() in known:
                 item = self.ids[rng.integers(1, len(self.ids))]
-            negative = tf.train.Example.FromString(example.SerializeToString())
             negative.features.feature["item_id"].bytes_list.value[0] = item.encode()
             negative.features.feature["click"].float_list.value[0] = 0.0
-            yield self._sliced(negative, item)
+            self._slice(negative, item)
+            yield example, negative
 
-    def _sliced(self, example: tf.train.Example, item: str) -> tf.train.Example:
-        judged = tf.train.Example.FromString(example.SerializeToString())
+    def _slice(self, example: tf.train.Example, item: str) -> None:
         for name, values in self.slices.of(example, item).items():
-            judged.features.feature[slices.PREFIX + name].bytes_list.value.extend(
+            example.features.feature[slices.PREFIX + name].bytes_list.value.extend(
                 value.encode() for value in values
             )
-        return judged
 
     def _seen(self, example: tf.train.Example) -> np.ndarray:
-        return np.array([self.rows[item] for item in read(example, "seen") if item in self.rows], np.int64)
+        rows = (self.rows.get(item) for item in strings(example, "seen"))
+        return np.array([row for row in rows if row is not None], np.int64)
+
+
+def strings(example: tf.train.Example, name: str) -> list[bytes]:
+    """Values of a feature of strings, as they are; empty where it is missing."""
+    feature = example.features.feature
+    return list(feature[name].bytes_list.value) if name in feature else []
+
+
+class Executor(base_executor.BaseExecutor):
+    """Fits, ranks, and writes."""
+
+    @with_mounted_files
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        settings = json.loads(exec_properties["settings"])
+        uris = {
+            name: artifact_utils.get_single_uri(entries) for name, entries in input_dict.items() if entries
+        }
+        catalogue = load_catalogue(
+            uris["items"],
+            uris["items_transform_graph"],
+            from_dict(Tables, settings["tables"]),
+            uris.get("text_vectors"),
+        )
+        plain = None
+        if "text_none" in settings["baselines"]:
+            model = artifact_utils.get_single_instance(input_dict["plain_model"])
+            folder = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+            plain = tf.saved_model.load(folder).signatures["serving_default"]
+        judged = Judged(
+            uris["interactions"],
+            lambda: examples(uris["raw_items"], "all"),
+            catalogue.ids,
+            catalogue.text_vectors,
+            settings,
+            plain,
+        )
+        artifact = artifact_utils.get_single_instance(output_dict["examples"])
+        artifact.split_names = artifact_utils.encode_split_names(judged.splits)
+        for split in judged.splits:
+            judged.write(split, artifact_utils.get_split_uri([artifact], split))
+        schema = evaluation_schema(settings["slices"], settings["baselines"], settings["has_label"])
+        io_utils.write_pbtxt_file(
+            os.path.join(artifact_utils.get_single_uri(output_dict["schema"]), "schema.pbtxt"), schema
+        )
 
 
 INPUTS = ("interactions", "raw_items", "items", "items_transform_graph")

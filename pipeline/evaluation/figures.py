@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 
 import numpy as np
+import tensorflow as tf
 from tensorflow_model_analysis.metrics import metric_types
 
 from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
@@ -21,16 +21,33 @@ LOWER_IS_BETTER = (
 BASELINE = "baseline"  # TFMA's name for the last blessed model
 
 
-def person_key(user: object) -> int:
-    """64 bits that stand for a person's id."""
-    raw = user if isinstance(user, bytes) else str(user).encode()
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little", signed=True)
+def person_keys(users: object) -> np.ndarray:
+    """int64 `[people]` that stand for ids of people, spread evenly over all that are not negative."""
+    ids = np.ravel(np.asarray(users, object))
+    return tf.strings.to_hash_bucket_fast(tf.constant(ids, tf.string), 2**63 - 1).numpy()
 
 
-def scalar(value: object) -> float:
-    """The single number of a tensor; NaN where it is missing or empty."""
+def column(value: object, size: int) -> np.ndarray:
+    """float32 `[size]`; NaN where it is missing."""
     flat = np.ravel(value) if value is not None else ()
-    return float(flat[0]) if len(flat) else float("nan")
+    return np.asarray(flat, np.float32) if len(flat) == size else np.full(size, np.nan, np.float32)
+
+
+def of_some_people(records: np.ndarray, most: int) -> np.ndarray:
+    """All records, or where they are more than `most`, those of as many people as fit.
+
+    Which people does not depend on the order of records, nor on what else was left out before: those with the lowest keys
+    (`person_keys`), which is a random sample. Parts may so be cut one by one, and their union again.
+
+    Args:
+        records: structured `[records]` with a field `person`.
+        most: how many records are kept at most; all of a single person's are.
+    """
+    if len(records) <= most:
+        return records
+    people = records["person"]
+    kept = people < np.partition(people, most)[most]
+    return records[kept if kept.any() else people == people.min()]
 
 
 def metric_key(name: str, model_name: str, change: bool = False) -> metric_types.MetricKey:
@@ -45,7 +62,7 @@ def metric_key(name: str, model_name: str, change: bool = False) -> metric_types
 
 
 class Pack(metric_types.Preprocessor):
-    """Packs an example once, before it is handed to the combiner of every slice that it belongs to.
+    """Packs the examples of an extract, be it one or a slice of a batch (`batches.SliceBatches`).
 
     Args:
         combiner: has `pack`, from TFMA's inputs to what its `add_input` takes.

@@ -38,7 +38,7 @@ def retrieval_eval_config(
             thresholds.bound(f"{gain}_low", low=config.min_ndcg_gain)
         elif demand == "match":
             thresholds.bound(f"{gain}_high", low=0.0)
-    thresholds.no_worse(deciding)
+    thresholds.no_worse_anywhere(deciding)
     thresholds.check("retrieval")
     thresholds.bound("items_without_score", high=0.0)
     metric = _metric("retrieval", "RetrievalMetrics", config, cutoffs=list(config.k), baselines=baselines)
@@ -59,10 +59,10 @@ def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb
             # A few hundred ratings tell two good predictors hardly apart: better on average is asked for, not more.
             thresholds.bound("rmse_gain_over_biases", low=config.min_rmse_gain)
             thresholds.bound("rmse_gain_over_biases_high", low=0.0)
-        thresholds.no_worse("rmse")
+        thresholds.no_worse_anywhere("rmse")
     else:
         thresholds.bound("auc", low=0.5)
-        thresholds.no_worse("log_loss")
+        thresholds.no_worse_anywhere("log_loss")
     thresholds.check("ranking")
     metric = _metric("ranking", "RankingMetrics", config, has_rating=has_rating)
     return thresholds.eval_config(metric)
@@ -110,7 +110,7 @@ class Thresholds:
             self._bounds(bounds, names, config_pb2.SlicingSpec(feature_values={PREFIX + feature: value}))
         for name, drop in config.changes.items():
             if name in combiner.own_names():
-                self.change(name, drop, name not in LOWER_IS_BETTER, config_pb2.SlicingSpec())
+                self.no_worse(name, drop, combiner.names_with_change())
 
     def _bounds(self, bounds: dict[str, float], names: set[str], part: config_pb2.SlicingSpec) -> None:
         for name, bound in bounds.items():
@@ -141,15 +141,18 @@ class Thresholds:
         )
         self._add(name, config_pb2.MetricThreshold(change_threshold=change), part)
 
-    def no_worse(self, name: str) -> None:
-        """A figure may not fall significantly against the last blessed model, overall and in no slice.
+    def no_worse(self, name: str, drop: float, with_interval: Iterable[str]) -> None:
+        """A figure may not be worse than the last blessed model's by more than `drop`: significantly, where it is one
+        `with_interval`: the end of the interval that is kindest to the candidate must still be a loss for it to count."""
+        better = name not in LOWER_IS_BETTER
+        kindest = f"{name}_change_{'high' if better else 'low'}" if name in with_interval else name
+        self.change(kindest, drop, better, config_pb2.SlicingSpec())
 
-        The end of the interval that is kindest to the candidate must still be a loss for it to count.
-        """
+    def no_worse_anywhere(self, name: str) -> None:
+        """The deciding figure may not fall significantly against the last blessed model, overall and in no slice."""
         better = name not in LOWER_IS_BETTER
         if self.config.max_drop is not None:
-            kindest = f"{name}_change_{'high' if better else 'low'}"
-            self.change(kindest, self.config.max_drop, better, config_pb2.SlicingSpec())
+            self.no_worse(name, self.config.max_drop, [name])
         if self.config.max_slice_drop is not None:
             kindest = f"{name}_change_{'most' if better else 'least'}"
             for feature in self.config.slices:
@@ -196,6 +199,7 @@ def _metric(module: str, name: str, config: EvaluationConfig, **arguments) -> co
         "slice_confidence": config.slice_confidence,
         "min_people": config.min_people,
     }
+    arguments["most"] = config.max_interactions
     arguments["code"] = code_digest(*CODE)
     return config_pb2.MetricConfig(
         class_name=name, module=f"pipeline.evaluation.{module}", config=json.dumps(arguments)

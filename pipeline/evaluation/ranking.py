@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 
 import apache_beam as beam
@@ -15,9 +14,10 @@ from pipeline.evaluation.figures import (
     Pack,
     candidate_and_blessed,
     change_names,
+    column,
     metric_key,
-    person_key,
-    scalar,
+    of_some_people,
+    person_keys,
 )
 from tfrec_fusion.metrics.pointwise import auc, log_losses, per_person_auc, per_person_ndcg
 
@@ -30,7 +30,6 @@ FIELDS = (
     "blessed_click_score",
     "blessed_rating",
 )
-ROW = struct.Struct(f"<q{len(FIELDS)}f")
 ROW_TYPE = np.dtype([("person", "<i8"), *((name, "<f4") for name in FIELDS)])
 CLICKS = ("auc", "user_auc", "log_loss", "calibration", "calibration_error", "user_ndcg")
 RATINGS = ("rmse", "mae")
@@ -46,7 +45,7 @@ class RankingCombiner(beam.CombineFn):
 
     Args:
         has_rating: whether Examples have a `label` and the model predicts a `rating`.
-        model, blessed, certainty: as in `RetrievalCombiner`.
+        model, blessed, certainty, most: as in `RetrievalCombiner`.
     """
 
     def __init__(
@@ -55,43 +54,58 @@ class RankingCombiner(beam.CombineFn):
         model: str = "",
         blessed: str | None = None,
         certainty: Certainty | None = None,
+        most: int = 1_000_000,
     ):
+        self.most = most
         self.has_rating, self.model, self.blessed = has_rating, model, blessed
         self.certainty = certainty or Certainty()
-        self.deciding = "rmse" if has_rating else "log_loss"
 
     def create_accumulator(self) -> bytearray:
         return bytearray()
 
     def pack(self, element: metric_types.StandardMetricInputs) -> bytes:
-        """What is kept of an example."""
+        """What is kept of examples."""
         features = element.get_features()
         own = _by_head(element.get_predictions(self.model) if self.model else element.get_predictions())
         other = (_by_head(element.get_predictions(self.blessed)) if self.blessed else None) or {}
-        return ROW.pack(
-            person_key(np.ravel(features["user_id"])[0]),
-            scalar(features["click"]),
-            scalar(features.get("label")),
-            scalar(own["click"]),
-            scalar(own.get("rating")),
-            scalar(own.get("baseline_rating")),
-            scalar(other.get("click")),
-            scalar(other.get("rating")),
-        )
+        people = person_keys(features["user_id"])
+        fields = {
+            "click": features["click"],
+            "label": features.get("label"),
+            "click_score": own["click"],
+            "rating": own.get("rating"),
+            "baseline_rating": own.get("baseline_rating"),
+            "blessed_click_score": other.get("click"),
+            "blessed_rating": other.get("rating"),
+        }
+        rows = np.empty(len(people), ROW_TYPE)
+        rows["person"] = people
+        for name in FIELDS:
+            rows[name] = column(fields[name], len(people))
+        return rows.tobytes()
 
     def add_input(self, accumulator, element):
         """Takes what `pack` makes."""
         accumulator += element
-        return accumulator
+        return self._bounded(accumulator)
 
     def merge_accumulators(self, accumulators):
         merged = bytearray()
         for accumulator in accumulators:
             merged += accumulator
+            merged = self._bounded(merged)
         return merged
 
+    def _bounded(self, accumulator: bytearray) -> bytearray:
+        return (
+            self.compact(accumulator) if len(accumulator) > 2 * self.most * ROW_TYPE.itemsize else accumulator
+        )
+
+    def compact(self, accumulator):
+        return bytearray(of_some_people(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most).tobytes())
+
     def extract_output(self, accumulator):
-        rows = np.frombuffer(bytes(accumulator), ROW_TYPE)
+        rows = of_some_people(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most)
         rows = rows[np.argsort(rows["person"], kind="stable")]
         _, person = np.unique(rows["person"], return_inverse=True)
         estimates = Estimates(person, self._columns(rows), self.certainty)
@@ -103,8 +117,12 @@ class RankingCombiner(beam.CombineFn):
                 own = self._own(rows, person, estimates, prefix)
                 values |= {metric_key(name, model): value for name, value in own.items()}
         if self.blessed is not None:
-            before, after = _FIGURES[self.deciding]("blessed_"), _FIGURES[self.deciding]("")
-            changes = estimates.change(self.deciding, lambda totals: after(totals) - before(totals))
+            changes = {}
+            for name in self.names_with_change():
+                before, after = _FIGURES[name]("blessed_"), _FIGURES[name]("")
+                changes |= estimates.change(
+                    name, lambda totals, after=after, before=before: after(totals) - before(totals)
+                )
             values |= {metric_key(name, self.model, change=True): value for name, value in changes.items()}
         return values
 
@@ -112,8 +130,13 @@ class RankingCombiner(beam.CombineFn):
         keys = [metric_key(name, self.model) for name in self.names()]
         if self.blessed is not None:
             keys += [metric_key(name, self.blessed) for name in self.own_names()]
-            keys += [metric_key(name, self.model, change=True) for name in change_names(self.deciding)]
+            changes = [end for name in self.names_with_change() for end in change_names(name)]
+            keys += [metric_key(name, self.model, change=True) for name in changes]
         return keys
+
+    def names_with_change(self) -> list[str]:
+        """Figures whose difference to the last blessed model has an interval: functions of sums over people."""
+        return ["log_loss", *(RATINGS if self.has_rating else ())]
 
     def own_names(self) -> list[str]:
         """What is computed of a model alone."""
@@ -196,10 +219,10 @@ _FIGURES = {
 
 
 def _computations(
-    has_rating, certainty, code="", name="", eval_config=None, model_names=None, **_
+    has_rating, certainty, most, code="", name="", eval_config=None, model_names=None, **_
 ) -> list[metric_types.MetricComputation]:
     model, blessed = candidate_and_blessed(model_names)
-    combiner = RankingCombiner(has_rating, model, blessed, Certainty(**certainty))
+    combiner = RankingCombiner(has_rating, model, blessed, Certainty(**certainty), most)
     return [metric_types.MetricComputation(combiner.keys(), [Pack(combiner)], combiner)]
 
 
@@ -207,8 +230,17 @@ class RankingMetrics(metric_types.Metric):
     """AUC over all examples and per person, log loss, calibration (predicted over observed clicks), NDCG of each person's
     own items; with ratings RMSE, MAE, and the gain over a baseline of user and item biases, with intervals.
 
-    `certainty` and `code` as in `RetrievalMetrics`.
+    `certainty`, `most` and `code` as in `RetrievalMetrics`.
     """
 
-    def __init__(self, has_rating: bool, certainty: dict[str, float], code: str = "", name: str = "ranking"):
-        super().__init__(_computations, has_rating=has_rating, certainty=certainty, code=code, name=name)
+    def __init__(
+        self,
+        has_rating: bool,
+        certainty: dict[str, float],
+        most: int,
+        code: str = "",
+        name: str = "ranking",
+    ):
+        super().__init__(
+            _computations, has_rating=has_rating, certainty=certainty, most=most, code=code, name=name
+        )

@@ -9,8 +9,6 @@ other items in).
 
 from __future__ import annotations
 
-import struct
-import warnings
 from collections.abc import Iterable
 
 import apache_beam as beam
@@ -23,17 +21,19 @@ from pipeline.evaluation.figures import (
     Pack,
     candidate_and_blessed,
     change_names,
+    column,
     metric_key,
-    person_key,
-    scalar,
+    of_some_people,
+    person_keys,
 )
 from tfrec_fusion.metrics import beyond_accuracy
 
 SAMPLED = ("recall", "ndcg", "hit_rate", "map")
 GAINS = ("ndcg", "recall")
 TOP = 10
-BEYOND = tuple(f"{name}@{TOP}" for name in ("coverage", "gini", "novelty", "diversity", "serendipity"))
-LIST = struct.Struct(f"<qffi{TOP}i")
+OF_THE_WHOLE = tuple(f"{name}@{TOP}" for name in ("coverage", "gini"))
+OF_PEOPLE = tuple(f"{name}@{TOP}" for name in ("novelty", "diversity", "serendipity"))  # means over people
+BEYOND = OF_THE_WHOLE + OF_PEOPLE
 LIST_TYPE = np.dtype(
     [
         ("person", "<i8"),
@@ -43,7 +43,8 @@ LIST_TYPE = np.dtype(
         ("top", "<i4", (TOP,)),
     ]
 )
-COMPACT_AT = 2**22
+LIST_DIGEST = np.random.default_rng(0).integers(1, 2**62, TOP)  # tells the lists of a person apart
+MOST_LISTS = 10_000
 
 
 def per_person_figures(
@@ -89,7 +90,8 @@ def per_person_figures(
 class RetrievalCombiner(beam.CombineFn):
     """Gathers ranks and lists as packed bytes, and ends in averages over people.
 
-    An accumulator holds 16 bytes and 4 per baseline for a held-out item, and 60 for each person's list.
+    An accumulator holds 16 bytes and 4 per baseline for a held-out item, of twice `most` at most, and 60 for each person's
+    list, of twice `MOST_LISTS` at most.
 
     Args:
         cutoffs: the values of `k`.
@@ -97,6 +99,7 @@ class RetrievalCombiner(beam.CombineFn):
         model: TFMA's name of the candidate.
         blessed: TFMA's name of the last blessed model; None without one.
         certainty: how sure.
+        most: of more held-out items, those of a random sample of people count.
     """
 
     def __init__(
@@ -106,13 +109,14 @@ class RetrievalCombiner(beam.CombineFn):
         model: str = "",
         blessed: str | None = None,
         certainty: Certainty | None = None,
+        most: int = 1_000_000,
     ):
         self.cutoffs, self.baselines, self.model, self.blessed = cutoffs, baselines, model, blessed
         self.certainty = certainty or Certainty()
+        self.most = most
         self.models = [model] if blessed is None else [model, blessed]
         self.systems = [*self.models, *map(rank_feature, baselines)]
         # person; whether and how unexpected the item is; ranks of all systems
-        self.row = f"<qf{len(self.systems)}f"
         self.row_type = np.dtype(
             [("person", "<i8"), ("unexpected", "<f4"), ("ranks", "<f4", (len(self.systems),))]
         )
@@ -121,68 +125,69 @@ class RetrievalCombiner(beam.CombineFn):
         return [bytearray() for _ in range(1 + len(self.models))]
 
     def pack(self, element: metric_types.StandardMetricInputs) -> tuple[bytes, ...]:
-        """What is kept of an example: a row, and a list of each model; nothing where its item cannot be recommended."""
+        """What is kept of examples: a row of each, and its list by each model; nothing where its item cannot be
+        recommended."""
         found = [element.get_predictions(name) if name else element.get_predictions() for name in self.models]
-        rank = scalar(found[0]["rank"])
-        if np.isnan(rank):
-            return ()
         features = element.get_features()
-        person = person_key(np.ravel(features["user_id"])[0])
-        ranks = [rank, *(scalar(answer["rank"]) for answer in found[1:])]
-        ranks += [scalar(features[name]) for name in self.systems[len(self.models) :]]
-        row = struct.pack(self.row, person, scalar(found[0].get("unexpected")), *ranks)
-        return row, *(self._packed_list(person, answer) for answer in found)
-
-    def _packed_list(self, person: int, answer) -> bytes:
-        if "top" not in answer:
-            return b""
-        about = [scalar(answer["novelty"]), scalar(answer["diversity"])]
-        size = int(scalar(answer["catalogue_size"]))
-        return LIST.pack(person, *about, size, *np.ravel(answer["top"]).tolist())
+        people = person_keys(features["user_id"])
+        size = len(people)
+        ranks = [column(answer["rank"], size) for answer in found]
+        ranks += [column(features.get(name), size) for name in self.systems[len(self.models) :]]
+        rows = np.empty(size, self.row_type)
+        rows["person"], rows["ranks"] = people, np.stack(ranks, 1)
+        rows["unexpected"] = column(found[0].get("unexpected"), size)
+        usable = ~np.isnan(ranks[0])
+        return rows[usable].tobytes(), *(packed_lists(people, answer, usable) for answer in found)
 
     def add_input(self, accumulator, element):
         """Takes what `pack` makes."""
-        for buffer, packed in zip(accumulator, element, strict=False):
+        for buffer, packed in zip(accumulator, element, strict=True):
             buffer += packed
-        return self._compacted(accumulator)
+        return self._bounded(accumulator)
 
     def merge_accumulators(self, accumulators):
         merged = self.create_accumulator()
         for accumulator in accumulators:
             for whole, part in zip(merged, accumulator, strict=True):
                 whole += part
-        return self._compacted(merged)
+            merged = self._bounded(merged)
+        return merged
 
-    def _compacted(self, accumulator):
-        """One list a person is enough; people with many held-out items would fill the memory with equal ones."""
-        for place in range(1, len(accumulator)):
-            if len(accumulator[place]) > COMPACT_AT:
-                lists = unique_lists(accumulator[place])
-                if LIST.size * len(lists) < len(accumulator[place]) / 2:
-                    accumulator[place] = bytearray(lists.tobytes())
+    def _bounded(self, accumulator):
+        """Cuts what has grown to twice of what may be kept, so that each byte is looked at a few times only."""
+        limits = [self.most * self.row_type.itemsize] + [MOST_LISTS * LIST_TYPE.itemsize] * len(self.models)
+        if any(len(buffer) > 2 * limit for buffer, limit in zip(accumulator, limits, strict=True)):
+            return self.compact(accumulator)
         return accumulator
 
     def compact(self, accumulator):
-        return [accumulator[0], *(bytearray(unique_lists(buffer).tobytes()) for buffer in accumulator[1:])]
+        rows = of_some_people(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
+        return [bytearray(part.tobytes()) for part in (rows, *map(unique_lists, accumulator[1:]))]
 
     def extract_output(self, accumulator):
-        rows = np.frombuffer(bytes(accumulator[0]), self.row_type)
+        rows = of_some_people(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
         if not len(rows):
             return self._nobody()
         estimates = self._estimates(rows)
-        values = {metric_key(name, self.model): value for name, value in self._values(estimates).items()}
+        lists = [unique_lists(buffer) for buffer in accumulator[1:]]
+        shown = self._lists_estimates(lists)
+        values = {
+            metric_key(name, self.model): value for name, value in self._values(estimates, shown).items()
+        }
         for place, model in enumerate(self.models):
             own = {name: estimates.of(_mean(model, name))[0] for name in self.accuracy_names()}
-            own |= beyond_accuracy_figures(unique_lists(accumulator[1 + place]), rows, place)
+            own |= {name: shown.of(_known_mean(model, name))[0] for name in OF_PEOPLE[:2]}
+            own[OF_PEOPLE[2]] = estimates.of(_mean(model, OF_PEOPLE[2]))[0]
+            own |= figures_of_the_whole(lists[place])
+            own["items_without_score"] = float(np.isinf(rows["ranks"][:, place]).sum())
             values |= {metric_key(name, model): value for name, value in own.items()}
         counts = {"people": estimates.totals["people"], "held_out_items": len(rows)}
         values |= {metric_key(name, self.model): float(value) for name, value in counts.items()}
         if self.blessed is not None:
-            for k in self.cutoffs:
-                changes = estimates.change(f"ndcg@{k}", _difference(self.model, self.blessed, f"ndcg@{k}"))
-                values |= {
-                    metric_key(name, self.model, change=True): value for name, value in changes.items()
-                }
+            values |= {
+                metric_key(name, self.model, change=True): value
+                for name, value in self._changes(estimates, shown).items()
+            }
         return values
 
     def _nobody(self) -> dict[metric_types.MetricKey, float]:
@@ -194,26 +199,57 @@ class RetrievalCombiner(beam.CombineFn):
         }
 
     def _estimates(self, rows: np.ndarray) -> Estimates:
-        columns: dict[str, np.ndarray] = {}
+        """Of what rests on held-out items."""
+        people, person = np.unique(rows["person"], return_inverse=True)
+        columns: dict[str, np.ndarray] = {"people": np.ones(len(people))}
         for place, system in enumerate(self.systems):
             ranks = rows["ranks"][:, place].astype(np.float64)
             ranks = np.where(np.isnan(ranks), np.inf, ranks)
-            figures = per_person_figures(rows["person"], ranks, self.cutoffs)
+            figures = per_person_figures(person, ranks, self.cutoffs)
             columns |= {f"{system} {name}": figure for name, figure in figures.items()}
-        count = len(next(iter(columns.values())))
-        return Estimates(np.arange(count), columns | {"people": np.ones(count)}, self.certainty)
+            if place < len(self.models):
+                right = np.where(ranks <= TOP, rows["unexpected"], 0) / TOP
+                columns[f"{system} {OF_PEOPLE[2]}"] = np.bincount(person, right, len(people))
+        return Estimates(np.arange(len(people)), columns, self.certainty)
 
-    def _values(self, estimates: Estimates) -> dict[str, float]:
-        """Accuracy with intervals, the baselines', and the gains over them."""
+    def _lists_estimates(self, lists: list[np.ndarray]) -> Estimates:
+        """Of what rests on lists: a list without a novelty or a diversity does not count."""
+        count = max(1, len(lists[0]))
+        columns: dict[str, np.ndarray] = {}
+        for model, records in zip(self.models, lists, strict=True):
+            for name in OF_PEOPLE[:2]:
+                field = records[name.partition("@")[0]].astype(np.float64)
+                field = field if len(field) == count else np.full(count, np.nan)
+                columns[f"{model} {name}"] = np.nan_to_num(field, posinf=0, neginf=0)
+                columns[f"{model} {name} known"] = np.isfinite(field).astype(np.float64)
+        return Estimates(np.arange(count), columns, self.certainty)
+
+    def _values(self, estimates: Estimates, shown: Estimates) -> dict[str, float]:
+        """Means over people with intervals, the baselines', and the gains over them."""
         values: dict[str, float] = {}
         for name in self.accuracy_names():
             values |= estimates.with_interval(name, _mean(self.model, name))
             for baseline in self.baselines:
                 values[f"{baseline}_{name}"] = estimates.of(_mean(rank_feature(baseline), name))[0]
+        for name in OF_PEOPLE[:2]:
+            values |= shown.with_interval(name, _known_mean(self.model, name))
+        values |= estimates.with_interval(OF_PEOPLE[2], _mean(self.model, OF_PEOPLE[2]))
         for baseline in self.baselines:
             for name in (f"{name}@{k}" for k in self.cutoffs for name in GAINS):
                 gain = _difference(self.model, rank_feature(baseline), name)
                 values |= estimates.with_interval(f"{name}_gain_over_{baseline}", gain)
+        return values
+
+    def _changes(self, estimates: Estimates, shown: Estimates) -> dict[str, float]:
+        """Differences to the last blessed model."""
+        values: dict[str, float] = {}
+        for name in (*self.accuracy_names(), OF_PEOPLE[2]):
+            values |= estimates.change(name, _difference(self.model, self.blessed, name))
+        for name in OF_PEOPLE[:2]:
+            after, before = _known_mean(self.model, name), _known_mean(self.blessed, name)
+            values |= shown.change(
+                name, lambda totals, after=after, before=before: after(totals) - before(totals)
+            )
         return values
 
     def keys(self) -> list[metric_types.MetricKey]:
@@ -230,9 +266,13 @@ class RetrievalCombiner(beam.CombineFn):
         """What is computed of a model alone."""
         return [*self.accuracy_names(), *BEYOND, "items_without_score"]
 
+    def names_with_change(self) -> list[str]:
+        """Figures whose difference to the last blessed model has an interval: means over people."""
+        return [*self.accuracy_names(), *OF_PEOPLE]
+
     def names(self) -> list[str]:
         """Every figure of the candidate."""
-        ends = [f"{name}{end}" for name in self.accuracy_names() for end in ("_low", "_high")]
+        ends = [f"{name}{end}" for name in self.names_with_change() for end in ("_low", "_high")]
         others = [f"{baseline}_{name}" for baseline in self.baselines for name in self.accuracy_names()]
         gains = [
             f"{name}@{k}_gain_over_{baseline}{end}"
@@ -245,7 +285,7 @@ class RetrievalCombiner(beam.CombineFn):
 
     def change_names(self) -> list[str]:
         """Every figure of the difference to the last blessed model that TFMA does not make by itself."""
-        return [end for k in self.cutoffs for end in change_names(f"ndcg@{k}")]
+        return [end for name in self.names_with_change() for end in change_names(name)]
 
 
 def rank_feature(baseline: str) -> str:
@@ -257,53 +297,60 @@ def _mean(system: str, name: str):
     return lambda totals: totals[f"{system} {name}"] / totals["people"]
 
 
+def _known_mean(system: str, name: str):
+    return lambda totals: totals[f"{system} {name}"] / totals[f"{system} {name} known"]
+
+
 def _difference(one: str, other: str, name: str):
     return lambda totals: (totals[f"{one} {name}"] - totals[f"{other} {name}"]) / totals["people"]
 
 
+def packed_lists(people: np.ndarray, answer, usable: np.ndarray) -> bytes:
+    """What a model recommends to `people`, of the usable examples; nothing where it answers without lists."""
+    if "top" not in answer:
+        return b""
+    lists = np.empty(len(people), LIST_TYPE)
+    lists["person"], lists["top"] = people, np.reshape(answer["top"], [-1, TOP])
+    for name in ("novelty", "diversity", "catalogue_size"):
+        lists[name] = np.ravel(answer[name])
+    return lists[usable].tobytes()
+
+
 def unique_lists(buffer: bytearray) -> np.ndarray:
-    """One record a person, in the order of people: which one of several does not depend on the order of examples."""
+    """One record a person, in the order of people, of `MOST_LISTS` people at most: which one of several does not depend
+    on the order of examples."""
     records = np.frombuffer(bytes(buffer), LIST_TYPE)
-    distinct = np.unique(records.view(f"V{LIST.size}")).view(LIST_TYPE)
-    return distinct[np.unique(distinct["person"], return_index=True)[1]]
+    order = np.lexsort((records["top"].astype(np.int64) @ LIST_DIGEST, records["person"]))
+    _, first = np.unique(records["person"][order], return_index=True)
+    return records[order[first[:MOST_LISTS]]]
 
 
-def beyond_accuracy_figures(lists: np.ndarray, rows: np.ndarray, model: int) -> dict[str, float]:
-    """Coverage, concentration, novelty, diversity and serendipity of what people are recommended.
+def figures_of_the_whole(lists: np.ndarray) -> dict[str, float]:
+    """Coverage and concentration of what people are recommended, as in `tfrec_fusion.metrics.beyond_accuracy`.
+
+    They have no interval: drawing people with replacement shows each sample fewer different people, and so fewer items,
+    than there are, and the interval would lie beside the figure.
 
     Args:
         lists: `LIST_TYPE` `[people]`.
-        rows: held-out items, with `person`, `unexpected` and `ranks`.
-        model: which of the ranks.
 
     Returns:
-        Figures as in `tfrec_fusion.metrics.beyond_accuracy`; NaN for a model that answers without lists. Serendipity is
-        `mean over people of sum over held-out items at rank <= TOP of (share of people who did not meet it) / TOP`.
+        NaN for a model that answers without lists.
     """
-    ranks = rows["ranks"][:, model]
-    found = {"items_without_score": float(np.isinf(ranks).sum())}
     if not len(lists):
-        return found | dict.fromkeys(BEYOND, float("nan"))
+        return dict.fromkeys(OF_THE_WHOLE, float("nan"))
     size = int(lists["catalogue_size"].max())
     top = np.where(lists["top"] > 0, lists["top"], -1)
-    people = len(np.unique(rows["person"]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN, and meant to be
-        values = (
-            beyond_accuracy.coverage(top, size),
-            beyond_accuracy.gini(top, size),
-            np.nanmean(lists["novelty"].astype(np.float64)),
-            np.nanmean(lists["diversity"].astype(np.float64)),
-            rows["unexpected"][ranks <= TOP].sum(dtype=np.float64) / TOP / people,
-        )
-    return found | dict(zip(BEYOND, map(float, values), strict=True))
+    return dict(
+        zip(OF_THE_WHOLE, (beyond_accuracy.coverage(top, size), beyond_accuracy.gini(top, size)), strict=True)
+    )
 
 
 def _computations(
-    cutoffs, baselines, certainty, code="", name="", eval_config=None, model_names=None, **_
+    cutoffs, baselines, certainty, most, code="", name="", eval_config=None, model_names=None, **_
 ) -> list[metric_types.MetricComputation]:
     model, blessed = candidate_and_blessed(model_names)
-    combiner = RetrievalCombiner(list(cutoffs), list(baselines), model, blessed, Certainty(**certainty))
+    combiner = RetrievalCombiner(list(cutoffs), list(baselines), model, blessed, Certainty(**certainty), most)
     return [metric_types.MetricComputation(combiner.keys(), [Pack(combiner)], combiner)]
 
 
@@ -311,7 +358,7 @@ class RetrievalMetrics(metric_types.Metric):
     """Recall, NDCG, hit rate and MAP at `cutoffs`, and MRR: by the model, by baselines, and the gains, with intervals;
     coverage, Gini, novelty, diversity and serendipity of the first `TOP`.
 
-    `certainty` holds the fields of `Certainty`. `code` is not used: a digest of this package in it makes TFX's cache see
+    `certainty` holds the fields of `Certainty`; `most` as in `RetrievalCombiner`. `code` is not used: a digest of this package in it makes TFX's cache see
     changed code.
     """
 
@@ -320,9 +367,16 @@ class RetrievalMetrics(metric_types.Metric):
         cutoffs: list[int],
         baselines: list[str],
         certainty: dict[str, float],
+        most: int,
         code: str = "",
         name: str = "retrieval",
     ):
         super().__init__(
-            _computations, cutoffs=cutoffs, baselines=baselines, certainty=certainty, code=code, name=name
+            _computations,
+            cutoffs=cutoffs,
+            baselines=baselines,
+            certainty=certainty,
+            most=most,
+            code=code,
+            name=name,
         )

@@ -127,13 +127,13 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
         return f"{figure} {verb} {NAMES.get(baseline, baseline)}: {shown} over {people:,} people"
     if name == "items_without_score":
         return f"the model gives {int(value):,} held-out items a score that is not a number"
-    return f"{name} is {value:.4f} and misses {_bound(failure.metric_threshold)}"
+    if failure.metric_threshold.HasField("change_threshold"):
+        allowed = failure.metric_threshold.change_threshold.absolute.value
+        return f"{name} is {value:+.4f} against the last blessed model's, of which `evaluation.changes` allows {allowed:+.4f}"
+    return f"{name} is {value:.4f} and misses {_bound(failure.metric_threshold.value_threshold)}"
 
 
-def _bound(threshold) -> str:
-    if threshold.HasField("change_threshold"):
-        return f"what the last blessed model allows (change {threshold.change_threshold.absolute.value:+.4f})"
-    value = threshold.value_threshold
+def _bound(value) -> str:
     if value.HasField("upper_bound"):
         return f"the upper bound {value.upper_bound.value:.4f}"
     return f"the lower bound {value.lower_bound.value:.4f}"
@@ -152,11 +152,14 @@ def _with_interval(name: str, metrics: dict[str, float], sign: str = "") -> str:
 def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[str, bool]]) -> list[str]:
     """What was shown, threshold by threshold."""
     overall, words = metrics.get("overall", {}), []
-    compared = False
+    compared: dict[str, str] = {}
     for name, against_blessed in sorted(checked, key=lambda entry: not entry[0].endswith("_low")):
-        gain = GAIN.fullmatch(name)
-        if against_blessed:
-            compared = True
+        gain, change = GAIN.fullmatch(name), CHANGE.fullmatch(name)
+        if change:
+            figure = change.group(1)
+            compared[figure] = f"{figure} {_with_interval(f'{figure}_change', overall, sign='+')}"
+        elif against_blessed:
+            compared[name] = f"{name} {_with_interval(f'{name}_diff', overall, sign='+')}"
         elif gain:
             figure, baseline, end = gain.groups()
             verb = "beats" if end == "low" else "is no worse than"
@@ -167,13 +170,9 @@ def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[s
         elif name in overall and name != "items_without_score" and "_gain_over_" not in name:
             words.append(f"{name} {overall[name]:.4f}")
     if compared:
-        changes = [name.removesuffix("_change") for name in overall if name.endswith("_change")]
-        shown = ", ".join(
-            f"{name} {_with_interval(f'{name}_change', overall, sign='+')}" for name in changes[:1]
-        )
         slices = [name for name in metrics if name != "overall"]
         words.append(
-            f"not significantly worse than the last blessed model ({shown}), nor in any of {len(slices)} slices"
+            f"not significantly worse than the last blessed model ({', '.join(compared.values())}), nor in any of {len(slices)} slices"
         )
     return words
 

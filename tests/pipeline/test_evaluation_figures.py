@@ -6,7 +6,7 @@ import sklearn.metrics
 from tensorflow_model_analysis.metrics import metric_types
 
 from pipeline.evaluation.figures import Certainty
-from pipeline.evaluation.ranking import RankingCombiner
+from pipeline.evaluation.ranking import ROW_TYPE, RankingCombiner
 from pipeline.evaluation.retrieval import TOP, RetrievalCombiner, per_person_figures
 from tfrec_fusion.metrics import accuracy, beyond_accuracy
 
@@ -132,19 +132,91 @@ def test_lists_beyond_accuracy_agree_with_the_library():
     assert found["diversity@10"] == pytest.approx(np.nanmean(spread), abs=1e-6)
     expected = sum(value for value, rank in zip(unexpected, ranks, strict=True) if rank <= 10) / 10 / 30
     assert found["serendipity@10"] == pytest.approx(expected, abs=1e-6)
+    for name in ("novelty@10", "diversity@10", "serendipity@10"):
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+    # The interval of a mean over people is about two standard errors to both sides.
+    reach = 1.96 * bits.std() / np.sqrt(30)
+    assert found["novelty@10_high"] - found["novelty@10_low"] == pytest.approx(2 * reach, rel=0.15)
+
+
+def test_changes_beyond_accuracy_are_paired_differences_over_people():
+    rng = np.random.default_rng(0)
+    before, spread = rng.uniform(5, 9, 60), rng.uniform(0.3, 0.6, 60)
+    elements = []
+    for user in range(60):
+        lists = {"rank": 3.0, "top": list(range(1, TOP + 1)), "unexpected": 0.5, "catalogue_size": 40}
+        answers = {
+            "candidate": {**lists, "novelty": before[user] - 0.5, "diversity": spread[user]},
+            "baseline": {**lists, "novelty": before[user], "diversity": spread[user], "rank": 30.0},
+        }
+        elements.append(
+            metric_types.StandardMetricInputs(
+                {
+                    "features": {"user_id": [f"u{user}".encode()], "baseline_popularity_rank": [1.0]},
+                    "predictions": {
+                        name: {key: np.array([value]) for key, value in answer.items()}
+                        for name, answer in answers.items()
+                    },
+                }
+            )
+        )
+    found = combine(RetrievalCombiner([10], ["popularity"], "candidate", "baseline"), elements)
+    # Everybody's list is half a bit less novel: however different people are, that is certain.
+    for end in ("", "_low", "_high", "_least", "_most"):
+        assert found[f"novelty@10_change{end}"] == pytest.approx(-0.5, abs=1e-5)
+        assert found[f"diversity@10_change{end}"] == pytest.approx(0, abs=1e-6)
+        assert found[f"serendipity@10_change{end}"] == pytest.approx(0.05, abs=1e-6)
+
+
+def gathered(combiner, elements):
+    accumulator = combiner.create_accumulator()
+    for entry in elements:
+        accumulator = combiner.add_input(accumulator, combiner.pack(entry))
+    return accumulator
 
 
 def test_memory_is_bounded_by_one_list_a_person(monkeypatch):
     import pipeline.evaluation.retrieval as module
 
-    monkeypatch.setattr(module, "COMPACT_AT", 1000)
+    monkeypatch.setattr(module, "MOST_LISTS", 10)
     combiner = RetrievalCombiner([10], ["popularity"])
-    accumulator = combiner.create_accumulator()
-    for number in range(500):
-        row = ranked(f"u{number % 5}".encode(), 1.0 + number)
-        accumulator = combiner.add_input(accumulator, combiner.pack(row))
-    assert len(accumulator[1]) <= 1000 + module.LIST.size
+    accumulator = gathered(
+        combiner, [ranked(f"u{number % 5}".encode(), 1.0 + number) for number in range(500)]
+    )
+    assert len(accumulator[1]) <= 20 * module.LIST_TYPE.itemsize
     assert len(accumulator[0]) == 500 * combiner.row_type.itemsize
+
+
+@pytest.mark.parametrize("kind", ["retrieval", "ranking"])
+def test_of_more_interactions_than_are_wanted_some_people_count_with_all_of_theirs(kind):
+    """Whatever the order and however the parts were cut before."""
+    rng = np.random.default_rng(0)
+    users = rng.permutation(np.repeat(np.arange(200), 5))
+    combiner = (
+        RetrievalCombiner([10], ["popularity"], most=100)
+        if kind == "retrieval"
+        else RankingCombiner(has_rating=False, most=100)
+    )
+    elements = [
+        ranked(str(user).encode(), float(place + 1))
+        if kind == "retrieval"
+        else rated(str(user).encode(), 1, 0.5)
+        for place, user in enumerate(users)
+    ]
+    found = []
+    for parts in (1, 7):
+        order = rng.permutation(len(elements))
+        accumulators = [
+            gathered(combiner, [elements[place] for place in order[part::parts]]) for part in range(parts)
+        ]
+        for entry in accumulators:
+            buffer = entry[0] if kind == "retrieval" else entry
+            assert len(buffer) <= 2 * 100 * (combiner.row_type if kind == "retrieval" else ROW_TYPE).itemsize
+        merged = combiner.merge_accumulators(accumulators)
+        found.append({key.name: value for key, value in combiner.extract_output(merged).items()})
+    assert found[0]["people"] == 20
+    assert found[0]["held_out_items" if kind == "retrieval" else "examples"] == 100
+    np.testing.assert_equal(found[0], found[1])
 
 
 def test_a_slice_without_usable_items_has_no_figures_and_says_so():

@@ -12,6 +12,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from pipeline.components.evaluation_examples import evaluation_schema
 from pipeline.config import ConfigError, EvaluationConfig
+from pipeline.evaluation.extractors import custom_extractors
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.retrieval import RetrievalCombiner
 from pipeline.evaluation.slices import PREFIX
@@ -93,8 +94,10 @@ def through_tfma(config, models, rows, folder, blessed=True):
         )
         for spec in config.model_specs
     ]
+    shared = shared if len(shared) > 1 else shared[0]
     tfma.run_model_analysis(
-        eval_shared_model=shared if len(shared) > 1 else shared[0],
+        extractors=custom_extractors(shared, config, None),
+        eval_shared_model=shared,
         eval_config=config,
         data_location=path,
         output_path=str(folder / "out"),
@@ -116,11 +119,15 @@ def test_the_real_gate_refuses_what_is_worse_for_cold_items_alone(models, tmp_pa
 
 @pytest.mark.slow
 def test_the_real_gate_blesses_what_is_better_and_a_first_model(models, tmp_path):
-    settings = dataclasses.replace(CONFIG, changes={"mrr": 0.01}, thresholds={"gini@10": 0.999})
+    settings = dataclasses.replace(
+        CONFIG, changes={"mrr": 0.01, "coverage@10": 0.5}, thresholds={"gini@10": 0.999}
+    )
     found = through_tfma(retrieval_eval_config(settings), models, plant("better", 0), tmp_path)
     assert found["blessed"], found["reasons"]
     assert any("beats popularity: +0." in reason for reason in found["reasons"])
-    assert any("not significantly worse than the last blessed model" in reason for reason in found["reasons"])
+    (shown,) = [reason for reason in found["reasons"] if reason.startswith("not significantly worse")]
+    for figure in ("ndcg@10 +0.", "mrr +0.", "coverage@10 +0.0000"):
+        assert figure in shown
     first = tmp_path / "first"
     first.mkdir()
     missing = dataclasses.replace(settings, slice_thresholds={"item_activity=rare": {"recall@10": 0.1}})
@@ -133,11 +140,35 @@ def test_the_real_gate_blesses_what_is_better_and_a_first_model(models, tmp_path
     assert found["metrics"]["overall"]["coverage@10"] == pytest.approx(10 / 500)
 
 
+def test_a_change_counts_if_it_is_significant_where_the_figure_has_an_interval():
+    changes = {"novelty@10": 0.5, "gini@10": 0.1, "recall@10": 0.02}
+    config = retrieval_eval_config(dataclasses.replace(CONFIG, changes=changes, max_slice_drop=None))
+    found = {
+        name: entry.threshold.change_threshold.absolute.value
+        for name, entries in config.metrics_specs[0].per_slice_thresholds.items()
+        for entry in entries.thresholds
+        if entry.threshold.HasField("change_threshold")
+    }
+    assert found == {
+        "novelty@10_change_high": -0.5,
+        "recall@10_change_high": -0.02,
+        "ndcg@10_change_high": -0.005,
+        "gini@10": 0.1,
+    }
+    ranking = ranking_eval_config(
+        dataclasses.replace(CONFIG, changes={"mae": 0.1, "auc": 0.02}), has_rating=True
+    )
+    names = set(ranking.metrics_specs[0].per_slice_thresholds)
+    assert {"mae_change_low", "auc", "rmse_change_low"} <= names
+
+
 @pytest.mark.parametrize("kind", ["retrieval", "ranking", "clicks"])
 def test_every_threshold_is_on_a_figure_that_is_computed(kind):
     """A threshold whose key nobody computes fails every model; TFMA tells keys apart by more than the name."""
     if kind == "retrieval":
-        settings = EvaluationConfig(thresholds={"recall@100": 0.2}, changes={"coverage@10": 0.1})
+        settings = EvaluationConfig(
+            thresholds={"recall@100": 0.2}, changes={"coverage@10": 0.1, "novelty@10": 0.5, "recall@100": 0.1}
+        )
         config = retrieval_eval_config(settings, ["popularity", "als", "content_knn", "text_none"])
     else:
         config = ranking_eval_config(EvaluationConfig(), has_rating=kind == "ranking")

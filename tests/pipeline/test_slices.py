@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.components.evaluation_examples import Baselines
 from pipeline.config import ConfigError
-from pipeline.evaluation import slices
+from pipeline.evaluation import baseline_ranks, slices
+from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 
 TABLES = Tables(
@@ -70,12 +70,18 @@ def test_a_slice_that_is_no_feature_is_an_error():
         slices.check_slices(["item_genre"], TABLES)
 
 
-def test_ranks_of_baselines_against_sorting():
+def test_ranks_of_baselines_against_sorting(monkeypatch):
     rng = np.random.default_rng(0)
-    people = np.array([b"a", b"a", b"b", b"b", b"c", b"c", b"c"])
-    items = np.array([1, 2, 2, 3, 1, 2, 4])
+    people = np.array([b"c", b"a", b"b", b"b", b"c", b"a", b"c"], object)
+    items = np.array([b"1", b"1", b"2", b"3", b"2", b"2", b"4"], object)
+    pairs = TrainingPairs(
+        [(people[:3], items[:3]), (people[3:], items[3:])], {b"%d" % n: n for n in range(1, 8)}
+    )
+    assert pairs.people == {b"a": 0, b"b": 1, b"c": 2}
+    assert pairs.users.tolist() == [2, 0, 1, 1, 2, 0, 2]
     vectors = rng.normal(size=(8, 3))
-    baselines = Baselines(["popularity", "als", "content_knn"], people, items, 8, vectors)
+    monkeypatch.setattr(baseline_ranks, "SCORES", 16)  # two people at a time
+    baselines = Baselines(["popularity", "als", "content_knn"], pairs, 8, vectors)
     target, seen = np.array([5, 4, 6, 0, 2]), [np.array(met, int) for met in ([1, 2], [2, 3], [], [], [2])]
     found = baselines.ranks([b"a", b"b", b"stranger", b"a", b"c"], target, seen)
     assert set(found) == {"popularity", "als", "content_knn"}
@@ -96,4 +102,4 @@ def test_a_baseline_whose_library_is_missing_says_what_to_do(monkeypatch):
     with pytest.raises(
         ConfigError, match=r"needs the package `implicit`.*Or leave it out: `evaluation.baselines.als: off`"
     ):
-        Baselines(["als"], np.array([b"a"]), np.array([1]), 3, None)
+        Baselines(["als"], TrainingPairs([([b"a"], [b"i"])], {b"i": 1}), 3, None)

@@ -1,0 +1,112 @@
+"""Baselines of a run, fitted on its training interactions, and the ranks that they give to held-out items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.sparse
+
+from pipeline import progress
+from tfrec_fusion.config import ConfigError
+
+SCORES = 2**23  # numbers that a block of scores holds at most
+
+
+class TrainingPairs:
+    """Who met what in training, as numbers: 8 bytes an interaction, and the ids of people.
+
+    Args:
+        batches: user ids and item ids, arrays of bytes of equal length.
+        rows: item id → row of the catalogue.
+
+    Attributes:
+        people: user id → row, from 0, in the order of ids.
+        users, items: int32 `[interactions]`.
+    """
+
+    def __init__(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], rows: dict[bytes, int]):
+        found: dict[bytes, int] = {}
+        users, items = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+        for given, chosen in batches:
+            users.append(np.array([found.setdefault(user, len(found)) for user in given], np.int32))
+            items.append(np.array([rows[item] for item in chosen], np.int32))
+        ids = sorted(found)
+        self.people = {user: row for row, user in enumerate(ids)}
+        place = np.empty(len(ids), np.int32)
+        place[[found[user] for user in ids]] = np.arange(len(ids), dtype=np.int32)
+        self.users, self.items = place[np.concatenate(users)], np.concatenate(items)
+
+
+class Baselines:
+    """Baselines fitted on training interactions.
+
+    Args:
+        names: of `popularity`, `als`, `content_knn`.
+        pairs: the interactions.
+        num_items: rows of the catalogue, row 0 included.
+        text_vectors: float `[num_items, dim]`; needed by `content_knn`.
+
+    Raises:
+        ConfigError: where a baseline's library is missing.
+    """
+
+    def __init__(self, names: Iterable[str], pairs: TrainingPairs, num_items: int, text_vectors):
+        from tfrec_fusion.models import baselines
+
+        self.people = pairs.people
+        matrix = baselines.interaction_matrix(pairs.users + 1, pairs.items, len(self.people) + 1, num_items)
+        self.popularity = np.bincount(pairs.items, minlength=num_items).astype(np.float32)
+        self.ties = np.random.default_rng(0).random(num_items).astype(np.float32)
+        makers = {
+            "popularity": baselines.Popularity,
+            "als": baselines.ALS,
+            "content_knn": lambda: baselines.ContentKNN(np.asarray(text_vectors)),
+        }
+        self.fitted = {}
+        for name in names:
+            progress.report(f"fits {name}")
+            try:
+                self.fitted[name] = makers[name]().fit(scipy.sparse.csr_matrix(matrix))
+            except ImportError as error:
+                raise ConfigError(f"{error} Or leave it out: `evaluation.baselines.{name}: off`.") from error
+
+    def ranks(self, people: list[bytes], target: np.ndarray, seen: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Where the targets stand.
+
+        People without training interactions are given the most popular items. Equal scores are ordered by a fixed shuffle.
+
+        Args:
+            people: a string per example.
+            target: item rows; 0 for an unknown item.
+            seen: item rows of each person.
+
+        Returns:
+            Name → float32 `[examples]`, from 1; NaN where the target is unknown or was seen.
+        """
+        users = np.array([self.people.get(user, -1) + 1 for user in people])
+        usable = np.array([item > 0 and item not in met for item, met in zip(target, seen, strict=True)])
+        step = max(1, SCORES // len(self.ties))
+        found = {}
+        for name, baseline in self.fitted.items():
+            places = [
+                self._places(
+                    baseline,
+                    users[start : start + step],
+                    target[start : start + step],
+                    seen[start : start + step],
+                )
+                for start in range(0, len(target), step)
+            ]
+            found[name] = np.where(usable, np.concatenate(places), np.nan).astype(np.float32)
+        return found
+
+    def _places(self, baseline, users: np.ndarray, target: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
+        scores = np.array(baseline.scores(users), np.float32)
+        scores[users == 0] = self.popularity
+        own = scores[np.arange(len(target)), target][:, None]
+        scores[:, 0] = -np.inf
+        for row, met in enumerate(seen):
+            scores[row, met] = -np.inf
+        level = (scores == own) & (self.ties > self.ties[target][:, None])
+        return 1 + ((scores > own) | level).sum(1)

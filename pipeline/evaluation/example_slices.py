@@ -1,0 +1,126 @@
+"""The slices that each test Example belongs to, by its item, its person and its moment."""
+
+from __future__ import annotations
+
+import array
+import collections
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.evaluation import slices
+from tfrec_fusion.datasets.tables import Tables
+
+
+def read(example: tf.train.Example, name: str) -> list:
+    """Values of a feature: strings, ints or floats; empty where it is missing."""
+    if name not in example.features.feature:
+        return []
+    feature = example.features.feature[name]
+    kind = feature.WhichOneof("kind")
+    values = list(getattr(feature, kind).value) if kind else []
+    return [value.decode("utf-8", "replace") for value in values] if kind == "bytes_list" else values
+
+
+class Values:
+    """An Example as a mapping of names to values."""
+
+    def __init__(self, example: tf.train.Example):
+        self.example = example
+
+    def get(self, name: str) -> list:
+        return read(self.example, name)
+
+    def __getitem__(self, name: str) -> list:
+        return read(self.example, name)
+
+
+class Slices:
+    """Names of the slices that a test Example belongs to.
+
+    What stays in memory is one name a slice for each item (equal ones once), and of columns of people and moments the
+    distinct values, or 8 bytes a number.
+
+    Args:
+        settings: `slices`, the names wanted; `slice_values`, how many values of a column keep their own name; `rare_item`,
+            up to how many training interactions an item is rare.
+        tables: the columns.
+        items: gives all raw item Examples, each time it is called.
+        examples: all test Examples, for the span of time and the values of people's and moments' columns.
+
+    Attributes:
+        count: how many test Examples there are.
+    """
+
+    def __init__(
+        self,
+        settings: dict,
+        tables: Tables,
+        items: Callable[[], Iterable[tf.train.Example]],
+        examples: Iterable[tf.train.Example],
+    ):
+        self.names, self.tables, self.rare_item = settings["slices"], tables, settings["rare_item"]
+        kinds = slices.column_kinds(tables)
+        columns = [name for name in self.names if name in kinds]
+        own = [name for name in columns if name.startswith("item_")]
+        others = [name for name in columns if not name.startswith("item_")]
+        most = settings["slice_values"]
+        self.about_items = self._of_items(items, {name: kinds[name] for name in own}, most)
+        gathered = {name: _gatherer(kinds[name]) for name in others}
+        self.count, first, last = 0, None, None
+        for example in examples:
+            self.count += 1
+            time = read(example, "time")[0]
+            first, last = (time, time) if first is None else (min(first, time), max(last, time))
+            for name, values in gathered.items():
+                _gather(values, read(example, name))
+        self.columns = {
+            name: slices.value_namer(kinds[name], values, most) for name, values in gathered.items()
+        }
+        self.period = slices.period_of(first or 0, last or 0)
+
+    def _of_items(
+        self, items: Callable[[], Iterable[tf.train.Example]], kinds: dict[str, str], most: int
+    ) -> dict[str, dict[str, list[str]]]:
+        """Item id → its slices."""
+        ids, counts = [], array.array("q")
+        gathered = {name: _gatherer(kind) for name, kind in kinds.items()}
+        for item in items():
+            ids.append(read(item, "item_id")[0])
+            counts.append(read(item, "train_count")[0])
+            for name, values in gathered.items():
+                _gather(values, read(item, name))
+        namers = {name: slices.value_namer(kinds[name], values, most) for name, values in gathered.items()}
+        reach = slices.item_reach(np.array(counts))
+        found, distinct = {}, {}
+        for place, item in enumerate(items()):
+            text = slices.text_of(Values(item), self.tables)
+            derived = {
+                "item_activity": [slices.item_activity(counts[place], self.rare_item)],
+                "item_reach": [str(reach[place])],
+                "text_length": [slices.text_length(text)],
+                "script": [slices.script(text)],
+            }
+            columns = {name: namer(read(item, name)) for name, namer in namers.items()}
+            own = {name: values for name, values in (derived | columns).items() if name in self.names}
+            found[ids[place]] = distinct.setdefault(repr(own), own)
+        return found
+
+    def of(self, example: tf.train.Example, item_id: str) -> dict[str, list[str]]:
+        """Slice → its values for an Example whose item is `item_id`."""
+        found = dict(self.about_items[item_id])
+        found |= {name: namer(read(example, name)) for name, namer in self.columns.items()}
+        if "period" in self.names:
+            found["period"] = [self.period(read(example, "time")[0])]
+        if "user_activity" in self.names:
+            found["user_activity"] = read(example, "user_activity")
+        return found
+
+
+def _gatherer(kind: str) -> array.array | collections.Counter:
+    return array.array("d") if kind == "number" else collections.Counter()
+
+
+def _gather(values: array.array | collections.Counter, more: list) -> None:
+    values.extend(more) if isinstance(values, array.array) else values.update(more)
