@@ -234,7 +234,7 @@ class PipelineConfig:
                 "or DataflowRunner."
             )
         for model in (self.retrieval, self.ranking):
-            library.check_text_training(self.text, model.training)
+            library.check_training(model.training, self.text)
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
             raise ConfigError(
                 "`split.method: temporal` needs times. Received: `data.interactions.time` null. "

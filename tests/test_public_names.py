@@ -40,7 +40,8 @@ COSTS = {
     "pyarrow": "datasets.tables",
     "pandas": "datasets.events datasets.movielens datasets.values",
     "tensorflow": """index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
-        layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.reranking
+        layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.parts
+        layers.repeatable layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.item_text
         models.tower models.windows saving serving.batching
         serving.inference serving.json_examples serving.session serving.tensor_protos""",

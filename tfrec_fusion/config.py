@@ -29,7 +29,7 @@ __all__ = [
     "TextConfig",
     "TowerConfig",
     "TrainingConfig",
-    "check_text_training",
+    "check_training",
     "from_dict",
 ]
 
@@ -77,7 +77,8 @@ class TextConfig:
     `stage`: `frozen` trains on vectors made beforehand. The others train the model so first, and then up to `epochs` more
     with the encoder, everything else at a tenth of its learning rate: `top_n` the `top_n` upper blocks, `lora` low-rank
     updates in them (in all blocks where `top_n` is null), `full` everything. `learning_rate` is the highest block's, each
-    lower one's `decay` times the one above. A step encodes at most `texts_per_step` texts.
+    lower one's `decay` times the one above. A step encodes at most `texts_per_step` texts, all at once, or `micro_batch` at a
+    time as `TrainingConfig` says.
     """
 
     encoder: str = "all-MiniLM-L6-v2"
@@ -92,6 +93,7 @@ class TextConfig:
     learning_rate: float = 2e-4
     decay: float = 0.9
     texts_per_step: int = 256
+    micro_batch: int | None = None
 
     @property
     def trained(self) -> bool:
@@ -119,10 +121,13 @@ class TowerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained."""
+    """How a model is trained. `batch_size` counts the examples of a step, on all replicas together. `micro_batch`: so many
+    of them at once on each replica, for batches that fit into no memory otherwise; the backward pass computes each
+    micro-batch again, and loss and gradients are those of the whole batch (`layers.in_parts`)."""
 
     epochs: int = 30
     batch_size: int = 256
+    micro_batch: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     patience: int = 3
@@ -173,17 +178,29 @@ class IndexConfig:
     max_k: int = 1000
 
 
-def check_text_training(text: TextConfig | None, training: TrainingConfig) -> None:
-    """Refuses what training of the text encoder cannot do: the texts of a step are of any number and length.
+def check_training(training: TrainingConfig, text: TextConfig | None = None) -> None:
+    """Refuses what does not go together in training: XLA and TPUs need fixed shapes, which texts and parts do not have.
 
     Raises:
-        ConfigError: if a trained stage meets XLA or TPUs.
+        ConfigError: if a trained stage or a micro-batch meets XLA or TPUs, or a micro-batch is empty.
     """
-    if text and text.trained and (training.jit_compile or training.strategy == "tpu"):
-        setting = "jit_compile: true" if training.jit_compile else "strategy: tpu"
+    for key, value in (("training", training.micro_batch), ("text", text.micro_batch if text else None)):
+        if value is not None and value < 1:
+            raise ConfigError(
+                f"`{key}.micro_batch` must be at least 1. Received: {value}. Leave it out for whole batches."
+            )
+    if not (training.jit_compile or training.strategy == "tpu"):
+        return
+    setting = "jit_compile: true" if training.jit_compile else "strategy: tpu"
+    if text and text.trained:
         raise ConfigError(
             f"`text.stage` must be 'frozen' with `{setting}`, which needs fixed shapes. Received: {text.stage!r}. "
             "Change one of them."
+        )
+    if training.micro_batch:
+        raise ConfigError(
+            f"`training.micro_batch` must be left out with `{setting}`, which needs fixed shapes. Received: "
+            f"{training.micro_batch}. Lower `batch_size`, or train on more replicas."
         )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "in_batch_bpr",
     "in_batch_softmax",
     "listwise_softmax",
+    "mean_over_replicas",
     "mixed_log_q",
     "sampled_softmax",
     "squared_error",
@@ -52,6 +53,22 @@ def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     sizes = context.all_gather(tf.reshape(tf.shape(values[0])[0], [1]), axis=0)
     before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
     return tuple(tf.roll(context.all_gather(value, axis=0), -before, axis=0) for value in values)
+
+
+def mean_over_replicas(per_example: tf.Tensor) -> tf.Tensor:
+    """This replica's share of the mean over all replicas' examples, of which they may have different numbers.
+
+    Args:
+        per_example: float `[rows]`.
+
+    Returns:
+        Scalar; summed over the replicas it is the mean. NaN without a row anywhere.
+    """
+    count = tf.size(per_example)
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    return tf.reduce_sum(per_example) / tf.cast(count, per_example.dtype)
 
 
 def in_batch_softmax(

@@ -17,7 +17,7 @@ from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
 from tfrec_fusion.models.build import build_item_text, build_ranking, build_two_tower
-from tfrec_fusion.training import fit, fit_staged
+from tfrec_fusion.training import fit, fit_staged, precision
 
 CIRCLES = 4
 WORDS = [f"circle{number}" for number in range(1, CIRCLES + 1)] + ["blue", "red", "green"]
@@ -99,9 +99,10 @@ def test_a_step_encodes_few_distinct_texts_and_none_twice(encoder, texts):
     np.testing.assert_array_equal(nothing, marked)
 
 
-def test_gradients_reach_the_encoder_as_through_a_plain_call(encoder, texts):
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_gradients_reach_the_encoder_as_through_a_plain_call(encoder, texts, micro_batch):
     items = with_tokens(encoder, texts)
-    text = build_item_text(config_of(encoder, "top_n", texts_per_step=100), items)
+    text = build_item_text(config_of(encoder, "top_n", texts_per_step=100, micro_batch=micro_batch), items)
     plain = TextEncoder.from_pretrained(encoder, stage="top_n", top_n=1, normalize=True)
     for layer in [*text.encoder.backbone.submodules, *plain.backbone.submodules]:
         if isinstance(layer, tf_keras.layers.Dropout):
@@ -119,6 +120,26 @@ def test_gradients_reach_the_encoder_as_through_a_plain_call(encoder, texts):
     for variable, gradient, other in zip(text.encoder.trainable_weights, ours, theirs, strict=True):
         scale = np.abs(other).max() + 1e-3
         np.testing.assert_allclose(gradient / scale, other / scale, atol=0.02, err_msg=variable.name)
+
+
+@pytest.mark.parametrize("stage", ["top_n", "lora", "full"])
+def test_texts_in_parts_give_the_vectors_and_gradients_of_all_at_once(encoder, texts, stage):
+    items = with_tokens(encoder, texts)
+    found = {}
+    for micro_batch in (None, 2):
+        tf_keras.utils.set_random_seed(0)
+        text = build_item_text(config_of(encoder, stage, texts_per_step=100, micro_batch=micro_batch), items)
+        for layer in text.encoder.backbone.submodules:
+            if isinstance(layer, tf_keras.layers.Dropout):
+                layer.rate = 0.0
+        index = tf.constant([1, 2, 3, 4, 9], tf.int32)
+        with tf.GradientTape() as tape:
+            vectors = text.update(tf.ones([5, 16]), index, tf.range(5))
+            loss = tf.reduce_sum(vectors * tf.reshape(tf.range(80.0), [5, 16]))
+        gradients = tape.gradient(loss, text.encoder.trainable_weights)
+        found[micro_batch] = [vectors, *(tf.convert_to_tensor(gradient) for gradient in gradients)]
+    for ours, whole in zip(found[2], found[None], strict=True):
+        np.testing.assert_allclose(ours, whole, atol=1e-4 * np.abs(whole).max() + 1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +176,22 @@ def test_training_the_encoder_finds_what_its_vectors_hid(blind_encoder, texts):
     frozen = build_two_tower(config, SPACE, items)
     fit(frozen, batches(DATA.train, 64), None, training, progress=False)
     assert cold_hit_rate(model) > max(0.9, cold_hit_rate(frozen) + 0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision_name", ["float32", "mixed_float16"])
+def test_the_staged_schedule_takes_micro_batches(encoder, texts, precision_name):
+    items = with_tokens(encoder, texts)
+    training = dataclasses.replace(RETRIEVAL.training, epochs=1, micro_batch=16, precision=precision_name)
+    config = dataclasses.replace(RETRIEVAL, negatives=10, training=training)
+    text = config_of(encoder, "lora", micro_batch=4)
+    with precision(training):
+        model = build_two_tower(config, SPACE, items, text)
+    before = [weight.numpy() for weight in model.item_text.encoder.weights if "lora_b" in weight.name]
+    history = fit_staged(model, batches(DATA.train, 64), None, training, text, progress=False)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    after = [weight.numpy() for weight in model.item_text.encoder.weights if "lora_b" in weight.name]
+    assert all(np.abs(now - then).max() > 0 for now, then in zip(after, before, strict=True))
 
 
 @pytest.mark.slow

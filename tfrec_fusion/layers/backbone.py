@@ -13,6 +13,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers.repeatable import make_repeatable
+
 # Where a block keeps its matrices, by the names that LoRA's targets use.
 _BERT_MATRICES = {
     "query": "attention.self_attention.query",
@@ -91,7 +93,9 @@ def build_backbone(config: dict[str, Any], policy: tf_keras.mixed_precision.Poli
         model = TFAutoModel.from_config(_read(config))
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
-    return main_layer(model)
+    layer = main_layer(model)
+    make_repeatable(layer)
+    return layer
 
 
 def main_layer(model: tf_keras.Model) -> tf_keras.layers.Layer:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers import repeatable
 from tfrec_fusion.layers.input_checks import check_floats
 
 
@@ -21,7 +22,7 @@ class _Experts(tf_keras.layers.Layer):
         self.count = count
         self.units = units
         self.activation = tf_keras.activations.get(activation)
-        self.dropout = tf_keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = repeatable.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         width = int(input_shape[-1])

@@ -16,6 +16,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers import repeatable
+
 
 class _EmbeddingEncoder(tf_keras.layers.Layer):
     """An embedding whose row 0 is the unknown value; subclasses turn their input into an index."""
@@ -47,7 +49,7 @@ class _EmbeddingEncoder(tf_keras.layers.Layer):
     def _hide(self, index: tf.Tensor, training: bool | None) -> tf.Tensor:
         if not (training and self.unknown_rate):
             return index
-        return tf.where(tf.random.uniform(tf.shape(index)) < self.unknown_rate, tf.zeros_like(index), index)
+        return tf.where(repeatable.uniform(tf.shape(index)) < self.unknown_rate, tf.zeros_like(index), index)
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape).concatenate([self.dim])
@@ -229,7 +231,7 @@ class MultiValueEncoder(tf_keras.layers.Layer):
         index = self.values.index(inputs)
         if training and self.unknown_rate:
             examples = tf.concat([tf.shape(index)[:-1], [1]], axis=0)
-            index = tf.where(tf.random.uniform(examples) < self.unknown_rate, tf.zeros_like(index), index)
+            index = tf.where(repeatable.uniform(examples) < self.unknown_rate, tf.zeros_like(index), index)
         known = index > 0
         vectors = self.values.embedding(index)
         weights = tf.cast(known, vectors.dtype)

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers import repeatable
 from tfrec_fusion.layers.experts import for_all, glorot_per_expert
 from tfrec_fusion.layers.input_checks import check_modalities
 
@@ -266,7 +267,7 @@ class ExpertsFusion(_Fusion):
         self.num_experts = num_experts
         self.dropout = dropout
         self.noise = noise
-        self.input_dropout = tf_keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.input_dropout = repeatable.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
         super().build(input_shape)
@@ -287,7 +288,7 @@ class ExpertsFusion(_Fusion):
         features = self._concatenated(inputs)
         logits = self.gate(features)
         if self.noise and training:
-            noise = tf.random.normal(tf.shape(logits), dtype=logits.dtype)
+            noise = repeatable.normal(tf.shape(logits), logits.dtype)
             logits += noise * tf.nn.softplus(self.gate_noise(features))
         gates = tf.nn.softmax(logits)
         dropped = self.input_dropout(features, training=training)
@@ -404,7 +405,7 @@ class ModalityDropout(tf_keras.layers.Layer):
         for place, name in enumerate(self.modality_dims):
             if self.rates.get(name):
                 seed = None if self.seed is None else self.seed + place
-                kept[name] = present[name] & (tf.random.uniform(leading, seed=seed) >= self.rates[name])
+                kept[name] = present[name] & (repeatable.uniform(leading, seed) >= self.rates[name])
         something_left = tf.reduce_any(tf.stack(list(kept.values())), axis=0)
         return {name: tf.where(something_left, kept[name], present[name]) for name in kept}
 

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers import repeatable
 from tfrec_fusion.layers.input_checks import check_floats
 
 
@@ -44,7 +45,7 @@ class HistoryEncoder(tf_keras.layers.Layer):
         self.return_sequences = return_sequences
         self.dropout = dropout
         self.supports_masking = True
-        self.input_dropout = tf_keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.input_dropout = repeatable.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)
@@ -186,7 +187,7 @@ class ConvolutionHistory(HistoryEncoder):
             for height in range(1, window + 1)
         ]
         self.vertical = tf_keras.layers.Conv2D(vertical_filters, (window, 1), dtype=policy)
-        self.hidden_dropout = tf_keras.layers.Dropout(dropout, dtype=policy)
+        self.hidden_dropout = repeatable.Dropout(dropout, dtype=policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
@@ -369,7 +370,7 @@ class _CausalBlock(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.feed_forward_dim = feed_forward_dim
-        self.dropout = tf_keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = repeatable.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         dim = int(input_shape[-1])

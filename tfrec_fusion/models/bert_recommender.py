@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers import repeatable
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.tower import small_normal
 
@@ -45,9 +46,9 @@ class BertRecommender(Model):
         self.text_encoder = text_encoder
         self.user_embedding = tf_keras.layers.Embedding(num_users, dim, embeddings_initializer=small_normal())
         self.item_embedding = tf_keras.layers.Embedding(num_items, dim, embeddings_initializer=small_normal())
-        layers: list[tf_keras.layers.Layer] = [tf_keras.layers.Dropout(dropout)]
+        layers: list[tf_keras.layers.Layer] = [repeatable.Dropout(dropout)]
         for width in hidden:
-            layers += [tf_keras.layers.Dense(width, activation="relu"), tf_keras.layers.Dropout(dropout)]
+            layers += [tf_keras.layers.Dense(width, activation="relu"), repeatable.Dropout(dropout)]
         self.classifier = tf_keras.Sequential([*layers, tf_keras.layers.Dense(num_classes, dtype="float32")])
         self.accuracy = tf_keras.metrics.SparseCategoricalAccuracy("accuracy")
 

@@ -13,9 +13,9 @@ from tfrec_fusion.config import (
     RetrievalConfig,
     TextConfig,
     TowerConfig,
-    check_text_training,
+    check_training,
 )
-from tfrec_fusion.layers import fusion, sequence
+from tfrec_fusion.layers import fusion, repeatable, sequence
 from tfrec_fusion.models import heads
 from tfrec_fusion.models.blend import Blend
 from tfrec_fusion.models.catalogue import Catalogue
@@ -43,7 +43,7 @@ def build_two_tower(
         ValueError: if the catalogue does not match the feature space.
     """
     _check_catalogue(space, catalogue)
-    check_text_training(text, config.training)
+    check_training(config.training, text)
     tower = config.tower
     text_query = None
     if space.text_dim is not None and config.text_query_weight > 0:
@@ -61,6 +61,7 @@ def build_two_tower(
         text_query=text_query,
         text_query_weight=config.text_query_weight,
         blend=_blend(config, space, catalogue),
+        micro_batch=config.training.micro_batch,
     )
     model(_blank_batch(space))
     if text_query is not None:
@@ -93,7 +94,7 @@ def build_ranking(
         ValueError: if the catalogue does not match the feature space, or a label is neither kind.
     """
     _check_catalogue(space, catalogue)
-    check_text_training(text, config.training)
+    check_training(config.training, text)
     if not labels or not set(labels.values()) <= {"rating", "binary"}:
         raise ValueError(
             f"`labels` must name at least one label, each `rating` or `binary`. Received: {dict(labels)}. "
@@ -109,6 +110,7 @@ def build_ranking(
         num_users=space.num_users,
         num_items=space.num_items,
         means=means,
+        micro_batch=config.training.micro_batch,
     )
     model(_blank_batch(space))
     return model
@@ -175,7 +177,7 @@ def build_item_text(text: TextConfig, catalogue: Catalogue) -> ItemText:
         lora_rank=text.lora_rank,
         lora_alpha=text.lora_alpha,
     )
-    return ItemText(encoder, catalogue.text_tokens, text.texts_per_step)
+    return ItemText(encoder, catalogue.text_tokens, text.texts_per_step, micro_batch=text.micro_batch)
 
 
 def _item_tower(
@@ -216,7 +218,7 @@ def _blend(config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue) -
 
 def _text_query(tower: TowerConfig) -> tf_keras.Sequential:
     # Linear, so that it carries over to texts that are no item's, and noisy, so that it learns no item by heart.
-    return tf_keras.Sequential([tf_keras.layers.Dropout(tower.dropout), tf_keras.layers.Dense(tower.dim)])
+    return tf_keras.Sequential([repeatable.Dropout(tower.dropout), tf_keras.layers.Dense(tower.dim)])
 
 
 def _blank_batch(space: FeatureSpace) -> dict[str, tf.Tensor]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers import repeatable
 from tfrec_fusion.layers.interaction import Cross, DotInteraction, FactorizationMachine
 
 
@@ -28,7 +29,7 @@ class _Head(tf_keras.layers.Layer):
         self.dropout = dropout
         layers = []
         for width in hidden:
-            layers += [tf_keras.layers.Dense(width, activation="relu"), tf_keras.layers.Dropout(dropout)]
+            layers += [tf_keras.layers.Dense(width, activation="relu"), repeatable.Dropout(dropout)]
         self.deep = tf_keras.Sequential(layers, name="deep")
 
     def get_config(self):

@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers.parts import in_parts
+
 if TYPE_CHECKING:  # a model on ready-made text vectors needs no transformers
     from tfrec_fusion.layers.text_encoder import TextEncoder
 
@@ -32,6 +34,7 @@ class ItemText(tf_keras.layers.Layer):
         texts_per_step: the most texts that a training step encodes.
         cache_bytes: the most memory for activations of the frozen lower blocks, float16; a catalogue that needs more has
             them computed in every step.
+        micro_batch: so many of a step's texts at once, computed again in the backward pass (`in_parts`); None for all.
 
     Raises:
         ValueError: if the encoder is frozen, or `texts_per_step` is less than 1.
@@ -45,6 +48,7 @@ class ItemText(tf_keras.layers.Layer):
         tokens: Mapping[str, np.ndarray],
         texts_per_step: int = 256,
         cache_bytes: int = 2**31,
+        micro_batch: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -59,11 +63,13 @@ class ItemText(tf_keras.layers.Layer):
             )
         self.encoder = encoder
         self.texts_per_step = texts_per_step
+        self.micro_batch = micro_batch
         self.lengths = np.asarray(tokens["attention_mask"]).sum(1).astype(np.int32)
         # Held on the host, and as tensors: neither weights nor checkpoints should carry them.
         with tf.device("CPU"):
             self._ids = _ragged(np.asarray(tokens["input_ids"], np.int32), self.lengths)
-            self._has_text = tf.constant(self.lengths > MARKS)
+            self._lengths = tf.constant(self.lengths)
+            self._has_text = self._lengths > MARKS
         size = int(self.lengths.sum()) * encoder.dim * 2
         self._lower: tf.RaggedTensor | None = None
         if encoder.first_trained_block > 0 and size <= cache_bytes:
@@ -110,7 +116,14 @@ class ItemText(tf_keras.layers.Layer):
         distinct = tf.unique(rows)[0]
         distinct = tf.boolean_mask(distinct, tf.gather(self._has_text, tf.gather(item_index, distinct)))
         chosen = tf.random.shuffle(distinct)[: self.texts_per_step]
-        new = self(tf.gather(item_index, chosen), training=True)
+        if self.micro_batch is None:
+            new = self(tf.gather(item_index, chosen), training=True)
+        else:
+            # Texts of similar length side by side, since each part is as wide as its longest.
+            lengths = tf.gather(self._lengths, tf.gather(item_index, chosen))
+            chosen = tf.gather(chosen, tf.argsort(lengths))
+            index = tf.gather(item_index, chosen)
+            new = in_parts(lambda part, _: self(part, training=True), index, (), self.micro_batch)
         return tf.tensor_scatter_nd_update(vectors, chosen[:, None], tf.cast(new, vectors.dtype))
 
     def encode_all(self) -> np.ndarray:

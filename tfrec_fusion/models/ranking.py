@@ -9,6 +9,7 @@ import tf_keras
 
 from tfrec_fusion import tasks
 from tfrec_fusion.config import LabelKind
+from tfrec_fusion.layers.parts import in_parts
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
@@ -28,6 +29,7 @@ class Ranking(Model):
         num_users: rows of the user bias.
         num_items: rows of the item bias.
         means: label name → where a rating's prediction starts, its mean in training.
+        micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Ranking(Model):
         num_users: int,
         num_items: int,
         means: Mapping[str, float] | None = None,
+        micro_batch: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -47,6 +50,7 @@ class Ranking(Model):
         self.query_tower = query_tower
         self.head = head
         self.labels = dict(labels)
+        self.micro_batch = micro_batch
         zeros = {"embeddings_initializer": "zeros"}
         self.user_factors = tf_keras.layers.Embedding(
             num_users, dim, embeddings_initializer=small_normal(), name="user_factors"
@@ -131,7 +135,16 @@ class Ranking(Model):
     def _catalogue_logits(self, inputs, training: bool) -> dict[str, tf.Tensor]:
         index = inputs["item_index"]
         item, history = self.item_tower.lookup_distinct(index, inputs["history"], training=training)
-        return self._logits(inputs, item, history, index, training)
+        if not training or self.micro_batch is None:
+            return self._logits(inputs, item, history, index, training)
+
+        def stacked(rows, _):
+            logits = self._logits(rows["inputs"], rows["item"], rows["history"], rows["index"], True)
+            return tf.stack([logits[name] for name in self.labels], 1)
+
+        rows = {"inputs": dict(inputs), "item": item, "history": history, "index": index}
+        logits = in_parts(stacked, rows, (), self.micro_batch)
+        return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
 
     def _logits(self, inputs, item, history, item_index, training: bool, owner=None) -> dict[str, tf.Tensor]:
         """Logits of items int32 `[n]`; `owner` int32 `[n]` is the query of each, None where both run side by side."""

@@ -9,6 +9,7 @@ import tf_keras
 
 from tfrec_fusion.config import Feature
 from tfrec_fusion.layers import fusion as fusions
+from tfrec_fusion.layers import repeatable
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.item_text import ItemText
 
@@ -118,7 +119,7 @@ class ItemTower(tf_keras.layers.Layer):
         self.fusion = None if self.alone else fusion
         self.modality_dropout = fusions.ModalityDropout({} if self.alone else {"id": id_dropout})
         self.head = mlp(hidden, dim, dropout)
-        self.dropout = tf_keras.layers.Dropout(dropout)
+        self.dropout = repeatable.Dropout(dropout)
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Encodes items from explicit values.
@@ -314,7 +315,7 @@ def mlp(hidden: Sequence[int], dim: int, dropout: float = 0.0) -> tf_keras.Seque
     """ReLU layers of the widths `hidden` and a linear one of `dim`; the identity when `hidden` is empty."""
     layers = []
     for width in hidden:
-        layers += [tf_keras.layers.Dense(width, activation="relu"), tf_keras.layers.Dropout(dropout)]
+        layers += [tf_keras.layers.Dense(width, activation="relu"), repeatable.Dropout(dropout)]
     if hidden:
         layers.append(tf_keras.layers.Dense(dim))
     return tf_keras.Sequential(layers or [tf_keras.layers.Activation("linear")])

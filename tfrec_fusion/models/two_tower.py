@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import losses
+from tfrec_fusion.layers.parts import in_parts
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.blend import Blend
@@ -42,6 +43,7 @@ class TwoTower(Model):
         text_query: maps a text vector to a query; None leaves free text out.
         text_query_weight: of the loss that trains `text_query`.
         blend: what is put beside the towers' embeddings when training is done (`finish`); None for nothing.
+        micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TwoTower(Model):
         text_query: tf_keras.layers.Layer | None = None,
         text_query_weight: float = 0.1,
         blend: Blend | None = None,
+        micro_batch: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -70,6 +73,7 @@ class TwoTower(Model):
         self.text_query_layer = text_query
         self.text_query_weight = text_query_weight
         self.blend = blend
+        self.micro_batch = micro_batch
         self.counts = np.asarray(counts)
         self.whole_catalogue = len(counts) - 1 <= negatives
         trained = np.flatnonzero(counts[1:]) + 1
@@ -174,7 +178,7 @@ class TwoTower(Model):
             items: float32 `[N + 1, dim]`, what `tower_candidates()` returned, where it is known already.
         """
         encoded = self._encode_items(batch, training) if items is None else _Items(items, batch["history"])
-        return self._prefix_queries(batch, encoded, training)[:, -1]
+        return self._prefix_queries(batch, encoded.embeddings, encoded.history, training)[:, -1]
 
     def tower_candidates(
         self,
@@ -251,39 +255,60 @@ class TwoTower(Model):
             float32 scalar.
         """
         items = self._encode_items(inputs, training, with_targets=True)
-        queries = self._prefix_queries(inputs, items, training)
-        history, targets, target_rows = inputs["history"], inputs["item_index"], items.targets
-        if training and self.all_positions:
-            targets = tf.concat([history[:, 1:], targets[:, None]], 1)
-            target_rows = tf.concat([items.history[:, 1:], target_rows[:, None]], 1)
-            # The position before the first item of a history that is padded, hence complete, learns what people
-            # start with.
-            used = targets > 0
-            queries, targets, target_rows = (
-                tf.boolean_mask(x, used) for x in (queries, targets, target_rows)
-            )
+        rows = {"inputs": dict(inputs), "history": items.history, "targets": items.targets}
+        # What all queries are compared with is the whole batch's, however many of them are at hand.
+        shared = {"items": items.embeddings, "pool": {} if self.whole_catalogue else self._pool(items)}
+        if training and self.micro_batch is not None:
+            per_target = in_parts(self._training_losses, rows, shared, self.micro_batch)
+        elif training:
+            per_target = self._training_losses(rows, shared)
         else:
-            queries = queries[:, -1]
+            queries = self._prefix_queries(inputs, items.embeddings, items.history, training)[:, -1]
+            per_target = self._target_losses(queries, inputs["item_index"], items.targets, shared, False)
+            if self.whole_catalogue:
+                self._update_ndcg(queries, items.embeddings, inputs["item_index"], inputs["history"])
+        loss = losses.mean_over_replicas(per_target)
+        if training and self.text_query_layer is not None:
+            loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
+        return loss
+
+    def _training_losses(self, rows, shared) -> tf.Tensor:
+        """A loss for each target of some of a batch's rows, float32 `[any]`; see `compute_loss` for the arguments."""
+        inputs = rows["inputs"]
+        queries = self._prefix_queries(inputs, shared["items"], rows["history"], True)
+        targets, target_rows = inputs["item_index"], rows["targets"]
+        if not self.all_positions:
+            return self._target_losses(queries[:, -1], targets, target_rows, shared, True)
+        targets = tf.concat([inputs["history"][:, 1:], targets[:, None]], 1)
+        target_rows = tf.concat([rows["history"][:, 1:], target_rows[:, None]], 1)
+        # The position before the first item of a history that is padded, hence complete, learns what people start with.
+        used = targets > 0
+        queries, targets, target_rows = (tf.boolean_mask(x, used) for x in (queries, targets, target_rows))
+        return self._target_losses(queries, targets, target_rows, shared, True)
+
+    def _target_losses(self, queries, targets, target_rows, shared, training: bool) -> tf.Tensor:
         if self.whole_catalogue:
             # In evaluation the answer may be an item that training never saw.
             valid = self.is_candidate if training else tf.range(tf.shape(self.is_candidate)[0]) > 0
             options = {"valid": valid, "temperature": self.temperature}
-            per_target = losses.full_softmax(queries, items.embeddings, targets, **options)
-        else:
-            per_target = self._sampled_loss(queries, targets, target_rows, inputs["item_index"], items)
-        if not training and self.whole_catalogue:
-            self._update_ndcg(queries, items.embeddings, targets, history)
-        loss = tf.nn.compute_average_loss(per_target)
-        if training and self.text_query_layer is not None:
-            loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
-        return loss
+            return losses.full_softmax(queries, shared["items"], targets, **options)
+        pool = shared["pool"]
+        return losses.sampled_softmax(
+            queries,
+            tf.gather(shared["items"], target_rows),
+            pool["embeddings"],
+            positive_ids=targets,
+            pool_ids=pool["ids"],
+            pool_log_q=pool.get("log_q"),
+            temperature=self.temperature,
+        )
 
     def _encode_items(self, batch, training, with_targets=False) -> _Items:
         history = batch["history"]
         met = [tf.reshape(history, [-1])] + ([batch["item_index"]] if with_targets else [])
         if self.whole_catalogue:
             embeddings = self.tower_candidates(training=training, worth_encoding=tf.concat(met, 0))
-            return _Items(embeddings, history, batch.get("item_index"), None, None)
+            return _Items(embeddings, history, batch.get("item_index"))
         wanted, negatives = met, None
         if with_targets:
             places = tf.random.uniform([self.negatives], 0, tf.size(self.trained_items), tf.int32)
@@ -294,29 +319,29 @@ class TwoTower(Model):
         # Negatives drawn uniformly are met too rarely to be worth the encoder's time.
         worth = tf.concat(rows[: len(met)], 0)
         embeddings = self.tower_candidates(distinct, training, worth)
-        return _Items(embeddings, tf.reshape(rows[0], tf.shape(history)), *rows[1:2], negatives, *rows[2:])
+        rows[0] = tf.reshape(rows[0], tf.shape(history))
+        if not with_targets:
+            return _Items(embeddings, rows[0])
+        return _Items(embeddings, rows[0], rows[1], batch["item_index"], negatives, rows[2])
 
-    def _prefix_queries(self, batch, items: _Items, training) -> tf.Tensor:
+    def _prefix_queries(self, batch, embeddings, history_rows, training) -> tf.Tensor:
         """float32 `[batch, H, dim]`."""
-        history = tf.gather(items.embeddings, items.history)
+        history = tf.gather(embeddings, history_rows)
         return self._finish(self.query_tower(batch, history, batch["history"] > 0, training=training))
 
-    def _sampled_loss(self, queries, targets, target_rows, in_batch, items: _Items) -> tf.Tensor:
-        pool = tf.concat([in_batch, items.negatives], 0)
-        pool_rows = tf.concat([items.targets, items.negative_rows], 0)
-        log_q = None
+    def _pool(self, items: _Items) -> dict[str, tf.Tensor]:
+        """Negatives of every query: what all replicas' examples chose, and some drawn uniformly."""
+        own = tf.gather(items.embeddings, items.targets)
+        in_batch, embeddings = losses.gather_across_replicas(items.target_ids, own)
+        ids = tf.concat([in_batch, items.negatives], 0)
+        drawn = tf.gather(items.embeddings, items.negative_rows)
+        pool = {"ids": ids, "embeddings": tf.concat([embeddings, drawn], 0)}
         if self.logq:
-            share = tf.gather(self.share, pool)
-            log_q = losses.mixed_log_q(share, tf.size(in_batch), self.negatives, tf.size(self.trained_items))
-        return losses.sampled_softmax(
-            queries,
-            tf.gather(items.embeddings, target_rows),
-            tf.gather(items.embeddings, pool_rows),
-            positive_ids=targets,
-            pool_ids=pool,
-            pool_log_q=log_q,
-            temperature=self.temperature,
-        )
+            share = tf.gather(self.share, ids)
+            pool["log_q"] = losses.mixed_log_q(
+                share, tf.size(in_batch), self.negatives, tf.size(self.trained_items)
+            )
+        return pool
 
     def _tower_text_query(self, text_vectors, training: bool) -> tf.Tensor:
         return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
@@ -327,12 +352,12 @@ class TwoTower(Model):
         queries = self._tower_text_query(text, True)
         if self.whole_catalogue:
             options = {"valid": self.is_candidate, "temperature": self.temperature}
-            return tf.nn.compute_average_loss(
+            return losses.mean_over_replicas(
                 losses.full_softmax(queries, items.embeddings, item_index, **options)
             )
         candidates = tf.gather(items.embeddings, items.targets)
         options = {"candidate_ids": item_index, "temperature": self.temperature}
-        return tf.nn.compute_average_loss(losses.in_batch_softmax(queries, candidates, **options))
+        return losses.mean_over_replicas(losses.in_batch_softmax(queries, candidates, **options))
 
     def _update_ndcg(self, queries, catalogue, targets, history) -> None:
         scores = tf.matmul(queries, catalogue, transpose_b=True)
@@ -355,5 +380,6 @@ class _Items(NamedTuple):
     embeddings: tf.Tensor
     history: tf.Tensor
     targets: tf.Tensor | None = None
+    target_ids: tf.Tensor | None = None
     negatives: tf.Tensor | None = None
     negative_rows: tf.Tensor | None = None
