@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import (
     FeatureSpace,
+    LabelKind,
     RankingConfig,
     RetrievalConfig,
     TextConfig,
@@ -73,7 +75,7 @@ def build_ranking(
     config: RankingConfig,
     space: FeatureSpace,
     catalogue: Catalogue,
-    labels: Mapping[str, str],
+    labels: Mapping[str, LabelKind],
     means: Mapping[str, float] | None = None,
     text: TextConfig | None = None,
 ) -> Ranking:
@@ -141,7 +143,7 @@ def build_history_encoder(
     tower: TowerConfig, history_length: int, return_sequences: bool
 ) -> tf_keras.layers.Layer:
     """A history encoder by its configured name."""
-    options = {"return_sequences": return_sequences, "dropout": tower.dropout}
+    options: dict[str, Any] = {"return_sequences": return_sequences, "dropout": tower.dropout}
     if tower.history_encoder == "transformer":
         # A feed-forward part as wide as the model, as in SASRec, costs half the time of the usual four times and
         # ranks as well.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrec_fusion.serving.session import GraphRunner, Signature
+from tfrec_fusion.serving.session import RunFn, Signature
 from tfrec_fusion.serving.status import StatusError, failed_precondition, invalid_argument
 
 
@@ -101,7 +101,7 @@ class _Batch:
 
 
 class _Queue:
-    def __init__(self, runner: GraphRunner, key: Key):
+    def __init__(self, runner: RunFn, key: Key):
         self.runner = runner
         self.key = key
         self.batches: collections.deque[_Batch] = collections.deque()
@@ -205,7 +205,7 @@ class BatchingRunner:
         scheduler: runs the batches.
     """
 
-    def __init__(self, runner: GraphRunner, signatures: Iterable[Signature], scheduler: BatchScheduler):
+    def __init__(self, runner: RunFn, signatures: Iterable[Signature], scheduler: BatchScheduler):
         self._runner = runner
         self._scheduler = scheduler
         self._queues = {
@@ -221,7 +221,7 @@ class BatchingRunner:
         fetches: tuple[str, ...],
         inline: bool = False,
         timeout_ms: int | None = None,
-    ) -> list[np.ndarray]:
+    ) -> Sequence[np.ndarray]:
         """As `GraphRunner.__call__`; the outputs' first axis must be the inputs'."""
         queue = self._queues.get((feeds, fetches))
         if queue is None:

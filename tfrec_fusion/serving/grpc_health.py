@@ -32,7 +32,7 @@ class HealthService:
             self._watch(request, context, send_response_callback)
 
         # As gRPC's own Python health service does it: the call is answered from callbacks and blocks no thread.
-        watch.experimental_non_blocking = True
+        watch.experimental_non_blocking = True  # type: ignore[attr-defined]
         types = {
             "request_deserializer": HealthCheckRequest.FromString,
             "response_serializer": HealthCheckResponse.SerializeToString,

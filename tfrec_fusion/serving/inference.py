@@ -189,9 +189,9 @@ def to_classifications(
         raise invalid_argument(
             f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
         )
-    present = classes if classes is not None else scores
-    labels = classes.tolist() if classes is not None else [[b""] * present.shape[1]] * num_examples
-    values = scores.tolist() if scores is not None else [[0.0] * present.shape[1]] * num_examples
+    num_classes = next(array.shape[1] for array in (classes, scores) if array is not None)
+    labels = classes.tolist() if classes is not None else [[b""] * num_classes] * num_examples
+    values = scores.tolist() if scores is not None else [[0.0] * num_classes] * num_examples
     return [list(zip(row, numbers, strict=True)) for row, numbers in zip(labels, values, strict=True)]
 
 

@@ -107,7 +107,7 @@ class _Parser:
         return self.body[self.at] if self.at < len(self.body) else 0
 
     def skip(self) -> None:
-        self.at = _WHITESPACE.match(self.body, self.at).end()
+        self.at = _WHITESPACE.match(self.body, self.at).end()  # type: ignore[union-attr]  # matches nothing, too
 
     def take(self, text: bytes) -> None:
         """Consumes `text`; the offset of a mismatch is where it begins to differ."""
@@ -212,9 +212,9 @@ class _Parser:
         token = self.body[start : self.at]
         # Length first: a hundred thousand digits must not cost quadratic time.
         if not is_float and len(token) <= 20:
-            value = int(token)
-            if -(2**63) <= value < 2**64:
-                return value
+            whole = int(token)
+            if -(2**63) <= whole < 2**64:
+                return whole
         value = float(token)
         if math.isinf(value):
             raise _ParseError("Number too big to be stored in double.", start)
@@ -240,6 +240,7 @@ class _Parser:
         parts: list[bytes] = []
         while True:
             plain = _PLAIN.match(self.body, self.at)
+            assert plain is not None  # it matches nothing, too
             parts.append(plain.group())
             self.at = plain.end()
             byte = self.peek()

@@ -29,7 +29,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "uint64": (0, 2**64 - 1),
 }
 _FLOATS = ("float", "double")
-_NUMPY = {
+_NUMPY: dict[str, Any] = {
     "float": np.float32,
     "double": np.float64,
     "bool": np.bool_,
@@ -113,7 +113,7 @@ def decode_base64(value: Any) -> bytes:
     if not is_base64(value):
         raise _format_error(value, "not formatted correctly for base64 data")
     text = value["b64"].translate(_SPACES)
-    digits = _BASE64.match(text).group()
+    digits = _BASE64.match(text).group()  # type: ignore[union-attr]  # matches nothing, too
     padding = text[len(digits) :]
     missing = -len(digits) % 4
     if missing == 3 or (padding and (len(padding) != missing or padding.strip("=."))):
@@ -313,7 +313,8 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
     def add(item: Any, name: str) -> None:
         if name not in dtypes:
             raise invalid_argument(f"JSON object: does not have named input: {name}")
-        shape, row = _shape(item), []
+        row: list[Any] = []
+        shape = _shape(item)
         _fill(item, 0, shape, dtypes[name], row)
         if name not in shapes:
             shapes[name], values[name] = shape, row

@@ -12,7 +12,6 @@ import weakref
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import numpy as np
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
@@ -164,19 +163,10 @@ class RestHandler:
         outputs = inference.predict(model, signature, inputs, inline=inline)
         self.metrics.runtime(route.name, "Predict", (time.perf_counter() - start) * 1e6)
         answer = json_writer.encode_predict(outputs, form)
-        if self.request_log is not None:
-            self._log(model, signature, inputs, outputs)
+        log = self.request_log
+        if log is not None and log.wants():
+            log.write(model.name, model.version, signature.name, inputs, outputs)
         return answer
-
-    def _log(
-        self,
-        model: LoadedModel,
-        signature: Signature,
-        inputs: dict[str, np.ndarray],
-        outputs: dict[str, np.ndarray],
-    ) -> None:
-        if self.request_log.wants():
-            self.request_log.write(model.name, model.version, signature.name, inputs, outputs)
 
     def _model_status(self, route: Route) -> bytes:
         # A label is not looked at: TF Serving answers with every version then.

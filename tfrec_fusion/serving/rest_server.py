@@ -18,6 +18,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from typing import cast
 
 import httptools
 
@@ -181,7 +182,7 @@ class _Connection(asyncio.Protocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         if len(self.server.connections) >= self.server.limits.max_connections:
             self.abort()
             return
@@ -258,7 +259,7 @@ class _Connection(asyncio.Protocol):
         if length.isdigit() and int(length) > self.server.limits.max_body_bytes:
             raise self._too_large()
         if b"100-continue" in self.headers.get(b"expect", b"").lower() and not (self.busy or self.waiting):
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            cast(asyncio.Transport, self.transport).write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -312,7 +313,7 @@ class _Connection(asyncio.Protocol):
         server = self.server
         path = request.target.partition(b"?")[0]
         if server.metrics_path is not None and path == server.metrics_path:
-            self._send_metrics(request)
+            self._send_metrics(request, server.metrics_path)
         elif request.target[:4].lower() != b"/v1/":
             self._send_page(404, request.keep_alive, request.method == b"HEAD")
         elif request.method not in _KNOWN_METHODS:
@@ -367,8 +368,7 @@ class _Connection(asyncio.Protocol):
         kind = b"Content-Type: %s\r\n" % content_type if content_type else b""
         self._write(status, kind + self.server.cors, body, request.keep_alive, request.method == b"HEAD")
 
-    def _send_metrics(self, request: _Request) -> None:
-        expected = self.server.metrics_path
+    def _send_metrics(self, request: _Request, expected: bytes) -> None:
         if request.target == expected:
             status, text = 200, self.server.metrics.page()
         else:

@@ -7,6 +7,8 @@ they cannot collide with a package that does carry them.
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -93,7 +95,7 @@ for _file in (_wrappers, _serving, _health):
     _pool.Add(_file)
 
 
-def _class(name: str) -> type:
+def _class(name: str) -> Any:
     return message_factory.GetMessageClass(_pool.FindMessageTypeByName(name))
 
 
