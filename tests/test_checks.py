@@ -129,7 +129,7 @@ def test_passes_a_sound_layer():
         (Forgetful, "`units` is missing from `get_config`"),
         (Renaming, "`rate` is not kept as an attribute"),
         (Drifting, "does not round-trip"),
-        (EagerOnly, "tf.function and eager mode differ"),
+        (EagerOnly, "XLA and eager mode differ"),
         (Unsaved, "The .keras file answers otherwise"),
         (Stubborn, "Output dtype float32 under mixed_bfloat16"),
         (Unreached, "No gradient reaches .*unused"),

@@ -11,7 +11,7 @@ from benchmarks.index_codes import product_codes
 
 def test_small_run(tmp_path, capsys):
     path = tmp_path / "index.json"
-    sizes = ["--num-candidates", "3000", "--dim", "8", "--k", "10", "--rounds", "1"]
+    sizes = ["--num-candidates", "1500", "--dim", "8", "--k", "10", "--rounds", "1"]
     report = main([*sizes, "--json", str(path)])
     assert json.loads(path.read_text()) == report
     assert report["results"]["TFRS BruteForce"]["recall"] == 1.0
@@ -33,7 +33,7 @@ def test_product_codes_stand_for_what_they_encode():
 
 
 def test_small_run_of_codes(capsys):
-    results = codes_main(["--rows", "2000", "--candidates", "600"])
+    results = codes_main(["--rows", "1000", "--candidates", "450"])
     found = {row["codes"]: row["recall"] for row in results}
     assert found["float32"] == 1.0
     assert found["product, 8 codes"] <= found["product, 32 codes"] <= 1.0

@@ -55,10 +55,12 @@ def softmax(x, axis):
     return x / x.sum(axis=axis, keepdims=True)
 
 
-@pytest.mark.parametrize("leading", [(5,), (4, 3)])
 @every_fusion
-def test_check_layer(fusion, kwargs, dim, leading):
-    check_layer(fusion, kwargs, modalities(*leading), (*leading, dim))
+def test_check_layer(fusion, kwargs, dim):
+    layer = check_layer(fusion, kwargs, modalities(5), (5, dim))
+    candidates = modalities(4, 3)  # an axis more, as of candidates a query
+    flat = {name: vectors.reshape(12, -1) for name, vectors in candidates.items()}
+    np.testing.assert_allclose(layer(candidates), tf.reshape(layer(flat), (4, 3, dim)), rtol=1e-4, atol=1e-5)
 
 
 @every_fusion

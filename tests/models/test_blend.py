@@ -178,9 +178,9 @@ def test_training_is_the_same_with_and_without_it():
     weights = []
     for dim in (0, 64):
         config = dataclasses.replace(RETRIEVAL, collaborative_dim=dim)
-        model = two_tower(DATA, config)
+        model = two_tower(DATA, config, history_encoder="mean")
         training = dataclasses.replace(config.training, epochs=2)
-        fit(model, batches(DATA.train, 64), None, training, progress=False)
+        fit(model, batches(DATA.train, 64).take(4), None, training, progress=False)
         weights.append([weight.numpy() for weight in model.trainable_weights])
     for without, beside in zip(*weights, strict=True):
         np.testing.assert_array_equal(without, beside)

@@ -101,7 +101,7 @@ FINE = interactions(
 )
 
 
-def test_everything_is_kept_or_counted(tmp_path):
+def test_everything_is_kept_or_counted_and_too_many_rejects_stop_the_run(tmp_path):
     bad = interactions(
         (None, "a", 1, 5),
         ("u", " ", 1, 5),
@@ -111,7 +111,11 @@ def test_everything_is_kept_or_counted(tmp_path):
         ("u", "a", 1, 5),
     )
     items = pd.concat([ITEMS, ITEMS[:1], ITEMS[:1].assign(item=None)])
-    report, _ = make(tmp_path, pd.concat([FINE, bad]), items)
+    said = r"6 of 12 rows of the interactions table \(50.0%\) .* 1 unknown item"
+    with pytest.raises(ConfigError, match=said):
+        make(tmp_path, pd.concat([FINE, bad]), items, share=0.1)
+    assert "nowhere" in (tmp_path / "rejected" / "rejects.jsonl").read_text()
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
     reasons = {(entry["table"], entry["reason"]): entry["rows"] for entry in report["rejected"]}
     assert reasons == {
         ("interactions", "missing user id"): 1,
@@ -127,15 +131,6 @@ def test_everything_is_kept_or_counted(tmp_path):
     lines = (tmp_path / "report" / "rejects-00000-of-00001.jsonl").read_text().splitlines()
     assert len(lines) == 8
     assert collections.Counter(json.loads(line)["reason"] for line in lines)["duplicate id"] == 1
-
-
-def test_too_many_rejects_stop_the_run_and_are_kept(tmp_path):
-    bad = pd.concat([FINE, interactions(("u", "nowhere", 7, 5))])
-    with pytest.raises(
-        ConfigError, match=r"1 of 7 rows of the interactions table \(14.3%\) .* 1 unknown item"
-    ):
-        make(tmp_path, bad, ITEMS, share=0.1)
-    assert "nowhere" in (tmp_path / "rejected" / "rejects.jsonl").read_text()
 
 
 def test_examples_by_hand(tmp_path):
