@@ -130,9 +130,11 @@ class EvaluationConfig:
         max_slice_drop: the same for every slice.
         thresholds: bounds by metric name, for example `{recall@100: 0.2, gini@10: 0.9}`: the least that a figure may be, or
             the most where less is better.
-        slice_thresholds: the same for a slice, for example `{"item_activity=cold": {recall@100: 0.05}}`.
+        slice_thresholds: the same for a slice, for example `{"item_activity=cold": {recall@100: 0.05}}`, or for every value of
+            a feature, `{item_activity: {recall@100: 0.05}}`.
         changes: how much worse than the last blessed model's a figure may be, for example `{coverage@10: 0.05}`; significantly,
             where the figure is a mean over people (all but `auc`, `user_auc`, `user_ndcg`, `calibration`, `coverage` and `gini`).
+        slice_changes: the same for a slice, or every value of a feature.
         confidence: of intervals over all people.
         slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
         min_people: with fewer people nothing is significant.
@@ -158,6 +160,7 @@ class EvaluationConfig:
     thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     slice_thresholds: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     changes: dict[str, float] = dataclasses.field(default_factory=dict)
+    slice_changes: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     confidence: float = 0.95
     slice_confidence: float = 0.998
     min_people: int = 10

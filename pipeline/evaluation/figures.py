@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,7 @@ LOWER_IS_BETTER = (
     "log_loss",
     "calibration_error",
 )
+EXAMPLES = "example_count"  # the name by which TFMA's viewer sizes slices
 BASELINE = "baseline"  # TFMA's name for the last blessed model
 
 
@@ -59,6 +61,16 @@ def metric_key(name: str, model_name: str, change: bool = False) -> metric_types
         change: whether the figure says how the candidate differs from the last blessed model (change thresholds).
     """
     return metric_types.MetricKey(name, model_name=model_name, example_weighted=None, is_diff=change)
+
+
+def of_nobody(keys: Iterable[metric_types.MetricKey]) -> dict[metric_types.MetricKey, float]:
+    """Figures where nobody could be judged: of nobody nothing is known, and nothing has become worse."""
+    counts = ("people", "held_out_items", EXAMPLES, "items_without_score")
+    found = {}
+    for key in keys:
+        no_worse = float("-inf" if key.name.partition("_change")[0] in LOWER_IS_BETTER else "inf")
+        found[key] = 0.0 if key.name in counts else no_worse if key.is_diff else float("nan")
+    return found
 
 
 class Pack(metric_types.Preprocessor):

@@ -78,18 +78,23 @@ def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: 
         ("thresholds", config.thresholds),
         ("changes", config.changes),
         *((f"slice_thresholds.{name}", values) for name, values in config.slice_thresholds.items()),
+        *((f"slice_changes.{name}", values) for name, values in config.slice_changes.items()),
     ):
         for name in found:
             if name not in names:
                 raise ConfigError(
                     f"`evaluation.{place}` names `{name}`, which is not computed. Known: {', '.join(sorted(names))}."
                 )
-    for name in config.slice_thresholds:
-        if name.partition("=")[0] not in config.slices:
-            raise ConfigError(
-                f"`evaluation.slice_thresholds` names `{name}`, but `evaluation.slices` is {', '.join(config.slices)}. "
-                "Write it as feature=value, and add the feature to `evaluation.slices`."
-            )
+    for place, parts in (
+        ("slice_thresholds", config.slice_thresholds),
+        ("slice_changes", config.slice_changes),
+    ):
+        for name in parts:
+            if name.partition("=")[0] not in config.slices:
+                raise ConfigError(
+                    f"`evaluation.{place}` names `{name}`, but `evaluation.slices` is {', '.join(config.slices)}. "
+                    "Write it as feature=value, or as a feature for all its values, and add the feature to `evaluation.slices`."
+                )
 
 
 class Thresholds:
@@ -105,12 +110,16 @@ class Thresholds:
         self.found: dict[str, list[config_pb2.PerSliceMetricThreshold]] = {}
         names = set(combiner.names())
         self._bounds(config.thresholds, names, config_pb2.SlicingSpec())
+        self._changes(config.changes, combiner, config_pb2.SlicingSpec())
         for part, bounds in config.slice_thresholds.items():
-            feature, _, value = part.partition("=")
-            self._bounds(bounds, names, config_pb2.SlicingSpec(feature_values={PREFIX + feature: value}))
-        for name, drop in config.changes.items():
+            self._bounds(bounds, names, slicing_spec(part))
+        for part, drops in config.slice_changes.items():
+            self._changes(drops, combiner, slicing_spec(part))
+
+    def _changes(self, drops: dict[str, float], combiner, part: config_pb2.SlicingSpec) -> None:
+        for name, drop in drops.items():
             if name in combiner.own_names():
-                self.no_worse(name, drop, combiner.names_with_change())
+                self.no_worse(name, drop, combiner.names_with_change(), part)
 
     def _bounds(self, bounds: dict[str, float], names: set[str], part: config_pb2.SlicingSpec) -> None:
         for name, bound in bounds.items():
@@ -141,12 +150,14 @@ class Thresholds:
         )
         self._add(name, config_pb2.MetricThreshold(change_threshold=change), part)
 
-    def no_worse(self, name: str, drop: float, with_interval: Iterable[str]) -> None:
+    def no_worse(
+        self, name: str, drop: float, with_interval: Iterable[str], part: config_pb2.SlicingSpec | None = None
+    ) -> None:
         """A figure may not be worse than the last blessed model's by more than `drop`: significantly, where it is one
         `with_interval`: the end of the interval that is kindest to the candidate must still be a loss for it to count."""
         better = name not in LOWER_IS_BETTER
         kindest = f"{name}_change_{'high' if better else 'low'}" if name in with_interval else name
-        self.change(kindest, drop, better, config_pb2.SlicingSpec())
+        self.change(kindest, drop, better, part or config_pb2.SlicingSpec())
 
     def no_worse_anywhere(self, name: str) -> None:
         """The deciding figure may not fall significantly against the last blessed model, overall and in no slice."""
@@ -191,6 +202,14 @@ class Thresholds:
             metrics_specs=[config_pb2.MetricsSpec(metrics=[metric], per_slice_thresholds=thresholds)],
             options=config_pb2.Options(include_default_metrics={"value": False}),
         )
+
+
+def slicing_spec(part: str) -> config_pb2.SlicingSpec:
+    """TFMA's name of `feature=value`, or of every value of `feature`."""
+    feature, sign, value = part.partition("=")
+    if sign:
+        return config_pb2.SlicingSpec(feature_values={PREFIX + feature: value})
+    return config_pb2.SlicingSpec(feature_keys=[PREFIX + feature])
 
 
 def _metric(module: str, name: str, config: EvaluationConfig, **arguments) -> config_pb2.MetricConfig:

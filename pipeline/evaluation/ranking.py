@@ -9,6 +9,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
 from pipeline.evaluation.figures import (
+    EXAMPLES,
     Certainty,
     Estimates,
     Pack,
@@ -16,6 +17,7 @@ from pipeline.evaluation.figures import (
     change_names,
     column,
     metric_key,
+    of_nobody,
     of_some_people,
     person_keys,
 )
@@ -106,6 +108,8 @@ class RankingCombiner(beam.CombineFn):
 
     def extract_output(self, accumulator):
         rows = of_some_people(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most)
+        if not len(rows):
+            return of_nobody(self.keys())
         rows = rows[np.argsort(rows["person"], kind="stable")]
         _, person = np.unique(rows["person"], return_inverse=True)
         estimates = Estimates(person, self._columns(rows), self.certainty)
@@ -145,7 +149,7 @@ class RankingCombiner(beam.CombineFn):
     def names(self) -> list[str]:
         """Every figure of the candidate."""
         intervals = ["log_loss", "calibration"]
-        others = ["people", "examples"]
+        others = ["people", EXAMPLES]
         if self.has_rating:
             intervals += ["rmse", "mae", "rmse_gain_over_biases"]
             others += ["baseline_rmse", "rmse_gain_over_biases"]
@@ -169,7 +173,7 @@ class RankingCombiner(beam.CombineFn):
 
     def _values(self, rows: np.ndarray, estimates: Estimates) -> dict[str, float]:
         """Figures with intervals, and the baseline's."""
-        values = {"people": float(len(np.unique(rows["person"]))), "examples": float(len(rows))}
+        values = {"people": float(len(np.unique(rows["person"]))), EXAMPLES: float(len(rows))}
         shown = ["log_loss", "calibration", *(RATINGS if self.has_rating else ())]
         for name in shown:
             values |= estimates.with_interval(name, _FIGURES[name](""))

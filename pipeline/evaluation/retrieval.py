@@ -16,6 +16,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
 from pipeline.evaluation.figures import (
+    EXAMPLES,
     Certainty,
     Estimates,
     Pack,
@@ -23,13 +24,13 @@ from pipeline.evaluation.figures import (
     change_names,
     column,
     metric_key,
+    of_nobody,
     of_some_people,
     person_keys,
 )
 from tfrec_fusion.metrics import beyond_accuracy
 
 SAMPLED = ("recall", "ndcg", "hit_rate", "map")
-GAINS = ("ndcg", "recall")
 TOP = 10
 OF_THE_WHOLE = tuple(f"{name}@{TOP}" for name in ("coverage", "gini"))
 OF_PEOPLE = tuple(f"{name}@{TOP}" for name in ("novelty", "diversity", "serendipity"))  # means over people
@@ -167,7 +168,7 @@ class RetrievalCombiner(beam.CombineFn):
     def extract_output(self, accumulator):
         rows = of_some_people(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
         if not len(rows):
-            return self._nobody()
+            return of_nobody(self.keys())
         estimates = self._estimates(rows)
         lists = [unique_lists(buffer) for buffer in accumulator[1:]]
         shown = self._lists_estimates(lists)
@@ -181,7 +182,7 @@ class RetrievalCombiner(beam.CombineFn):
             own |= figures_of_the_whole(lists[place])
             own["items_without_score"] = float(np.isinf(rows["ranks"][:, place]).sum())
             values |= {metric_key(name, model): value for name, value in own.items()}
-        counts = {"people": estimates.totals["people"], "held_out_items": len(rows)}
+        counts = {"people": estimates.totals["people"], "held_out_items": len(rows), EXAMPLES: len(rows)}
         values |= {metric_key(name, self.model): float(value) for name, value in counts.items()}
         if self.blessed is not None:
             values |= {
@@ -190,22 +191,17 @@ class RetrievalCombiner(beam.CombineFn):
             }
         return values
 
-    def _nobody(self) -> dict[metric_types.MetricKey, float]:
-        """Of nobody nothing is known, and nothing has become worse."""
-        counts = ("people", "held_out_items", "items_without_score")
-        return {
-            key: 0.0 if key.name in counts else float("inf") if key.is_diff else float("nan")
-            for key in self.keys()
-        }
-
     def _estimates(self, rows: np.ndarray) -> Estimates:
         """Of what rests on held-out items."""
         people, person = np.unique(rows["person"], return_inverse=True)
         columns: dict[str, np.ndarray] = {"people": np.ones(len(people))}
         for place, system in enumerate(self.systems):
-            ranks = rows["ranks"][:, place].astype(np.float64)
-            ranks = np.where(np.isnan(ranks), np.inf, ranks)
+            given = rows["ranks"][:, place].astype(np.float64)
+            ranks = np.where(np.isnan(given), np.inf, given)
             figures = per_person_figures(person, ranks, self.cutoffs)
+            if place >= len(self.models) and np.isnan(given).any():
+                # A baseline that is not there must not be beaten.
+                figures = dict.fromkeys(figures, np.full(len(people), np.nan))
             columns |= {f"{system} {name}": figure for name, figure in figures.items()}
             if place < len(self.models):
                 right = np.where(ranks <= TOP, rows["unexpected"], 0) / TOP
@@ -235,7 +231,7 @@ class RetrievalCombiner(beam.CombineFn):
             values |= shown.with_interval(name, _known_mean(self.model, name))
         values |= estimates.with_interval(OF_PEOPLE[2], _mean(self.model, OF_PEOPLE[2]))
         for baseline in self.baselines:
-            for name in (f"{name}@{k}" for k in self.cutoffs for name in GAINS):
+            for name in self.accuracy_names():
                 gain = _difference(self.model, rank_feature(baseline), name)
                 values |= estimates.with_interval(f"{name}_gain_over_{baseline}", gain)
         return values
@@ -275,13 +271,12 @@ class RetrievalCombiner(beam.CombineFn):
         ends = [f"{name}{end}" for name in self.names_with_change() for end in ("_low", "_high")]
         others = [f"{baseline}_{name}" for baseline in self.baselines for name in self.accuracy_names()]
         gains = [
-            f"{name}@{k}_gain_over_{baseline}{end}"
+            f"{name}_gain_over_{baseline}{end}"
             for baseline in self.baselines
-            for k in self.cutoffs
-            for name in GAINS
+            for name in self.accuracy_names()
             for end in ("", "_low", "_high")
         ]
-        return [*self.own_names(), *ends, *others, *gains, "people", "held_out_items"]
+        return [*self.own_names(), *ends, *others, *gains, "people", "held_out_items", EXAMPLES]
 
     def change_names(self) -> list[str]:
         """Every figure of the difference to the last blessed model that TFMA does not make by itself."""

@@ -108,10 +108,10 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
     name, value = failure.metric_key.name, failure.metric_value.double_value.value
     if failure.message:
         return f"{name}: {failure.message.strip().rstrip('.')}"
-    if math.isnan(value):
-        return f"{name} is not a number: nothing could be judged, or the model's scores are no numbers"
     people = int(metrics.get("people", 0))
     change, gain = CHANGE.fullmatch(name), GAIN.fullmatch(name)
+    if math.isnan(value):
+        return describe_nan(name, gain, people)
     if change:
         figure = change.group(1)
         return (
@@ -131,6 +131,18 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
         allowed = failure.metric_threshold.change_threshold.absolute.value
         return f"{name} is {value:+.4f} against the last blessed model's, of which `evaluation.changes` allows {allowed:+.4f}"
     return f"{name} is {value:.4f} and misses {_bound(failure.metric_threshold.value_threshold)}"
+
+
+def describe_nan(name: str, gain: re.Match[str] | None, people: int) -> str:
+    """Why a figure that a threshold is set for is not a number."""
+    if not people:
+        return f"{name} is not a number: nobody could be judged"
+    if gain:
+        baseline = NAMES.get(gain.group(2), gain.group(2))
+        return f"{name} is not a number: no rank (or rating) of {baseline} is there for some of what was held out"
+    if name in ("auc", "user_auc"):
+        return f"{name} is not a number: all test interactions have the same label, or the model's scores are no numbers"
+    return f"{name} is not a number: the model's scores are no numbers"
 
 
 def _bound(value) -> str:

@@ -47,7 +47,7 @@ def sections(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         ("Gates", _gates(summary)),
-        ("Weak slices", _weak(summary)),
+        ("Slices not shown to be better than the simplest baseline", _weak(run)),
         ("Use", [("Intended", INTENDED), ("Not intended", NOT_INTENDED), ("Limits", _limits(run))]),
     ]
 
@@ -140,17 +140,19 @@ def _gates(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _weak(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _weak(run: RunFiles) -> list[tuple[str, str]]:
     """Slices where the model is not shown to be better than its simplest baseline."""
-    rows = []
-    for kind, gain in (("retrieval", "_gain_over_popularity"), ("ranking", "rmse_gain_over_biases")):
+    summary, rows = run.summary, []
+    deciding = f"ndcg@{run.config.evaluation.k[0]}"
+    for kind, key in (
+        ("retrieval", f"{deciding}_gain_over_popularity"),
+        ("ranking", "rmse_gain_over_biases"),
+    ):
         weak = []
         for name, metrics in summary[kind]["metrics"].items():
-            key = next(
-                (metric for metric in metrics if metric.endswith(gain) and f"{metric}_low" in metrics), None
-            )
-            if name != "overall" and key and metrics[f"{key}_low"] <= 0:
-                weak.append(f"{name} ({metrics[key]:+.4f}, {metrics.get('people', 0):,.0f} people)")
+            if name != "overall" and f"{key}_low" in metrics and metrics[f"{key}_low"] <= 0:
+                between = f"[{metrics[f'{key}_low']:+.4f}, {metrics[f'{key}_high']:+.4f}]"
+                weak.append(f"{name} ({metrics[key]:+.4f} {between}, {metrics.get('people', 0):,.0f} people)")
         rows.append((kind, ", ".join(weak) or "none: better in every slice with enough people"))
     return rows
 

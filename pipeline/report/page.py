@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jinja2
+import markupsafe
 
 from pipeline.config import PipelineConfig
 from pipeline.report import card, plots, statistics
@@ -16,6 +18,13 @@ from pipeline.report.run_files import Item, RunFiles
 KINDS = ("retrieval", "ranking")
 NAMES = {"popularity": "popularity", "als": "ALS", "content_knn": "content k-NN", "text_none": "without text"}
 RANKING = ("rmse", "mae", "auc", "user_auc", "user_ndcg", "log_loss", "calibration")
+BEYOND = {
+    "coverage": "share of the catalogue that is shown to anybody",
+    "gini": "how unequally items are shown: 0 all as often, near 1 the same few to everybody",
+    "novelty": "mean self-information of what is shown, in bits",
+    "diversity": "mean 1 − cosine within a list",
+    "serendipity": "share of a list that is right and not what everybody met",
+}
 HISTORY, SHOWN, DISAGREEING = 8, 6, 4
 
 
@@ -43,7 +52,7 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, trim_blocks=True
     )
-    environment.filters |= {"number": number, "title": lambda item: title(item, items)}
+    environment.filters |= {"number": number, "title": lambda item: title(item, items), "code": code}
     page = environment.get_template("page.html").render(
         run=run,
         summary=run.summary,
@@ -55,6 +64,7 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         names=NAMES,
         metrics=metric_rows(run),
         ranking=ranking_rows(run),
+        beyond=beyond_rows(run),
         slices={kind: slice_rows(run, kind) for kind in KINDS},
         deciding={"retrieval": deciding(run, "retrieval"), "ranking": deciding(run, "ranking")},
         features=features(run),
@@ -75,6 +85,11 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
 def number(value: Any, digits: int = 4) -> str:
     """A figure with the digits that matter, or a dash."""
     return "–" if value is None else f"{value:,.0f}" if digits == 0 else f"{value:.{digits}f}"
+
+
+def code(text: str) -> markupsafe.Markup:
+    """A text whose parts in backticks are code."""
+    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def title(item: str, items: dict[str, Item]) -> str:
@@ -109,6 +124,18 @@ def with_interval(name: str, metrics: dict[str, float], key: str = "value") -> d
 def ranking_rows(run: RunFiles) -> list[dict[str, Any]]:
     overall = run.summary["ranking"]["metrics"]["overall"]
     return [{"name": name, **with_interval(name, overall)} for name in RANKING if name in overall]
+
+
+def beyond_rows(run: RunFiles) -> list[dict[str, Any]]:
+    """Figures beyond accuracy, with intervals where they are means over people, and how they changed."""
+    overall = run.summary["retrieval"]["metrics"]["overall"]
+    rows = []
+    for name, meaning in BEYOND.items():
+        key = f"{name}@{K}"
+        change = f"{key}_change" if f"{key}_change" in overall else f"{key}_diff"
+        changed = with_interval(change, overall, "change")
+        rows.append({"name": name, "meaning": meaning, **with_interval(key, overall), "changed": changed})
+    return rows
 
 
 def deciding(run: RunFiles, kind: str) -> str:

@@ -83,6 +83,7 @@ def training_curves(figure: Figure, histories: dict[str, dict[str, list[float]]]
                     epochs, history[name], label=name, marker="o" if len(epochs) < 3 else None, markersize=3
                 )
             axis.set_xlabel("epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.legend(fontsize=8)
         loss.set_title(f"{kind}: loss", fontsize=9)
         metric.set_title(f"{kind}: validation", fontsize=9)

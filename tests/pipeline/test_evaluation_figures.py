@@ -215,7 +215,7 @@ def test_of_more_interactions_than_are_wanted_some_people_count_with_all_of_thei
         merged = combiner.merge_accumulators(accumulators)
         found.append({key.name: value for key, value in combiner.extract_output(merged).items()})
     assert found[0]["people"] == 20
-    assert found[0]["held_out_items" if kind == "retrieval" else "examples"] == 100
+    assert found[0]["example_count"] == 100
     np.testing.assert_equal(found[0], found[1])
 
 

@@ -1,6 +1,8 @@
 """What a model must show: planted cases through the gate, thresholds, and mistakes in the configuration."""
 
 import dataclasses
+import json
+import re
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ from pipeline.components.evaluation_examples import evaluation_schema
 from pipeline.config import ConfigError, EvaluationConfig
 from pipeline.evaluation.extractors import custom_extractors
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
+from pipeline.evaluation.ranking import RankingCombiner
 from pipeline.evaluation.retrieval import RetrievalCombiner
 from pipeline.evaluation.slices import PREFIX
-from pipeline.evaluation.verdict import judge
+from pipeline.evaluation.verdict import describe_failure, judge
 from tests.pipeline.planted_gate import CASES, plant, save, serialised
 
 CONFIG = EvaluationConfig(k=(10,), slices=("item_activity",), baselines={"popularity": "beat"})
@@ -69,6 +72,86 @@ def test_the_verdict_is_right_for_twenty_seeds(case):
             assert refused == expected, (seed, overall, cold, common)
         if case == "worse":
             assert "ndcg@10_change_high" in overall, seed
+
+
+def reasons(combiner, config, elements):
+    """Why TFMA's own validation refuses a model without a predecessor, in words."""
+    accumulator = combiner.create_accumulator()
+    for element in elements:
+        accumulator = combiner.add_input(accumulator, combiner.pack(element))
+    figures = combiner.extract_output(accumulator)
+    config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=False, rubber_stamp=True)
+    found = metrics_validator.validate_metrics(((), figures), config)
+    names = {key.name: value for key, value in figures.items()}
+    return [
+        describe_failure(failure, names)
+        for entry in found.metric_validations_per_slice
+        for failure in entry.failures
+    ]
+
+
+def asked(person, rank, popularity):
+    features = {"user_id": np.array([person]), "baseline_popularity_rank": np.array([popularity])}
+    return metric_types.StandardMetricInputs(
+        {"features": features, "predictions": {"rank": np.array([rank])}}
+    )
+
+
+def clicked(person, click, score):
+    features = {"user_id": np.array([person]), "click": np.array([click])}
+    return metric_types.StandardMetricInputs(
+        {"features": features, "predictions": {"click": np.array([score])}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("one person", "ndcg@10 cannot be told from popularity's: 1 people are too few"),
+        ("nobody", "ndcg@10_gain_over_popularity_low is not a number: nobody could be judged"),
+        ("scores", "the model gives 15 held-out items a score that is not a number"),
+        ("baseline", "ndcg@10_gain_over_popularity_low is not a number: no rank .* of popularity is there"),
+    ],
+)
+def test_bad_input_to_the_retrieval_gate_is_refused_in_words(given, expected):
+    people = [b"u%d" % number for number in range(1 if given == "one person" else 15)]
+    rank = {"nobody": np.nan, "scores": np.inf}.get(given, 1.0)
+    elements = [asked(person, rank, np.nan if given == "baseline" else 9.0) for person in people]
+    found = reasons(RetrievalCombiner([10], ["popularity"]), retrieval_eval_config(CONFIG), elements)
+    assert any(re.search(expected, reason) for reason in found), found
+
+
+@pytest.mark.parametrize(
+    ("clicks", "score", "expected"),
+    [
+        ([1.0] * 20, 0.5, "auc is not a number: all test interactions have the same label"),
+        ([0.0, 1.0] * 10, np.nan, "auc is not a number: .* or the model's scores are no numbers"),
+        ([], 0.5, "auc is not a number: nobody could be judged"),
+    ],
+)
+def test_bad_input_to_the_ranking_gate_is_refused_in_words(clicks, score, expected):
+    elements = [clicked(b"u%d" % number, click, score) for number, click in enumerate(clicks)]
+    config = ranking_eval_config(CONFIG, has_rating=False)
+    found = reasons(RankingCombiner(has_rating=False), config, elements)
+    assert any(re.search(expected, reason) for reason in found), found
+
+
+def test_an_empty_slice_refuses_nothing_that_was_better_before():
+    for combiner, config in (
+        (RetrievalCombiner([10], ["popularity"], "candidate", "baseline"), retrieval_eval_config(CONFIG)),
+        (RankingCombiner(True, "candidate", "baseline"), ranking_eval_config(CONFIG, has_rating=True)),
+    ):
+        config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=True, rubber_stamp=True)
+        part = ((PREFIX + "item_activity", "cold"),)
+        figures = combiner.extract_output(combiner.create_accumulator())
+        found = metrics_validator.validate_metrics((part, figures), config)
+        assert not found.metric_validations_per_slice
+
+
+def test_a_slice_of_one_person_refuses_nothing():
+    """Whatever happened to them: one person is no evidence."""
+    row = plant("worse", 0)[0] | {"candidate": 400.0, "blessed": 1.0}
+    assert verdict([row], ((PREFIX + "item_activity", "cold"),)) == []
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +211,15 @@ def test_the_real_gate_blesses_what_is_better_and_a_first_model(models, tmp_path
     (shown,) = [reason for reason in found["reasons"] if reason.startswith("not significantly worse")]
     for figure in ("ndcg@10 +0.", "mrr +0.", "coverage@10 +0.0000"):
         assert figure in shown
+    shown = tfma.view.render_slicing_metrics(
+        tfma.load_eval_result(str(tmp_path / "out"), model_name="candidate"),
+        slicing_column="slice_item_activity",
+    )
+    sizes = {row["slice"]: row["metrics"][""][""]["example_count"]["doubleValue"] for row in shown.data}
+    assert set(sizes) == {"slice_item_activity:cold", "slice_item_activity:common"}
+    assert sum(sizes.values()) == 400
+    assert shown.config == {"weightedExamplesColumn": "example_count"}
+    json.dumps(shown.data, allow_nan=False)  # what is sent to a browser must be strict JSON
     first = tmp_path / "first"
     first.mkdir()
     missing = dataclasses.replace(settings, slice_thresholds={"item_activity=rare": {"recall@10": 0.1}})
@@ -162,6 +254,26 @@ def test_a_change_counts_if_it_is_significant_where_the_figure_has_an_interval()
     assert {"mae_change_low", "auc", "rmse_change_low"} <= names
 
 
+def test_values_and_changes_are_bounded_in_any_slice():
+    settings = dataclasses.replace(
+        CONFIG,
+        slice_thresholds={"item_activity=cold": {"diversity@10": 0.2}, "item_activity": {"gini@10": 0.9}},
+        slice_changes={"item_activity=cold": {"serendipity@10": 0.1}},
+    )
+    check_names(settings, ["popularity"], has_rating=False)
+    found = retrieval_eval_config(settings).metrics_specs[0].per_slice_thresholds
+    cold = config_pb2.SlicingSpec(feature_values={"slice_item_activity": "cold"})
+    (entry,) = found["diversity@10"].thresholds
+    assert list(entry.slicing_specs) == [cold]
+    assert entry.threshold.value_threshold.lower_bound.value == 0.2
+    (entry,) = found["gini@10"].thresholds
+    assert list(entry.slicing_specs) == [config_pb2.SlicingSpec(feature_keys=["slice_item_activity"])]
+    assert entry.threshold.value_threshold.upper_bound.value == 0.9
+    (entry,) = found["serendipity@10_change_high"].thresholds
+    assert list(entry.slicing_specs) == [cold]
+    assert entry.threshold.change_threshold.absolute.value == -0.1
+
+
 @pytest.mark.parametrize("kind", ["retrieval", "ranking", "clicks"])
 def test_every_threshold_is_on_a_figure_that_is_computed(kind):
     """A threshold whose key nobody computes fails every model; TFMA tells keys apart by more than the name."""
@@ -192,6 +304,8 @@ def test_every_threshold_is_on_a_figure_that_is_computed(kind):
         ({"thresholds": {"recal@10": 0.2}}, "names `recal@10`, which is not computed"),
         ({"changes": {"als_mrrr": 0.2}}, "`evaluation.changes` names `als_mrrr`"),
         ({"slice_thresholds": {"theme=War": {"mrr": 0.2}}}, "add the feature to `evaluation.slices`"),
+        ({"slice_changes": {"theme": {"mrr": 0.2}}}, "`evaluation.slice_changes` names `theme`, but"),
+        ({"slice_changes": {"script": {"mr": 0.2}}}, "`evaluation.slice_changes.script` names `mr`"),
     ],
 )
 def test_a_threshold_on_an_unknown_figure_or_slice_is_an_error(settings, message):
