@@ -38,11 +38,12 @@ ORDER = (
 )
 OUTCOME = (
     "rating ratings votes vote votecount popularity views sales sold clicks purchases likes stars score reviews rank "
-    "bestseller downloads plays count num avg average mean"
+    "bestseller downloads plays cited citations count num avg average mean"
 ).split()
 PERSONAL = (
     "name firstname lastname surname email mail phone tel telephone address street password ip ssn zip zipcode postcode "
-    "postal birthdate birthday dob first last middle"
+    "postal birthdate birthday dob first last middle plz postleitzahl vorname nachname strasse straße telefon adresse "
+    "anschrift geburtsdatum"
 ).split()
 LINK = "url uri link href image img picture photo thumbnail poster path file icon cover".split()
 

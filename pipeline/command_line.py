@@ -75,7 +75,10 @@ def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tfrec_fusion {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the stack of an error")
+    shown = "show the stack of an error"
+    parser.add_argument("--debug", action="store_true", help=shown)
+    # Left alone where it stands before the command.
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=shown)
     parsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:

@@ -249,10 +249,10 @@ def _role(column: Column, separator: str | None, rows: int) -> tuple[str, str]:
     if column.time and (column.time.sure or not column.is_number):
         return "", "a date; turn it into a number, such as a year, to use it"
     if column.is_number:
-        if names.names_an_id(words) or (
-            column.is_integer and column.distinct > 0.95 * rows and column.distinct > 50
-        ):
+        if names.names_an_id(words):
             return "", "an id of something else"
+        if column.is_integer and column.distinct > 0.95 * rows and column.distinct > 50:
+            return "", "whole numbers, different in almost every row: an id of something else, or a count"
         return "numbers", f"numbers from {column.numbers.min():g} to {column.numbers.max():g}"
     if not _is_words(column) and column.distinct > 0.5 * len(column.values):
         return "", "codes or addresses, different for nearly every item"

@@ -210,10 +210,14 @@ def read_folder(folder: pathlib.Path) -> tuple[list[TableProfile], list[str]]:
 
 
 def _groups(files: list[pathlib.Path]) -> list[tuple[str, list[pathlib.Path]]]:
-    """Files of one table go together: `orders-2023.csv` and `orders-2024.csv`, with the same columns."""
+    """Files of one table go together: `orders-2023.csv` and `orders-2024.csv`, or `orders_2024_q1.csv` and so on, with the same
+    columns.
+    """
 
     def stem(file: pathlib.Path) -> str:
-        return re.sub(r"[-_. ]*\d[\d\-_.]*(?=\.)", "*", file.name, count=1)
+        length = max(len(ending) for ending in _ENDINGS if file.name.lower().endswith(ending))
+        name, ending = file.name[:-length], file.name[-length:]
+        return re.sub(r"[-_. ]*\d[\d\-_.]*", "*", name) + ending
 
     def header(file: pathlib.Path) -> object:
         try:

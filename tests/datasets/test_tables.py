@@ -48,6 +48,11 @@ def test_a_table_may_be_many_files(tmp_path):
     assert find_files(str(tmp_path)) == find_files(str(tmp_path / "*.csv"))
 
 
+def test_categories_are_read_as_what_they_stand_for(tmp_path):
+    frame = FRAME.astype({"id": "category", "text": "category"})
+    assert rows(write(tmp_path / "t.parquet", frame)) == rows(write(tmp_path / "plain.parquet"))
+
+
 def test_batches_are_bounded(tmp_path):
     path = write(tmp_path / "t.csv", pd.DataFrame({"id": range(1000)}))
     sizes = [batch.num_rows for batch in read_batches(str(path), ("id",), "items", rows=300)]

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline import cli, column_names
 from pipeline.config import load_config
+from pipeline.profiles import read_folder
 from pipeline.times import guess_time
 from tests.pipeline import folders
 
@@ -391,3 +392,16 @@ def test_init_and_validate_need_no_tensorflow(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_files_of_several_years_and_quarters_are_one_table(tmp_path):
+    frame = pd.DataFrame({"client": ["a", "b"], "sku": [1, 2]})
+    quarters = [f"orders_{year}_Q{quarter}.csv" for year in (2024, 2025) for quarter in (1, 2)]
+    for name in [*quarters, "log.2024.csv.gz", "log.2025.csv.gz", "clients.2024.csv"]:
+        frame.to_csv(tmp_path / name, index=False)
+    tables, _ = read_folder(tmp_path)
+    assert {table.path: len(table.files) for table in tables} == {
+        "orders*Q*.csv": 4,
+        "log*.csv.gz": 2,
+        "clients.2024.csv": 1,
+    }

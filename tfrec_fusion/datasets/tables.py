@@ -228,11 +228,21 @@ def read_batches(
         for batch in batches:
             empty = empty and batch.num_rows == 0
             for start in range(0, batch.num_rows, rows):
-                yield batch.slice(start, rows).select(list(columns))
+                yield _plain(batch.slice(start, rows).select(list(columns)))
     except pa.ArrowInvalid as error:
         raise ConfigError(f"The {table} file {path!r} cannot be read: {error}") from error
     if empty:
         raise ConfigError(f"The {table} file {path!r} has no rows below its header. Give it some.")
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Dictionary columns (categories of pandas) as the values that they stand for."""
+    if not any(pa.types.is_dictionary(kind) for kind in batch.schema.types):
+        return batch
+    arrays = [
+        array.dictionary_decode() if pa.types.is_dictionary(array.type) else array for array in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
 def csv_columns(path: str, csv: Csv = Csv()) -> list[str]:
