@@ -229,6 +229,10 @@ plt.show()
 # **Evaluation (TFMA)** ranks the whole catalogue for each person of the test split, beside baselines fitted in the same run. A model is blessed if it
 # beats popularity significantly and is no worse than the others: overall, and in no slice below the last blessed model. Here a few people and a few epochs
 # are not enough, so that nothing is pushed, and the reason is given; with all people the README's run is blessed.
+#
+# `tfma.load_eval_result` reads the results as any of TFMA's, and `tfma.view.render_slicing_metrics(result)` gives its own viewer: a widget for Colab and the
+# classic notebook (`nbclassic`), drawn with Google Charts from the network. JupyterLab and Notebook 7 have no front end for it; the picture below and
+# `tfrec report` stand in its place.
 
 # %%
 run_to(list(needs)[-1]).tail(10)

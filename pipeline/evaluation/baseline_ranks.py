@@ -108,5 +108,6 @@ class Baselines:
         scores[:, 0] = -np.inf
         for row, met in enumerate(seen):
             scores[row, met] = -np.inf
-        level = (scores == own) & (self.ties > self.ties[target][:, None])
-        return 1 + ((scores > own) | level).sum(1)
+        rows, items = np.nonzero(scores == own)
+        before = rows[self.ties[items] > self.ties[target[rows]]]
+        return 1 + np.count_nonzero(scores > own, axis=1) + np.bincount(before, minlength=len(target))

@@ -76,18 +76,22 @@ def interactions(tmp_path):
 
 
 def judged(
-    folder, has_label, slices=("item_language", "script", "item_activity", "context_device", "item_year")
+    folder,
+    has_label,
+    slices=("item_language", "script", "item_activity", "context_device", "item_year"),
+    baselines=("popularity",),
+    plain=None,
 ):
     settings = {
         "tables": dataclasses.asdict(TABLES),
-        "baselines": ["popularity"],
+        "baselines": list(baselines),
         "slices": list(slices),
         "slice_values": 12,
         "rare_item": 3,
         "has_label": has_label,
     }
     ids = np.array(["", *(f"f{number}" for number in range(8))], object)
-    return Judged(str(folder), items, ids, None, settings)
+    return Judged(str(folder), items, ids, None, settings, plain)
 
 
 def written(folder):
@@ -140,6 +144,21 @@ def test_without_labels_each_test_interaction_has_a_negative_that_was_not_met(in
         assert first(negative, "item_id") not in met[first(negative, "user_id")]
         language = LANGUAGES[int(first(negative, "item_id")[1:]) % 4]
         assert list(negative.features.feature["slice_item_language"].bytes_list.value) == [language.encode()]
+
+
+def test_the_model_without_text_ranks_beside_the_other_baselines(interactions, tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+    def plain(examples):
+        parsed = tf.io.parse_example(examples, {"time": tf.io.FixedLenFeature([], tf.int64)})
+        return {"rank": tf.cast(parsed["time"] - 1_700_000_000 + 1, tf.float32)}
+
+    steps = judged(interactions, True, baselines=("popularity", "text_none"), plain=plain)
+    steps.write("test", str(tmp_path / "out"))
+    ranks = [
+        entry.features.feature["baseline_text_none_rank"].float_list.value[0]
+        for entry in written(tmp_path / "out")
+    ]
+    assert ranks == list(range(1, 21))
 
 
 def varying(rows):
