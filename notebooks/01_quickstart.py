@@ -10,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from sklearn.manifold import TSNE
 from pipeline.config import load_config, tables_of
 
 SMALL = os.environ.get("TFREC_NOTEBOOK_SMALL") == "1"
@@ -115,17 +116,18 @@ pd.DataFrame({words: search(words) for words in ("a space adventure with robots"
 
 # %%
 often = np.argsort(-counts)[:400]
-centred = items[often] - items[often].mean(0)
-place = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+place = TSNE(metric="cosine", perplexity=20, random_state=0).fit_transform(items[often])
 genres = films.set_index(films.item_id.astype(str)).genres
-fig, ax = plt.subplots(figsize=(9, 6))
-ax.scatter(*place.T, s=8, color="lightgray")
+fig, ax = plt.subplots(figsize=(11, 8))
+ax.scatter(*place.T, s=12, color="lightgray")
 for genre, colour in (("Children", "tab:green"), ("Horror", "tab:red"), ("Sci-Fi", "tab:blue"), ("Romance", "tab:pink")):
     is_one = np.array([genre in str(genres.get(item)) for item in data.catalogue.ids[often]])
-    ax.scatter(*place[is_one].T, s=14, color=colour, label=genre)
-for point in range(0, 60, 3):
-    ax.annotate(titles[often[point]], place[point], fontsize=7)
-ax.legend(), ax.set_axis_off()
+    ax.scatter(*place[is_one].T, s=24, color=colour, label=genre)
+named, room = [], np.ptp(place, axis=0) * (0.17, 0.025)
+for point in range(200):  # the most rated first, each where no other name stands
+    if all((np.abs(place[point] - place[other]) > room).any() for other in named):
+        named.append(point), ax.annotate(titles[often[point]], place[point], (3, 3), textcoords="offset points", fontsize=8)
+ax.legend(loc="lower left", frameon=False), ax.set_axis_off()
 plt.show()
 
 # %% [markdown]

@@ -156,8 +156,13 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
 def _trained(config: PipelineConfig) -> dict[str, str]:
     artifacts = last_pushed(config, "retrieval")
     if artifacts is None:
+        cloud = (
+            " Runs on Vertex AI are not found from here: `tfrec vertex submit` takes new items in."
+            if config.vertex
+            else ""
+        )
         raise ConfigError(
             f"A retrieval model must have been pushed before its index can be rebuilt. Received: none under {config.home}. "
-            "Run `tfrec run` first."
+            f"Run `tfrec run` first.{cloud}"
         )
     return artifacts

@@ -35,6 +35,22 @@ def test_what_is_committed_was_made_from_the_script(name):
     assert str(ROOT) not in "".join(output.get("text", "") for output in found)
 
 
+def test_a_notebook_that_is_not_there_is_told_of(capsys):
+    assert tool().main(["99_nothing"]) == 1
+    assert "There is no notebook 99_nothing. There are: 01_quickstart, 02_" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_tool_makes_a_notebook_with_outputs(tmp_path, monkeypatch):
+    (tmp_path / "09_sum.py").write_text("# %% [markdown]\n# A sum.\n\n# %%\nprint(40 + 2)\n")
+    made = tool()
+    monkeypatch.setattr(made, "FOLDER", tmp_path)
+    assert made.main(["09_sum"]) == 0
+    text, code = nbformat.read(tmp_path / "09_sum.ipynb", as_version=4).cells
+    assert text.source == "A sum."
+    assert code.outputs[0].text == "42\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_from_top_to_bottom(name, tmp_path, monkeypatch):

@@ -69,13 +69,17 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 
 
 def main(names: list[str]) -> int:
-    for script in sorted(FOLDER.glob("[0-9]*.py")):
-        if not names or script.stem in names:
-            print(script.stem, flush=True)
-            notebook = read(script)
-            execute(notebook, FOLDER)
-            tidy(notebook)
-            nbformat.write(notebook, FOLDER / f"{script.stem}.ipynb")
+    scripts = {script.stem: script for script in sorted(FOLDER.glob("[0-9]*.py"))}
+    unknown = [name for name in names if name not in scripts]
+    if unknown:
+        print(f"There is no notebook {', '.join(unknown)}. There are: {', '.join(scripts)}.", file=sys.stderr)
+        return 1
+    for name in names or scripts:
+        print(name, flush=True)
+        notebook = read(scripts[name])
+        execute(notebook, FOLDER)
+        tidy(notebook)
+        nbformat.write(notebook, FOLDER / f"{name}.ipynb")
     return 0
 
 

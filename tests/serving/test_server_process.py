@@ -375,6 +375,22 @@ def test_a_warm_up_that_fails_keeps_the_model_from_serving(tmp_path):
         assert Caller(server.rest_port)("/v1/models/m:predict", {"instances": [0]}).status == 200
 
 
+def test_a_warm_up_that_takes_long_keeps_no_model_from_serving(tmp_path):
+    import tensorflow as tf
+
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x = tf1.placeholder(tf.float32, [None], "x")
+        loop = tf1.while_loop(lambda i, y: i < tf.cast(x[0], tf.int32), lambda i, y: (i + 1, y + 1.0), (0, x))
+        (tmp_path / "m").mkdir()
+        signature = saved_models._predict({"x": x}, {"y": loop[1]})
+        saved_models._save(tmp_path / "m" / "1", session, {"serving_default": signature})
+    write_warmup(tmp_path / "m" / "1", [predict_request([1e9])])
+    with EmbeddedServer({"m": tmp_path / "m"}, rest_timeout_ms=300) as server:
+        reply = Caller(server.rest_port)("/v1/models/m:predict", {"instances": [2.0]})
+        assert reply.json == {"predictions": [4.0]}
+
+
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
     """Puts stand-ins on the PATH, which write their arguments to a file and then run the embedded server."""

@@ -30,7 +30,8 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
         How many records there were; 0 where the model carries none.
 
     Raises:
-        StatusError: the file is damaged or too long, or a request fails: the model must not serve then.
+        StatusError: the file is damaged or too long, or a request fails: the model must not serve then. One that only
+            takes longer than the model's time limit has not failed.
     """
     path = os.path.join(model.path, WARMUP_FILE)
     if not os.path.isfile(path):
@@ -49,7 +50,12 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
             except Exception:
                 raise invalid_argument(f"Failed to parse warmup record: {count - 1} from {path}") from None
             for _ in range(iterations):
-                _replay(model, log)
+                try:
+                    _replay(model, log)
+                except StatusError as error:
+                    # The limit is meant for clients. On a busy machine the first answer takes longer, and warms all the same.
+                    if error.code != "DEADLINE_EXCEEDED":
+                        raise
     except tf.errors.DataLossError as error:
         raise StatusError("DATA_LOSS", f"{error.message}. Please verify your data format at {path}") from None
     return count
