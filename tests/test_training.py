@@ -153,6 +153,17 @@ def test_half_precision_trains(name, make):
 
 
 @pytest.mark.slow
+def test_xla_trains_the_retrieval_model():
+    config = dataclasses.replace(CONFIG, jit_compile=True, epochs=1, batch_size=64)
+    steady = {"dropout": 0.0, "id_dropout": 0.0}
+    losses = [
+        fit(two_tower(DATA, **steady), batches(DATA.train, 64), None, each, progress=False).history["loss"]
+        for each in (config, dataclasses.replace(config, jit_compile=False))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_xla_trains_the_ranking_model():
     config = dataclasses.replace(CONFIG, jit_compile=True, epochs=2)
     data = batches(DATA.train, 32)
@@ -167,6 +178,22 @@ def test_xla_trains_the_ranking_model():
         progress=False,
     )
     np.testing.assert_allclose(history.history["loss"], plain.history["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [two_tower, ranking])
+def test_a_training_step_holds_no_strings(make):
+    # TPUs have no operations on strings: ids are looked up and texts tokenized in the input pipeline.
+    model = make(DATA)
+    model.compile(optimizer=training.build_optimizer(CONFIG))
+    batch = next(iter(batches(DATA.train, 8)))
+    graph = tf.function(model.train_step, autograph=False).get_concrete_function(batch).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    types = {
+        kind for node in nodes for value in node.attr.values() for kind in (value.type, *value.list.type)
+    }
+    assert len(nodes) > 100
+    assert tf.float32.as_datatype_enum in types
+    assert tf.string.as_datatype_enum not in types
 
 
 def test_tensorboard_logs_lie_in_the_folder(tmp_path):

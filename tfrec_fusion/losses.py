@@ -1,8 +1,8 @@
 """Losses of retrieval and ranking models, as plain functions that return one loss per example.
 
-Nothing is averaged here: reduce with `tf.nn.compute_average_loss`, which divides by the global batch, so that the
-gradients summed over the replicas of a `tf.distribute` strategy are those of the whole batch. Every loss is computed
-in float32, whatever the precision of what comes in.
+Nothing is averaged in them: reduce with `mean_over_replicas`, so that the gradients summed over the replicas of a
+`tf.distribute` strategy are those of the whole batch. Every loss is computed in float32, whatever the precision of what
+comes in.
 """
 
 from __future__ import annotations
@@ -55,15 +55,18 @@ def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     return tuple(tf.roll(context.all_gather(value, axis=0), -before, axis=0) for value in values)
 
 
-def mean_over_replicas(per_example: tf.Tensor) -> tf.Tensor:
+def mean_over_replicas(per_example: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
     """This replica's share of the mean over all replicas' examples, of which they may have different numbers.
 
     Args:
         per_example: float `[rows]`.
+        sample_weight: float `[rows]`, multiplies the losses; the mean still counts rows.
 
     Returns:
         Scalar; summed over the replicas it is the mean. NaN without a row anywhere.
     """
+    if sample_weight is not None:
+        per_example *= tf.cast(sample_weight, per_example.dtype)
     count = tf.size(per_example)
     context = tf.distribute.get_replica_context()
     if context is not None and context.num_replicas_in_sync > 1:

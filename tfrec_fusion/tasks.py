@@ -84,7 +84,7 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
                 hard_negatives=self.hard_negatives,
                 gather=self.gather,
             )
-        return tf.nn.compute_average_loss(per_example, sample_weight=sample_weight)
+        return losses.mean_over_replicas(per_example, sample_weight)
 
     def get_config(self):
         return {
@@ -129,7 +129,7 @@ class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
         """
         self.metric.update_state(labels, logits, sample_weight=sample_weight)
         loss = losses.squared_error if self.kind == "rating" else losses.binary_cross_entropy
-        return tf.nn.compute_average_loss(loss(labels, logits), sample_weight=sample_weight)
+        return losses.mean_over_replicas(loss(labels, logits), sample_weight)
 
     def activate(self, logits: tf.Tensor) -> tf.Tensor:
         """What is served: the rating itself, or the probability."""
