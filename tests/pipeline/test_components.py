@@ -1,5 +1,8 @@
 """Components that can be shown without a whole run: pushing, the vector cache, anomalies, the resolver, verdicts."""
 
+import signal
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -14,6 +17,7 @@ from pipeline.components.pusher import push
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import check_recommendations, check_scores
 from pipeline.text_vectors import VectorCache, digest_rows, encode_items
+from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.config import ConfigError, TextConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.serving.client_calls import Recommended
@@ -73,6 +77,49 @@ def test_vectors_are_kept_by_content(tmp_path):
 def test_a_shard_that_was_being_written_is_not_read(tmp_path):
     (tmp_path / ".half").write_bytes(b"not whole")
     assert b"x" * 16 not in VectorCache(str(tmp_path))
+
+
+# Killed by the system in the middle of the third shard.
+KILLED = """
+import os, signal, sys
+import tfrec_fusion
+import numpy as np
+from pipeline import text_vectors
+from tfrec_fusion.config import TextConfig
+
+text_vectors.SHARD = 8
+written, savez = [], np.savez
+
+def dying(stream, **arrays):
+    if len(written) == 2:
+        stream.write(b"PK half a shard")
+        stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(savez(stream, **arrays))
+
+np.savez = dying
+tokens = np.load(sys.argv[3])
+text_vectors.encode_items(tokens, (tokens > 0).astype(int), TextConfig(sys.argv[1], max_length=8), sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_encoding_goes_on_after_the_last_whole_shard(tmp_path):
+    encoder = write_tiny_bert(tmp_path / "bert", [f"word{number}" for number in range(40)])
+    tokens = np.array([[2, 4 + number, 4 + (number * 7) % 40, 3, 0, 0, 0, 0] for number in range(30)])
+    np.save(tmp_path / "tokens.npy", tokens)
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", KILLED, encoder, str(cache), str(tmp_path / "tokens.npy")]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert len(list(cache.glob("*/*.npz"))) == 2
+    assert len(list(cache.glob("*/.*"))) == 1  # the half shard, under a name that nothing reads
+    mask, text = (tokens > 0).astype(int), TextConfig(encoder, max_length=8)
+    vectors, report = encode_items(tokens, mask, text, str(cache))
+    assert (report["reused"], report["encoded"]) == (16, 14)
+    expected, anew = encode_items(tokens, mask, text, str(tmp_path / "other"))
+    assert anew["encoded"] == 30
+    np.testing.assert_allclose(vectors, expected, atol=1e-3)
 
 
 def test_workers_whose_vectors_are_not_seen_here_are_told_of(tmp_path):
