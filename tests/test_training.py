@@ -12,6 +12,7 @@ from tests.models.planted_models import RANKING, RETRIEVAL, batches, ranking, tw
 from tfrec_fusion import training
 from tfrec_fusion.config import TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
+from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.windows import Windows
 from tfrec_fusion.training import fit
@@ -252,3 +253,16 @@ def test_retrieval_epochs_cover_the_data_with_fewer_examples():
     assert len(np.unique(DATA.train["user_index"])) <= len(chosen) < len(DATA.train["item_index"]) / 2
     assert RETRIEVAL.all_positions
     assert RANKING.training.batch_size == 64
+
+
+def test_what_is_larger_than_the_budget_is_drawn_from_the_stream(monkeypatch):
+    monkeypatch.setattr(windows, "MAX_BYTES", 1000)
+    epochs = windows.epochs(batches(DATA.train, 16), 32, seed=1)
+    drawn = [
+        np.concatenate([batch["history"] for batch in epochs(number).as_numpy_iterator()])
+        for number in (0, 0, 1)
+    ]
+    share = len(drawn[0]) / len(DATA.train["item_index"])
+    assert 0.5 / DATA.train["history"].shape[1] < share < 2 / DATA.train["history"].shape[1]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert len(drawn[0]) != len(drawn[2]) or (drawn[0] != drawn[2]).any()

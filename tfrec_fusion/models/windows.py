@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-MAX_BYTES = 2**31
+# Examples that are kept in memory at most; a constant, so that memory does not follow the data.
+MAX_BYTES = 2**28
 
 
 class Windows:
@@ -93,7 +94,8 @@ def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int]
             return lambda epoch: _thinned(train, batch_size, seed + epoch)
     if not columns:
         raise ValueError("`train` must hold at least one batch. Received: an empty dataset. Check the split.")
-    tensors = {name: joined(parts) for name, parts in columns.items()}
+    # One column after the other: both forms of all of them would be twice the memory.
+    tensors = {name: joined(columns.pop(name)) for name in list(columns)}
     windows = Windows(*(tensors[name].numpy() for name in ("user_index", "history", "item_index")))
 
     def epoch_of(epoch: int) -> tf.data.Dataset:
