@@ -1,9 +1,10 @@
 """What text costs in training, as ratios within one session.
 
-    python -m benchmarks.training [--only NAME ...] [--seconds 10] [--json FILE]
+    python -m benchmarks.training [--quick] [--only NAME ...] [--seconds 10] [--json FILE]
 
 All sides of a ratio see the same batches of the same size and have the same dimensions; they take turns, so that a busy
-machine slows them alike, and the median round counts. `memory` runs in processes of its own.
+machine slows them alike, and the median round counts. `memory` and `peak` run in processes of their own. Nothing else
+should run meanwhile; `--quick` takes about four minutes then, all of it about twelve.
 """
 
 from __future__ import annotations
@@ -16,19 +17,27 @@ import os
 import pathlib
 import platform
 import random
-import resource
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 
 import numpy as np
 
-import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+from benchmarks.training_memory import in_own_process
+from benchmarks.training_models import (
+    BATCH,
+    ENCODER,
+    LENGTH,
+    PLAIN,
+    NaiveText,
+    PlainTFRS,
+    million,
+    titles_as_tokens,
+    two_tower,
+)
 
 import tensorflow as tf  # isort: skip
 import tensorflow_recommenders as tfrs  # isort: skip
-import tf_keras  # isort: skip
 
 from benchmarks.quality_data import (
     LATEST_SMALL,
@@ -38,30 +47,14 @@ from benchmarks.quality_data import (
     prepared,
 )
 from pipeline.preparation import Prepared
-from tfrec_fusion.config import FeatureSpace, RetrievalConfig, TowerConfig, TrainingConfig
+from pipeline.text_vectors import encode_items
+from tfrec_fusion.config import RetrievalConfig, TextConfig
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
 from tfrec_fusion.metrics import accuracy
 from tfrec_fusion.models.build import build_two_tower
-from tfrec_fusion.models.catalogue import Catalogue
-from tfrec_fusion.models.two_tower import TwoTower
-from tfrec_fusion.training import build_optimizer, fit
-
-ENCODER = "all-MiniLM-L6-v2"
-LENGTH = 64
-BATCH = 256
-HISTORY = 50
-# The tutorial's shape: a user's id and history, one positive an example, in-batch negatives.
-PLAIN = RetrievalConfig(
-    tower=TowerConfig(dim=64, user_id=True, history_encoder="mean", id_dropout=0.0, dropout=0.0),
-    training=TrainingConfig(batch_size=BATCH, learning_rate=1e-3),
-    temperature=1.0,
-    negatives=0,
-    logq=False,
-    normalize=False,
-    all_positions=False,
-)
+from tfrec_fusion.training import build_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,79 +68,6 @@ class Ratio:
 
     def row(self) -> str:
         return f"| {self.name} | {self.value:.3g} | {self.goal} | {self.detail} |"
-
-
-def million(text_dim: int | None = 384, interactions: int = 1_000_000) -> Prepared:
-    """A synthetic catalogue of 20,000 items, and interactions drawn by a power law; nothing to learn, only work."""
-    rng = np.random.default_rng(0)
-    num_items, num_users = 20_000, 50_000
-    popularity = 1 / np.arange(1, num_items + 1) ** 0.8
-    cumulated = np.cumsum(popularity / popularity.sum())
-
-    def draw(*shape: int) -> np.ndarray:
-        return (np.searchsorted(cumulated, rng.random(shape)) + 1).clip(1, num_items).astype(np.int32)
-
-    train = {
-        "user_index": rng.integers(1, num_users, interactions).astype(np.int32),
-        "history": draw(interactions, HISTORY),
-        "item_index": draw(interactions),
-    }
-    vectors = rng.normal(size=(num_items + 1, text_dim)).astype(np.float16) if text_dim else None
-    catalogue = Catalogue(
-        ids=np.arange(num_items + 1).astype(str).astype(object),
-        titles=np.arange(num_items + 1).astype(str).astype(object),
-        features={},
-        text_vectors=vectors,
-        counts=np.bincount(train["item_index"], minlength=num_items + 1).astype(np.int64),
-    )
-    space = FeatureSpace(num_users, num_items + 1, text_dim=text_dim, history_length=HISTORY)
-    return Prepared(space, catalogue, train, {}, {}, np.zeros(0, np.int64), [])
-
-
-def two_tower(data: Prepared, config: RetrievalConfig, text: bool) -> TwoTower:
-    """The model of a configuration, with or without text, ready for `train_step`."""
-    space, catalogue = data.space, data.catalogue
-    if not text:
-        space = dataclasses.replace(space, text_dim=None)
-        catalogue = dataclasses.replace(catalogue, text_vectors=None)
-    model = build_two_tower(config, space, catalogue)
-    model.compile(optimizer=build_optimizer(config.training))
-    return model
-
-
-class PlainTFRS(tfrs.Model):
-    """The two-tower model of TFRS's tutorials, with the same towers as `PLAIN` without text."""
-
-    def __init__(self, data: Prepared):
-        super().__init__()
-        twin = two_tower(data, PLAIN, text=False)
-        self.item_tower, self.query_tower = twin.item_tower, twin.query_tower
-        self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
-        self.compile(optimizer=tf_keras.optimizers.Adam(1e-3))
-
-    def compute_loss(self, inputs, training=False):
-        history = self.item_tower.lookup(inputs["history"])
-        query = self.query_tower(inputs, history, inputs["history"] > 0)[:, -1]
-        candidate = self.item_tower.lookup(inputs["item_index"])
-        return self.task(query, candidate, candidate_ids=inputs["item_index"], compute_metrics=False)
-
-
-class NaiveText(PlainTFRS):
-    """The same with BERT run on the text of each example, padded to the full length: frozen, or fine-tuned whole."""
-
-    def __init__(self, data: Prepared, tokens: dict[str, np.ndarray], stage: str):
-        super().__init__(data)
-        self.tokens = {name: tf.constant(values) for name, values in tokens.items()}
-        self.encoder = TextEncoder.from_pretrained(ENCODER, stage=stage)
-        self.projection = tf_keras.layers.Dense(PLAIN.tower.dim)
-
-    def compute_loss(self, inputs, training=False):
-        history = self.item_tower.lookup(inputs["history"])
-        query = self.query_tower(inputs, history, inputs["history"] > 0)[:, -1]
-        index = inputs["item_index"]
-        text = self.encoder({name: tf.gather(values, index) for name, values in self.tokens.items()})
-        candidate = self.item_tower.lookup(index) + self.projection(text)
-        return self.task(query, candidate, candidate_ids=index, compute_metrics=False)
 
 
 def stepper(model: tfrs.Model, data: Prepared, batch_size: int) -> Callable[[], int]:
@@ -176,13 +96,6 @@ def rates(steppers: dict[str, Callable[[], int]], seconds: float, rounds: int = 
                 examples += run()
             found[name].append(examples / (time.perf_counter() - start))
     return {name: float(np.median(values)) for name, values in found.items()}
-
-
-def titles_as_tokens() -> dict[str, np.ndarray]:
-    """The tokens of MovieLens 100K's texts, row 0 empty, padded to `LENGTH`."""
-    texts = ["", *item_texts(movielens_tables())]
-    tokens = load_tokenizer(ENCODER, max_length=LENGTH, pad_to="max_length")(tf.constant(texts))
-    return {name: values.numpy() for name, values in tokens.items()}
 
 
 def compare(name: str, goal: str, sides: dict[str, Callable[[], int]], seconds: float) -> Ratio:
@@ -222,6 +135,61 @@ def plain(data: Prepared, seconds: float) -> list[Ratio]:
         "plain TFRS": stepper(PlainTFRS(data), data, BATCH),
     }
     return [compare("ids only / plain TFRS of the same shape", "≥ 1.0", sides, seconds)]
+
+
+def finetuning(data: Prepared, seconds: float) -> list[Ratio]:
+    """Training the encoder along, over kept lower layers and each text of a step once, against whole BERT an example."""
+    tokens = titles_as_tokens()
+    catalogue = dataclasses.replace(data.catalogue, text_tokens=tokens)
+    sides = {}
+    for stage in ("top_n", "lora"):
+        text = TextConfig(ENCODER, max_length=LENGTH, stage=stage, top_n=2, texts_per_step=BATCH)
+        model = build_two_tower(PLAIN, data.space, catalogue, text)
+        model.item_text.trainable = True
+        model.compile(optimizer=build_optimizer(PLAIN.training))
+        sides[stage] = stepper(model, data, BATCH)
+    sides["naive"] = stepper(NaiveText(data, tokens, "full"), data, BATCH)
+    found = rates(sides, seconds)
+    names = {"top_n": "top-2", "lora": "LoRA"}
+    return [
+        Ratio(
+            f"{names[stage]} with cached lower layers / naive full fine-tuning",
+            found[stage] / found["naive"],
+            "≥ 5",
+            f"{found[stage]:,.0f}/s against {found['naive']:,.1f}/s, up to {BATCH} texts a step",
+        )
+        for stage in names
+    ]
+
+
+def second_run(texts: int) -> list[Ratio]:
+    """TextEmbeddings over a catalogue with plots, and once more with one text in a hundred changed."""
+    if not LATEST_SMALL.exists():
+        return []
+    plots = item_texts(latest_small_tables())
+    texts = min(texts, len(plots))
+    chosen = random.Random(1).sample(plots, texts)
+    changed = [f"Now {plot}" if place % 100 == 0 else plot for place, plot in enumerate(chosen)]
+    tokenize = load_tokenizer(ENCODER, max_length=LENGTH, pad_to="max_length")
+    taken, reports = [], []
+    with tempfile.TemporaryDirectory() as cache:
+        for catalogue in (chosen, changed):
+            tokens = {name: values.numpy() for name, values in tokenize(tf.constant(catalogue)).items()}
+            start = time.perf_counter()
+            _, report = encode_items(
+                tokens["input_ids"], tokens["attention_mask"], TextConfig(max_length=LENGTH), cache
+            )
+            taken.append(time.perf_counter() - start)
+            reports.append(report)
+    detail = (
+        f"{taken[1]:.2f} s against {taken[0]:.1f} s, {texts:,} texts; then {reports[1]['encoded']} encoded in "
+        f"{reports[1]['encoding_seconds']:.2f} s and {reports[1]['reused']:,} reused, the rest is loading the encoder"
+    )
+    return [
+        Ratio(
+            "second TextEmbeddings run, 1 % changed / first, seconds", taken[1] / taken[0], "< 0.05", detail
+        )
+    ]
 
 
 def buckets(texts: int = 1024) -> list[Ratio]:
@@ -309,72 +277,69 @@ def evaluation(data: Prepared) -> list[Ratio]:
     ]
 
 
-def train_and_report_memory(interactions: int, all_positions: bool) -> None:
-    """One epoch over generated interactions; prints the seconds and the peak memory in MB."""
-    data = million(interactions=1000)
-    config = dataclasses.replace(PLAIN, all_positions=all_positions)
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=1))
-    num_items, num_users = data.space.num_items, data.space.num_users
-
-    def batch(start):
-        seed = tf.stack([start, 7])
-        draw = tf.random.stateless_uniform([BATCH, HISTORY + 1], seed, 1, num_items, tf.int32)
-        users = tf.random.stateless_uniform([BATCH], seed, 1, num_users, tf.int32)
-        return {"user_index": users, "history": draw[:, 1:], "item_index": draw[:, 0]}
-
-    stream = tf.data.Dataset.range(interactions // BATCH).map(batch).prefetch(2)
-    model = two_tower(data, config, text=True)
-    start = time.perf_counter()
-    fit(model, stream, None, config.training, progress=False)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": time.perf_counter() - start, "megabytes": peak}))
+def peak(counts: list[int], micro_batch: int = 16) -> list[Ratio]:
+    """What a step of full fine-tuning adds to the memory, in micro-batches against the fewest texts taken whole."""
+    whole = in_own_process("texts", counts[0])
+    found = []
+    for count in counts:
+        parts = in_own_process("texts", count, "--micro-batch", str(micro_batch))
+        detail = (
+            f"{parts['megabytes']:,.0f} MB, {parts['seconds']:.0f} s against {whole['megabytes']:,.0f} MB, "
+            f"{whole['seconds']:.0f} s"
+        )
+        name = f"memory of fine-tuning on {count} texts by {micro_batch} / on {counts[0]} whole"
+        found.append(Ratio(name, parts["megabytes"] / whole["megabytes"], "< 0.5", detail))
+    return found
 
 
 def memory(sizes: list[int]) -> list[Ratio]:
     """Peak memory of training on ever more interactions, relative to the fewest."""
     found, first = [], {}
     for size in sizes:
-        for all_positions in (False, True):
-            command = [sys.executable, "-m", "benchmarks.training", "--memory-of", str(size)]
-            command += ["--all-positions"] if all_positions else []
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            figures = json.loads(done.stdout.splitlines()[-1])
-            base = first.setdefault(all_positions, figures["megabytes"])
-            label = "all positions" if all_positions else "last position"
+        for label, options in (("last position", []), ("all positions", ["--all-positions"])):
+            figures = in_own_process("interactions", size, *options)
+            base = first.setdefault(label, figures["megabytes"])
             detail = f"{figures['megabytes']:,.0f} MB, {figures['seconds']:.0f} s for an epoch"
-            found.append(
-                Ratio(
-                    f"peak memory at {size:,} interactions, {label}",
-                    figures["megabytes"] / base,
-                    "flat",
-                    detail,
-                )
-            )
-            print(found[-1].row(), flush=True)
+            name = f"peak memory at {size:,} interactions, {label}"
+            found.append(Ratio(name, figures["megabytes"] / base, "flat", detail))
     return found
 
 
-PARTS = ("cached", "naive", "plain", "buckets", "evaluation", "million", "memory")
+PARTS = (
+    "cached",
+    "naive",
+    "finetuning",
+    "plain",
+    "second_run",
+    "buckets",
+    "evaluation",
+    "million",
+    "peak",
+    "memory",
+)
 
 
-def measure(parts: list[str], seconds: float, sizes: list[int]) -> list[Ratio]:
+def measure(parts: list[str], seconds: float, sizes: list[int], quick: bool) -> list[Ratio]:
     """All ratios of the chosen parts."""
     data = None
-    if {"cached", "naive", "plain", "evaluation"} & set(parts):
+    if {"cached", "naive", "finetuning", "plain", "evaluation"} & set(parts):
         data = prepared("movielens_time", movielens_tables(), "temporal")
     work: dict[str, Callable[[], list[Ratio]]] = {
         "cached": lambda: cached_text(data, "MovieLens 100K", seconds),
         "naive": lambda: naive(data, seconds),
+        "finetuning": lambda: finetuning(data, seconds),
         "plain": lambda: plain(data, seconds),
-        "buckets": buckets,
+        "second_run": lambda: second_run(3000 if quick else 10_000),
+        "buckets": lambda: buckets(256 if quick else 1024),
         "evaluation": lambda: evaluation(data),
         "million": lambda: cached_text(million(), "1,000,000 interactions", seconds),
+        "peak": lambda: peak([256, 1024]),
         "memory": lambda: memory(sizes),
     }
     found = []
     for part in parts:
         ratios = work[part]()
-        print("\n".join(ratio.row() for ratio in ratios if part != "memory"), flush=True)
+        print("\n".join(ratio.row() for ratio in ratios), flush=True)
         found += ratios
     return found
 
@@ -382,19 +347,17 @@ def measure(parts: list[str], seconds: float, sizes: list[int]) -> list[Ratio]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seconds", type=float, default=10, help="for each side of a ratio of rates")
+    parser.add_argument("--quick", action="store_true", help="fewer seconds, texts and interactions")
+    parser.add_argument("--seconds", type=float, help="for each side of a ratio of rates; 10, quick 4")
     parser.add_argument(
-        "--sizes", nargs="+", type=int, default=[100_000, 1_000_000, 10_000_000], help="for memory"
+        "--sizes", nargs="+", type=int, help="for memory; 100,000, 1 and (unless quick) 10 million"
     )
     parser.add_argument("--json", help="file that receives the figures")
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--all-positions", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.memory_of:
-        train_and_report_memory(options.memory_of, options.all_positions)
-        return
+    seconds = options.seconds or (4 if options.quick else 10)
+    sizes = options.sizes or ([100_000, 1_000_000] if options.quick else [100_000, 1_000_000, 10_000_000])
     print("| ratio | value | goal | figures |\n|---|---|---|---|", flush=True)
-    found = measure(options.only, options.seconds, options.sizes)
+    found = measure(options.only, seconds, sizes, options.quick)
     machine = (
         f"{os.cpu_count()} cores, {platform.machine()}, TensorFlow {tf.__version__}, {datetime.date.today()}"
     )
