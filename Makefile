@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 \
 	--no-emit-index-url --no-annotate --no-header --no-emit-package tfrec-fusion --override requirements/overrides.in
 
-.PHONY: help setup demo test test-fast lint types fmt docs coverage lock clean
+.PHONY: help setup demo test test-fast lint types fmt docs coverage lock peers clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -41,6 +41,12 @@ lock: setup  ## compiles requirements/*.in into hash-locked files for every supp
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
 	@for name in image-cpu image-cuda image-serving; do \
 		$(LOCK) requirements/$$name.in -c requirements/dev.txt -o requirements/$$name.txt || exit 1; done
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 --no-emit-index-url --no-annotate \
+		--no-header --override requirements/peers-overrides.in requirements/peers.in -o requirements/peers.txt
+
+peers:  ## the environment of RecBole's models, which `python -m benchmarks.quality` compares with
+	@$(PYTHON) -m venv .venv-peers && .venv-peers/bin/pip install -q torch==2.13.0 && \
+		.venv-peers/bin/pip install -q --require-hashes --no-deps -r requirements/peers.txt
 
 clean:  ## removes the environment and what runs wrote
-	rm -rf .venv .setup.log runs serving site htmlcov .coverage
+	rm -rf .venv .venv-peers .setup.log runs serving site htmlcov .coverage

@@ -1,12 +1,13 @@
 """How well the defaults recommend, beside what people would use instead, on the same split in the same run.
 
-    python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--json FILE] [--plot FILE]
+    python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--json FILE] [--plot FILE] [--recbole-minutes 20]
 
 The whole catalogue is ranked, never a sample of it. What a person met in training and validation is left out, ties are
 broken by a fixed shuffle, every choice is made on validation. Peers are tuned over the grids in `quality_peers`; ours are
 the defaults of `tfrec_fusion.config` as they are, and nothing is tuned. People whom training never saw are known to every
 model by what they met before the test. The interval is that of a paired bootstrap over people, seeds averaged, of the
-difference to the peer that is best by the same figure.
+difference to the peer that is best by the same figure. RecBole's SASRec and LightGCN take part where `make peers` made
+their environment; where their time was too short they are marked "not converged", and nothing is claimed against them.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.quality_data import NEEDS, PROTOCOLS, Protocol
-from benchmarks.quality_peers import PEERS, fit_peer
+from benchmarks.quality_peers import PEERS, RECBOLE, RECBOLE_PYTHON, fit_peer, fit_recbole
 from tfrec_fusion.config import RetrievalConfig
 from tfrec_fusion.metrics import accuracy, bootstrap
 from tfrec_fusion.models.build import build_two_tower
 from tfrec_fusion.training import fit
 
-FIGURES = ("ndcg@10", "recall@10", "recall@100", "cold recall@100")
+# Cold items were never met in training; of new people nothing is known; light ones met at most 20 items.
+FIGURES = ("ndcg@10", "recall@10", "recall@100", "cold recall@100", "light ndcg@10", "new ndcg@10")
+LIGHT = 20
 VARIANTS = ("text: none", "text fused")
 
 
@@ -49,6 +52,9 @@ def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dic
     cold = protocol.data.catalogue.counts == 0
     of_cold = [items[cold[items]] for items in protocol.relevant]
     found["cold recall@100"] = accuracy.ranking_metrics(ranked, of_cold, (100,))["recall@100"]
+    met = np.array([len(items) for items in protocol.seen])
+    found["light ndcg@10"] = np.where((met > 0) & (met <= LIGHT), found["ndcg@10"], np.nan)
+    found["new ndcg@10"] = np.where(met == 0, found["ndcg@10"], np.nan)
     return {name: found[name] for name in FIGURES}
 
 
@@ -86,11 +92,15 @@ def answers(model, protocol: Protocol, towers: bool = False) -> Callable[[np.nda
     return scores
 
 
-def measure(protocol: Protocol, seeds: list[int], note: Callable[[str], None]) -> dict[str, list[dict]]:
+def measure(
+    protocol: Protocol, seeds: list[int], recbole_minutes: float, note: Callable[[str], None]
+) -> dict[str, list[dict]]:
     """Model → for each seed each person's figures, and its seconds and settings."""
     found: dict[str, list[dict]] = {}
-    for name in PEERS:
-        peer = fit_peer(name, protocol)
+    peers = PEERS + RECBOLE if recbole_minutes and RECBOLE_PYTHON.exists() else PEERS
+    for name in peers:
+        recbole = name in RECBOLE
+        peer = fit_recbole(name, protocol, recbole_minutes) if recbole else fit_peer(name, protocol)
         found[name] = [judge(peer.scores, protocol) | {"seconds": peer.seconds, "settings": peer.settings}]
         note(f"{name} {peer.settings}: ndcg@10 {np.nanmean(found[name][0]['ndcg@10']):.4f}")
     for variant in VARIANTS:
@@ -122,7 +132,8 @@ def summary(found: dict[str, list[dict]]) -> dict:
             if len(means) > 1 and means[0] is not None:
                 row[f"{figure} error"] = float(np.std(means, ddof=1) / np.sqrt(len(means)))
         table[name] = row
-    best = max(PEERS, key=lambda name: table[name]["ndcg@10"])
+    peers = [name for name in found if name in (*PEERS, *RECBOLE)]
+    best = max(peers, key=lambda name: table[name]["ndcg@10"])
     ours = np.mean([run["ndcg@10"] for run in found["text fused"]], 0)
     difference = ours - found[best][0]["ndcg@10"]
     people = np.flatnonzero(np.isfinite(difference))
@@ -160,7 +171,7 @@ def plot(results: dict[str, dict], path: str) -> None:
         models = list(result["models"])
         values = [result["models"][model]["ndcg@10"] for model in models]
         errors = [result["models"][model].get("ndcg@10 error", 0.0) for model in models]
-        colours = ["#b8bec8" if model in PEERS else "#3b6fb6" for model in models]
+        colours = ["#b8bec8" if model in (*PEERS, *RECBOLE) else "#3b6fb6" for model in models]
         panel.barh(models, values, xerr=errors, color=colours)
         panel.invert_yaxis()
         panel.set_title(name, fontsize=9)
@@ -179,6 +190,9 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--json", help="file that receives all figures")
     parser.add_argument("--plot", help="PNG file that receives a picture of NDCG@10")
+    parser.add_argument(
+        "--recbole-minutes", type=float, default=20.0, help="for each of RecBole's models; 0 leaves them out"
+    )
     options = parser.parse_args()
     results = {}
     for name in options.protocols:
@@ -190,6 +204,7 @@ def main() -> None:
             measure(
                 PROTOCOLS[name](),
                 options.seeds,
+                options.recbole_minutes,
                 lambda text, name=name: print(f"  {name}: {text}", flush=True),
             )
         )

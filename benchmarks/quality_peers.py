@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -95,6 +98,8 @@ def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
 
 
 PEERS = ("popularity", "item k-NN", "EASE", "ALS", "BPR", "content k-NN", "text to ALS")
+RECBOLE = ("SASRec", "LightGCN")
+RECBOLE_PYTHON = pathlib.Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
 
 
 def fit_peer(name: str, protocol: Protocol) -> Peer:
@@ -118,6 +123,34 @@ def fit_peer(name: str, protocol: Protocol) -> Peer:
     seen, users = _met(protocol.seen, data), data.test["user_index"][protocol.rows]
     answers = _answers(peer, seen, users, data)
     return Peer(answers, settings, time.perf_counter() - start)
+
+
+def fit_recbole(name: str, protocol: Protocol, minutes: float) -> Peer:
+    """Trains a model of RecBole (`recbole_peers`) in its own environment; its settings say where time was too short."""
+    data, rng = protocol.data, np.random.default_rng(0)
+    sample = np.sort(rng.permutation(len(data.validation["item_index"]))[:SAMPLE])
+    parts = {
+        "": data.train,
+        "v_": {column: values[sample] for column, values in data.validation.items()},
+        "t_": protocol.queries,
+    }
+    columns = (("user", "user_index"), ("item", "item_index"), ("history", "history"))
+    with tempfile.TemporaryDirectory() as folder:
+        question, answer = pathlib.Path(folder, "question.npz"), pathlib.Path(folder, "answer.npz")
+        np.savez(
+            question,
+            num_users=data.space.num_users,
+            num_items=data.space.num_items,
+            **{prefix + short: part[column] for prefix, part in parts.items() for short, column in columns},
+        )
+        script = pathlib.Path(__file__).with_name("recbole_peers.py")
+        command = [RECBOLE_PYTHON, script, name, question, answer, "--minutes", minutes]
+        subprocess.run(list(map(str, command)), check=True)
+        found = np.load(answer)
+        scores, epochs, seconds = found["scores"], int(found["epochs"]), float(found["seconds"])
+        settings = f"{epochs} epochs" + ("" if found["converged"] else ", not converged")
+    popularity = data.catalogue.counts / max(1, data.catalogue.counts.max()) * 1e-6
+    return Peer(lambda rows: scores[rows] + popularity, settings, seconds)
 
 
 def _met(items: list[np.ndarray], data: Prepared) -> scipy.sparse.csr_matrix:

@@ -7,13 +7,16 @@ import pytest
 import scipy.sparse
 import tensorflow as tf
 
-from tests.models.planted_models import RETRIEVAL, batches, hit_rates, tensors, two_tower
+from tests.models.planted_models import RETRIEVAL, batches, catalogue, hit_rates, tensors, two_tower
+from tfrec_fusion.config import Feature
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.models import blend_fitting
+from tfrec_fusion.models.blend import MOST_COLUMNS, Blend
 from tfrec_fusion.models.blend_solving import (
     SMALLEST_WEIGHT,
     Choices,
     FoldedRidge,
+    highest,
     logistic_weights,
     offset_for_share,
     truncated_ease,
@@ -85,6 +88,56 @@ def test_what_is_predicted_without_a_fold_never_saw_it():
     np.testing.assert_allclose(ridge.solve(2.0, without=3), wanted)
 
 
+def test_a_gain_is_that_of_the_rank_among_what_was_allowed():
+    scores = np.array([[[3.0], [2.0], [1.0], [2.0]]] * 3, np.float32)
+    allowed = np.array([[True] * 4, [False, True, True, True], [True] * 4])
+    choices = Choices(scores, np.array([0, 2, 1]), allowed, np.full(3, 1 / 3))
+    # First; third once the best is out; second and third alike.
+    np.testing.assert_allclose(choices.gains(np.array([2.0])), 1 / np.log2([2, 4, 3.5]))
+
+
+def test_one_part_alone_counts_until_others_are_seen_to_help():
+    """Of two parts the second tells what is chosen; then it says nothing."""
+    rng = np.random.default_rng(4)
+    scores = rng.normal(size=(600, 40, 2)).astype(np.float32)
+    shares, weight = (0.0, 0.5, 1.0), np.full(600, 1 / 600)
+    for told_by, expected in ((1, [0.02, 1.0]), (0, [1.0, 0.02])):
+        chosen = (scores[..., told_by] + 0.5 * rng.gumbel(size=(600, 40))).argmax(1)
+        choices = Choices(scores, chosen, np.ones((600, 40), bool), weight)
+        found = highest(choices, np.array([0.0, 1.0]), 0, shares)
+        np.testing.assert_allclose(found * scores.std((0, 1)), expected, atol=0.02)
+
+
+def test_rows_beside_others_are_half_of_the_whole():
+    one = Choices(np.zeros((2, 3, 1)), np.array([0, 1]), np.ones((2, 3), bool), np.array([0.25, 0.75]))
+    other = Choices(np.ones((1, 3, 1)), np.array([2]), np.ones((1, 3), bool), np.array([1.0]))
+    both = one.beside(other)
+    np.testing.assert_allclose(both.weight, [0.125, 0.375, 0.5])
+    assert both.target.tolist() == [0, 1, 2] and both.scores.shape == (3, 3, 1)
+
+
+def test_what_is_taken_as_chosen_is_not_in_the_history():
+    history = np.array([[0, 4, 5, 6], [1, 2, 3, 4], [0, 0, 0, 7]], np.int32)
+    rows = blend_fitting.Rows({"history": history, "item_index": np.array([9, 9, 9], np.int32)}, np.ones(3))
+    found = rows.choosing(np.array([5, 8, 7], np.int32))
+    # Of the last nothing is left that could tell of the choice.
+    assert found.batch["history"].tolist() == [[0, 0, 4, 6], [1, 2, 3, 4]]
+    assert found.target.tolist() == [5, 8]
+
+
+def test_a_large_vocabulary_shares_columns():
+    feature = Feature("brand", "categorical", 3 * MOST_COLUMNS)
+    blend = Blend(catalogue(DATA), [feature], 8)
+    values = {
+        "item_index": tf.constant([1, 2, 3]),
+        "brand": tf.constant([0, 5, MOST_COLUMNS + 5]),
+        "text_vector": tf.zeros([3, blend.text_dim]),
+    }
+    side = blend.side(values).numpy()
+    assert side.shape == (3, blend.text_dim + MOST_COLUMNS + 1)
+    assert side[:, blend.text_dim + 5].tolist() == [0, 1, 1] and not side[0, :-1].any()
+
+
 def test_the_offset_gives_the_wanted_share():
     rng = np.random.default_rng(3)
     new, old, weight = rng.normal(size=(6, 3)), rng.normal(size=(6, 9)), np.full(6, 1 / 6)
@@ -102,16 +155,16 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
     items = blended.candidate_embeddings().numpy()
     scores = blended.query_embeddings(tensors(batch)).numpy() @ items.T
     tower = blended.tower_queries(tensors(batch)).numpy() @ blended.tower_candidates().numpy().T
-    ease = truncated_ease(
-        blend_fitting._interactions(batches(DATA.train, 64), len(DATA.ids)), blend.factors_dim
-    )
+    met = np.zeros((DATA.train["user_index"].max() + 1, len(DATA.ids)))
+    met[DATA.train["user_index"], DATA.train["item_index"]] = 1
+    ease = truncated_ease(scipy.sparse.csr_matrix(met[1:]), blend.factors_dim)
     known = DATA.counts > 0
     popularity = np.where(known, np.log1p(DATA.counts) - np.log1p(DATA.counts[known]).mean(), 0)
     root, query_weights = blend.item_weights.numpy(), blend.query_weights.numpy()
     for row in range(7):
         history = batch["history"][row][batch["history"][row] > 0]
         # Of people nothing is known of, and of the others.
-        weights = query_weights[int(len(history) > 0)] * root
+        weights = query_weights[int(len(history) > 0), :4] * root
         wanted = weights[0] * tower[row] + weights[3] * popularity
         if len(history):
             query = (ease.vectors[history] * ease.gain).sum(0)
@@ -205,5 +258,41 @@ def test_candidates_are_sampled_where_the_catalogue_is_large(monkeypatch):
     model = two_tower(DATA)
     validation, judged = halves(DATA.test)
     blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(validation, 64), DATA.counts)
-    assert not np.array_equal(model.blend.query_weights[0], [1, 0, 0, 0])
+    assert not np.array_equal(model.blend.query_weights[0], [1, 0, 0, 0, 1])
     assert np.isfinite(model.query_embeddings(tensors(judged))).all()
+
+
+def test_new_items_are_judged_as_such(blended):
+    """What is predicted of a new item is a ridge regression's over the items that are known."""
+    blend = blended.blend
+    known = np.flatnonzero(DATA.counts[1:]) + 1
+    side = blend.side(blended.item_tower.values()).numpy().astype(np.float64)
+    blend_weights = [weight.numpy() for weight in blend.weights]
+    vectors = blended.candidate_embeddings().numpy()
+    scale = np.repeat(blend.new_item_weights.numpy(), blend.widths)
+    found = vectors[DATA.cold_items][:, :-1] / scale
+    tower = blended.tower_candidates().numpy()
+    root = np.sqrt(DATA.counts / DATA.counts[known].mean()) - 1
+    factors = blend.factors.numpy() / (1 - blend.leverage.numpy())[:, None]
+    learned = np.concatenate([tower, factors, root[:, None]], 1)[known]
+    kept = [slice(0, blend.dim + blend.factors_dim), slice(-1, None)]
+    found = np.concatenate([found[:, part] for part in kept], 1)
+    gram, products = side[known].T @ side[known], side[known].T @ learned
+    errors = []
+    for ridge in blend_fitting.RIDGES:
+        wanted = side[DATA.cold_items] @ np.linalg.solve(gram + ridge * np.eye(len(gram)), products)
+        errors.append(np.abs(found - wanted).max())
+    assert min(errors) < 1e-3
+    for weight, before in zip(blend.weights, blend_weights, strict=True):
+        np.testing.assert_array_equal(weight, before)
+
+
+def test_people_of_whom_nothing_is_known_get_what_is_popular_where_nothing_else_helps(blended):
+    batch = tensors({name: values[:1] for name, values in DATA.test.items()})
+    batch["history"] = tf.zeros_like(batch["history"])
+    known = np.flatnonzero(DATA.counts)
+    scores = (blended.query_embeddings(batch) @ tf.transpose(blended.candidate_embeddings())).numpy()[
+        0, known
+    ]
+    popular = np.log1p(DATA.counts[known])
+    assert np.corrcoef(scores, popular)[0, 1] > 0.9

@@ -13,8 +13,9 @@ validation (`blend_fitting`), and what is served stays one vector a query and on
 - popularity: the logarithm of one plus the training interactions; 1 in the query.
 - offset: what items that training never saw are worth against the others; 1 in the query.
 
-An item that training never saw has its factors and its popularity predicted from its text and features by ridge
-regression, and weights of its own.
+An item that training never saw has its embedding, its factors and its popularity predicted from its text and features by
+ridge regression, and weights of its own. The item tower has an embedding for it too, but what that is worth could not be
+told: the tower learned what text means from the very items that it would be judged on.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.tower import TEXT
 
 PARTS = ("tower", "factors", "content", "popularity")
-# Categories of more values than this say little about an item that few others share them with.
-LARGEST_VOCABULARY = 1000
+# Columns of one categorical feature, at most: values beyond share them.
+MOST_COLUMNS = 1000
 
 
 class Parts(NamedTuple):
@@ -68,30 +69,31 @@ class Blend(tf_keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
-        self.features = tuple(feature for feature in features if feature.size <= LARGEST_VOCABULARY)
+        self.features = tuple(features)
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
         self.dim, self.factors_dim = dim, factors_dim
         self.content_dim = min(content_dim, self.text_dim)
         self.widths = [self.dim, self.factors_dim, self.content_dim, 1]
         self.width = sum(self.widths) + 1
-        self.side_dim = self.text_dim + sum(feature.size for feature in self.features) + 1
+        self.side_dim = self.text_dim + sum(map(_columns, self.features)) + 1
         rows = len(catalogue)
         self.known = self._table("known", np.asarray(catalogue.counts > 0))
         self.factors = self._table("factors", np.zeros((rows, factors_dim), np.float32))
         self.leverage = self._table("leverage", np.zeros(rows, np.float32))
         self.popularity = self._table("popularity", np.zeros(rows, np.float32))
         self.gain = self._table("gain", np.ones(factors_dim, np.float32))
-        self.side_to_factors = self._table(
-            "side_to_factors", np.zeros((self.side_dim, factors_dim), np.float32)
+        self.predicted_widths = [self.dim, self.factors_dim, 1]
+        self.predictor = self._table(
+            "predictor", np.zeros((self.side_dim, sum(self.predicted_widths)), np.float32)
         )
-        self.side_to_popularity = self._table("side_to_popularity", np.zeros((self.side_dim, 1), np.float32))
-        if self.content_dim:
+        self.predicts = self._table("predicts", np.asarray(False))
+        if self.text_dim:
             self.text_mean = self._table("text_mean", np.zeros(self.text_dim, np.float32))
             axes = np.eye(self.text_dim, self.content_dim, dtype=np.float32)
             self.text_to_content = self._table("text_to_content", axes)
         first = np.array([1, 0, 0, 0], np.float32)
-        # Of people of whom nothing is known, and of the others.
-        self.query_weights = self._table("query_weights", np.stack([first, first]))
+        # Of people of whom nothing is known, and of the others; with the offset's.
+        self.query_weights = self._table("query_weights", np.tile(np.append(first, np.float32(1)), (2, 1)))
         self.item_weights = self._table("item_weights", first)
         self.new_item_weights = self._table("new_item_weights", first)
         self.new_item_offset = self._table("new_item_offset", np.float32(0))
@@ -113,9 +115,12 @@ class Blend(tf_keras.layers.Layer):
         popularity = tf.gather(self.popularity, index)[:, None]
         # What is said about items is wide, and asked of new ones alone.
         new = tf.where(~known[:, 0])
-        side = self.side({name: tf.gather_nd(value, new) for name, value in values.items()})
-        factors = tf.tensor_scatter_nd_update(factors, new, tf.matmul(side, self.side_to_factors))
-        popularity = tf.tensor_scatter_nd_update(popularity, new, tf.matmul(side, self.side_to_popularity))
+        of_new = self._predicted({name: tf.gather_nd(value, new) for name, value in values.items()})
+        of_new[0] = tf.where(self.predicts, of_new[0], tf.gather_nd(tower, new))
+        tower, factors, popularity = (
+            tf.tensor_scatter_nd_update(part, new, predicted)
+            for part, predicted in zip((tower, factors, popularity), of_new, strict=True)
+        )
         weights = tf.repeat(self._item_weights(known), self.widths, axis=1)
         offset = tf.where(known, 0.0, self.new_item_offset)
         return tf.concat(
@@ -164,8 +169,7 @@ class Blend(tf_keras.layers.Layer):
             float32 `[batch, width]`.
         """
         weights = tf.gather(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
-        weights = tf.repeat(tf.pad(weights, [[0, 0], [0, 1]], constant_values=1.0), [*self.widths, 1], axis=1)
-        return tf.math.l2_normalize(parts * weights, 1)
+        return tf.math.l2_normalize(parts * tf.repeat(weights, [*self.widths, 1], axis=1), 1)
 
     def text_queries(self, tower: tf.Tensor) -> tf.Tensor:
         """Queries of the towers' space alone: float32 `[batch, dim]` to `[batch, width]`."""
@@ -193,12 +197,9 @@ class Blend(tf_keras.layers.Layer):
         for weight, source in zip(self.weights, old.weights, strict=True):
             if not any(weight is getattr(self, name) for name in by_item):
                 weight.assign(source)
-        side = self.side(values)
+        _, factors, popularity = self._predicted(values)
         new, places = rows < 0, np.maximum(rows, 0)
-        predicted = {
-            "factors": side @ self.side_to_factors,
-            "popularity": (side @ self.side_to_popularity)[:, 0],
-        }
+        predicted = {"factors": factors, "popularity": popularity[:, 0]}
         for name in by_item[1:]:
             kept = getattr(old, name).numpy()[places]
             start = predicted[name].numpy() if name in predicted else np.zeros_like(kept)
@@ -209,7 +210,7 @@ class Blend(tf_keras.layers.Layer):
         ones = np.ones(len(PARTS), np.float32)
         for weights in (self.item_weights, self.new_item_weights):
             weights.assign(ones)
-        self.query_weights.assign([ones, ones])
+        self.query_weights.assign(np.ones_like(self.query_weights))
         self.new_item_offset.assign(0.0)
 
     def part_scores(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -217,20 +218,41 @@ class Blend(tf_keras.layers.Layer):
         edges = np.cumsum([0, *self.widths])
         return np.stack([queries[:, a:b] @ items[:, a:b].T for a, b in itertools.pairwise(edges)], -1)
 
-    def learned(self, items: np.ndarray) -> np.ndarray:
-        """What is to be predicted of items: their factors and, in the last column, their popularity."""
-        factors = self.factors.numpy()[items] / (1 - self.leverage.numpy()[items])[:, None]
-        return np.concatenate([factors, self.popularity.numpy()[items][:, None]], 1)
+    def learned(self, vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """What is to be predicted of items that are known.
+
+        Args:
+            vectors: float32 `[n, width]`, weighed alike.
+            counts: their training interactions, in units of which the root is 1.
+
+        Returns:
+            float32 `[n, sum(predicted_widths)]`: embedding, factors and, as popularity, the root of the interactions, in which
+            unlike in the logarithm it matters most to be right about what is taken most.
+        """
+        return np.concatenate(
+            [vectors[:, : self.dim + self.factors_dim], np.sqrt(counts)[:, None] - 1], 1, dtype=np.float32
+        )
+
+    def as_if_new(self, vectors: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Vectors of known items weighed alike, with what is predicted of them in place of what is learned."""
+        found, both = vectors.copy(), self.dim + self.factors_dim
+        found[:, :both], found[:, both + self.content_dim] = predicted[:, :both], predicted[:, both]
+        return found
 
     def weigh(
-        self, known: np.ndarray, unknown: np.ndarray, new: np.ndarray, offset: float, items: np.ndarray
+        self,
+        known: np.ndarray,
+        unknown: np.ndarray,
+        new: np.ndarray,
+        offsets: tuple[float, float],
+        items: np.ndarray,
     ) -> None:
         """Sets what each part counts.
 
         Args:
             known, unknown: float `[4]`, above 0, in the scores of people with and without a history.
             new: float `[4]`, in the scores of items that training never saw, for people with a history.
-            offset: of such items' scores.
+            offsets: of such items' scores, for people without and with a history.
             items: float32 `[n, width]`, some items weighed alike, whose root mean square length
                 becomes 1.
         """
@@ -240,8 +262,11 @@ class Blend(tf_keras.layers.Layer):
         scale = np.sqrt(np.mean(np.sum((items[:, :-1] * np.repeat(root, self.widths)) ** 2, 1)))
         self.item_weights.assign(root / scale)
         self.new_item_weights.assign(new / root / scale)
+        offset = np.sqrt(max(1e-6, *map(abs, offsets)))
         self.new_item_offset.assign(offset / scale)
-        self.query_weights.assign([unknown / root, root])
+        self.query_weights.assign(
+            [np.append(unknown / root, offsets[0] / offset), np.append(root, offsets[1] / offset)]
+        )
 
     def side(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """What is said about items, as one vector: text, features (categories as the share each has), and a 1.
@@ -249,14 +274,14 @@ class Blend(tf_keras.layers.Layer):
         Returns:
             float32 `[n, side_dim]`.
         """
-        parts = [tf.cast(values[TEXT], tf.float32)] if self.text_dim else []
+        parts = [self._centred_text(values)] if self.text_dim else []
         for feature in self.features:
             value = values[feature.name]
-            if feature.kind == "categorical":
-                parts.append(tf.one_hot(value, feature.size) * tf.cast(value > 0, tf.float32)[:, None])
-            elif feature.kind == "categories":
+            if feature.kind in ("categorical", "categories"):
+                value = tf.reshape(value, [tf.shape(value)[0], -1])
                 there = tf.cast(value > 0, tf.float32)[..., None]
-                total = tf.reduce_sum(tf.one_hot(value, feature.size) * there, 1)
+                columns = _columns(feature)
+                total = tf.reduce_sum(tf.one_hot(value % columns, columns) * there, 1)
                 parts.append(tf.math.divide_no_nan(total, tf.reduce_sum(there, 1)))
             else:
                 parts.append(tf.reshape(tf.cast(value, tf.float32), [-1, feature.size]))
@@ -266,9 +291,17 @@ class Blend(tf_keras.layers.Layer):
         """float32 `[n, content_dim]`, of length 1; zeros for an item without text."""
         if not self.content_dim:
             return tf.zeros([tf.shape(values["item_index"])[0], 0])
+        return tf.math.l2_normalize(tf.matmul(self._centred_text(values), self.text_to_content), 1)
+
+    def _centred_text(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 `[n, text_dim]`, of length 1; zeros for an item without text."""
         text = tf.cast(values[TEXT], tf.float32)
         there = tf.cast(tf.reduce_any(text != 0, 1, keepdims=True), tf.float32)
-        return tf.math.l2_normalize(tf.matmul(text - self.text_mean, self.text_to_content), 1) * there
+        return tf.math.l2_normalize(text - self.text_mean, 1) * there
+
+    def _predicted(self, values: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """Embedding, factors and popularity as text and features tell them: float32 `[n, dim]` each."""
+        return tf.split(tf.matmul(self.side(values), self.predictor), self.predicted_widths, 1)
 
     def _item_weights(self, known: tf.Tensor) -> tf.Tensor:
         """float32 `[..., 4]` for bool `[..., 1]`."""
@@ -282,3 +315,8 @@ class Blend(tf_keras.layers.Layer):
             values.dtype,
             initializer=lambda shape, dtype=None, **_: tf.constant(values, dtype),
         )
+
+
+def _columns(feature: Feature) -> int:
+    """How many columns of `Blend.side` a feature takes."""
+    return min(feature.size, MOST_COLUMNS) if feature.kind in ("categorical", "categories") else feature.size

@@ -3,8 +3,10 @@
 A part counts as much as the likelihood of what people chose in validation says. The weights are those of a multinomial
 logistic regression over the catalogue with one number a part, which is convex, has next to nothing to overfit, and needs
 no grid. People with a history and people of whom nothing is known have weights of their own, since what is worth most for
-the one says nothing about the other. So have items that training never saw, as multiples of the others': for them, items
-that training did see are taken as if it had not, their id hidden and what is predicted of them learned without them.
+the one says nothing about the other. Those of whom nothing is known all get one list, of which the top is what they see,
+while likelihood looks at all of it: so popularity alone is their answer unless the likeliest weights put what was chosen
+higher. Items that training never saw have weights as multiples of the others': for them, items that training did see are
+taken as if it had not, all that is learned of them predicted by a regression that never saw them.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ import scipy.sparse
 import tensorflow as tf
 
 from tfrec_fusion.models import windows
+from tfrec_fusion.models.blend import PARTS
 from tfrec_fusion.models.blend_solving import (
     Choices,
     FoldedRidge,
+    highest,
     logistic_weights,
     offset_for_share,
     truncated_ease,
@@ -37,7 +41,9 @@ MOST_ROWS, LEAST_ROWS, ENOUGH_ROWS = 2000, 200, 30
 MOST_READ = 100_000
 CHUNK = 4096
 FOLDS = 5
-RIDGES = (1.0, 10.0, 100.0)
+RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
+# Shares of the likeliest weights, the rest being popularity, for people of whom nothing is known.
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEW_SAMPLE = 1000
 
 
@@ -96,6 +102,16 @@ class Rows:
         """The same choices by people of whom nothing is known."""
         return Rows({**self.batch, "history": np.zeros_like(self.batch["history"])}, self.weight)
 
+    def choosing(self, items: np.ndarray) -> Rows:
+        """As if others had been chosen, of which the history knew nothing: `items` int32 `[n]`."""
+        history = np.where(self.batch["history"] == items[:, None], 0, self.batch["history"])
+        # Left padded again.
+        order = np.argsort(history > 0, axis=1, kind="stable")
+        history = np.take_along_axis(history, order, 1)
+        return Rows({**self.batch, "history": history, "item_index": items}, self.weight).take(
+            history[:, -1] > 0
+        )
+
     def asked(self, model: TwoTower, items: np.ndarray) -> Rows:
         """With `queries` made; `items` float32 `[N + 1, width]`, the catalogue's vectors."""
         vectors = tf.constant(items)
@@ -119,7 +135,8 @@ class Candidates:
     items: np.ndarray
 
     def choices(self, rows: Rows, vectors: np.ndarray, weights: np.ndarray | None = None) -> Choices:
-        """What was chosen among them; their vectors are float32 `[m, width]`, `weights` float `[rows, parts]`."""
+        """What was chosen among them; their vectors are float32 `[m, width]`, `weights` float `[rows, parts]`
+        or `[parts]`."""
         history = rows.batch["history"]
         places = np.minimum(np.searchsorted(self.items, history), len(self.items) - 1)
         row, column = np.nonzero(self.items[places] == history)
@@ -127,56 +144,58 @@ class Candidates:
         allowed[row, places[row, column]] = False
         scores = self.blend.part_scores(rows.queries, vectors)
         return Choices(
-            scores if weights is None else scores * weights[:, None].astype(np.float32),
+            scores if weights is None else scores * np.atleast_2d(weights)[:, None].astype(np.float32),
             np.searchsorted(self.items, rows.target),
             allowed,
             rows.weight / rows.weight.sum(),
         )
 
-    def weigh(self, rows: Rows, vectors: np.ndarray) -> np.ndarray:
-        """The weights of the parts, float64 `[parts]`."""
-        return logistic_weights(self.choices(rows, vectors))[0]
-
 
 class SideRegression:
-    """Factors and popularity of items from what is said about them.
+    """What is learned of items, from what is said about them.
 
     Args:
         model: with the tables of its blend filled.
-        known: the items to learn from.
+        known: sorted indices of the items to learn from.
+        counts: int64 `[N + 1]`, training interactions an item.
         rng: of the folds.
     """
 
-    def __init__(self, model: TwoTower, known: np.ndarray, rng: np.random.Generator):
-        self.model, self.blend = model, model.blend
-        self.known = known
-        folds = rng.permutation(len(known)) % FOLDS
-        self.fold_of = dict(zip(known.tolist(), folds.tolist(), strict=True))
-        self.ridge = FoldedRidge(FOLDS, self.blend.side_dim, self.blend.factors_dim + 1)
+    def __init__(self, model: TwoTower, known: np.ndarray, counts: np.ndarray, rng: np.random.Generator):
+        self.model, self.blend, self.known = model, model.blend, known
+        self.folds = rng.permutation(len(known)) % FOLDS
+        self.ridge = FoldedRidge(FOLDS, self.blend.side_dim, sum(self.blend.predicted_widths))
+        shares = counts / counts[known].mean()
         for start in range(0, len(known), CHUNK):
             rows = known[start : start + CHUNK]
-            side = self.blend.side(model.item_tower.values(tf.constant(rows, tf.int32))).numpy()
-            self.ridge.add(folds[start : start + CHUNK], side, self.blend.learned(rows))
+            vectors = model.candidate_embeddings(tf.constant(rows, tf.int32)).numpy()
+            learned = self.blend.learned(vectors, shares[rows])
+            self.ridge.add(self.folds[start : start + CHUNK], self._side(rows), learned)
 
-    def use(self, ridge: float, without: int | None = None) -> None:
-        """Predicts by what was learned from all items, or from all but one fold."""
-        found = self.ridge.solve(ridge, without).astype(np.float32)
-        self.blend.side_to_factors.assign(found[:, :-1])
-        self.blend.side_to_popularity.assign(found[:, -1:])
+    def use(self, ridge: float) -> None:
+        """Predicts of new items by what was learned from all known ones."""
+        self.blend.predictor.assign(self.ridge.solve(ridge).astype(np.float32))
+        self.blend.predicts.assign(True)
 
-    def unseen(self, items: np.ndarray, ridge: float) -> np.ndarray:
-        """Vectors of known items as if they were new: float32 `[n, width]`."""
-        found = np.zeros((len(items), self.blend.width), np.float32)
-        folds = np.array([self.fold_of[item] for item in items.tolist()])
-        for fold in range(FOLDS):
-            self.use(ridge, without=fold)
-            places = np.flatnonzero(folds == fold)
-            for start in range(0, len(places), CHUNK):
-                some = places[start : start + CHUNK]
-                values = self.model.item_tower.values(tf.constant(items[some], tf.int32))
-                values["item_index"] = tf.zeros_like(values["item_index"])
-                found[some] = self.model.candidate_from_features(values).numpy()
-        return found
+    def unseen(self, items: np.ndarray, vectors: np.ndarray, ridge: float) -> np.ndarray:
+        """Vectors of known items as if they were new, predicted from the others.
+
+        Args:
+            items: `[n]`.
+            vectors: float32 `[n, width]`, theirs, weighed alike.
+            ridge: of the regression.
+        """
+        predicted = np.zeros((len(items), sum(self.blend.predicted_widths)), np.float32)
+        folds = self.folds[np.searchsorted(self.known, items)]
+        solved = np.stack([self.ridge.solve(ridge, without=fold) for fold in range(FOLDS)]).astype(np.float32)
+        for start in range(0, len(items), CHUNK):
+            side, fold = self._side(items[start : start + CHUNK]), folds[start : start + CHUNK]
+            for one in np.unique(fold):
+                predicted[start + np.flatnonzero(fold == one)] = side[fold == one] @ solved[one]
+        return self.blend.as_if_new(vectors, predicted)
+
+    def _side(self, items: np.ndarray) -> np.ndarray:
+        return self.blend.side(self.model.item_tower.values(tf.constant(items, tf.int32))).numpy()
 
 
 def fit_blend(
@@ -199,60 +218,79 @@ def fit_blend(
     seen = np.isin(every.target, known)
     if seen.sum() < ENOUGH_ROWS or len(known) < FOLDS:
         return
-    _fill_tables(model, train, counts, known, rng)
-    regression = SideRegression(model, known, rng)
+    histories = _fill_tables(model, train, counts, known, rng)
+    regression = SideRegression(model, known, counts, rng)
     regression.use(RIDGES[0])
     vectors = model.candidate_embeddings().numpy()
     most = max(LEAST_ROWS, min(MOST_ROWS, SCORES // len(known)))
-    rows = every.take(np.sort(rng.permutation(np.flatnonzero(seen))[:most])).asked(model, vectors)
-    items = known
-    if len(known) * len(rows) > SCORES:
-        drawn = rng.choice(known, SCORES // len(rows), replace=False)
-        items = np.union1d(drawn, rows.target)
-    candidates = Candidates(blend, items)
 
-    met, alone = rows.take(rows.has_history), rows.take(~rows.has_history)
+    def some_of(rows: np.ndarray) -> Rows:
+        return every.take(np.sort(rng.permutation(np.flatnonzero(seen & rows))[:most])).asked(model, vectors)
+
+    met, alone = some_of(every.has_history), some_of(~every.has_history)
+    earlier = histories.take(np.arange(len(histories)) < most).asked(model, vectors)
+    if len(met) < ENOUGH_ROWS:
+        met = some_of(seen)
     if len(alone) < ENOUGH_ROWS:
         # Hardly anybody without a history: what would have been good for the others, had they had none.
-        alone = rows.forget().asked(model, vectors)
-    unknown = candidates.weigh(alone, vectors[items])
-    weights = candidates.weigh(met if len(met) >= ENOUGH_ROWS else rows, vectors[items])
-    by_row = np.where(rows.has_history[:, None], weights, unknown)
-    # A new item's weights are a multiple of the others', the same for people with and without a history.
+        alone = met.forget().asked(model, vectors)
+    items = known
+    if len(known) * max(len(met), len(alone)) > SCORES:
+        drawn = rng.choice(known, SCORES // max(len(met), len(alone)), replace=False)
+        items = np.unique(np.concatenate([drawn, *(some.target for some in (met, alone, earlier))]))
+    candidates, of_items = Candidates(blend, items), vectors[items]
+
+    weights = logistic_weights(candidates.choices(met, of_items))[0]
+    of_unknown = candidates.choices(alone, of_items)
+    unknown = highest(of_unknown, logistic_weights(of_unknown)[0], PARTS.index("popularity"), SHARES)
+    # A new item's weights are a multiple of the others'. New items are chosen for a while and not only next, so that half
+    # of what says how much is what people chose at any time.
     fits = []
     for ridge in RIDGES:
-        unseen = regression.unseen(items, ridge)
-        fits.append((*logistic_weights(candidates.choices(rows, unseen, by_row)), ridge, unseen))
+        unseen = regression.unseen(items, of_items, ridge)
+        choices = candidates.choices(met, unseen, weights)
+        if len(earlier) >= ENOUGH_ROWS:
+            choices = choices.beside(candidates.choices(earlier, unseen, weights))
+        fits.append((*logistic_weights(choices), ridge, unseen))
     multiple, _, ridge, unseen = min(fits, key=lambda fit: fit[1])
     regression.use(ridge)
 
-    # What is chosen among new items, against what is chosen among the others: one choice more than was seen, half of it
-    # of a new item, since nothing is certain.
     new_items = np.setdiff1d(np.arange(1, len(counts)), known)
     if len(new_items):
         sample = rng.permutation(new_items)[:NEW_SAMPLE]
         of_new, number = model.candidate_embeddings(tf.constant(sample, tf.int32)).numpy(), len(new_items)
     else:
         of_new, number = unseen[rng.permutation(len(unseen))[:NEW_SAMPLE]], 1
-    old = candidates.choices(rows, vectors[items], by_row)
-    old_scores = old.scores.sum(-1)
-    old_scores[~old.allowed] = -np.inf
-    new_scores = np.einsum("rcp,rp->rc", blend.part_scores(rows.queries, of_new), by_row * multiple)
-    offset = offset_for_share(
-        new_scores + np.log(number / len(of_new)),
-        old_scores + np.log(len(known) / len(items)),
-        old.weight,
-        (len(every) * every.weight[~seen].sum() / every.weight.sum() + 0.5) / (len(every) + 1),
-    )
-    blend.weigh(weights, unknown, multiple * weights, offset, vectors[items])
+
+    def offset(some: Rows, by_part: np.ndarray, group: np.ndarray) -> float:
+        """So that new items get the share of choices that they got: of one more than was seen, half of it a new item's,
+        since nothing is certain."""
+        old = candidates.choices(some, of_items, by_part)
+        old_scores = old.scores.sum(-1)
+        old_scores[~old.allowed] = -np.inf
+        new_scores = blend.part_scores(some.queries, of_new) @ (by_part * multiple).astype(np.float32)
+        if group.sum() < ENOUGH_ROWS:
+            group = np.ones_like(group)
+        share = np.average(~seen[group], weights=every.weight[group])
+        return offset_for_share(
+            new_scores + np.log(number / len(of_new)),
+            old_scores + np.log(len(known) / len(items)),
+            old.weight,
+            (group.sum() * share + 0.5) / (group.sum() + 1),
+        )
+
+    offsets = offset(alone, unknown, ~every.has_history), offset(met, weights, every.has_history)
+    blend.weigh(weights, unknown, multiple * weights, offsets, of_items)
 
 
 def _fill_tables(
     model: TwoTower, train: tf.data.Dataset, counts: np.ndarray, known: np.ndarray, rng: np.random.Generator
-) -> None:
+) -> Rows:
+    """Returns choices as they might have been in training (`_read_training`)."""
     blend = model.blend
     blend.weigh_alike()
-    ease = truncated_ease(_interactions(train, len(counts)), blend.factors_dim)
+    interactions, histories = _read_training(train, counts, rng)
+    ease = truncated_ease(interactions, blend.factors_dim)
     blend.factors.assign(ease.vectors)
     blend.gain.assign(ease.gain)
     blend.leverage.assign(ease.leverage)
@@ -265,18 +303,32 @@ def _fill_tables(
         _, axes = np.linalg.eigh((text - mean).T @ (text - mean))
         blend.text_mean.assign(mean)
         blend.text_to_content.assign(axes[:, ::-1][:, : blend.content_dim])
+    return histories
 
 
-def _interactions(train: tf.data.Dataset, num_items: int) -> scipy.sparse.csr_matrix:
-    """Who met what, float32 `[people, items]`, of people who are told apart."""
-    users, items = [], []
+def _read_training(
+    train: tf.data.Dataset, counts: np.ndarray, rng: np.random.Generator
+) -> tuple[scipy.sparse.csr_matrix, Rows]:
+    """Who met what, float32 `[people, items]`, of people who are told apart; and a sample of histories with anything else
+    that their people chose, sooner or later."""
+    users, items, parts = [], [], {}
+    share = min(1.0, MOST_ROWS / max(1, counts.sum()))
     for batch in train.as_numpy_iterator():
         users.append(batch["user_index"])
         items.append(batch["item_index"])
+        drawn = (rng.random(len(batch["item_index"])) < share) & (batch["user_index"] > 0)
+        for name, values in batch.items():
+            parts.setdefault(name, []).append(values[drawn])
     user, item = np.concatenate(users), np.concatenate(items)
     user, item = user[user > 0], item[user > 0]
     people, rows = np.unique(user, return_inverse=True)
     ones = np.ones(len(item), np.float32)
-    matrix = scipy.sparse.csr_matrix((ones, (rows, item)), shape=(len(people), num_items))
+    matrix = scipy.sparse.csr_matrix((ones, (rows, item)), shape=(len(people), len(counts)))
     matrix.data[:] = 1
-    return matrix
+
+    sample = {name: windows.joined(values).numpy() for name, values in parts.items()}
+    _, place, times = np.unique(sample["user_index"], return_inverse=True, return_counts=True)
+    sampled = Rows(sample, times[place] ** -0.5).take(rng.permutation(len(place)))
+    row = np.searchsorted(people, sampled.batch["user_index"])
+    some = matrix.indptr[row] + rng.integers(0, np.diff(matrix.indptr)[row])
+    return matrix, sampled.choosing(matrix.indices[some].astype(np.int32))

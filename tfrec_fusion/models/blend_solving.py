@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,23 @@ class Choices:
     target: np.ndarray
     allowed: np.ndarray
     weight: np.ndarray
+
+    def beside(self, others: Choices) -> Choices:
+        """These and others over the same candidates, each half of the whole."""
+        return Choices(
+            np.concatenate([self.scores, others.scores]),
+            np.concatenate([self.target, others.target]),
+            np.concatenate([self.allowed, others.allowed]),
+            np.concatenate([self.weight, others.weight]) / 2,
+        )
+
+    def gains(self, weights: np.ndarray) -> np.ndarray:
+        """`1 / log2(1 + rank)` of what was chosen, among what was allowed: float64 `[rows]`."""
+        totals = self.scores @ weights.astype(np.float32)
+        totals[~self.allowed] = -np.inf
+        own = np.take_along_axis(totals, self.target[:, None], 1)
+        rank = 1 + (totals > own).sum(1) + ((totals == own).sum(1) - 1) / 2
+        return 1 / np.log2(1 + rank)
 
 
 def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, float]:
@@ -65,6 +83,34 @@ def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, fl
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}
     )
     return found.x / deviations, float(found.fun)
+
+
+def highest(data: Choices, weights: np.ndarray, part: int, shares: Sequence[float]) -> np.ndarray:
+    """Of mixtures of weights with one part alone, the one that puts what was chosen highest; the first that is no more than a
+    standard error below it.
+
+    Args:
+        data: at least one row.
+        weights: float64 `[parts]`.
+        part: which part.
+        shares: of `weights` in the mixture, the simplest first.
+
+    Returns:
+        float64 `[parts]`, at least `SMALLEST_WEIGHT` in units of one over the part's deviation.
+    """
+    deviations = data.scores.std((0, 1), dtype=np.float64)
+    deviations = np.where(deviations > 1e-9, deviations, 1.0)
+    alone = np.zeros_like(weights)
+    alone[part] = np.linalg.norm(weights * deviations) / deviations[part]
+    mixtures = [share * weights + (1 - share) * alone for share in shares]
+    gains = [data.gains(mixture) for mixture in mixtures]
+    best = max(gains, key=lambda gain: data.weight @ gain)
+    for mixture, gain in zip(mixtures, gains, strict=True):
+        lost = best - gain
+        mean = data.weight @ lost
+        if mean <= np.sqrt(data.weight**2 @ (lost - mean) ** 2):
+            return np.maximum(mixture, SMALLEST_WEIGHT / deviations)
+    raise AssertionError("The best is no worse than itself.")
 
 
 class TruncatedEase(NamedTuple):
