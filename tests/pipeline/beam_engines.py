@@ -71,7 +71,7 @@ def portable_service(folder: pathlib.Path) -> Iterator[list[str]]:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(timeout=30)
+            process.wait(timeout=120)
 
 
 @contextlib.contextmanager
@@ -106,4 +106,4 @@ def dask_cluster(folder: pathlib.Path) -> Iterator[list[str]]:
         for process in reversed(processes):
             process.terminate()
         for process in processes:
-            process.wait(timeout=30)
+            process.wait(timeout=120)
