@@ -39,7 +39,9 @@ def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Concatenates each replica's rows, this replica's own rows first.
 
     Own rows come first so that row `i` of the queries still belongs to row `i` of the candidates. With one replica,
-    or outside a strategy, the values come back as they are. Gradients flow back to the replica a row came from.
+    or outside a strategy, the values come back as they are. Gradients flow back to the replica a row came from. Under
+    `MultiWorkerMirroredStrategy` they come back as they are too: with one device a worker, TensorFlow refuses to gather
+    ("destinations can not be empty").
 
     Args:
         *values: tensors `[rows, ...]`; `rows` may differ between replicas, but not between the values of one replica.
@@ -48,7 +50,7 @@ def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
         The same number of tensors, `[rows of all replicas, ...]`.
     """
     context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if not _replicas_talk(context):
         return values
     sizes = context.all_gather(tf.reshape(tf.shape(values[0])[0], [1]), axis=0)
     before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
@@ -69,9 +71,18 @@ def mean_over_replicas(per_example: tf.Tensor, sample_weight: tf.Tensor | None =
         per_example *= tf.cast(sample_weight, per_example.dtype)
     count = tf.size(per_example)
     context = tf.distribute.get_replica_context()
-    if context is not None and context.num_replicas_in_sync > 1:
+    if _replicas_talk(context):
         count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    elif context is not None:
+        count *= context.num_replicas_in_sync  # as if all replicas had as many rows
     return tf.reduce_sum(per_example) / tf.cast(count, per_example.dtype)
+
+
+def _replicas_talk(context: tf.distribute.ReplicaContext | None) -> bool:
+    """Whether there are other replicas whose rows can be had; see `gather_across_replicas`."""
+    if context is None or context.num_replicas_in_sync == 1:
+        return False
+    return not isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def in_batch_softmax(
