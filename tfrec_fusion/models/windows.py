@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 # Examples that are kept in memory at most; a constant, so that memory does not follow the data.
-MAX_BYTES = 2**28
+MAX_BYTES = 2**30
 
 
 class Windows:
@@ -74,7 +74,8 @@ def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int]
     """Makes each epoch of the examples that `Windows` chooses.
 
     All examples are kept in memory, 4 bytes for each item of each history; where that is more than `MAX_BYTES`, each
-    epoch draws one example in `H` from the stream instead, which covers people's newest items less.
+    epoch draws from the stream instead, an example with `n` items to learn once in `n`. This is as much to learn as every
+    interaction once, but covers people's newest items less: a stream does not tell which example is a person's last.
 
     Args:
         train: batches with `user_index`, `history`, `item_index` and whatever else the model reads.
@@ -119,8 +120,9 @@ def joined(parts: list[np.ndarray]) -> tf.Tensor:
 
 def _thinned(train: tf.data.Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
     def keep(index, batch):
-        width = tf.shape(batch["history"])[1]
-        rate = 1 / tf.cast(tf.maximum(width, 1), tf.float32)
+        history = batch["history"]
+        learned = tf.minimum(tf.reduce_sum(tf.cast(history > 0, tf.int32), 1) + 1, tf.shape(history)[1])
+        rate = 1 / tf.cast(tf.maximum(learned, 1), tf.float32)
         draws = tf.random.stateless_uniform(
             tf.shape(batch["item_index"]), tf.stack([tf.cast(seed, tf.int64), index])
         )
