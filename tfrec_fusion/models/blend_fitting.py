@@ -60,7 +60,7 @@ class Rows:
 
     batch: Mapping[str, np.ndarray]
     weight: np.ndarray
-    queries: np.ndarray | None = None
+    queries: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     @classmethod
     def read(cls, validation: tf.data.Dataset) -> Rows:
@@ -91,12 +91,14 @@ class Rows:
     @property
     def has_history(self) -> np.ndarray:
         """bool `[n]`."""
-        return (self.batch["history"] > 0).any(1)
+        return np.asarray((self.batch["history"] > 0).any(1))
 
     def take(self, selected: np.ndarray) -> Rows:
         """Some of them, by place or by mask."""
         batch = {name: values[selected] for name, values in self.batch.items()}
-        return Rows(batch, self.weight[selected], None if self.queries is None else self.queries[selected])
+        return Rows(
+            batch, self.weight[selected], self.queries[selected] if len(self.queries) else self.queries
+        )
 
     def forget(self) -> Rows:
         """The same choices by people of whom nothing is known."""
@@ -155,14 +157,17 @@ class SideRegression:
     """What is learned of items, from what is said about them.
 
     Args:
-        model: with the tables of its blend filled.
+        model: what learned it.
+        blend: the model's, its tables filled.
         known: sorted indices of the items to learn from.
         counts: int64 `[N + 1]`, training interactions an item.
         rng: of the folds.
     """
 
-    def __init__(self, model: TwoTower, known: np.ndarray, counts: np.ndarray, rng: np.random.Generator):
-        self.model, self.blend, self.known = model, model.blend, known
+    def __init__(
+        self, model: TwoTower, blend: Blend, known: np.ndarray, counts: np.ndarray, rng: np.random.Generator
+    ):
+        self.model, self.blend, self.known = model, blend, known
         self.folds = rng.permutation(len(known)) % FOLDS
         self.ridge = FoldedRidge(FOLDS, self.blend.side_dim, sum(self.blend.predicted_widths))
         shares = counts / counts[known].mean()
@@ -212,14 +217,18 @@ def fit_blend(
         counts: int64 `[N + 1]`, training interactions an item.
         seed: of the solver, the folds and the rows that are weighed.
     """
+    if model.blend is None:
+        raise ValueError(
+            "`model` must have a blend to fit. Received: None. Build it with `collaborative_dim` above 0."
+        )
     blend, rng = model.blend, np.random.default_rng(seed)
     known = np.flatnonzero(counts[1:] > 0) + 1
     every = Rows.read(validation)
     seen = np.isin(every.target, known)
     if seen.sum() < ENOUGH_ROWS or len(known) < FOLDS:
         return
-    histories = _fill_tables(model, train, counts, known, rng)
-    regression = SideRegression(model, known, counts, rng)
+    histories = _fill_tables(model, blend, train, counts, known, rng)
+    regression = SideRegression(model, blend, known, counts, rng)
     regression.use(RIDGES[0])
     vectors = model.candidate_embeddings().numpy()
     most = max(LEAST_ROWS, min(MOST_ROWS, SCORES // len(known)))
@@ -284,10 +293,14 @@ def fit_blend(
 
 
 def _fill_tables(
-    model: TwoTower, train: tf.data.Dataset, counts: np.ndarray, known: np.ndarray, rng: np.random.Generator
+    model: TwoTower,
+    blend: Blend,
+    train: tf.data.Dataset,
+    counts: np.ndarray,
+    known: np.ndarray,
+    rng: np.random.Generator,
 ) -> Rows:
     """Returns choices as they might have been in training (`_read_training`)."""
-    blend = model.blend
     blend.weigh_alike()
     interactions, histories = _read_training(train, counts, rng)
     ease = truncated_ease(interactions, blend.factors_dim)
@@ -311,7 +324,8 @@ def _read_training(
 ) -> tuple[scipy.sparse.csr_matrix, Rows]:
     """Who met what, float32 `[people, items]`, of people who are told apart; and a sample of histories with anything else
     that their people chose, sooner or later."""
-    users, items, parts = [], [], {}
+    users, items = [], []
+    parts: dict[str, list[np.ndarray]] = {}
     share = min(1.0, MOST_ROWS / max(1, counts.sum()))
     for batch in train.as_numpy_iterator():
         users.append(batch["user_index"])

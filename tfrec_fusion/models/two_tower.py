@@ -83,7 +83,7 @@ class TwoTower(Model):
         self.ndcg = tf_keras.metrics.Mean("ndcg_10")
 
     @property
-    def monitor(self) -> tuple[str, str]:
+    def monitor(self) -> tuple[str, str]:  # type: ignore[override]
         return ("ndcg_10", "max") if self.whole_catalogue else ("loss", "min")
 
     def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
@@ -143,7 +143,16 @@ class TwoTower(Model):
         items: tf.Tensor | None = None,
         model_index: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Queries before the blend weighs them (`Blend.query_parts`); arguments as in `query_embeddings`."""
+        """Queries before the blend weighs them (`Blend.query_parts`); arguments as in `query_embeddings`.
+
+        Raises:
+            ValueError: if the model has no blend.
+        """
+        if self.blend is None:
+            raise ValueError(
+                "Parts of queries need a model with a blend. Received: one without. Ask `tower_queries`, or build it with "
+                "`collaborative_dim` above 0."
+            )
         history = batch["history"]
         rows = tf.reshape(history, [-1])
         if items is None:
@@ -222,11 +231,6 @@ class TwoTower(Model):
         Raises:
             ValueError: if the model was built without text.
         """
-        if self.text_query_layer is None:
-            raise ValueError(
-                "A free text query needs a model with a text tower. Received: a model built with `text: none`. "
-                "Train with text vectors."
-            )
         queries = self._tower_text_query(text_vectors, training)
         return queries if self.blend is None else self.blend.text_queries(queries)
 
@@ -344,6 +348,11 @@ class TwoTower(Model):
         return pool
 
     def _tower_text_query(self, text_vectors, training: bool) -> tf.Tensor:
+        if self.text_query_layer is None:
+            raise ValueError(
+                "A free text query needs a model with a text tower. Received: a model built with `text: none`. "
+                "Train with text vectors."
+            )
         return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
 
     def _text_query_loss(self, item_index, items: _Items) -> tf.Tensor:
