@@ -181,17 +181,26 @@ def test_training_the_encoder_finds_what_its_vectors_hid(blind_encoder, texts):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision_name", ["float32", "mixed_float16"])
 def test_the_staged_schedule_takes_micro_batches(encoder, texts, precision_name):
+    """It learns what it learns without them; that float16's few steps here are mostly skipped for their scale is the same too."""
     items = with_tokens(encoder, texts)
-    training = dataclasses.replace(RETRIEVAL.training, epochs=1, micro_batch=16, precision=precision_name)
-    config = dataclasses.replace(RETRIEVAL, negatives=10, training=training)
-    text = config_of(encoder, "lora", micro_batch=4)
-    with precision(training):
-        model = build_two_tower(config, SPACE, items, text)
-    before = [weight.numpy() for weight in model.item_text.encoder.weights if "lora_b" in weight.name]
-    history = fit_staged(model, batches(DATA.train, 64), None, training, text, progress=False)
-    assert history.history["loss"][-1] < history.history["loss"][0]
-    after = [weight.numpy() for weight in model.item_text.encoder.weights if "lora_b" in weight.name]
-    assert all(np.abs(now - then).max() > 0 for now, then in zip(after, before, strict=True))
+    losses = []
+    for micro_batch in (None, 16):
+        training = dataclasses.replace(
+            RETRIEVAL.training, epochs=1, micro_batch=micro_batch, precision=precision_name
+        )
+        config = dataclasses.replace(RETRIEVAL, negatives=10, training=training)
+        text = config_of(encoder, "lora", micro_batch=4 if micro_batch else None)
+        tf_keras.utils.set_random_seed(1)
+        with precision(training):
+            model = build_two_tower(config, SPACE, items, text)
+        before = [weight.numpy() for weight in model.item_text.encoder.weights if "lora_b" in weight.name]
+        losses.append(fit_staged(model, batches(DATA.train, 64), None, training, text, progress=False))
+        after = [weight.numpy() for weight in model.item_text.encoder.weights if "lora_b" in weight.name]
+        assert all(np.abs(now - then).max() > 0 for now, then in zip(after, before, strict=True))
+    without, beside = (np.array(history.history["loss"]) for history in losses)
+    assert np.isfinite(without).all()
+    # What dropout and negatives draw differs.
+    np.testing.assert_allclose(beside, without, rtol=0.03)
 
 
 @pytest.mark.slow
