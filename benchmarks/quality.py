@@ -1,6 +1,6 @@
 """How well the defaults recommend, beside what people would use instead, on the same split in the same run.
 
-    python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--json FILE] [--plot FILE] [--recbole-minutes 20]
+    python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--peers …] [--json FILE] [--plot FILE]
 
 The whole catalogue is ranked, never a sample of it. What a person met in training and validation is left out, ties are
 broken by a fixed shuffle, every choice is made on validation. Peers are tuned over the grids in `quality_peers`; ours are
@@ -19,7 +19,7 @@ import pathlib
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -32,7 +32,15 @@ from tfrec_fusion.models.build import build_two_tower
 from tfrec_fusion.training import fit
 
 # Cold items were never met in training; of new people nothing is known; light ones met at most 20 items.
-FIGURES = ("ndcg@10", "recall@10", "recall@100", "cold recall@100", "light ndcg@10", "new ndcg@10")
+FIGURES = (
+    "ndcg@10",
+    "recall@10",
+    "recall@100",
+    "cold ndcg@10",
+    "cold recall@100",
+    "light ndcg@10",
+    "new ndcg@10",
+)
 LIGHT = 20
 VARIANTS = ("text: none", "text fused")
 
@@ -51,7 +59,10 @@ def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dic
     found = accuracy.ranking_metrics(ranked, protocol.relevant, (10, 100))
     cold = protocol.data.catalogue.counts == 0
     of_cold = [items[cold[items]] for items in protocol.relevant]
-    found["cold recall@100"] = accuracy.ranking_metrics(ranked, of_cold, (100,))["recall@100"]
+    found |= {
+        f"cold {name}": values
+        for name, values in accuracy.ranking_metrics(ranked, of_cold, (10, 100)).items()
+    }
     met = np.array([len(items) for items in protocol.seen])
     found["light ndcg@10"] = np.where((met > 0) & (met <= LIGHT), found["ndcg@10"], np.nan)
     found["new ndcg@10"] = np.where(met == 0, found["ndcg@10"], np.nan)
@@ -93,11 +104,14 @@ def answers(model, protocol: Protocol, towers: bool = False) -> Callable[[np.nda
 
 
 def measure(
-    protocol: Protocol, seeds: list[int], recbole_minutes: float, note: Callable[[str], None]
+    protocol: Protocol,
+    peers: Sequence[str],
+    seeds: list[int],
+    recbole_minutes: float,
+    note: Callable[[str], None],
 ) -> dict[str, list[dict]]:
     """Model → for each seed each person's figures, and its seconds and settings."""
     found: dict[str, list[dict]] = {}
-    peers = PEERS + RECBOLE if recbole_minutes and RECBOLE_PYTHON.exists() else PEERS
     for name in peers:
         recbole = name in RECBOLE
         peer = fit_recbole(name, protocol, recbole_minutes) if recbole else fit_peer(name, protocol)
@@ -190,9 +204,10 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--json", help="file that receives all figures")
     parser.add_argument("--plot", help="PNG file that receives a picture of NDCG@10")
-    parser.add_argument(
-        "--recbole-minutes", type=float, default=20.0, help="for each of RecBole's models; 0 leaves them out"
-    )
+    parser.add_argument("--recbole-minutes", type=float, default=20.0, help="for each of RecBole's models")
+    known = (*PEERS, *RECBOLE)
+    default = known if RECBOLE_PYTHON.exists() else PEERS
+    parser.add_argument("--peers", nargs="+", choices=known, default=list(default), help="at least one")
     options = parser.parse_args()
     results = {}
     for name in options.protocols:
@@ -203,6 +218,7 @@ def main() -> None:
         results[name] = summary(
             measure(
                 PROTOCOLS[name](),
+                options.peers,
                 options.seeds,
                 options.recbole_minutes,
                 lambda text, name=name: print(f"  {name}: {text}", flush=True),
