@@ -21,6 +21,8 @@ LOCK = ROOT / "requirements" / "dev.txt"
 OURS = ("pipeline", "tfrec_fusion")
 CALLBACKS = ("run_fn", "preprocessing_fn")
 MODULE_FILES = ("module_file", "module_path")
+# The Evaluator's `module_path` may be either.
+DOTTED = re.compile(r"(?!.*\.py$)[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # What decides whether a container does what was tried here.
 DECIDING = (
     "tensorflow",
@@ -116,7 +118,7 @@ def callback(dotted: str) -> Iterator[Finding]:
 def module_files(compiled: Compiled) -> Iterator[Finding]:
     """Files given in place of dotted names (tensorflow/tfx#5511, #6335)."""
     for task, name, text in parameters(compiled):
-        if name in MODULE_FILES and text not in ("", "null"):
+        if name in MODULE_FILES and text not in ("", "null") and not DOTTED.fullmatch(text):
             yield Finding(
                 "error",
                 f"{task}.{name}",
