@@ -26,6 +26,7 @@ from pipeline.console import MemoryWatch
 from pipeline.evaluation.extractors import custom_extractors
 from pipeline.evaluation.gates import retrieval_eval_config
 from pipeline.evaluation.verdict import judge
+from pipeline.examples import make_example
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.export_retrieval import DEFAULT_K, ranked
 
@@ -73,16 +74,6 @@ class Factors(tf.Module):
         }
 
 
-def example(**values) -> tf.train.Example:
-    """An Example of lists of bytes, integers or floats."""
-    made = tf.train.Example()
-    for name, entries in values.items():
-        feature = made.features.feature[name]
-        kind = {bytes: "bytes_list", int: "int64_list", float: "float_list"}[type(entries[0])]
-        getattr(feature, kind).value.extend(entries)
-    return made
-
-
 def write_interactions(folder: pathlib.Path, split: str, rows: int, people: int, items: int) -> np.ndarray:
     """Interactions in `SHARDS` files, few items in most of them; in training the last tenth of the catalogue in none.
 
@@ -104,16 +95,18 @@ def write_interactions(folder: pathlib.Path, split: str, rows: int, people: int,
         path = str(folder / f"Split-{split}" / f"part-{shard:02d}.gz")
         with tf.io.TFRecordWriter(path, GZIP) as writer:
             for owner, target, met, moment in zip(owners, targets.tolist(), seen, times, strict=True):
-                values = {"user_id": [b"user %d" % owner], "item_id": [b"item %d" % target]}
+                values = {"user_id": f"user {owner}", "item_id": f"item {target}"}
                 if split == TEST:
-                    values |= {"seen": [b"item %d" % item for item in met], "click": [1.0], "time": [moment]}
-                    values |= {"user_activity": [(b"new", b"light", b"regular")[owner % 3]]}
                     values |= {
-                        "person": [owner],
-                        "item": [target + 1],
+                        "seen": [f"item {item}" for item in met],
+                        "click": 1.0,
+                        "time": moment,
+                        "user_activity": ("new", "light", "regular")[owner % 3],
+                        "person": owner,
+                        "item": target + 1,
                         "seen_rows": [item + 1 for item in met],
                     }
-                writer.write(example(**values).SerializeToString())
+                writer.write(make_example(values))
     return counts
 
 
@@ -123,12 +116,13 @@ def raw_items(counts: np.ndarray) -> Callable[[], Iterator[tf.train.Example]]:
 
     def made() -> Iterator[tf.train.Example]:
         for item, count in enumerate(counts.tolist()):
-            yield example(
-                item_id=[b"item %d" % item],
-                text_title=[titles[item % 4].encode()],
-                train_count=[count],
-                item_theme=[b"theme %d" % (item % 30)],
-            )
+            values = {
+                "item_id": f"item {item}",
+                "text_title": titles[item % 4],
+                "train_count": count,
+                "item_theme": f"theme {item % 30}",
+            }
+            yield tf.train.Example.FromString(make_example(values))
 
     return made
 

@@ -139,6 +139,7 @@ def example_gen(config: PipelineConfig, places: Places) -> TablesExampleGen:
             "pipeline/components/data_report.py",
             "pipeline/components/example_gen.py",
             "pipeline/components/table_reading.py",
+            "pipeline/examples.py",
             "tfrec_fusion/datasets",
         ),
     )
@@ -307,6 +308,7 @@ def evaluation_examples(
             "pipeline/components/evaluation_examples.py",
             "pipeline/evaluation/*slices.py",
             "pipeline/evaluation/baseline_ranks.py",
+            "pipeline/examples.py",
             "tfrec_fusion/models/baselines.py",
         ),
         interactions=examples.outputs["interactions"],

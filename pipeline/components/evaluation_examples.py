@@ -28,8 +28,9 @@ from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
 from pipeline.evaluation import slices
 from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
-from pipeline.evaluation.example_slices import Slices, read
+from pipeline.evaluation.example_slices import Slices
 from pipeline.evaluation.retrieval import rank_feature
+from pipeline.examples import read, read_bytes
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Tables
 
@@ -126,7 +127,7 @@ class Judged:
             done += len(batch)
             progress.report(f"ranks {done:,}")
             items = [read(example, "item_id")[0] for example in batch]
-            people = [read(example, "user_id")[0].encode() for example in batch]
+            people = [read_bytes(example, "user_id")[0] for example in batch]
             target = np.array([self.rows[item.encode()] for item in items])
             ranks = self.baselines.ranks(people, target, [self._seen(example) for example in batch])
             if self.plain is not None:
@@ -143,10 +144,10 @@ class Judged:
         rng = np.random.default_rng(0)
         tested: dict[str, set[bytes]] = {}
         for example in examples(self.source, "test"):
-            tested.setdefault(read(example, "user_id")[0], set()).add(read(example, "item_id")[0].encode())
+            tested.setdefault(read(example, "user_id")[0], set()).add(read_bytes(example, "item_id")[0])
         for example in examples(self.source, "test"):
             # What was seen before the split is the same in all Examples of a person.
-            known = tested[read(example, "user_id")[0]].union(strings(example, "seen"))
+            known = tested[read(example, "user_id")[0]].union(read_bytes(example, "seen"))
             negative = tf.train.Example.FromString(example.SerializeToString())
             self._slice(example, read(example, "item_id")[0])
             if len(known) >= len(self.ids) - 1:
@@ -167,14 +168,8 @@ class Judged:
             )
 
     def _seen(self, example: tf.train.Example) -> np.ndarray:
-        rows = (self.rows.get(item) for item in strings(example, "seen"))
+        rows = (self.rows.get(item) for item in read_bytes(example, "seen"))
         return np.array([row for row in rows if row is not None], np.int64)
-
-
-def strings(example: tf.train.Example, name: str) -> list[bytes]:
-    """Values of a feature of strings, as they are; empty where it is missing."""
-    feature = example.features.feature
-    return list(feature[name].bytes_list.value) if name in feature else []
 
 
 class Executor(base_executor.BaseExecutor):

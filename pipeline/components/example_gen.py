@@ -23,31 +23,13 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from pipeline.components.artifacts import DataReport
 from pipeline.components.data_report import check_report, read_report, write_report
 from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
+from pipeline.examples import make_example
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
 from tfrec_fusion.datasets.tables import Tables, find_files
 
 HISTOGRAM_WIDTH = 100_000
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
-
-
-def make_example(values: dict[str, Any]) -> bytes:
-    """A serialised tf.train.Example of strings, ints, floats and lists of them; None and empty lists are left out."""
-    example = tf.train.Example()
-    for name, value in values.items():
-        if value is None:
-            continue
-        entries = value if isinstance(value, (list, tuple)) else [value]
-        if not entries:
-            continue
-        feature = example.features.feature[name]
-        if isinstance(entries[0], str):
-            feature.bytes_list.value.extend([entry.encode("utf-8", "replace") for entry in entries])
-        elif isinstance(entries[0], float):
-            feature.float_list.value.extend(entries)
-        else:
-            feature.int64_list.value.extend(entries)
-    return example.SerializeToString(deterministic=True)
 
 
 def keep_first(entry: tuple[str, Iterable[dict]], table: str, distinct: bool = False) -> Iterator[Any]:

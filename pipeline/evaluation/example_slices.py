@@ -9,31 +9,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
+from pipeline import features
 from pipeline.evaluation import slices
+from pipeline.examples import read
 from tfrec_fusion.datasets.tables import Tables
-
-
-def read(example: tf.train.Example, name: str) -> list:
-    """Values of a feature: strings, ints or floats; empty where it is missing."""
-    if name not in example.features.feature:
-        return []
-    feature = example.features.feature[name]
-    kind = feature.WhichOneof("kind")
-    values = list(getattr(feature, kind).value) if kind else []
-    return [value.decode("utf-8", "replace") for value in values] if kind == "bytes_list" else values
-
-
-class Values:
-    """An Example as a mapping of names to values."""
-
-    def __init__(self, example: tf.train.Example):
-        self.example = example
-
-    def get(self, name: str) -> list:
-        return read(self.example, name)
-
-    def __getitem__(self, name: str) -> list:
-        return read(self.example, name)
 
 
 class Slices:
@@ -93,9 +72,10 @@ class Slices:
                 _gather(values, read(item, name))
         namers = {name: slices.value_namer(kinds[name], values, most) for name, values in gathered.items()}
         reach = slices.item_reach(np.array(counts))
+        fields = features.text_features(self.tables)
         found, distinct = {}, {}
         for place, item in enumerate(items()):
-            text = slices.text_of(Values(item), self.tables)
+            text = " ".join(read(item, name)[0] for name in fields if read(item, name))
             derived = {
                 "item_activity": [slices.item_activity(counts[place], self.rare_item)],
                 "item_reach": [str(reach[place])],

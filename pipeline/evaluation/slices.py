@@ -10,7 +10,7 @@ import collections
 import datetime
 import itertools
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -126,9 +126,3 @@ def value_namer(kind: str, values: Iterable[object], most: int) -> Callable[[Seq
         return sorted({entry if entry in kept else OTHER for entry in entries}) or [NONE]
 
     return name
-
-
-def text_of(values: Mapping[str, Sequence[str]], tables: Tables) -> str:
-    """The words of an item, all text fields joined."""
-    parts = [values[name][0] for name in features.text_features(tables) if values.get(name)]
-    return " ".join(parts)

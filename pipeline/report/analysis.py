@@ -9,7 +9,8 @@ import numpy as np
 import scipy.stats
 import tensorflow as tf
 
-from pipeline.report.asking import Model, Person, sample_people, values
+from pipeline.examples import read
+from pipeline.report.asking import Model, Person, sample_people
 from pipeline.report.run_files import Item, RunFiles
 from tfrec_fusion.metrics import accuracy, beyond_accuracy
 
@@ -207,10 +208,10 @@ def worst_failures(model: Model, examples: list[tf.train.Example], count: int = 
     found: dict[str, Failure] = {}
     for place in order:
         example = asked[place]
-        user = values(example, "user_id")[0]
-        popularity = (values(example, "baseline_popularity_rank") or [float("nan")])[0]
+        user = read(example, "user_id")[0]
+        popularity = (read(example, "baseline_popularity_rank") or [float("nan")])[0]
         failure = Failure(
-            user, values(example, "history"), values(example, "item_id")[0], float(ranks[place]), popularity
+            user, read(example, "history"), read(example, "item_id")[0], float(ranks[place]), popularity
         )
         found.setdefault(user, failure)
         if len(found) == count:

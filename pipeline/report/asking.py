@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the operations that the models hold)
 
+from pipeline.examples import read
 from tfrec_fusion.config import ConfigError
 
 BATCH = 100
@@ -36,21 +37,11 @@ class Person:
     baselines: dict[str, list[float]]
 
 
-def values(example: tf.train.Example, name: str) -> list:
-    """Values of a feature; strings decoded, empty where it is missing."""
-    if name not in example.features.feature:
-        return []
-    feature = example.features.feature[name]
-    kind = feature.WhichOneof("kind")
-    found = list(getattr(feature, kind).value) if kind else []
-    return [value.decode("utf-8", "replace") for value in found] if kind == "bytes_list" else found
-
-
 def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) -> list[Person]:
     """A random sample of the people in test Examples, in a fixed order."""
     by_user: dict[str, list[tf.train.Example]] = {}
     for example in examples:
-        by_user.setdefault(values(example, "user_id")[0], []).append(example)
+        by_user.setdefault(read(example, "user_id")[0], []).append(example)
     users = sorted(by_user)
     chosen = np.random.default_rng(seed).permutation(len(users))[:size]
     people = []
@@ -58,22 +49,20 @@ def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) ->
         own = by_user[user]
         first = own[0]
         ranks = {
-            name.removeprefix("baseline_").removesuffix("_rank"): [
-                values(example, name)[0] for example in own
-            ]
+            name.removeprefix("baseline_").removesuffix("_rank"): [read(example, name)[0] for example in own]
             for name in first.features.feature
             if name.startswith("baseline_")
         }
         context = {
-            name: values(first, name)[0] for name in first.features.feature if name.startswith("context_")
+            name: read(first, name)[0] for name in first.features.feature if name.startswith("context_")
         }
         people.append(
             Person(
                 user,
-                values(first, "history"),
-                values(first, "seen"),
-                [values(example, "item_id")[0] for example in own],
-                (values(first, "user_activity") or ["new"])[0],
+                read(first, "history"),
+                read(first, "seen"),
+                [read(example, "item_id")[0] for example in own],
+                (read(first, "user_activity") or ["new"])[0],
                 context,
                 ranks,
             )

@@ -14,6 +14,7 @@ from pipeline.components.evaluation_examples import Judged
 from pipeline.config import EvaluationConfig
 from pipeline.evaluation.batches import SliceBatches, first_values
 from pipeline.evaluation.extractors import custom_extractors
+from pipeline.examples import make_example
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 
 TABLES = Tables(
@@ -24,12 +25,7 @@ LANGUAGES = ("de", "fr", "tr", "sw")  # all of them in Latin letters
 
 
 def example(**values):
-    made = tf.train.Example()
-    for name, entries in values.items():
-        feature = made.features.feature[name]
-        kind = {bytes: "bytes_list", int: "int64_list", float: "float_list"}[type(entries[0])]
-        getattr(feature, kind).value.extend(entries)
-    return made
+    return tf.train.Example.FromString(make_example(values))
 
 
 def write(folder, split, examples):
@@ -43,10 +39,10 @@ def write(folder, split, examples):
 def items():
     for number in range(8):
         yield example(
-            item_id=[b"f%d" % number],
-            text_t=[b"eine Lampe"],
+            item_id=[f"f{number}"],
+            text_t=["eine Lampe"],
             train_count=[0 if number == 7 else 8 - number],
-            item_language=[LANGUAGES[number % 4].encode()],
+            item_language=[LANGUAGES[number % 4]],
             item_year=[1990.0 + number],
         )
 
@@ -57,17 +53,17 @@ def interactions(tmp_path):
     write(
         tmp_path,
         "train",
-        [example(user_id=[b"u%d" % rng.integers(5)], item_id=[b"f%d" % rng.integers(7)]) for _ in range(40)],
+        [example(user_id=[f"u{rng.integers(5)}"], item_id=[f"f{rng.integers(7)}"]) for _ in range(40)],
     )
     test = [
         example(
-            user_id=[b"u%d" % (number % 6)],
-            item_id=[b"f%d" % (number % 8)],
+            user_id=[f"u{number % 6}"],
+            item_id=[f"f{number % 8}"],
             time=[1_700_000_000 + number],
-            seen=[b"f%d" % (number % 6 + 1)],  # the same for all of a person's
+            seen=[f"f{number % 6 + 1}"],  # the same for all of a person's
             click=[1.0],
-            user_activity=[b"light"],
-            context_device=[b"phone" if number % 2 else b"desk"],
+            user_activity=["light"],
+            context_device=["phone" if number % 2 else "desk"],
         )
         for number in range(20)
     ]
