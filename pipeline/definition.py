@@ -43,6 +43,7 @@ EXPORT = (
             "export_ranking",
             "export_retrieval",
             "losses",
+            "replicas",
             "saving",
             "tasks",
             "training",

@@ -20,6 +20,7 @@ SINGLE = [
     "export_retrieval",
     "losses",
     "recommender",
+    "replicas",
     "saving",
     "tasks",
     "training",
@@ -43,7 +44,7 @@ COSTS = {
         layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.parts
         layers.repeatable layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.item_text
-        models.tower models.windows saving serving.batching
+        models.tower models.windows replicas saving serving.batching
         serving.inference serving.json_examples serving.session serving.tensor_protos""",
     "tensorflow_text": "layers.tokenizer",
     "tensorflow_recommenders": """export export_ranking export_retrieval index.brute_force index.build index.inverted_file index.top_k_index

@@ -13,6 +13,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrec_fusion import losses
+from tfrec_fusion.replicas import mean_over_replicas
 
 __all__ = ["Ranking", "Retrieval"]
 
@@ -84,7 +85,7 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
                 hard_negatives=self.hard_negatives,
                 gather=self.gather,
             )
-        return losses.mean_over_replicas(per_example, sample_weight)
+        return mean_over_replicas(per_example, sample_weight)
 
     def get_config(self):
         return {
@@ -129,7 +130,7 @@ class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
         """
         self.metric.update_state(labels, logits, sample_weight=sample_weight)
         loss = losses.squared_error if self.kind == "rating" else losses.binary_cross_entropy
-        return losses.mean_over_replicas(loss(labels, logits), sample_weight)
+        return mean_over_replicas(loss(labels, logits), sample_weight)
 
     def activate(self, logits: tf.Tensor) -> tf.Tensor:
         """What is served: the rating itself, or the probability."""

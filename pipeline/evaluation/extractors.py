@@ -37,7 +37,9 @@ def custom_extractors(
     for spec in eval_config.slicing_specs:
         if spec.feature_values or len(spec.feature_keys) > 1:
             names = ", ".join([*spec.feature_keys, *spec.feature_values])
-            raise ValueError(f"Slices must be of all examples or by one feature. Received: {names}.")
+            raise ValueError(
+                f"Slices must be of all examples or by one feature. Received: {names}. Make a column of both, and slice by it."
+            )
         features += spec.feature_keys
     slicing = extractor.Extractor(stage_name=TAIL[1], ptransform=beam.ParDo(SliceBatches(features)))
     return [*found[:-2], slicing]

@@ -16,7 +16,7 @@ class Model(tfrs.Model):
     """A `tfrs.Model` whose training step scales the loss under float16 and reports means over an epoch.
 
     TFRS 0.7.7 applies unscaled gradients and reports the last batch's loss. A subclass implements `compute_loss`, which
-    returns a scalar already averaged over the global batch (`losses.mean_over_replicas`).
+    returns a scalar already averaged over the global batch (`replicas.mean_over_replicas`).
 
     Attributes:
         monitor: name of the metric that says in validation which weights are best, and `min` or `max`.

@@ -33,7 +33,7 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.tower import TEXT
 
 PARTS = ("tower", "factors", "content", "popularity")
-# Columns of one categorical feature, at most: values beyond share them.
+# Columns of all categorical features together, at most, in equal parts: of a feature with more values some share a column.
 MOST_COLUMNS = 1000
 
 
@@ -70,12 +70,18 @@ class Blend(tf_keras.layers.Layer):
     ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.features = tuple(features)
+        kinds = [feature.kind in ("categorical", "categories") for feature in self.features]
+        most = MOST_COLUMNS // max(1, sum(kinds))
+        self.columns = [
+            min(feature.size, most) if kind else feature.size
+            for feature, kind in zip(self.features, kinds, strict=True)
+        ]
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
         self.dim, self.factors_dim = dim, factors_dim
         self.content_dim = min(content_dim, self.text_dim)
         self.widths = [self.dim, self.factors_dim, self.content_dim, 1]
         self.width = sum(self.widths) + 1
-        self.side_dim = self.text_dim + sum(map(_columns, self.features)) + 1
+        self.side_dim = self.text_dim + sum(self.columns) + 1
         rows = len(catalogue)
         self.known = self._table("known", np.asarray(catalogue.counts > 0))
         self.factors = self._table("factors", np.zeros((rows, factors_dim), np.float32))
@@ -275,12 +281,11 @@ class Blend(tf_keras.layers.Layer):
             float32 `[n, side_dim]`.
         """
         parts = [self._centred_text(values)] if self.text_dim else []
-        for feature in self.features:
+        for feature, columns in zip(self.features, self.columns, strict=True):
             value = values[feature.name]
             if feature.kind in ("categorical", "categories"):
                 value = tf.reshape(value, [tf.shape(value)[0], -1])
                 there = tf.cast(value > 0, tf.float32)[..., None]
-                columns = _columns(feature)
                 total = tf.reduce_sum(tf.one_hot(value % columns, columns) * there, 1)
                 parts.append(tf.math.divide_no_nan(total, tf.reduce_sum(there, 1)))
             else:
@@ -315,8 +320,3 @@ class Blend(tf_keras.layers.Layer):
             values.dtype,
             initializer=lambda shape, dtype=None, **_: tf.constant(values, dtype),
         )
-
-
-def _columns(feature: Feature) -> int:
-    """How many columns of `Blend.side` a feature takes."""
-    return min(feature.size, MOST_COLUMNS) if feature.kind in ("categorical", "categories") else feature.size

@@ -16,6 +16,7 @@ from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.blend import Blend
 from tfrec_fusion.models.blend_fitting import fit_blend
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
+from tfrec_fusion.replicas import gather_across_replicas, mean_over_replicas
 
 # Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one over the
 # length: of an empty history's zero vector it would overflow float16 at any loss scale.
@@ -271,7 +272,7 @@ class TwoTower(Model):
             per_target = self._target_losses(queries, inputs["item_index"], items.targets, shared, False)
             if self.whole_catalogue:
                 self._update_ndcg(queries, items.embeddings, inputs["item_index"], inputs["history"])
-        loss = losses.mean_over_replicas(per_target)
+        loss = mean_over_replicas(per_target)
         if training and self.text_query_layer is not None:
             loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
         return loss
@@ -336,7 +337,7 @@ class TwoTower(Model):
     def _pool(self, items: _Items) -> dict[str, tf.Tensor]:
         """Negatives of every query: what all replicas' examples chose, and some drawn uniformly."""
         own = tf.gather(items.embeddings, items.targets)
-        in_batch, embeddings = losses.gather_across_replicas(items.target_ids, own)
+        in_batch, embeddings = gather_across_replicas(items.target_ids, own)
         ids = tf.concat([in_batch, items.negatives], 0)
         drawn = tf.gather(items.embeddings, items.negative_rows)
         pool = {"ids": ids, "embeddings": tf.concat([embeddings, drawn], 0)}
@@ -361,12 +362,10 @@ class TwoTower(Model):
         queries = self._tower_text_query(text, True)
         if self.whole_catalogue:
             options = {"valid": self.is_candidate, "temperature": self.temperature}
-            return losses.mean_over_replicas(
-                losses.full_softmax(queries, items.embeddings, item_index, **options)
-            )
+            return mean_over_replicas(losses.full_softmax(queries, items.embeddings, item_index, **options))
         candidates = tf.gather(items.embeddings, items.targets)
         options = {"candidate_ids": item_index, "temperature": self.temperature}
-        return losses.mean_over_replicas(losses.in_batch_softmax(queries, candidates, **options))
+        return mean_over_replicas(losses.in_batch_softmax(queries, candidates, **options))
 
     def _update_ndcg(self, queries, catalogue, targets, history) -> None:
         scores = tf.matmul(queries, catalogue, transpose_b=True)
