@@ -1,0 +1,25 @@
+"""What tests of server processes share."""
+
+import socket
+import time
+
+from tfrec_fusion.serving.client import RestClient, ServingError
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+def wait_for(url, name, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended"
+        try:
+            return RestClient(url, name, timeout=2).status()
+        except ServingError:
+            time.sleep(0.1)
+    raise AssertionError("the server did not become ready")
