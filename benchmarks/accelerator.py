@@ -4,6 +4,7 @@
 
 Prints examples a second, the device's memory and how busy it was, for each precision, with and without XLA; then the
 losses of the same steps on both, which must agree. Where there is no accelerator it says so and runs the CPU's half.
+BERT run per example and fine-tuned whole is for the card alone: on a CPU its twenty steps take minutes.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.training_models import BATCH, ENCODER, LENGTH, PLAIN, million, two_tower
+from benchmarks.training_models import BATCH, ENCODER, LENGTH, PLAIN, NaiveText, million, two_tower
 
 import tensorflow as tf  # isort: skip
 import tf_keras  # isort: skip
 
 from pipeline.preparation import Prepared
 from tfrec_fusion.config import TextConfig, TrainingConfig
+from tfrec_fusion.layers.bulk_encoding import encode_tokens
+from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.models.build import build_two_tower
-from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training import build_optimizer, precision
 
 STEPS = 20
+LARGE = 4096
 # How far the mean loss of a few steps on an accelerator may lie from the CPU's. float32 differs by the order of sums (and
 # by TF32 on NVIDIA's newer cards), the others by their rounding.
 TOLERANCE = {"float32": 2e-3, "mixed_bfloat16": 3e-2, "mixed_float16": 1e-2}
@@ -43,20 +47,27 @@ TOLERANCE = {"float32": 2e-3, "mixed_bfloat16": 3e-2, "mixed_float16": 1e-2}
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is trained: ids with cached text, or the encoder along with them, in a precision, with or without XLA."""
+    """What runs, in a precision, with or without XLA. Its name without these is the same on all devices."""
 
     name: str
     precision: str = "float32"
     xla: bool = False
-    encoder: bool = False
+    batch: int = BATCH
 
     def __str__(self) -> str:
         return f"{self.name}, {self.precision}{', XLA' if self.xla else ''}"
 
 
+CACHED, LARGE_CACHED = "cached text", f"cached text in batches of {LARGE:,}"
+LORA, NAIVE, ENCODING = "LoRA in the top 2 blocks", "BERT per example", "encoding texts"
+
+
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a workload did on a device; `utilisation` in percent and `megabytes` None where nothing tells of them."""
+    """What a workload did on a device; `utilisation` in percent and `megabytes` None where nothing tells of them.
+
+    `loss` is for encoding the mean cosine of neighbouring texts' vectors.
+    """
 
     workload: str
     device: str
@@ -74,11 +85,20 @@ class Measured:
 
 def workloads(device: str) -> list[Workload]:
     """All of a device. The CPU gives the losses to compare with, in float32: it is slow at anything less."""
-    names = list(TOLERANCE) if device != "CPU" else ["float32"]
-    plain = [Workload("cached text", name) for name in names]
-    compiled = [Workload("cached text", name, xla=True) for name in names] if device != "CPU" else []
-    trained = [Workload("LoRA in the top 2 blocks", name, encoder=True) for name in names]
-    return [*plain, *compiled, *trained]
+    if device == "CPU":
+        return [
+            Workload(CACHED),
+            Workload(LARGE_CACHED, batch=LARGE),
+            Workload(LORA),
+            Workload(ENCODING, batch=LARGE),
+        ]
+    return [
+        *(Workload(CACHED, name, xla) for xla in (False, True) for name in TOLERANCE),
+        *(Workload(LARGE_CACHED, name, xla=True, batch=LARGE) for name in TOLERANCE),
+        *(Workload(LORA, name) for name in TOLERANCE),
+        Workload(NAIVE),  # TFRS's task takes no half precision, and its step scales no losses
+        *(Workload(ENCODING, name, batch=LARGE) for name in TOLERANCE),
+    ]
 
 
 class Utilisation:
@@ -110,22 +130,29 @@ class Utilisation:
             self.seen += [float(lines[0])] if lines and lines[0].replace(".", "").isdigit() else []
 
 
-def build(data: Prepared, workload: Workload) -> TwoTower:
+def synthetic_tokens(count: int) -> dict[str, np.ndarray]:
+    """Texts of 4 to `LENGTH` random word pieces; row 0 is empty. int32 `[count, LENGTH]` each."""
+    ids = np.random.default_rng(0).integers(1000, 20_000, (count, LENGTH)).astype(np.int32)
+    lengths = np.random.default_rng(1).integers(4, LENGTH, count)
+    mask = (np.arange(LENGTH) < lengths[:, None]).astype(np.int32)
+    mask[0] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def build(data: Prepared, workload: Workload) -> tf_keras.Model:
     """The workload's model, its dropout off so that devices can be compared."""
-    training = TrainingConfig(batch_size=BATCH, precision=workload.precision, jit_compile=workload.xla)
+    training = TrainingConfig(
+        batch_size=workload.batch, precision=workload.precision, jit_compile=workload.xla
+    )
     config = dataclasses.replace(PLAIN, training=training)
     with precision(training):
-        if not workload.encoder:
+        if workload.name in (CACHED, LARGE_CACHED):
             return two_tower(data, config, text=True)
-        ids = np.random.default_rng(0).integers(1000, 20_000, (len(data.catalogue), LENGTH)).astype(np.int32)
-        ids[0] = 0
-        lengths = np.random.default_rng(1).integers(4, LENGTH, len(ids))
-        mask = (np.arange(LENGTH) < lengths[:, None]).astype(np.int32)
-        mask[0] = 0
-        catalogue = dataclasses.replace(
-            data.catalogue, text_tokens={"input_ids": ids * mask, "attention_mask": mask}
-        )
-        text = TextConfig(ENCODER, max_length=LENGTH, stage="lora", texts_per_step=BATCH)
+        tokens = synthetic_tokens(len(data.catalogue))
+        if workload.name == NAIVE:
+            return NaiveText(data, tokens, "full")
+        catalogue = dataclasses.replace(data.catalogue, text_tokens=tokens)
+        text = TextConfig(ENCODER, max_length=LENGTH, stage="lora", texts_per_step=workload.batch)
         model = build_two_tower(config, data.space, catalogue, text)
         for layer in model.item_text.encoder.backbone.submodules:
             if isinstance(layer, tf_keras.layers.Dropout):
@@ -135,27 +162,55 @@ def build(data: Prepared, workload: Workload) -> TwoTower:
         return model
 
 
+def trainer(data: Prepared, workload: Workload) -> Callable[[], tf.Tensor]:
+    """A function that trains one step and returns its loss."""
+    steps = len(data.train["item_index"]) // workload.batch
+    with tf.device("CPU:0"):
+        batches = tf.data.Dataset.from_tensor_slices(
+            {
+                name: values[: steps * workload.batch].reshape(steps, workload.batch, *values.shape[1:])
+                for name, values in data.train.items()
+            }
+        )
+        stream = iter(batches.repeat().prefetch(tf.data.AUTOTUNE))
+    model = build(data, workload)
+    # TFRS's own task needs AutoGraph.
+    step = tf.function(model.train_step, autograph=workload.name == NAIVE, jit_compile=workload.xla or None)
+    return lambda: step(next(stream))["loss"]
+
+
+def encoding(workload: Workload) -> Callable[[], float]:
+    """A function that encodes a batch of texts and returns the mean cosine of neighbours."""
+    with precision(TrainingConfig(precision=workload.precision)):
+        encoder = TextEncoder.from_pretrained(ENCODER, normalize=True)
+    tokens = {name: values[1:] for name, values in synthetic_tokens(workload.batch + 1).items()}
+
+    def run() -> float:
+        vectors = encode_tokens(encoder, tokens, 512)
+        return float((vectors[1:] * vectors[:-1]).sum(1).mean())
+
+    return run
+
+
 def measure(data: Prepared, workload: Workload, device: str, seconds: float) -> Measured:
-    """Trains for `STEPS` steps whose losses count, then for so many seconds whose speed counts."""
+    """Runs the steps whose losses count, then for so many seconds whose speed counts."""
     tf_keras.utils.set_random_seed(1)
     on_card = device != "CPU"
     with tf.device(f"{device}:0"):
-        model = build(data, workload)
-        batches = tf.data.Dataset.from_tensor_slices(data.train).batch(BATCH, drop_remainder=True).repeat()
-        step = tf.function(model.train_step, autograph=False, jit_compile=workload.xla or None)
-        stream = iter(batches.prefetch(tf.data.AUTOTUNE))
-        for _ in range(STEPS):
-            loss = float(step(next(stream))["loss"])
+        encodes = workload.name == ENCODING
+        step = encoding(workload) if encodes else trainer(data, workload)
+        for _ in range(1 if encodes else STEPS):
+            loss = float(step())
         if on_card:
             tf.config.experimental.reset_memory_stats(f"{device}:0")
         done, start = 0, time.perf_counter()
         with Utilisation() as busy:
             while time.perf_counter() - start < seconds:
-                for _ in range(10):
-                    logs = step(next(stream))
-                float(logs["loss"])  # waits for the device
-                done += 10 * BATCH
-        taken = time.perf_counter() - start
+                for _ in range(1 if encodes else 10):
+                    latest = step()
+                    done += workload.batch
+                float(latest)  # waits for the device
+            taken = time.perf_counter() - start
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if on_card:
         held = tf.config.experimental.get_memory_info(f"{device}:0")["peak"]

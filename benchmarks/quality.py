@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.quality_data import NEEDS, PROTOCOLS, Protocol
-from benchmarks.quality_peers import PEERS, RECBOLE, RECBOLE_PYTHON, fit_peer, fit_recbole
+from benchmarks.quality_peers import PEERS, RECBOLE, RECBOLE_PYTHON, RecBole, fit_peer, fit_recbole
 from tfrec_fusion.config import RetrievalConfig
 from tfrec_fusion.metrics import accuracy, bootstrap
 from tfrec_fusion.models.build import build_two_tower
@@ -104,17 +104,17 @@ def answers(model, protocol: Protocol, towers: bool = False) -> Callable[[np.nda
 
 
 def measure(
-    protocol: Protocol,
+    where: str,
     peers: Sequence[str],
     seeds: list[int],
-    recbole_minutes: float,
+    recbole: RecBole,
     note: Callable[[str], None],
 ) -> dict[str, list[dict]]:
     """Model → for each seed each person's figures, and its seconds and settings."""
+    protocol = PROTOCOLS[where]()
     found: dict[str, list[dict]] = {}
     for name in peers:
-        recbole = name in RECBOLE
-        peer = fit_recbole(name, protocol, recbole_minutes) if recbole else fit_peer(name, protocol)
+        peer = fit_recbole(name, protocol, where, recbole) if name in RECBOLE else fit_peer(name, protocol)
         found[name] = [judge(peer.scores, protocol) | {"seconds": peer.seconds, "settings": peer.settings}]
         note(f"{name} {peer.settings}: ndcg@10 {np.nanmean(found[name][0]['ndcg@10']):.4f}")
     for variant in VARIANTS:
@@ -205,6 +205,10 @@ def main() -> None:
     parser.add_argument("--json", help="file that receives all figures")
     parser.add_argument("--plot", help="PNG file that receives a picture of NDCG@10")
     parser.add_argument("--recbole-minutes", type=float, default=20.0, help="for each of RecBole's models")
+    parser.add_argument("--recbole-device", default="cpu", help="or cuda")
+    parser.add_argument(
+        "--recbole-folder", help="keeps their questions and answers; what is answered is taken"
+    )
     known = (*PEERS, *RECBOLE)
     default = known if RECBOLE_PYTHON.exists() else PEERS
     parser.add_argument("--peers", nargs="+", choices=known, default=list(default), help="at least one")
@@ -217,10 +221,10 @@ def main() -> None:
             continue
         results[name] = summary(
             measure(
-                PROTOCOLS[name](),
+                name,
                 options.peers,
                 options.seeds,
-                options.recbole_minutes,
+                RecBole(options.recbole_minutes, options.recbole_device, options.recbole_folder),
                 lambda text, name=name: print(f"  {name}: {text}", flush=True),
             )
         )

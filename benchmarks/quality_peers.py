@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import re
 import subprocess
 import tempfile
 import time
@@ -13,6 +15,7 @@ import numpy as np
 import scipy.sparse
 
 from benchmarks.quality_data import Protocol
+from benchmarks.recbole_question import digest
 from pipeline.preparation import Prepared
 from tfrec_fusion.models.baselines import (
     ALS,
@@ -125,8 +128,58 @@ def fit_peer(name: str, protocol: Protocol) -> Peer:
     return Peer(answers, settings, time.perf_counter() - start)
 
 
-def fit_recbole(name: str, protocol: Protocol, minutes: float) -> Peer:
-    """Trains a model of RecBole (`recbole_peers`) in its own environment; its settings say where time was too short."""
+class RecBole(NamedTuple):
+    """How RecBole's models are trained.
+
+    Attributes:
+        minutes: at most, for each.
+        device: "cpu" or "cuda".
+        folder: keeps questions and answers; an answer that is there is taken, also one trained on another machine.
+    """
+
+    minutes: float = 20.0
+    device: str = "cpu"
+    folder: str | None = None
+
+
+def fit_recbole(model: str, protocol: Protocol, where: str, how: RecBole) -> Peer:
+    """Trains a model of RecBole (`recbole_peers`) in its own environment; its settings say where time was too short.
+
+    Args:
+        model: one of `RECBOLE`.
+        protocol: what is asked.
+        where: the protocol's name.
+        how: time, device and folder.
+
+    Returns:
+        The peer.
+    """
+    data = protocol.data
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(how.folder or stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"\W+", "-", where)
+        question, answer = folder / f"{name}.npz", folder / f"{name}-{model}.npz"
+        write_question(protocol, question)
+        if not answer.exists():
+            script = pathlib.Path(__file__).with_name("recbole_peers.py")
+            options = ["--minutes", how.minutes, "--device", how.device]
+            subprocess.run(
+                list(map(str, [RECBOLE_PYTHON, script, model, question, answer, *options])), check=True
+            )
+        found = np.load(answer)
+        scores, epochs, seconds = found["scores"], int(found["epochs"]), float(found["seconds"])
+        settings = f"{epochs} epochs on {found['device']}" + ("" if found["converged"] else ", not converged")
+        if str(found["question"]) != digest(question):
+            raise ValueError(
+                f"{answer} must answer the question beside it. Received: an answer to other data or splits. Remove it."
+            )
+    popularity = data.catalogue.counts / max(1, data.catalogue.counts.max()) * 1e-6
+    return Peer(lambda rows: scores[rows] + popularity, settings, seconds)
+
+
+def write_question(protocol: Protocol, path: pathlib.Path) -> None:
+    """Writes what `recbole_peers` trains and is asked: the rows of training, a sample of validation, and the people."""
     data, rng = protocol.data, np.random.default_rng(0)
     sample = np.sort(rng.permutation(len(data.validation["item_index"]))[:SAMPLE])
     parts = {
@@ -135,22 +188,12 @@ def fit_recbole(name: str, protocol: Protocol, minutes: float) -> Peer:
         "t_": protocol.queries,
     }
     columns = (("user", "user_index"), ("item", "item_index"), ("history", "history"))
-    with tempfile.TemporaryDirectory() as folder:
-        question, answer = pathlib.Path(folder, "question.npz"), pathlib.Path(folder, "answer.npz")
-        np.savez(
-            question,
-            num_users=data.space.num_users,
-            num_items=data.space.num_items,
-            **{prefix + short: part[column] for prefix, part in parts.items() for short, column in columns},
-        )
-        script = pathlib.Path(__file__).with_name("recbole_peers.py")
-        command = [RECBOLE_PYTHON, script, name, question, answer, "--minutes", minutes]
-        subprocess.run(list(map(str, command)), check=True)
-        found = np.load(answer)
-        scores, epochs, seconds = found["scores"], int(found["epochs"]), float(found["seconds"])
-        settings = f"{epochs} epochs" + ("" if found["converged"] else ", not converged")
-    popularity = data.catalogue.counts / max(1, data.catalogue.counts.max()) * 1e-6
-    return Peer(lambda rows: scores[rows] + popularity, settings, seconds)
+    np.savez_compressed(
+        path,
+        num_users=data.space.num_users,
+        num_items=data.space.num_items,
+        **{prefix + short: part[column] for prefix, part in parts.items() for short, column in columns},
+    )
 
 
 def _met(items: list[np.ndarray], data: Prepared) -> scipy.sparse.csr_matrix:

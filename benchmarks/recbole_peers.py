@@ -28,6 +28,7 @@ if not hasattr(scipy.sparse.dok_matrix, "_update"):
 
 from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.model.sequential_recommender.sasrec import SASRec
+from recbole_question import digest  # beside this file
 
 BATCH, PATIENCE = 2048, 10
 NAMES = {
@@ -39,42 +40,59 @@ NAMES = {
 }
 
 
-class Sequences:
+class Columns:
+    """What both models read, on the device where they are."""
+
+    device: torch.device
+
+    def _tensors(self, **columns):
+        return {
+            name: torch.from_numpy(np.asarray(values, np.int64)).to(self.device)
+            for name, values in columns.items()
+        }
+
+
+class Sequences(Columns):
     """SASRec: the next item after each history of training."""
 
     def __init__(self, question, device):
+        self.device = device
         self.rows, width = question, question["history"].shape[1]
         settings = {"n_layers": 2, "n_heads": 2, "hidden_size": 64, "inner_size": 256}
         settings |= {"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "hidden_act": "gelu"}
         settings |= {"layer_norm_eps": 1e-12, "initializer_range": 0.02, "loss_type": "CE"}
         data = types.SimpleNamespace(num=lambda field: int(question["num_items"]))
         self.model = SASRec(NAMES | settings | {"MAX_ITEM_LIST_LENGTH": width, "device": device}, data)
+        self.model.to(device)
         self.train = np.flatnonzero((question["history"] > 0).any(1))
 
     def loss(self, rows, rng):
-        return self.model.calculate_loss(
-            self._histories(self.rows["history"][rows]) | _tensors(item=self.rows["item"][rows])
-        )
+        histories = self._histories(self.rows["history"][rows])
+        return self.model.calculate_loss(histories | self._tensors(item=self.rows["item"][rows]))
 
     def scores(self, users, histories):
         empty = ~(histories > 0).any(1)
-        found = self.model.full_sort_predict(self._histories(np.where(empty[:, None], 1, histories))).numpy()
+        found = (
+            self.model.full_sort_predict(self._histories(np.where(empty[:, None], 1, histories)))
+            .cpu()
+            .numpy()
+        )
         found[empty] = 0
         return found
 
-    @staticmethod
-    def _histories(histories):
+    def _histories(self, histories):
         # RecBole's stand at the left.
         length = (histories > 0).sum(1)
         place = (np.arange(histories.shape[1]) - length[:, None]) % histories.shape[1]
         turned = np.take_along_axis(histories, place, 1)
-        return _tensors(item_list=turned, length=np.maximum(length, 1))
+        return self._tensors(item_list=turned, length=np.maximum(length, 1))
 
 
-class Graph:
+class Graph(Columns):
     """LightGCN: who met what."""
 
     def __init__(self, question, device):
+        self.device = device
         self.rows = question
         ones = np.ones(len(question["item"]), np.float32)
         shape = (int(question["num_users"]), int(question["num_items"]))
@@ -83,6 +101,7 @@ class Graph:
         sizes = {"user": shape[0], "item": shape[1]}
         data = types.SimpleNamespace(num=sizes.get, inter_matrix=lambda form: self.met)
         self.model = LightGCN(NAMES | settings | {"device": device}, data)
+        self.model.to(device)
         self.train = np.flatnonzero(question["user"] > 0)
         self.pairs = set(zip(question["user"].tolist(), question["item"].tolist(), strict=True))
 
@@ -93,17 +112,13 @@ class Graph:
             while pair in self.pairs:
                 pair = (pair[0], int(rng.integers(1, self.met.shape[1])))
             other[place] = pair[1]
-        return self.model.calculate_loss(_tensors(user=user, item=item, neg_item=other))
+        return self.model.calculate_loss(self._tensors(user=user, item=item, neg_item=other))
 
     def scores(self, users, histories):
         self.model.restore_user_e = self.model.restore_item_e = None
-        found = self.model.full_sort_predict(_tensors(user=users)).numpy().reshape(len(users), -1)
+        found = self.model.full_sort_predict(self._tensors(user=users)).cpu().numpy().reshape(len(users), -1)
         found[users == 0] = 0
         return found
-
-
-def _tensors(**columns):
-    return {name: torch.from_numpy(np.asarray(values, np.int64)) for name, values in columns.items()}
 
 
 def gain(peer, question) -> float:
@@ -127,11 +142,12 @@ def main() -> None:
     parser.add_argument("answer")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="or cuda")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     question = dict(np.load(options.question))
-    peer = {"SASRec": Sequences, "LightGCN": Graph}[options.model](question, torch.device("cpu"))
+    peer = {"SASRec": Sequences, "LightGCN": Graph}[options.model](question, torch.device(options.device))
     optimizer = torch.optim.Adam(peer.model.parameters(), lr=1e-3)
     best, kept, since, epoch, start = -1.0, None, 0, 0, time.perf_counter()
     while since < PATIENCE and time.perf_counter() - start < 60 * options.minutes:
@@ -158,9 +174,11 @@ def main() -> None:
                 np.arange(len(question["t_user"])), max(1, len(question["t_user"]) // 512)
             )
         ]
-    np.savez(
+    np.savez_compressed(
         options.answer,
         scores=np.concatenate(scores).astype(np.float32),
+        question=digest(options.question),
+        device=options.device,
         converged=since >= PATIENCE,
         epochs=epoch,
         seconds=time.perf_counter() - start,

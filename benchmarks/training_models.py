@@ -72,7 +72,7 @@ def two_tower(data: Prepared, config: RetrievalConfig, text: bool) -> TwoTower:
         space = dataclasses.replace(space, text_dim=None)
         catalogue = dataclasses.replace(catalogue, text_vectors=None)
     model = build_two_tower(config, space, catalogue)
-    model.compile(optimizer=build_optimizer(config.training))
+    model.compile(optimizer=build_optimizer(config.training), jit_compile=config.training.jit_compile)
     return model
 
 

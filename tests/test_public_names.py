@@ -43,7 +43,8 @@ COSTS = {
     "tensorflow": """index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
         layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.parts
         layers.repeatable layers.reranking
-        layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.item_text
+        layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.compiled
+        models.item_text
         models.tower models.windows replicas saving serving.batching
         serving.inference serving.json_examples serving.session serving.tensor_protos""",
     "tensorflow_text": "layers.tokenizer",

@@ -164,6 +164,21 @@ def test_xla_trains_the_retrieval_model():
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+@pytest.mark.parametrize("make", [two_tower, ranking])
+def test_a_compiled_step_looks_for_no_repeated_ids_one_by_one(make, monkeypatch):
+    # XLA compiles `tf.unique` to a loop over the ids, which took most of a step on a GPU.
+    monkeypatch.setattr("tfrec_fusion.models.tower.WHOLE_CATALOGUE", 0)
+    batch = next(iter(batches(DATA.train, 8)))
+    kinds = {}
+    for compiled in (False, True):
+        model = make(DATA)
+        model.compile(optimizer=training.build_optimizer(CONFIG), jit_compile=compiled)
+        graph = tf.function(model.train_step, autograph=False).get_concrete_function(batch).graph
+        kinds[compiled] = {operation.type for operation in graph.get_operations()}
+    assert "Unique" in kinds[False]
+    assert "Unique" not in kinds[True]
+
+
 @pytest.mark.slow
 def test_xla_trains_the_ranking_model():
     config = dataclasses.replace(CONFIG, jit_compile=True, epochs=2)

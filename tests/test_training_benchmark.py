@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from benchmarks.accelerator import Measured, parity, workloads
+from benchmarks.accelerator import NAIVE, Measured, parity, workloads
 from benchmarks.training import Ratio
 
 CPU = Measured("cached text, float32", "CPU", 100.0, 5.0, None, None)
@@ -22,9 +22,9 @@ def test_losses_are_compared_with_the_cpus_by_what_a_precision_allows():
     ]
 
 
-def test_each_workload_of_a_card_has_its_half_on_the_cpu():
+def test_each_workload_of_a_card_but_the_slowest_has_its_half_on_the_cpu():
     compared = {workload.name for workload in workloads("CPU")}
-    assert {workload.name for workload in workloads("GPU")} == compared
+    assert {workload.name for workload in workloads("GPU")} == compared | {NAIVE}
     assert {str(workload) for workload in workloads("GPU")} >= {"cached text, mixed_float16, XLA"}
 
 

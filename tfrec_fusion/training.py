@@ -202,7 +202,8 @@ class _Run:
         self.model, self.config, self.folder = model, config, folder
         self.strategy = model.distribute_strategy
         with self.strategy.scope():
-            model.compile(optimizer=build_optimizer(config, learning_rates))
+            compiled = config.jit_compile or config.strategy == "tpu"
+            model.compile(optimizer=build_optimizer(config, learning_rates), jit_compile=compiled)
         self.history = History()
         self.epoch = self.step = self.steps_done = 0
         self.best_weights: list[np.ndarray] | None = None

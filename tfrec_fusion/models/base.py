@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from tfrec_fusion.models.compiled import dense
 from tfrec_fusion.models.item_text import ItemText
 
 
@@ -73,7 +74,10 @@ class Model(tfrs.Model):
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True)
             total = loss + self._regularization()
-        self.optimizer.minimize(total, self.trainable_variables, tape=tape)
+        gradients = self.optimizer.compute_gradients(total, self.trainable_variables, tape=tape)
+        if self.jit_compile:
+            gradients = [(dense(gradient), variable) for gradient, variable in gradients]
+        self.optimizer.apply_gradients(gradients)
         return self._report(loss)
 
     def test_step(self, inputs):

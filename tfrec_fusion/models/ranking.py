@@ -134,7 +134,9 @@ class Ranking(Model):
 
     def _catalogue_logits(self, inputs, training: bool) -> dict[str, tf.Tensor]:
         index = inputs["item_index"]
-        item, history = self.item_tower.lookup_distinct(index, inputs["history"], training=training)
+        item, history = self.item_tower.lookup_distinct(
+            index, inputs["history"], training=training, compiled=bool(training and self.jit_compile)
+        )
         if not training or self.micro_batch is None:
             return self._logits(inputs, item, history, index, training)
 

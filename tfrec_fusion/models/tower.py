@@ -11,6 +11,7 @@ from tfrec_fusion.config import Feature
 from tfrec_fusion.layers import fusion as fusions
 from tfrec_fusion.layers import repeatable
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.compiled import distinct
 from tfrec_fusion.models.item_text import ItemText
 
 TEXT = "text_vector"
@@ -185,11 +186,15 @@ class ItemTower(tf_keras.layers.Layer):
         """The id embedding, with the vector that stands for an id that is missing."""
         return [(self.id_embedding, self.modality_dropout.missing["id"])]
 
-    def lookup_distinct(self, *item_indices: tf.Tensor, training: bool | None = None) -> list[tf.Tensor]:
+    def lookup_distinct(
+        self, *item_indices: tf.Tensor, training: bool | None = None, compiled: bool = False
+    ) -> list[tf.Tensor]:
         """Encodes each distinct item of several index tensors once (a small catalogue: every item once).
 
         Args:
             *item_indices: int32 of any shape `[...]`.
+            training: whether layers behave as in training.
+            compiled: whether XLA compiles this.
 
         Returns:
             float `[..., dim]` per index tensor.
@@ -198,8 +203,9 @@ class ItemTower(tf_keras.layers.Layer):
             wanted = tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0)
             embeddings = self.lookup(training=training, worth_encoding=wanted)
             return [tf.gather(embeddings, index) for index in item_indices]
-        distinct, rows = tf.unique(tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0))
-        embeddings = self.lookup(distinct, training=training)
+        wanted = tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0)
+        items, rows = distinct(wanted, compiled)
+        embeddings = self.lookup(items, training=training)
         rows = tf.split(rows, [tf.size(index) for index in item_indices])
         return [
             tf.gather(embeddings, tf.reshape(part, tf.shape(index)))

@@ -15,6 +15,7 @@ from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.blend import Blend
 from tfrec_fusion.models.blend_fitting import fit_blend
+from tfrec_fusion.models.compiled import distinct
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 from tfrec_fusion.replicas import gather_across_replicas, mean_over_replicas
 
@@ -157,8 +158,8 @@ class TwoTower(Model):
         history = batch["history"]
         rows = tf.reshape(history, [-1])
         if items is None:
-            distinct, rows = tf.unique(rows)
-            items = self.candidate_embeddings(distinct)
+            wanted, rows = tf.unique(rows)
+            items = self.candidate_embeddings(wanted)
         vectors = tf.reshape(tf.gather(items, rows), tf.concat([tf.shape(history), [self.blend.width]], 0))
         index = history if model_index is None else tf.gather(model_index, history)
         met, mask = self.blend.parts(vectors, index), history > 0
@@ -319,11 +320,11 @@ class TwoTower(Model):
             places = tf.random.uniform([self.negatives], 0, tf.size(self.trained_items), tf.int32)
             negatives = tf.gather(self.trained_items, places)
             wanted = [*met, negatives]
-        distinct, rows = tf.unique(tf.concat(wanted, 0))
+        items, rows = distinct(tf.concat(wanted, 0), compiled=training and bool(self.jit_compile))
         rows = tf.split(rows, [tf.size(part) for part in wanted])
         # Negatives drawn uniformly are met too rarely to be worth the encoder's time.
         worth = tf.concat(rows[: len(met)], 0)
-        embeddings = self.tower_candidates(distinct, training, worth)
+        embeddings = self.tower_candidates(items, training, worth)
         rows[0] = tf.reshape(rows[0], tf.shape(history))
         if not with_targets:
             return _Items(embeddings, rows[0])
