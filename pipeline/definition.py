@@ -38,6 +38,7 @@ EXPORT = (
     *(
         f"tfrec_fusion/{name}.py"
         for name in (
+            "cluster",
             "config",
             "export",
             "export_ranking",
@@ -45,6 +46,7 @@ EXPORT = (
             "losses",
             "replicas",
             "saving",
+            "steps",
             "tasks",
             "training",
         )

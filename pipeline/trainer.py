@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +25,7 @@ from tfrec_fusion.config import (
     RankingConfig,
     RetrievalConfig,
     TextConfig,
+    TrainingConfig,
     from_dict,
 )
 from tfrec_fusion.datasets.tables import Tables
@@ -31,10 +36,12 @@ from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.profiles import Profiles
+from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training import fit_staged, precision, strategy
 
+AnyModel = TypeVar("AnyModel", bound=Model)
 SHUFFLE = 200_000
 SETTINGS = "settings.json"
 
@@ -186,7 +193,8 @@ class Run:
         tf.train.Checkpoint(model=model).write(os.path.join(self.log_folder, "weights"))
         with open(os.path.join(self.log_folder, SETTINGS), "w") as stream:
             json.dump(self.settings, stream, indent=2)
-        shutil.rmtree(folder, ignore_errors=True)
+        if model.distribute_strategy.extended.should_checkpoint:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def offer(self, catalogue: Catalogue) -> None:
         """Serves another catalogue than the model was trained on; see `models.new_items.renewed`."""
@@ -206,12 +214,30 @@ class Run:
         )
 
 
+def distribution(training: TrainingConfig, fn_args) -> tf.distribute.Strategy:
+    """The strategy, for which TensorFlow must not have been used. Of several workers one writes what counts: saving needs the
+    others too, and gets a folder of their own from them."""
+    chosen = strategy(training)
+    if not chosen.extended.should_checkpoint:
+        scratch = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        fn_args.serving_model_dir = os.path.join(scratch, "model")
+        fn_args.model_run_dir = os.path.join(scratch, "model_run")
+    return chosen
+
+
 def run_retrieval(fn_args) -> None:
     """Trains the two-tower model and exports it with its index."""
+    config = from_dict(RetrievalConfig, fn_args.custom_config["model"])
+    chosen = distribution(config.training, fn_args)
     run = Run(fn_args)
-    config = from_dict(RetrievalConfig, run.settings["model"])
-    with strategy(config.training).scope(), precision(config.training):
-        model = build_two_tower(config, run.space, run.catalogue, run.text)
+
+    def build() -> TwoTower:
+        with precision(config.training):
+            return build_two_tower(config, run.space, run.catalogue, run.text)
+
+    with chosen.scope():
+        model = build()
     batch_size = config.training.batch_size
     run.train(
         model,
@@ -219,7 +245,16 @@ def run_retrieval(fn_args) -> None:
         run.batches("train", batch_size, shuffle=True),
         run.batches("validation", 1024, shuffle=False),
     )
-    save_retrieval(run, model)
+    save_retrieval(run, off_servers(run, model, build))
+
+
+def off_servers(run: Run, model: AnyModel, build: Callable[[], AnyModel]) -> AnyModel:
+    """The model as it is exported: one that was trained on parameter servers is built again, without them."""
+    if not isinstance(model.distribute_strategy, tf.distribute.ParameterServerStrategy):
+        return model
+    model = build()
+    restore(model, run.log_folder)
+    return model
 
 
 def save_retrieval(run: Run, model: TwoTower) -> None:
@@ -248,16 +283,23 @@ def searchable_index(model, catalogue: Catalogue, settings: IndexConfig) -> TopK
 
 def run_ranking(fn_args) -> None:
     """Trains the ranking model and exports it beside a baseline of user and item biases."""
+    config = from_dict(RankingConfig, fn_args.custom_config["model"])
+    chosen = distribution(config.training, fn_args)
     run = Run(fn_args)
-    config = from_dict(RankingConfig, run.settings["model"])
-    with strategy(config.training).scope(), precision(config.training):
-        model = build_ranking(config, run.space, run.catalogue, run.labels, text=run.text)
+
+    def build() -> Ranking:
+        with precision(config.training):
+            return build_ranking(config, run.space, run.catalogue, run.labels, text=run.text)
+
+    with chosen.scope():
+        model = build()
     implicit = "rating" not in run.labels
     train = run.batches("train", config.training.batch_size, shuffle=True)
     validation = run.batches("validation", 1024, shuffle=False)
     if implicit:
         train, validation = (data.map(WithNegatives(run.catalogue)) for data in (train, validation))
     run.train(model, config.training, train, validation)
+    model = off_servers(run, model, build)
     biases = None if implicit else rating_biases(run.batches("train", 4096, shuffle=False), run.space)
     export.save(RankingServing(model, *run.serving_arguments(model), biases=biases), run.model_folder)
 

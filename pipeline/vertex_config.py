@@ -36,7 +36,8 @@ class TrainingJob:
         accelerator: for example `NVIDIA_TESLA_T4`, `NVIDIA_L4`, `NVIDIA_TESLA_A100`; None for none, and for TPU machines whose
             chips belong to the type.
         accelerators: how many on each machine.
-        workers: machines; above 1 with `training.strategy: multi_worker`.
+        workers: machines; above 1 with `training.strategy: multi_worker`, or `parameter_server`, where the first one coordinates.
+        servers: further machines, which hold the variables with `training.strategy: parameter_server`.
         image: the image for it where that is another one, with CUDA or for TPUs; None: `vertex.image`.
         spot: whether machines may be taken away at any time for a lower price. Training then goes on from its checkpoint.
         disk_gb: size of each machine's disk.
@@ -47,6 +48,7 @@ class TrainingJob:
     accelerator: str | None = None
     accelerators: int = 1
     workers: int = 1
+    servers: int = 0
     image: str | None = None
     spot: bool = False
     disk_gb: int = 100
@@ -58,6 +60,8 @@ class TrainingJob:
                 raise ConfigError(
                     f"`vertex.training.{name}` must be above 0. Received: {getattr(self, name)}."
                 )
+        if self.servers < 0:
+            raise ConfigError(f"`vertex.training.servers` must be at least 0. Received: {self.servers}.")
 
 
 @dataclasses.dataclass(frozen=True)

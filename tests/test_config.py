@@ -107,6 +107,27 @@ def test_the_code_digest_names_a_pattern_that_matches_nothing():
         code_digest("pipeline/no_such.py")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "text.stage=lora",
+            "`text.stage` must be 'frozen' with `strategy: parameter_server`. Received: 'lora'",
+        ),
+        (
+            "retrieval.training.precision=mixed_float16",
+            "`training.precision` must be 'float32' or 'mixed_bfl",
+        ),
+        ("retrieval.training.jit_compile=true", "`training.jit_compile` must be False with"),
+    ],
+)
+def test_parameter_servers_refuse_what_they_cannot_hold(change, words):
+    strategy = "retrieval.training.strategy=parameter_server"
+    assert load_config("movielens_100k", [strategy]).retrieval.training.strategy == "parameter_server"
+    with pytest.raises(ConfigError, match=words):
+        load_config("movielens_100k", [strategy, change])
+
+
 def test_a_trained_text_stage_refuses_what_needs_fixed_shapes():
     assert load_config("movielens_100k", ["text.stage=lora"]).text.trained
     with pytest.raises(ConfigError, match="`text.stage` must be 'frozen' with `strategy: tpu`"):

@@ -14,6 +14,7 @@ import tfrec_fusion
 ROOT = pathlib.Path(tfrec_fusion.__file__).parent
 ROOMS = ["datasets", "index", "layers", "metrics", "models", "serving"]
 SINGLE = [
+    "cluster",
     "config",
     "export",
     "export_ranking",
@@ -40,7 +41,7 @@ COSTS = {
     "scipy": "models.baselines models.blend_solving",
     "pyarrow": "datasets.tables",
     "pandas": "datasets.events datasets.movielens datasets.values",
-    "tensorflow": """index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
+    "tensorflow": """cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
         layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.parts
         layers.repeatable layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.compiled
@@ -50,7 +51,7 @@ COSTS = {
     "tensorflow_text": "layers.tokenizer",
     "tensorflow_recommenders": """export export_ranking export_retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.grown_vocabulary models.heads
-        models.multitask models.new_items models.ranking models.two_tower recommender tasks training""",
+        models.multitask models.new_items models.ranking models.two_tower recommender steps tasks training""",
     "tensorflow_serving": """serving.config_file serving.flags serving.proto_inference serving.rest_handler
         serving.rest_server serving.versions serving.warmup""",
     "grpc": "serving.grpc_client serving.grpc_health serving.grpc_service serving.server",

@@ -123,7 +123,9 @@ class TowerConfig:
 class TrainingConfig:
     """How a model is trained. `batch_size` counts the examples of a step, on all replicas together. `micro_batch`: so many
     of them at once on each replica, for batches that fit into no memory otherwise; the backward pass computes each
-    micro-batch again, and loss and gradients are those of the whole batch (`layers.in_parts`)."""
+    micro-batch again, and loss and gradients are those of the whole batch (`layers.in_parts`). `strategy`: `mirrored` for the
+    GPUs of a machine, `multi_worker` for several machines that hold a copy each, `parameter_server` for embeddings that no
+    machine holds alone; the last two read `TF_CONFIG` (`cluster`). Under `parameter_server` a batch is one worker's."""
 
     epochs: int = 30
     batch_size: int = 256
@@ -133,7 +135,7 @@ class TrainingConfig:
     patience: int = 3
     seed: int = 1
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    strategy: Literal["none", "mirrored", "multi_worker", "tpu"] = "none"
+    strategy: Literal["none", "mirrored", "multi_worker", "parameter_server", "tpu"] = "none"
     jit_compile: bool = False
 
 
@@ -179,16 +181,30 @@ class IndexConfig:
 
 
 def check_training(training: TrainingConfig, text: TextConfig | None = None) -> None:
-    """Refuses what does not go together in training: XLA and TPUs need fixed shapes, which texts and parts do not have.
+    """Refuses what does not go together in training: XLA and TPUs need fixed shapes, which texts and parts do not have, and
+    parameter servers hold neither a trained encoder's activations nor float16's loss scale.
 
     Raises:
-        ConfigError: if a trained stage or a micro-batch meets XLA or TPUs, or a micro-batch is empty.
+        ConfigError: if a trained stage or a micro-batch meets XLA or TPUs, if a micro-batch is empty, or if parameter servers
+            are to train an encoder, in float16 or with XLA.
     """
     for key, value in (("training", training.micro_batch), ("text", text.micro_batch if text else None)):
         if value is not None and value < 1:
             raise ConfigError(
                 f"`{key}.micro_batch` must be at least 1. Received: {value}. Leave it out for whole batches."
             )
+    if training.strategy == "parameter_server":
+        settings: tuple[tuple[str, object, tuple], ...] = (
+            ("text.stage", text.stage if text else "frozen", ("frozen",)),
+            ("training.precision", training.precision, ("float32", "mixed_bfloat16")),
+            ("training.jit_compile", training.jit_compile, (False,)),
+        )
+        for name, chosen, allowed in settings:
+            if chosen not in allowed:
+                raise ConfigError(
+                    f"`{name}` must be {' or '.join(map(repr, allowed))} with `strategy: parameter_server`. "
+                    f"Received: {chosen!r}. Change one of them."
+                )
     if not (training.jit_compile or training.strategy == "tpu"):
         return
     setting = "jit_compile: true" if training.jit_compile else "strategy: tpu"

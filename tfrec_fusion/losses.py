@@ -374,15 +374,15 @@ class StreamingFrequency(tf_keras.layers.Layer):
             (seen,) = gather_across_replicas(self._buckets(ids))
             buckets = tf.unique(seen).y
             now = self.step.read_value() + 1
-            last = tf.gather(self.last_seen, buckets)
-            gaps = tf.gather(self.gap, buckets)
+            last = tf.nn.embedding_lookup(self.last_seen, buckets)
+            gaps = tf.nn.embedding_lookup(self.gap, buckets)
             updated = (1 - self.learning_rate) * gaps + self.learning_rate * tf.cast(now - last, tf.float32)
             # A first sighting says nothing about a gap.
             updated = tf.where(last > 0, updated, gaps)
             self.gap.scatter_update(tf.IndexedSlices(updated, buckets))
             self.last_seen.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(buckets), now), buckets))
             self.step.assign(now)
-        return -tf.math.log(tf.maximum(tf.gather(self.gap, self._buckets(ids)), 1.0))
+        return -tf.math.log(tf.maximum(tf.nn.embedding_lookup(self.gap, self._buckets(ids)), 1.0))
 
     def _buckets(self, ids: tf.Tensor) -> tf.Tensor:
         if ids.dtype == tf.string:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import tensorflow as tf
 
 __all__ = ["gather_across_replicas", "mean_over_replicas"]
@@ -11,9 +13,7 @@ def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Concatenates each replica's rows, this replica's own rows first.
 
     Own rows come first so that row `i` of the queries still belongs to row `i` of the candidates. With one replica,
-    or outside a strategy, the values come back as they are. Gradients flow back to the replica a row came from. Under
-    `MultiWorkerMirroredStrategy` they come back as they are too: with one device a worker, TensorFlow refuses to gather
-    ("destinations can not be empty").
+    or outside a strategy, the values come back as they are. Gradients flow back to the replica a row came from.
 
     Args:
         *values: tensors `[rows, ...]`; `rows` may differ between replicas, but not between the values of one replica.
@@ -24,9 +24,12 @@ def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     context = tf.distribute.get_replica_context()
     if not _replicas_talk(context):
         return values
-    sizes = context.all_gather(tf.reshape(tf.shape(values[0])[0], [1]), axis=0)
-    before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
-    return tuple(tf.roll(context.all_gather(value, axis=0), -before, axis=0) for value in values)
+    with _on_its_device(context):
+        sizes = context.all_gather(tf.reshape(tf.shape(values[0])[0], [1]), axis=0)
+        before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+        return tuple(
+            tf.roll(context.all_gather(tf.identity(value), axis=0), -before, axis=0) for value in values
+        )
 
 
 def mean_over_replicas(per_example: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
@@ -45,13 +48,16 @@ def mean_over_replicas(per_example: tf.Tensor, sample_weight: tf.Tensor | None =
     context = tf.distribute.get_replica_context()
     if _replicas_talk(context):
         count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-    elif context is not None:
-        count *= context.num_replicas_in_sync  # as if all replicas had as many rows
     return tf.reduce_sum(per_example) / tf.cast(count, per_example.dtype)
 
 
 def _replicas_talk(context: tf.distribute.ReplicaContext | None) -> bool:
-    """Whether there are other replicas whose rows can be had; see `gather_across_replicas`."""
-    if context is None or context.num_replicas_in_sync == 1:
-        return False
-    return not isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    """Whether there are other replicas."""
+    return context is not None and context.num_replicas_in_sync > 1
+
+
+def _on_its_device(context: tf.distribute.ReplicaContext) -> contextlib.AbstractContextManager:
+    """Places operations where the replica runs: TensorFlow gathers to the device of what it is given, and a worker with one
+    device leaves that open ("destinations can not be empty")."""
+    devices = context.strategy.extended.worker_devices
+    return tf.device(devices[0]) if len(devices) == 1 else contextlib.nullcontext()

@@ -17,7 +17,15 @@ def save(serving: tf.Module, folder: str) -> None:
 
     Raises:
         OSError, tf.errors.OpError: where it cannot be written; nothing is left behind.
+        ValueError: if variables are on parameter servers.
     """
+    for variable in serving.variables:
+        if "/job:ps" in variable.device:
+            raise ValueError(
+                "What is served must not be on parameter servers, split variables of which a SavedModel leaves empty (TensorFlow "
+                f"2.21). Received: {variable.name} on {variable.device}. Write a `tf.train.Checkpoint`, build the model again "
+                "without a strategy and read the checkpoint into it."
+            )
     target = pathlib.Path(folder)
     staging = target.parent / f".{target.name}-staging"
     target.parent.mkdir(parents=True, exist_ok=True)

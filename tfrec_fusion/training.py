@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import pathlib
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,9 +18,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion import cluster
 from tfrec_fusion.config import TextConfig, TrainingConfig
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.steps import steps_of
 
 __all__ = ["History", "build_optimizer", "fit", "fit_staged", "precision", "strategy"]
 
@@ -104,7 +106,7 @@ def fit(
     epochs = model.epochs(train, config.batch_size, config.seed)
     distributed = None
     if validation is not None:
-        distributed = model.distribute_strategy.experimental_distribute_dataset(validation)
+        distributed = run.steps.batches(validation)
     while not run.finished():
         bar = tf_keras.utils.Progbar(steps, unit_name="step") if progress is True else None
         logs = {
@@ -183,12 +185,6 @@ def fit_staged(
     return first.then(second, model.monitor)
 
 
-def _compiled(step: Callable, jit_compile: bool) -> Callable:
-    # Steps branch by `tf.cond` and not by Python's `if` on tensors. Without AutoGraph's rewriting of every layer's source
-    # a step is traced in a third of the time.
-    return tf.function(step, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
-
-
 class _Run:
     """The state of one training run: counters, the best weights so far, and their checkpoints."""
 
@@ -206,12 +202,22 @@ class _Run:
             model.compile(optimizer=build_optimizer(config, learning_rates), jit_compile=compiled)
         self.history = History()
         self.epoch = self.step = self.steps_done = 0
-        self.best_weights: list[np.ndarray] | None = None
+        self.best: pathlib.Path | list[np.ndarray] | None = None
         self.waited = 0
-        self.train_step = self._function(model.train_step, config.jit_compile)
-        self.test_step = self._function(model.test_step, False)
-        if folder is not None and (folder / "run.json").exists():
-            self._resume(folder)
+        self.steps = steps_of(model, config.jit_compile)
+        checkpoint = self._counters(folder)
+        if not self.steps.agree(self.epoch * 10**9 + self.step):
+            raise ValueError(
+                f"`folder` must be the same for all workers, on a file system that all of them read. Received: {folder}, "
+                f"where this worker finds epoch {self.epoch} and step {self.step}, and another one something else. "
+                "Name a shared folder."
+            )
+        if folder is not None and checkpoint is not None:
+            self._restore(folder, checkpoint)
+        if folder is not None and not self.steps.writes:
+            # All workers must take part in saving, and one of them saves.
+            self.scratch = tempfile.TemporaryDirectory()
+            self.folder = pathlib.Path(self.scratch.name)
 
     def finished(self) -> bool:
         """Whether there is nothing left to train."""
@@ -219,21 +225,24 @@ class _Run:
 
     def train_epoch(self, dataset, steps: int | None, checkpoint_seconds: float, bar) -> dict[str, float]:
         """Runs what is left of an epoch; returns its means."""
-        self._reset_metrics()
-        saved, logs, self.steps_done = time.monotonic(), {}, self.step
+        self.steps.reset()
+        saved, self.steps_done = time.monotonic(), self.step
         for batch in self._from_step(dataset, steps):
-            logs = self.train_step(batch)
+            self.steps.train(batch)
             self.steps_done += 1
             if bar is not None:
-                bar.update(self.steps_done, [("loss", float(logs["loss"]))], finalize=False)
-            if self.folder is not None and time.monotonic() - saved > checkpoint_seconds:
+                means = self.steps.means()
+                bar.update(self.steps_done, [("loss", means["loss"])] if means else [], finalize=False)
+            if self.folder is not None and self.steps.any(time.monotonic() - saved > checkpoint_seconds):
+                self.steps.settle()
                 self._save(self.folder, self.epoch, self.steps_done)
                 saved = time.monotonic()
         if not self.steps_done:
             raise ValueError(
                 "`train` must hold at least one batch. Received: an empty dataset. Check the split."
             )
-        logs = {name: float(value) for name, value in logs.items()}
+        self.steps.settle()
+        logs = self.steps.means()
         if not np.isfinite(logs.get("loss", 0.0)):
             raise ValueError(
                 f"The loss must be a number. Received: {logs['loss']} in epoch {self.epoch + 1}. "
@@ -244,15 +253,16 @@ class _Run:
 
     def evaluate(self, validation) -> dict[str, float]:
         """Means over the validation batches."""
-        self._reset_metrics()
-        logs = {}
+        self.steps.reset()
         for batch in validation:
-            logs = self.test_step(batch)
+            self.steps.test(batch)
+        self.steps.settle()
+        logs = self.steps.means()
         if not logs:
             raise ValueError(
                 "`validation` must hold at least one batch. Received: an empty dataset. Pass None for none."
             )
-        return {name: float(value) for name, value in logs.items()}
+        return logs
 
     def end_epoch(self, logs: dict[str, float]) -> None:
         """Notes an epoch's metrics and whether it was the best."""
@@ -267,37 +277,30 @@ class _Run:
         self.waited = 0 if better else self.waited + 1
         if better:
             self.history.best_epoch = self.epoch
-            self.best_weights = self.model.get_weights() if values else None
+            self.best = self._keep() if values else None
         if self.folder is not None:
-            if better:
-                tf.train.Checkpoint(model=self.model).write(str(self.folder / "best"))
             self._save(self.folder, self.epoch, 0)
 
     def keep_best(self) -> None:
         """Puts the best epoch's weights into the model."""
-        if self.best_weights is not None:
-            self.model.set_weights(self.best_weights)
+        if isinstance(self.best, pathlib.Path):
+            tf.train.Checkpoint(model=self.model).read(str(self.best)).expect_partial()
+        elif self.best is not None:
+            self.model.set_weights(self.best)
 
-    def _function(self, step: Callable, jit_compile: bool) -> Callable:
-        if self.strategy.num_replicas_in_sync == 1:
-            return _compiled(step, jit_compile)
-
-        @functools.partial(_compiled, jit_compile=False)
-        def distributed(batch):
-            logs = self.strategy.run(step, (batch,))
-            return {name: self.strategy.experimental_local_results(value)[0] for name, value in logs.items()}
-
-        return distributed
+    def _keep(self) -> pathlib.Path | list[np.ndarray]:
+        """Writes the weights as they are, or holds them in memory where nothing is written."""
+        if self.folder is None:
+            return self.model.get_weights()
+        path = self.folder / "best"
+        tf.train.Checkpoint(model=self.model).write(str(path))
+        return path
 
     def _from_step(self, dataset: tf.data.Dataset, steps: int | None) -> Iterator:
         dataset = dataset.skip(self.step)
         if steps is not None:
             dataset = dataset.take(max(0, steps - self.step))
-        return iter(self.strategy.experimental_distribute_dataset(dataset))
-
-    def _reset_metrics(self) -> None:
-        for metric in self.model.metrics:
-            metric.reset_state()
+        return iter(self.steps.batches(dataset))
 
     # Checkpoints hold model and optimizer, JSON beside them the counters and what the run belongs to.
 
@@ -326,7 +329,10 @@ class _Run:
             if not file.name.startswith(f"{name}."):
                 file.unlink()
 
-    def _resume(self, folder: pathlib.Path) -> None:
+    def _counters(self, folder: pathlib.Path | None) -> str | None:
+        """Takes over how far an earlier call came; returns the name of its checkpoint, None where there was none."""
+        if folder is None or not (folder / "run.json").exists():
+            return None
         counters = json.loads((folder / "run.json").read_text())
         for name, value in json.loads(json.dumps(self._state())).items():
             if counters[name] != value:
@@ -337,12 +343,15 @@ class _Run:
                 )
         self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
         self.history = History(counters["history"], counters["best_epoch"])
-        self.model.optimizer.build(self.model.trainable_variables)
+        return counters["checkpoint"]
+
+    def _restore(self, folder: pathlib.Path, name: str) -> None:
+        with self.strategy.scope():
+            self.model.optimizer.build(self.model.trainable_variables)
         if (folder / "best.index").exists():
-            tf.train.Checkpoint(model=self.model).read(str(folder / "best")).expect_partial()
-            self.best_weights = self.model.get_weights()
+            self.best = folder / "best"
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        checkpoint.read(str(folder / counters["checkpoint"])).expect_partial()
+        checkpoint.read(str(folder / name)).expect_partial()
 
 
 def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:
@@ -375,11 +384,22 @@ def build_optimizer(
 
 
 def strategy(config: TrainingConfig) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy of a configuration; build the model in its `scope()`."""
+    """The `tf.distribute` strategy of a configuration; build the model in its `scope()`.
+
+    With `multi_worker` and `parameter_server`, the environment variable `TF_CONFIG` says which processes there are and which
+    of them this one is (`cluster`). Ask before TensorFlow does anything else. A worker or a server of parameter servers stays
+    in this function until it is ended.
+
+    Raises:
+        RuntimeError: if TensorFlow was used before, with `multi_worker`.
+        ValueError: if `TF_CONFIG` does not describe what `parameter_server` needs.
+    """
     if config.strategy == "mirrored":
         return tf.distribute.MirroredStrategy()
     if config.strategy == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return cluster.mirrored_workers()
+    if config.strategy == "parameter_server":
+        return cluster.parameter_servers()
     if config.strategy == "tpu":
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
         return tf.distribute.TPUStrategy(resolver)

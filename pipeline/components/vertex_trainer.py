@@ -68,8 +68,11 @@ def custom_job(settings: dict, arguments: list[str], output: str) -> dict[str, A
         },
     }
     pools = [pool]
+    # Vertex AI calls the pools chief, worker and ps in the `TF_CONFIG` that it sets.
     if settings["workers"] > 1:
         pools.append({**pool, "replica_count": settings["workers"] - 1})
+    if settings["servers"]:
+        pools.append({**pool, "replica_count": settings["servers"]})
     spec: dict[str, Any] = {
         "worker_pool_specs": pools,
         "scheduling": {

@@ -182,7 +182,21 @@ def strategies(config: PipelineConfig, job: TrainingJob) -> Iterator[Finding]:
                 f"{strategy!r}, and `vertex.training.machine` is {job.machine}.",
                 "`tpu` goes with TPU machines, and only with them.",
             )
-        elif job.workers > 1 and strategy != "multi_worker":
+        elif strategy == "parameter_server" and (job.workers < 2 or job.servers < 1):
+            yield Finding(
+                "error",
+                key,
+                f"{strategy!r} with {job.workers} workers and {job.servers} servers.",
+                "Set `vertex.training.workers` to 2 or more, of which the first coordinates, and `servers` to 1 or more.",
+            )
+        elif job.servers and strategy != "parameter_server":
+            yield Finding(
+                "error",
+                key,
+                f"{strategy!r} with {job.servers} servers, which would do nothing.",
+                "Set `parameter_server`, or `vertex.training.servers: 0`.",
+            )
+        elif job.workers > 1 and strategy not in ("multi_worker", "parameter_server"):
             yield Finding(
                 "error",
                 key,

@@ -138,10 +138,24 @@ def test_machines_that_go_with_their_strategy():
     for job, strategy in (
         (TrainingJob("ct5lp-hightpu-4t"), "tpu"),
         (TrainingJob("n1-standard-8", workers=2), "multi_worker"),
+        (TrainingJob("n1-standard-8", workers=3, servers=2), "parameter_server"),
         (TrainingJob("g2-standard-24", "NVIDIA_L4", 2, image=f"{IMAGES}/tfrec:1-cuda"), "mirrored"),
     ):
         run = compiled(dataclasses.replace(VERTEX, training=job), **training(strategy))
         assert told(config_checks.check_config(run)) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "strategy", "words"),
+    [
+        (TrainingJob(workers=3), "parameter_server", "'parameter_server' with 3 workers and 0 servers"),
+        (TrainingJob(servers=1), "parameter_server", "with 1 workers and 1 servers.*`servers` to 1 or more"),
+        (TrainingJob(workers=2, servers=1), "multi_worker", "1 servers, which would do nothing"),
+    ],
+)
+def test_servers_go_with_their_strategy(job, strategy, words):
+    run = compiled(dataclasses.replace(VERTEX, training=job), **training(strategy))
+    assert any(_has(line, words) for line in told(config_checks.check_config(run)))
 
 
 def test_local_paths_and_tables_elsewhere(tmp_path):

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline.vertex.compiling import compile_pipeline
 from pipeline.vertex_config import TrainingJob
+from tests.free_addresses import free_addresses
 from tests.pipeline.fake_google import PROJECT, REGION
 from tests.pipeline.vertex_containers import TASKS, Cluster
 from tests.pipeline.vertex_settings import plain_vertex
@@ -49,8 +52,8 @@ def test_a_killed_trainer_goes_on_where_it_was(cluster, results, config):
     """As after a preemption: the same command with the same arguments, on a machine that knows nothing."""
     long = dataclasses.replace(config.retrieval.training, epochs=60, patience=60)
     again = dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, training=long))
-    other = Cluster(compile_pipeline(again), cluster.bucket)
-    other.made = cluster.made
+    other = Cluster(compile_pipeline(again), cluster.bucket, run="killed")
+    other.made = dict(cluster.made)
     process = other.start("RetrievalTrainer")
     before = _wait_for_epoch(cluster.bucket, 3, process)
     process.send_signal(signal.SIGKILL)
@@ -64,6 +67,70 @@ def test_a_killed_trainer_goes_on_where_it_was(cluster, results, config):
     assert len(json.loads((folder / "history.json").read_text())["loss"]) == 60
     said = re.findall(r"epoch (\d+)", other.log("RetrievalTrainer").read_text())
     assert all(int(epoch) > before for epoch in said)
+
+
+CLUSTERS = {
+    "multi_worker": ({"worker": 2}, [("worker", 0), ("worker", 1)]),
+    "parameter_server": (
+        {"chief": 1, "worker": 1, "ps": 1},
+        [("ps", 0), ("worker", 0), ("chief", 0)],
+    ),
+}
+
+
+@pytest.mark.parametrize("strategy", CLUSTERS)
+def test_several_machines_train_one_model(cluster, results, config, strategy):
+    """The same command on all of them; `TF_CONFIG` says what each is."""
+    sizes, tasks = CLUSTERS[strategy]
+    training = dataclasses.replace(config.retrieval.training, strategy=strategy)
+    again = dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, training=training))
+    other = Cluster(compile_pipeline(again), cluster.bucket, run=strategy)
+    other.made = dict(cluster.made)
+    free = iter(free_addresses(len(tasks)))
+    addresses = {kind: [next(free) for _ in range(size)] for kind, size in sizes.items()}
+    processes = {}
+    for kind, index in tasks:
+        task = {"cluster": addresses, "task": {"type": kind, "index": index}}
+        log = cluster.bucket / f"{strategy}-{kind}-{index}.log"
+        processes[log] = subprocess.Popen(
+            other.command("RetrievalTrainer"),
+            env={**other.environment, "TF_CONFIG": json.dumps(task)},
+            cwd=cluster.bucket,
+            stderr=log.open("w"),
+        )
+    try:
+        # Servers and what works for them stay until they are ended.
+        for log, process in processes.items():
+            if strategy == "multi_worker" or "chief" in log.name:
+                assert process.wait(timeout=600) == 0, log.read_text()[-4000:]
+    finally:
+        for process in processes.values():
+            process.kill()
+    made = other.finish("RetrievalTrainer")
+    alone = pathlib.Path(results["RetrievalTrainer"]["model_run"]["uri"])
+    together = pathlib.Path(made["model_run"]["uri"])
+    losses = [json.loads((folder / "history.json").read_text())["loss"] for folder in (alone, together)]
+    # Servers take the steps of several workers as they come.
+    closeness = 1e-3 if strategy == "multi_worker" else 0.1
+    np.testing.assert_allclose(*losses, rtol=closeness)
+    # One of them wrote, and what it wrote answers without the others.
+    assert {file.name for file in together.glob("*.*")} >= {"history.json", "settings.json", "weights.index"}
+    asked = {
+        "text": tf.constant([""]),
+        "history": tf.constant([["s0", "s2"]]),
+        "user_id": tf.constant(["p0"]),
+        "context_place": tf.constant(["web"]),
+    }
+    vectors = [
+        tf.saved_model.load(f"{model['uri']}/Format-Serving").signatures["embed_query"](**asked)
+        for model in (results["RetrievalTrainer"]["model"], made["model"])
+    ]
+    for name, values in vectors[0].items():
+        assert np.abs(values).max() > 0.1
+        if strategy == "multi_worker":
+            np.testing.assert_allclose(vectors[1][name], values, atol=1e-2)
+        else:
+            assert vectors[1][name].shape == values.shape
 
 
 def _wait_for_epoch(bucket, epoch, process):

@@ -88,6 +88,14 @@ def test_the_job_asks_for_the_machine_and_runs_the_trainer(google):
     assert "job" not in json.loads(options.exec_properties)
 
 
+def test_servers_are_the_third_pool(google):
+    train(dataclasses.replace(VERTEX, training=dataclasses.replace(VERTEX.training, servers=2)))
+    (job,) = google.jobs.values()
+    pools = job["jobSpec"]["workerPoolSpecs"]
+    assert [pool["replicaCount"] for pool in pools] == ["1", "2", "2"]
+    assert pools[2]["containerSpec"] == pools[0]["containerSpec"]
+
+
 def test_a_step_that_is_started_again_finds_its_job(google):
     train()
     train()

@@ -107,7 +107,7 @@ class FeatureTable(tf_keras.layers.Layer):
         if not inputs.dtype.is_integer:
             raise ValueError(f"FeatureTable needs integer indices. Received: {inputs.dtype.name}.")
         index = tf.where((inputs >= 0) & (inputs < self.num_rows), inputs, tf.zeros_like(inputs))
-        rows = {name: tf.gather(table, index) for name, table in self.tables.items()}
+        rows = {name: tf.nn.embedding_lookup(table, index) for name, table in self.tables.items()}
         return {
             name: tf.cast(row, self.compute_dtype) if row.dtype.is_floating else row
             for name, row in rows.items()

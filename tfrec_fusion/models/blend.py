@@ -116,9 +116,12 @@ class Blend(tf_keras.layers.Layer):
             float32 `[n, width]`.
         """
         index = values["item_index"]
-        known = tf.gather(self.known, index)[:, None]
-        factors = tf.gather(self.factors, index) / (1.0 - tf.gather(self.leverage, index))[:, None]
-        popularity = tf.gather(self.popularity, index)[:, None]
+        known = tf.nn.embedding_lookup(self.known, index)[:, None]
+        factors = (
+            tf.nn.embedding_lookup(self.factors, index)
+            / (1.0 - tf.nn.embedding_lookup(self.leverage, index))[:, None]
+        )
+        popularity = tf.nn.embedding_lookup(self.popularity, index)[:, None]
         # What is said about items is wide, and asked of new ones alone.
         new = tf.where(~known[:, 0])
         of_new = self._predicted({name: tf.gather_nd(value, new) for name, value in values.items()})
@@ -140,9 +143,9 @@ class Blend(tf_keras.layers.Layer):
             items: float32 `[..., width]`.
             index: int32 `[...]`, which they are.
         """
-        weights = self._item_weights(tf.gather(self.known, index)[..., None])
+        weights = self._item_weights(tf.nn.embedding_lookup(self.known, index)[..., None])
         tower, factors, content, _ = tf.split(items, [*self.widths[:3], 2], -1)
-        factors *= (1.0 - tf.gather(self.leverage, index))[..., None]
+        factors *= (1.0 - tf.nn.embedding_lookup(self.leverage, index))[..., None]
         parts = (tower, factors, content)
         return Parts(
             *(tf.math.divide_no_nan(part, weights[..., place, None]) for place, part in enumerate(parts))
@@ -174,7 +177,7 @@ class Blend(tf_keras.layers.Layer):
         Returns:
             float32 `[batch, width]`.
         """
-        weights = tf.gather(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
+        weights = tf.nn.embedding_lookup(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
         return tf.math.l2_normalize(parts * tf.repeat(weights, [*self.widths, 1], axis=1), 1)
 
     def text_queries(self, tower: tf.Tensor) -> tf.Tensor:

@@ -134,7 +134,7 @@ class ItemTower(tf_keras.layers.Layer):
         """
         index = inputs["item_index"]
         modalities = {"id": self.id_embedding(index)}
-        presence = {"id": tf.gather(self.known, index)}
+        presence = {"id": tf.nn.embedding_lookup(self.known, index)}
         if self.features:
             modalities["features"] = self.side_features(inputs)
         if self.has_text:
@@ -172,9 +172,12 @@ class ItemTower(tf_keras.layers.Layer):
 
     def values(self, item_index: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """What the tower is called with for items of the catalogue: int32 `[batch]`, or None for every row."""
+        # Rows of variables are looked up, here and elsewhere: of one that is split between parameter servers, `tf.gather`
+        # returns the right rows in the wrong order (TensorFlow 2.21).
         if item_index is None:
-            return {**self.tables, "item_index": tf.range(self.num_rows)}
-        values = {name: tf.gather(table, item_index) for name, table in self.tables.items()}
+            values = {name: tf.convert_to_tensor(table) for name, table in self.tables.items()}
+            return {**values, "item_index": tf.range(self.num_rows)}
+        values = {name: tf.nn.embedding_lookup(table, item_index) for name, table in self.tables.items()}
         return {**values, "item_index": item_index}
 
     def refresh_text(self) -> None:
@@ -214,7 +217,7 @@ class ItemTower(tf_keras.layers.Layer):
 
     def known_index(self, item_index: tf.Tensor) -> tf.Tensor:
         """The index, or 0 for items that training never saw."""
-        return tf.where(tf.gather(self.known, item_index), item_index, 0)
+        return tf.where(tf.nn.embedding_lookup(self.known, item_index), item_index, 0)
 
     def _table(self, name: str, values) -> tf.Variable:
         return self.add_weight(

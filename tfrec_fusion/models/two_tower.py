@@ -359,7 +359,7 @@ class TwoTower(Model):
 
     def _text_query_loss(self, item_index, items: _Items) -> tf.Tensor:
         """An item's text, asked as a query, must find that item."""
-        text = tf.gather(self.item_tower.tables[TEXT], item_index)
+        text = tf.nn.embedding_lookup(self.item_tower.tables[TEXT], item_index)
         queries = self._tower_text_query(text, True)
         if self.whole_catalogue:
             options = {"valid": self.is_candidate, "temperature": self.temperature}
