@@ -139,7 +139,7 @@ def _hidden_items() -> Protocol:
     met = before.groupby("userId")["movieId"].agg(list)
     people = [person for person in chosen.index if person in met.index]
     seen = [np.array([place[item] for item in met[person]], np.int32) for person in people]
-    width = data.space.history_length
+    width = data.validation["history"].shape[1]
     history = np.zeros((len(people), width), np.int32)
     for row, items in enumerate(seen):
         history[row, -min(width, len(items)) :] = items[-width:]

@@ -57,12 +57,12 @@ class Sequences(Columns):
 
     def __init__(self, question, device):
         self.device = device
-        self.rows, width = question, question["history"].shape[1]
+        self.rows, self.width = question, question["history"].shape[1]
         settings = {"n_layers": 2, "n_heads": 2, "hidden_size": 64, "inner_size": 256}
         settings |= {"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "hidden_act": "gelu"}
         settings |= {"layer_norm_eps": 1e-12, "initializer_range": 0.02, "loss_type": "CE"}
         data = types.SimpleNamespace(num=lambda field: int(question["num_items"]))
-        self.model = SASRec(NAMES | settings | {"MAX_ITEM_LIST_LENGTH": width, "device": device}, data)
+        self.model = SASRec(NAMES | settings | {"MAX_ITEM_LIST_LENGTH": self.width, "device": device}, data)
         self.model.to(device)
         self.train = np.flatnonzero((question["history"] > 0).any(1))
 
@@ -71,6 +71,7 @@ class Sequences(Columns):
         return self.model.calculate_loss(histories | self._tensors(item=self.rows["item"][rows]))
 
     def scores(self, users, histories):
+        histories = histories[:, -self.width :]
         empty = ~(histories > 0).any(1)
         found = (
             self.model.full_sort_predict(self._histories(np.where(empty[:, None], 1, histories)))

@@ -76,9 +76,11 @@ class ReaderIndices(tf.Module):
         return {"user_index": tf.cast(self.rows(raw["user_id"]), tf.int64)}
 
 names = np.array(["", *(f"reader-{number}" for number in range(1, readers + 1))], object)
-latest = np.concatenate([np.zeros((1, history_length), np.int32), reads[:, 1:].astype(np.int32)])
 profiles = Profiles(
-    ids=names, features={"user_index": np.arange(readers + 1, dtype=np.int32)}, history=latest,
+    ids=names, features={"user_index": np.arange(readers + 1, dtype=np.int32)},
+    history_items=reads[:, 1:].ravel().astype(np.int32),
+    history_splits=np.concatenate([[0, 0], np.cumsum([history_length] * readers)]).astype(np.int64),
+    history_length=history_length,
     seen_items=reads.ravel().astype(np.int32),
     seen_splits=np.concatenate([[0, 0], np.cumsum([reads.shape[1]] * readers)]).astype(np.int64),
 )

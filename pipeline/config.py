@@ -70,7 +70,9 @@ class SplitConfig:
         method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`: each
             person's last interaction is for testing, the one before for validation.
         validation, test: shares of the interactions (method `temporal`).
-        history_length: how many of the most recent earlier items an example holds.
+        history_length: how many of the most recent earlier items models are trained on and their query towers read.
+        long_history: how many of them validation, test and people's profiles hold, and how many of a request's count, where
+            that is more: what stands beside the retrieval model's towers reads all of them.
         light_user: a person with at most this many training interactions counts as light.
         rare_item: an item with at most this many training interactions counts as rare (with none: cold).
     """
@@ -79,6 +81,7 @@ class SplitConfig:
     validation: float = 0.1
     test: float = 0.1
     history_length: int = 50
+    long_history: int = 500
     light_user: int = 20
     rare_item: int = 10
 
@@ -90,6 +93,16 @@ class SplitConfig:
             )
         if self.history_length < 1:
             raise ConfigError(f"`split.history_length` must be at least 1. Received: {self.history_length}.")
+        if self.long_history < 0:
+            raise ConfigError(
+                f"`split.long_history` must be at least 0. Received: {self.long_history}. 0 keeps no more than "
+                "`split.history_length`."
+            )
+
+    @property
+    def held_out_history(self) -> int:
+        """How many items a history of validation, test, a profile and a request holds at most."""
+        return max(self.history_length, self.long_history)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -262,6 +262,9 @@ def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
         "tables": to_json(places.tables),
         "text": dataclasses.asdict(config.text) if config.text else None,
         "history_length": config.split.history_length,
+        "held_out_history": config.split.history_length
+        if kind == "ranking"
+        else config.split.held_out_history,
         "index": dataclasses.asdict(config.index),
         "checkpoints": places.checkpoints,
         "code": code_digest(*EXPORT),

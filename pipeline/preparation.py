@@ -35,8 +35,8 @@ class Prepared:
     Attributes:
         space: sizes and features.
         catalogue: the items, with tokens where there is a text tower.
-        train, validation, test: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`,
-            `item_index` int32 `[n]`, and the user and context features.
+        train, validation, test: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`
+            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, and the user and context features.
         person: int64 per row of `test`, equal where two rows are of one person, also of one that training never saw.
         seen: per row of `test` int32, the items that its person had met before.
     """
@@ -72,10 +72,11 @@ def prepare(config: PipelineConfig) -> Prepared:
     columns, side = _interaction_columns(tables, examples, users, size)
     parts = {}
     for part in SPLITS:
+        width = config.split.history_length if part == "train" else config.split.held_out_history
         histories = [[item_index[item] for item in example.history] for _, example in examples[part]]
         parts[part] = columns[part] | {
             "user_index": np.array([people.get(user, 0) for user, _ in examples[part]], np.int32),
-            "history": _left_padded(histories, config.split.history_length),
+            "history": _left_padded(histories, width),
             "item_index": np.array(
                 [item_index[example.event.item] for _, example in examples[part]], np.int32
             ),
@@ -131,7 +132,7 @@ def _split(people: dict[str, list[Event]], config: PipelineConfig) -> dict[str, 
         cutoffs = temporal_cutoffs(list(times.items()), split.validation, split.test)
     examples: dict[str, list[Example]] = {part: [] for part in SPLITS}
     for user, events in people.items():
-        for example in split_person(events, split.method, cutoffs, split.history_length):
+        for example in split_person(events, split.method, cutoffs, split.history_length, split.long_history):
             examples[example.split].append((user, example))
     for part in SPLITS:
         if not examples[part]:

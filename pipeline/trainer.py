@@ -66,6 +66,7 @@ class Run:
         self.tables = from_dict(Tables, json.loads(self.settings["tables"]))
         self.text = from_dict(TextConfig, self.settings["text"]) if self.settings["text"] else None
         self.history_length = self.settings["history_length"]
+        self.held_out_history = self.settings["held_out_history"]
         self.transform = tft.TFTransformOutput(fn_args.transform_output)
         items_transform = tft.TFTransformOutput(inputs["items_transform_graph"])
         self.catalogue = load_catalogue(
@@ -84,13 +85,14 @@ class Run:
         """Batches as the models take them. Records are shuffled while they are still bytes, and parsed by the batch."""
         spec = self.transform.transformed_feature_spec()
         files = split_files(self.examples, split)
+        width = self.history_length if split == "train" else self.held_out_history
         records = tf.data.TFRecordDataset(files, compression_type="GZIP")
         # Whole batches only, unless there is not even one.
         whole = shuffle and next(iter(records.batch(batch_size, drop_remainder=True)), None) is not None
         if shuffle:
             records = records.shuffle(SHUFFLE, reshuffle_each_iteration=True)
         batches = records.batch(batch_size, drop_remainder=whole).map(
-            lambda batch: self._model_inputs(tf.io.parse_example(batch, spec)),
+            lambda batch: self._model_inputs(tf.io.parse_example(batch, spec), width),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
@@ -102,24 +104,17 @@ class Run:
             records.batch(8192).reduce(np.int64(0), lambda total, batch: total + tf.size(batch, tf.int64))
         )
 
-    def _model_inputs(self, parsed: dict) -> dict[str, tf.Tensor]:
+    def _model_inputs(self, parsed: dict, width: int) -> dict[str, tf.Tensor]:
         batch = {}
         for name, value in parsed.items():
             if name not in ("item_id", "history"):
                 dense = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
                 batch[name] = tf.cast(dense, tf.int32) if dense.dtype == tf.int64 else dense
         batch["item_index"] = self.item_rows(parsed["item_id"])
-        history = self.item_rows(tf.sparse.to_dense(parsed["history"], default_value=""))
-        width = tf.shape(history)[1]
         # Examples are padded on the right, models want the newest item last.
-        lengths = tf.reduce_sum(
-            tf.cast(tf.sparse.to_dense(parsed["history"], default_value="") != "", tf.int32), 1
-        )
-        place = tf.range(width)[None, :] - (width - lengths[:, None])
-        turned = tf.where(place >= 0, tf.gather(history, tf.maximum(place, 0), batch_dims=1), 0)
-        turned = turned[:, -self.history_length :]
-        turned = tf.pad(turned, [[0, 0], [self.history_length - tf.shape(turned)[1], 0]])
-        batch["history"] = tf.ensure_shape(turned, [None, self.history_length])
+        history = tf.RaggedTensor.from_sparse(parsed["history"])[:, -width:]
+        turned = self.item_rows(history[:, ::-1]).to_tensor(shape=[None, width])
+        batch["history"] = tf.reverse(turned, [1])
         return batch
 
     def text_tower(self, model: Model) -> export.TextTower | None:
@@ -154,28 +149,26 @@ class Run:
         side = [feature.name for feature in self.space.user_features]
         spec = {name: raw[name] for name in ["user_id", *side]}
         spec |= {"history": tf.io.VarLenFeature(tf.string), "seen": tf.io.VarLenFeature(tf.string)}
-        ids, features, histories, seen = [b""], {}, [], []
+        ids, features = [b""], {}
+        met: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"history": [], "seen": []}
         for parsed in read_examples(self.users, "all", spec):
             ids.extend(parsed["user_id"].numpy())
             transformed = transform({name: parsed[name] for name in ["user_id", *side]})
             for name in ["user_index", *side]:
                 features.setdefault(name, []).append(transformed[name].numpy())
-            histories.append(
-                self._model_inputs({"item_id": parsed["user_id"], "history": parsed["history"]})["history"]
-            )
-            seen.append(self.item_rows(tf.RaggedTensor.from_sparse(parsed["seen"]).flat_values).numpy())
-            seen_lengths = tf.RaggedTensor.from_sparse(parsed["seen"]).row_lengths().numpy()
-            features.setdefault("\x00lengths", []).append(seen_lengths)
-        lengths = np.concatenate([[0], *features.pop("\x00lengths")])
+            for name in met:
+                items = self.item_rows(tf.RaggedTensor.from_sparse(parsed[name]))
+                items = items[:, -self.held_out_history :] if name == "history" else items
+                met[name].append((items.flat_values.numpy(), items.row_lengths().numpy()))
         unknown = transform({name: _missing(spec[name]) for name in ["user_id", *side]})
         columns = {name: np.concatenate([unknown[name].numpy(), *parts]) for name, parts in features.items()}
         columns = {name: _narrow(values) for name, values in columns.items()}
         return Profiles(
             ids=np.array([value.decode() for value in ids], object),
             features=columns,
-            history=np.concatenate([np.zeros((1, self.history_length), np.int32), *histories]),
-            seen_items=np.concatenate(seen).astype(np.int32),
-            seen_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            history_length=self.held_out_history,
+            **_end_to_end("history", met["history"]),
+            **_end_to_end("seen", met["seen"]),
         )
 
     def train(self, model, config, train: tf.data.Dataset, validation: tf.data.Dataset):
@@ -342,6 +335,13 @@ def rating_biases(
         "items": item_bias.astype(np.float32),
         "users": user_bias.astype(np.float32),
     }
+
+
+def _end_to_end(name: str, parts: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Lists of items in batches, their values and lengths, as `Profiles` holds them: row 0 has none."""
+    values, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
+    splits = np.concatenate([[0, 0], np.cumsum(lengths)]).astype(np.int64)
+    return {f"{name}_items": values.astype(np.int32), f"{name}_splits": splits}
 
 
 def _missing(feature) -> tf.Tensor | tf.SparseTensor:

@@ -59,19 +59,26 @@ def data():
 @pytest.fixture(scope="module")
 def profiles(data):
     users = np.array([""] + [f"user {number}" for number in range(1, data.space.num_users)], object)
-    histories = np.zeros((len(users), HISTORY), np.int32)
-    seen = [[] for _ in users]
+    met = [[] for _ in users]
     for user, history in zip(data.test["user_index"], data.test["history"], strict=True):
-        met = [item for item in history if item]
-        seen[user] = met
-        histories[user, HISTORY - len(met[-HISTORY:]) :] = met[-HISTORY:]
+        met[user] = [item for item in history if item]
+    items = np.array([item for some in met for item in some], np.int32)
+    splits = np.concatenate([[0], np.cumsum([len(some) for some in met])]).astype(np.int64)
     return Profiles(
         ids=users,
         features={"user_index": np.arange(len(users), dtype=np.int32)},
-        history=histories,
-        seen_items=np.array([item for items in seen for item in items], np.int32),
-        seen_splits=np.concatenate([[0], np.cumsum([len(items) for items in seen])]).astype(np.int64),
+        history_items=items,
+        history_splits=splits,
+        history_length=HISTORY,
+        seen_items=items,
+        seen_splits=splits,
     )
+
+
+def known_history(profiles, user):
+    """int32 `[HISTORY]`, what a person met, newest last."""
+    start, end = profiles.history_splits[user : user + 2]
+    return np.pad(profiles.history_items[start:end], (HISTORY - (end - start), 0))
 
 
 RAW = {
@@ -152,6 +159,27 @@ def expected_order(model, data, user, include_seen=False):
     if not include_seen:
         scores[history[history > 0]] = -np.inf
     return [data.ids[item] for item in np.argsort(-scores, kind="stable") if np.isfinite(scores[item])]
+
+
+def test_more_of_a_history_than_the_tower_reads_counts_in_what_is_served(data, profiles, tmp_path):
+    model = two_tower(dataclasses.replace(data, space=dataclasses.replace(data.space, history_length=1)))
+    model.blend.weigh_alike()
+    index = BruteForce().index(export_retrieval.searchable(model, catalogue(data))[1:])
+    serving = export_retrieval.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    export.save(serving, str(tmp_path / "model"))
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    empty = tf.constant([[]], tf.string, shape=[1, 0])
+    for row in range(5):
+        user, history = data.test["user_index"][row], [item for item in data.test["history"][row] if item]
+        wanted = model.query_embeddings(tensors({n: v[row : row + 1] for n, v in data.test.items()}))
+        last = {"user_index": tf.constant([user]), "history": tf.constant([history[-1:]], tf.int32)}
+        assert np.abs(wanted - model.query_embeddings(last)).max() > 1e-3
+        given = matrix(*(data.ids[item] for item in history))
+        for user_id, told in ((profiles.ids[user], empty), ("nobody", given)):
+            found = loaded.signatures["embed_query"](
+                user_id=tf.constant([user_id]), history=told, text=tf.constant([""])
+            )
+            np.testing.assert_allclose(found["embedding"][:, : model.blend.width], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("include_seen", [False, True])
@@ -347,7 +375,7 @@ def test_rank_scores_known_and_new_items_in_one_request(ranker, data, profiles):
     )
     batch = {
         "user_index": tf.constant([user, user]),
-        "history": tf.constant(np.repeat(profiles.history[user : user + 1], 2, 0)),
+        "history": tf.constant(np.repeat(known_history(profiles, user)[None], 2, 0)),
         "item_index": tf.constant([2, 5]),
     }
     for name, scores in model(batch).items():

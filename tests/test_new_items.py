@@ -7,7 +7,15 @@ import pytest
 import tensorflow as tf
 
 from tests.models.planted_models import catalogue, ranking, two_tower
-from tests.test_export import data, ids, matrix, profiles, recommend, serving_arguments  # noqa: F401  (fixtures)
+from tests.test_export import (  # noqa: F401  (fixtures)
+    data,
+    ids,
+    known_history,
+    matrix,
+    profiles,
+    recommend,
+    serving_arguments,
+)
 from tfrec_fusion import export, export_retrieval
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.catalogue import Catalogue
@@ -57,7 +65,7 @@ def both(data, profiles, tmp_path_factory):  # noqa: F811
     rows = {item: row for row, item in enumerate(new.ids)}
     moved = np.array([rows.get(item, 0) for item in known.ids], np.int32)
     people = dataclasses.replace(
-        profiles, history=moved[profiles.history], seen_items=moved[profiles.seen_items]
+        profiles, history_items=moved[profiles.history_items], seen_items=moved[profiles.seen_items]
     )
 
     def served(name, kind, items, people, **options):
@@ -84,8 +92,8 @@ def scores(answer):
 
 def test_what_did_not_change_scores_as_before(both, data, profiles):  # noqa: F811
     # Whoever met the item that says something else now asks for something else, too.
-    asking = [row for row in data.test["user_index"] if CHANGED not in profiles.history[row]][:6]
-    assert any(GONE in profiles.history[row] for row in asking)
+    asking = [row for row in data.test["user_index"] if CHANGED not in known_history(profiles, row)][:6]
+    assert any(GONE in known_history(profiles, row) for row in asking)
     for user in profiles.ids[asking]:
         old = scores(recommend(both.before, user=user, k=99, include_seen=True))
         new = scores(recommend(both.after, user=user, k=99, include_seen=True))

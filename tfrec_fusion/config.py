@@ -59,7 +59,10 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpace:
-    """What transformed data holds: sizes of the id vocabularies (index 0 included) and the side features."""
+    """What transformed data holds: sizes of the id vocabularies (index 0 included) and the side features.
+
+    `history_length` is what query towers read of a history; a batch may hold more.
+    """
 
     num_users: int
     num_items: int

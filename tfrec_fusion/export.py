@@ -100,10 +100,11 @@ class Serving(tf.Module):
             tables["text_vector"] = np.asarray(catalogue.text_vectors)
         self.item_tables = {name: table(values, name) for name, values in tables.items()}
         self.user_tables = {name: table(values, name) for name, values in profiles.features.items()}
-        self.histories = table(profiles.history, "history")
+        self.history_items = table(profiles.history_items, "history_items")
+        self.history_splits = table(profiles.history_splits, "history_splits")
         self.seen_items = table(profiles.seen_items, "seen_items")
         self.seen_splits = table(profiles.seen_splits, "seen_splits")
-        self.history_length = profiles.history.shape[1]
+        self.history_length = profiles.history_length
 
     def _keep(self, **parts) -> None:
         """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a Keras
@@ -125,9 +126,8 @@ class Serving(tf.Module):
         row = self.user_rows(user_id)
         batch = {name: tf.gather(values, row) for name, values in self.user_tables.items()}
         given = self.left_padded(self.item_rows(history))
-        batch["history"] = tf.where(
-            tf.reduce_any(given > 0, 1)[:, None], given, tf.gather(self.histories, row)
-        )
+        known = self.left_padded(_of_rows(row, self.history_items, self.history_splits))
+        batch["history"] = tf.where(tf.reduce_any(given > 0, 1)[:, None], given, known)
         if context:
             sparse = {name: tf.sparse.from_dense(value[:, None]) for name, value in context.items()}
             transformed = self.transform({**sparse, "user_id": user_id})
@@ -141,9 +141,7 @@ class Serving(tf.Module):
 
     def seen(self, user_id: tf.Tensor) -> tf.Tensor:
         """int32 `[batch, any]` of the items that people have met, padded with 0."""
-        row = self.user_rows(user_id)
-        start, end = tf.gather(self.seen_splits, row), tf.gather(self.seen_splits, row + 1)
-        return tf.gather(self.seen_items, tf.ragged.range(start, end)).to_tensor()
+        return _of_rows(self.user_rows(user_id), self.seen_items, self.seen_splits)
 
     def items(self, item_id: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Item features for ids in the catalogue and for items that are new.
@@ -190,6 +188,12 @@ def concrete(
     """A signature whose inputs bear the names of the function's parameters."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
     return function.get_concrete_function(**named)
+
+
+def _of_rows(rows: tf.Tensor, items: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
+    """int32 `[batch, any]`, the items of some rows, padded with 0: row `r`'s are `items[splits[r]:splits[r + 1]]`."""
+    found = tf.ragged.range(tf.gather(splits, rows), tf.gather(splits, rows + 1))
+    return tf.gather(items, found).to_tensor()
 
 
 def _strings(values: np.ndarray) -> tf.Tensor:

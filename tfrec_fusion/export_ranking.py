@@ -52,6 +52,7 @@ class CandidateScores(Serving):
             rows: int32 `[batch * n]`, candidates of one person after the other.
             vectors: float32 `[batch * n, dim]`, theirs.
         """
+        person = self.ranking.recent(person)
         history = tf.gather(self.ranked_vectors, person["history"])
         index = self.model_index(rows)
         return self.ranking.score_vectors({**person, "item_index": index}, vectors, history)

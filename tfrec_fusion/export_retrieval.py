@@ -38,7 +38,7 @@ class RetrievalServing(Serving):
         counts = np.asarray(catalogue.counts, np.float64)
         share = (counts + 1) / (counts[1:].sum() + max(1, len(counts) - 1))
         self.bits = table(-np.log2(share).astype(np.float32), "bits")
-        unexpected = 1 - counts / max(1.0, counts.max(), self.histories.shape[0] - 1)
+        unexpected = 1 - counts / max(1.0, counts.max(), self.history_splits.shape[0] - 2)
         self.unexpected = table(unexpected.astype(np.float32), "unexpected")
 
     def query(self, user_id, history, text, context) -> tf.Tensor:

@@ -77,14 +77,15 @@ class SplitPeople(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the person's own Example."""
 
     def __init__(self, split: dict, context: tuple[str, ...], click_threshold: float):
-        self.method, self.history_length = split["method"], split["history_length"]
+        self.method = split["method"]
+        self.history_length, self.long_history = split["history_length"], split["long_history"]
         self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
 
     def process(self, entry: tuple[str, dict], cutoffs: tuple[int, int] | None) -> Iterator[Any]:
         user, groups = entry
         features = next(iter(groups["users"]), {})
         events = next(iter(groups["events"]), [])
-        for example in split_person(events, self.method, cutoffs, self.history_length):
+        for example in split_person(events, self.method, cutoffs, self.history_length, self.long_history):
             event = example.event
             values = {
                 "user_id": user,
@@ -112,7 +113,7 @@ class SplitPeople(beam.DoFn):
         items = [event.item for event in events]
         profile = {
             "user_id": user,
-            "history": items[-self.history_length :],
+            "history": items[-max(self.history_length, self.long_history) :],
             "seen": list(dict.fromkeys(items)),
             **features,
         }

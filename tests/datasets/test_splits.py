@@ -22,6 +22,13 @@ def test_leave_last_out_by_hand():
     assert {e.user_train_count for e in examples} == {2}
 
 
+def test_what_is_held_out_may_know_more():
+    person = events((1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"))
+    longer, shorter = (list(split_person(person, "leave_last_out", None, 1, long)) for long in (3, 0))
+    assert [example.history for example in longer] == [(), ("a",), ("b",), ("a", "b", "c"), ("b", "c", "d")]
+    assert [example.history for example in shorter] == [(), ("a",), ("b",), ("c",), ("d",)]
+
+
 def test_leave_last_out_keeps_people_with_two_events_in_training():
     assert [e.split for e in split_person(events((1, "a"), (2, "b")), "leave_last_out", None, 5)] == [
         "train"

@@ -34,8 +34,9 @@ def halves(columns, seed=0):
 
 @pytest.fixture(scope="module")
 def blended():
-    """A model whose towers learned nothing, its blend weighed."""
-    model = two_tower(DATA)
+    """A model whose towers learned nothing and read less of a history than its blend, which is weighed."""
+    space = dataclasses.replace(DATA.space, history_length=2)
+    model = two_tower(dataclasses.replace(DATA, space=space))
     validation, _ = halves(DATA.test)
     blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(validation, 64), DATA.counts)
     return model
@@ -180,6 +181,18 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
         # A query is scaled to length 1, which changes no order.
         scale = scores[row, known] @ wanted[known] / (wanted[known] @ wanted[known])
         np.testing.assert_allclose(scores[row, known], scale * wanted[known], rtol=1e-3, atol=1e-4)
+
+
+def test_the_tower_reads_the_newest_and_what_stands_beside_it_all(blended):
+    blend, batch = blended.blend, tensors({name: values[:9] for name, values in DATA.test.items()})
+    assert batch["history"].shape[1] > 2
+    newest = {**batch, "history": batch["history"][:, -2:]}
+    wide, narrow = (blended.query_parts(some).numpy() for some in (batch, newest))
+    np.testing.assert_allclose(wide[:, : blend.dim], narrow[:, : blend.dim], atol=1e-6)
+    np.testing.assert_allclose(wide[:, : blend.dim], blended.tower_queries(batch), atol=1e-6)
+    assert (np.abs(wide - narrow)[:, blend.dim :].max(1) > 1e-3).all()
+    losses = [blended.compute_loss(some).numpy() for some in (batch, newest)]
+    assert losses[0] == losses[1]
 
 
 def test_vectors_given_or_made_are_the_same(blended):

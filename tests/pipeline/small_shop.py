@@ -54,7 +54,7 @@ def write_shop(folder: pathlib.Path, people: int = 40, seed: int = 0) -> Pipelin
         "shop",
         data,
         root=str(folder / "runs"),
-        split=SplitConfig(history_length=6),
+        split=SplitConfig(history_length=6, long_history=8),
         text=TextConfig(encoder, max_length=8),
         retrieval=retrieval,
     )

@@ -30,9 +30,10 @@ def test_each_interaction_is_in_the_split_of_its_time_with_its_own_past(shop):
         own = orders[orders["who"] == np.unique(orders["who"][-32:])[data.person[row]]]
         before = own[own["at"] < orders["at"].iloc[-32]]["sku"].tolist()
         history = [sku[item] for item in data.test["history"][row] if item]
-        assert history == before[-6:]
+        assert history == before[-8:]
         assert set(sku[data.seen[row]]) == set(before)
-    assert data.test["history"].shape == (32, 6)
+    assert data.train["history"].shape[1] == 6
+    assert data.test["history"].shape == (32, 8)
     np.testing.assert_array_equal(data.catalogue.counts, np.bincount(data.train["item_index"], minlength=25))
 
 

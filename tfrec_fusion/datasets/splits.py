@@ -87,7 +87,11 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
 
 
 def split_person(
-    events: Sequence[Event], method: str, cutoffs: tuple[int, int] | None, history_length: int
+    events: Sequence[Event],
+    method: str,
+    cutoffs: tuple[int, int] | None,
+    history_length: int,
+    long_history: int = 0,
 ) -> Iterator[SplitExample]:
     """Gives each of a person's events its split, its history and the items seen before it.
 
@@ -96,6 +100,7 @@ def split_person(
         method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all training.
         cutoffs: first second of validation and of test, for `temporal`.
         history_length: how many of the most recent earlier items to keep.
+        long_history: how many to keep in validation and test, where that is more.
 
     Yields:
         One example per event, in the order of the events.
@@ -122,5 +127,6 @@ def split_person(
             split, known = "validation", validation_start
         else:
             split, known = "test", test_start
-        history = tuple(items[max(0, known - history_length) : known])
+        length = history_length if split == "train" else max(history_length, long_history)
+        history = tuple(items[max(0, known - length) : known])
         yield SplitExample(split, event, history, seen[split], validation_start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -21,9 +21,11 @@ class Model(tfrs.Model):
 
     Attributes:
         monitor: name of the metric that says in validation which weights are best, and `min` or `max`.
+        history_length: how many items of a history the query tower reads; None for all.
     """
 
     monitor = ("loss", "min")
+    history_length: int | None = None
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -41,6 +43,14 @@ class Model(tfrs.Model):
             epoch from 0 → its batches.
         """
         return lambda epoch: train
+
+    def recent(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """A batch with no more of each `history` than the query tower reads: the newest `history_length` items."""
+        history = batch["history"]
+        return {
+            **batch,
+            "history": history if self.history_length is None else history[:, -self.history_length :],
+        }
 
     def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         """Embeddings with a row per item, each with the vector that stands for an unknown item (None: row 0)."""

@@ -151,20 +151,26 @@ class Blend(tf_keras.layers.Layer):
             *(tf.math.divide_no_nan(part, weights[..., place, None]) for place, part in enumerate(parts))
         )
 
-    def query_parts(self, tower: tf.Tensor, history: Parts, mask: tf.Tensor) -> tf.Tensor:
+    def query_parts(self, tower: tf.Tensor, met: Parts, rows: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """The parts of queries, not yet weighted.
 
         Args:
             tower: float32 `[batch, dim]`, the query tower's embeddings.
-            history: the parts of the history's items, `[batch, H, ...]`.
-            mask: bool `[batch, H]`.
+            met: the parts of items, `[m, ...]`.
+            rows: int32 `[batch, H]`, which of them are in each history.
+            mask: bool `[batch, H]`, which of those count.
 
         Returns:
             float32 `[batch, width]`.
         """
-        there = tf.cast(mask, tf.float32)[..., None]
-        factors = tf.math.l2_normalize(tf.reduce_sum(history.factors * there, 1) * self.gain, 1)
-        content = tf.math.l2_normalize(tf.reduce_sum(history.content * there, 1), 1)
+        there = tf.where(mask)
+        met_rows, people = tf.gather_nd(rows, there), there[:, 0]
+
+        def total(part: tf.Tensor) -> tf.Tensor:
+            return tf.sparse.segment_sum(part, met_rows, people, num_segments=tf.shape(rows)[0])
+
+        factors = tf.math.l2_normalize(total(met.factors) * self.gain, 1)
+        content = tf.math.l2_normalize(total(met.content), 1)
         return tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 2])], 1)
 
     def queries(self, parts: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

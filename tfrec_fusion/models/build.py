@@ -64,6 +64,7 @@ def build_two_tower(
         text_query_weight=config.text_query_weight,
         blend=_blend(config, space, catalogue),
         micro_batch=config.training.micro_batch,
+        history_length=space.history_length,
     )
     model(_blank_batch(space))
     if text_query is not None:
@@ -113,6 +114,7 @@ def build_ranking(
         num_items=space.num_items,
         means=means,
         micro_batch=config.training.micro_batch,
+        history_length=space.history_length,
     )
     model(_blank_batch(space))
     return model

@@ -14,19 +14,23 @@ class Profiles:
     Attributes:
         ids: `U + 1` strings, row 0 empty.
         features: `user_index` int32 `[U + 1]` and each user feature, transformed (see `config.Feature`).
-        history: int32 `[U + 1, H]` item indices, left padded with 0, newest last.
+        history_items: int32 `[T]` indices of the latest items met, newest last, person after person.
+        history_splits: int64 `[U + 2]`, where each person's items start in `history_items`.
+        history_length: how many there are of a person at most, and how many of a request's history count.
         seen_items: int32 `[S]` indices of all items met, person after person.
         seen_splits: int64 `[U + 2]`, where each person's items start in `seen_items`.
     """
 
     ids: np.ndarray
     features: dict[str, np.ndarray]
-    history: np.ndarray
+    history_items: np.ndarray
+    history_splits: np.ndarray
+    history_length: int
     seen_items: np.ndarray
     seen_splits: np.ndarray
 
     def __post_init__(self):
-        sizes = {"history": len(self.history), "seen_splits": len(self.seen_splits) - 1}
+        sizes = {name: len(getattr(self, name)) - 1 for name in ("history_splits", "seen_splits")}
         sizes |= {name: len(values) for name, values in self.features.items()}
         for name, size in sizes.items():
             if size != len(self.ids):

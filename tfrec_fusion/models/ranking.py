@@ -30,6 +30,7 @@ class Ranking(Model):
         num_items: rows of the item bias.
         means: label name → where a rating's prediction starts, its mean in training.
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
+        history_length: how many items of a history are read, the newest; None for all.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Ranking(Model):
         num_items: int,
         means: Mapping[str, float] | None = None,
         micro_batch: int | None = None,
+        history_length: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -51,6 +53,7 @@ class Ranking(Model):
         self.head = head
         self.labels = dict(labels)
         self.micro_batch = micro_batch
+        self.history_length = history_length
         zeros = {"embeddings_initializer": "zeros"}
         self.user_factors = tf_keras.layers.Embedding(
             num_users, dim, embeddings_initializer=small_normal(), name="user_factors"
@@ -103,6 +106,7 @@ class Ranking(Model):
         Returns:
             label → float32, one score an item. A query is encoded once, however many candidates it has.
         """
+        inputs = self.recent(inputs)
         index = inputs.get("item_index", tf.zeros_like(inputs["user_index"]))
         item = self.item_tower({**inputs, "item_index": index}, training=False)
         (history,) = self.item_tower.lookup_distinct(inputs["history"])
@@ -114,7 +118,7 @@ class Ranking(Model):
         """`score_features` where the item tower's vectors are there already, as in a served model.
 
         Args:
-            inputs: as in `score_features`, without the item's features.
+            inputs: as in `score_features`, without the item's features, and made `recent`.
             item: float `[batch * n, dim]`, the candidates' vectors.
             history: float `[batch, H, dim]`, the vectors of the history's items.
         """
@@ -133,7 +137,7 @@ class Ranking(Model):
         return total
 
     def _catalogue_logits(self, inputs, training: bool) -> dict[str, tf.Tensor]:
-        index = inputs["item_index"]
+        inputs, index = self.recent(inputs), inputs["item_index"]
         item, history = self.item_tower.lookup_distinct(
             index, inputs["history"], training=training, compiled=bool(training and self.jit_compile)
         )

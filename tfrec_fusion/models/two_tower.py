@@ -46,6 +46,7 @@ class TwoTower(Model):
         text_query_weight: of the loss that trains `text_query`.
         blend: what is put beside the towers' embeddings when training is done (`finish`); None for nothing.
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
+        history_length: how many items of a history the query tower reads, the newest; the blend reads all. None for all.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class TwoTower(Model):
         text_query_weight: float = 0.1,
         blend: Blend | None = None,
         micro_batch: int | None = None,
+        history_length: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,6 +78,7 @@ class TwoTower(Model):
         self.text_query_weight = text_query_weight
         self.blend = blend
         self.micro_batch = micro_batch
+        self.history_length = history_length
         self.counts = np.asarray(counts)
         self.whole_catalogue = len(counts) - 1 <= negatives
         trained = np.flatnonzero(counts[1:]) + 1
@@ -155,16 +158,15 @@ class TwoTower(Model):
                 "Parts of queries need a model with a blend. Received: one without. Ask `tower_queries`, or build it with "
                 "`collaborative_dim` above 0."
             )
-        history = batch["history"]
-        rows = tf.reshape(history, [-1])
-        if items is None:
-            wanted, rows = tf.unique(rows)
-            items = self.candidate_embeddings(wanted)
-        vectors = tf.reshape(tf.gather(items, rows), tf.concat([tf.shape(history), [self.blend.width]], 0))
-        index = history if model_index is None else tf.gather(model_index, history)
-        met, mask = self.blend.parts(vectors, index), history > 0
-        queries = self._finish(self.query_tower(batch, met.tower, mask, training=False))[:, -1]
-        return self.blend.query_parts(queries, met, mask)
+        # Each item that is met is looked at once: long histories are wide, and have much in common.
+        wanted, rows = tf.unique(tf.reshape(batch["history"], [-1]))
+        vectors = self.candidate_embeddings(wanted) if items is None else tf.gather(items, wanted)
+        index = wanted if model_index is None else tf.gather(model_index, wanted)
+        met, rows = self.blend.parts(vectors, index), tf.reshape(rows, tf.shape(batch["history"]))
+        recent = self.recent(batch)
+        history = tf.gather(met.tower, rows[:, -tf.shape(recent["history"])[1] :])
+        queries = self.query_tower(recent, history, recent["history"] > 0, training=False)
+        return self.blend.query_parts(self._finish(queries)[:, -1], met, rows, batch["history"] > 0)
 
     def candidate_embeddings(self, item_index: tf.Tensor | None = None) -> tf.Tensor:
         """Encodes items of the catalogue.
@@ -188,6 +190,7 @@ class TwoTower(Model):
             training: whether dropout is on.
             items: float32 `[N + 1, dim]`, what `tower_candidates()` returned, where it is known already.
         """
+        batch = self.recent(batch)
         encoded = self._encode_items(batch, training) if items is None else _Items(items, batch["history"])
         return self._prefix_queries(batch, encoded.embeddings, encoded.history, training)[:, -1]
 
@@ -260,6 +263,7 @@ class TwoTower(Model):
         Returns:
             float32 scalar.
         """
+        inputs = self.recent(inputs)
         items = self._encode_items(inputs, training, with_targets=True)
         rows = {"inputs": dict(inputs), "history": items.history, "targets": items.targets}
         # What all queries are compared with is the whole batch's, however many of them are at hand.
