@@ -11,7 +11,7 @@ from tests.models.planted_models import RETRIEVAL, batches, catalogue, hit_rates
 from tfrec_fusion.config import Feature
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.models import blend_fitting
-from tfrec_fusion.models.blend import MOST_COLUMNS, Blend
+from tfrec_fusion.models.blend import MOST_COLUMNS, PARTS, Blend
 from tfrec_fusion.models.blend_solving import (
     SMALLEST_WEIGHT,
     Choices,
@@ -228,6 +228,11 @@ def test_parts_are_worth_something_where_the_towers_learned_nothing(blended):
     after = hit_rates(blended, judged, 3).mean()
     # Whoever walks a circle is left three of its items.
     assert before < 0.3 and after > 0.8
+
+
+def test_towers_that_learned_nothing_have_no_say_about_new_items(blended):
+    share = blended.blend.new_item_weights / blended.blend.item_weights
+    np.testing.assert_allclose(share[PARTS.index("tower")], blend_fitting.NEGLIGIBLE, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -45,6 +45,11 @@ RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 # Shares of the likeliest weights, the rest being popularity, for people of whom nothing is known.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEW_SAMPLE = 1000
+# Of the tower in a new item's score, against a known one's, where it has no say: from the vector of a new item that was met
+# its embedding must be recoverable.
+NEGLIGIBLE = 0.01
+# Share of the gain of next choices that the tower must be worth to have a say about new items.
+DECISIVE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,14 +258,20 @@ def fit_blend(
     of_unknown = candidates.choices(alone, of_items)
     unknown = highest(of_unknown, logistic_weights(of_unknown)[0], PARTS.index("popularity"), SHARES)
     # A new item's weights are a multiple of the others'. New items are chosen for a while and not only next, so that half
-    # of what says how much is what people chose at any time.
-    fits = []
+    # of what says how much is what people chose at any time. Of that the tower has learned by heart the very choices that it
+    # would be judged on, so that likelihood trusts it too much: it has no say, unless the next choices, which it has not
+    # seen, would stand lower by more than `DECISIVE` without it.
+    fits, tower = [], PARTS.index("tower")
     for ridge in RIDGES:
         unseen = regression.unseen(items, of_items, ridge)
-        choices = candidates.choices(met, unseen, weights)
+        following = candidates.choices(met, unseen, weights)
+        choices = following
         if len(earlier) >= ENOUGH_ROWS:
-            choices = choices.beside(candidates.choices(earlier, unseen, weights))
-        fits.append((*logistic_weights(choices), ridge, unseen))
+            choices = following.beside(candidates.choices(earlier, unseen, weights))
+        multiple, loss = logistic_weights(choices)
+        without = np.insert(logistic_weights(choices.without(tower))[0], tower, NEGLIGIBLE)
+        gained, left = (following.weight @ following.gains(each) for each in (multiple, without))
+        fits.append((without if left > (1 - DECISIVE) * gained else multiple, loss, ridge, unseen))
     multiple, _, ridge, unseen = min(fits, key=lambda fit: fit[1])
     regression.use(ridge)
 
