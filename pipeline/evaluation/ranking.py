@@ -21,7 +21,7 @@ from pipeline.evaluation.figures import (
     of_some_people,
     person_keys,
 )
-from tfrec_fusion.metrics.pointwise import auc, log_losses, per_person_auc, per_person_ndcg
+from tfrec_fusion.metrics.pointwise import log_losses, per_person_auc, per_person_ndcg, placements
 
 FIELDS = (
     "click",
@@ -34,6 +34,7 @@ FIELDS = (
 )
 ROW_TYPE = np.dtype([("person", "<i8"), *((name, "<f4") for name in FIELDS)])
 CLICKS = ("auc", "user_auc", "log_loss", "calibration", "calibration_error", "user_ndcg")
+OF_PEOPLE = ("user_auc", "user_ndcg")  # means over those people of whom they are known
 RATINGS = ("rmse", "mae")
 
 
@@ -112,13 +113,13 @@ class RankingCombiner(beam.CombineFn):
             return of_nobody(self.keys())
         rows = rows[np.argsort(rows["person"], kind="stable")]
         _, person = np.unique(rows["person"], return_inverse=True)
-        estimates = Estimates(person, self._columns(rows), self.certainty)
+        estimates = Estimates(person, self._columns(rows, person), self.certainty)
         values = {
             metric_key(name, self.model): value for name, value in self._values(rows, estimates).items()
         }
         for prefix, model in (("", self.model), ("blessed_", self.blessed)):
             if model is not None:
-                own = self._own(rows, person, estimates, prefix)
+                own = self._own(estimates, prefix)
                 values |= {metric_key(name, model): value for name, value in own.items()}
         if self.blessed is not None:
             changes = {}
@@ -140,7 +141,7 @@ class RankingCombiner(beam.CombineFn):
 
     def names_with_change(self) -> list[str]:
         """Figures whose difference to the last blessed model has an interval: functions of sums over people."""
-        return ["log_loss", *(RATINGS if self.has_rating else ())]
+        return ["log_loss", "auc", *OF_PEOPLE, *(RATINGS if self.has_rating else ())]
 
     def own_names(self) -> list[str]:
         """What is computed of a model alone."""
@@ -148,7 +149,7 @@ class RankingCombiner(beam.CombineFn):
 
     def names(self) -> list[str]:
         """Every figure of the candidate."""
-        intervals = ["log_loss", "calibration"]
+        intervals = ["log_loss", "calibration", "auc", *OF_PEOPLE]
         others = ["people", EXAMPLES]
         if self.has_rating:
             intervals += ["rmse", "mae", "rmse_gain_over_biases"]
@@ -159,13 +160,30 @@ class RankingCombiner(beam.CombineFn):
             *others,
         ]
 
-    def _columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What is summed over people."""
+    def _columns(self, rows: np.ndarray, person: np.ndarray) -> dict[str, np.ndarray]:
+        """What is summed over people; `rows` one person after the other."""
         fields = {name: rows[name].astype(np.float64) for name in FIELDS}
+        clicked = fields["click"] > 0
         columns = {"examples": np.ones(len(rows)), "click": fields["click"]}
-        for prefix in ("", "blessed_"):
-            columns[f"{prefix}click_score"] = fields[f"{prefix}click_score"]
-            columns[f"{prefix}log_loss"] = log_losses(fields["click"], fields[f"{prefix}click_score"])
+        columns |= {"clicks": clicked.astype(np.float64), "others": (~clicked).astype(np.float64)}
+        gains = np.maximum(fields["label" if self.has_rating else "click"], 0)
+        first = np.flatnonzero(np.diff(person, prepend=-1))
+        for prefix in ("", "blessed_") if self.blessed is not None else ("",):
+            scores = fields[f"{prefix}click_score"]
+            columns[f"{prefix}click_score"] = scores
+            columns[f"{prefix}log_loss"] = log_losses(fields["click"], scores)
+            places = placements(clicked, scores)
+            # To first order the AUC moves with both kinds' means, each of which is the AUC.
+            columns[f"{prefix}placed_clicks"] = np.where(clicked, places, 0)
+            columns[f"{prefix}placed_others"] = np.where(
+                clicked, 0, places - places[clicked].sum() / max(1, clicked.sum())
+            )
+            ordered = fields[f"{prefix}rating"] if self.has_rating else scores
+            known = per_person_auc(person, clicked, scores), per_person_ndcg(person, gains, ordered)
+            for name, values in zip(OF_PEOPLE, known, strict=True):
+                columns[f"{prefix}{name}"], columns[f"{prefix}{name}_known"] = np.zeros((2, len(rows)))
+                columns[f"{prefix}{name}"][first] = np.nan_to_num(values)
+                columns[f"{prefix}{name}_known"][first] = ~np.isnan(values)
         for prefix in ("", "blessed_", "baseline_"):
             error = fields[f"{prefix}rating"] - fields["label"]
             columns[f"{prefix}squared"], columns[f"{prefix}absolute"] = error**2, np.abs(error)
@@ -174,7 +192,7 @@ class RankingCombiner(beam.CombineFn):
     def _values(self, rows: np.ndarray, estimates: Estimates) -> dict[str, float]:
         """Figures with intervals, and the baseline's."""
         values = {"people": float(len(np.unique(rows["person"]))), EXAMPLES: float(len(rows))}
-        shown = ["log_loss", "calibration", *(RATINGS if self.has_rating else ())]
+        shown = ["log_loss", "calibration", "auc", *OF_PEOPLE, *(RATINGS if self.has_rating else ())]
         for name in shown:
             values |= estimates.with_interval(name, _FIGURES[name](""))
         if self.has_rating:
@@ -185,36 +203,29 @@ class RankingCombiner(beam.CombineFn):
             )
         return values
 
-    def _own(
-        self, rows: np.ndarray, person: np.ndarray, estimates: Estimates, prefix: str
-    ) -> dict[str, float]:
+    def _own(self, estimates: Estimates, prefix: str) -> dict[str, float]:
         """Figures of one model: the candidate (prefix empty) or the last blessed one."""
-        clicks = rows[f"{prefix}click_score"].astype(np.float64)
-        ratings = rows[f"{prefix}rating"].astype(np.float64)
-        gains, scores = (rows["label"], ratings) if self.has_rating else (rows["click"], clicks)
-        gains = np.maximum(gains.astype(np.float64), 0)
-        calibration = estimates.of(_FIGURES["calibration"](prefix))[0]
         values = {
-            "auc": auc(rows["click"], clicks),
-            "user_auc": known_mean(per_person_auc(person, rows["click"], clicks)),
-            "log_loss": estimates.of(_FIGURES["log_loss"](prefix))[0],
-            "calibration": calibration,
-            "calibration_error": abs(calibration - 1),
-            "user_ndcg": known_mean(per_person_ndcg(person, gains, scores)),
+            name: estimates.of(_FIGURES[name](prefix))[0]
+            for name in self.own_names()
+            if name != "calibration_error"
         }
-        if self.has_rating:
-            values |= {name: estimates.of(_FIGURES[name](prefix))[0] for name in RATINGS}
-        return values
+        return values | {"calibration_error": abs(values["calibration"] - 1)}
 
 
-def known_mean(values: np.ndarray) -> float:
-    """Mean of the numbers among the values; NaN without any."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _mean_of_people(name: str):
+    return lambda prefix: lambda totals: totals[f"{prefix}{name}"] / totals[f"{prefix}{name}_known"]
 
 
 # Each figure as a function of sums, by the prefix of whose predictions are judged.
 _FIGURES = {
+    "auc": lambda prefix: (
+        lambda totals: (
+            totals[f"{prefix}placed_clicks"] / totals["clicks"]
+            + totals[f"{prefix}placed_others"] / totals["others"]
+        )
+    ),
+    **{name: _mean_of_people(name) for name in OF_PEOPLE},
     "log_loss": lambda prefix: lambda totals: totals[f"{prefix}log_loss"] / totals["examples"],
     "calibration": lambda prefix: lambda totals: totals[f"{prefix}click_score"] / totals["click"],
     "rmse": lambda prefix: lambda totals: np.sqrt(totals[f"{prefix}squared"] / totals["examples"]),

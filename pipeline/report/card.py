@@ -113,7 +113,9 @@ def figures(kind: str, overall: dict[str, float]) -> str:
         wanted = [name for name in overall if re.fullmatch(r"(ndcg|recall)@\d+|mrr|coverage@\d+", name)]
     else:
         wanted = [
-            name for name in ("rmse", "mae", "auc", "user_auc", "log_loss", "calibration") if name in overall
+            name
+            for name in ("rmse", "mae", "auc", "user_auc", "user_ndcg", "log_loss", "calibration")
+            if name in overall
         ]
     parts = []
     for name in wanted:

@@ -282,6 +282,48 @@ def test_ranking_figures_agree_with_scikit_learn(seed):
         assert found[name] == pytest.approx(value, abs=1e-6), name
 
 
+def test_intervals_of_order_are_those_of_drawing_people():
+    """AUC and each person's own order, computed anew for every draw of people, spread as the intervals say."""
+    rng = np.random.default_rng(5)
+    users = np.repeat(np.arange(60), 25)
+    lean = rng.uniform(-1, 1, 60)[users]  # people differ, so that drawing interactions would promise too much
+    clicks = (rng.normal(size=1500) + lean > 0).astype(int)
+    scores = {
+        name: (1 / (1 + np.exp(-(0.7 * clicks + 0.3 * lean + noise * rng.normal(size=1500))))).round(3)
+        for name, noise in (("candidate", 0.7), ("baseline", 0.9))
+    }
+    elements = [
+        metric_types.StandardMetricInputs(
+            predictions={name: np.array([values[row]], np.float32) for name, values in scores.items()},
+            features={"user_id": np.array([b"%d" % user]), "click": np.array([clicks[row]])},
+        )
+        for row, user in enumerate(users)
+    ]
+    combiner = RankingCombiner(has_rating=False, model="candidate", blessed="baseline")
+    found = combine(combiner, elements)
+
+    rows = [np.flatnonzero(users == user) for user in range(60)]
+    draws: dict[str, list] = {name: [] for name in ("auc", "auc_change", "user_auc", "user_ndcg")}
+    own = {
+        name: [sklearn.metrics.roc_auc_score(clicks[r], values[r]) for r in rows]
+        for name, values in scores.items()
+    }
+    order = [sklearn.metrics.ndcg_score([clicks[r]], [scores["candidate"][r]]) for r in rows]
+    for _ in range(600):
+        people = rng.integers(0, 60, 60)
+        drawn = np.concatenate([rows[user] for user in people])
+        areas = [sklearn.metrics.roc_auc_score(clicks[drawn], values[drawn]) for values in scores.values()]
+        draws["auc"].append(areas[0])
+        draws["auc_change"].append(areas[0] - areas[1])
+        draws["user_auc"].append(np.mean([own["candidate"][user] for user in people]))
+        draws["user_ndcg"].append(np.mean([order[user] for user in people]))
+    for name, values in draws.items():
+        low, high = np.quantile(values, [0.025, 0.975])
+        wide = high - low
+        assert found[f"{name}_low"] == pytest.approx(low, abs=0.15 * wide), name
+        assert found[f"{name}_high"] == pytest.approx(high, abs=0.15 * wide), name
+
+
 def test_equal_labels_have_no_auc_but_everything_else():
     found = combine(RankingCombiner(has_rating=False), [rated(b"u", 1, 0.5), rated(b"v", 1, 0.25)])
     assert np.isnan(found["auc"])

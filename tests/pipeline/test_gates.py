@@ -251,7 +251,7 @@ def test_a_change_counts_if_it_is_significant_where_the_figure_has_an_interval()
         dataclasses.replace(CONFIG, changes={"mae": 0.1, "auc": 0.02}), has_rating=True
     )
     names = set(ranking.metrics_specs[0].per_slice_thresholds)
-    assert {"mae_change_low", "auc", "rmse_change_low"} <= names
+    assert {"mae_change_low", "auc_change_high", "rmse_change_low"} <= names
 
 
 def test_values_and_changes_are_bounded_in_any_slice():

@@ -26,6 +26,32 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     )
 
 
+def placements(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Where each example stands among those of the other kind; the mean over either kind is the AUC.
+
+    A positive's is the share of negatives below it, a negative's the share of positives above it, ties counting half. Sums of
+    them over people say how far the AUC depends on who was asked.
+
+    Args:
+        labels, scores: as in `auc`.
+
+    Returns:
+        float64 `[examples]`; NaN where all labels are equal or a score is not a number.
+
+    Reference: Obuchowski, 1997, https://doi.org/10.2307/2533958
+    """
+    positive, scores = np.asarray(labels) > 0, np.asarray(scores, np.float64)
+    found = np.full(len(scores), np.nan)
+    if positive.all() or not positive.any() or np.isnan(scores).any():
+        return found
+    for own, sign in ((positive, 1), (~positive, -1)):
+        others = np.sort(sign * scores[~own])
+        mine = sign * scores[own]
+        ties = np.searchsorted(others, mine, "left") + np.searchsorted(others, mine, "right")
+        found[own] = ties / (2 * len(others))
+    return found
+
+
 def per_person_auc(person: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """AUC of each person's own examples.
 
