@@ -121,7 +121,7 @@ def ablate(
         )
     say = say or (lambda line, passing: None)
     compared = {
-        name: variant if epochs is None else _with_training(variant, epochs=epochs)
+        name: variant if epochs is None else with_training(variant, epochs=epochs)
         for name, variant in variants(config, wanted).items()
     }
     say("reading, splitting and encoding the data", True)
@@ -132,13 +132,13 @@ def ablate(
     text = next((variant.text for variant in compared.values() if variant.text), None)
     data = prepare(dataclasses.replace(config, text=text))
     folder = config.home / "ablation"
-    finished = _Finished(folder / "runs", config)
+    finished = Finished(folder / "runs", config, CODE)
     results: dict = {"config": config.name, "data": describe(data), "runs": {}}
     counts = data.catalogue.counts.astype(np.float32)
     results["runs"][POPULARITY] = [figures(lambda rows: np.tile(counts, (len(rows), 1)), data, config)]
     clock, trained, total = time.perf_counter(), 0, len(compared) * len(seeds)
     for place, (name, seed) in enumerate([(name, seed) for name in compared for seed in seeds], 1):
-        variant = _with_training(compared[name], seed=seed)
+        variant = with_training(compared[name], seed=seed)
         head = f"[{place}/{total}] {name}, seed {seed}"
         found = finished.get(variant)
         if found is None:
@@ -154,18 +154,25 @@ def ablate(
     return results
 
 
-def _with_training(config: PipelineConfig, **changes) -> PipelineConfig:
+def with_training(config: PipelineConfig, **changes) -> PipelineConfig:
+    """The configuration with other settings of the retrieval model's training."""
     training = dataclasses.replace(config.retrieval.training, **changes)
     return dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, training=training))
 
 
-class _Finished:
-    """Figures of runs that were finished, by all that decides them."""
+class Finished:
+    """Figures of runs that were finished, by all that decides them.
 
-    def __init__(self, folder: pathlib.Path, config: PipelineConfig):
+    Args:
+        folder: where they are kept.
+        config: whose tables are read.
+        code: files and folders whose code decides.
+    """
+
+    def __init__(self, folder: pathlib.Path, config: PipelineConfig, code: Sequence[str]):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.always = source_digest(tables_of(config)) + code_digest(*CODE)
+        self.always = source_digest(tables_of(config)) + code_digest(*code)
 
     def _file(self, config: PipelineConfig) -> pathlib.Path:
         parts = (config.split, config.transform, config.text, config.retrieval, config.evaluation)
@@ -173,21 +180,20 @@ class _Finished:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
     def get(self, config: PipelineConfig) -> dict[str, float] | None:
+        """What was put for an equal configuration."""
         file = self._file(config)
         return json.loads(file.read_text()) if file.exists() else None
 
     def put(self, config: PipelineConfig, found: dict[str, float]) -> None:
+        """Keeps figures; a kill leaves all of them or none."""
         file = self._file(config)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(found))
         partial.replace(file)
 
 
-def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]) -> dict[str, float]:
-    """Trains one variant and judges it."""
-    import tensorflow as tf
-
-    from pipeline.offline_figures import figures
+def train(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]):
+    """Trains the retrieval model of a configuration; returns it, and what training took: parameters, seconds, epochs."""
     from tfrec_fusion.models.build import build_two_tower
     from tfrec_fusion.training import fit_staged, precision, strategy
 
@@ -198,18 +204,27 @@ def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None
     start = time.perf_counter()
     with strategy(training).scope(), precision(training):
         model = build_two_tower(config.retrieval, space, catalogue, config.text)
-    train = batches(data.train, training.batch_size, shuffle=training.seed)
+    rows = batches(data.train, training.batch_size, shuffle=training.seed)
     validation = batches(data.validation, 1024)
-    history = fit_staged(model, train, validation, training, config.text, progress=progress)
+    history = fit_staged(model, rows, validation, training, config.text, progress=progress)
     seconds = time.perf_counter() - start
+    parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    return model, {"parameters": parameters, "seconds": seconds, "epochs": history.epochs}
+
+
+def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]) -> dict[str, float]:
+    """Trains one variant and judges it."""
+    import tensorflow as tf
+
+    from pipeline.offline_figures import figures
+
+    model, measured = train(data, config, progress)
     candidates = model.candidate_embeddings().numpy()
 
     def scores(rows: np.ndarray) -> np.ndarray:
         people = {name: tf.constant(values[rows]) for name, values in data.test.items()}
         return model.query_embeddings(people).numpy() @ candidates.T
 
-    parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    measured = {"parameters": parameters, "seconds": seconds, "epochs": history.epochs}
     return figures(scores, data, config) | measured
 
 

@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         report,
         serve,
         ablate,
+        tune,
         demo,
         batch,
         recommend,
@@ -176,6 +177,22 @@ def ablate(options: argparse.Namespace) -> int:
     print("\n" + ablation.table(results))
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results, indent=2))
+    return 0
+
+
+def tune(options: argparse.Namespace) -> int:
+    """`tfrec tune`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline import ablation, tuning
+
+    if options.json and not pathlib.Path(options.json).absolute().parent.is_dir():
+        raise ConfigError(f"`--json` must name a file in a folder that exists. Received: {options.json!r}.")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    config = _load(options)
+    found = tuning.tune(config, options.minutes, options.seed, options.epochs, ablation.Console())
+    print("\n" + tuning.advice(found, options.config))
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(found, indent=2))
     return 0
 
 

@@ -22,6 +22,7 @@ EPILOG = """examples:
   tfrec batch movielens_100k --output out     everybody's recommendations, in Parquet files
   tfrec rank --user 42 --items 50,172 --text "a new film about a lonely robot"
   tfrec ablate my.yaml --variants text fusion --seeds 1 2 3
+  tfrec tune my.yaml --minutes 30     looks for better settings of the retrieval model
   tfrec vertex check my.yaml          what would go wrong on Vertex AI, before it costs anything
   tfrec vertex submit my.yaml         the same pipeline there (docs/howto/vertex.md)
   tfrec doctor                        what this machine has, what is missing, how to get it
@@ -105,6 +106,9 @@ def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command = add("ablate", "train the retrieval model with one part changed at a time, and compare")
     _add_config(command)
     _add_ablation(command)
+    command = add("tune", "look for better settings of the retrieval model, for so many minutes")
+    _add_config(command)
+    _add_tuning(command)
     command = add("demo", "run MovieLens 100K, serve it and ask it; DEMO_KEEP=0 stops the server at the end")
     command.set_defaults(config=DEFAULT_CONFIG)
     _add_settings(command)
@@ -219,6 +223,13 @@ def _add_ablation(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--epochs", type=int, help="at most so many, for a quicker, rougher answer")
     command.add_argument("--json", help="a file that receives the figures of every run")
+
+
+def _add_tuning(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--minutes", type=float, default=30.0, help="of training")
+    command.add_argument("--seed", type=int, default=1, help="of what is tried, and of training")
+    command.add_argument("--epochs", type=int, help="at most so many a trial, for quicker, rougher answers")
+    command.add_argument("--json", help="a file that receives all trials")
 
 
 def _add_vertex(command: argparse.ArgumentParser) -> None:

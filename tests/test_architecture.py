@@ -48,6 +48,7 @@ PIPELINE = {
     "preparation": {"config", "features", "components", "text_vectors"},
     "offline_figures": {"config", "preparation"},
     "ablation": {"config", "offline_figures", "preparation"},
+    "tuning": {"ablation", "config", "preparation"},
     "components": {
         "catalogue",
         "evaluation",
@@ -100,6 +101,7 @@ PIPELINE = {
         "getting_started",
         "local_runner",
         "report",
+        "tuning",
         "vertex_runner",
     },
 }
