@@ -79,7 +79,8 @@ class Blend(tf_keras.layers.Layer):
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
         self.dim, self.factors_dim = dim, factors_dim
         self.content_dim = min(content_dim, self.text_dim)
-        self.widths = [self.dim, self.factors_dim, self.content_dim, 1]
+        # Popularity has two places, a known item's and a new one's, so that people may weigh them apart.
+        self.widths = [self.dim, self.factors_dim, self.content_dim, 2]
         self.width = sum(self.widths) + 1
         self.side_dim = self.text_dim + sum(self.columns) + 1
         rows = len(catalogue)
@@ -98,8 +99,10 @@ class Blend(tf_keras.layers.Layer):
             axes = np.eye(self.text_dim, self.content_dim, dtype=np.float32)
             self.text_to_content = self._table("text_to_content", axes)
         first = np.array([1, 0, 0, 0], np.float32)
-        # Of people of whom nothing is known, and of the others; with the offset's.
-        self.query_weights = self._table("query_weights", np.tile(np.append(first, np.float32(1)), (2, 1)))
+        # Of people of whom nothing is known, and of the others; with those of a new item's popularity and of the offset.
+        self.query_weights = self._table(
+            "query_weights", np.tile(np.append(first, np.array([0, 1], np.float32)), (2, 1))
+        )
         self.item_weights = self._table("item_weights", first)
         self.new_item_weights = self._table("new_item_weights", first)
         self.new_item_offset = self._table("new_item_offset", np.float32(0))
@@ -130,6 +133,7 @@ class Blend(tf_keras.layers.Layer):
             tf.tensor_scatter_nd_update(part, new, predicted)
             for part, predicted in zip((tower, factors, popularity), of_new, strict=True)
         )
+        popularity *= tf.cast(tf.concat([known, ~known], 1), tf.float32)
         weights = tf.repeat(self._item_weights(known), self.widths, axis=1)
         offset = tf.where(known, 0.0, self.new_item_offset)
         return tf.concat(
@@ -144,7 +148,7 @@ class Blend(tf_keras.layers.Layer):
             index: int32 `[...]`, which they are.
         """
         weights = self._item_weights(tf.nn.embedding_lookup(self.known, index)[..., None])
-        tower, factors, content, _ = tf.split(items, [*self.widths[:3], 2], -1)
+        tower, factors, content, _ = tf.split(items, [*self.widths[:3], 3], -1)
         factors *= (1.0 - tf.nn.embedding_lookup(self.leverage, index))[..., None]
         parts = (tower, factors, content)
         return Parts(
@@ -171,7 +175,7 @@ class Blend(tf_keras.layers.Layer):
 
         factors = tf.math.l2_normalize(total(met.factors) * self.gain, 1)
         content = tf.math.l2_normalize(total(met.content), 1)
-        return tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 2])], 1)
+        return tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 3])], 1)
 
     def queries(self, parts: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Weighs the parts of queries, and scales the whole to length 1, which changes no order.
@@ -184,11 +188,11 @@ class Blend(tf_keras.layers.Layer):
             float32 `[batch, width]`.
         """
         weights = tf.nn.embedding_lookup(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
-        return tf.math.l2_normalize(parts * tf.repeat(weights, [*self.widths, 1], axis=1), 1)
+        return tf.math.l2_normalize(parts * tf.repeat(weights, [*self.widths[:3], 1, 1, 1], axis=1), 1)
 
     def text_queries(self, tower: tf.Tensor) -> tf.Tensor:
         """Queries of the towers' space alone: float32 `[batch, dim]` to `[batch, width]`."""
-        return tf.pad(tower, [[0, 0], [0, self.factors_dim + self.content_dim + 2]])
+        return tf.pad(tower, [[0, 0], [0, self.width - self.dim]])
 
     def start_from(self, old: Blend, rows: np.ndarray, values: Mapping[str, tf.Tensor]) -> None:
         """Takes over what an older blend holds.
@@ -259,6 +263,7 @@ class Blend(tf_keras.layers.Layer):
         known: np.ndarray,
         unknown: np.ndarray,
         new: np.ndarray,
+        new_popularity: float,
         offsets: tuple[float, float],
         items: np.ndarray,
     ) -> None:
@@ -267,6 +272,7 @@ class Blend(tf_keras.layers.Layer):
         Args:
             known, unknown: float `[4]`, above 0, in the scores of people with and without a history.
             new: float `[4]`, in the scores of items that training never saw, for people with a history.
+            new_popularity: of such items' popularity, for people without one.
             offsets: of such items' scores, for people without and with a history.
             items: float32 `[n, width]`, some items weighed alike, whose root mean square length
                 becomes 1.
@@ -279,8 +285,13 @@ class Blend(tf_keras.layers.Layer):
         self.new_item_weights.assign(new / root / scale)
         offset = np.sqrt(max(1e-6, *map(abs, offsets)))
         self.new_item_offset.assign(offset / scale)
+        popularity = PARTS.index("popularity")
+        apart = new_popularity / (new / root)[popularity], root[popularity]
         self.query_weights.assign(
-            [np.append(unknown / root, offsets[0] / offset), np.append(root, offsets[1] / offset)]
+            [
+                np.concatenate([weights, [apart[group], offsets[group] / offset]])
+                for group, weights in enumerate((unknown / root, root))
+            ]
         )
 
     def side(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -274,6 +274,11 @@ def fit_blend(
         fits.append((without if left > (1 - DECISIVE) * gained else multiple, loss, ridge, unseen))
     multiple, _, ridge, unseen = min(fits, key=lambda fit: fit[1])
     regression.use(ridge)
+    new_weights = {"unknown": unknown * multiple, "known": weights * multiple}
+    # Those of whom nothing is known go by popularity alone, which is to say more of them than a multiple for others can tell.
+    popularity = PARTS.index("popularity")
+    foretold = candidates.choices(alone, unseen).only(popularity)
+    new_weights["unknown"][popularity] = logistic_weights(foretold)[0][0]
 
     new_items = np.setdiff1d(np.arange(1, len(counts)), known)
     if len(new_items):
@@ -282,13 +287,13 @@ def fit_blend(
     else:
         of_new, number = unseen[rng.permutation(len(unseen))[:NEW_SAMPLE]], 1
 
-    def offset(some: Rows, by_part: np.ndarray, group: np.ndarray) -> float:
+    def offset(some: Rows, by_part: np.ndarray, of_new_items: np.ndarray, group: np.ndarray) -> float:
         """So that new items get the share of choices that they got: of one more than was seen, half of it a new item's,
         since nothing is certain."""
         old = candidates.choices(some, of_items, by_part)
         old_scores = old.scores.sum(-1)
         old_scores[~old.allowed] = -np.inf
-        new_scores = blend.part_scores(some.queries, of_new) @ (by_part * multiple).astype(np.float32)
+        new_scores = blend.part_scores(some.queries, of_new) @ of_new_items.astype(np.float32)
         if group.sum() < ENOUGH_ROWS:
             group = np.ones_like(group)
         share = np.average(~seen[group], weights=every.weight[group])
@@ -299,8 +304,11 @@ def fit_blend(
             (group.sum() * share + 0.5) / (group.sum() + 1),
         )
 
-    offsets = offset(alone, unknown, ~every.has_history), offset(met, weights, every.has_history)
-    blend.weigh(weights, unknown, multiple * weights, offsets, of_items)
+    offsets = (
+        offset(alone, unknown, new_weights["unknown"], ~every.has_history),
+        offset(met, weights, new_weights["known"], every.has_history),
+    )
+    blend.weigh(weights, unknown, new_weights["known"], new_weights["unknown"][popularity], offsets, of_items)
 
 
 def _fill_tables(

@@ -45,6 +45,10 @@ class Choices:
         """The same with one part's scores left out."""
         return dataclasses.replace(self, scores=np.delete(self.scores, part, axis=2))
 
+    def only(self, part: int) -> Choices:
+        """The same with one part's scores alone."""
+        return dataclasses.replace(self, scores=self.scores[..., [part]])
+
     def gains(self, weights: np.ndarray) -> np.ndarray:
         """`1 / log2(1 + rank)` of what was chosen, among what was allowed: float64 `[rows]`."""
         totals = self.scores @ weights.astype(np.float32)
