@@ -169,15 +169,10 @@ def ablate(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from pipeline import ablation
 
-    if options.json and not pathlib.Path(options.json).absolute().parent.is_dir():
-        raise ConfigError(f"`--json` must name a file in a folder that exists. Received: {options.json!r}.")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    config = _load(options)
+    config = _load_study(options)
     results = ablation.ablate(config, options.seeds, options.variants, options.epochs, ablation.Console())
     print("\n" + ablation.table(results))
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(results, indent=2))
-    return 0
+    return _keep(options, results)
 
 
 def tune(options: argparse.Namespace) -> int:
@@ -185,12 +180,23 @@ def tune(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from pipeline import ablation, tuning
 
-    if options.json and not pathlib.Path(options.json).absolute().parent.is_dir():
-        raise ConfigError(f"`--json` must name a file in a folder that exists. Received: {options.json!r}.")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    config = _load(options)
+    config = _load_study(options)
     found = tuning.tune(config, options.minutes, options.seed, options.epochs, ablation.Console())
     print("\n" + tuning.advice(found, options.config))
+    return _keep(options, found)
+
+
+def _load_study(options: argparse.Namespace):
+    """The configuration of a study of many trainings, whose `--json` can be written when it is done."""
+    if options.json and not pathlib.Path(options.json).absolute().parent.is_dir():
+        raise ConfigError(
+            f"`--json` must name a file in a folder that exists. Received: {options.json!r}. Make the folder, or name another."
+        )
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    return _load(options)
+
+
+def _keep(options: argparse.Namespace, found: dict) -> int:
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(found, indent=2))
     return 0

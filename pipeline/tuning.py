@@ -132,9 +132,10 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
     columns = data.validation
     _, person = np.unique(columns["history"], axis=0, return_inverse=True)
     person = person.reshape(-1)
-    if person.max() + 1 < 2 * FEWEST:
+    people = int(person.max(initial=-1)) + 1
+    if people < 2 * FEWEST:
         raise ConfigError(
-            f"Tuning needs {2 * FEWEST} people in validation, half of whom judge. Received: {person.max() + 1}. Take more of "
+            f"Tuning needs {2 * FEWEST} people in validation, half of whom judge. Received: {people}. Take more of "
             "the data for it with `split.validation`, or keep the defaults."
         )
     # Those without a history cannot be told apart: every other choice of theirs.
