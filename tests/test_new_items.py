@@ -194,7 +194,7 @@ def test_the_ranking_knows_new_items_by_what_they_say(both, data):  # noqa: F811
         np.testing.assert_allclose(answer[name][0], [expected[name][0], known[name][0]], rtol=1e-4, atol=1e-5)
     vectors = ranking_vectors(both.ranker, both.catalogue)
     np.testing.assert_array_equal(
-        vectors[list(both.catalogue.ids).index(data.ids[1])], both.ranker.item_tower.lookup().numpy()[1]
+        vectors[list(both.catalogue.ids).index(data.ids[1])], both.ranker.catalogue_vectors().numpy()[1]
     )
 
 

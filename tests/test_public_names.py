@@ -38,14 +38,14 @@ COSTS = {
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.profiles serving.json_tensors serving.json_writer
         serving.request_log""",
-    "scipy": "models.baselines models.blend_solving",
+    "scipy": "models.baselines models.blend_solving models.rating_solving",
     "pyarrow": "datasets.tables",
     "pandas": "datasets.events datasets.movielens datasets.values",
     "tensorflow": """cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
         layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.parts
         layers.repeatable layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.compiled
-        models.item_text
+        models.item_text models.rating_factors models.side_columns
         models.tower models.windows replicas saving serving.batching
         serving.inference serving.json_examples serving.session serving.tensor_protos""",
     "tensorflow_text": "layers.tokenizer",

@@ -165,12 +165,14 @@ class RetrievalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RankingConfig:
-    """The ranking model: one head per label."""
+    """The ranking model: one head per label. `rating_dim`: of the factors of ratings that are solved beside the network and
+    weighed on validation (`models.rating_factors`); 0 for the network alone."""
 
     tower: TowerConfig = TowerConfig(dim=32, user_id=True, history_encoder="mean")
     training: TrainingConfig = TrainingConfig(epochs=20, batch_size=512)
     head: RankingHead = "dcn"
     hidden: tuple[int, ...] = (128, 64)
+    rating_dim: int = 16
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ class CandidateScores(Serving):
         Args:
             person: see `Serving.person`; `batch` of them.
             rows: int32 `[batch * n]`, candidates of one person after the other.
-            vectors: float32 `[batch * n, dim]`, theirs.
+            vectors: float32 `[batch * n, any]`, theirs.
         """
         person = self.ranking.recent(person)
         history = tf.gather(self.ranked_vectors, person["history"])
@@ -58,7 +58,7 @@ class CandidateScores(Serving):
         return self.ranking.score_vectors({**person, "item_index": index}, vectors, history)
 
     def candidate_vectors(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-        """float32 `[n, dim]`, the ranking's vectors of items; looked up, but for those that come with a text."""
+        """float32 `[n, any]`, the ranking's vectors of items; looked up, but for those that come with a text."""
         vectors = tf.gather(self.ranked_vectors, self.item_rows(item_ids))
         if self.text_tower is None:
             return vectors
@@ -66,7 +66,7 @@ class CandidateScores(Serving):
 
         def replaced():
             features = self.items(tf.gather_nd(item_ids, given), tf.gather_nd(texts, given))
-            new = tf.cast(self.ranking.item_tower(features, training=False), vectors.dtype)
+            new = tf.cast(self.ranking.item_vectors(features), vectors.dtype)
             return tf.tensor_scatter_nd_update(vectors, given, new)
 
         return tf.cond(tf.size(given) > 0, replaced, lambda: vectors)

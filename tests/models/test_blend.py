@@ -11,7 +11,7 @@ from tests.models.planted_models import RETRIEVAL, batches, catalogue, hit_rates
 from tfrec_fusion.config import Feature
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.models import blend_fitting
-from tfrec_fusion.models.blend import MOST_COLUMNS, PARTS, Blend
+from tfrec_fusion.models.blend import PARTS, Blend
 from tfrec_fusion.models.blend_solving import (
     SMALLEST_WEIGHT,
     Choices,
@@ -21,6 +21,7 @@ from tfrec_fusion.models.blend_solving import (
     offset_for_share,
     truncated_ease,
 )
+from tfrec_fusion.models.side_columns import MOST_COLUMNS
 from tfrec_fusion.training import fit
 
 DATA = planted(num_users=120, circles=4, cold=True)

@@ -30,11 +30,10 @@ import tf_keras
 
 from tfrec_fusion.config import Feature
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.side_columns import SideColumns
 from tfrec_fusion.models.tower import TEXT
 
 PARTS = ("tower", "factors", "content", "popularity")
-# Columns of all categorical features together, at most, in equal parts: of a feature with more values some share a column.
-MOST_COLUMNS = 1000
 
 
 class Parts(NamedTuple):
@@ -69,20 +68,14 @@ class Blend(tf_keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
-        self.features = tuple(features)
-        kinds = [feature.kind in ("categorical", "categories") for feature in self.features]
-        most = MOST_COLUMNS // max(1, sum(kinds))
-        self.columns = [
-            min(feature.size, most) if kind else feature.size
-            for feature, kind in zip(self.features, kinds, strict=True)
-        ]
+        self.said = SideColumns(features)
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
         self.dim, self.factors_dim = dim, factors_dim
         self.content_dim = min(content_dim, self.text_dim)
         # Popularity has two places, a known item's and a new one's, so that people may weigh them apart.
         self.widths = [self.dim, self.factors_dim, self.content_dim, 2]
         self.width = sum(self.widths) + 1
-        self.side_dim = self.text_dim + sum(self.columns) + 1
+        self.side_dim = self.text_dim + self.said.width + 1
         rows = len(catalogue)
         self.known = self._table("known", np.asarray(catalogue.counts > 0))
         self.factors = self._table("factors", np.zeros((rows, factors_dim), np.float32))
@@ -301,16 +294,7 @@ class Blend(tf_keras.layers.Layer):
             float32 `[n, side_dim]`.
         """
         parts = [self._centred_text(values)] if self.text_dim else []
-        for feature, columns in zip(self.features, self.columns, strict=True):
-            value = values[feature.name]
-            if feature.kind in ("categorical", "categories"):
-                value = tf.reshape(value, [tf.shape(value)[0], -1])
-                there = tf.cast(value > 0, tf.float32)[..., None]
-                total = tf.reduce_sum(tf.one_hot(value % columns, columns) * there, 1)
-                parts.append(tf.math.divide_no_nan(total, tf.reduce_sum(there, 1)))
-            else:
-                parts.append(tf.reshape(tf.cast(value, tf.float32), [-1, feature.size]))
-        return tf.concat([*parts, tf.ones([tf.shape(values["item_index"])[0], 1])], 1)
+        return tf.concat([*parts, *self.said(values), tf.ones([tf.shape(values["item_index"])[0], 1])], 1)
 
     def content(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """float32 `[n, content_dim]`, of length 1; zeros for an item without text."""

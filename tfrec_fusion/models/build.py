@@ -23,6 +23,7 @@ from tfrec_fusion.models.blend import Blend
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.ranking import Ranking
+from tfrec_fusion.models.rating_factors import RatingFactors
 from tfrec_fusion.models.tower import ItemTower, QueryTower
 from tfrec_fusion.models.two_tower import TwoTower
 
@@ -115,6 +116,7 @@ def build_ranking(
         means=means,
         micro_batch=config.training.micro_batch,
         history_length=space.history_length,
+        rating_factors=_rating_factors(config, space, catalogue, labels),
     )
     model(_blank_batch(space))
     return model
@@ -218,6 +220,18 @@ def _blend(config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue) -
     blend = Blend(catalogue, space.item_features, config.tower.dim, config.collaborative_dim)
     blend.built = True
     return blend
+
+
+def _rating_factors(
+    config: RankingConfig, space: FeatureSpace, catalogue: Catalogue, labels: Mapping[str, LabelKind]
+) -> RatingFactors | None:
+    if not config.rating_dim or "rating" not in labels.values():
+        return None
+    factors = RatingFactors(
+        catalogue, space.num_users, space.item_features, space.user_features, config.rating_dim
+    )
+    factors.built = True
+    return factors
 
 
 def _text_query(tower: TowerConfig) -> tf_keras.Sequential:

@@ -76,11 +76,8 @@ def retrieval_vectors(model: TwoTower, catalogue: Catalogue) -> np.ndarray:
 
 
 def ranking_vectors(model: Ranking, catalogue: Catalogue) -> np.ndarray:
-    """float `[N + 1, dim]`, the ranking's item tower of each row of a catalogue, its own or a renewed one."""
-    known = model.item_tower.lookup().numpy()
-    return _vectors(
-        model.item_tower, catalogue, known, lambda features: model.item_tower(features, training=False)
-    )
+    """float `[N + 1, any]`, `Ranking.item_vectors` of each row of a catalogue, its own or a renewed one."""
+    return _vectors(model.item_tower, catalogue, model.catalogue_vectors().numpy(), model.item_vectors)
 
 
 def _vectors(

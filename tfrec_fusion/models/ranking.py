@@ -11,6 +11,7 @@ from tfrec_fusion import tasks
 from tfrec_fusion.config import LabelKind
 from tfrec_fusion.layers.parts import in_parts
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.rating_factors import RatingFactors, fit_rating_factors
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
 
@@ -18,7 +19,8 @@ class Ranking(Model):
     """Scores user-item pairs from both towers' vectors crossed with each other.
 
     A rating starts from the mean plus a bias of the user and of the item, both learned; the crossed vectors add what is
-    particular to the pair. A binary label starts from the same biases in log-odds.
+    particular to the pair. A binary label starts from the same biases in log-odds. Beside this network stand factors of ratings
+    that are solved when training is done (`rating_factors`).
 
     Args:
         item_tower: see `ItemTower`.
@@ -31,6 +33,7 @@ class Ranking(Model):
         means: label name → where a rating's prediction starts, its mean in training.
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
         history_length: how many items of a history are read, the newest; None for all.
+        rating_factors: of the first label that is a rating; None for the network alone.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Ranking(Model):
         means: Mapping[str, float] | None = None,
         micro_batch: int | None = None,
         history_length: int | None = None,
+        rating_factors: RatingFactors | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -54,6 +58,8 @@ class Ranking(Model):
         self.labels = dict(labels)
         self.micro_batch = micro_batch
         self.history_length = history_length
+        self.rating_factors = rating_factors
+        self.rated = next((name for name, kind in self.labels.items() if kind == "rating"), None)
         zeros = {"embeddings_initializer": "zeros"}
         self.user_factors = tf_keras.layers.Embedding(
             num_users, dim, embeddings_initializer=small_normal(), name="user_factors"
@@ -79,6 +85,11 @@ class Ranking(Model):
     def end_epoch(self):
         self.item_tower.refresh_text()
 
+    def finish(self, train, validation):
+        """Solves for what stands beside the network, and weighs it by validation."""
+        if self.rating_factors is not None and self.rated is not None and validation is not None:
+            fit_rating_factors(self.rating_factors, self, self.rated, train, validation)
+
     def item_embeddings(self):
         return [*self.item_tower.embeddings(), (self.item_bias, None), (self.item_factors, None)]
 
@@ -94,7 +105,35 @@ class Ranking(Model):
         Returns:
             label → float32 `[batch]`: a rating in its label's units, or a probability.
         """
-        return self._activate(self._catalogue_logits(inputs, training))
+        answer = self._activate(self._catalogue_logits(inputs, training))
+        if self.rating_factors is None:
+            return answer
+        return self._mixed(
+            answer,
+            inputs["user_index"],
+            tf.nn.embedding_lookup(self.rating_factors.items, inputs["item_index"]),
+        )
+
+    def item_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """What `score_vectors` takes of items: the item tower's vector and, beside it, the item's rating factors.
+
+        Args:
+            inputs: `item_index` int32 `[n]` (0: not in the catalogue), the items' features by name and `text_vector`.
+
+        Returns:
+            float `[n, any]`.
+        """
+        tower = self.item_tower(inputs, training=False)
+        if self.rating_factors is None:
+            return tower
+        return tf.concat([tf.cast(tower, tf.float32), self.rating_factors.of_items(inputs)], 1)
+
+    def catalogue_vectors(self) -> tf.Tensor:
+        """`item_vectors` of the whole catalogue: float `[N + 1, any]`."""
+        tower = self.item_tower.lookup()
+        if self.rating_factors is None:
+            return tower
+        return tf.concat([tf.cast(tower, tf.float32), self.rating_factors.items], 1)
 
     def score_features(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Scores items from what is said about them, in the catalogue or not.
@@ -108,25 +147,27 @@ class Ranking(Model):
         """
         inputs = self.recent(inputs)
         index = inputs.get("item_index", tf.zeros_like(inputs["user_index"]))
-        item = self.item_tower({**inputs, "item_index": index}, training=False)
+        item = self.item_vectors({**inputs, "item_index": index})
         (history,) = self.item_tower.lookup_distinct(inputs["history"])
         return self.score_vectors({**inputs, "item_index": index}, item, history)
 
     def score_vectors(
         self, inputs: Mapping[str, tf.Tensor], item: tf.Tensor, history: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """`score_features` where the item tower's vectors are there already, as in a served model.
+        """`score_features` where the items' vectors are there already, as in a served model.
 
         Args:
             inputs: as in `score_features`, without the item's features, and made `recent`.
-            item: float `[batch * n, dim]`, the candidates' vectors.
-            history: float `[batch, H, dim]`, the vectors of the history's items.
+            item: float `[batch * n, any]`, the candidates' vectors (`item_vectors`).
+            history: float `[batch, H, any]`, those of the history's items; of them the item tower's part is read.
         """
-        index = inputs["item_index"]
+        index, dim = inputs["item_index"], self.item_tower.dim
+        solved, item, history = item[:, dim:], item[:, :dim], history[..., :dim]
         item, history = (tf.cast(vectors, self.item_tower.compute_dtype) for vectors in (item, history))
         num_queries = tf.maximum(tf.size(inputs["user_index"]), 1)
         owner = tf.range(tf.size(index)) // tf.maximum(tf.size(index) // num_queries, 1)
-        return self._activate(self._logits(inputs, item, history, index, training=False, owner=owner))
+        answer = self._activate(self._logits(inputs, item, history, index, training=False, owner=owner))
+        return self._mixed(answer, tf.gather(inputs["user_index"], owner), solved)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels."""
@@ -165,6 +206,14 @@ class Ranking(Model):
         biases = user_bias + self.item_bias(known_item)
         logits = self.output_layer(crossed) + tf.cast(biases, tf.float32)
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
+
+    def _mixed(
+        self, answer: dict[str, tf.Tensor], users: tf.Tensor, items: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Answers with the rating factors' part: users int32 `[n]`, items float `[n, width]`."""
+        if self.rating_factors is None or self.rated is None:
+            return answer
+        return {**answer, self.rated: self.rating_factors.mix(answer[self.rated], users, items)}
 
     def _activate(self, logits: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {name: task.activate(logits[name]) for name, task in self.tasks.items()}
