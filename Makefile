@@ -44,7 +44,7 @@ lock: setup  ## compiles requirements/*.in into hash-locked files for every supp
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 --no-emit-index-url --no-annotate \
 		--no-header --override requirements/peers-overrides.in requirements/peers.in -o requirements/peers.txt
 
-peers:  ## the environment of RecBole's models, which `python -m benchmarks.quality` compares with
+peers:  ## the environment of RecBole's and Surprise's models, which `python -m benchmarks.quality` compares with
 	@$(PYTHON) -m venv .venv-peers && .venv-peers/bin/pip install -q torch==2.13.0 && \
 		.venv-peers/bin/pip install -q --require-hashes --no-deps -r requirements/peers.txt
 

@@ -13,23 +13,19 @@ their environment; where their time was too short they are marked "not converged
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import pathlib
 import platform
 import resource
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from benchmarks.quality_data import NEEDS, PROTOCOLS, Protocol
-from benchmarks.quality_peers import PEERS, RECBOLE, RECBOLE_PYTHON, RecBole, fit_peer, fit_recbole
-from tfrec_fusion.config import RetrievalConfig
+from benchmarks.quality_models import FUSED, VARIANTS, Answer, answers
+from benchmarks.quality_peers import PEERS, RECBOLE, RECBOLE_PYTHON, Peer, RecBole, fit_peer, fit_recbole
 from tfrec_fusion.metrics import accuracy, bootstrap
-from tfrec_fusion.models.build import build_two_tower
-from tfrec_fusion.training import fit
 
 # Cold items were never met in training; of new people nothing is known; light ones met at most 20 items.
 FIGURES = (
@@ -42,7 +38,6 @@ FIGURES = (
     "new ndcg@10",
 )
 LIGHT = 20
-VARIANTS = ("text: none", "text fused")
 
 
 def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dict[str, np.ndarray]:
@@ -69,65 +64,31 @@ def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dic
     return {name: found[name] for name in FIGURES}
 
 
-def batches(columns: dict[str, np.ndarray], size: int, shuffle: bool) -> tf.data.Dataset:
-    """Batches of a split."""
-    data = tf.data.Dataset.from_tensor_slices(columns)
-    return (data.shuffle(len(columns["item_index"]), seed=1) if shuffle else data).batch(size)
-
-
-def train(protocol: Protocol, text: bool, seed: int):
-    """A two-tower model with the default settings, and its seconds."""
-    data, config = protocol.data, RetrievalConfig()
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
-    space, catalogue = data.space, data.catalogue
-    if not text:
-        space = dataclasses.replace(space, text_dim=None)
-        catalogue = dataclasses.replace(catalogue, text_vectors=None)
-    start = time.perf_counter()
-    model = build_two_tower(config, space, catalogue)
-    training = batches(data.train, config.training.batch_size, True)
-    fit(model, training, batches(data.validation, 512, False), config.training, progress=False)
-    return model, time.perf_counter() - start
-
-
-def answers(model, protocol: Protocol, towers: bool = False) -> Callable[[np.ndarray], np.ndarray]:
-    """A model's scores of the protocol's people; `towers`: without what stands beside them."""
-    embed = model.tower_candidates if towers else model.candidate_embeddings
-    ask = model.tower_queries if towers else model.query_embeddings
-    items = embed()
-
-    def scores(places: np.ndarray) -> np.ndarray:
-        batch = {name: tf.constant(values[places]) for name, values in protocol.queries.items()}
-        return ask(batch, items=items).numpy() @ items.numpy().T
-
-    return scores
-
-
 def measure(
     where: str,
     peers: Sequence[str],
+    variants: tuple[str, ...],
     seeds: list[int],
     recbole: RecBole,
     note: Callable[[str], None],
 ) -> dict[str, list[dict]]:
-    """Model → for each seed each person's figures, and its seconds and settings."""
+    """Model → for each seed each person's figures, its settings, seconds and megabytes."""
     protocol = PROTOCOLS[where]()
     found: dict[str, list[dict]] = {}
+
+    def keep(name: str, answer: Peer | Answer, of: str) -> None:
+        row = judge(answer.scores, protocol)
+        said = {"seconds": answer.seconds, "megabytes": answer.megabytes, "settings": answer.settings}
+        found.setdefault(name, []).append(row | said)
+        note(f"{name}, {of} {answer.settings}: ndcg@10 {np.nanmean(row['ndcg@10']):.4f}")
+
     for name in peers:
         peer = fit_recbole(name, protocol, where, recbole) if name in RECBOLE else fit_peer(name, protocol)
-        found[name] = [judge(peer.scores, protocol) | {"seconds": peer.seconds, "settings": peer.settings}]
-        note(f"{name} {peer.settings}: ndcg@10 {np.nanmean(found[name][0]['ndcg@10']):.4f}")
-    for variant in VARIANTS:
-        for seed in seeds:
-            model, seconds = train(protocol, variant != "text: none", seed)
-            parts = [(variant, False)]
-            if variant != "text: none":
-                parts.insert(0, ("text fused, towers alone", True))
-            for name, towers in parts:
-                row = judge(answers(model, protocol, towers), protocol) | {"seconds": seconds, "settings": ""}
-                found.setdefault(name, []).append(row)
-                note(f"{name}, seed {seed}: ndcg@10 {np.nanmean(row['ndcg@10']):.4f}")
-    return found
+        keep(name, peer, "tuned")
+    for seed in seeds:
+        for name, answer in answers(protocol, variants, seed).items():
+            keep(name, answer, f"seed {seed}")
+    return {name: found[name] for name in (*peers, *VARIANTS) if name in found}
 
 
 def summary(found: dict[str, list[dict]]) -> dict:
@@ -136,6 +97,7 @@ def summary(found: dict[str, list[dict]]) -> dict:
     for name, runs in found.items():
         row: dict = {
             "seconds": float(np.mean([run["seconds"] for run in runs])),
+            "megabytes": float(np.max([run["megabytes"] for run in runs])),
             "settings": runs[0]["settings"],
         }
         for figure in FIGURES:
@@ -146,9 +108,11 @@ def summary(found: dict[str, list[dict]]) -> dict:
             if len(means) > 1 and means[0] is not None:
                 row[f"{figure} error"] = float(np.std(means, ddof=1) / np.sqrt(len(means)))
         table[name] = row
-    peers = [name for name in found if name in (*PEERS, *RECBOLE)]
+    peers = [name for name in found if name not in VARIANTS]
+    if not peers or FUSED not in found:
+        return {"people": len(next(iter(found.values()))[0]["ndcg@10"]), "models": table}
     best = max(peers, key=lambda name: table[name]["ndcg@10"])
-    ours = np.mean([run["ndcg@10"] for run in found["text fused"]], 0)
+    ours = np.mean([run["ndcg@10"] for run in found[FUSED]], 0)
     difference = ours - found[best][0]["ndcg@10"]
     people = np.flatnonzero(np.isfinite(difference))
     sums = np.stack([difference[people], np.ones(len(people))], 1)
@@ -161,17 +125,26 @@ def summary(found: dict[str, list[dict]]) -> dict:
 def show(name: str, result: dict) -> None:
     """The table of one protocol."""
     print(f"\n{name}: {result['people']} people")
-    print("| model | " + " | ".join(FIGURES) + " | seconds | settings |\n|---|" + "---|" * (len(FIGURES) + 2))
+    print(
+        "| model | "
+        + " | ".join(FIGURES)
+        + " | seconds | MB | settings |\n|---|"
+        + "---|" * (len(FIGURES) + 3)
+    )
     for model, row in result["models"].items():
         cells = []
         for figure in FIGURES:
             error = f" ± {row[f'{figure} error']:.4f}" if f"{figure} error" in row else ""
             cells.append("" if row[figure] is None else f"{row[figure]:.4f}{error}")
-        print(f"| {model} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['settings']} |")
-    versus = result["ndcg@10 against the best peer"]
+        print(
+            f"| {model} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['megabytes']:.0f} | {row['settings']} |"
+        )
+    versus = result.get("ndcg@10 against the best peer")
+    if versus is None:
+        return
     low, high = versus["interval"]
     print(
-        f"text fused − {versus['best peer']}: {versus['difference']:+.4f} [{low:+.4f}, {high:+.4f}]",
+        f"{FUSED} − {versus['best peer']}: {versus['difference']:+.4f} [{low:+.4f}, {high:+.4f}]",
         flush=True,
     )
 
@@ -185,7 +158,7 @@ def plot(results: dict[str, dict], path: str) -> None:
         models = list(result["models"])
         values = [result["models"][model]["ndcg@10"] for model in models]
         errors = [result["models"][model].get("ndcg@10 error", 0.0) for model in models]
-        colours = ["#b8bec8" if model in (*PEERS, *RECBOLE) else "#3b6fb6" for model in models]
+        colours = ["#b8bec8" if model not in VARIANTS else "#3b6fb6" for model in models]
         panel.barh(models, values, xerr=errors, color=colours)
         panel.invert_yaxis()
         panel.set_title(name, fontsize=9)
@@ -212,6 +185,7 @@ def main() -> None:
     known = (*PEERS, *RECBOLE)
     default = known if RECBOLE_PYTHON.exists() else PEERS
     parser.add_argument("--peers", nargs="+", choices=known, default=list(default), help="at least one")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of ours")
     options = parser.parse_args()
     results = {}
     for name in options.protocols:
@@ -223,6 +197,7 @@ def main() -> None:
             measure(
                 name,
                 options.peers,
+                tuple(options.variants),
                 options.seeds,
                 RecBole(options.recbole_minutes, options.recbole_device, options.recbole_folder),
                 lambda text, name=name: print(f"  {name}: {text}", flush=True),

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
+from benchmarks.peak_memory import forget_peak, peak_megabytes
 from benchmarks.quality_data import Protocol
+from benchmarks.quality_tfrs import TFRSTwoTower
 from benchmarks.recbole_question import digest
 from pipeline.preparation import Prepared
 from tfrec_fusion.models.baselines import (
@@ -32,11 +34,13 @@ SAMPLE = 2000
 
 
 class Peer(NamedTuple):
-    """A fitted peer: its scores of the protocol's people, what was chosen from the grid, and the seconds of the grid."""
+    """A fitted peer: its scores of the protocol's people, what was chosen from the grid, and the grid's seconds and peak
+    memory in MB."""
 
     scores: Callable[[np.ndarray], np.ndarray]
     settings: str
     seconds: float
+    megabytes: float
 
 
 class RidgeToFactors(Baseline):
@@ -92,6 +96,10 @@ def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
         for dim in (32, 64):
             for rate in (0.02, 0.05):
                 yield f"dim={dim} rate={rate:g}", BPR(dim=dim, learning_rate=rate)
+    elif name == "TFRS":
+        for rate in (0.1, 0.5):
+            for epochs in (5, 20):
+                yield f"rate={rate:g} epochs={epochs}", TFRSTwoTower(rate, epochs)
     elif name == "content k-NN":
         yield "", ContentKNN(text)
     elif name == "text to ALS":
@@ -100,7 +108,7 @@ def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
                 yield f"dim={dim} ridge={ridge:g}", RidgeToFactors(text, dim, ridge, everywhere=False)
 
 
-PEERS = ("popularity", "item k-NN", "EASE", "ALS", "BPR", "content k-NN", "text to ALS")
+PEERS = ("popularity", "item k-NN", "EASE", "ALS", "BPR", "TFRS", "content k-NN", "text to ALS")
 RECBOLE = ("SASRec", "LightGCN")
 RECBOLE_PYTHON = pathlib.Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
 
@@ -108,6 +116,7 @@ RECBOLE_PYTHON = pathlib.Path(__file__).parents[1] / ".venv-peers" / "bin" / "py
 def fit_peer(name: str, protocol: Protocol) -> Peer:
     """Tunes a peer on validation and fits it; people are then known by all that they met before the test."""
     data = protocol.data
+    forget_peak()
     start = time.perf_counter()
     train = interaction_matrix(
         data.train["user_index"], data.train["item_index"], data.space.num_users, data.space.num_items
@@ -125,7 +134,7 @@ def fit_peer(name: str, protocol: Protocol) -> Peer:
     settings, peer = chosen
     seen, users = _met(protocol.seen, data), data.test["user_index"][protocol.rows]
     answers = _answers(peer, seen, users, data)
-    return Peer(answers, settings, time.perf_counter() - start)
+    return Peer(answers, settings, time.perf_counter() - start, peak_megabytes())
 
 
 class RecBole(NamedTuple):
@@ -169,13 +178,15 @@ def fit_recbole(model: str, protocol: Protocol, where: str, how: RecBole) -> Pee
             )
         found = np.load(answer)
         scores, epochs, seconds = found["scores"], int(found["epochs"]), float(found["seconds"])
-        settings = f"{epochs} epochs on {found['device']}" + ("" if found["converged"] else ", not converged")
+        settings = f"{found['settings']} {epochs} epochs on {found['device']}"
+        settings += "" if found["converged"] else ", not converged"
+        memory = 1024 * float(found["peak_gb"])
         if str(found["question"]) != digest(question):
             raise ValueError(
                 f"{answer} must answer the question beside it. Received: an answer to other data or splits. Remove it."
             )
     popularity = data.catalogue.counts / max(1, data.catalogue.counts.max()) * 1e-6
-    return Peer(lambda rows: scores[rows] + popularity, settings, seconds)
+    return Peer(lambda rows: scores[rows] + popularity, settings, seconds, memory)
 
 
 def write_question(protocol: Protocol, path: pathlib.Path) -> None:
@@ -206,14 +217,14 @@ def _met(items: list[np.ndarray], data: Prepared) -> scipy.sparse.csr_matrix:
 def _answers(
     peer: Baseline, met: scipy.sparse.csr_matrix, users: np.ndarray, data: Prepared
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Rows → scores. Who met nothing, and to BPR who is unknown, gets what is popular."""
+    """Rows → scores. Who met nothing, and to BPR and TFRS who is unknown, gets what is popular."""
     popularity = data.catalogue.counts.astype(np.float32)
     popularity = popularity / max(1.0, popularity.max()) * 1e-6
 
     def scores(rows: np.ndarray) -> np.ndarray:
         if isinstance(peer, ALS):
             found = folded_in(met[rows], peer.item_factors) @ peer.item_factors.T
-        elif isinstance(peer, BPR):
+        elif isinstance(peer, BPR | TFRSTwoTower):
             found = peer.scores(users[rows]) * (users[rows] > 0)[:, None]
         else:
             fitted, peer.interactions = peer.interactions, met

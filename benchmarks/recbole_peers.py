@@ -35,7 +35,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from recbole_question import digest  # beside this file
 
 # Evaluations without a rise; one is every `EVERY` passes over the data.
-PATIENCE, EVERY = 10, {"SASRec": 5, "LightGCN": 5}
+PATIENCE, EVERY = 6, {"SASRec": 5, "LightGCN": 5}
 GRIDS = {
     "SASRec": [{"dropout": rate} for rate in (0.2, 0.5)],
     "LightGCN": [{"learning_rate": rate} for rate in (0.001, 0.005)],

@@ -302,6 +302,7 @@ def memory(sizes: list[int]) -> list[Ratio]:
             detail = f"{figures['megabytes']:,.0f} MB, {figures['seconds']:.0f} s for an epoch"
             name = f"peak memory at {size:,} interactions, {label}"
             found.append(Ratio(name, figures["megabytes"] / base, "flat", detail))
+            print(f"  {name}: {detail}", flush=True)
     return found
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import pathlib
-import re
-import resource
 import subprocess
 import sys
 import time
 
 import numpy as np
 
+from benchmarks.peak_memory import peak_megabytes
 from benchmarks.training_models import ENCODER, HISTORY, LENGTH, PLAIN, million, two_tower
 
 import tensorflow as tf  # isort: skip
@@ -27,28 +25,34 @@ from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.training import fit
 
-# Large, so that 10 million interactions take minutes.
-BATCH = 2048
+# A large batch of a small model, so that 10 million interactions take minutes: what grows with the data is not the model.
+BATCH, DIM = 2048, 16
 
 
 def interactions(count: int, all_positions: bool) -> dict[str, float]:
     """One epoch over generated interactions: seconds, and the peak memory of the process in MB."""
     data = million(interactions=1000, num_items=2000)
-    config = dataclasses.replace(PLAIN, all_positions=all_positions)
+    tower = dataclasses.replace(PLAIN.tower, dim=DIM)
+    config = dataclasses.replace(PLAIN, tower=tower, all_positions=all_positions)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=1))
     num_items, num_users = data.space.num_items, data.space.num_users
+    each = max(1, count // (num_users - 1))
 
     def batch(start):
-        seed = tf.stack([start, 7])
-        draw = tf.random.stateless_uniform([BATCH, HISTORY + 1], seed, 1, num_items, tf.int32)
-        users = tf.random.stateless_uniform([BATCH], seed, 1, num_users, tf.int32)
-        return {"user_index": users, "history": draw[:, 1:], "item_index": draw[:, 0]}
+        # Everybody meets one item after the other, none twice, and an example's history is what stands before it.
+        row = start * BATCH + tf.range(BATCH, dtype=tf.int64)
+        user, place = row // each, row % each
+        places = place[:, None] + tf.range(-HISTORY, 1, dtype=tf.int64)
+        items = 1 + (user[:, None] * 7919 + places * 1009) % (num_items - 1)
+        items = tf.cast(tf.where(places < 0, tf.zeros_like(items), items), tf.int32)
+        users = tf.cast(1 + user % (num_users - 1), tf.int32)
+        return {"user_index": users, "history": items[:, :-1], "item_index": items[:, -1]}
 
     stream = tf.data.Dataset.range(count // BATCH).map(batch).prefetch(2)
     model = two_tower(data, config, text=True)
     start = time.perf_counter()
     fit(model, stream, None, config.training, progress=False)
-    return {"seconds": time.perf_counter() - start, "megabytes": _peak()}
+    return {"seconds": time.perf_counter() - start, "megabytes": peak_megabytes()}
 
 
 def texts(count: int, micro_batch: int | None) -> dict[str, float]:
@@ -67,9 +71,9 @@ def texts(count: int, micro_batch: int | None) -> dict[str, float]:
 
     for few in (2, 3):
         step(tf.range(1, few))
-    before, start = _peak(), time.perf_counter()
+    before, start = peak_megabytes(), time.perf_counter()
     step(tf.range(1, count + 1))
-    return {"seconds": time.perf_counter() - start, "megabytes": _peak() - before}
+    return {"seconds": time.perf_counter() - start, "megabytes": peak_megabytes() - before}
 
 
 def in_own_process(kind: str, count: int, *options: str) -> dict[str, float]:
@@ -77,14 +81,6 @@ def in_own_process(kind: str, count: int, *options: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.training_memory", kind, str(count), *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _peak() -> float:
-    """Megabytes. Where there is /proc, not getrusage's peak, which a process takes over from the one that started it."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:

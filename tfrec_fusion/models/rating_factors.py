@@ -17,6 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import Feature
+from tfrec_fusion.models import windows
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.rating_solving import variational_factors
 from tfrec_fusion.models.side_columns import SideColumns
@@ -113,7 +114,7 @@ def fit_rating_factors(
     for batch in train.map(lambda batch: {name: batch[name] for name in names}).as_numpy_iterator():
         for name, values in batch.items():
             parts[name].append(values)
-    seen: dict[str, np.ndarray] = {name: _joined(values) for name, values in parts.items()}
+    seen: dict[str, np.ndarray] = {name: windows.joined(values).numpy() for name, values in parts.items()}
     shape = (factors.users.shape[0], factors.items.shape[0])
     users, items, ratings = (seen[name] for name in names[:3])
     # What somebody said twice counts once, by its mean: a sparse matrix would add it up.
@@ -180,11 +181,3 @@ def _user_side(factors: RatingFactors, seen: Mapping[str, Any], num_users: int) 
     return scipy.sparse.csr_matrix(
         (found.data, (there[found.row], found.col)), shape=(num_users, factors.said_of_users.width)
     )
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Batches end to end; lists of categories padded with 0 to the longest."""
-    if parts[0].ndim == 1:
-        return np.concatenate(parts)
-    width = max(part.shape[1] for part in parts)
-    return np.concatenate([np.pad(part, [(0, 0), (0, width - part.shape[1])]) for part in parts])

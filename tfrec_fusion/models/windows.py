@@ -109,13 +109,19 @@ def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int]
 
 
 def joined(parts: list[np.ndarray]) -> tf.Tensor:
-    """Batches of one feature end to end; lists of values are padded to the longest."""
+    """Batches of one feature end to end, taken out of `parts`; lists of values are padded to the longest."""
     if parts[0].ndim > 1:
         width = max(part.shape[1] for part in parts)
-        parts = [
-            np.pad(part, [(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2)) for part in parts
+        parts[:] = [
+            np.pad(part, [(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2))
+            if part.shape[1] < width
+            else part
+            for part in parts
         ]
-    return tf.constant(np.concatenate(parts))
+    whole = np.concatenate(parts)
+    # What is not needed any more is let go before the next copy: a history is most of the memory that training takes.
+    parts.clear()
+    return tf.constant(whole)
 
 
 def _thinned(train: tf.data.Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
