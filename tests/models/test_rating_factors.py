@@ -133,6 +133,22 @@ def test_features_of_people_speak_for_those_who_rated_little():
     )
 
 
+def test_the_scale_of_ratings_makes_no_difference():
+    ratings, exact, known, said = made_up()
+    other = ratings.copy()
+    other.data = 20 * other.data - 7
+    users, items = np.nonzero(~known)
+    ours, theirs = (solve(data, 3, said).predict(users, items) for data in (ratings, other))
+    np.testing.assert_allclose(theirs, 20 * ours - 7, rtol=1e-3, atol=1e-2)
+
+
+def test_ratings_that_are_all_the_same_are_predicted_so():
+    ratings, _, known, _ = made_up()
+    ratings.data[:] = 4
+    users, items = np.nonzero(~known)
+    np.testing.assert_allclose(solve(ratings, 3).predict(users, items), 4, atol=1e-6)
+
+
 def test_nothing_rated_and_one_rating():
     empty = solve(scipy.sparse.csr_matrix((USERS, ITEMS)), 4)
     assert not empty.users.any() and not empty.items.any()

@@ -79,14 +79,16 @@ def variational_factors(
         return Solution(0.0, *(np.zeros(shape, np.float32) for shape in shapes))
     values = ratings.astype(np.float64)
     mean = float(values.data.mean())
-    values.data -= mean
+    # In units of their deviation, so that it makes no difference whether a scale ends at 5 or at 100.
+    scale = float(values.data.std()) or 1.0
+    values.data = (values.data - mean) / scale
     ones = values.copy()
     ones.data[:] = 1.0
     about_users = _Regression(user_side, _averaged(ones, item_side))
     items = _Posterior(
         _singular_start(values, ones, dim, seed), np.tile(0.01 * np.eye(size), (num_items, 1, 1))
     )
-    users, noise = np.zeros((num_users, size)), float(values.data.var()) + 1e-6
+    users, noise = np.zeros((num_users, size)), 1.0
     prior_users, prior_items = np.zeros_like(users), np.zeros((num_items, size))
     precision_users = precision_items = np.append(np.full(dim, float(dim)), 5.0)
     # [factors, 1, bias] of one side meets [factors, bias, 1] of the other.
@@ -123,6 +125,9 @@ def variational_factors(
     users[0] = 0.0
     never = np.asarray(ones.sum(0))[0] == 0
     items.mean[never] = prior_items[never]
+    for found in (items.mean, predictor):
+        found[:, -1] *= scale
+    users *= scale
     return Solution(mean, *(found.astype(np.float32) for found in (users, items.mean, predictor)))
 
 

@@ -1,0 +1,140 @@
+"""Whether training waits for its input: what is read, what is trained, and both together, of a run that is there.
+
+    python -m benchmarks.input_pipeline runs/movielens_100k [--seconds 10] [--json FILE]
+
+For each model, examples a second of: reading the run's own Examples as its trainer reads them, from GZIP files to batches of
+tensors; training steps on batches that are in memory already; and training steps that read. What the model waits for is
+one minus the last over the one before. Rounds take turns, and the median counts. The retrieval model chooses an epoch's
+examples from memory (`models.windows`), so that its files are read once and not once an epoch; both are said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterator
+
+import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+
+import tensorflow as tf  # isort: skip
+
+from pipeline.trainer import SETTINGS, Run, WithNegatives
+from tfrec_fusion.config import RankingConfig, RetrievalConfig, TrainingConfig, from_dict
+from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.build import build_ranking, build_two_tower
+from tfrec_fusion.training import build_optimizer
+
+ROUNDS, KEPT = 5, 16
+
+
+def newest(folder: pathlib.Path, pattern: str) -> pathlib.Path:
+    """The file of a run that was written last.
+
+    Raises:
+        SystemExit: if there is none.
+    """
+    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise SystemExit(
+            f"{folder} must be a finished run. Received: nothing like {pattern}. Run `tfrec run` first."
+        )
+    return found[-1]
+
+
+def open_run(folder: pathlib.Path, trainer: str, scratch: str) -> Run:
+    """What the run's trainer started from."""
+    settings = json.loads(newest(folder, f"artifacts/{trainer}/model_run/*/{SETTINGS}").read_text())
+    graph = newest(folder, "artifacts/InteractionsTransform/transform_graph/*/transformed_metadata").parent
+    return Run(
+        types.SimpleNamespace(
+            custom_config=settings,
+            transform_output=str(graph),
+            serving_model_dir=scratch,
+            model_run_dir=scratch,
+        )
+    )
+
+
+def rate(batches: Iterator[int], seconds: float) -> float:
+    """Examples a second of something that yields how many it took."""
+    start, done = time.perf_counter(), 0
+    for size in batches:
+        done += size
+        if time.perf_counter() - start > seconds:
+            break
+    return done / (time.perf_counter() - start)
+
+
+def measure(
+    model: Model, training: TrainingConfig, read: tf.data.Dataset, seconds: float
+) -> dict[str, float]:
+    """Examples a second by what was done."""
+    model.compile(optimizer=build_optimizer(training))
+    epochs = model.epochs(read, training.batch_size, training.seed)
+
+    step = tf.function(model.train_step, reduce_retracing=True)
+
+    def trained(batches: Iterator[dict[str, tf.Tensor]]) -> Iterator[int]:
+        for batch in batches:
+            step(batch)
+            yield int(batch["item_index"].shape[0])
+
+    def examples(batches: Iterator[dict[str, tf.Tensor]]) -> Iterator[int]:
+        return (int(batch["item_index"].shape[0]) for batch in batches)
+
+    def epoch() -> Iterator[dict[str, tf.Tensor]]:
+        return itertools.chain.from_iterable(epochs(number) for number in itertools.count())
+
+    kept = list(itertools.islice(epoch(), KEPT))
+    list(trained(iter(kept)))
+    sides: dict[str, Callable[[], Iterator[int]]] = {
+        "read from files": lambda: examples(itertools.chain.from_iterable(itertools.repeat(read))),
+        "an epoch's batches": lambda: examples(epoch()),
+        "trained from memory": lambda: trained(itertools.cycle(kept)),
+        "trained while reading": lambda: trained(epoch()),
+    }
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(ROUNDS):
+        for name, side in sides.items():
+            found[name].append(rate(side(), seconds / ROUNDS))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=pathlib.Path, help="folder of a finished run: runs/NAME")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each rate")
+    parser.add_argument("--json", help="file that receives the figures")
+    options = parser.parse_args()
+    table = {}
+    for kind in ("Retrieval", "Ranking"):
+        with tempfile.TemporaryDirectory() as scratch:
+            run = open_run(options.run, f"{kind}Trainer", scratch)
+        settings = run.settings["model"]
+        if kind == "Retrieval":
+            config = from_dict(RetrievalConfig, settings)
+            model = build_two_tower(config, run.space, run.catalogue, run.text)
+        else:
+            config = from_dict(RankingConfig, settings)
+            model = build_ranking(config, run.space, run.catalogue, run.labels, text=run.text)
+        read = run.batches("train", config.training.batch_size, shuffle=True)
+        if kind == "Ranking" and "rating" not in run.labels:
+            read = read.map(WithNegatives(run.catalogue))
+        table[kind] = measure(model, config.training, read, options.seconds)
+    print("| examples a second | " + " | ".join(table) + " |\n|---|" + "---|" * len(table))
+    for name in table["Retrieval"]:
+        print(f"| {name} | " + " | ".join(f"{rates[name]:,.0f}" for rates in table.values()) + " |")
+    waits = [1 - rates["trained while reading"] / rates["trained from memory"] for rates in table.values()]
+    print("| of its time the model waits | " + " | ".join(f"{max(0.0, wait):.1%}" for wait in waits) + " |")
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(table, indent=2))
+
+
+if __name__ == "__main__":
+    main()
