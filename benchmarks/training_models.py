@@ -88,7 +88,7 @@ class PlainTFRS(tfrs.Model):
 
     def compute_loss(self, inputs, training=False):
         history = self.item_tower.lookup(inputs["history"])
-        query = self.query_tower(inputs, history, inputs["history"] > 0)[:, -1]
+        query = self.query_tower(inputs, history, inputs["history"] > 0, last_only=True)
         candidate = self.item_tower.lookup(inputs["item_index"])
         return self.task(query, candidate, candidate_ids=inputs["item_index"], compute_metrics=False)
 
@@ -104,7 +104,7 @@ class NaiveText(PlainTFRS):
 
     def compute_loss(self, inputs, training=False):
         history = self.item_tower.lookup(inputs["history"])
-        query = self.query_tower(inputs, history, inputs["history"] > 0)[:, -1]
+        query = self.query_tower(inputs, history, inputs["history"] > 0, last_only=True)
         index = inputs["item_index"]
         text = self.encoder({name: tf.gather(values, index) for name, values in self.tokens.items()})
         candidate = self.item_tower.lookup(index) + self.projection(text)

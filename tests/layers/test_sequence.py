@@ -15,6 +15,7 @@ ENCODERS = [
     (ConvolutionHistory, {"window": 3, "horizontal_filters": 4, "vertical_filters": 2}),
     (RecurrentHistory, {"units": 5}),
     (TransformerHistory, {"num_layers": 1, "max_length": 4, "feed_forward_dim": 6}),
+    (TransformerHistory, {"num_layers": 2, "max_length": 4, "feed_forward_dim": 6}),
 ]
 every_encoder = pytest.mark.parametrize(
     ("encoder", "kwargs"), ENCODERS, ids=[cls.__name__ for cls, _ in ENCODERS]
@@ -88,6 +89,17 @@ def test_the_last_position_is_the_encoding_of_the_history(encoder, kwargs):
     last.set_weights(every.get_weights())
     mask = tf.constant(MASK)
     np.testing.assert_allclose(every(ITEMS, mask=mask)[:, -1], last(ITEMS, mask=mask), atol=1e-6)
+
+
+@every_encoder
+def test_asked_for_the_last_alone_all_positions_give_the_same(encoder, kwargs):
+    layer = made(encoder, kwargs, return_sequences=True)
+    for mask, items in ((MASK, ITEMS), (MASK[:, ::-1], ITEMS[:, ::-1])):
+        outputs = layer(items, mask=tf.constant(mask.copy())).numpy()
+        newest = np.where(mask, np.arange(6), 0).max(1)
+        last = layer(items, mask=tf.constant(mask.copy()), last_only=True)
+        np.testing.assert_allclose(last[1:], outputs[np.arange(4), newest][1:], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(last[0], layer.empty_history, rtol=1e-6)
 
 
 @every_encoder

@@ -134,7 +134,7 @@ def test_features_of_people_speak_for_those_who_rated_little():
 
 
 def test_the_scale_of_ratings_makes_no_difference():
-    ratings, exact, known, said = made_up()
+    ratings, _, known, said = made_up()
     other = ratings.copy()
     other.data = 20 * other.data - 7
     users, items = np.nonzero(~known)

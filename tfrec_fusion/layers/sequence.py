@@ -29,7 +29,7 @@ class HistoryEncoder(tf_keras.layers.Layer):
     A history without any item is encoded as `empty_history`, a learned vector that starts at zero. With
     `return_sequences` it also fills the positions before the first item: there nothing is known yet either.
 
-    Subclasses implement `encode`.
+    Subclasses implement `encode`, and `encode_last` where a whole history takes less work than all its prefixes.
 
     Args:
         return_sequences: returns the encoding of every prefix, position t from the items up to and including
@@ -73,8 +73,16 @@ class HistoryEncoder(tf_keras.layers.Layer):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `encode`.")
 
+    def encode_last(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Encodes whole histories: `[batch, dim]`, finite where there is no item; arguments as in `encode`."""
+        return newest(self.encode(inputs, mask, training), mask)
+
     def call(
-        self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None
+        self,
+        inputs: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        training: bool | None = None,
+        last_only: bool = False,
     ) -> tf.Tensor:
         """Encodes histories.
 
@@ -82,6 +90,7 @@ class HistoryEncoder(tf_keras.layers.Layer):
             inputs: floats `[batch, T, dim]`, oldest item first, left padded.
             mask: bool `[batch, T]`, True for items; None: all are items.
             training: whether dropout is active.
+            last_only: returns whole histories' encodings alone, `return_sequences` or not.
 
         Returns:
             `[batch, dim]`, or `[batch, T, dim]` with `return_sequences`.
@@ -104,17 +113,13 @@ class HistoryEncoder(tf_keras.layers.Layer):
                 f"Received: {mask.dtype.name} {mask.shape}. From ids, use `ids > 0`."
             )
         inputs = tf.where(mask[..., tf.newaxis], inputs, tf.zeros([], inputs.dtype))
-        encoded = self.encode(self.input_dropout(inputs, training=training), mask, training)
-        empty = tf.cast(self.empty_history, encoded.dtype)
-        if self.return_sequences:
+        inputs = self.input_dropout(inputs, training=training)
+        empty = tf.cast(self.empty_history, inputs.dtype)
+        if self.return_sequences and not last_only:
             known = tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0
-            return tf.where(known[..., tf.newaxis], encoded, empty)
-        # The newest item stands last when left padded; looking it up costs little and bears right padding.
-        positions = tf.range(tf.shape(mask)[1])
-        newest = tf.reduce_max(tf.where(mask, positions, 0), axis=1)
-        return tf.where(
-            tf.reduce_any(mask, axis=1, keepdims=True), tf.gather(encoded, newest, batch_dims=1), empty
-        )
+            return tf.where(known[..., tf.newaxis], self.encode(inputs, mask, training), empty)
+        there = tf.reduce_any(mask, axis=1, keepdims=True)
+        return tf.where(there, self.encode_last(inputs, mask, training), empty)
 
     def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor | None:
         return mask if self.return_sequences else None
@@ -125,6 +130,15 @@ class HistoryEncoder(tf_keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "return_sequences": self.return_sequences, "dropout": self.dropout}
+
+
+def newest(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """What stands at each history's newest item: `[batch, ...]` of `[batch, T, ...]`.
+
+    It stands last when left padded; looking it up costs little and bears right padding.
+    """
+    positions = tf.range(tf.shape(mask)[1])
+    return tf.gather(values, tf.reduce_max(tf.where(mask, positions, 0), axis=1), batch_dims=1)
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -140,6 +154,12 @@ class MeanHistory(HistoryEncoder):
         total = tf.cumsum(tf.cast(inputs, tf.float32), axis=1)
         count = tf.cumsum(tf.cast(mask, tf.float32), axis=1)
         return tf.cast(total / tf.maximum(count, 1.0)[..., tf.newaxis], inputs.dtype)
+
+    def encode_last(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """One sum, where all prefixes take a running one, whose gradient is slow."""
+        total = tf.reduce_sum(tf.cast(inputs, tf.float32), axis=1)
+        count = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
+        return tf.cast(total / tf.maximum(count, 1.0), inputs.dtype)
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -344,14 +364,26 @@ class TransformerHistory(HistoryEncoder):
             layer.build([None, None, self.dim])
 
     def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
-        newer = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True, exclusive=True)
-        positions = tf.gather(tf.cast(self.positions, inputs.dtype), tf.minimum(newer, self.max_length - 1))
-        hidden = self.input_norm(inputs) + positions
-        order = tf.range(tf.shape(inputs)[1])
-        attended = mask[:, tf.newaxis, :] & (order[tf.newaxis, :] <= order[:, tf.newaxis])
+        hidden, attended = self._start(inputs, mask)
         for block in self.blocks:
             hidden = block(hidden, attended, training=training)
         return self.output_norm(hidden)
+
+    def encode_last(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Of the last block, the newest position alone, which is all that is left of the others' work."""
+        hidden, attended = self._start(inputs, mask)
+        for block in self.blocks[:-1]:
+            hidden = block(hidden, attended, training=training)
+        last = self.blocks[-1](hidden, newest(attended, mask)[:, tf.newaxis], mask, training=training)
+        return self.output_norm(last)[:, 0]
+
+    def _start(self, inputs: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the blocks start from, `[batch, T, dim]`, and what attends to what, bool `[batch, T query, T key]`."""
+        newer = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True, exclusive=True)
+        positions = tf.gather(tf.cast(self.positions, inputs.dtype), tf.minimum(newer, self.max_length - 1))
+        order = tf.range(tf.shape(inputs)[1])
+        attended = mask[:, tf.newaxis, :] & (order[tf.newaxis, :] <= order[:, tf.newaxis])
+        return self.input_norm(inputs) + positions, attended
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -390,21 +422,45 @@ class _CausalBlock(tf_keras.layers.Layer):
         self.narrow.build([None, None, self.feed_forward_dim])
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor, attended: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """`inputs` `[batch, T, dim]`; `attended` bool `[batch, T query, T key]`."""
-        hidden = self._attend(self.attention_norm(inputs), attended, training)
-        inputs += self.dropout(hidden, training=training)
+    def call(
+        self,
+        inputs: tf.Tensor,
+        attended: tf.Tensor,
+        newest_of: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """Attention, then the feed-forward part.
+
+        Args:
+            inputs: `[batch, T, dim]`.
+            attended: bool `[batch, T query, T key]`.
+            newest_of: bool `[batch, T]`, where items are, to answer at each history's newest alone, and `attended` has one
+                query; None answers everywhere.
+            training: whether dropout is on.
+
+        Returns:
+            `[batch, T query, dim]`.
+        """
+        keys = asking = self.attention_norm(inputs)
+        if newest_of is not None:
+            inputs, asking = (newest(values, newest_of)[:, tf.newaxis] for values in (inputs, keys))
+        inputs += self.dropout(self._attend(asking, keys, attended, training), training=training)
         hidden = self.narrow(self.dropout(self.widen(self.feed_forward_norm(inputs)), training=training))
         return inputs + self.dropout(hidden, training=training)
 
-    def _attend(self, inputs: tf.Tensor, attended: tf.Tensor, training: bool | None) -> tf.Tensor:
-        batch, length, dim = tf.shape(inputs)[0], tf.shape(inputs)[1], inputs.shape[-1]
-        heads = [batch, length, self.num_heads, dim // self.num_heads]
-        query, key, value = (tf.reshape(layer(inputs), heads) for layer in (self.query, self.key, self.value))
+    def _attend(
+        self, asking: tf.Tensor, keys: tf.Tensor, attended: tf.Tensor, training: bool | None
+    ) -> tf.Tensor:
+        batch, dim = tf.shape(keys)[0], keys.shape[-1]
+
+        def heads(values: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(values, [batch, tf.shape(values)[1], self.num_heads, dim // self.num_heads])
+
+        query, key, value = heads(self.query(asking)), heads(self.key(keys)), heads(self.value(keys))
         scores = tf.einsum("bqhd,bkhd->bhqk", query, key)
         # In float32, since float16 has no number low enough. A row without any item becomes uniform, not NaN.
         scores = tf.cast(scores, tf.float32) / (dim // self.num_heads) ** 0.5
         scores = tf.where(attended[:, tf.newaxis], scores, -1e9)
         weights = tf.cast(tf.nn.softmax(scores), value.dtype)
         merged = tf.einsum("bhqk,bkhd->bqhd", self.dropout(weights, training=training), value)
-        return self.merge(tf.reshape(merged, [batch, length, dim]))
+        return self.merge(tf.reshape(merged, [batch, tf.shape(asking)[1], dim]))

@@ -10,6 +10,7 @@ import tf_keras
 from tfrec_fusion.config import Feature
 from tfrec_fusion.layers import fusion as fusions
 from tfrec_fusion.layers import repeatable
+from tfrec_fusion.layers.sequence import HistoryEncoder
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.compiled import distinct
 from tfrec_fusion.models.item_text import ItemText
@@ -280,6 +281,7 @@ class QueryTower(tf_keras.layers.Layer):
         history: tf.Tensor,
         mask: tf.Tensor,
         training: bool | None = None,
+        last_only: bool = False,
     ) -> tf.Tensor:
         """Encodes every prefix of each history.
 
@@ -287,12 +289,17 @@ class QueryTower(tf_keras.layers.Layer):
             inputs: `user_index` int32 `[batch]` and the features by name.
             history: float `[batch, T, dim]`, vectors of the history's items, newest last.
             mask: bool `[batch, T]`.
+            training: whether dropout is on.
+            last_only: whether queries after the whole history are enough.
 
         Returns:
             float `[batch, T, dim]`, where the last position is the query after the whole history, or `[batch, dim]` with
-            a history encoder that returns only that.
+            `last_only` or a history encoder that returns only that.
         """
-        encoded = self.history_encoder(history, mask=mask, training=training)
+        spared = {"last_only": True} if last_only and isinstance(self.history_encoder, HistoryEncoder) else {}
+        encoded = self.history_encoder(history, mask=mask, training=training, **spared)
+        if last_only and encoded.shape.rank == 3:
+            encoded = encoded[:, -1]
         if self.fusion is None:
             return self.head(encoded, training=training)
         presence = {}

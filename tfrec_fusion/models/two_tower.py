@@ -165,8 +165,8 @@ class TwoTower(Model):
         met, rows = self.blend.parts(vectors, index), tf.reshape(rows, tf.shape(batch["history"]))
         recent = self.recent(batch)
         history = tf.gather(met.tower, rows[:, -tf.shape(recent["history"])[1] :])
-        queries = self.query_tower(recent, history, recent["history"] > 0, training=False)
-        return self.blend.query_parts(self._finish(queries)[:, -1], met, rows, batch["history"] > 0)
+        queries = self.query_tower(recent, history, recent["history"] > 0, training=False, last_only=True)
+        return self.blend.query_parts(self._finish(queries), met, rows, batch["history"] > 0)
 
     def candidate_embeddings(self, item_index: tf.Tensor | None = None) -> tf.Tensor:
         """Encodes items of the catalogue.
@@ -192,7 +192,7 @@ class TwoTower(Model):
         """
         batch = self.recent(batch)
         encoded = self._encode_items(batch, training) if items is None else _Items(items, batch["history"])
-        return self._prefix_queries(batch, encoded.embeddings, encoded.history, training)[:, -1]
+        return self._queries(batch, encoded.embeddings, encoded.history, training, last_only=True)
 
     def tower_candidates(
         self,
@@ -273,7 +273,7 @@ class TwoTower(Model):
         elif training:
             per_target = self._training_losses(rows, shared)
         else:
-            queries = self._prefix_queries(inputs, items.embeddings, items.history, training)[:, -1]
+            queries = self._queries(inputs, items.embeddings, items.history, training, last_only=True)
             per_target = self._target_losses(queries, inputs["item_index"], items.targets, shared, False)
             if self.whole_catalogue:
                 self._update_ndcg(queries, items.embeddings, inputs["item_index"], inputs["history"])
@@ -285,10 +285,11 @@ class TwoTower(Model):
     def _training_losses(self, rows, shared) -> tf.Tensor:
         """A loss for each target of some of a batch's rows, float32 `[any]`; see `compute_loss` for the arguments."""
         inputs = rows["inputs"]
-        queries = self._prefix_queries(inputs, shared["items"], rows["history"], True)
+        last_only = not self.all_positions
+        queries = self._queries(inputs, shared["items"], rows["history"], True, last_only)
         targets, target_rows = inputs["item_index"], rows["targets"]
-        if not self.all_positions:
-            return self._target_losses(queries[:, -1], targets, target_rows, shared, True)
+        if last_only:
+            return self._target_losses(queries, targets, target_rows, shared, True)
         targets = tf.concat([inputs["history"][:, 1:], targets[:, None]], 1)
         target_rows = tf.concat([rows["history"][:, 1:], target_rows[:, None]], 1)
         # The position before the first item of a history that is padded, hence complete, learns what people start with.
@@ -334,10 +335,10 @@ class TwoTower(Model):
             return _Items(embeddings, rows[0])
         return _Items(embeddings, rows[0], rows[1], batch["item_index"], negatives, rows[2])
 
-    def _prefix_queries(self, batch, embeddings, history_rows, training) -> tf.Tensor:
-        """float32 `[batch, H, dim]`."""
-        history = tf.gather(embeddings, history_rows)
-        return self._finish(self.query_tower(batch, history, batch["history"] > 0, training=training))
+    def _queries(self, batch, embeddings, history_rows, training: bool, last_only: bool) -> tf.Tensor:
+        """float32 `[batch, H, dim]`, or `[batch, dim]` with `last_only`."""
+        history, mask = tf.gather(embeddings, history_rows), batch["history"] > 0
+        return self._finish(self.query_tower(batch, history, mask, training=training, last_only=last_only))
 
     def _pool(self, items: _Items) -> dict[str, tf.Tensor]:
         """Negatives of every query: what all replicas' examples chose, and some drawn uniformly."""
