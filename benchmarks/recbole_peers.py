@@ -8,7 +8,7 @@ RecBole. SASRec learns as in its paper (Kang and McAuley, 2018): a sequence teac
 once, which RecBole spreads over as many rows as there are places, each computed from its start; losses are the same, at a
 fiftieth of the work, so that two cores suffice. The loss is softmax over the catalogue, which makes SASRec stronger than
 its paper's (Klenitskiy and Vasilev, 2023, doi:10.1145/3604915.3610644). Whatever the time does not suffice for is marked
-so: `converged` is then false.
+so: `converged` is then false, of the setting that was chosen.
 """
 
 from __future__ import annotations
@@ -230,7 +230,6 @@ def main() -> None:
     question = dict(np.load(options.question))
     start = time.perf_counter()
     best = None
-    converged = True
     grid = GRIDS[options.model]
     for point in grid:
         torch.manual_seed(options.seed)
@@ -240,10 +239,9 @@ def main() -> None:
         found, epochs, ended = learn(
             peer, question, EVERY[options.model], 60 * options.minutes / len(grid), options.seed
         )
-        converged = converged and ended
         if best is None or found > best[0]:
-            best = found, epochs, point, peer
-    found, epochs, point, peer = best
+            best = found, epochs, ended, point, peer
+    _, epochs, converged, point, peer = best
     with torch.no_grad():
         scores = [
             peer.scores(question["t_user"][rows], question["t_history"][rows])
