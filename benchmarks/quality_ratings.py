@@ -20,6 +20,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 import tensorflow as tf
 
 from benchmarks.peak_memory import forget_peak, peak_megabytes
@@ -30,6 +31,7 @@ from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.metrics import bootstrap
 from tfrec_fusion.models.build import build_ranking
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.rating_solving import variational_factors
 from tfrec_fusion.training import fit
 
 ASKED, PEOPLE_ASKED = 20_000, 459
@@ -151,6 +153,19 @@ def ours(data: Ratings, seed: int) -> tuple[dict[str, np.ndarray], float, float]
     return found, seconds, memory
 
 
+def from_ratings_alone(data: Ratings) -> tuple[np.ndarray, float, float]:
+    """Predictions of the factors by themselves, which know nothing but ratings; seconds, and peak memory in MB."""
+    forget_peak()
+    start = time.perf_counter()
+    shape = (data.space.num_users, data.space.num_items)
+    pairs = (data.user[data.train], data.item[data.train])
+    matrix = scipy.sparse.csr_matrix((data.rating[data.train], pairs), shape=shape)
+    nothing = np.zeros((shape[1], 0)), scipy.sparse.csr_matrix((shape[0], 0))
+    solution = variational_factors(matrix, RankingConfig().rating_dim, *nothing)
+    found = np.clip(solution.predict(data.user[data.test], data.item[data.test]), 1, 5)
+    return found, time.perf_counter() - start, peak_megabytes()
+
+
 def peers(data: Ratings) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
     """Predictions of Surprise's models, and what is to be said of each."""
     with tempfile.TemporaryDirectory() as folder:
@@ -173,6 +188,9 @@ def measure(seeds: list[int]) -> dict:
         for name, values in answers.items():
             table[name] = notes[name] | errors(values, truth)
             predictions[name] = values
+    found, seconds, memory = from_ratings_alone(data)
+    said = {"settings": "", "seconds": seconds, "megabytes": memory}
+    table["factors alone, from ratings alone"] = said | errors(found, truth)
     runs = [ours(data, seed) for seed in seeds]
     for name in VARIANTS:
         rows = [errors(found[name], truth) for found, _, _ in runs]
