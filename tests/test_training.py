@@ -164,6 +164,7 @@ def test_xla_trains_the_retrieval_model():
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [two_tower, ranking])
 def test_a_compiled_step_looks_for_no_repeated_ids_one_by_one(make, monkeypatch):
     # XLA compiles `tf.unique` to a loop over the ids, which took most of a step on a GPU.
@@ -196,6 +197,7 @@ def test_xla_trains_the_ranking_model():
     np.testing.assert_allclose(history.history["loss"], plain.history["loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [two_tower, ranking])
 def test_a_training_step_holds_no_strings(make):
     # TPUs have no operations on strings: ids are looked up and texts tokenized in the input pipeline.

@@ -30,6 +30,7 @@ def catalogue(num_candidates, dim=8, seed=0, clusters=20):
     return vectors[64:], vectors[:64]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "exhaustive"),
     [

@@ -35,6 +35,7 @@ def made(encoder, kwargs, return_sequences=False):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("return_sequences", [False, True])
 @every_encoder
 def test_check_layer(encoder, kwargs, return_sequences):

@@ -66,6 +66,7 @@ def config_of(encoder, stage, **changes):
     return TextConfig(encoder, max_length=8, stage=stage, **{**settings, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["top_n", "lora", "full"])
 def test_vectors_are_those_of_the_encoder_alone(encoder, texts, stage):
     items = with_tokens(encoder, texts)

@@ -191,6 +191,7 @@ def test_the_weight_is_the_one_with_the_least_error_on_validation(fitted):
         factors.weight.assign(found)
 
 
+@pytest.mark.slow
 def test_without_validation_the_network_answers_alone():
     model = ranking(DATA, quick())
     fit(model, batches(DATA.train, 64), None, model_training(), progress=False)
@@ -223,6 +224,7 @@ def test_candidates_by_vector_are_scored_as_the_catalogues_items(fitted):
     np.testing.assert_allclose(found["rating"], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_item_that_nobody_rated_is_rated_by_what_is_said_about_it():
     data = planted(num_users=60, circles=4, cold=True)
     model = ranking(data, quick())
