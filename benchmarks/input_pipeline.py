@@ -77,7 +77,6 @@ def measure(
     """Examples a second by what was done."""
     model.compile(optimizer=build_optimizer(training))
     epochs = model.epochs(read, training.batch_size, training.seed)
-
     step = tf.function(model.train_step, reduce_retracing=True)
 
     def trained(batches: Iterator[dict[str, tf.Tensor]]) -> Iterator[int]:

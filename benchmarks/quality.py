@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from benchmarks.quality_data import NEEDS, PROTOCOLS, Protocol
 from benchmarks.quality_models import FUSED, VARIANTS, Answer, answers
-from benchmarks.quality_peers import PEERS, RECBOLE, RECBOLE_PYTHON, Peer, RecBole, fit_peer, fit_recbole
+from benchmarks.quality_peers import PEERS, PEERS_PYTHON, RECBOLE, Peer, RecBole, fit_peer, fit_recbole
 from tfrec_fusion.metrics import accuracy, bootstrap
 
 # Cold items were never met in training; of new people nothing is known; light ones met at most 20 items.
@@ -183,7 +183,7 @@ def main() -> None:
         "--recbole-folder", help="keeps their questions and answers; what is answered is taken"
     )
     known = (*PEERS, *RECBOLE)
-    default = known if RECBOLE_PYTHON.exists() else PEERS
+    default = known if PEERS_PYTHON.exists() else PEERS
     parser.add_argument("--peers", nargs="+", choices=known, default=list(default), help="at least one")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of ours")
     options = parser.parse_args()

@@ -110,7 +110,7 @@ def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
 
 PEERS = ("popularity", "item k-NN", "EASE", "ALS", "BPR", "TFRS", "content k-NN", "text to ALS")
 RECBOLE = ("SASRec", "LightGCN")
-RECBOLE_PYTHON = pathlib.Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
+PEERS_PYTHON = pathlib.Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
 
 
 def fit_peer(name: str, protocol: Protocol) -> Peer:
@@ -174,7 +174,7 @@ def fit_recbole(model: str, protocol: Protocol, where: str, how: RecBole) -> Pee
             script = pathlib.Path(__file__).with_name("recbole_peers.py")
             options = ["--minutes", how.minutes, "--device", how.device]
             subprocess.run(
-                list(map(str, [RECBOLE_PYTHON, script, model, question, answer, *options])), check=True
+                list(map(str, [PEERS_PYTHON, script, model, question, answer, *options])), check=True
             )
         found = np.load(answer)
         scores, epochs, seconds = found["scores"], int(found["epochs"]), float(found["seconds"])

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from benchmarks.peak_memory import forget_peak, peak_megabytes
 from benchmarks.quality_data import movielens_tables, prepared
-from benchmarks.quality_peers import RECBOLE_PYTHON
+from benchmarks.quality_peers import PEERS_PYTHON
 from tfrec_fusion.config import Feature, FeatureSpace, RankingConfig
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.metrics import bootstrap
@@ -173,7 +173,7 @@ def peers(data: Ratings) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
         parts = {"train": data.train, "validation": data.validation, "test": data.test}
         np.savez(question, **{name: data.triples(rows) for name, rows in parts.items()})
         script = pathlib.Path(__file__).with_name("surprise_peers.py")
-        subprocess.run([str(RECBOLE_PYTHON), str(script), str(question), str(answer)], check=True)
+        subprocess.run([str(PEERS_PYTHON), str(script), str(question), str(answer)], check=True)
         found = np.load(answer)
         notes = json.loads(str(found["notes"]))
         return {name: found[name] for name in notes}, notes
@@ -183,7 +183,7 @@ def measure(seeds: list[int]) -> dict:
     """Every model's errors, and the interval of the difference to the best peer."""
     data = read()
     truth, table, predictions = data.rating[data.test], {}, {}
-    if RECBOLE_PYTHON.exists():
+    if PEERS_PYTHON.exists():
         answers, notes = peers(data)
         for name, values in answers.items():
             table[name] = notes[name] | errors(values, truth)

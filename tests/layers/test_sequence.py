@@ -101,6 +101,8 @@ def test_asked_for_the_last_alone_all_positions_give_the_same(encoder, kwargs):
         last = layer(items, mask=tf.constant(mask.copy()), last_only=True)
         np.testing.assert_allclose(last[1:], outputs[np.arange(4), newest][1:], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(last[0], layer.empty_history, rtol=1e-6)
+        assert getattr(last, "_keras_mask", None) is None
+    assert layer(ITEMS, mask=tf.constant(MASK))._keras_mask.shape == MASK.shape
 
 
 @every_encoder

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tests.models.planted_models import RANKING, batches, ranking, tensors
 from tfrec_fusion.config import Feature, TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
+from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.rating_factors import _user_side
 from tfrec_fusion.models.rating_solving import variational_factors
 from tfrec_fusion.training import fit
@@ -202,6 +203,18 @@ def test_a_ranking_without_ratings_has_none():
     model = ranking(DATA, quick(), labels={"click": "binary"})
     assert model.rating_factors is None
     assert ranking(DATA, quick(rating_dim=0)).rating_factors is None
+    other = ranking(DATA, quick())
+    with pytest.raises(ValueError, match="need a label that is a `rating`"):
+        Ranking(
+            other.item_tower,
+            other.query_tower,
+            other.head,
+            16,
+            {"click": "binary"},
+            DATA.space.num_users,
+            DATA.space.num_items,
+            rating_factors=other.rating_factors,
+        )
 
 
 def test_other_labels_are_the_networks_own(fitted):

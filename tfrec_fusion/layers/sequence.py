@@ -45,6 +45,7 @@ class HistoryEncoder(tf_keras.layers.Layer):
         self.return_sequences = return_sequences
         self.dropout = dropout
         self.supports_masking = True
+        self.returned_sequences = return_sequences
         self.input_dropout = repeatable.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -93,7 +94,7 @@ class HistoryEncoder(tf_keras.layers.Layer):
             last_only: returns whole histories' encodings alone, `return_sequences` or not.
 
         Returns:
-            `[batch, dim]`, or `[batch, T, dim]` with `return_sequences`.
+            `[batch, dim]`, or `[batch, T, dim]` with `return_sequences` and without `last_only`.
 
         Raises:
             ValueError: if `mask` is not a bool `[batch, T]`, or `inputs` are no floats of rank 3 with a position.
@@ -115,14 +116,16 @@ class HistoryEncoder(tf_keras.layers.Layer):
         inputs = tf.where(mask[..., tf.newaxis], inputs, tf.zeros([], inputs.dtype))
         inputs = self.input_dropout(inputs, training=training)
         empty = tf.cast(self.empty_history, inputs.dtype)
-        if self.return_sequences and not last_only:
+        # Keras asks `compute_mask` next, without saying how it called.
+        self.returned_sequences = self.return_sequences and not last_only
+        if self.returned_sequences:
             known = tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0
             return tf.where(known[..., tf.newaxis], self.encode(inputs, mask, training), empty)
         there = tf.reduce_any(mask, axis=1, keepdims=True)
         return tf.where(there, self.encode_last(inputs, mask, training), empty)
 
     def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor | None:
-        return mask if self.return_sequences else None
+        return mask if self.returned_sequences else None
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)

@@ -60,6 +60,10 @@ class Ranking(Model):
         self.history_length = history_length
         self.rating_factors = rating_factors
         self.rated = next((name for name, kind in self.labels.items() if kind == "rating"), None)
+        if rating_factors is not None and self.rated is None:
+            raise ValueError(
+                f"`rating_factors` need a label that is a `rating`. Received: labels={self.labels}. Leave them out."
+            )
         zeros = {"embeddings_initializer": "zeros"}
         self.user_factors = tf_keras.layers.Embedding(
             num_users, dim, embeddings_initializer=small_normal(), name="user_factors"

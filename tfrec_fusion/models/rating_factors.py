@@ -9,7 +9,7 @@ without validation the network answers alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -164,7 +164,9 @@ def _item_side(model: Ranking, factors: RatingFactors) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _user_side(factors: RatingFactors, seen: Mapping[str, Any], num_users: int) -> scipy.sparse.csr_matrix:
+def _user_side(
+    factors: RatingFactors, seen: Mapping[str, np.ndarray], num_users: int
+) -> scipy.sparse.csr_matrix:
     """`[num_users, any]`: each person's features, as their last example has them; zeros for who has none."""
     users = seen["user_index"]
     there, last = np.unique(users[::-1], return_index=True)
