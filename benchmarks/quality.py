@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import quality_ratings
 from benchmarks.quality_data import NEEDS, PROTOCOLS, Protocol
 from benchmarks.quality_models import FUSED, VARIANTS, Answer, answers
 from benchmarks.quality_peers import PEERS, PEERS_PYTHON, RECBOLE, Peer, RecBole, fit_peer, fit_recbole
@@ -150,23 +151,25 @@ def show(name: str, result: dict) -> None:
 
 
 def plot(results: dict[str, dict], path: str) -> None:
-    """NDCG@10 of every model, a panel a protocol."""
+    """NDCG@10 of every model, or its RMSE, a panel a protocol."""
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(results), figsize=(3.2 * len(results), 3.4), squeeze=False)
+    figure, panels = pyplot.subplots(1, len(results), figsize=(4.2 * len(results), 3.4), squeeze=False)
+    first = list(next(iter(results.values()))["models"])
     for panel, (name, result) in zip(panels[0], results.items(), strict=True):
         models = list(result["models"])
-        values = [result["models"][model]["ndcg@10"] for model in models]
-        errors = [result["models"][model].get("ndcg@10 error", 0.0) for model in models]
-        colours = ["#b8bec8" if model not in VARIANTS else "#3b6fb6" for model in models]
+        of = "rmse" if name == quality_ratings.NAME else "ndcg@10"
+        ours = quality_ratings.VARIANTS if name == quality_ratings.NAME else VARIANTS
+        values = [result["models"][model][of] for model in models]
+        errors = [result["models"][model].get(f"{of} error", 0.0) for model in models]
+        colours = ["#b8bec8" if model not in ours else "#3b6fb6" for model in models]
         panel.barh(models, values, xerr=errors, color=colours)
         panel.invert_yaxis()
-        panel.set_title(name, fontsize=9)
+        panel.set_title(f"{name} ({of.upper()})", fontsize=9)
         panel.tick_params(labelsize=8)
-        if panel is not panels[0][0]:
+        if panel is not panels[0][0] and models == first:
             panel.set_yticklabels([])
         panel.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("NDCG@10", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
 
@@ -174,7 +177,8 @@ def plot(results: dict[str, dict], path: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
+    protocols = [*PROTOCOLS, quality_ratings.NAME]
+    parser.add_argument("--protocols", nargs="+", choices=protocols, default=protocols)
     parser.add_argument("--json", help="file that receives all figures")
     parser.add_argument("--plot", help="PNG file that receives a picture of NDCG@10")
     parser.add_argument("--recbole-minutes", type=float, default=20.0, help="for each of RecBole's models")
@@ -193,8 +197,11 @@ def main() -> None:
         if missing:
             print(f"{name} is left out: there is no {missing[0]}")
             continue
-        results[name] = summary(
-            measure(
+        if name == quality_ratings.NAME:
+            results[name] = quality_ratings.measure(options.seeds)
+            quality_ratings.show(results[name])
+        else:
+            found = measure(
                 name,
                 options.peers,
                 tuple(options.variants),
@@ -202,8 +209,8 @@ def main() -> None:
                 RecBole(options.recbole_minutes, options.recbole_device, options.recbole_folder),
                 lambda text, name=name: print(f"  {name}: {text}", flush=True),
             )
-        )
-        show(name, results[name])
+            results[name] = summary(found)
+            show(name, results[name])
         if options.json:
             pathlib.Path(options.json).write_text(json.dumps(results, indent=2))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

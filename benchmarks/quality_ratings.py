@@ -1,7 +1,5 @@
 """The protocol of `benchmarks.quality` that asks for ratings: MovieLens 100K's own first split of 80,000 and 20,000.
 
-    python -m benchmarks.quality_ratings [--seeds 1 2 3] [--json FILE]
-
 The 20,000 ratings asked for are the published file's first, which is GroupLens's split u1: they are by 459 people, of whom
 about two fifths of the ratings are asked for. A tenth of the others, drawn once, is validation. Ours are the defaults, which
 learn from the rest; Surprise's models, where `make peers` made their environment, are tuned on validation and then learn from
@@ -10,7 +8,6 @@ all 80,000. Ours read genres, titles, and people's age, gender and occupation, w
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -246,18 +243,3 @@ def show(result: dict) -> None:
             f"ranking model − {versus['best peer']}: {versus['difference']:+.4f} [{low:+.4f}, {high:+.4f}]",
             flush=True,
         )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--json", help="file that receives all figures")
-    options = parser.parse_args()
-    result = measure(options.seeds)
-    show(result)
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps({NAME: result}, indent=2))
-
-
-if __name__ == "__main__":
-    main()
