@@ -21,6 +21,7 @@ ROWS = [
     ("same_float", [{"x": [1, 2]}], [[1.0, 2.0]]),
     ("same_float", [[], []], [[], []]),
     ("same_float", [[[], []]], [[[], []]]),
+    ("same_half", [[], []], [[], []]),
     ("same_float", [1e39], [math.inf]),
     ("same_float", [2**24 + 1], [16777216.0]),
     ("same_float", [2**64 - 1], [1.84467441e19]),
@@ -80,6 +81,7 @@ COLUMNS = [
     ("both", {"a": 1, "b": [[2]]}, {"a_out": 1.0, "b_out": [[2.0]]}),
     ("same_bool", True, True),
     ("same_int8", 200, -56),
+    *[(f"same_{name}", [], []) for name in ("uint16", "half", "bfloat16", "complex64")],
 ]
 
 

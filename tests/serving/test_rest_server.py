@@ -137,6 +137,45 @@ def test_connection_close(raw, version):
     assert raw.ended()
 
 
+def test_http_1_0_is_told_that_its_connection_is_kept(raw):
+    request = post(extra=b"Connection: keep-alive\r\n").replace(b"HTTP/1.1", b"HTTP/1.0")
+    for _ in range(2):
+        status, body, headers = raw.send(request).read()
+        assert (status, body, headers["Connection"]) == (200, ANSWER, "keep-alive")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        (b"GET", b"/elsewhere", 404, b"Not Found"),
+        (b"TRACE", b"/elsewhere", 501, b"Not Implemented"),
+        (b"TRACE", b"/v1/models/half", 501, b"Not Implemented"),
+        (b"GET", b'/v1/models/a"b', 400, b"Bad Request"),
+        (b"GET", b"/v1/models/half?x=[1]", 400, b"Bad Request"),
+        (b"GET", b"/v1/models/h%zzalf", 400, b"Bad Request"),
+        (b"GET", b"/v1/models/half#a#b", 400, b"Bad Request"),
+        (b"GET", b'/elsewhere"', 400, b"Bad Request"),
+    ],
+)
+def test_pages_close_the_connection(raw, method, path, status, reason):
+    """As libevent's do; it answers so what it knows no method or handler for, and what is no path (RFC 3986, 3.3)."""
+    received, body, headers = raw.send(b"%s %s HTTP/1.1\r\nHost: x\r\n\r\n" % (method, path)).read()
+    assert received == status
+    assert body == (
+        b"<HTML><HEAD>\n<TITLE>%d %s</TITLE>\n</HEAD><BODY>\n<H1>%s</H1>\n</BODY></HTML>\n"
+        % (status, reason, reason)
+    )
+    assert (headers["Content-Type"], headers["Connection"]) == ("text/html", "close")
+    assert raw.ended()
+
+
+@pytest.mark.parametrize("name", [b"a!$&'()*+,;=@b", b"a-._~b", b"a%7Bb"])
+def test_characters_that_a_path_may_have(raw, name):
+    status, body, headers = raw.send(b"GET /v1/models/%s HTTP/1.1\r\nHost: x\r\n\r\n" % name).read()
+    assert (status, headers["Connection"]) == (404, None)
+    assert json.loads(body)["error"].startswith("Could not find any versions of model a")
+
+
 def test_expect_continue(raw):
     head, _, body = post(extra=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
     raw.send(head + b"\r\n\r\n")
@@ -161,6 +200,9 @@ def test_gzip_bodies(strict):
     assert (reply.status, reply.error) == (400, "JSON Parse error: The document is empty")
     reply = call("/v1/models/half:predict", gzip.compress(BODY)[:-9], headers=headers)
     assert (reply.status, reply.error) == (400, "JSON Parse error: The document is empty")
+    for rest in (b"rubbish", gzip.compress(BODY)):  # nothing may follow the one stream that is read
+        reply = call("/v1/models/half:predict", gzip.compress(BODY) + rest, headers=headers)
+        assert (reply.status, reply.error) == (400, "JSON Parse error: The document is empty")
     bomb = gzip.compress(b" " * 10_000_000)
     assert len(bomb) < 100_000
     assert call("/v1/models/half:predict", bomb, headers=headers).status == 413
@@ -300,6 +342,7 @@ def test_cors(strict):
     call = Caller(strict.rest_port)
     reply = call("/v1/models/half:predict", method="OPTIONS", headers={"Origin": "https://example.com"})
     assert (reply.status, reply.body) == (200, b"")
+    assert reply.headers["content-type"] == "text/html; charset=ISO-8859-1"  # libevent's default
     assert reply.headers["access-control-allow-origin"] == "*"
     assert reply.headers["access-control-allow-methods"] == "POST, GET"
     assert reply.headers["access-control-allow-headers"] == "Content-Type"
@@ -307,6 +350,18 @@ def test_cors(strict):
     for headers in ({}, {"Origin": "null"}):
         assert call("/v1/models/half:predict", method="OPTIONS", headers=headers).status == 400
     assert call("/elsewhere", method="OPTIONS", headers={"Origin": "https://example.com"}).status == 404
+
+
+def test_no_cors_headers_on_pages_that_are_not_the_apis(models):
+    with EmbeddedServer(
+        {"half": models / "half"}, poll_seconds=0, cors=True, metrics_path="/metrics"
+    ) as server:
+        call = Caller(server.rest_port)
+        assert call("/v1/models/half").headers["access-control-allow-origin"] == "*"
+        for path, status in (("/metrics", 200), ("/metrics?x", 400), ("/elsewhere", 404)):
+            reply = call(path)
+            assert reply.status == status
+            assert "access-control-allow-origin" not in reply.headers
 
 
 def test_no_cors_headers_unless_asked_for(call):
@@ -354,6 +409,9 @@ def test_a_slow_model_runs_into_the_time_limit(tmp_path):
         reply = Caller(server.rest_port)("/v1/models/m:predict", {"instances": [1.0]})
         assert reply.status == 504
         assert time.monotonic() - start < 5
+        raw = Raw(server.rest_port).send(post(b'{"instances": [1.0]}', b"/v1/models/m:predict"))
+        assert raw.file.readline() == b"HTTP/1.1 504 Gateway Time-out\r\n"
+        raw.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfrec_fusion.serving.json_text import type_name, value_to_string
 from tfrec_fusion.serving.status import StatusError, invalid_argument
@@ -232,7 +233,9 @@ def _make(values: list[Any], shape: list[int], dtype: str) -> np.ndarray:
         ):  # becomes infinite, as a cast in C++ does; entering this costs microseconds
             array = np.array(values, np.float32)
     else:
-        array = np.array(values, _NUMPY.get(dtype, object))
+        # A type without a JSON form gets here by an empty list alone, which has no element to be refused for.
+        numpy_type = _NUMPY.get(dtype) or tf.dtypes.as_dtype(dtype).as_numpy_dtype
+        array = np.array(values, numpy_type)
     return array if len(shape) == 1 else array.reshape(shape)
 
 

@@ -36,7 +36,14 @@ _CORS = (
     b"Access-Control-Allow-Headers: Content-Type\r\n"
 )
 _KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
-_REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed Request"}
+# libevent, whose HTTP server TF Serving is built on, has words of its own for some statuses and none for others.
+_REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
+    429: "Client Error",
+    499: "Client Error",
+    504: "Gateway Time-out",
+}
+_DEFAULT_CONTENT_TYPE = b"text/html; charset=ISO-8859-1"
+_NOT_IN_A_PATH = re.compile(rb"[^!$&-;=?-Z_a-z~#%]|%(?![0-9A-Fa-f]{2})|#.*#", re.S)
 _INLINE_BODY = 64 * 1024
 
 
@@ -149,6 +156,7 @@ class _Request:
     body: bytes
     headers: dict[bytes, bytes]
     keep_alive: bool
+    is_http10: bool = False
     refusal: tuple[int, str | None] | None = None
 
 
@@ -270,7 +278,12 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         request = _Request(
-            self.parser.get_method(), _path(self.target), body, self.headers, self.parser.should_keep_alive()
+            self.parser.get_method(),
+            _path(self.target),
+            body,
+            self.headers,
+            self.parser.should_keep_alive(),
+            self.parser.get_http_version() == "1.0",
         )
         self.receiving = self.in_body = False
         self.head_bytes = 0
@@ -306,21 +319,23 @@ class _Connection(asyncio.Protocol):
         if request.refusal is not None:
             status, message = request.refusal
             if message is None:
-                self._send_page(status, keep_alive=False)
+                self._send_page(status, request)
             else:
                 self._send(status, json_writer.encode_error(message), request)
             return
         server = self.server
         path = request.target.partition(b"?")[0]
-        if server.metrics_path is not None and path == server.metrics_path:
+        if request.method not in _KNOWN_METHODS:
+            self._send_page(501, request)
+        elif _is_malformed(request.target):
+            self._send_page(400, request)
+        elif server.metrics_path is not None and path == server.metrics_path:
             self._send_metrics(request, server.metrics_path)
         elif request.target[:4].lower() != b"/v1/":
-            self._send_page(404, request.keep_alive, request.method == b"HEAD")
-        elif request.method not in _KNOWN_METHODS:
-            self._send_page(501, request.keep_alive)
+            self._send_page(404, request)
         elif request.method == b"OPTIONS":
             if _ORIGIN.search(request.headers.get(b"origin", b"")):
-                self._send(200, b"", request, content_type=None)
+                self._send(200, b"", request, content_type=_DEFAULT_CONTENT_TYPE)
             else:
                 body = json_writer.encode_error("Origin header is missing in CORS preflight")
                 self._send(400, body, request)
@@ -363,10 +378,10 @@ class _Connection(asyncio.Protocol):
         self._next()
 
     def _send(
-        self, status: int, body: bytes, request: _Request, content_type: bytes | None = b"application/json"
+        self, status: int, body: bytes, request: _Request, content_type: bytes = b"application/json"
     ) -> None:
-        kind = b"Content-Type: %s\r\n" % content_type if content_type else b""
-        self._write(status, kind + self.server.cors, body, request.keep_alive, request.method == b"HEAD")
+        kind = b"Content-Type: %s\r\n" % content_type
+        self._write(status, kind + self.server.cors, body, request, request.keep_alive)
 
     def _send_metrics(self, request: _Request, expected: bytes) -> None:
         if request.target == expected:
@@ -374,26 +389,29 @@ class _Connection(asyncio.Protocol):
         else:
             target = request.target.decode("utf-8", "replace")
             status, text = 400, f"Unexpected path: {target}. Should be {expected.decode()}"
-        self._send(status, text.encode(), request, content_type=b"text/plain")
+        self._write(status, b"Content-Type: text/plain\r\n", text.encode(), request, request.keep_alive)
 
-    def _send_page(self, status: int, keep_alive: bool, head_only: bool = False) -> None:
+    def _send_page(self, status: int, request: _Request) -> None:
+        """A small page of HTML; as libevent does, the connection is closed after it."""
         reason = _REASONS[status]
         body = f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
-        self._write(status, b"Content-Type: text/html\r\n", body.encode(), keep_alive, head_only)
+        self._write(status, b"Content-Type: text/html\r\n", body.encode(), request, keep_alive=False)
 
-    def _write(self, status: int, headers: bytes, body: bytes, keep_alive: bool, head_only: bool) -> None:
+    def _write(self, status: int, headers: bytes, body: bytes, request: _Request, keep_alive: bool) -> None:
         if self.transport is None or self.transport.is_closing():
             return
         keep_alive = keep_alive and not (self.ended and not self.waiting)
+        # HTTP/1.0 closes unless both sides say otherwise; later versions stay open unless one says `close`.
+        kept = b"Connection: keep-alive\r\n" if request.is_http10 else b""
         head = b"HTTP/1.1 %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
             status,
             _REASON_BYTES[status],
             headers,
             self.server.date,
             len(body),
-            b"" if keep_alive else b"Connection: close\r\n",
+            kept if keep_alive else b"Connection: close\r\n",
         )
-        self.transport.write(head if head_only else head + body)
+        self.transport.write(head if request.method == b"HEAD" else head + body)
         if not keep_alive:
             self.closing = True
             self.waiting.clear()
@@ -403,7 +421,7 @@ class _Connection(asyncio.Protocol):
         """Answers what cannot be read as a request, and closes: where the next one begins is unknown."""
         self.receiving = False
         self.refused = True
-        self.waiting.append(_Request(b"", b"", b"", {}, False, (status, message)))
+        self.waiting.append(_Request(b"", b"", b"", {}, False, refusal=(status, message)))
 
     def check_time(self, now: float) -> None:
         """Closes a connection whose client has kept us waiting for too long."""
@@ -432,6 +450,12 @@ def _path(target: bytes) -> bytes:
     return target if match is None else target[match.end() :] or b"/"
 
 
+@functools.lru_cache(maxsize=256)
+def _is_malformed(path: bytes) -> bool:
+    """Whether a path with its query has what RFC 3986 has no place for: `"`, `[`, a `%` before other than two digits."""
+    return _NOT_IN_A_PATH.search(path) is not None
+
+
 _REASON_BYTES = {status: reason.encode() for status, reason in _REASONS.items()}
 
 
@@ -443,7 +467,7 @@ class _TooLarge(Exception):
 
 
 def _gunzip(body: bytes, limit: int) -> bytes | None:
-    """The plain body; empty where it is not gzip (as TF Serving has it), None where it outgrows the limit."""
+    """The plain body; empty where it is not one gzip stream (as TF Serving has it), None where it outgrows the limit."""
     inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         plain = inflater.decompress(body, limit + 1)
@@ -451,4 +475,4 @@ def _gunzip(body: bytes, limit: int) -> bytes | None:
         return b""
     if len(plain) > limit:
         return None
-    return plain if inflater.eof else b""
+    return plain if inflater.eof and not inflater.unused_data else b""
