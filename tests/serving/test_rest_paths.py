@@ -7,7 +7,9 @@ from google.protobuf import json_format, text_format
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tests.serving.conftest import Caller
+from tfrec_fusion.serving.config_file import ModelConfig
 from tfrec_fusion.serving.server import EmbeddedServer
+from tfrec_fusion.serving.status import StatusError
 
 ROW = {"instances": [0]}
 
@@ -317,6 +319,31 @@ def test_a_wrong_feature_type_is_the_graphs_error(call):
     reply = call("/v1/models/estimator:classify", {"examples": [{"x": 1}]})
     assert reply.status == 400
     assert "Data types don't match" in reply.error
+
+
+def test_metrics_page_before_the_first_request(models, tmp_path):
+    path, broken = models / "half" / "00002", tmp_path / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "saved_model.pb").write_bytes(b"rubbish")
+    with EmbeddedServer({"half": models / "half"}, poll_seconds=0, metrics_path="/metrics") as server:
+        with pytest.raises(StatusError, match="did not become available"):
+            server.manager.reload(
+                [ModelConfig("half", str(models / "half")), ModelConfig("broken", str(broken.parent))]
+            )
+        lines = Caller(server.rest_port)("/metrics").body.decode().splitlines()
+    latency = lines.pop(4)
+    assert lines == [
+        "# TYPE :tensorflow:cc:saved_model:load_attempt_count counter",
+        f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{path}",status="success"}} 1',
+        f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{broken}",status="fail"}} 1',
+        "# TYPE :tensorflow:cc:saved_model:load_latency counter",
+        "# TYPE :tensorflow:serving:request_count counter",
+        "# TYPE :tensorflow:serving:request_latency histogram",
+        "# TYPE :tensorflow:serving:runtime_latency histogram",
+    ]
+    name, value = latency.split(" ")
+    assert name == f':tensorflow:cc:saved_model:load_latency{{model_path="{path}"}}'
+    assert int(value) > 0
 
 
 def test_metrics_page(call):

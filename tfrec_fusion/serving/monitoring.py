@@ -32,8 +32,16 @@ class Metrics:
     """The server's metrics; recording one costs about a microsecond."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, dict[Labels, int]] = {}
-        self._histograms: dict[str, dict[Labels, _Histogram]] = {}
+        # TF Serving's page names a metric's type before there is a value of it.
+        self._counters: dict[str, dict[Labels, int]] = {
+            "cc:saved_model:load_attempt_count": {},
+            "cc:saved_model:load_latency": {},
+            "serving:request_count": {},
+        }
+        self._histograms: dict[str, dict[Labels, _Histogram]] = {
+            "serving:request_latency": {},
+            "serving:runtime_latency": {},
+        }
         self._lock = threading.Lock()
 
     def request(self, model: str, api: str, entrypoint: str, code: str, microseconds: float) -> None:
@@ -46,10 +54,10 @@ class Metrics:
             code: the canonical code it was answered with.
             microseconds: how long it took.
         """
-        self.count("request_count", (("model_name", model), ("status", code)))
+        self.count("serving:request_count", (("model_name", model), ("status", code)))
         if code == "OK":
             self.observe(
-                "request_latency",
+                "serving:request_latency",
                 (("model_name", model), ("API", api), ("entrypoint", entrypoint)),
                 microseconds,
             )
@@ -57,8 +65,17 @@ class Metrics:
     def runtime(self, model: str, api: str, microseconds: float) -> None:
         """Records how long the graph itself ran."""
         self.observe(
-            "runtime_latency", (("model_name", model), ("API", api), ("runtime", "TF1")), microseconds
+            "serving:runtime_latency",
+            (("model_name", model), ("API", api), ("runtime", "TF1")),
+            microseconds,
         )
+
+    def load(self, path: str, microseconds: float | None) -> None:
+        """Records that a model was loaded from a folder and how long that took, or with None that it could not be."""
+        status = "fail" if microseconds is None else "success"
+        self.count("cc:saved_model:load_attempt_count", (("model_path", path), ("status", status)))
+        if microseconds is not None:
+            self.count("cc:saved_model:load_latency", (("model_path", path),), round(microseconds))
 
     def count(self, name: str, labels: Labels, by: int = 1) -> None:
         counters = self._counters.get(name)
@@ -82,13 +99,13 @@ class Metrics:
         """All metrics in Prometheus' text format."""
         lines: list[str] = []
         for name, counters in sorted(dict(self._counters).items()):
-            lines.append(f"# TYPE :tensorflow:serving:{name} counter")
+            lines.append(f"# TYPE :tensorflow:{name} counter")
             for labels, value in sorted(dict(counters).items()):
-                lines.append(f":tensorflow:serving:{name}{{{_labels(labels)}}} {value}")
+                lines.append(f":tensorflow:{name}{{{_labels(labels)}}} {value}")
         for name, histograms in sorted(dict(self._histograms).items()):
-            lines.append(f"# TYPE :tensorflow:serving:{name} histogram")
+            lines.append(f"# TYPE :tensorflow:{name} histogram")
             for labels, histogram in sorted(dict(histograms).items()):
-                lines.extend(_histogram_lines(f":tensorflow:serving:{name}", _labels(labels), histogram))
+                lines.extend(_histogram_lines(f":tensorflow:{name}", _labels(labels), histogram))
         return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ import ssl
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 import grpc
@@ -229,9 +230,15 @@ class EmbeddedServer:
         self.stop()
 
     def _load(self, path: str, name: str, version: int) -> LoadedModel:
-        model = LoadedModel(
-            path, name, version, self._timeout_ms, self._tags, check_method_names=self._check_method_names
-        )
+        start = time.perf_counter()
+        try:
+            model = LoadedModel(
+                path, name, version, self._timeout_ms, self._tags, check_method_names=self._check_method_names
+            )
+        except StatusError:
+            self.metrics.load(path, None)
+            raise
+        self.metrics.load(path, (time.perf_counter() - start) * 1e6)
         if self._scheduler is not None:
             model.run = BatchingRunner(model.run, model.signatures.values(), self._scheduler)
         if self._warmup_iterations:
