@@ -349,6 +349,9 @@ def test_metrics_page_before_the_first_request(models, tmp_path):
 def test_metrics_page(call):
     call("/v1/models/half:predict", ROW)
     call("/v1/models/half:predict", "{")
+    call("/v1/models/half")
+    call("/v1/models/estimator:classify", {"examples": [{}]})
+    call("/v1/models/estimator:regress", {"signature_name": "regress", "examples": [{}]})
     call("/v1/models/never-heard-of:predict", ROW)
     reply = call("/monitoring/prometheus/metrics")
     text = reply.body.decode()
@@ -357,14 +360,20 @@ def test_metrics_page(call):
     assert ':tensorflow:serving:request_count{model_name="half",status="OK"} ' in text
     assert ':tensorflow:serving:request_count{model_name="half",status="INVALID_ARGUMENT"} ' in text
     assert (
-        ':tensorflow:serving:request_latency_bucket{model_name="half",API="Predict",entrypoint="REST",le="10"}'
+        ':tensorflow:serving:request_latency_bucket{model_name="half",API="predict",entrypoint="REST",le="10"}'
         in text
     )
     assert (
-        ':tensorflow:serving:request_latency_count{model_name="half",API="Predict",entrypoint="REST"} '
+        ':tensorflow:serving:request_latency_count{model_name="half",API="predict",entrypoint="REST"} '
         in text
     )
     assert ':tensorflow:serving:runtime_latency_sum{model_name="half",API="Predict",runtime="TF1"} ' in text
+    assert ':tensorflow:serving:request_latency_count{model_name="half",API="",entrypoint="REST"} ' in text
+    for api in ("Classify", "Regress"):
+        assert (
+            f':tensorflow:serving:runtime_latency_count{{model_name="estimator",API="{api}",runtime="TF1"}} '
+            in text
+        )
     assert "never-heard-of" not in text  # a stranger's names must not fill the memory
     reply = call("/monitoring/prometheus/metrics?x=1")
     assert reply.status == 400

@@ -49,7 +49,7 @@ class Metrics:
 
         Args:
             model: the model's name.
-            api: Predict, Classify, Regress or MultiInference.
+            api: Predict, Classify, Regress or MultiInference; over REST predict, classify, regress or nothing.
             entrypoint: REST or GRPC.
             code: the canonical code it was answered with.
             microseconds: how long it took.

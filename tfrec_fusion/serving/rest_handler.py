@@ -110,16 +110,18 @@ class RestHandler:
         except Exception as error:  # a fault of ours must answer this request and harm no other
             code, status = "INTERNAL", 500
             answer = json_writer.encode_error(f"{type(error).__name__}: {error}")
-        if method == b"POST" and route is not None and self.manager.knows(route.name):
+        if route is not None and self.manager.knows(route.name):
             seconds = time.perf_counter() - start
-            if code == "OK":
+            inferring = method == b"POST"
+            if inferring and code == "OK":
                 # What this thread worked counts, and a tenth of what it waited: a busy neighbour must not make a
                 # small model look slow, nor may a model that sleeps look quick.
                 spent = time.thread_time() - worked + seconds / 10 if inline else seconds
                 # A decaying maximum: one slow signature is enough to keep a model off the event loop.
                 before = self._seconds.get(route.name, 0.0)
                 self._seconds[route.name] = max(spent, 0.9 * before + 0.1 * spent)
-            self.metrics.request(route.name, route.method.capitalize(), "REST", code, seconds * 1e6)
+            # TF Serving takes the method from the path as it stands, so that what asks for none counts under no name.
+            self.metrics.request(route.name, route.method if inferring else "", "REST", code, seconds * 1e6)
         return status, answer
 
     def _route(self, method: bytes, target: bytes) -> Route:
@@ -139,9 +141,15 @@ class RestHandler:
         model = self.manager.get(route.name, route.version, route.label)
         if route.method == "classify":
             signature = inference.find_signature(model, signature_name, CLASSIFY_METHOD)
-            return json_writer.encode_classifications(inference.classify(model, signature, examples))
+            start = time.perf_counter()
+            results = inference.classify(model, signature, examples)
+            self.metrics.runtime(route.name, "Classify", (time.perf_counter() - start) * 1e6)
+            return json_writer.encode_classifications(results)
         signature = inference.find_signature(model, signature_name, REGRESS_METHOD)
-        return json_writer.encode_regressions(inference.regress(model, signature, examples))
+        start = time.perf_counter()
+        values = inference.regress(model, signature, examples)
+        self.metrics.runtime(route.name, "Regress", (time.perf_counter() - start) * 1e6)
+        return json_writer.encode_regressions(values)
 
     def _predict(self, route: Route, body: bytes, inline: bool) -> bytes:
         document = parse_object(body)
