@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.index.check_index import graph_ops
+from tests.index.check_index import copied_variables, graph_ops
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, ids, matrix, profiles, serving_arguments  # noqa: F401  (fixtures)
 from tfrec_fusion import export, export_retrieval
@@ -147,6 +147,10 @@ def test_every_operation_is_one_that_stock_tf_serving_has(saved):
     done = subprocess.run([sys.executable, "-c", code, *ops], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {"FastWordpieceTokenizeWithOffsets", "NormalizeUTF8"}
     assert not [op for op in ops if "PyFunc" in op]
+
+
+def test_no_request_copies_a_table(saved):
+    assert {name: copied_variables(folder) for name, folder in saved.items()} == {name: [] for name in saved}
 
 
 def test_the_weight_is_validated_on_what_was_chosen(data):  # noqa: F811

@@ -49,7 +49,9 @@ class RetrievalServing(Serving):
         parts are of length 1 at most, so that a request with both weighs them alike.
         """
         batch = self.person(user_id, history, context)
-        queries = self.model.query_embeddings(batch, items=self.vectors, model_index=self.known_as)
+        # As a tensor: TensorFlow copies a variable at each whole read (`evaluate`) once a part of it was gathered.
+        vectors = tf.convert_to_tensor(self.vectors)
+        queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
         if self.text_tower is None:
             return queries
         asked = tf.strings.length(tf.strings.strip(text)) > 0
@@ -196,13 +198,14 @@ class RetrievalServing(Serving):
             `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
         """
         raw, batch = self.parse(examples)
-        queries = self.model.query_embeddings(batch, items=self.vectors, model_index=self.known_as)
+        vectors = tf.convert_to_tensor(self.vectors)
+        queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
         target = self.offered(self.item_rows(raw["item_id"]))
         seen = self.offered(self.item_rows(dense(raw["seen"])))
         usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))
         # What is not offered any more stands behind the rest.
-        candidates = self.vectors[: self.num_offered + 1]
-        step = tf.maximum(1, 2**24 // tf.shape(self.vectors)[0])
+        candidates = vectors[: self.num_offered + 1]
+        step = tf.maximum(1, 2**24 // tf.shape(vectors)[0])
         count = tf.maximum(1, -(-tf.shape(target)[0] // step))
 
         def block(number, ranks, tops):
@@ -220,7 +223,7 @@ class RetrievalServing(Serving):
             "rank": tf.where(usable, ranks.concat(), float("nan")),
             "top": top,
             "novelty": tf.reduce_sum(tf.gather(self.bits, top) * shown, 1) / tf.reduce_sum(shown, 1),
-            "diversity": _diversity(tf.gather(self.item_tables.get("text_vector", self.vectors), top), shown),
+            "diversity": _diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown),
             "catalogue_size": tf.fill(tf.shape(target), self.num_offered),
             "unexpected": tf.gather(self.unexpected, target),
         }

@@ -1,11 +1,17 @@
 """What every index must do, whatever its kind: `check_index` runs it all."""
 
+import collections
+import functools
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from tensorflow.core.protobuf import saved_model_pb2
+
+
+CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
+"""Operations whose first input is not passed to the functions that they call."""
 
 
 def oracle(candidates, queries, k, keep=None):
@@ -26,6 +32,53 @@ def graph_ops(folder):
     return {node.op for node in nodes} - functions
 
 
+def copied_variables(folder):
+    """Names of the variables that signatures of a SavedModel both gather from and read whole.
+
+    TensorFlow gives such a variable a copy of its own at each whole read, from the first gather on.
+    """
+    saved = saved_model_pb2.SavedModel.FromString((pathlib.Path(folder) / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    functions = {function.signature.name: function for function in graph.library.function}
+
+    @functools.cache
+    def reads_of_arguments(name):
+        arguments = {argument.name: at for at, argument in enumerate(functions[name].signature.input_arg)}
+        return reads(functions[name].node_def, arguments)
+
+    def reads(nodes, known):
+        """How each known tensor is read: name of its producer → `known`'s value → set of operations."""
+        known, found = dict(known), collections.defaultdict(set)
+        inputs = {node.name: [name.split(":")[0] for name in node.input if name[0] != "^"] for node in nodes}
+        passed = {node.name: inputs[node.name][0] for node in nodes if node.op == "Identity"}
+        for _ in range(len(passed)):
+            known |= {name: known[source] for name, source in passed.items() if source in known}
+        for node in nodes:
+            called = [value.func.name for value in node.attr.values() if value.func.name in functions]
+            for at, name in enumerate(inputs[node.name]):
+                if name not in known:
+                    continue
+                if node.op in ("ReadVariableOp", "ResourceGather"):
+                    found[known[name]].add(node.op)
+                for function in called:
+                    found[known[name]] |= reads_of_arguments(function).get(
+                        at - (node.op in CONDITIONS), set()
+                    )
+        return found
+
+    variables = {
+        node.name: node.attr["shared_name"].s.decode() for node in graph.node if node.op == "VarHandleOp"
+    }
+    signatures = [
+        node
+        for node in graph.node
+        if any(value.func.name and "traced_" not in value.func.name for value in node.attr.values())
+    ]
+    found = reads(signatures, variables)
+    assert found, "no signature reads a variable"
+    return sorted(name for name, ways in found.items() if len(ways) > 1)
+
+
 class Served(tf.Module):
     """An index behind a signature as an export writes it: all of the request is tensors."""
 
@@ -43,7 +96,8 @@ class Served(tf.Module):
 
     def _recommend(self, queries, k, exclude):
         scores, identifiers = self.index(queries, k=k, exclude=exclude)
-        return {"scores": scores, "identifiers": identifiers}
+        vectors = self.index.vectors(self.index.lookup(identifiers))
+        return {"scores": scores, "identifiers": identifiers, "vectors": vectors}
 
 
 def check_index(make, tmp_path, num_candidates=60, dim=6, seed=0, **exhaustive):
@@ -116,6 +170,7 @@ def check_reload(index, make, queries, names, tmp_path):
     served = Served(index, tf.string)
     folder = str(tmp_path / "served")
     tf.saved_model.save(served, folder, signatures={"recommend": served.recommend})
+    assert not copied_variables(folder)
     recommend = tf.saved_model.load(folder).signatures["recommend"]
     answer = recommend(queries=tf.constant(queries), k=tf.constant(4), exclude=exclude)
     np.testing.assert_array_equal(answer["scores"], expected[0])
