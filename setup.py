@@ -20,6 +20,7 @@ LIBRARY = [
     "pandas>=2.0",
     "pyarrow>=10",
     "scipy>=1.11",
+    "threadpoolctl>=3.1",
 ]
 SERVING = [
     "tensorflow-serving-api>=2.18",

@@ -14,6 +14,8 @@ from tfrec_fusion.index.top_k_index import MINUS_INFINITY, NO_ROW, TopKIndex, Ve
 # Numbers that a block of queries may gather at once: 128 MB of float32.
 _NUMBERS_PER_BLOCK = 2**25
 _ROWS_PER_CHUNK = 65_536
+# The more cells, the fewer candidates are read, and the more centres (docs/explanation/search.md).
+_CELLS_PER_ROOT = 4
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -52,7 +54,7 @@ class InvertedFile(TopKIndex):
             k: as in `TopKIndex`.
             name: as in `TopKIndex`.
             storage_dtype: as in `TopKIndex`.
-            num_cells: k-means cells; without it, twice the square root of the number of candidates.
+            num_cells: k-means cells; without it, four times the square root of the number of candidates.
             probes: the default number of cells that a query reads, at least 1.
             compression: `"int8"` for a first pass over bytes, or None.
             rescore: with compression, candidates scored again exactly for each result, at least 1.
@@ -142,7 +144,7 @@ class InvertedFile(TopKIndex):
         return False
 
     def _store(self, candidates: Vectors) -> None:
-        num_cells = self.num_cells or max(1, round(2 * len(candidates) ** 0.5))
+        num_cells = self.num_cells or max(1, round(_CELLS_PER_ROOT * len(candidates) ** 0.5))
         centres, cells = balanced_cells(candidates, num_cells, seed=self.seed)
         order = np.argsort(cells, kind="stable").astype(np.int32)
         position_of_row = np.empty_like(order)
@@ -164,7 +166,8 @@ class InvertedFile(TopKIndex):
         self._set_state("code_scales", tf.zeros([self.num_candidates]))
         for start in range(0, self.num_candidates, _ROWS_PER_CHUNK):
             chunk = slice(start, min(start + _ROWS_PER_CHUNK, self.num_candidates))
-            content = tf.cast(self.cell_vectors[chunk], tf.float32)
+            # Gathered, since TensorFlow copies a variable that was written in parts at each whole read, for a slice too.
+            content = tf.cast(tf.gather(self.cell_vectors, tf.range(chunk.start, chunk.stop)), tf.float32)
             scales = tf.reduce_max(tf.abs(content), axis=1) / 127.0
             self.code_scales[chunk].assign(scales)
             codes = tf.round(tf.math.divide_no_nan(content, scales[:, None]))
@@ -238,7 +241,7 @@ class InvertedFile(TopKIndex):
         if exclude is not None:
             offsets = tf.cumsum(ends - starts, axis=1, exclusive=True)
             scores = remove_slots(scores, self._slots_of(exclude, cells, starts, offsets))
-        return self._best(queries, scores, positions[None], k)
+        return self._best(queries, scores, positions, k, filtered=allowed is not None or exclude is not None)
 
     def _search_block(
         self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
@@ -259,12 +262,13 @@ class InvertedFile(TopKIndex):
         scores = tf.where(used, scores, MINUS_INFINITY)
         if exclude is not None:
             scores = remove_slots(scores, self._slots_of(exclude, cells, starts, offsets))
-        return self._best(queries, scores, positions, k)
+        return self._best(queries, scores, positions, k, filtered=True)
 
     def _nearest_cells(self, queries: tf.Tensor, probes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Each query's best cells, the position at which they start, and the one after their last: `[batch, probes]`."""
         _, cells = tf.math.top_k(tf.matmul(queries, self.centres, transpose_b=True), probes, sorted=False)
-        return cells, tf.gather(self.starts, cells), tf.gather(self.starts, cells + 1)
+        starts = tf.convert_to_tensor(self.starts)
+        return cells, tf.gather(starts, cells), tf.gather(starts, cells + 1)
 
     def _score(self, queries: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """Scores `[batch, n]` of positions `[batch, n]`, or `[n]` of a single query; with compression, rough ones."""
@@ -277,21 +281,31 @@ class InvertedFile(TopKIndex):
         return _dot(queries, tf.cast(tf.gather(self.cell_vectors, positions), tf.float32))
 
     def _best(
-        self, queries: tf.Tensor, scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor
+        self, queries: tf.Tensor, scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor, filtered: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The k best of scores and positions `[batch, n]`: scores and rows `[batch, k]`."""
+        """The k best: scores and rows `[batch, k]`.
+
+        Args:
+            queries: `[batch, dim]`.
+            scores: of the slots, `[batch, n]`.
+            positions: in the slots, `[batch, n]`, or `[n]` of a single query.
+            k: scalar.
+            filtered: whether some slot's score may be minus infinity, which makes it no result.
+        """
         if self.compression:
             kept = tf.minimum(k * self.rescore, tf.shape(scores)[1])
             rough, slots = tf.math.top_k(scores, kept)
-            positions = tf.gather(positions, slots, batch_dims=1)
-            exact = tf.linalg.matvec(tf.cast(tf.gather(self.cell_vectors, positions), tf.float32), queries)
-            scores = tf.where(rough == MINUS_INFINITY, MINUS_INFINITY, exact)
+            positions = _at(positions, slots)
+            scores = self._score_positions(queries, positions)
+            scores = tf.where(rough == MINUS_INFINITY, MINUS_INFINITY, scores) if filtered else scores
         found = tf.minimum(k, tf.shape(scores)[1])
         scores, slots = tf.math.top_k(scores, found)
-        rows = tf.gather(self.row_of_position, tf.gather(positions, slots, batch_dims=1))
+        rows = tf.gather(self.row_of_position, _at(positions, slots))
+        rows = rows if rows.shape.rank == 2 else rows[None]
         missing = [[0, 0], [0, k - found]]
         scores = tf.pad(scores, missing, constant_values=MINUS_INFINITY)
-        rows = tf.where(scores == MINUS_INFINITY, NO_ROW, tf.pad(rows, missing))
+        rows = tf.pad(rows, missing, constant_values=NO_ROW)
+        rows = tf.where(scores == MINUS_INFINITY, NO_ROW, rows) if filtered else rows
         # Sorting again is for equal scores alone, which are rare.
         tied = tf.reduce_any(scores[:, 1:] == scores[:, :-1])
         return tf.cond(tied, lambda: _equal_by_row(scores, rows), lambda: (scores, rows))
@@ -326,11 +340,20 @@ class InvertedFile(TopKIndex):
         }
 
 
+def _at(positions: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
+    """The positions in slots `[batch, n]`: `[batch, n]`, or `[n]` of the positions of a single query."""
+    return (
+        tf.gather(positions, slots[0])
+        if positions.shape.rank == 1
+        else tf.gather(positions, slots, batch_dims=1)
+    )
+
+
 def _dot(queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
     """Scores `[batch, n]` of queries `[batch, dim]` and vectors `[batch, n, dim]`, or `[n, dim]` of a single query."""
     if vectors.shape.rank == 2:
         return tf.matmul(queries, vectors, transpose_b=True)
-    return tf.linalg.matvec(vectors, queries)
+    return tf.matmul(queries[:, None], vectors, transpose_b=True)[:, 0]
 
 
 def _equal_by_row(scores: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

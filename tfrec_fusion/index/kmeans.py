@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import threadpoolctl
 
 from tfrec_fusion.index.vector_files import Vectors
 
-_NUMBERS_PER_BLOCK = 2**24
+# Distances that a thread holds at once: 8 MB of float32, which stay in the processor's cache.
+_NUMBERS_PER_BLOCK = 2**21
 _SAMPLES_PER_CELL = 64
 
 
@@ -21,7 +26,7 @@ def balanced_cells(
     neighbouring cell is a vector that search misses; and no search then reads one huge cell.
 
     Args:
-        vectors: floats `[num_vectors, dim]`, possibly memory-mapped; read in blocks of 64 MB.
+        vectors: floats `[num_vectors, dim]`, possibly memory-mapped; read in small blocks.
         num_cells: the number of cells before splitting, at least 1.
         iterations: of k-means.
         balance: the largest cell's size as a multiple of the mean, above 1.
@@ -55,16 +60,22 @@ def nearest(vectors: Vectors, centres: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """The nearest centre of each vector, int32, and the squared Euclidean distance to it, float32."""
     cells = np.empty(len(vectors), np.int32)
     distances = np.empty(len(vectors), np.float32)
-    half_norms = 0.5 * np.square(centres).sum(axis=1)
+    # With a column more the product is x·c - |c|²/2, which is largest where the distance is smallest.
+    weights = np.concatenate([centres, -0.5 * np.square(centres).sum(axis=1, keepdims=True)], axis=1).T.copy()
     step = max(1, _NUMBERS_PER_BLOCK // len(centres))
-    for start in range(0, len(vectors), step):
+
+    def assign(start: int) -> None:
         block = np.asarray(vectors[start : start + step], np.float32)
-        affinity = block @ centres.T
-        affinity -= half_norms
+        affinity = np.concatenate([block, np.ones_like(block[:, :1])], axis=1) @ weights
         best = affinity.argmax(axis=1)
         cells[start : start + step] = best
         closeness = np.take_along_axis(affinity, best[:, None], axis=1)[:, 0]
         distances[start : start + step] = np.square(block).sum(axis=1) - 2 * closeness
+
+    # A block a core, since the search for the largest runs on one.
+    with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(assign, range(0, len(vectors), step)):
+            pass
     return cells, distances
 
 
