@@ -1,15 +1,17 @@
-"""Measures the indexes: `python -m benchmarks.index [--rows N] [--packages FOLDER] [--json FILE]`.
+"""Measures the indexes: `python -m benchmarks.index [--rows N] [--norms S] [--packages FOLDER] [--json FILE]`.
 
-Clustered vectors, top-100. All sides run in one process with the same number of threads, one after the other and in several
-rounds, on the same queries, with the fewest probes that reach the recall target. One query a call tells latency, several a
-call throughput. What a call of TensorFlow costs that computes nothing is measured beside: no index in a graph can be quicker.
+Clustered vectors, top-100; with `--norms` their lengths vary as those of popular and rare items do. All sides run in one process
+with the same number of threads and of cells, one after the other and in several rounds, on the same queries, with the fewest
+probes that reach the recall target. One query a call tells latency, several a call throughput. Our indexes and TFRS's run as the
+embedded server runs them: exported, loaded, and called through its session. What such a call costs that computes nothing is measured
+beside: no index in a graph can be quicker.
 
 faiss and ScaNN are taken where they can be imported (`requirements/benchmarks.in`), or from a folder that was filled by
 `pip install --no-deps --target FOLDER faiss-cpu scann`: ScaNN's own TensorFlow operations need another TensorFlow than
 TFX, its searcher does not.
 
 Vectors lie in a file that is memory-mapped, and the most memory that building held beside the finished index is printed.
-`--sides InvertedFile` leaves out what holds more copies: `--rows 10000000 --sides InvertedFile` fits into 8 GB.
+`--sides InvertedFile` leaves out what holds more copies: `--rows 10000000 --sides InvertedFile` fits into 8 GB, and 6 GB of disk.
 """
 
 from __future__ import annotations
@@ -38,15 +40,23 @@ import tensorflow as tf  # isort: skip
 import tensorflow_recommenders as tfrs  # isort: skip
 
 from tfrec_fusion.index import InvertedFile, build_index  # isort: skip
+from tfrec_fusion.serving.session import LoadedModel  # isort: skip
 
 NUM_QUERIES, CHUNK = 256, 131_072
 SIDES = ("InvertedFile", "InvertedFile int8", "TFRS BruteForce", "faiss IVFFlat", "ScaNN")
-NOTHING = "(an empty TensorFlow function)"
+NOTHING = "(an empty graph)"
+# The server answers on its event loop what takes no longer, without a hand-over to another thread.
+QUICK_SECONDS = 0.001
 Search = Callable[[np.ndarray], np.ndarray]
 
 
-def clustered(path: str, num: int, dim: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors around one centre a 500 of them, memory-mapped, and queries from the same distribution."""
+def clustered(
+    path: str, num: int, dim: int, spread: float, norms: float = 0.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors around one centre a 500 of them, memory-mapped, and queries from the same distribution.
+
+    `norms` is the standard deviation of the logarithm of what each vector, but no query, is multiplied by.
+    """
     random = np.random.default_rng(seed)
     centres = random.normal(size=(max(1, num // 500), dim)).astype("float32")
 
@@ -56,7 +66,8 @@ def clustered(path: str, num: int, dim: int, spread: float, seed: int = 0) -> tu
 
     vectors = np.lib.format.open_memmap(path, "w+", "float32", (num, dim))
     for start in range(0, num, CHUNK):
-        vectors[start : start + CHUNK] = draw(min(CHUNK, num - start))
+        size = min(CHUNK, num - start)
+        vectors[start : start + size] = draw(size) * np.exp(norms * random.normal(size=(size, 1)))
     vectors.flush()
     return np.load(path, mmap_mode="r"), draw(NUM_QUERIES)
 
@@ -105,34 +116,63 @@ class AnonymousMemory:
         return 0
 
 
-def in_graph(index: tfrs.layers.factorized_top_k.TopK, k: int, dim: int) -> Search:
-    """The index as a concrete function, as a served signature calls it."""
+class Exported(tf.Module):
+    """An index, or nothing, behind a signature that finds rows."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, dim], tf.float32)], autograph=False)
-    def search(queries: tf.Tensor) -> tf.Tensor:
-        return index(queries, k=k)[1]
+    def __init__(self, index: tfrs.layers.factorized_top_k.TopK | None, k: int):
+        super().__init__()
+        self.index, self.k = index, k
 
-    concrete = search.get_concrete_function()
-    return lambda queries: concrete(tf.constant(queries)).numpy()
-
-
-def nothing(dim: int) -> Search:
-    """A function that starts and ends."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, dim], tf.float32)], autograph=False)
-    def identity(queries: tf.Tensor) -> tf.Tensor:
-        return queries + 1
-
-    concrete = identity.get_concrete_function()
-    return lambda queries: concrete(tf.constant(queries)).numpy()
+    def find(self, queries: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"rows": queries + 1.0 if self.index is None else self.index(queries, k=self.k)[1]}
 
 
-def faiss_ivf(vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, args: argparse.Namespace) -> tuple:
+def served(
+    index: tfrs.layers.factorized_top_k.TopK | None, k: int, dim: int, folder: str, queries: np.ndarray
+) -> Search:
+    """The index as a SavedModel in the server's session, on the calling thread where the server would choose that."""
+    module = Exported(index, k)
+    find = tf.function(
+        module.find, input_signature=[tf.TensorSpec([None, dim], tf.float32, "queries")], autograph=False
+    )
+    with tempfile.TemporaryDirectory(dir=folder) as path:
+        tf.saved_model.save(module, path, signatures=find.get_concrete_function())
+        model = LoadedModel(path, "index", 1)
+    signature = model.signature("")
+    assert signature is not None
+
+    def search(batch: np.ndarray, inline: bool | None = None) -> np.ndarray:
+        inline = quick and len(batch) == 1 if inline is None else inline
+        return model.run(signature.feeds, [batch], signature.fetches, inline)[0]
+
+    times = []
+    for number in range(16):
+        start = time.perf_counter()
+        search(queries[number : number + 1], False)
+        times.append(time.perf_counter() - start)
+    quick = float(np.median(times)) < QUICK_SECONDS
+    return search
+
+
+def fewest(reaches: Callable[[int], bool], most: int) -> int:
+    """The smallest number that reaches the target: doubled until one does, then bisected; `most` where none does."""
+    enough = 1
+    while enough < most and not reaches(enough):
+        enough = min(2 * enough, most)
+    too_few = enough // 2
+    while enough - too_few > 1:
+        middle = (enough + too_few) // 2
+        too_few, enough = (too_few, middle) if reaches(middle) else (middle, enough)
+    return enough
+
+
+def faiss_ivf(
+    vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, num_cells: int, args: argparse.Namespace
+) -> tuple[Search, int]:
     """faiss's IVFFlat with as many cells, tuned to the same recall."""
     import faiss
 
     faiss.omp_set_num_threads(args.threads)
-    num_cells = max(1, round(2 * len(vectors) ** 0.5))
     quantizer = faiss.IndexFlatIP(vectors.shape[1])
     index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], num_cells, faiss.METRIC_INNER_PRODUCT)
     sample = np.sort(
@@ -141,30 +181,37 @@ def faiss_ivf(vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, args:
     index.train(np.asarray(vectors[sample]))
     for start in range(0, len(vectors), CHUNK):
         index.add(np.asarray(vectors[start : start + CHUNK]))
-    for index.nprobe in range(1, num_cells + 1):
-        if recall(index.search(queries, args.k)[1], exact) >= args.recall:
-            break
+
+    def reaches(probes: int) -> bool:
+        index.nprobe = probes
+        return recall(index.search(queries, args.k)[1], exact) >= args.recall
+
+    index.nprobe = fewest(reaches, num_cells)
     return lambda batch: index.search(batch, args.k)[1], index.nprobe
 
 
 def scann_tree(
-    vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, args: argparse.Namespace
-) -> tuple:
+    vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, num_cells: int, args: argparse.Namespace
+) -> tuple[Search, int]:
     """ScaNN's tree with asymmetric hashing and exact reordering, tuned to the same recall."""
-    searcher_module = scann_searcher()
-    num_cells = max(1, round(2 * len(vectors) ** 0.5))
-    builder = searcher_module.builder(np.asarray(vectors), args.k, "dot_product")
+    builder = scann_searcher().builder(np.asarray(vectors), args.k, "dot_product")
     searcher = builder.tree(num_cells, 8).score_ah(2).reorder(4 * args.k).build()
-    leaves = 1
-    while leaves < num_cells:
-        if recall(searcher.search_batched(queries, leaves_to_search=leaves)[0], exact) >= args.recall:
+    # Where no number of leaves is enough, its codes drop neighbours, and more of them are to be scored again.
+    for reordered in (4 * args.k, 16 * args.k, 64 * args.k):
+        limits = {"pre_reorder_num_neighbors": reordered}
+
+        def reaches(leaves: int, limits: dict[str, int] = limits) -> bool:
+            found = searcher.search_batched(queries, leaves_to_search=leaves, **limits)[0]
+            return recall(found, exact) >= args.recall
+
+        if reaches(num_cells):
             break
-        leaves += max(1, leaves // 4)
+    leaves = fewest(reaches, num_cells)
 
     def search(batch: np.ndarray) -> np.ndarray:
-        if len(batch) > 1 and args.threads > 1:
-            return searcher.search_batched_parallel(batch, leaves_to_search=leaves)[0]
-        return searcher.search_batched(batch, leaves_to_search=leaves)[0]
+        parallel = len(batch) > 1 and args.threads > 1
+        call = searcher.search_batched_parallel if parallel else searcher.search_batched
+        return call(batch, leaves_to_search=leaves, **limits)[0]
 
     return search, leaves
 
@@ -213,6 +260,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", "--num-candidates", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--spread", type=float, default=0.5, help="around a centre; more needs more cells")
+    parser.add_argument(
+        "--norms", type=float, default=0.0, help="deviation of the logarithm of vectors' lengths"
+    )
+    parser.add_argument(
+        "--cells-per-root", type=float, default=4, help="cells by the root of the rows, all sides"
+    )
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--recall", type=float, default=0.95, help="the target that each side is tuned to")
     parser.add_argument("--rounds", type=int, default=5, help="of 32 calls a side")
@@ -237,9 +290,10 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def _measure(args: argparse.Namespace, folder: str) -> dict:
-    vectors, queries = clustered(f"{folder}/vectors.npy", args.rows, args.dim, args.spread)
+    vectors, queries = clustered(f"{folder}/vectors.npy", args.rows, args.dim, args.spread, args.norms)
+    num_cells = max(1, round(args.cells_per_root * args.rows**0.5))
     exact = exact_rows(vectors, queries, args.k)
-    searches: dict[str, Search] = {NOTHING: nothing(args.dim)}
+    searches: dict[str, Search] = {NOTHING: served(None, args.k, args.dim, folder, queries)}
     built, probes, missing = {}, {}, []
     for name in [name for name in SIDES if name in args.sides]:
         start = time.perf_counter()
@@ -247,7 +301,8 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
             brute_force = tfrs.layers.factorized_top_k.BruteForce(k=args.k).index(
                 tf.constant(np.asarray(vectors))
             )
-            searches[name] = in_graph(brute_force, args.k, args.dim)
+            searches[name] = served(brute_force, args.k, args.dim, folder, queries)
+            del brute_force
         elif name.startswith("InvertedFile"):
             with AnonymousMemory() as memory:
                 index = build_index(
@@ -257,23 +312,28 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
                     queries=queries,
                     recall_target=args.recall,
                     compression="int8" if name.endswith("int8") else None,
+                    num_cells=num_cells,
                 )
             assert isinstance(index, InvertedFile)
-            searches[name], probes[name] = in_graph(index, args.k, args.dim), int(index.default_probes)
+            build_seconds = time.perf_counter() - start
+            probes[name] = int(index.default_probes)
             size = sum(weight.shape.num_elements() * weight.dtype.size for weight in index.weights)
             built[name] = {
                 "cells": index.centres.shape[0],
                 "held_out_recall": float(index.measured_recall),
                 "index_mb": size / 1e6,
                 "peak_beside_it_mb": (memory.peak - memory.start - size) / 1e6,
+                "build_seconds": build_seconds,
             }
+            searches[name] = served(index, args.k, args.dim, folder, queries)
+            del index
         else:
             module, make = ("faiss", faiss_ivf) if name.startswith("faiss") else ("scann", scann_tree)
             if not importlib.util.find_spec(module):
                 missing.append(name)
                 continue
-            searches[name], probes[name] = make(vectors, queries, exact, args)
-        built.setdefault(name, {})["build_seconds"] = time.perf_counter() - start
+            searches[name], probes[name] = make(vectors, queries, exact, num_cells, args)
+        built.setdefault(name, {}).setdefault("build_seconds", time.perf_counter() - start)
 
     single, several = (timed(searches, queries, args.rounds, batch) for batch in (1, args.batch))
     results = {
@@ -301,6 +361,7 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
         "dim": args.dim,
         "k": args.k,
         "spread": args.spread,
+        "norms": args.norms,
         "batch": args.batch,
         "not_installed": missing,
         "results": results,
@@ -313,7 +374,9 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
 
 def show(report: dict) -> None:
     """Prints a report as a table."""
-    print(f"{report['rows']:,} x {report['dim']}, top-{report['k']}, spread {report['spread']}")
+    print(
+        f"{report['rows']:,} x {report['dim']}, top-{report['k']}, spread {report['spread']}, norms {report['norms']}"
+    )
     print(f"{report['machine']}, {report['date']}, {report['versions']}")
     for name, row in report["results"].items():
         if "cells" in row:
