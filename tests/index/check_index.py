@@ -9,7 +9,6 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.core.protobuf import saved_model_pb2
 
-
 CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
 """Operations whose first input is not passed to the functions that they call."""
 
