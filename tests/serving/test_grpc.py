@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 
 from tests.serving.saved_models import PASS_THROUGH
 from tfrec_fusion.serving import serving_protos
+from tfrec_fusion.serving.grpc_client import GrpcClient
 from tfrec_fusion.serving.grpc_service import GrpcOptions
 from tfrec_fusion.serving.server import EmbeddedServer
 
@@ -109,8 +110,8 @@ def with_spec(**fields):
     return request
 
 
-def filtered(*names):
-    request = request_for("zoo", "both", a=1.0, b=2.0)
+def filtered(*names, a=1.0):
+    request = request_for("zoo", "both", a=a, b=2.0)
     request.output_filter.extend(names)
     return request
 
@@ -133,10 +134,23 @@ ERRORS = [
     (lambda: request_for("zoo", "add", a=1.0, z=2.0, b=3.0), "INVALID_ARGUMENT",
      "input size does not match signature: 3!=2 len({a,b,z}) != len({a,b}). Sent extra: {z}. Missing but required: {}."),
     (lambda: request_for("half", x=[1]), "INVALID_ARGUMENT", "Expects arg[0] to be float but int32 is provided"),
+    (lambda: request_for("zoo", "add", a=1.0, z=2.0), "INVALID_ARGUMENT",
+     "Signature input alias: b(feed name: Placeholder_16:0) not found in request and no default value provided. Inputs "
+     "expected to be in the request {a,z}, or default input alias set: "),
+    (lambda: request_for("zoo", "add_default", b=1.0), "INVALID_ARGUMENT",
+     "Signature input alias: a(feed name: Placeholder_15:0) not found in request and no default value provided. Inputs "
+     "expected to be in the request {b}, or default input alias set: b"),
+    (lambda: request_for("zoo", "add_default", a=1.0, z=1.0), "INVALID_ARGUMENT",
+     "Inputs contains invalid name. Used request inputs: a, request input: a,z"),
     (lambda: request_for("zoo", "add", a=1.0, b="x"), "INVALID_ARGUMENT", "Expects arg[1] to be float but string is provided"),
+    (lambda: request_for("zoo", "add_crossed", z="x", b=1.0), "INVALID_ARGUMENT", "Expects arg[0] to be float but string is provided"),
+    (lambda: request_for("zoo", "add_crossed", z="x", b=1), "INVALID_ARGUMENT", "Expects arg[0] to be float but string is provided"),
     (lambda: filtered("nope"), "INVALID_ARGUMENT",
      "output tensor alias not found in signature: nope Outputs expected to be in the set {a_out,b_out}."),
     (lambda: filtered("a_out", "a_out"), "INVALID_ARGUMENT", "duplicate output tensor alias: a_out"),
+    (lambda: filtered("nope", a="x"), "INVALID_ARGUMENT",
+     "output tensor alias not found in signature: nope Outputs expected to be in the set {a_out,b_out}."),
+    (lambda: broken_tensor(text="float_val: 1"), "INVALID_ARGUMENT", "tensor parsing error: x"),
     (lambda: broken_tensor(text="dtype: DT_FLOAT tensor_shape { unknown_rank: true }"), "INVALID_ARGUMENT", "tensor parsing error: x"),
     (lambda: broken_tensor(text="dtype: DT_FLOAT tensor_shape { dim { size: -1 } }"), "INVALID_ARGUMENT", "tensor parsing error: x"),
     (lambda: broken_tensor(text="dtype: DT_FLOAT tensor_shape { dim { size: 9999999999 } } float_val: 1"), "INVALID_ARGUMENT", "tensor parsing error: x"),
@@ -147,6 +161,45 @@ ERRORS = [
 @pytest.mark.parametrize(("make", "code", "message"), ERRORS)
 def test_predict_errors(prediction, make, code, message):
     assert error_of(prediction.Predict, make()) == (code, message)
+
+
+def test_an_input_with_a_default_may_be_left_out(prediction):
+    request = request_for("zoo", "add_default", a=1.0)
+    assert prediction.Predict(request).outputs["sum"].float_val[0] == 11.0
+    request = request_for("zoo", "add_default", a=1.0, b=2.0)
+    assert prediction.Predict(request).outputs["sum"].float_val[0] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("float", "dim { size: 3 } } float_val: 1 float_val: 2", [1, 2, 2]),
+        ("float", "dim { size: 2 } }", [0, 0]),
+        ("float", "} float_val: 1 float_val: 2", 1),
+        ("float", "dim { size: 1 } } float_val: 7 tensor_content: '\\000\\000\\200?'", [1]),
+        ("float", "dim { size: 0 } } float_val: 7", []),
+        ("string", "dim { size: 3 } } string_val: 'a'", [b"a", b"a", b"a"]),
+        ("string", "dim { size: 2 } }", [b"", b""]),
+        ("string", "dim { size: 1 } } string_val: 'a' string_val: 'b'", [b"a"]),
+        ("string", "dim { size: 2 } } tensor_content: '\\001\\002abb'", [b"a", b"bb"]),
+        ("int8", "dim { size: 2 } } int_val: 300 int_val: -1", [44, -1]),
+        ("half", "dim { size: 2 } } half_val: 15360", [1, 1]),
+        ("bool", "dim { size: 2 } } bool_val: true", [True, True]),
+        ("complex64", "dim { size: 2 } } scomplex_val: 1 scomplex_val: 2 scomplex_val: 3", [1 + 2j, 1 + 2j]),
+    ],
+)  # fmt: skip
+def test_tensors_are_read_as_tensorflow_reads_them(prediction, name, text, value):
+    proto = text_format.Parse(f"dtype: DT_{name.upper()} tensor_shape {{ {text}", type(tf.make_tensor_proto(0))())
+    dtype = PASS_THROUGH[name]
+    expected = tf.io.parse_tensor(proto.SerializeToString(), dtype)  # TensorFlow's own reading
+    assert expected.numpy().tolist() == value
+    response = prediction.Predict(request_for("zoo", f"same_{name}", x=proto))
+    assert tf.make_ndarray(response.outputs["y"]).tolist() == value
+
+
+def test_a_small_message_cannot_ask_for_much_memory(prediction):
+    text = "dtype: DT_DOUBLE tensor_shape { dim { size: 2000000000 } } double_val: 1"
+    assert error_of(prediction.Predict, broken_tensor(text=text)) == ("INVALID_ARGUMENT", "tensor parsing error: x")
 
 
 def example(**features):
@@ -176,6 +229,8 @@ def test_classify_and_regress(prediction):
     assert [entry.value for entry in response.result.regressions] == [4.0, 3.0]
     request.input.Clear()
     assert error_of(prediction.Regress, request) == ("INVALID_ARGUMENT", "Input is empty.")
+    request.model_spec.signature_name = "scores_only"  # which is looked at before the input
+    assert error_of(prediction.Regress, request)[1].startswith("No regression outputs found in SignatureDef")
 
 
 def multi(*tasks, examples=1):
@@ -201,8 +256,12 @@ def test_multi_inference(prediction):
 @pytest.mark.parametrize(
     ("request_", "code", "message"),
     [
-        (multi(), "INVALID_ARGUMENT", "Inference request missing tasks."),
-        (multi(("", "", "classify")), "INVALID_ARGUMENT", "Found ModelSpec with an empty model name."),
+        (multi(), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+        (multi(("", "", "classify")), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+        (multi(("estimator", "", "classify"), ("", "", "classify")), "INVALID_ARGUMENT",
+         "Found ModelSpec with an empty model name."),
+        (multi(("estimator", "x", "classify"), ("half", "", "classify")), "INVALID_ARGUMENT",
+         "Requested signature not found in model graph: x"),
         (multi(("estimator", "", "classify"), ("half", "", "classify")), "INVALID_ARGUMENT",
          "All ModelSpecs in a MultiInferenceRequest must access the same model name."),
         (multi(("estimator", "", "classify"), ("estimator", "", "classify")), "INVALID_ARGUMENT",
@@ -227,7 +286,10 @@ def test_metadata(prediction):
     assert definitions.signature_def["serving_default"].inputs["x"].dtype == tf.float32.as_datatype_enum
     assert (response.model_spec.name, response.model_spec.version.value) == ("half", 2)
     request.metadata_field[0] = "other"
-    assert error_of(prediction.GetModelMetadata, request)[0] == "INVALID_ARGUMENT"
+    assert error_of(prediction.GetModelMetadata, request) == (
+        "INVALID_ARGUMENT",
+        "Metadata field %s is not supportedother",
+    )
     del request.metadata_field[:]
     assert error_of(prediction.GetModelMetadata, request) == (
         "INVALID_ARGUMENT",
@@ -308,6 +370,7 @@ def test_reload_over_grpc_and_tensor_content(models):
         service = model_service_pb2_grpc.ModelServiceStub(channel)
         output = prediction.Predict(request_for("half", x=[1.0, 2.0])).outputs["y"]
         assert output.tensor_content == np.array([3.5, 4.0], np.float32).tobytes()
+        assert not output.float_val
         request = model_management_pb2.ReloadConfigRequest()
         assert error_of(service.HandleReloadConfigRequest, request)[0] == "INVALID_ARGUMENT"
         config = request.config.model_config_list.config
@@ -315,6 +378,12 @@ def test_reload_over_grpc_and_tensor_content(models):
         response = service.HandleReloadConfigRequest(request, timeout=20)
         assert response.status.error_code == 0
         assert prediction.Predict(request_for("zoo", "same_float", x=1.0)).model_spec.name == "zoo"
+        # Strings too, as TensorFlow encodes them: their lengths, then their bytes.
+        output = prediction.Predict(request_for("zoo", "same_string", x=[b"a", b"bb" * 100])).outputs["y"]
+        assert output.tensor_content == b"\x01\xc8\x01a" + b"bb" * 100
+        assert tf.io.parse_tensor(output.SerializeToString(), tf.string).numpy().tolist() == [b"a", b"bb" * 100]
+        with GrpcClient(f"127.0.0.1:{server.grpc_port}", "zoo") as client:
+            assert client.predict({"x": ["a", "bb"]}, signature_name="same_string") == ["a", "bb"]
         assert error_of(prediction.Predict, request_for("half", x=[1.0]))[0] == "NOT_FOUND"
         config[0].version_labels["later"] = 5
         code, message = error_of(service.HandleReloadConfigRequest, request)

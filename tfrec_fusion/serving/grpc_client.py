@@ -29,6 +29,7 @@ from tfrec_fusion.serving.client_calls import (
     read_metadata,
 )
 from tfrec_fusion.serving.http_transport import RetryPolicy
+from tfrec_fusion.serving.tensor_protos import to_array
 
 _MAX_MESSAGE = 2**31 - 1
 _OPTIONS = [
@@ -131,7 +132,7 @@ class _GrpcMethods(ServingMethods):
                     )
                 },
             }
-        outputs = {name: _plain(tf.make_ndarray(proto)) for name, proto in response.outputs.items()}
+        outputs = {name: _plain(to_array(name, proto)) for name, proto in response.outputs.items()}
         if ask.instances is None:
             return outputs if len(outputs) > 1 else next(iter(outputs.values()))
         if len(outputs) == 1:

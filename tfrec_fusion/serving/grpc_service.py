@@ -168,9 +168,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             return proto_inference.multi_inference(model, request, timeout_ms)
 
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
-        return self._answer(
-            "MultiInference", spec, context, work, lambda: proto_inference.check_multi_inference(request)
-        )
+        return self._answer("MultiInference", spec, context, work)
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         try:

@@ -5,7 +5,7 @@ Arrays in, arrays or plain lists out; the REST and gRPC services differ only in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +40,42 @@ def predict(
     Raises:
         StatusError: the inputs are not the signature's, an output is unknown or named twice, or the graph fails.
     """
+    check_method_name(model, signature)
+    if inputs.keys() != signature.inputs.keys():
+        check_inputs(signature, inputs)
+    check_outputs(signature, output_filter)
+    return model.predict(signature, inputs, output_filter, inline, timeout_ms)
+
+
+def check_inputs(signature: Signature, sent: Collection[str]) -> None:
+    """Raises INVALID_ARGUMENT unless all of a signature's inputs are sent or have a default, and nothing else is."""
+    wanted = signature.inputs
+
+    def joined(names: Iterable[str]) -> str:
+        return ",".join(sorted(names))
+
+    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
+        raise invalid_argument(
+            f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{joined(sent)}}}) != "
+            f"len({{{joined(wanted)}}}). Sent extra: {{{joined(set(sent) - set(wanted))}}}. Missing but required: "
+            f"{{{joined(set(wanted) - set(sent))}}}."
+        )
+    for name, feed in zip(wanted, signature.feeds, strict=True):
+        if name not in sent and name not in signature.defaults:
+            raise invalid_argument(
+                f"Signature input alias: {name}(feed name: {feed}) not found in request and no default value provided. "
+                f"Inputs expected to be in the request {{{joined(sent)}}}, or default input alias set: "
+                f"{joined(signature.defaults)}"
+            )
+    used = set(sent) & set(wanted)
+    if len(used) != len(sent):
+        raise invalid_argument(
+            f"Inputs contains invalid name. Used request inputs: {joined(used)}, request input: {joined(sent)}"
+        )
+
+
+def check_method_name(model: LoadedModel, signature: Signature) -> None:
+    """Raises INTERNAL where a model's method names count and a signature has one that predict does not know."""
     known = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
     if model.check_method_names and signature.method_name not in known:
         raise StatusError(
@@ -47,8 +83,10 @@ def predict(
             f"Expected prediction signature method_name to be one of {{{PREDICT_METHOD}, {CLASSIFY_METHOD}, "
             f"{REGRESS_METHOD}}}. Was: {signature.method_name}",
         )
-    if inputs.keys() != signature.inputs.keys():
-        raise _wrong_inputs(inputs, signature)
+
+
+def check_outputs(signature: Signature, output_filter: Sequence[str]) -> None:
+    """Raises INVALID_ARGUMENT where a filter names an output that a signature lacks, or one twice."""
     seen: set[str] = set()
     for name in output_filter:
         if name not in signature.outputs:
@@ -59,25 +97,6 @@ def predict(
         if name in seen:
             raise invalid_argument(f"duplicate output tensor alias: {name}")
         seen.add(name)
-    return model.predict(signature, inputs, output_filter, inline, timeout_ms)
-
-
-def _wrong_inputs(inputs: dict[str, np.ndarray], signature: Signature) -> StatusError:
-    sent, wanted = set(inputs), set(signature.inputs)
-
-    def joined(names: set[str]) -> str:
-        return ",".join(sorted(names))
-
-    if len(sent) == len(wanted):
-        return invalid_argument(
-            f"input tensor alias not found in signature: {sorted(sent - wanted)[0]}. Inputs expected to be in the "
-            f"set {{{joined(wanted)}}}."
-        )
-    return invalid_argument(
-        f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{joined(sent)}}}) != "
-        f"len({{{joined(wanted)}}}). Sent extra: {{{joined(sent - wanted)}}}. Missing but required: "
-        f"{{{joined(wanted - sent)}}}."
-    )
 
 
 def find_signature(model: LoadedModel, name: str, kind: str) -> Signature:

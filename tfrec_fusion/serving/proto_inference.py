@@ -25,6 +25,7 @@ from tfrec_fusion.serving.session import (
     DEFAULT_SIGNATURE,
     REGRESS_METHOD,
     LoadedModel,
+    Signature,
     type_string,
 )
 from tfrec_fusion.serving.status import StatusError, failed_precondition, invalid_argument
@@ -51,16 +52,16 @@ def predict(
     signature = model.signature(name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{name or DEFAULT_SIGNATURE}" not found.')
-    inputs = {}
-    for key, proto in sorted(request.inputs.items()):
-        expected = signature.inputs.get(key)
-        if expected is not None and type_string(proto.dtype) != expected:
-            place = list(signature.inputs).index(key)
-            raise invalid_argument(
-                f"Expects arg[{place}] to be {expected} but {type_string(proto.dtype)} is provided"
-            )
-        inputs[key] = to_array(key, proto)
-    outputs = inference.predict(model, signature, inputs, list(request.output_filter), timeout_ms=timeout_ms)
+    inference.check_method_name(model, signature)
+    inference.check_inputs(signature, request.inputs)
+    protos = {
+        key: request.inputs[key] if key in request.inputs else signature.defaults[key] for key in signature.inputs
+    }
+    inputs = {key: to_array(key, proto) for key, proto in protos.items()}
+    output_filter = list(request.output_filter)
+    inference.check_outputs(signature, output_filter)
+    _check_types(signature, {key: type_string(proto.dtype) for key, proto in protos.items()})
+    outputs = model.predict(signature, inputs, output_filter, timeout_ms=timeout_ms)
     response = predict_pb2.PredictResponse()
     _fill_spec(response.model_spec, model, name)
     for key, array in outputs.items():
@@ -68,25 +69,28 @@ def predict(
     return response
 
 
-def serialized_examples(source: input_pb2.Input) -> list[bytes]:
-    """The Examples of a request, serialised, the context merged into each.
+def _check_types(signature: Signature, types: dict[str, str]) -> None:
+    """Raises INVALID_ARGUMENT for an input of another type than the graph's, counted as a session counts its feeds."""
+    feeds = sorted(signature.feeds)
+    wrong = [
+        (feeds.index(feed), expected, types[key])
+        for (key, expected), feed in zip(signature.inputs.items(), signature.feeds, strict=True)
+        if types[key] != expected
+    ]
+    if wrong:
+        place, expected, found = min(wrong)
+        raise invalid_argument(f"Expects arg[{place}] to be {expected} but {found} is provided")
 
-    Raises:
-        StatusError: there are none.
-    """
+
+def serialized_examples(source: input_pb2.Input) -> list[bytes]:
+    """The Examples of a request, serialised, the context merged into each."""
     kind = source.WhichOneof("kind")
     if kind == "example_list":
-        examples = [example.SerializeToString() for example in source.example_list.examples]
-    elif kind == "example_list_with_context":
+        return [example.SerializeToString() for example in source.example_list.examples]
+    if kind == "example_list_with_context":
         context = source.example_list_with_context.context.SerializeToString()
-        examples = [
-            context + example.SerializeToString() for example in source.example_list_with_context.examples
-        ]
-    else:
-        examples = []
-    if not examples:
-        raise invalid_argument("Input is empty.")
-    return examples
+        return [context + example.SerializeToString() for example in source.example_list_with_context.examples]
+    return []
 
 
 def classify(
@@ -128,28 +132,19 @@ def _fill_values(result: regression_pb2.RegressionResult, values: Sequence[float
         result.regressions.add(value=value)
 
 
-def check_multi_inference(request: inference_pb2.MultiInferenceRequest) -> None:
-    """Raises StatusError unless there are tasks and all name one model."""
-    names = [task.model_spec.name for task in request.tasks]
-    if not names:
-        raise invalid_argument("Inference request missing tasks.")
-    for name in names:
-        if not name:
-            raise invalid_argument("Found ModelSpec with an empty model name.")
-        if name != names[0]:
-            raise invalid_argument(
-                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
-            )
-
-
 def multi_inference(
     model: LoadedModel, request: inference_pb2.MultiInferenceRequest, timeout_ms: int | None = None
 ) -> inference_pb2.MultiInferenceResponse:
     """Answers a MultiInferenceRequest with one run of the graph; raises StatusError."""
-    check_multi_inference(request)
     tasks, feeds, fetches = [], set(), set()
     seen: set[str] = set()
     for task in request.tasks:
+        if not task.model_spec.name:
+            raise invalid_argument("Found ModelSpec with an empty model name.")
+        if task.model_spec.name != request.tasks[0].model_spec.name:
+            raise invalid_argument(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+            )
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE
         if name in seen:
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")
@@ -200,7 +195,8 @@ def check_metadata_request(request: get_model_metadata_pb2.GetModelMetadataReque
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
-            raise invalid_argument(f"Metadata field {field} is not supported")
+            # TF Serving joins the two and fills in nothing.
+            raise invalid_argument(f"Metadata field %s is not supported{field}")
 
 
 def metadata(model: LoadedModel) -> get_model_metadata_pb2.GetModelMetadataResponse:

@@ -14,7 +14,7 @@ import importlib
 import logging
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class Signature:
         outputs: graph name by output name, sorted by name.
         output_names: the outputs' names.
         fetches: graph names of the outputs, in the same order.
+        defaults: TensorProtos by input name, for inputs that a request may leave out.
         text: the definition as a text proto, for messages.
     """
 
@@ -59,6 +60,7 @@ class Signature:
     outputs: dict[str, str]
     output_names: tuple[str, ...]
     fetches: tuple[str, ...]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     text: str = dataclasses.field(default="", repr=False)
 
 
@@ -277,6 +279,7 @@ def _signature(key: str, definition: Any) -> Signature:
         outputs={name: definition.outputs[name].name for name in outputs},
         output_names=tuple(outputs),
         fetches=tuple([definition.outputs[name].name for name in outputs]),
+        defaults=dict(definition.defaults),
         text=str(definition),
     )
 
