@@ -391,6 +391,12 @@ def test_reload_over_grpc_and_tensor_content(models):
         assert message == (
             "Request to assign label to version 5 of model zoo, which is not currently available for inference"
         )
+        config[0].model_platform = "other"
+        assert error_of(service.HandleReloadConfigRequest, request) == (
+            "INVALID_ARGUMENT",
+            "Illegal to change a model's platform. For model zoo platform was tensorflow and new platform requested is other",
+        )
+        config[0].model_platform = "tensorflow"
         config.add(name="other", base_path="/nowhere", model_platform="tensorflow")
         del config[0].version_labels["later"]
         assert error_of(service.HandleReloadConfigRequest, request, timeout=0.5)[0] == "DEADLINE_EXCEEDED"

@@ -78,6 +78,10 @@ def test_files_that_flags_name(tmp_path):
         (["--model_base_path=/m", "--rest_api_enable_ssl"], "--rest_api_enable_ssl needs certificates"),
         (["--model_config_file=/nowhere/at/all"], "NOT_FOUND: /nowhere/at/all; No such file"),
         (["--model_base_path=/m", "--batching_parameters_file=/x"], "without setting"),
+        (
+            ["--model_base_path=./m", "--model_name=movies"],
+            "Expected model movies to have an absolute path or URI; got base_path()=./m",
+        ),
     ],
 )
 def test_flags_that_cannot_be_served(arguments, message, capsys):
@@ -104,6 +108,7 @@ def test_config_files(tmp_path):
           config { name: "c" base_path: "/c" model_platform: "tensorflow"
                    model_version_policy { latest { num_versions: 3 } } }
           config { name: "d" base_path: "/d" model_type: TENSORFLOW }
+          config { name: "e" base_path: "gs://bucket/e" model_type: TENSORFLOW }
         }"""
     )
     assert read_config_file(str(path)) == [
@@ -111,6 +116,7 @@ def test_config_files(tmp_path):
         ModelConfig("b", "/b", VersionPolicy("all")),
         ModelConfig("c", "/c", VersionPolicy("latest", 3)),
         ModelConfig("d", "/d"),
+        ModelConfig("e", "gs://bucket/e"),
     ]
 
 
@@ -120,7 +126,11 @@ def test_config_files(tmp_path):
         ("rubbish {", "Invalid protobuf file: "),
         ('model_config_list { config { name: "a" base_path: "/a" } }', "neither"),
         ('model_config_list { config { base_path: "/a" model_platform: "tensorflow" } }', "non-empty"),
-        ('model_config_list { config { name: "a" model_platform: "other" } }', "unsupported platform other"),
+        ('model_config_list { config { name: "a" base_path: "/a" model_platform: "other" } }', "unsupported platform other"),
+        ('model_config_list { config { name: "a" base_path: "/a" model_type: TENSORFLOW model_platform: "tensorflow" } }',
+         "Illegal setting both"),
+        ('model_config_list { config { name: "a" base_path: "/a" model_type: OTHER } }', "model_type choice 2 not supported"),
+        ('model_config_list { config { name: "a" base_path: "a" model_platform: "tensorflow" } }', "absolute path or URI"),
         ('model_config_list { config { name: "a" model_platform: "tensorflow" } '
          'config { name: "a" model_platform: "tensorflow" } }', "multiple times"),
     ],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+from collections.abc import Collection
 from typing import Any, Literal
 
 from google.protobuf import text_format
@@ -65,40 +68,75 @@ def parse_text_proto(path: str, message: object) -> None:
         raise invalid_argument(f"Invalid protobuf file: '{path}' ({error})") from None
 
 
-def from_proto(proto: model_server_config_pb2.ModelServerConfig) -> list[ModelConfig]:
+def from_proto(
+    proto: model_server_config_pb2.ModelServerConfig, configured: Collection[str] = ()
+) -> list[ModelConfig]:
     """The models of a ModelServerConfig.
 
+    Args:
+        proto: the message.
+        configured: names of models that are served already, and must stay of their platform.
+
     Raises:
-        StatusError: a name is missing or taken twice, the platform is not TensorFlow, or the config is custom.
+        StatusError: a name is missing or taken twice, a base path is relative, the platform is not TensorFlow, or the
+            config is custom.
     """
     if proto.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("Missing custom_model_config_loader in ServerCore Options")
-    configs = []
+    models = proto.model_config_list.config
     seen: set[str] = set()
-    for model in proto.model_config_list.config:
-        if model.model_platform and model.model_platform != PLATFORM:
-            raise invalid_argument(f"Model {model.name} requests unsupported platform {model.model_platform}")
-        if not model.model_platform and model.model_type == model_server_config_pb2.OTHER:
-            raise invalid_argument(f"Model {model.name} requests unsupported platform other")
-        if not model.model_platform and model.model_type == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
-            raise invalid_argument(
-                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                "ModelServerConfig::model_platform."
-            )
+    for model in models:
         if not model.name:
             raise invalid_argument("Model name must be non-empty")
         if model.name in seen:
             raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
         seen.add(model.name)
-        configs.append(
-            ModelConfig(
-                model.name,
-                model.base_path,
-                _policy(model.model_version_policy),
-                tuple(sorted(model.version_labels.items())),
+    for model in models:
+        require_absolute(model.name, model.base_path)
+    for model in models:
+        platform = _platform(model)
+        if platform != PLATFORM and model.name in configured:
+            raise invalid_argument(
+                f"Illegal to change a model's platform. For model {model.name} platform was {PLATFORM} and new "
+                f"platform requested is {platform}"
             )
+        if platform != PLATFORM:
+            raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
+    return [
+        ModelConfig(
+            model.name,
+            model.base_path,
+            _policy(model.model_version_policy),
+            tuple(sorted(model.version_labels.items())),
         )
-    return configs
+        for model in models
+    ]
+
+
+def _platform(model: model_server_config_pb2.ModelConfig) -> str:
+    kind = model.model_type
+    if kind and model.model_platform:
+        raise invalid_argument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+        )
+    if kind == model_server_config_pb2.TENSORFLOW:
+        return PLATFORM
+    if kind:
+        raise invalid_argument(f"ModelServerConfig::model_type choice {kind} not supported.")
+    if not model.model_platform:
+        raise invalid_argument(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            "ModelServerConfig::model_platform."
+        )
+    return model.model_platform
+
+
+def require_absolute(name: str, base_path: str) -> None:
+    """Raises INVALID_ARGUMENT for a relative base path, which would mean another folder wherever a server is started."""
+    if not os.path.isabs(base_path) and re.match(r"[A-Za-z][A-Za-z0-9.+-]*://", base_path) is None:
+        raise invalid_argument(
+            f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}"
+        )
 
 
 def _policy(proto: Any) -> VersionPolicy:

@@ -25,7 +25,7 @@ import grpc
 import tensorflow as tf
 
 from tfrec_fusion.serving.batching import BatchingOptions, BatchingRunner, BatchScheduler
-from tfrec_fusion.serving.config_file import ModelConfig, read_config_file
+from tfrec_fusion.serving.config_file import ModelConfig, read_config_file, require_absolute
 from tfrec_fusion.serving.flags import Flags, parse_flags
 from tfrec_fusion.serving.grpc_health import HealthService
 from tfrec_fusion.serving.grpc_service import GrpcOptions, start_grpc_server
@@ -340,6 +340,7 @@ def _server(flags: Flags) -> EmbeddedServer:
     if flags.model_config_file:
         configs = read_config_file(flags.model_config_file)
     else:
+        require_absolute(flags.model_name, flags.model_base_path)
         configs = [ModelConfig(flags.model_name, flags.model_base_path)]
     return EmbeddedServer(
         configs,
