@@ -149,7 +149,7 @@ def test_a_corrupt_model_ends_the_process(tmp_path, capsys):
     arguments = [f"--model_base_path={tmp_path / 'm'}", "--model_name=m"]
     assert main([*arguments, f"--rest_api_port={rest}", f"--port={port}"]) == 255
     out = capsys.readouterr().out
-    assert "1 servable(s) did not become available: {{name: m version: 1} due to error: " in out
+    assert "1 servable(s) did not become available: {{{name: m version: 1} due to error: " in out
 
 
 class Load:

@@ -82,6 +82,27 @@ def test_folders_are_read_as_numbers(tmp_path):
     assert find_versions(str(tmp_path / "nope")) is None
 
 
+def test_of_two_folders_of_one_version_the_shorter_name_is_read(tmp_path):
+    for name in ("007", "7", "07"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
+    assert find_versions(str(tmp_path)) == {7: str(tmp_path / "7")}
+
+
+def test_a_base_path_that_is_moved_while_it_is_read_is_not_an_emptied_one(tmp_path, monkeypatch):
+    push(tmp_path / "m", 1)
+    listdir = os.listdir
+
+    def move(path):
+        names = listdir(path)
+        (tmp_path / "m").rename(tmp_path / "gone")
+        (tmp_path / "m").mkdir()
+        return names
+
+    monkeypatch.setattr(os, "listdir", move)
+    assert find_versions(str(tmp_path / "m")) is None
+
+
 @pytest.mark.parametrize(
     ("policy", "chosen"),
     [
@@ -225,7 +246,8 @@ def test_a_failure_at_the_start_is_reported_at_once(tmp_path, manage):
     push(tmp_path / "m", 1, "broken")
     manager = manage(retry_seconds=3600)
     expected = (
-        r"UNKNOWN: 1 servable\(s\) did not become available: \{\{name: m version: 1\} due to error: DATA_LOSS"
+        r"UNKNOWN: 1 servable\(s\) did not become available: "
+        r"\{\{\{name: m version: 1\} due to error: DATA_LOSS: it is broken\}, \}$"
     )
     with pytest.raises(StatusError, match=expected):
         manager.wait_available(timeout=5)
@@ -252,6 +274,8 @@ def test_waiting_ends_with_the_time_or_with_the_server(tmp_path, manage):
     with pytest.raises(StatusError, match="DEADLINE_EXCEEDED: Not available in time: m"):
         manager.wait_available(timeout=0.1)
     threading.Timer(0.1, manager.request_stop).start()
+    with pytest.raises(StatusError, match="CANCELLED"):
+        manager.wait_available(timeout=5, wanted=lambda: False)
     with pytest.raises(StatusError, match="CANCELLED"):
         manager.wait_available(timeout=5)
 
@@ -325,7 +349,7 @@ def test_a_new_model_that_cannot_load_is_the_reloads_error(tmp_path, manage):
     manager = manage()
     manager.wait_available(timeout=5)
     kept = ModelConfig("m", str(tmp_path / "m"))
-    with pytest.raises(StatusError, match="did not become available"):
+    with pytest.raises(StatusError, match=r"1 model\(s\) did not become available: \{\{\{name: n version: 1\} due"):
         manager.reload([kept, ModelConfig("n", str(tmp_path / "n"))], timeout=5)
     assert manager.get("m").version == 1
 

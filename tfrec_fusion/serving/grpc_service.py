@@ -214,7 +214,7 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 )
             left = context.time_remaining()
             timeout = None if left is None or left > _NO_DEADLINE_SECONDS else left
-            self._manager.reload(from_proto(config, self._manager.names()), timeout)
+            self._manager.reload(from_proto(config, self._manager.names()), timeout, context.is_active)
         except StatusError as error:
             response.status.error_code = CODES.index(error.code)
             response.status.error_message = error.message

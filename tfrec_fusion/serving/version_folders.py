@@ -18,17 +18,21 @@ _SETTLE_AT_MOST = 60.0
 def find_versions(base_path: str) -> dict[int, str] | None:
     """Paths of the versions under a base path by number, or None where the base path cannot be read.
 
-    A folder's name is its version (`00017` is 17); other names are ignored. A folder counts from the moment it
-    holds a `saved_model.pb`, because pushes that copy file by file are seen half way.
+    A folder's name is its version (`00017` is 17, and gives way to `17`); other names are ignored. A folder counts from
+    the moment it holds a `saved_model.pb`, because pushes that copy file by file are seen half way.
     """
     versions: dict[int, str] = {}
     try:
-        with os.scandir(base_path) as entries:
-            for entry in entries:
-                if _VERSION.fullmatch(entry.name) is None or (number := int(entry.name)) >= 2**63:
-                    continue
-                if any(os.path.isfile(os.path.join(entry.path, name)) for name in _MODEL_FILES):
-                    versions[number] = entry.path
+        before = os.stat(base_path)
+        for name in sorted(os.listdir(base_path)):
+            if _VERSION.fullmatch(name) is None or (number := int(name)) >= 2**63:
+                continue
+            path = os.path.join(base_path, name)
+            if any(os.path.isfile(os.path.join(path, file)) for file in _MODEL_FILES):
+                versions[number] = path
+        # A base path that was moved away meanwhile looks emptied, and must not unload what is served.
+        if not os.path.samestat(before, os.stat(base_path)):
+            return None
     except OSError:
         return None
     return versions

@@ -175,8 +175,18 @@ class ModelManager:
 
     # Configuration
 
-    def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
+    def reload(
+        self,
+        configs: Sequence[ModelConfig],
+        timeout: float | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Replaces the configuration and waits until models that are new in it are available.
+
+        Args:
+            configs: the models from now on.
+            timeout: how long to wait, in seconds.
+            wanted: whether somebody still waits for the answer.
 
         Raises:
             StatusError: the configuration is refused (the old one stays), or a new model failed to load.
@@ -185,7 +195,7 @@ class ModelManager:
             new = [config.name for config in configs if config.name not in self._models]
             self._apply(configs)
         self._wake.set()
-        self.wait_available(new, timeout)
+        self.wait_available(new, timeout, wanted)
 
     def _apply(self, configs: Sequence[ModelConfig]) -> None:
         labels = self._check_labels(configs)
@@ -222,16 +232,23 @@ class ModelManager:
                 labels.setdefault(config.name, {})[label] = version
         return labels
 
-    def wait_available(self, names: Sequence[str] | None = None, timeout: float | None = None) -> None:
+    def wait_available(
+        self,
+        names: Sequence[str] | None = None,
+        timeout: float | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Waits until each of the models has a version to serve.
 
         Raises:
-            StatusError: UNKNOWN `N servable(s) did not become available: {…}` where loading failed for good;
-                DEADLINE_EXCEEDED when the time is up; CANCELLED when the manager is stopped.
+            StatusError: UNKNOWN `N servable(s) did not become available: {…}` where loading failed for good (models,
+                not servables, where some are named, as TF Serving says after a reload); DEADLINE_EXCEEDED when the
+                time is up; CANCELLED when the manager is stopped or the answer no longer wanted.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        kind = "servable" if names is None else "model"
         with self._changed:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and wanted():
                 waiting = (
                     [name for name in names if name in self._models]
                     if names is not None
@@ -242,7 +259,7 @@ class ModelManager:
                 if waiting and all(self._failures(self._models[name]) for name in waiting):
                     raise StatusError(
                         "UNKNOWN",
-                        f"{len(failures)} servable(s) did not become available: {{{', '.join(failures)}}}",
+                        f"{len(failures)} {kind}(s) did not become available: {{{''.join(failures)}}}",
                     )
                 if not waiting:
                     return
@@ -250,7 +267,7 @@ class ModelManager:
                 if left is not None and left <= 0:
                     raise StatusError("DEADLINE_EXCEEDED", f"Not available in time: {', '.join(waiting)}")
                 self._changed.wait(1.0 if left is None else min(left, 1.0))
-        raise StatusError("CANCELLED", "The server is stopping")
+        raise StatusError("CANCELLED", "The server is stopping, or the request is")
 
     def _failures(self, model: _Model) -> list[str]:
         """What failed for good, or nothing while there is hope for one of the versions asked for."""
@@ -258,8 +275,8 @@ class ModelManager:
         if not aspired or any(version.status.state != "END" for version in aspired):
             return []
         return [
-            f"{{name: {model.config.name} version: {version.status.version}}} due to error: "
-            f"{version.status.code}: {version.status.message}"
+            f"{{{{name: {model.config.name} version: {version.status.version}}} due to error: "
+            f"{version.status.code}: {version.status.message}}}, "
             for version in aspired
         ]
 
