@@ -343,6 +343,46 @@ def test_reloading_adds_changes_and_removes_models(tmp_path, manage):
     until(lambda: manager.get("m", 1).path == str(tmp_path / "n" / "1"))
 
 
+@pytest.mark.parametrize(
+    ("version", "after"), [(1, [(1, "AVAILABLE")]), (2, [(2, "AVAILABLE"), (1, "END")])]
+)
+def test_another_base_path_is_loaded_before_the_first_goes(tmp_path, manage, version, after):
+    gate = threading.Event()
+
+    def load(path, name, number):
+        if "new" in path:
+            gate.wait(5)
+        return FakeModel(path, name, number)
+
+    push(tmp_path / "m", 1)
+    push(tmp_path / "new", version, "newer")
+    manager = manage(load=load)
+    manager.wait_available(timeout=5)
+    manager.reload([ModelConfig("m", str(tmp_path / "new"))])
+    until(lambda: states(manager)[0] == (version, "LOADING"))
+    assert manager.get("m").content == "fine"
+    gate.set()
+    until(lambda: manager.get("m").content == "newer")
+    until(lambda: states(manager) == after)
+
+
+def test_another_base_path_that_cannot_be_loaded_leaves_the_first_serving(tmp_path, manage):
+    push(tmp_path / "m", 1)
+    push(tmp_path / "new", 1, "broken")
+    manager = manage(max_retries=0)
+    manager.wait_available(timeout=5)
+    manager.reload([ModelConfig("m", str(tmp_path / "nowhere"))])
+    time.sleep(0.1)
+    assert manager.get("m").content == "fine"
+    manager.reload([ModelConfig("m", str(tmp_path / "new"))])
+    until(lambda: states(manager) == [(1, "END")])
+    assert manager.get("m").content == "fine"
+    manager.reload([])
+    with pytest.raises(StatusError, match=r"Latest\(m\)"):
+        manager.get("m")
+    assert states(manager) == [(1, "END")]
+
+
 def test_a_new_model_that_cannot_load_is_the_reloads_error(tmp_path, manage):
     push(tmp_path / "m", 1)
     push(tmp_path / "n", 1, "broken")

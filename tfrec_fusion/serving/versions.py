@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import threading
 import time
 import weakref
@@ -41,10 +42,10 @@ class VersionStatus:
 
 
 class _Version:
-    def __init__(self, number: int, path: str):
+    def __init__(self, number: int, path: str, model: LoadedModel | None = None):
         self.status = VersionStatus(number)
         self.path = path
-        self.model: LoadedModel | None = None
+        self.model = model  # until this version is loaded, the one of another base path that has its number
         self.aspired = True
         self.attempts = 0
         self.retry_at: float | None = None
@@ -203,8 +204,7 @@ class ModelManager:
         for config in configs:
             kept = self._models.get(config.name) or self._retired.pop(config.name, None)
             if kept is not None and kept.config.base_path != config.base_path:
-                for version in kept.versions.values():
-                    self._unload(kept, version)
+                for version in kept.versions.values():  # which serve until one of the new path does
                     version.aspired = False
             models[config.name] = kept or _Model(config)
             models[config.name].config = config
@@ -315,7 +315,11 @@ class ModelManager:
         for number in sorted(wanted, reverse=True):
             version = model.versions.get(number)
             ended = version is not None and version.status.state == "END"
-            if version is None or (ended and (not version.aspired or version.status.code == "OK")):
+            if version is not None and os.path.dirname(version.path) != os.path.dirname(found[number]):
+                version.aspired = False
+                model.versions[number] = _Version(number, found[number], version.model)
+                self._submit(model, model.versions[number])
+            elif version is None or (ended and (not version.aspired or version.status.code == "OK")):
                 version = model.versions[number] = _Version(number, found[number])
                 self._submit(model, version)
             else:
@@ -408,7 +412,8 @@ class ModelManager:
         if version.model is None:
             return
         number = version.status.version
-        version.status.state = "UNLOADING"
+        if version.status.state == "AVAILABLE":
+            version.status.state = "UNLOADING"
         serving = {other: loaded for other, loaded in model.serving.items() if other != number}
         # `latest` moves first: a request that reads between the two assignments finds a model either way.
         model.latest = max(serving, default=None)
