@@ -59,6 +59,33 @@ def test_a_warm_up_that_fails_keeps_the_model_from_serving(tmp_path):
         assert Caller(server.rest_port)("/v1/models/m:predict", {"instances": [0]}).status == 200
 
 
+def test_records_of_other_kinds_and_other_files(tmp_path):
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    from tfrec_fusion.serving.session import LoadedModel
+    from tfrec_fusion.serving.warmup import warm_up
+
+    saved_models.write_half_plus(tmp_path / "m" / "1")
+    write_warmup(tmp_path / "m" / "1", [])
+    path = tmp_path / "m" / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    model = LoadedModel(str(tmp_path / "m" / "1"), "m", 1)
+    logs = [prediction_log_pb2.PredictionLog() for _ in range(3)]
+    logs[1].predict_streamed_log.SetInParent()  # passed over, as is an empty one
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for log in logs[:2]:
+            writer.write(log.SerializeToString())
+    assert warm_up(model) == 2
+    logs[2].session_run_log.SetInParent()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(logs[2].SerializeToString())
+    with pytest.raises(StatusError, match="UNIMPLEMENTED: Unsupported log_type for warmup: 5"):
+        warm_up(model)
+    path.write_bytes(b"this is no TFRecord")
+    with pytest.raises(StatusError, match="DATA_LOSS: .*verify your warmup data is in TFRecord format"):
+        warm_up(model)
+
+
 def test_a_warm_up_that_takes_long_keeps_no_model_from_serving(tmp_path):
     import tensorflow as tf
 

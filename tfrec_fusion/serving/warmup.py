@@ -57,7 +57,9 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
                     if error.code != "DEADLINE_EXCEEDED":
                         raise
     except tf.errors.DataLossError as error:
-        raise StatusError("DATA_LOSS", f"{error.message}. Please verify your data format at {path}") from None
+        raise StatusError(
+            "DATA_LOSS", f"{error.message}. Please verify your warmup data is in TFRecord format."
+        ) from None
     return count
 
 
@@ -71,5 +73,6 @@ def _replay(model: LoadedModel, log: prediction_log_pb2.PredictionLog) -> None:
         proto_inference.regress(model, log.regress_log.request)
     elif kind == "multi_inference_log":
         proto_inference.multi_inference(model, log.multi_inference_log.request)
-    else:
-        raise StatusError("UNIMPLEMENTED", f"Unsupported log_type for warmup: {kind}")
+    elif kind == "session_run_log":
+        number = prediction_log_pb2.PredictionLog.SESSION_RUN_LOG_FIELD_NUMBER
+        raise StatusError("UNIMPLEMENTED", f"Unsupported log_type for warmup: {number}")
