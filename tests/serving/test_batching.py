@@ -92,23 +92,64 @@ def test_sizes_are_padded_up_with_the_first_row(batched):
     assert [arrays[0].tolist() for arrays in graph.seen] == [[7, 7], [1, 2, 3, 1]]
 
 
-def test_an_oversize_request_is_refused_or_split(batched):
-    _, runner = batched(max_batch_size=4)
+@pytest.mark.parametrize("splitting", [False, True])
+def test_an_oversize_request_is_refused(batched, splitting):
+    _, runner = batched(max_batch_size=4, enable_large_batch_splitting=splitting)
     with pytest.raises(StatusError) as caught:
         run(runner, [0.0] * 5)
     assert caught.value.http_status == 400
     assert caught.value.message == "Task size 5 is larger than maximum input batch size 4"
-    graph, runner = batched(max_batch_size=4, enable_large_batch_splitting=True)
+
+
+def test_a_request_is_split_into_runs_of_the_size_for_execution(batched):
+    splitting = {"enable_large_batch_splitting": True, "max_execution_batch_size": 4}
+    graph, runner = batched(max_batch_size=10, **splitting)
     assert run(runner, range(10)) == list(range(1, 11))
     assert sorted(len(arrays[0]) for arrays in graph.seen) == [2, 4, 4]
+    graph, runner = batched(max_batch_size=10, max_enqueued_batches=2, **splitting)
+    assert run_together(graph, runner, [range(10), range(8)]) == [
+        "UNAVAILABLE: The batch scheduling queue to which this task was submitted is full; task size is 10 but "
+        "scheduling capacity is only 8 (num_enqueued_batches=0, max_enqueued_batches=2, open_batch_size=0, "
+        "max_execution_batch_size=4)",
+        list(range(1, 9)),
+    ]
+    assert [len(arrays[0]) for arrays in graph.seen] == [1, 4, 4]  # nothing of the one that was refused
 
 
 def test_a_full_queue_is_unavailable(batched):
     graph, runner = batched(max_batch_size=1, max_enqueued_batches=2)
     answers = run_together(graph, runner, [[1], [2], [3], [4]])
     assert answers[:2] == [[2.0], [3.0]]
-    full = "UNAVAILABLE: The batch scheduling queue to which this task was submitted is full"
+    full = (
+        "UNAVAILABLE: The batch scheduling queue to which this task was submitted is full; currently 2 batches "
+        "enqueued and max_enqueued_batches is 2"
+    )
     assert answers[2:] == [full, full]
+
+
+def test_a_batch_that_nobody_waits_for_is_not_run(batched):
+    graph, runner = batched(max_batch_size=2)
+    graph.gate.clear()
+    answers = []
+
+    def work(value, timeout_ms):
+        try:
+            answers.append(runner(("x:0",), [np.array([value])], ("y:0",), timeout_ms=timeout_ms)[0].tolist())
+        except StatusError as error:
+            answers.append(str(error))
+
+    threads = [threading.Thread(target=work, args=arguments) for arguments in ((0, 0), (1, 50), (2, 50), (3, 50), (4, 0))]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)
+    time.sleep(0.1)
+    graph.gate.set()
+    for thread in threads:
+        thread.join()
+    late = "RESOURCE_EXHAUSTED: Run() timeout exceeded while waiting in batching queue"
+    # The third and the fourth share a batch whose longer limit counts; the first occupied the only thread.
+    assert sorted(answers, key=str) == sorted([[1], late, late, [4], [5]], key=str)
+    assert [arrays[0].tolist() for arrays in graph.seen] == [[0], [3, 4]]
 
 
 def test_a_batch_waits_for_company_until_its_time_is_up(batched):
@@ -126,6 +167,7 @@ def test_a_batch_waits_for_company_until_its_time_is_up(batched):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        ([], "Batching Run() must have at least one input tensor"),
         ([np.float32(1)], "Batching Run() input tensors must have at least one dimension"),
         ([np.ones(2), np.ones(3)], "Batching Run() input tensors must have equal 0th-dimension size"),
     ],
@@ -187,6 +229,7 @@ def test_what_is_no_whole_signature_runs_directly(batched):
         ({"allowed_batch_sizes": (2,), "max_batch_size": 4},
          "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 2; expected 4"),
         ({"max_batch_size": 0}, "max_batch_size must be positive"),
+        ({"batch_timeout_micros": -1}, "batch_timeout_micros must be non-negative; was -1"),
     ],
 )  # fmt: skip
 def test_options_are_checked(options, message):
@@ -199,10 +242,11 @@ def test_options_from_the_file():
 
     proto = text_format.Parse(
         "max_batch_size { value: 8 } batch_timeout_micros { value: 5 } num_batch_threads { value: 3 } "
-        "allowed_batch_sizes: 4 allowed_batch_sizes: 8 pad_variable_length_inputs: true",
+        "allowed_batch_sizes: 4 allowed_batch_sizes: 8 pad_variable_length_inputs: true "
+        "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 2 }",
         serving_protos.BatchingParameters(),
     )
-    assert BatchingOptions.from_proto(proto) == BatchingOptions(8, 5, 10, 3, (4, 8), True)
+    assert BatchingOptions.from_proto(proto) == BatchingOptions(8, 5, 10, 3, (4, 8), True, True, 2)
     defaults = BatchingOptions.from_proto(serving_protos.BatchingParameters())
     assert (defaults.max_batch_size, defaults.batch_timeout_micros) == (1000, 0)
 
@@ -233,3 +277,19 @@ def test_a_batching_server_answers_many_clients(models):
         assert (reply.status, reply.error) == (400, "Task size 5 is larger than maximum input batch size 4")
         reply = Caller(server.rest_port)("/v1/models/half:predict", {"inputs": 1})
         assert reply.error == "Batching Run() input tensors must have at least one dimension"
+
+
+def test_models_with_parameters_of_their_own(tmp_path):
+    from tests.serving import saved_models
+    from tfrec_fusion.serving.server import EmbeddedServer
+
+    for name in ("own", "none"):
+        saved_models.write_half_plus(tmp_path / name / "1")
+    (tmp_path / "own" / "1" / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
+    models = {name: tmp_path / name for name in ("own", "none")}
+    options = BatchingOptions(max_batch_size=1)
+    with EmbeddedServer(models, batching=options, per_model_batching=True) as server:
+        call = Caller(server.rest_port)
+        assert call("/v1/models/own:predict", {"instances": [0] * 2}).status == 200
+        assert call("/v1/models/own:predict", {"instances": [0] * 3}).error.endswith("maximum input batch size 2")
+        assert call("/v1/models/none:predict", {"instances": [0] * 3}).status == 200

@@ -1,5 +1,6 @@
 """The server as people run it: flags, exit codes, hot swap under load, kill -9."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from tests.serving.server_processes import free_ports, wait_for
 from tfrec_fusion.serving.client import RestClient
 from tfrec_fusion.serving.config_file import ModelConfig, VersionPolicy, read_config_file
 from tfrec_fusion.serving.flags import Flags, parse_flags
-from tfrec_fusion.serving.server import EmbeddedServer, main
+from tfrec_fusion.serving.server import EmbeddedServer, TlsConfig, main
 from tfrec_fusion.serving.status import StatusError
 
 
@@ -23,7 +24,9 @@ def test_flags_of_tf_serving_are_taken():
     flags = parse_flags(
         ["--model_name=m", "--model_base_path=/m", "--rest_api_port=8501", "--enable_batching",
          "--enable_model_warmup=false", "--rest_api_timeout_in_ms=5", "--tensorflow_session_parallelism=4",
-         "--flush_filesystem_caches", "--file_system_poll_wait_seconds=0"]
+         "--flush_filesystem_caches", "--file_system_poll_wait_seconds=0", "--skip_initialize_tpu",
+         "--xla_gpu_compilation_enabled=false", "--use_alts_credentials=false",
+         "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,a=b", "--enable_per_model_batching_parameters"]
     )  # fmt: skip
     assert (flags.port, flags.rest_api_port, flags.model_name) == (8500, 8501, "m")
     assert flags.enable_batching
@@ -31,6 +34,8 @@ def test_flags_of_tf_serving_are_taken():
     assert flags.file_system_poll_wait_seconds == 0
     assert (flags.host, flags.rest_api_timeout_in_ms, flags.max_num_load_retries) == ("127.0.0.1", 5, 5)
     assert not flags.retries_given
+    assert flags.channel_arguments() == (("grpc.max_connection_age_ms", 2000), ("a", "b"))
+    assert flags.enable_per_model_batching_parameters
     assert parse_flags(["--model_base_path=/m", "--max_num_load_retries=5"]).retries_given
     assert Flags().rest_api_port == 0
 
@@ -76,6 +81,7 @@ def test_files_that_flags_name(tmp_path):
             "--rest_api_port cannot be same as --port",
         ),
         (["--model_base_path=/m", "--rest_api_enable_ssl"], "--rest_api_enable_ssl needs certificates"),
+        (["--model_base_path=/m", "--grpc_channel_arguments=x"], "--grpc_channel_arguments takes KEY=VALUE"),
         (["--model_config_file=/nowhere/at/all"], "NOT_FOUND: /nowhere/at/all; No such file"),
         (["--model_base_path=/m", "--batching_parameters_file=/x"], "without setting"),
         (
@@ -89,6 +95,57 @@ def test_flags_that_cannot_be_served(arguments, message, capsys):
     out = capsys.readouterr().out
     assert out.startswith("Failed to start server. Error: ")
     assert message in out
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_flags(["--version"])
+    assert ended.value.code == 0
+    assert re.match(r"TensorFlow ModelServer: \d+\.\d+.*\nTensorFlow Library: 2\.\d+", capsys.readouterr().out)
+
+
+def test_warm_up_runs_at_least_once_however_often_it_is_asked_for(tmp_path):
+    from tfrec_fusion.serving.server import _server
+
+    def iterations(*flags):
+        server = _server(parse_flags(["--model_base_path=/m", *flags]))
+        server.stop()
+        return server._warmup_iterations
+
+    assert iterations() == iterations("--num_request_iterations_for_warmup=0") == 1
+    assert iterations("--num_request_iterations_for_warmup=3") == 3
+    assert iterations("--enable_model_warmup=false") == 0
+
+
+def test_a_unix_socket_serves_grpc(tmp_path, models):
+    from tfrec_fusion.serving.grpc_client import GrpcClient
+    from tfrec_fusion.serving.grpc_service import GrpcOptions
+
+    options = GrpcOptions(socket_path=str(tmp_path / "socket"), arguments=(("grpc.max_connection_age_ms", 2000),))
+    with (
+        EmbeddedServer({"half": models / "half"}, None, None, grpc=options) as server,
+        GrpcClient(f"unix:{tmp_path / 'socket'}", "half") as client,
+    ):
+        assert server.grpc_port is None
+        assert client.predict([0.0]) == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("tls", "message"),
+    [
+        (TlsConfig("KEY", "CERT"), "Failed to bind gRPC to .* or the key and certificates cannot be read"),
+        (TlsConfig("KEY", "CERT", client_verify=True), "INVALID_ARGUMENT: client_verify needs custom_ca"),
+    ],
+)
+def test_certificates_that_cannot_be_used_are_said_so(models, tls, message):
+    server = EmbeddedServer({"half": models / "half"}, None, 0, tls=tls).start()
+    with pytest.raises(StatusError, match=message):
+        server.wait_ready(timeout=20)
+    server.stop()
+    server = EmbeddedServer({"half": models / "half"}, 0, None, tls=TlsConfig("KEY", "CERT", rest=True)).start()
+    with pytest.raises(StatusError, match="INVALID_ARGUMENT: The key and certificates for REST cannot be read"):
+        server.wait_ready(timeout=20)
+    server.stop()
 
 
 def test_unknown_flags_are_refused(capsys):

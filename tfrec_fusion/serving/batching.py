@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import math
 import os
 import threading
 import time
@@ -27,13 +28,14 @@ class BatchingOptions:
     """TF Serving's batching parameters, with its defaults.
 
     Attributes:
-        max_batch_size: the most rows in one run; a single request may not have more, unless it is split.
+        max_batch_size: the most rows in one run, and in one request.
         batch_timeout_micros: how long a batch waits to fill up.
         max_enqueued_batches: how many batches may wait for a thread, for each signature.
         num_batch_threads: how many batches run at a time.
         allowed_batch_sizes: sizes to pad up to, rising; the last is `max_batch_size`.
         pad_variable_length_inputs: whether shorter tensors are padded to the longest of the batch.
-        enable_large_batch_splitting: whether a request of more rows is cut into several runs.
+        enable_large_batch_splitting: whether a request may be cut into several runs.
+        max_execution_batch_size: the most rows in one run where requests are split; `max_batch_size` where 0.
     """
 
     max_batch_size: int = 1000
@@ -43,6 +45,7 @@ class BatchingOptions:
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
     enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int = 0
 
     def __post_init__(self) -> None:
         sizes = self.allowed_batch_sizes
@@ -56,6 +59,9 @@ class BatchingOptions:
         for field in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
             if getattr(self, field) < 1:
                 raise invalid_argument(f"{field} must be positive; was {getattr(self, field)}")
+        for field in ("batch_timeout_micros", "max_execution_batch_size"):
+            if getattr(self, field) < 0:
+                raise invalid_argument(f"{field} must be non-negative; was {getattr(self, field)}")
 
     @classmethod
     def from_proto(cls, proto: Any) -> BatchingOptions:
@@ -66,6 +72,7 @@ class BatchingOptions:
             "max_enqueued_batches",
             "num_batch_threads",
             "enable_large_batch_splitting",
+            "max_execution_batch_size",
         )
         values = {name: getattr(proto, name).value for name in wrapped if proto.HasField(name)}
         return cls(
@@ -73,6 +80,13 @@ class BatchingOptions:
             pad_variable_length_inputs=proto.pad_variable_length_inputs,
             **values,
         )
+
+    @property
+    def rows_in_a_run(self) -> int:
+        """The most rows that are run at once."""
+        if not self.enable_large_batch_splitting:
+            return self.max_batch_size
+        return min(self.max_execution_batch_size or self.max_batch_size, self.max_batch_size)
 
     def padded(self, size: int) -> int:
         """The size that a batch of `size` rows is run with."""
@@ -83,9 +97,10 @@ Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class _Task:
-    def __init__(self, arrays: Sequence[np.ndarray], size: int):
+    def __init__(self, arrays: Sequence[np.ndarray], size: int, deadline: float):
         self.arrays = arrays
         self.size = size
+        self.deadline = deadline
         self.done = threading.Event()
         self.outputs: list[np.ndarray] = []
         self.error: StatusError | None = None
@@ -101,9 +116,10 @@ class _Batch:
 
 
 class _Queue:
-    def __init__(self, runner: RunFn, key: Key):
+    def __init__(self, runner: RunFn, key: Key, options: BatchingOptions):
         self.runner = runner
         self.key = key
+        self.options = options
         self.batches: collections.deque[_Batch] = collections.deque()
 
 
@@ -130,13 +146,14 @@ class BatchScheduler:
         for thread in self._threads:
             thread.join()
 
-    def enqueue(self, queue: _Queue, tasks: Iterable[_Task]) -> None:
-        """Adds tasks, all or none, to a queue's open batches.
+    def enqueue(self, queue: _Queue, tasks: Sequence[_Task]) -> None:
+        """Adds the parts of a request, all or none, to a queue's open batches.
 
         Raises:
             StatusError: UNAVAILABLE where the queue is full.
         """
-        options = self.options
+        options = queue.options
+        added: list[tuple[_Batch, _Task]] = []
         with self._ready:
             for task in tasks:
                 kind = _kind(task.arrays, options.pad_variable_length_inputs)
@@ -144,21 +161,20 @@ class BatchScheduler:
                     (
                         open_batch
                         for open_batch in reversed(queue.batches)
-                        if open_batch.kind == kind and open_batch.size + task.size <= options.max_batch_size
+                        if open_batch.kind == kind and open_batch.size + task.size <= options.rows_in_a_run
                     ),
                     None,
                 )
                 if batch is None:
                     if len(queue.batches) >= options.max_enqueued_batches:
-                        raise StatusError(
-                            "UNAVAILABLE",
-                            "The batch scheduling queue to which this task was submitted is full",
-                        )
+                        _take_back(queue, added)
+                        raise _full(queue, sum(task.size for task in tasks))
                     batch = _Batch(queue, kind, time.monotonic() + options.batch_timeout_micros / 1e6)
                     queue.batches.append(batch)
-                    self._queues[id(queue)] = queue
                 batch.tasks.append(task)
                 batch.size += task.size
+                added.append((batch, task))
+            self._queues[id(queue)] = queue
             self._ready.notify()
 
     def _run(self) -> None:
@@ -170,7 +186,7 @@ class BatchScheduler:
                         return
                     self._ready.wait(self._pause())
                     batch = self._take()
-            _run_batch(batch, self.options)
+            _run_batch(batch)
             del batch  # the model may close before the next batch comes
 
     def _take(self) -> _Batch | None:
@@ -179,7 +195,7 @@ class BatchScheduler:
             batch
             for queue in self._queues.values()
             for batch in queue.batches
-            if batch.due <= now or batch.size >= self.options.max_batch_size or self._stopped
+            if batch.due <= now or batch.size >= queue.options.rows_in_a_run or self._stopped
         ]
         if not due:
             return None
@@ -196,6 +212,30 @@ class BatchScheduler:
         return max(0.0, min(dues) - time.monotonic()) if dues else None
 
 
+def _full(queue: _Queue, size: int) -> StatusError:
+    options, count = queue.options, len(queue.batches)
+    message = "The batch scheduling queue to which this task was submitted is full; "
+    if options.enable_large_batch_splitting:
+        rows, opened = options.rows_in_a_run, queue.batches[-1].size if queue.batches else 0
+        capacity = (options.max_enqueued_batches - count) * rows + (rows - opened if queue.batches else 0)
+        message += (
+            f"task size is {size} but scheduling capacity is only {capacity} (num_enqueued_batches={count}, "
+            f"max_enqueued_batches={options.max_enqueued_batches}, open_batch_size={opened}, "
+            f"max_execution_batch_size={rows})"
+        )
+    else:
+        message += f"currently {count} batches enqueued and max_enqueued_batches is {options.max_enqueued_batches}"
+    return StatusError("UNAVAILABLE", message)
+
+
+def _take_back(queue: _Queue, added: Sequence[tuple[_Batch, _Task]]) -> None:
+    for batch, task in added:
+        batch.tasks.remove(task)
+        batch.size -= task.size
+        if not batch.tasks:
+            queue.batches.remove(batch)
+
+
 class BatchingRunner:
     """Stands in for a model's `GraphRunner`; whole signatures are batched, anything else runs directly.
 
@@ -203,15 +243,24 @@ class BatchingRunner:
         runner: runs the graph.
         signatures: the model's signatures.
         scheduler: runs the batches.
+        options: the model's own parameters, in place of the scheduler's.
     """
 
-    def __init__(self, runner: RunFn, signatures: Iterable[Signature], scheduler: BatchScheduler):
+    def __init__(
+        self,
+        runner: RunFn,
+        signatures: Iterable[Signature],
+        scheduler: BatchScheduler,
+        options: BatchingOptions | None = None,
+    ):
         self._runner = runner
         self._scheduler = scheduler
+        self._options = options or scheduler.options
         self._queues = {
-            (signature.feeds, signature.fetches): _Queue(runner, (signature.feeds, signature.fetches))
+            (signature.feeds, signature.fetches): _Queue(
+                runner, (signature.feeds, signature.fetches), self._options
+            )
             for signature in signatures
-            if signature.feeds
         }
 
     def __call__(
@@ -226,19 +275,19 @@ class BatchingRunner:
         queue = self._queues.get((feeds, fetches))
         if queue is None:
             return self._runner(feeds, arrays, fetches, inline, timeout_ms)
-        options = self._scheduler.options
+        options = self._options
         size = _size(arrays)
-        if size > options.max_batch_size and not options.enable_large_batch_splitting:
+        if size > options.max_batch_size:
             raise invalid_argument(
                 f"Task size {size} is larger than maximum input batch size {options.max_batch_size}"
             )
-        starts = range(0, max(size, 1), options.max_batch_size)
+        if timeout_ms is None:
+            timeout_ms = getattr(self._runner, "timeout_ms", 0)
+        deadline = time.monotonic() + timeout_ms / 1e3 if timeout_ms else math.inf
+        rows = options.rows_in_a_run
         tasks = [
-            _Task(
-                [array[start : start + options.max_batch_size] for array in arrays],
-                min(size - start, options.max_batch_size),
-            )
-            for start in starts
+            _Task([array[start : start + rows] for array in arrays], min(size - start, rows), deadline)
+            for start in range(0, max(size, 1), rows)
         ]
         self._scheduler.enqueue(queue, tasks)
         for task in tasks:
@@ -251,6 +300,8 @@ class BatchingRunner:
 
 
 def _size(arrays: Sequence[np.ndarray]) -> int:
+    if not arrays:
+        raise invalid_argument("Batching Run() must have at least one input tensor")
     sizes = set()
     for array in arrays:
         if array.ndim == 0:
@@ -265,15 +316,19 @@ def _kind(arrays: Sequence[np.ndarray], padded: bool) -> tuple[Any, ...]:
     return tuple((array.dtype.char, array.ndim if padded else array.shape[1:]) for array in arrays)
 
 
-def _run_batch(batch: _Batch, options: BatchingOptions) -> None:
-    tasks = batch.tasks
+def _run_batch(batch: _Batch) -> None:
+    tasks, options = batch.tasks, batch.queue.options
     try:
+        left = max(task.deadline for task in tasks) - time.monotonic()
+        if left <= 0:
+            raise StatusError("RESOURCE_EXHAUSTED", "Run() timeout exceeded while waiting in batching queue")
+        timeout_ms = 0 if left == math.inf else max(1, int(left * 1000))
         feeds, fetches = batch.queue.key
         arrays = [
             _merge(parts, options.padded(batch.size) - batch.size)
             for parts in zip(*(task.arrays for task in tasks), strict=True)
         ]
-        outputs = batch.queue.runner(feeds, arrays, fetches)
+        outputs = batch.queue.runner(feeds, arrays, fetches, False, timeout_ms)
         rows = options.padded(batch.size)
         for output in outputs:
             if output.ndim == 0:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.metadata
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import tensorflow as tf
 
 from tfrec_fusion.serving import monitoring, serving_protos
 from tfrec_fusion.serving.batching import BatchingOptions
@@ -33,14 +37,17 @@ class Flags:
     load_retry_interval_micros: int = 60_000_000
     allow_version_labels_for_unavailable_models: bool = False
     enable_model_warmup: bool = True
-    num_request_iterations_for_warmup: int = 1
+    num_request_iterations_for_warmup: int = 0
     saved_model_tags: str = "serve"
     enable_signature_method_name_check: bool = False
     enable_batching: bool = False
     batching_parameters_file: str = ""
+    enable_per_model_batching_parameters: bool = False
     monitoring_config_file: str = ""
     ssl_config_file: str = ""
     grpc_max_threads: int = 0
+    grpc_socket_path: str = ""
+    grpc_channel_arguments: str = ""
     enable_serialization_as_tensor_content: bool = False
     enable_grpc_healthcheck_service: bool = False
     host: str = "127.0.0.1"
@@ -63,6 +70,18 @@ class Flags:
         if self.batching_parameters_file:
             parse_text_proto(self.batching_parameters_file, proto)
         return BatchingOptions.from_proto(proto)
+
+    def channel_arguments(self) -> tuple[tuple[str, int | str], ...]:
+        """gRPC's channel arguments; values that are integers as integers."""
+        arguments: list[tuple[str, int | str]] = []
+        for argument in filter(None, self.grpc_channel_arguments.split(",")):
+            key, separator, value = argument.partition("=")
+            if not separator:
+                raise invalid_argument(
+                    f"--grpc_channel_arguments takes KEY=VALUE, separated by commas. Received: {argument!r}"
+                )
+            arguments.append((key, int(value) if re.fullmatch(r"-?[0-9]+", value) else value))
+        return tuple(arguments)
 
     def metrics_path(self) -> str | None:
         """Path of the Prometheus page, or None where monitoring is off."""
@@ -102,14 +121,17 @@ _HELP = {
     "load_retry_interval_micros": "The pause between these tries.",
     "allow_version_labels_for_unavailable_models": "Let a label name a version that is not loaded yet.",
     "enable_model_warmup": "Run the warm-up requests that a model carries.",
-    "num_request_iterations_for_warmup": "How often each of them is run.",
+    "num_request_iterations_for_warmup": "How often each of them is run; 0 for once.",
     "saved_model_tags": "Comma-separated tags of the graph to load.",
     "enable_signature_method_name_check": "Ask a signature only for what its method name says.",
     "enable_batching": "Batch requests of several clients.",
     "batching_parameters_file": "A BatchingParameters text proto.",
+    "enable_per_model_batching_parameters": "Batch models that have a batching_params.pbtxt, as it says.",
     "monitoring_config_file": "A MonitoringConfig text proto.",
     "ssl_config_file": "An SSLConfig text proto: TLS for gRPC.",
     "grpc_max_threads": "Threads for gRPC requests; 0 for 4 a core.",
+    "grpc_socket_path": "A UNIX socket to serve gRPC at too.",
+    "grpc_channel_arguments": "Arguments of the gRPC server: KEY=VALUE, separated by commas.",
     "enable_serialization_as_tensor_content": "Send outputs in tensor_content.",
     "enable_grpc_healthcheck_service": "Serve gRPC's health check.",
     "host": "(not TF Serving's) Address to bind to; 0.0.0.0 opens the server to the network.",
@@ -124,8 +146,6 @@ _WITHOUT_EFFECT = (
     "enforce_session_run_timeout",
     "fail_if_no_model_versions_found",
     "flush_filesystem_caches",
-    "grpc_channel_arguments",
-    "grpc_socket_path",
     "mixed_precision",
     "num_load_threads",
     "num_tflite_interpreters_per_pool",
@@ -135,13 +155,16 @@ _WITHOUT_EFFECT = (
     "platform_config_file",
     "prefer_tflite_model",
     "remove_unused_fields_from_bundle_metagraph",
+    "skip_initialize_tpu",
     "tensorflow_inter_op_parallelism",
     "tensorflow_intra_op_parallelism",
     "tensorflow_session_config_file",
     "tensorflow_session_parallelism",
     "thread_pool_factory_config_file",
+    "use_alts_credentials",
     "use_tflite_model",
     "xla_cpu_compilation_enabled",
+    "xla_gpu_compilation_enabled",
 )
 """Flags of TF Serving that are taken, so that a command line works unchanged, and do nothing here."""
 
@@ -159,6 +182,13 @@ def _boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"must be true or false. Received: {text!r}")
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        api = importlib.metadata.version("tensorflow-serving-api")
+        print(f"TensorFlow ModelServer: {api} (embedded)\nTensorFlow Library: {tf.__version__}")
+        parser.exit()
+
+
 def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Flags:
     """Reads a command line.
 
@@ -167,7 +197,7 @@ def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str
 
     Raises:
         StatusError: the flags do not say which model to serve, or contradict each other.
-        SystemExit: a flag is unknown or of the wrong type, or `--help` was asked for.
+        SystemExit: a flag is unknown or of the wrong type, or `--help` or `--version` was asked for.
     """
     parser = argparse.ArgumentParser(
         "tfrec_fusion.serving.server", description=__doc__.splitlines()[0], allow_abbrev=False
@@ -182,6 +212,7 @@ def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str
             parser.add_argument(f"--{field.name}", type=type(field.default), help=help_text)
     for name in _WITHOUT_EFFECT:
         parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action=_Version, nargs=0, help="Say which versions these are, and end.")
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     values = {name: value for name, value in given.items() if name in _HELP}
     retries_given = bool({"max_num_load_retries", "load_retry_interval_micros"} & given.keys())

@@ -39,26 +39,30 @@ class GrpcOptions:
         as_content: whether outputs come in `tensor_content`, not in typed fields.
         health: whether gRPC's health check is served.
         credentials: TLS, or None for plain text.
+        socket_path: a UNIX socket to listen at too; none where empty.
+        arguments: gRPC's own channel arguments.
     """
 
     num_threads: int = 16
     as_content: bool = False
     health: bool = False
     credentials: grpc.ServerCredentials | None = None
+    socket_path: str = ""
+    arguments: tuple[tuple[str, int | str], ...] = ()
 
 
 def start_grpc_server(
     manager: ModelManager,
     metrics: Metrics,
     host: str,
-    port: int,
+    port: int | None,
     options: GrpcOptions,
     health: HealthService | None = None,
-) -> tuple[grpc.Server, int]:
+) -> tuple[grpc.Server, int | None]:
     """Starts a gRPC server, with the health service where one is given.
 
     Returns:
-        The server and its port, which the system chooses where 0 is given.
+        The server and its port, which the system chooses where 0 is given; None where none is, but for a UNIX socket.
 
     Raises:
         StatusError: UNAVAILABLE where the port cannot be bound.
@@ -69,6 +73,7 @@ def start_grpc_server(
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+            *options.arguments,
         ],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -77,20 +82,30 @@ def start_grpc_server(
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(manager), server)
     if health is not None:
         server.add_generic_rpc_handlers([health.handler()])
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    bound = None
+    if port is not None:
+        bound = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", options.credentials)
+    if options.socket_path:
+        _listen(server, f"unix:{options.socket_path}", options.credentials)
+    server.start()
+    return server, bound
+
+
+def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
-        if options.credentials is None:
+        if credentials is None:
             bound = server.add_insecure_port(address)
         else:
-            bound = server.add_secure_port(address, options.credentials)
+            bound = server.add_secure_port(address, credentials)
     except RuntimeError:
         bound = 0
     if not bound:
+        certificates = "" if credentials is None else ", or the key and certificates cannot be read"
         raise StatusError(
-            "UNAVAILABLE", f"Failed to bind gRPC to {address}: the address is in use or not ours"
+            "UNAVAILABLE",
+            f"Failed to bind gRPC to {address}: the address is in use or not ours{certificates}",
         )
-    server.start()
-    return server, bound
+    return bound
 
 
 def _abort(context: grpc.ServicerContext, error: StatusError) -> None:

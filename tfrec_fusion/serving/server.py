@@ -24,8 +24,9 @@ from collections.abc import Mapping, Sequence
 import grpc
 import tensorflow as tf
 
+from tfrec_fusion.serving import serving_protos
 from tfrec_fusion.serving.batching import BatchingOptions, BatchingRunner, BatchScheduler
-from tfrec_fusion.serving.config_file import ModelConfig, read_config_file, require_absolute
+from tfrec_fusion.serving.config_file import ModelConfig, parse_text_proto, read_config_file, require_absolute
 from tfrec_fusion.serving.flags import Flags, parse_flags
 from tfrec_fusion.serving.grpc_health import HealthService
 from tfrec_fusion.serving.grpc_service import GrpcOptions, start_grpc_server
@@ -34,7 +35,7 @@ from tfrec_fusion.serving.request_log import RequestLog, RequestLogConfig
 from tfrec_fusion.serving.rest_handler import RestHandler
 from tfrec_fusion.serving.rest_server import RestLimits, RestServer
 from tfrec_fusion.serving.session import LoadedModel
-from tfrec_fusion.serving.status import StatusError
+from tfrec_fusion.serving.status import StatusError, invalid_argument
 from tfrec_fusion.serving.versions import ModelManager
 from tfrec_fusion.serving.warmup import warm_up
 
@@ -60,7 +61,9 @@ class TlsConfig:
     rest: bool = False
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
-        """The same for a gRPC server."""
+        """The same for a gRPC server; raises StatusError where they do not fit together."""
+        if self.client_verify and not self.custom_ca:
+            raise invalid_argument("client_verify needs custom_ca, the certificates that clients are signed by.")
         return grpc.ssl_server_credentials(
             [(self.server_key.encode(), self.server_cert.encode())],
             root_certificates=self.custom_ca.encode() or None,
@@ -68,15 +71,18 @@ class TlsConfig:
         )
 
     def ssl_context(self) -> ssl.SSLContext:
-        """The same for the REST server."""
+        """The same for the REST server; raises StatusError where they cannot be read."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # Python reads keys from files alone; this one is readable by its owner only and gone at once.
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(self.server_key + "\n" + self.server_cert)
-            file.flush()
-            context.load_cert_chain(file.name)
-        if self.custom_ca:
-            context.load_verify_locations(cadata=self.custom_ca)
+        try:
+            # Python reads keys from files alone; this one is readable by its owner only and gone at once.
+            with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+                file.write(self.server_key + "\n" + self.server_cert)
+                file.flush()
+                context.load_cert_chain(file.name)
+            if self.custom_ca:
+                context.load_verify_locations(cadata=self.custom_ca)
+        except ssl.SSLError as error:
+            raise invalid_argument(f"The key and certificates for REST cannot be read: {error}") from None
         if self.client_verify:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
@@ -105,6 +111,8 @@ class EmbeddedServer:
         tags: which graph of a SavedModel to load.
         check_method_names: see `LoadedModel`.
         batching: see `BatchingOptions`; None for no batching.
+        per_model_batching: with `batching`, whether only models are batched whose folder has a
+            `batching_params.pbtxt`, with the parameters that it gives.
         cors: whether REST answers carry CORS headers.
         metrics_path: path of the Prometheus page, or None for no page.
         request_log: sampling of requests to disk, or None.
@@ -135,6 +143,7 @@ class EmbeddedServer:
         tags: Sequence[str] = ("serve",),
         check_method_names: bool = False,
         batching: BatchingOptions | None = None,
+        per_model_batching: bool = False,
         cors: bool = False,
         metrics_path: str | None = None,
         request_log: RequestLogConfig | None = None,
@@ -157,6 +166,7 @@ class EmbeddedServer:
         self._tls = tls
         self._grpc_options = grpc or GrpcOptions()
         self._scheduler = BatchScheduler(batching) if batching else None
+        self._per_model_batching = per_model_batching
         self.manager = ModelManager(
             models,
             self._load,
@@ -240,10 +250,22 @@ class EmbeddedServer:
             raise
         self.metrics.load(path, (time.perf_counter() - start) * 1e6)
         if self._scheduler is not None:
-            model.run = BatchingRunner(model.run, model.signatures.values(), self._scheduler)
+            options = self._batching_of(path, self._scheduler.options)
+            if options is not None:
+                model.run = BatchingRunner(model.run, model.signatures.values(), self._scheduler, options)
         if self._warmup_iterations:
             warm_up(model, self._warmup_iterations)
         return model
+
+    def _batching_of(self, path: str, common: BatchingOptions) -> BatchingOptions | None:
+        if not self._per_model_batching:
+            return common
+        path = os.path.join(path, "batching_params.pbtxt")
+        if not os.path.exists(path):
+            return None
+        proto = serving_protos.BatchingParameters()
+        parse_text_proto(path, proto)
+        return BatchingOptions.from_proto(proto)
 
     def _run(self) -> None:
         try:
@@ -264,7 +286,7 @@ class EmbeddedServer:
         rest_port, grpc_port = self._ports
         grpc_server: grpc.Server | None = None
         health = HealthService() if self._grpc_options.health else None
-        if grpc_port is not None:
+        if grpc_port is not None or self._grpc_options.socket_path:
             options = self._grpc_options
             if self._tls is not None:
                 options = dataclasses.replace(options, credentials=self._tls.grpc_credentials())
@@ -353,10 +375,11 @@ def _server(flags: Flags) -> EmbeddedServer:
         retry_at_startup=flags.retries_given,
         allow_unavailable_labels=flags.allow_version_labels_for_unavailable_models,
         rest_timeout_ms=flags.rest_api_timeout_in_ms,
-        warmup_iterations=flags.num_request_iterations_for_warmup if flags.enable_model_warmup else 0,
+        warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
         tags=flags.saved_model_tags.split(","),
         check_method_names=flags.enable_signature_method_name_check,
         batching=flags.batching(),
+        per_model_batching=flags.enable_per_model_batching_parameters,
         cors=flags.rest_api_enable_cors_support,
         metrics_path=flags.metrics_path(),
         request_log=flags.request_log(),
@@ -366,6 +389,8 @@ def _server(flags: Flags) -> EmbeddedServer:
             num_threads=flags.grpc_max_threads or 4 * (os.cpu_count() or 1),
             as_content=flags.enable_serialization_as_tensor_content,
             health=flags.enable_grpc_healthcheck_service,
+            socket_path=flags.grpc_socket_path,
+            arguments=flags.channel_arguments(),
         ),
         tls=_tls(flags),
     )
