@@ -1,5 +1,6 @@
 """The gRPC services: the same answers as REST's, and TF Serving's own messages."""
 
+import re
 import time
 
 import grpc
@@ -233,6 +234,26 @@ def test_classify_and_regress(prediction):
     assert error_of(prediction.Regress, request)[1].startswith("No regression outputs found in SignatureDef")
 
 
+def test_runtimes_are_measured(server, prediction):
+    def counts():
+        pattern = r':tensorflow:serving:runtime_latency_count{model_name="estimator",API="(\w+)",runtime="TF1"} (\d+)'
+        return {api: int(count) for api, count in re.findall(pattern, server.metrics.page())}
+
+    before = counts()
+    request = request_for("estimator", "predict", examples=[example(x=0.25).SerializeToString()])
+    prediction.Predict(request)
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "estimator"
+    request.input.example_list.examples.extend([example(x=0.25)])
+    prediction.Classify(request)
+    request = regression_pb2.RegressionRequest(input=request.input)
+    request.model_spec.name = "estimator"
+    request.model_spec.signature_name = "regress"
+    prediction.Regress(request)
+    after = counts()
+    assert {api: after[api] - before.get(api, 0) for api in after} == {"Predict": 1, "Classify": 1, "Regress": 1}
+
+
 def multi(*tasks, examples=1):
     request = inference_pb2.MultiInferenceRequest()
     for model, signature, method in tasks:
@@ -316,7 +337,8 @@ def test_health(channel):
         request_serializer=serving_protos.HealthCheckRequest.SerializeToString,
         response_deserializer=serving_protos.HealthCheckResponse.FromString,
     )
-    assert check(serving_protos.HealthCheckRequest(), timeout=10).status == 1
+    for name in ("", "PredictionService", "ModelService"):
+        assert check(serving_protos.HealthCheckRequest(service=name), timeout=10).status == 1
     assert error_of(check, serving_protos.HealthCheckRequest(service="x"))[0] == "NOT_FOUND"
 
 

@@ -1,7 +1,7 @@
 """gRPC's health service (`grpc.health.v1.Health`): Check and Watch for the server as a whole.
 
-TF Serving switches on gRPC's own with `--enable_grpc_healthcheck_service`: the empty service name is SERVING from the
-moment the port is open until the server shuts down, and any other name is unknown.
+TF Serving switches on gRPC's own with `--enable_grpc_healthcheck_service`: the empty service name and those of its two
+services are SERVING from the moment the port is open until the server shuts down, and any other name is unknown.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import grpc
 from tfrec_fusion.serving.serving_protos import HealthCheckRequest, HealthCheckResponse
 
 SERVICE = "grpc.health.v1.Health"
+_KNOWN = ("", "ModelService", "PredictionService")
 
 
 class HealthService:
@@ -56,12 +57,12 @@ class HealthService:
             send(None)
 
     def _check(self, request: Any, context: grpc.ServicerContext) -> Any:
-        if request.service:
+        if request.service not in _KNOWN:
             context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
         return HealthCheckResponse(status=self._status)
 
     def _watch(self, request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
-        known = not request.service
+        known = request.service in _KNOWN
 
         def forget() -> None:
             with self._lock:

@@ -160,21 +160,26 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             if self._manager.knows(spec.name):
                 self._metrics.request(spec.name, api, "GRPC", code, (time.perf_counter() - start) * 1e6)
 
+    def _ran(self, model: LoadedModel, api: str) -> Callable[[float], None]:
+        return lambda seconds: self._metrics.runtime(model.name, api, seconds * 1e6)
+
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         def work(model: LoadedModel, timeout_ms: int) -> Any:
-            return proto_inference.predict(model, request, self._as_content, timeout_ms)
+            return proto_inference.predict(
+                model, request, self._as_content, timeout_ms, self._ran(model, "Predict")
+            )
 
         return self._answer("Predict", request.model_spec, context, work, lambda: _require_spec(request))
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
         def work(model: LoadedModel, timeout_ms: int) -> Any:
-            return proto_inference.classify(model, request, timeout_ms)
+            return proto_inference.classify(model, request, timeout_ms, self._ran(model, "Classify"))
 
         return self._answer("Classify", request.model_spec, context, work, lambda: _require_spec(request))
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
         def work(model: LoadedModel, timeout_ms: int) -> Any:
-            return proto_inference.regress(model, request, timeout_ms)
+            return proto_inference.regress(model, request, timeout_ms, self._ran(model, "Regress"))
 
         return self._answer("Regress", request.model_spec, context, work, lambda: _require_spec(request))
 

@@ -5,7 +5,8 @@ Used by the gRPC service and by warm-up, which replays such requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,13 @@ from tfrec_fusion.serving.tensor_protos import to_array, to_proto
 
 SIGNATURE_DEF = "signature_def"
 
+Ran = Callable[[float], None]
+"""Is told how many seconds the graph of a request ran."""
+
+
+def _unheard(seconds: float) -> None:
+    pass
+
 
 def _fill_spec(spec: model_pb2.ModelSpec, model: LoadedModel, signature_name: str | None) -> None:
     spec.name = model.name
@@ -46,6 +54,7 @@ def predict(
     request: predict_pb2.PredictRequest,
     as_content: bool = False,
     timeout_ms: int | None = None,
+    ran: Ran = _unheard,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest; raises StatusError."""
     name = request.model_spec.signature_name
@@ -61,7 +70,9 @@ def predict(
     output_filter = list(request.output_filter)
     inference.check_outputs(signature, output_filter)
     _check_types(signature, {key: type_string(proto.dtype) for key, proto in protos.items()})
+    start = time.perf_counter()
     outputs = model.predict(signature, inputs, output_filter, timeout_ms=timeout_ms)
+    ran(time.perf_counter() - start)
     response = predict_pb2.PredictResponse()
     _fill_spec(response.model_spec, model, name)
     for key, array in outputs.items():
@@ -94,12 +105,17 @@ def serialized_examples(source: input_pb2.Input) -> list[bytes]:
 
 
 def classify(
-    model: LoadedModel, request: classification_pb2.ClassificationRequest, timeout_ms: int | None = None
+    model: LoadedModel,
+    request: classification_pb2.ClassificationRequest,
+    timeout_ms: int | None = None,
+    ran: Ran = _unheard,
 ) -> classification_pb2.ClassificationResponse:
     """Answers a ClassificationRequest; raises StatusError."""
     name = request.model_spec.signature_name
     signature = inference.find_signature(model, name, CLASSIFY_METHOD)
-    rows = inference.classify(model, signature, serialized_examples(request.input), timeout_ms)
+    examples, start = serialized_examples(request.input), time.perf_counter()
+    rows = inference.classify(model, signature, examples, timeout_ms)
+    ran(time.perf_counter() - start)
     response = classification_pb2.ClassificationResponse()
     _fill_spec(response.model_spec, model, name)
     _fill_classes(response.result, rows)
@@ -107,12 +123,17 @@ def classify(
 
 
 def regress(
-    model: LoadedModel, request: regression_pb2.RegressionRequest, timeout_ms: int | None = None
+    model: LoadedModel,
+    request: regression_pb2.RegressionRequest,
+    timeout_ms: int | None = None,
+    ran: Ran = _unheard,
 ) -> regression_pb2.RegressionResponse:
     """Answers a RegressionRequest; raises StatusError."""
     name = request.model_spec.signature_name
     signature = inference.find_signature(model, name, REGRESS_METHOD)
-    values = inference.regress(model, signature, serialized_examples(request.input), timeout_ms)
+    examples, start = serialized_examples(request.input), time.perf_counter()
+    values = inference.regress(model, signature, examples, timeout_ms)
+    ran(time.perf_counter() - start)
     response = regression_pb2.RegressionResponse()
     _fill_spec(response.model_spec, model, name)
     _fill_values(response.result, values)
