@@ -391,3 +391,35 @@ def test_empty_columns():
     assert empty_columns(spec) == {
         "user_id": [""], "history": [[]], "k": [10], "diversity": 0.0, "flags": [False],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_an_async_client_may_be_made_anywhere_and_used_in_one_loop_after_another(server, kind):
+    if kind == "rest":
+        client = AsyncRestClient(f"http://127.0.0.1:{server.rest_port}", "half")
+    else:
+        client = AsyncGrpcClient(f"127.0.0.1:{server.grpc_port}", "half")
+
+    async def ask(close=False):
+        answer = await client.predict([1.0])
+        if close:
+            await client.close()
+        return answer
+
+    assert asyncio.run(ask()) == [3.5]
+    assert asyncio.run(ask(close=True)) == [3.5]
+    assert asyncio.run(ask()) == [3.5]
+
+
+def test_what_makes_no_tensor_is_refused_over_grpc_as_over_rest(server):
+    for client in (
+        RestClient(f"http://127.0.0.1:{server.rest_port}", "half"),
+        GrpcClient(f"127.0.0.1:{server.grpc_port}", "half"),
+    ):
+        with client:
+            for value in (["a"], [[1.0], [2.0, 3.0]]):
+                with pytest.raises(ServingError) as caught:
+                    client.predict({"x": value})
+                assert caught.value.code == "INVALID_ARGUMENT"
+            with pytest.raises(ServingError, match="nope"):
+                client.predict([1.0], signature_name="nope")

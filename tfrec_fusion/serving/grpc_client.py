@@ -108,7 +108,12 @@ class _GrpcMethods(ServingMethods):
         for name, value in columns.items():
             tensor = spec.inputs.get(name) if spec else None
             dtype = _dtype(tensor.dtype) if tensor else None
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(_clean(value), dtype=dtype))
+            try:
+                proto = tf.make_tensor_proto(_clean(value), dtype=dtype)
+            except (TypeError, ValueError) as error:
+                # Over REST the server says so; to the caller it is the same refusal.
+                raise ServingError("INVALID_ARGUMENT", f"The input {name!r} makes no tensor: {error}") from None
+            request.inputs[name].CopyFrom(proto)
         return request
 
     def _read(self, ask: Ask, response: Any) -> Any:
@@ -160,7 +165,9 @@ def _columns(ask: Ask, spec: SignatureSpec | None) -> dict[str, Any]:
         return dict(ask.inputs)
     else:
         value = ask.inputs
-    if spec is None or len(spec.inputs) != 1:
+    if spec is None:
+        raise ServingError("NOT_FOUND", f"The model has no signature {ask.signature or 'serving_default'!r}.")
+    if len(spec.inputs) != 1:
         raise ValueError("A bare value needs a signature with one input. Give a dict by input name.")
     return {next(iter(spec.inputs)): value}
 
@@ -271,10 +278,19 @@ class AsyncGrpcClient(_GrpcMethods):
         signatures: Mapping[str, SignatureSpec] | None = None,
     ):
         super().__init__(target, model_name, version, label, timeout, retry, batch_size, signatures)
-        if credentials is None:
-            self._connect(grpc.aio.insecure_channel(target, _OPTIONS))
+        self._credentials = credentials
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _connect_here(self) -> None:
+        """Opens a channel in the running loop, where there is none yet: a channel belongs to one loop."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        self._loop = loop
+        if self._credentials is None:
+            self._connect(grpc.aio.insecure_channel(self.target, _OPTIONS))
         else:
-            self._connect(grpc.aio.secure_channel(target, credentials, _OPTIONS))
+            self._connect(grpc.aio.secure_channel(self.target, self._credentials, _OPTIONS))
 
     async def _run(self, call: Call) -> Any:
         try:
@@ -285,6 +301,7 @@ class AsyncGrpcClient(_GrpcMethods):
             return end.value
 
     async def _send(self, ask: Ask) -> Any:
+        self._connect_here()
         deadline = time.monotonic() + self.timeout
         message, send = self._message(ask), self._stubs[ask.kind]
         for attempt in range(self.retry.retries + 1):
@@ -300,7 +317,9 @@ class AsyncGrpcClient(_GrpcMethods):
 
     async def close(self) -> None:
         """Closes the channel."""
-        await self._channel.close()
+        if self._loop is asyncio.get_running_loop():
+            await self._channel.close()
+        self._loop = None
 
     async def __aenter__(self) -> AsyncGrpcClient:
         return self

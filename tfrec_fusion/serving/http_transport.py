@@ -230,6 +230,7 @@ class AsyncTransport:
         self.timeout = timeout
         self.retry = retry
         self._idle: list[_Streams] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(self, request: Request) -> tuple[int, bytes]:
         """As `SyncTransport.send`."""
@@ -239,6 +240,9 @@ class AsyncTransport:
             raise _too_late(self.timeout) from None
 
     async def _with_retries(self, request: Request) -> tuple[int, bytes]:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # connections belong to the loop that they were opened in
+            self._idle, self._loop = [], loop
         for attempt in range(self.retry.retries + 1):
             last = attempt == self.retry.retries
             try:
