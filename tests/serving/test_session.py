@@ -91,7 +91,10 @@ def test_what_is_no_model(tmp_path):
     with pytest.raises(StatusError, match="NOT_FOUND: Could not find SavedModel"):
         LoadedModel(str(tmp_path), "m", 1)
     (tmp_path / "saved_model.pb").write_bytes(b"\x00garbage")
-    with pytest.raises(StatusError):
+    with pytest.raises(StatusError, match="DATA_LOSS: Can't parse .*/saved_model.pb as binary proto"):
+        LoadedModel(str(tmp_path), "m", 1)
+    (tmp_path / "saved_model.pb").rename(tmp_path / "saved_model.pbtxt")
+    with pytest.raises(StatusError, match="DATA_LOSS: Can't parse .*/saved_model.pbtxt as text proto"):
         LoadedModel(str(tmp_path), "m", 1)
 
 
@@ -104,7 +107,7 @@ def test_missing_variables_are_an_error_not_a_wrong_answer(tmp_path):
 
 
 def test_other_tags_are_looked_up(models):
-    with pytest.raises(StatusError, match="could not be found"):
+    with pytest.raises(StatusError, match="NOT_FOUND: Could not find meta graph def matching supplied tags: { train }"):
         LoadedModel(str(models / "half" / "1"), "half", 1, tags=("train",))
 
 

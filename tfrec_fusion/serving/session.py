@@ -152,7 +152,7 @@ class LoadedModel:
         except StatusError:
             raise
         except Exception as error:
-            raise StatusError(code_of(error), str(getattr(error, "message", error))) from error
+            raise _load_error(error, path, tags) from error
         self.signatures = {
             key: _signature(key, definition)
             for key, definition in self.meta_graph.signature_def.items()
@@ -214,6 +214,23 @@ def _load(path: str, tags: Sequence[str]) -> tuple[tf.compat.v1.Session, Any]:
         )
     _register_text_operations()
     return _load_once(path, tags)
+
+
+def _load_error(error: Exception, path: str, tags: Sequence[str]) -> StatusError:
+    """What TF Serving's loader says where Python's, which raises plain exceptions of its own, does not say it."""
+    message = str(getattr(error, "message", error))
+    if isinstance(error, OSError) and message.startswith("Cannot parse file"):
+        binary = os.path.join(path, "saved_model.pb")
+        if os.path.exists(binary):
+            return StatusError("DATA_LOSS", f"Can't parse {binary} as binary proto")
+        return StatusError("DATA_LOSS", f"Can't parse {os.path.join(path, 'saved_model.pbtxt')} as text proto")
+    if isinstance(error, RuntimeError) and message.startswith("MetaGraphDef associated with tags"):
+        return StatusError(
+            "NOT_FOUND",
+            f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect available "
+            "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
+        )
+    return StatusError(code_of(error), message)
 
 
 @functools.cache
