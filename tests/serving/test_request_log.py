@@ -1,8 +1,10 @@
 """The request log: sampled, without names, rotated, never in the way."""
 
+import errno
 import json
 import os
 import stat
+import time
 
 import pytest
 
@@ -47,3 +49,41 @@ def test_logs_are_sampled_rotated_and_never_in_the_way(tmp_path):
     assert log.dropped == 1
     with pytest.raises(ValueError, match="between 0 and 1"):
         RequestLogConfig("x", sampling_rate=2)
+
+
+def test_a_full_disk_leaves_no_half_of_a_line(tmp_path, monkeypatch):
+    path = tmp_path / "log"
+    log = RequestLog(RequestLogConfig(str(path), sampling_rate=1.0))
+    write, room = os.write, [20]
+
+    def limited(file, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(file, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", limited)
+    log.write("m", 1, "first", {}, {})
+    deadline = time.monotonic() + 10
+    while not log.dropped:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    room[0] = 10**6
+    log.write("m", 1, "second", {}, {})
+    log.close()
+    assert log.dropped == 1
+    assert [json.loads(line)["signature"] for line in path.read_text().splitlines()] == ["second"]
+
+
+def test_nothing_that_a_line_holds_ends_the_log(tmp_path):
+    class Odd:
+        def tolist(self):
+            raise RecursionError
+
+    log = RequestLog(RequestLogConfig(str(tmp_path / "log"), sampling_rate=1.0))
+    log.write("m", 1, "odd", {"x": Odd()}, {})
+    log.write("m", 1, "even", {}, {})
+    log.close()
+    assert log.dropped == 1
+    assert json.loads((tmp_path / "log").read_text())["signature"] == "even"

@@ -81,6 +81,7 @@ def test_files_that_flags_name(tmp_path):
             "--rest_api_port cannot be same as --port",
         ),
         (["--model_base_path=/m", "--rest_api_enable_ssl"], "--rest_api_enable_ssl needs certificates"),
+        (["--model_base_path=/m", "--request_log_file=/x", "--request_log_sampling_rate=2"], "between 0 and 1"),
         (["--model_base_path=/m", "--grpc_channel_arguments=x"], "--grpc_channel_arguments takes KEY=VALUE"),
         (["--model_config_file=/nowhere/at/all"], "NOT_FOUND: /nowhere/at/all; No such file"),
         (["--model_base_path=/m", "--batching_parameters_file=/x"], "without setting"),

@@ -103,7 +103,10 @@ class Flags:
         """How requests are logged, or None."""
         if not self.request_log_file:
             return None
-        return RequestLogConfig(self.request_log_file, self.request_log_sampling_rate)
+        try:
+            return RequestLogConfig(self.request_log_file, self.request_log_sampling_rate)
+        except ValueError as error:
+            raise invalid_argument(str(error)) from None
 
 
 _HELP = {

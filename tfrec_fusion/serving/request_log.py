@@ -7,6 +7,7 @@ the key can tell which. The file is rotated by size, and old files go.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -95,15 +96,16 @@ class RequestLog:
             self.dropped += 1
 
     def close(self) -> None:
-        """Writes what is queued and ends the thread."""
-        self._queue.put(None)
-        self._thread.join(timeout=10)
+        """Writes what is queued and ends the thread, within some seconds even where the disk does not answer."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=5)
+            self._thread.join(timeout=10)
 
     def _run(self) -> None:
         while (entry := self._queue.get()) is not None:
             try:
                 self._append(self._line(entry))
-            except (OSError, TypeError, ValueError):
+            except Exception:  # whatever a line holds, the next one must not wait for a thread that has ended
                 self.dropped += 1
 
     def _line(self, entry: dict[str, Any]) -> bytes:
@@ -138,8 +140,18 @@ class RequestLog:
         path = self.config.path
         if os.path.exists(path) and os.path.getsize(path) + len(line) > self.config.max_bytes:
             self._rotate()
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-            file.write(line)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            size, left = os.fstat(file).st_size, line
+            try:
+                while left:
+                    left = left[os.write(file, left) :]
+            except OSError:
+                if len(left) < len(line):  # a full disk took the line's beginning, which would spoil the next one
+                    os.ftruncate(file, size)
+                raise
+        finally:
+            os.close(file)
 
     def _rotate(self) -> None:
         path, last = self.config.path, self.config.max_files
