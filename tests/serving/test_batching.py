@@ -85,7 +85,13 @@ def test_a_batch_is_never_larger_than_the_limit(batched):
     assert [len(arrays[0]) for arrays in graph.seen] == [1, 3, 3]
 
 
-def test_sizes_are_padded_up_with_the_first_row(batched):
+def test_a_batch_is_padded_up_with_the_first_row_of_its_last_request(batched):
+    graph, runner = batched(max_batch_size=8, allowed_batch_sizes=(1, 8))
+    assert run_together(graph, runner, [[1, 2], [3, 4, 5]]) == [[2, 3], [4, 5, 6]]
+    assert graph.seen[1][0].tolist() == [1, 2, 3, 4, 5, 3, 3, 3]
+
+
+def test_sizes_are_padded_up(batched):
     graph, runner = batched(max_batch_size=4, allowed_batch_sizes=(2, 4))
     assert run(runner, [7.0]) == [8.0]
     assert run(runner, [1.0, 2.0, 3.0]) == [2.0, 3.0, 4.0]
@@ -201,7 +207,7 @@ def test_odd_shapes_run_apart_or_are_padded(batched):
     assert run_together(graph, runner, [[[1, 2]], [[3]]]) == [[[2, 3]], [[4]]]
     assert len(graph.seen) == 3
     graph, runner = batched(pad_variable_length_inputs=True)
-    assert run_together(graph, runner, [[[1, 2]], [[3]]]) == [[[2, 3]], [[4, 1]]]
+    assert run_together(graph, runner, [[[1, 2]], [[3]], [[]]]) == [[[2, 3]], [[4, 4]], [[1, 1]]]
     assert len(graph.seen) == 2
 
 

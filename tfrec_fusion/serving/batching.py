@@ -1,8 +1,8 @@
 """Batches requests of several clients into one run, as TF Serving does with `--enable_batching`.
 
 Each signature has a queue. A batch is run when it is full, or when its first request has waited long enough; its
-rows are padded up to the next allowed size by repeating the first one. Only requests whose tensors agree beyond
-the first axis share a batch, so that one client's odd shape cannot fail another's request.
+rows are padded up to the next allowed size by repeating the first one of its last request. Only requests whose tensors
+agree beyond the first axis share a batch, so that one client's odd shape cannot fail another's request.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class BatchingOptions:
         max_enqueued_batches: how many batches may wait for a thread, for each signature.
         num_batch_threads: how many batches run at a time.
         allowed_batch_sizes: sizes to pad up to, rising; the last is `max_batch_size`.
-        pad_variable_length_inputs: whether shorter tensors are padded to the longest of the batch.
+        pad_variable_length_inputs: whether shorter tensors are padded to the longest of the batch, by their first
+            value.
         enable_large_batch_splitting: whether a request may be cut into several runs.
         max_execution_batch_size: the most rows in one run where requests are split; `max_batch_size` where 0.
     """
@@ -354,15 +355,21 @@ def _run_batch(batch: _Batch) -> None:
 def _merge(parts: Sequence[np.ndarray], padding: int) -> np.ndarray:
     if len({part.shape[1:] for part in parts}) > 1:
         longest = np.max([part.shape[1:] for part in parts], axis=0)
-        empty = b"" if parts[0].dtype == object else 0
         parts = [
             np.pad(
                 part,
                 [(0, 0), *((0, int(gap)) for gap in longest - part.shape[1:])],
-                constant_values=empty,
+                constant_values=_filling(part),
             )
             for part in parts
         ]
-    if padding and len(parts[0]):
-        parts = [*parts, np.repeat(parts[0][:1], padding, axis=0)]
+    if padding and len(parts[-1]):
+        parts = [*parts, np.repeat(parts[-1][:1], padding, axis=0)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _filling(part: np.ndarray) -> Any:
+    """TF Serving fills up with a tensor's first value. It fails the batch where there is none; others would suffer."""
+    if part.size:
+        return part.flat[0]
+    return b"" if part.dtype == object else 0
