@@ -70,7 +70,8 @@ def write_zoo(path: pathlib.Path) -> None:
         signatures["add"] = _predict({"a": a, "b": b}, {"sum": a + b})
         signatures["add_default"] = _predict({"a": a, "b": b}, {"sum": a + b})
         signatures["add_default"].defaults["b"].CopyFrom(tf1.make_tensor_proto(10.0))
-        signatures["add_crossed"] = _predict({"z": a, "b": b}, {"sum": a + b})  # names in another order than the graph's
+        # Its inputs' names are in another order than the graph's.
+        signatures["add_crossed"] = _predict({"z": a, "b": b}, {"sum": a + b})
         signatures["both"] = _predict({"a": a, "b": b}, {"a_out": tf.identity(a), "b_out": tf.identity(b)})
         s = tf1.placeholder(tf.string, None)
         signatures["bytes"] = _predict({"s": s}, {"s_bytes": tf.identity(s)})

@@ -144,7 +144,10 @@ def test_a_batch_that_nobody_waits_for_is_not_run(batched):
         except StatusError as error:
             answers.append(str(error))
 
-    threads = [threading.Thread(target=work, args=arguments) for arguments in ((0, 0), (1, 50), (2, 50), (3, 50), (4, 0))]
+    threads = [
+        threading.Thread(target=work, args=arguments)
+        for arguments in ((0, 0), (1, 50), (2, 50), (3, 50), (4, 0))
+    ]
     for thread in threads:
         thread.start()
         time.sleep(0.02)
@@ -297,5 +300,7 @@ def test_models_with_parameters_of_their_own(tmp_path):
     with EmbeddedServer(models, batching=options, per_model_batching=True) as server:
         call = Caller(server.rest_port)
         assert call("/v1/models/own:predict", {"instances": [0] * 2}).status == 200
-        assert call("/v1/models/own:predict", {"instances": [0] * 3}).error.endswith("maximum input batch size 2")
+        assert call("/v1/models/own:predict", {"instances": [0] * 3}).error.endswith(
+            "maximum input batch size 2"
+        )
         assert call("/v1/models/none:predict", {"instances": [0] * 3}).status == 200

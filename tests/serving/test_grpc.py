@@ -190,7 +190,9 @@ def test_an_input_with_a_default_may_be_left_out(prediction):
     ],
 )  # fmt: skip
 def test_tensors_are_read_as_tensorflow_reads_them(prediction, name, text, value):
-    proto = text_format.Parse(f"dtype: DT_{name.upper()} tensor_shape {{ {text}", type(tf.make_tensor_proto(0))())
+    proto = text_format.Parse(
+        f"dtype: DT_{name.upper()} tensor_shape {{ {text}", type(tf.make_tensor_proto(0))()
+    )
     dtype = PASS_THROUGH[name]
     expected = tf.io.parse_tensor(proto.SerializeToString(), dtype)  # TensorFlow's own reading
     assert expected.numpy().tolist() == value
@@ -200,7 +202,10 @@ def test_tensors_are_read_as_tensorflow_reads_them(prediction, name, text, value
 
 def test_a_small_message_cannot_ask_for_much_memory(prediction):
     text = "dtype: DT_DOUBLE tensor_shape { dim { size: 2000000000 } } double_val: 1"
-    assert error_of(prediction.Predict, broken_tensor(text=text)) == ("INVALID_ARGUMENT", "tensor parsing error: x")
+    assert error_of(prediction.Predict, broken_tensor(text=text)) == (
+        "INVALID_ARGUMENT",
+        "tensor parsing error: x",
+    )
 
 
 def example(**features):
@@ -251,7 +256,11 @@ def test_runtimes_are_measured(server, prediction):
     request.model_spec.signature_name = "regress"
     prediction.Regress(request)
     after = counts()
-    assert {api: after[api] - before.get(api, 0) for api in after} == {"Predict": 1, "Classify": 1, "Regress": 1}
+    assert {api: after[api] - before.get(api, 0) for api in after} == {
+        "Predict": 1,
+        "Classify": 1,
+        "Regress": 1,
+    }
 
 
 def multi(*tasks, examples=1):
@@ -403,7 +412,10 @@ def test_reload_over_grpc_and_tensor_content(models):
         # Strings too, as TensorFlow encodes them: their lengths, then their bytes.
         output = prediction.Predict(request_for("zoo", "same_string", x=[b"a", b"bb" * 100])).outputs["y"]
         assert output.tensor_content == b"\x01\xc8\x01a" + b"bb" * 100
-        assert tf.io.parse_tensor(output.SerializeToString(), tf.string).numpy().tolist() == [b"a", b"bb" * 100]
+        assert tf.io.parse_tensor(output.SerializeToString(), tf.string).numpy().tolist() == [
+            b"a",
+            b"bb" * 100,
+        ]
         with GrpcClient(f"127.0.0.1:{server.grpc_port}", "zoo") as client:
             assert client.predict({"x": ["a", "bb"]}, signature_name="same_string") == ["a", "bb"]
         assert error_of(prediction.Predict, request_for("half", x=[1.0]))[0] == "NOT_FOUND"

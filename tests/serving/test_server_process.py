@@ -81,7 +81,10 @@ def test_files_that_flags_name(tmp_path):
             "--rest_api_port cannot be same as --port",
         ),
         (["--model_base_path=/m", "--rest_api_enable_ssl"], "--rest_api_enable_ssl needs certificates"),
-        (["--model_base_path=/m", "--request_log_file=/x", "--request_log_sampling_rate=2"], "between 0 and 1"),
+        (
+            ["--model_base_path=/m", "--request_log_file=/x", "--request_log_sampling_rate=2"],
+            "between 0 and 1",
+        ),
         (["--model_base_path=/m", "--grpc_channel_arguments=x"], "--grpc_channel_arguments takes KEY=VALUE"),
         (["--model_config_file=/nowhere/at/all"], "NOT_FOUND: /nowhere/at/all; No such file"),
         (["--model_base_path=/m", "--batching_parameters_file=/x"], "without setting"),
@@ -102,7 +105,9 @@ def test_the_version_is_said(capsys):
     with pytest.raises(SystemExit) as ended:
         parse_flags(["--version"])
     assert ended.value.code == 0
-    assert re.match(r"TensorFlow ModelServer: \d+\.\d+.*\nTensorFlow Library: 2\.\d+", capsys.readouterr().out)
+    assert re.match(
+        r"TensorFlow ModelServer: \d+\.\d+.*\nTensorFlow Library: 2\.\d+", capsys.readouterr().out
+    )
 
 
 def test_warm_up_runs_at_least_once_however_often_it_is_asked_for(tmp_path):
@@ -122,7 +127,9 @@ def test_a_unix_socket_serves_grpc(tmp_path, models):
     from tfrec_fusion.serving.grpc_client import GrpcClient
     from tfrec_fusion.serving.grpc_service import GrpcOptions
 
-    options = GrpcOptions(socket_path=str(tmp_path / "socket"), arguments=(("grpc.max_connection_age_ms", 2000),))
+    options = GrpcOptions(
+        socket_path=str(tmp_path / "socket"), arguments=(("grpc.max_connection_age_ms", 2000),)
+    )
     with (
         EmbeddedServer({"half": models / "half"}, None, None, grpc=options) as server,
         GrpcClient(f"unix:{tmp_path / 'socket'}", "half") as client,
@@ -143,8 +150,12 @@ def test_certificates_that_cannot_be_used_are_said_so(models, tls, message):
     with pytest.raises(StatusError, match=message):
         server.wait_ready(timeout=20)
     server.stop()
-    server = EmbeddedServer({"half": models / "half"}, 0, None, tls=TlsConfig("KEY", "CERT", rest=True)).start()
-    with pytest.raises(StatusError, match="INVALID_ARGUMENT: The key and certificates for REST cannot be read"):
+    server = EmbeddedServer(
+        {"half": models / "half"}, 0, None, tls=TlsConfig("KEY", "CERT", rest=True)
+    ).start()
+    with pytest.raises(
+        StatusError, match="INVALID_ARGUMENT: The key and certificates for REST cannot be read"
+    ):
         server.wait_ready(timeout=20)
     server.stop()
 

@@ -107,7 +107,9 @@ def test_missing_variables_are_an_error_not_a_wrong_answer(tmp_path):
 
 
 def test_other_tags_are_looked_up(models):
-    with pytest.raises(StatusError, match="NOT_FOUND: Could not find meta graph def matching supplied tags: { train }"):
+    with pytest.raises(
+        StatusError, match="NOT_FOUND: Could not find meta graph def matching supplied tags: { train }"
+    ):
         LoadedModel(str(models / "half" / "1"), "half", 1, tags=("train",))
 
 

@@ -343,9 +343,7 @@ def test_reloading_adds_changes_and_removes_models(tmp_path, manage):
     until(lambda: manager.get("m", 1).path == str(tmp_path / "n" / "1"))
 
 
-@pytest.mark.parametrize(
-    ("version", "after"), [(1, [(1, "AVAILABLE")]), (2, [(2, "AVAILABLE"), (1, "END")])]
-)
+@pytest.mark.parametrize(("version", "after"), [(1, [(1, "AVAILABLE")]), (2, [(2, "AVAILABLE"), (1, "END")])])
 def test_another_base_path_is_loaded_before_the_first_goes(tmp_path, manage, version, after):
     gate = threading.Event()
 
@@ -389,7 +387,9 @@ def test_a_new_model_that_cannot_load_is_the_reloads_error(tmp_path, manage):
     manager = manage()
     manager.wait_available(timeout=5)
     kept = ModelConfig("m", str(tmp_path / "m"))
-    with pytest.raises(StatusError, match=r"1 model\(s\) did not become available: \{\{\{name: n version: 1\} due"):
+    with pytest.raises(
+        StatusError, match=r"1 model\(s\) did not become available: \{\{\{name: n version: 1\} due"
+    ):
         manager.reload([kept, ModelConfig("n", str(tmp_path / "n"))], timeout=5)
     assert manager.get("m").version == 1
 

@@ -225,7 +225,9 @@ def _full(queue: _Queue, size: int) -> StatusError:
             f"max_execution_batch_size={rows})"
         )
     else:
-        message += f"currently {count} batches enqueued and max_enqueued_batches is {options.max_enqueued_batches}"
+        message += (
+            f"currently {count} batches enqueued and max_enqueued_batches is {options.max_enqueued_batches}"
+        )
     return StatusError("UNAVAILABLE", message)
 
 

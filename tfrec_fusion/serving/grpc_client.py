@@ -112,7 +112,9 @@ class _GrpcMethods(ServingMethods):
                 proto = tf.make_tensor_proto(_clean(value), dtype=dtype)
             except (TypeError, ValueError) as error:
                 # Over REST the server says so; to the caller it is the same refusal.
-                raise ServingError("INVALID_ARGUMENT", f"The input {name!r} makes no tensor: {error}") from None
+                raise ServingError(
+                    "INVALID_ARGUMENT", f"The input {name!r} makes no tensor: {error}"
+                ) from None
             request.inputs[name].CopyFrom(proto)
         return request
 

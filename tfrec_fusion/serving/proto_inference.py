@@ -64,7 +64,8 @@ def predict(
     inference.check_method_name(model, signature)
     inference.check_inputs(signature, request.inputs)
     protos = {
-        key: request.inputs[key] if key in request.inputs else signature.defaults[key] for key in signature.inputs
+        key: request.inputs[key] if key in request.inputs else signature.defaults[key]
+        for key in signature.inputs
     }
     inputs = {key: to_array(key, proto) for key, proto in protos.items()}
     output_filter = list(request.output_filter)
@@ -100,7 +101,9 @@ def serialized_examples(source: input_pb2.Input) -> list[bytes]:
         return [example.SerializeToString() for example in source.example_list.examples]
     if kind == "example_list_with_context":
         context = source.example_list_with_context.context.SerializeToString()
-        return [context + example.SerializeToString() for example in source.example_list_with_context.examples]
+        return [
+            context + example.SerializeToString() for example in source.example_list_with_context.examples
+        ]
     return []
 
 

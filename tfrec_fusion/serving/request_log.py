@@ -147,8 +147,8 @@ class RequestLog:
                 while left:
                     left = left[os.write(file, left) :]
             except OSError:
-                if len(left) < len(line):  # a full disk took the line's beginning, which would spoil the next one
-                    os.ftruncate(file, size)
+                if len(left) < len(line):
+                    os.ftruncate(file, size)  # the beginning that a full disk took would spoil the next line
                 raise
         finally:
             os.close(file)

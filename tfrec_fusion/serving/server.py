@@ -63,7 +63,9 @@ class TlsConfig:
     def grpc_credentials(self) -> grpc.ServerCredentials:
         """The same for a gRPC server; raises StatusError where they do not fit together."""
         if self.client_verify and not self.custom_ca:
-            raise invalid_argument("client_verify needs custom_ca, the certificates that clients are signed by.")
+            raise invalid_argument(
+                "client_verify needs custom_ca, the certificates that clients are signed by."
+            )
         return grpc.ssl_server_credentials(
             [(self.server_key.encode(), self.server_cert.encode())],
             root_certificates=self.custom_ca.encode() or None,

@@ -223,7 +223,9 @@ def _load_error(error: Exception, path: str, tags: Sequence[str]) -> StatusError
         binary = os.path.join(path, "saved_model.pb")
         if os.path.exists(binary):
             return StatusError("DATA_LOSS", f"Can't parse {binary} as binary proto")
-        return StatusError("DATA_LOSS", f"Can't parse {os.path.join(path, 'saved_model.pbtxt')} as text proto")
+        return StatusError(
+            "DATA_LOSS", f"Can't parse {os.path.join(path, 'saved_model.pbtxt')} as text proto"
+        )
     if isinstance(error, RuntimeError) and message.startswith("MetaGraphDef associated with tags"):
         return StatusError(
             "NOT_FOUND",
