@@ -151,3 +151,17 @@ value = np.empty(1, object); value[0] = "e\\u0301".encode()
 assert model.predict(model.signature(""), {{"s": value}})["y"][0] == "\\u00e9".encode()
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+
+
+def test_requests_cannot_fill_the_memory_with_prepared_callables(models, monkeypatch):
+    from tfrec_fusion.serving import session
+
+    monkeypatch.setattr(session, "_MAX_RUNS", 3)
+    model = LoadedModel(str(models / "zoo" / "1"), "zoo", 1)
+    signature, one = model.signatures["both"], np.float32(1)
+    for names in (["a_out", "b_out"], ["b_out", "a_out"], []):  # one and the same
+        assert model.predict(signature, {"a": one, "b": one}, names) == {"a_out": 1, "b_out": 1}
+    assert len(model.run._runs) == 1
+    for timeout_ms in (1000, 2000, 4000, 8000, 16000):
+        model.predict(signature, {"a": one, "b": one}, timeout_ms=timeout_ms)
+        assert len(model.run._runs) <= 3

@@ -36,6 +36,9 @@ REGRESS_METHOD = "tensorflow/serving/regress"
 
 RunFn = Callable[..., Sequence[Any]]
 
+_MAX_RUNS = 256
+"""Prepared callables that a model keeps: requests choose outputs and time limits, and must not fill the memory."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
@@ -102,6 +105,8 @@ class GraphRunner:
         key = (feeds, fetches, inline, limit)
         run = self._runs.get(key)
         if run is None:
+            if len(self._runs) >= _MAX_RUNS:
+                self._runs.clear()
             run = self._runs[key] = _prepare(self.session, feeds, fetches, limit, inline)
         try:
             return [value if isinstance(value, np.ndarray) else _array(value) for value in run(*arrays)]
@@ -189,6 +194,7 @@ class LoadedModel:
             StatusError: what TensorFlow says, under its own code.
         """
         if output_names:
+            output_names = [name for name in signature.output_names if name in output_names]
             fetches = tuple([signature.outputs[name] for name in output_names])
         else:
             output_names, fetches = signature.output_names, signature.fetches
