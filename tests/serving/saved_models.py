@@ -120,6 +120,7 @@ def write_estimator(path: pathlib.Path) -> None:
                 "classes_only": _predict(one, {"classes": classes}, classify),
                 "label": _predict(one, {"classes": parsed["s"]}, classify),
                 "flat_scores": _predict(one, {"scores": tf.reshape(scores, [-1])}, classify),
+                "half_scores": _predict(one, {"scores": tf.cast(scores, tf.float16)}, classify),
                 "int_scores": _predict(one, {"scores": tf.cast(scores, tf.int32)}, classify),
                 "regress": _predict(one, {"outputs": value}, regress),
                 "classify_as_predict": _predict(one, {"classes": classes, "scores": scores}),

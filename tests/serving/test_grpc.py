@@ -239,6 +239,18 @@ def test_classify_and_regress(prediction):
     assert error_of(prediction.Regress, request)[1].startswith("No regression outputs found in SignatureDef")
 
 
+@pytest.mark.parametrize(("signature", "dtype"), [("half_scores", "DT_HALF"), ("int_scores", "DT_INT32")])
+def test_scores_of_another_type(prediction, signature, dtype):
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "estimator"
+    request.model_spec.signature_name = signature
+    request.input.example_list.examples.extend([example(x=0.25)])
+    assert error_of(prediction.Classify, request) == (
+        "INVALID_ARGUMENT",
+        f"Expected scores Tensor of DT_FLOAT. Got: {dtype}",
+    )
+
+
 def test_runtimes_are_measured(server, prediction):
     def counts():
         pattern = r':tensorflow:serving:runtime_latency_count{model_name="estimator",API="(\w+)",runtime="TF1"} (\d+)'

@@ -101,6 +101,11 @@ def test_flags_that_cannot_be_served(arguments, message, capsys):
     assert message in out
 
 
+def test_flags_without_effect_are_named(caplog):
+    parse_flags(["--model_base_path=/m", "--mixed_precision=x", "--enable_profiler"])
+    assert "Flags that do nothing here: --enable_profiler, --mixed_precision" in caplog.text
+
+
 def test_the_version_is_said(capsys):
     with pytest.raises(SystemExit) as ended:
         parse_flags(["--version"])

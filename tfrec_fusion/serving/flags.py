@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.metadata
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from tfrec_fusion.serving.batching import BatchingOptions
 from tfrec_fusion.serving.config_file import parse_text_proto
 from tfrec_fusion.serving.request_log import RequestLogConfig
 from tfrec_fusion.serving.status import invalid_argument
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,9 +217,11 @@ def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str
         else:
             parser.add_argument(f"--{field.name}", type=type(field.default), help=help_text)
     for name in _WITHOUT_EFFECT:
-        parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
+        parser.add_argument(f"--{name}", nargs="?", const="true", help=argparse.SUPPRESS)
     parser.add_argument("--version", action=_Version, nargs=0, help="Say which versions these are, and end.")
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    if ignored := sorted(given.keys() & set(_WITHOUT_EFFECT)):
+        logger.warning("Flags that do nothing here: --%s", ", --".join(ignored))
     values = {name: value for name, value in given.items() if name in _HELP}
     retries_given = bool({"max_num_load_retries", "load_retry_interval_micros"} & given.keys())
     if (

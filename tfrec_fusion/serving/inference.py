@@ -19,9 +19,12 @@ from tfrec_fusion.serving.session import (
     Signature,
 )
 from tfrec_fusion.serving.status import StatusError, invalid_argument
+from tfrec_fusion.serving.tensor_protos import TensorProto
 
 INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
 """Names that classify and regress signatures give their tensors."""
+
+_DATA_TYPES = TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type
 
 Classifications = list[list[tuple[bytes, float]]]
 """For each example, its (label, score) pairs."""
@@ -238,6 +241,4 @@ def _shape(array: np.ndarray) -> str:
 def _dtype_name(array: np.ndarray) -> str:
     if array.dtype.kind in "OSU":
         return "DT_STRING"
-    return f"DT_{tf.dtypes.as_dtype(array.dtype).name.upper()}".replace("FLOAT32", "FLOAT").replace(
-        "FLOAT64", "DOUBLE"
-    )
+    return _DATA_TYPES.values_by_number[tf.dtypes.as_dtype(array.dtype).as_datatype_enum].name
