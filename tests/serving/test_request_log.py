@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tfrec_fusion.serving.client import RestClient
+from tfrec_fusion.serving.grpc_client import GrpcClient
 from tfrec_fusion.serving.request_log import RequestLog, RequestLogConfig
 from tfrec_fusion.serving.server import EmbeddedServer
 
@@ -17,12 +18,15 @@ def test_requests_are_logged_without_names(models, tmp_path):
     path = tmp_path / "log" / "requests.jsonl"
     path.parent.mkdir()
     config = RequestLogConfig(str(path), sampling_rate=1.0, key=b"k", drop_fields=("text",))
-    with EmbeddedServer({"recommender": models / "recommender"}, request_log=config) as server:
+    with EmbeddedServer({"recommender": models / "recommender"}, grpc_port=0, request_log=config) as server:
         client = RestClient(f"http://127.0.0.1:{server.rest_port}", "recommender")
         client.recommend("ann", text="my secret wish", k=2)
         client.recommend("ann", k=1)
         client.recommend("bob", k=1)
-    first, second, third = map(json.loads, path.read_text().splitlines())
+        with GrpcClient(f"127.0.0.1:{server.grpc_port}", "recommender") as grpc_client:
+            grpc_client.recommend("bob", k=1)
+    first, second, third, fourth = map(json.loads, path.read_text().splitlines())
+    assert {**fourth, "time": 0} == {**third, "time": 0}  # gRPC's requests as REST's
     assert "ann" not in path.read_text()
     assert "secret wish" not in path.read_text()
     assert first["inputs"]["user_id"] == second["inputs"]["user_id"] != third["inputs"]["user_id"]

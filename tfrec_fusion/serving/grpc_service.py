@@ -21,6 +21,7 @@ from tfrec_fusion.serving import proto_inference
 from tfrec_fusion.serving.config_file import from_proto
 from tfrec_fusion.serving.grpc_health import HealthService
 from tfrec_fusion.serving.monitoring import Metrics
+from tfrec_fusion.serving.request_log import RequestLog
 from tfrec_fusion.serving.session import LoadedModel
 from tfrec_fusion.serving.status import CODES, StatusError, invalid_argument
 from tfrec_fusion.serving.versions import ModelManager
@@ -58,8 +59,9 @@ def start_grpc_server(
     port: int | None,
     options: GrpcOptions,
     health: HealthService | None = None,
+    log: RequestLog | None = None,
 ) -> tuple[grpc.Server, int | None]:
-    """Starts a gRPC server, with the health service where one is given.
+    """Starts a gRPC server, with the health service and a log of requests where they are given.
 
     Returns:
         The server and its port, which the system chooses where 0 is given; None where none is, but for a UNIX socket.
@@ -77,7 +79,7 @@ def start_grpc_server(
         ],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _PredictionService(manager, metrics, options.as_content), server
+        _PredictionService(manager, metrics, options.as_content, log), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(manager), server)
     if health is not None:
@@ -123,10 +125,11 @@ def _timeout_ms(context: grpc.ServicerContext) -> int:
 
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, manager: ModelManager, metrics: Metrics, as_content: bool):
+    def __init__(self, manager: ModelManager, metrics: Metrics, as_content: bool, log: RequestLog | None):
         self._manager = manager
         self._metrics = metrics
         self._as_content = as_content
+        self._log = log
 
     def _find(self, spec: model_pb2.ModelSpec) -> LoadedModel:
         if not spec.name:
@@ -166,7 +169,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         def work(model: LoadedModel, timeout_ms: int) -> Any:
             return proto_inference.predict(
-                model, request, self._as_content, timeout_ms, self._ran(model, "Predict")
+                model, request, self._as_content, timeout_ms, self._ran(model, "Predict"), self._log
             )
 
         return self._answer("Predict", request.model_spec, context, work, lambda: _require_spec(request))

@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec_fusion.serving import inference
+from tfrec_fusion.serving.request_log import RequestLog
 from tfrec_fusion.serving.session import (
     CLASSIFY_METHOD,
     DEFAULT_SIGNATURE,
@@ -55,6 +56,7 @@ def predict(
     as_content: bool = False,
     timeout_ms: int | None = None,
     ran: Ran = _unheard,
+    log: RequestLog | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest; raises StatusError."""
     name = request.model_spec.signature_name
@@ -74,6 +76,8 @@ def predict(
     start = time.perf_counter()
     outputs = model.predict(signature, inputs, output_filter, timeout_ms=timeout_ms)
     ran(time.perf_counter() - start)
+    if log is not None and log.wants():
+        log.write(model.name, model.version, signature.name, inputs, outputs)
     response = predict_pb2.PredictResponse()
     _fill_spec(response.model_spec, model, name)
     for key, array in outputs.items():

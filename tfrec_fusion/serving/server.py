@@ -293,7 +293,7 @@ class EmbeddedServer:
             if self._tls is not None:
                 options = dataclasses.replace(options, credentials=self._tls.grpc_credentials())
             grpc_server, self.grpc_port = start_grpc_server(
-                self.manager, self.metrics, self.host, grpc_port, options, health
+                self.manager, self.metrics, self.host, grpc_port, options, health, self._log
             )
         try:
             if rest_port is not None:
