@@ -216,6 +216,24 @@ def test_config_files_that_are_wrong(tmp_path, text, message):
         read_config_file(str(path))
 
 
+def test_a_base_path_of_another_file_system(tmp_path):
+    saved_models.write_half_plus(tmp_path / "m" / "1", plus=1.0)
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "file://{tmp_path}/m" model_platform: "tensorflow" }} }}'
+    )
+    with (
+        EmbeddedServer(read_config_file(f"file://{config}"), poll_seconds=0.05) as server,
+        RestClient(f"http://127.0.0.1:{server.rest_port}", "m") as client,
+    ):
+        assert client.predict([0.0]) == [1.0]
+        saved_models.write_half_plus(tmp_path / "m" / "2", plus=2.0)
+        deadline = time.monotonic() + 20
+        while client.predict([0.0]) != [2.0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def test_a_corrupt_model_ends_the_process(tmp_path, capsys):
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "saved_model.pb").write_bytes(b"this is no model")

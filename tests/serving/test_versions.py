@@ -82,6 +82,18 @@ def test_folders_are_read_as_numbers(tmp_path):
     assert find_versions(str(tmp_path / "nope")) is None
 
 
+def test_folders_of_other_file_systems_are_read_through_tensorflow(tmp_path):
+    push(tmp_path / "m", 1)
+    push(tmp_path / "m", 17)
+    uri = f"file://{tmp_path}/m"
+    assert find_versions(uri) == {1: f"{uri}/1", 17: f"{uri}/17"}
+    assert find_versions(f"file://{tmp_path}/nope") is None
+    ((name, size, modified),) = fingerprint(f"{uri}/17")
+    assert (name, size) == ("saved_model.pb", 4)
+    assert modified // 10**9 == fingerprint(str(tmp_path / "m" / "17"))[0][2] // 10**9
+    assert wait_until_settled(f"{uri}/17") == fingerprint(f"{uri}/17")
+
+
 def test_of_two_folders_of_one_version_the_shorter_name_is_read(tmp_path):
     for name in ("007", "7", "07"):
         (tmp_path / name).mkdir()
@@ -99,7 +111,7 @@ def test_a_base_path_that_is_moved_while_it_is_read_is_not_an_emptied_one(tmp_pa
         (tmp_path / "m").mkdir()
         return names
 
-    monkeypatch.setattr(os, "listdir", move)
+    monkeypatch.setattr("tensorflow.io.gfile.listdir", move)
     assert find_versions(str(tmp_path / "m")) is None
 
 

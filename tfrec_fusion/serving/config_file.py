@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Collection
 from typing import Any, Literal
 
+import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfrec_fusion.serving.status import StatusError, invalid_argument
+from tfrec_fusion.serving.status import StatusError, code_of, invalid_argument
+from tfrec_fusion.serving.version_folders import is_uri
 
 PLATFORM = "tensorflow"
 
@@ -60,10 +61,10 @@ def read_config_file(path: str) -> list[ModelConfig]:
 def parse_text_proto(path: str, message: object) -> None:
     """Reads a text proto into `message`; a StatusError says which file and where."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with tf.io.gfile.GFile(path) as file:
             text_format.Parse(file.read(), message)
-    except OSError as error:
-        raise StatusError("NOT_FOUND", f"{path}; {error.strerror}") from None
+    except tf.errors.OpError as error:
+        raise StatusError(code_of(error), str(error.message)) from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise invalid_argument(f"Invalid protobuf file: '{path}' ({error})") from None
 
@@ -133,7 +134,7 @@ def _platform(model: model_server_config_pb2.ModelConfig) -> str:
 
 def require_absolute(name: str, base_path: str) -> None:
     """Raises INVALID_ARGUMENT for a relative base path, which would mean another folder wherever a server is started."""
-    if not os.path.isabs(base_path) and re.match(r"[A-Za-z][A-Za-z0-9.+-]*://", base_path) is None:
+    if not os.path.isabs(base_path) and not is_uri(base_path):
         raise invalid_argument(
             f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}"
         )

@@ -263,7 +263,7 @@ class EmbeddedServer:
         if not self._per_model_batching:
             return common
         path = os.path.join(path, "batching_params.pbtxt")
-        if not os.path.exists(path):
+        if not tf.io.gfile.exists(path):
             return None
         proto = serving_protos.BatchingParameters()
         parse_text_proto(path, proto)

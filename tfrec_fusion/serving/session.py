@@ -212,8 +212,8 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _load(path: str, tags: Sequence[str]) -> tuple[tf.compat.v1.Session, Any]:
-    if not os.path.exists(os.path.join(path, "saved_model.pb")) and not os.path.exists(
-        os.path.join(path, "saved_model.pbtxt")
+    if not any(
+        tf.io.gfile.exists(os.path.join(path, name)) for name in ("saved_model.pb", "saved_model.pbtxt")
     ):
         raise StatusError(
             "NOT_FOUND", f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
@@ -227,7 +227,7 @@ def _load_error(error: Exception, path: str, tags: Sequence[str]) -> StatusError
     message = str(getattr(error, "message", error))
     if isinstance(error, OSError) and message.startswith("Cannot parse file"):
         binary = os.path.join(path, "saved_model.pb")
-        if os.path.exists(binary):
+        if tf.io.gfile.exists(binary):
             return StatusError("DATA_LOSS", f"Can't parse {binary} as binary proto")
         return StatusError(
             "DATA_LOSS", f"Can't parse {os.path.join(path, 'saved_model.pbtxt')} as text proto"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
+
+import tensorflow as tf
 
 _VERSION = re.compile(r"[0-9]{1,19}")
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -23,19 +26,24 @@ def find_versions(base_path: str) -> dict[int, str] | None:
     """
     versions: dict[int, str] = {}
     try:
-        before = os.stat(base_path)
-        for name in sorted(os.listdir(base_path)):
+        before = None if is_uri(base_path) else os.stat(base_path)
+        for name in sorted(name.rstrip("/") for name in tf.io.gfile.listdir(base_path)):
             if _VERSION.fullmatch(name) is None or (number := int(name)) >= 2**63:
                 continue
             path = os.path.join(base_path, name)
-            if any(os.path.isfile(os.path.join(path, file)) for file in _MODEL_FILES):
+            if any(tf.io.gfile.exists(os.path.join(path, file)) for file in _MODEL_FILES):
                 versions[number] = path
         # A base path that was moved away meanwhile looks emptied, and must not unload what is served.
-        if not os.path.samestat(before, os.stat(base_path)):
+        if before is not None and not os.path.samestat(before, os.stat(base_path)):
             return None
-    except OSError:
+    except (OSError, tf.errors.OpError):
         return None
     return versions
+
+
+def is_uri(path: str) -> bool:
+    """Whether a path is one of another file system, such as `gs://bucket/model`, which TensorFlow reads too."""
+    return re.match(r"[A-Za-z][A-Za-z0-9.+-]*://", path) is not None
 
 
 Fingerprint = tuple[tuple[str, int, int], ...]
@@ -43,16 +51,25 @@ Fingerprint = tuple[tuple[str, int, int], ...]
 
 def fingerprint(path: str) -> Fingerprint:
     """Names, sizes and change times of the files under a version folder."""
-    files = []
-    for folder, _, names in os.walk(path):
+    return tuple(sorted((name, size, modified) for name, size, modified, _ in _files(path)))
+
+
+def _files(path: str) -> Iterator[tuple[str, int, int, float]]:
+    """Of each file: its name from `path`, its size, when it was last written (ns) and last changed (s)."""
+    walk = tf.io.gfile.walk(path) if is_uri(path) else os.walk(path)
+    for folder, _, names in walk:
         for name in names:
             full = os.path.join(folder, name)
             try:
-                stat = os.stat(full)
-            except OSError:
+                if is_uri(path):
+                    found = tf.io.gfile.stat(full)
+                    size, modified, changed = found.length, found.mtime_nsec, found.mtime_nsec / 1e9
+                else:
+                    stat = os.stat(full)
+                    size, modified, changed = stat.st_size, stat.st_mtime_ns, stat.st_ctime
+            except (OSError, tf.errors.OpError):
                 continue
-            files.append((os.path.relpath(full, path), stat.st_size, stat.st_mtime_ns))
-    return tuple(sorted(files))
+            yield full[len(path) :].lstrip("/"), size, modified, changed
 
 
 def wait_until_settled(path: str) -> Fingerprint:
@@ -69,11 +86,4 @@ def wait_until_settled(path: str) -> Fingerprint:
 
 
 def _last_change(path: str) -> float:
-    latest = 0.0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                latest = max(latest, os.stat(os.path.join(folder, name)).st_ctime)
-            except OSError:
-                continue
-    return latest
+    return max((changed for _, _, _, changed in _files(path)), default=0.0)

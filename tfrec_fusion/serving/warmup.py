@@ -34,7 +34,7 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
             takes longer than the model's time limit has not failed.
     """
     path = os.path.join(model.path, WARMUP_FILE)
-    if not os.path.isfile(path):
+    if not tf.io.gfile.exists(path):
         return 0
     count = 0
     try:
