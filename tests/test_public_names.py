@@ -34,7 +34,7 @@ HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx
 COSTS = {
     "": """config datasets datasets.splits datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
         serving.client serving.client_calls serving.http_transport serving.json_reader serving.json_text serving.launcher
-        serving.monitoring serving.serving_protos serving.status serving.version_folders serving.vertex_client""",
+        serving.monitoring serving.serving_protos serving.status serving.vertex_client""",
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.profiles serving.json_tensors serving.json_writer
         serving.request_log""",
@@ -47,7 +47,8 @@ COSTS = {
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.compiled
         models.item_text models.rating_factors models.side_columns
         models.tower models.windows replicas saving serving.batching
-        serving.inference serving.json_examples serving.session serving.tensor_protos""",
+        serving.inference serving.json_examples serving.session serving.tensor_protos
+        serving.version_folders""",
     "tensorflow_text": "layers.tokenizer",
     "tensorflow_recommenders": """export export_ranking export_retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.grown_vocabulary models.heads
