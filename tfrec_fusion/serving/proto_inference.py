@@ -87,15 +87,16 @@ def predict(
 
 def _check_types(signature: Signature, types: dict[str, str]) -> None:
     """Raises INVALID_ARGUMENT for an input of another type than the graph's, counted as a session counts its feeds."""
+    if types == signature.inputs:
+        return
     feeds = sorted(signature.feeds)
     wrong = [
         (feeds.index(feed), expected, types[key])
         for (key, expected), feed in zip(signature.inputs.items(), signature.feeds, strict=True)
         if types[key] != expected
     ]
-    if wrong:
-        place, expected, found = min(wrong)
-        raise invalid_argument(f"Expects arg[{place}] to be {expected} but {found} is provided")
+    place, expected, found = min(wrong)
+    raise invalid_argument(f"Expects arg[{place}] to be {expected} but {found} is provided")
 
 
 def serialized_examples(source: input_pb2.Input) -> list[bytes]:

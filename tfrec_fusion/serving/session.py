@@ -312,6 +312,7 @@ def _signature(key: str, definition: Any) -> Signature:
 _TYPE_STRINGS = {"float32": "float", "float64": "double", "float16": "half"}
 
 
+@functools.cache
 def type_string(data_type: int) -> str:
     """TensorFlow's C++ name of a DataType: `float`, `double`, `half`, `int64`, …"""
     name = tf.dtypes.as_dtype(data_type).name
