@@ -14,7 +14,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfrec_fusion.serving.json_text import type_name, value_to_string
 from tfrec_fusion.serving.status import StatusError, invalid_argument
@@ -233,10 +232,16 @@ def _make(values: list[Any], shape: list[int], dtype: str) -> np.ndarray:
         ):  # becomes infinite, as a cast in C++ does; entering this costs microseconds
             array = np.array(values, np.float32)
     else:
-        # A type without a JSON form gets here by an empty list alone, which has no element to be refused for.
-        numpy_type = _NUMPY.get(dtype) or tf.dtypes.as_dtype(dtype).as_numpy_dtype
-        array = np.array(values, numpy_type)
+        array = np.array(values, _NUMPY.get(dtype) or _without_json_form(dtype))
     return array if len(shape) == 1 else array.reshape(shape)
+
+
+def _without_json_form(dtype: str) -> Any:
+    """The NumPy type of an empty tensor, which alone has no element to be refused for."""
+    try:
+        return np.dtype(dtype)  # `half`, `uint16`, `complex64`; TensorFlow registers `bfloat16`
+    except TypeError:
+        return object
 
 
 def _shape(value: Any) -> list[int]:
