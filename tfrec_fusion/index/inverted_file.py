@@ -15,6 +15,7 @@ from tfrec_fusion.index.top_k_index import MINUS_INFINITY, NO_ROW, TopKIndex, Ve
 # Numbers that a block of queries may gather at once: 128 MB of float32.
 _NUMBERS_PER_BLOCK = 2**25
 _ROWS_PER_CHUNK = 65_536
+_SLOTS_MULTIPLE = 64
 # The more cells, the fewer candidates are read, and the more centres (docs/explanation/search.md).
 _CELLS_PER_ROOT = 4
 
@@ -248,13 +249,16 @@ class InvertedFile(TopKIndex):
         self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         cells, starts, ends = self._nearest_cells(queries, probes)
-        # Slots are the positions of all probed cells side by side; ragged, padded to the longest query.
+        # Slots are the positions of all probed cells side by side; ragged, padded to the longest query. A multiple, since
+        # oneDNN compiles batched products for each new shape, which takes longer than a small one.
         lengths = ends - starts
         offsets = tf.cumsum(lengths, axis=1, exclusive=True)
+        counts = tf.reduce_sum(lengths, axis=1)
+        width = -(-tf.reduce_max(counts) // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
         positions = tf.ragged.range(tf.reshape(starts, [-1]), tf.reshape(ends, [-1])).flat_values
-        positions = tf.RaggedTensor.from_row_lengths(
-            positions, tf.reduce_sum(lengths, axis=1), validate=False
-        ).to_tensor(NO_ROW)
+        positions = tf.RaggedTensor.from_row_lengths(positions, counts, validate=False).to_tensor(
+            NO_ROW, shape=tf.stack([-1, width])
+        )
         used = positions >= 0
         positions = tf.maximum(positions, 0)
         scores = self._score(queries, positions)
