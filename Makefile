@@ -34,7 +34,7 @@ fmt: setup  ## formats the code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
 docs: setup  ## the documentation as a site in site/
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q && echo "Open site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict && echo "Open site/index.html"
 
 lock: setup  ## compiles requirements/*.in into hash-locked files for every supported platform and Python
 	@$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt

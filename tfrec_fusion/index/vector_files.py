@@ -25,8 +25,8 @@ class VectorFiles:
         >>> for part in (0, 1):
         ...     np.save(f"{folder}/part-{part}.npy", np.full([2, 3], part, "float32"))
         >>> vectors = VectorFiles(sorted(os.path.join(folder, name) for name in os.listdir(folder)))
-        >>> vectors.shape, vectors[np.array([3, 0])][:, 0].tolist()
-        ((4, 3), [1.0, 0.0])
+        >>> vectors.shape, vectors[np.array([3, 0])].sum(axis=1).tolist()
+        ((4, 3), [3.0, 0.0])
     """
 
     ndim = 2

@@ -331,7 +331,7 @@ class ModalityDropout(tf_keras.layers.Layer):
             named is never dropped. Because an example never loses everything, the share seen is a little
             lower: with rates r and s of two modalities, the first is dropped from r (1 - s) of the examples.
         replacement: `learned` replaces a missing modality by a learned vector, which starts at zero, `zero`
-        by zeros.
+            by zeros.
         seed: of the draws.
 
     Reference: Volkovs et al., 2017 (DropoutNet), https://papers.nips.cc/paper/7081
@@ -378,9 +378,9 @@ class ModalityDropout(tf_keras.layers.Layer):
 
         Args:
             inputs: floats `[..., dim of the modality]` per modality; what an absent one holds does not
-            matter.
+                matter.
             presence: bool `[...]` per modality, True where the example has it; a modality left out is
-            present.
+                present.
             training: whether modalities are dropped.
 
         Returns:
