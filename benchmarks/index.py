@@ -40,13 +40,14 @@ import tensorflow as tf  # isort: skip
 import tensorflow_recommenders as tfrs  # isort: skip
 
 from tfrec_fusion.index import InvertedFile, build_index  # isort: skip
+from tfrec_fusion.index.build import fewest  # isort: skip
+from tfrec_fusion.index.inverted_file import CELLS_PER_ROOT  # isort: skip
+from tfrec_fusion.serving.rest_handler import QUICK_SECONDS  # isort: skip
 from tfrec_fusion.serving.session import LoadedModel  # isort: skip
 
 NUM_QUERIES, CHUNK = 256, 131_072
 SIDES = ("InvertedFile", "InvertedFile int8", "TFRS BruteForce", "faiss IVFFlat", "ScaNN")
 NOTHING = "(an empty graph)"
-# The server answers on its event loop what takes no longer, without a hand-over to another thread.
-QUICK_SECONDS = 0.001
 Search = Callable[[np.ndarray], np.ndarray]
 
 
@@ -154,18 +155,6 @@ def served(
     return search
 
 
-def fewest(reaches: Callable[[int], bool], most: int) -> int:
-    """The smallest number that reaches the target: doubled until one does, then bisected; `most` where none does."""
-    enough = 1
-    while enough < most and not reaches(enough):
-        enough = min(2 * enough, most)
-    too_few = enough // 2
-    while enough - too_few > 1:
-        middle = (enough + too_few) // 2
-        too_few, enough = (too_few, middle) if reaches(middle) else (middle, enough)
-    return enough
-
-
 def faiss_ivf(
     vectors: np.ndarray, queries: np.ndarray, exact: np.ndarray, num_cells: int, args: argparse.Namespace
 ) -> tuple[Search, int]:
@@ -264,7 +253,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--norms", type=float, default=0.0, help="deviation of the logarithm of vectors' lengths"
     )
     parser.add_argument(
-        "--cells-per-root", type=float, default=4, help="cells by the root of the rows, all sides"
+        "--cells-per-root",
+        type=float,
+        default=CELLS_PER_ROOT,
+        help="cells by the root of the rows, all sides",
     )
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--recall", type=float, default=0.95, help="the target that each side is tuned to")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -83,7 +84,10 @@ def build_index(
     index = InvertedFile(
         k=k, storage_dtype=storage_dtype, num_cells=num_cells, compression=compression, seed=seed
     ).index(vectors, identifiers)
-    num_probes = _fewest_probes(index, vectors, queries[:half], worst_scores[:half], k, recall_target)
+    tuned_on = queries[:half], worst_scores[:half], k
+    num_probes = fewest(
+        lambda probes: _recall(index, vectors, *tuned_on, probes) >= recall_target, index.centres.shape[0]
+    )
     held_out = queries[half:], worst_scores[half:], k
     recall = _recall(index, vectors, *held_out, num_probes)
     while recall < recall_target and num_probes < index.centres.shape[0]:
@@ -150,24 +154,18 @@ def _recall(
     return float(np.mean((rows >= 0) & (scores >= worst_scores[:, None] - tolerance)))
 
 
-def _fewest_probes(
-    index: InvertedFile,
-    vectors: np.ndarray,
-    queries: np.ndarray,
-    worst_scores: np.ndarray,
-    k: int,
-    target: float,
-) -> int:
-    """The fewest probes that reach the target: doubled until they do, then bisected."""
-    num_cells = index.centres.shape[0]
+def fewest(reaches: Callable[[int], bool], most: int) -> int:
+    """The smallest number from 1 to `most` that reaches a target: doubled until one does, then bisected.
+
+    Args:
+        reaches: whether a number does; so do all above it.
+        most: the answer where no smaller number does.
+    """
     enough = 1
-    while enough < num_cells and _recall(index, vectors, queries, worst_scores, k, enough) < target:
-        enough = min(2 * enough, num_cells)
+    while enough < most and not reaches(enough):
+        enough = min(2 * enough, most)
     too_few = enough // 2
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
-        if _recall(index, vectors, queries, worst_scores, k, middle) < target:
-            too_few = middle
-        else:
-            enough = middle
+        too_few, enough = (too_few, middle) if reaches(middle) else (middle, enough)
     return enough

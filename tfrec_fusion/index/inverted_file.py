@@ -17,7 +17,7 @@ _NUMBERS_PER_BLOCK = 2**25
 _ROWS_PER_CHUNK = 65_536
 _SLOTS_MULTIPLE = 64
 # The more cells, the fewer candidates are read, and the more centres (docs/explanation/search.md).
-_CELLS_PER_ROOT = 4
+CELLS_PER_ROOT = 4
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -146,7 +146,7 @@ class InvertedFile(TopKIndex):
         return False
 
     def _store(self, candidates: Vectors) -> None:
-        num_cells = self.num_cells or max(1, round(_CELLS_PER_ROOT * len(candidates) ** 0.5))
+        num_cells = self.num_cells or max(1, round(CELLS_PER_ROOT * len(candidates) ** 0.5))
         centres, cells = balanced_cells(candidates, num_cells, seed=self.seed)
         order = np.argsort(cells, kind="stable").astype(np.int32)
         position_of_row = np.empty_like(order)

@@ -41,7 +41,7 @@ _STATUS = re.compile(
     rb"/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?(?:/(metadata))?", re.I
 )
 _MAX_ROUTES = 4096
-_QUICK_SECONDS = 0.001
+QUICK_SECONDS = 0.001
 """A model whose requests take no longer is answered on the event loop itself."""
 
 
@@ -77,7 +77,7 @@ class RestHandler:
         if method != b"POST":
             return True
         route = self._routes.get((method, target))
-        return route is not None and self._seconds.get(route.name, 1.0) < _QUICK_SECONDS
+        return route is not None and self._seconds.get(route.name, 1.0) < QUICK_SECONDS
 
     def handle(self, method: bytes, target: bytes, body: bytes, inline: bool = False) -> tuple[int, bytes]:
         """Answers one request.
