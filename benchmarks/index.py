@@ -128,31 +128,53 @@ class Exported(tf.Module):
         return {"rows": queries + 1.0 if self.index is None else self.index(queries, k=self.k)[1]}
 
 
-def served(
-    index: tfrs.layers.factorized_top_k.TopK | None, k: int, dim: int, folder: str, queries: np.ndarray
-) -> Search:
-    """The index as a SavedModel in the server's session, on the calling thread where the server would choose that."""
-    module = Exported(index, k)
-    find = tf.function(
-        module.find, input_signature=[tf.TensorSpec([None, dim], tf.float32, "queries")], autograph=False
-    )
-    with tempfile.TemporaryDirectory(dir=folder) as path:
-        tf.saved_model.save(module, path, signatures=find.get_concrete_function())
-        model = LoadedModel(path, "index", 1)
-    signature = model.signature("")
-    assert signature is not None
+class Served:
+    """An index as a SavedModel in the server's session, on the calling thread where the server would choose that."""
 
-    def search(batch: np.ndarray, inline: bool | None = None) -> np.ndarray:
-        inline = quick and len(batch) == 1 if inline is None else inline
-        return model.run(signature.feeds, [batch], signature.fetches, inline)[0]
+    def __init__(
+        self,
+        index: tfrs.layers.factorized_top_k.TopK | None,
+        k: int,
+        dim: int,
+        folder: str,
+        queries: np.ndarray,
+    ):
+        module = Exported(index, k)
+        find = tf.function(
+            module.find, input_signature=[tf.TensorSpec([None, dim], tf.float32, "queries")], autograph=False
+        )
+        with tempfile.TemporaryDirectory(dir=folder) as path:
+            tf.saved_model.save(module, path, signatures=find.get_concrete_function())
+            self.model = LoadedModel(path, "index", 1)
+        signature = self.model.signature("")
+        assert signature is not None
+        self.feeds, self.fetches, self.quick = signature.feeds, signature.fetches, False
+        times = []
+        for number in range(16):
+            start = time.perf_counter()
+            self(queries[number : number + 1])
+            times.append(time.perf_counter() - start)
+        self.quick = float(np.median(times)) < QUICK_SECONDS
 
-    times = []
-    for number in range(16):
-        start = time.perf_counter()
-        search(queries[number : number + 1], False)
-        times.append(time.perf_counter() - start)
-    quick = float(np.median(times)) < QUICK_SECONDS
-    return search
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """The rows found, `[len(batch), k]`."""
+        return self.model.run(self.feeds, [batch], self.fetches, self.quick and len(batch) == 1)[0]
+
+    def operations(self, queries: np.ndarray) -> list[tuple[str, float]]:
+        """Operations of a single query and microseconds, medians over queries; being timed makes each take longer."""
+        options = tf.compat.v1.RunOptions(
+            trace_level=tf.compat.v1.RunOptions.SOFTWARE_TRACE, inter_op_thread_pool=-1
+        )
+        times: dict[tuple[str, str], list[float]] = {}
+        for query in queries:
+            found = tf.compat.v1.RunMetadata()
+            self.model.run.session.run(list(self.fetches), {self.feeds[0]: query[None]}, options, found)
+            for node in (node for device in found.step_stats.dev_stats for node in device.node_stats):
+                kind = node.timeline_label.split("=")[-1].split("(")[0].strip()
+                taken = (node.op_end_rel_nanos - node.op_start_rel_nanos) / 1e3
+                times.setdefault((kind, node.node_name), []).append(taken)
+        medians = [(kind, float(np.median(taken))) for (kind, _), taken in times.items()]
+        return sorted(medians, key=lambda pair: -pair[1])
 
 
 def faiss_ivf(
@@ -264,6 +286,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="queries a call, for throughput")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--profile", action="store_true", help="also time each operation of our indexes")
     parser.add_argument("--packages", help="a folder with faiss and ScaNN, where they are not installed")
     parser.add_argument("--folder", help="keeps the vectors while it runs (default: the system's)")
     parser.add_argument("--json", help="also write the figures to this file")
@@ -285,7 +308,7 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
     vectors, queries = clustered(f"{folder}/vectors.npy", args.rows, args.dim, args.spread, args.norms)
     num_cells = max(1, round(args.cells_per_root * args.rows**0.5))
     exact = exact_rows(vectors, queries, args.k)
-    searches: dict[str, Search] = {NOTHING: served(None, args.k, args.dim, folder, queries)}
+    searches: dict[str, Search] = {NOTHING: Served(None, args.k, args.dim, folder, queries)}
     built, probes, missing = {}, {}, []
     for name in [name for name in SIDES if name in args.sides]:
         start = time.perf_counter()
@@ -293,7 +316,7 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
             brute_force = tfrs.layers.factorized_top_k.BruteForce(k=args.k).index(
                 tf.constant(np.asarray(vectors))
             )
-            searches[name] = served(brute_force, args.k, args.dim, folder, queries)
+            searches[name] = Served(brute_force, args.k, args.dim, folder, queries)
             del brute_force
         elif name.startswith("InvertedFile"):
             with AnonymousMemory() as memory:
@@ -317,7 +340,7 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
                 "peak_beside_it_mb": (memory.peak - memory.start - size) / 1e6,
                 "build_seconds": build_seconds,
             }
-            searches[name] = served(index, args.k, args.dim, folder, queries)
+            searches[name] = Served(index, args.k, args.dim, folder, queries)
             del index
         else:
             module, make = ("faiss", faiss_ivf) if name.startswith("faiss") else ("scann", scann_tree)
@@ -341,6 +364,10 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
         }
         for name, values in single.items()
     }
+    if args.profile:
+        for name, search in searches.items():
+            if name.startswith("InvertedFile") and isinstance(search, Served):
+                results[name]["operations"] = search.operations(queries[:64])
     report = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} threads a side",
@@ -385,6 +412,13 @@ def show(report: dict) -> None:
             f"| {name} | {row['p50_ms']:.3f} | {row['p99_ms']:.3f} | {row['queries_a_second']:,.0f} "
             f"| {row['probes'] or ''} | {found} |"
         )
+    for name, row in report["results"].items():
+        if "operations" in row:
+            slowest = ", ".join(f"{kind} {taken:.0f}" for kind, taken in row["operations"][:8])
+            rest = sum(taken for _, taken in row["operations"][8:])
+            print(
+                f"{name}, µs an operation: {slowest}, {len(row['operations']) - 8} others together {rest:.0f}"
+            )
     for name in report["not_installed"]:
         print(f"{name}: not installed, not measured")
 

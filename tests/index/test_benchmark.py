@@ -12,14 +12,17 @@ from benchmarks.index_codes import product_codes
 def test_small_run(tmp_path, capsys):
     path = tmp_path / "index.json"
     sizes = ["--num-candidates", "1500", "--dim", "8", "--k", "10", "--rounds", "1"]
-    report = main([*sizes, "--json", str(path)])
-    assert json.loads(path.read_text()) == report
+    report = main([*sizes, "--profile", "--json", str(path)])
+    assert json.loads(path.read_text()) == json.loads(json.dumps(report))
     assert report["results"]["TFRS BruteForce"]["recall"] == 1.0
     for name in ("InvertedFile", "InvertedFile int8"):
         assert report["results"][name]["held_out_recall"] >= 0.95
         assert report["results"][name]["recall"] >= 0.9
     assert all(row["p50_ms"] > 0 for row in report["results"].values())
-    assert "| InvertedFile |" in capsys.readouterr().out
+    operations = dict(report["results"]["InvertedFile"]["operations"])
+    assert operations["TopKV2"] > 0 and operations["RaggedRange"] > 0
+    printed = capsys.readouterr().out
+    assert "| InvertedFile |" in printed and "InvertedFile, µs an operation:" in printed
 
 
 def test_product_codes_stand_for_what_they_encode():
