@@ -347,8 +347,8 @@ class InvertedFile(TopKIndex):
 def _apart(branch: Callable[[], Any]) -> Callable[[], Any]:
     """A branch that is seldom taken, as a function that is not inlined.
 
-    Of a branch that is not taken TensorFlow passes on each operation as a dead one; of this there is but one. Measured for
-    a single query, the rest of a search takes some 60 µs then, not 100.
+    Of a branch that is not taken TensorFlow passes on each operation as a dead one; of this there is but one
+    (docs/explanation/search.md).
     """
     if tf.executing_eagerly():
         return branch
