@@ -174,6 +174,8 @@ def check_reload(index, make, queries, names, tmp_path):
     answer = recommend(queries=tf.constant(queries), k=tf.constant(4), exclude=exclude)
     np.testing.assert_array_equal(answer["scores"], expected[0])
     np.testing.assert_array_equal(answer["identifiers"], expected[1])
+    none = recommend(queries=tf.constant(queries[:0]), k=tf.constant(4), exclude=exclude[:0])
+    assert none["scores"].shape == none["identifiers"].shape == [0, 4]
     # More than there are is a smaller answer; less than one is the client's error.
     more = recommend(queries=tf.constant(queries), k=tf.constant(10_000), exclude=exclude)
     assert more["scores"].shape == (5, len(names))

@@ -254,7 +254,8 @@ class InvertedFile(TopKIndex):
         lengths = ends - starts
         offsets = tf.cumsum(lengths, axis=1, exclusive=True)
         counts = tf.reduce_sum(lengths, axis=1)
-        width = -(-tf.reduce_max(counts) // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
+        longest = tf.maximum(tf.reduce_max(counts), 0)  # of no query the least integer
+        width = -(-longest // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
         positions = tf.ragged.range(tf.reshape(starts, [-1]), tf.reshape(ends, [-1])).flat_values
         positions = tf.RaggedTensor.from_row_lengths(positions, counts, validate=False).to_tensor(
             NO_ROW, shape=tf.stack([-1, width])
