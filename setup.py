@@ -67,7 +67,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["tfrec_fusion", "tfrec_fusion.*", "pipeline", "pipeline.*"]),
-    package_data={"tfrec_fusion": ["py.typed"], "pipeline": ["configs/*.yaml", "report/*.html"]},
+    package_data={"tfrec_fusion": ["py.typed"], "pipeline": ["config/*.yaml", "report/*.html"]},
     install_requires=LIBRARY,
     extras_require={
         "serving": SERVING,
@@ -78,5 +78,5 @@ setup(
         "notebooks": NOTEBOOKS,
         "dev": PIPELINE + SERVING + VERTEX + BASELINES + DOCS + NOTEBOOKS + DEV,
     },
-    entry_points={"console_scripts": ["tfrec = pipeline.cli:main"]},
+    entry_points={"console_scripts": ["tfrec = pipeline.cli.main:main"]},
 )

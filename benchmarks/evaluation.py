@@ -21,14 +21,14 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
 from pipeline.components.evaluation_examples import TEST, Judged, evaluation_schema
-from pipeline.config import EvaluationConfig
-from pipeline.console import MemoryWatch
+from pipeline.config.pipeline_config import EvaluationConfig
+from pipeline.data.examples import make_example
 from pipeline.evaluation.extractors import custom_extractors
 from pipeline.evaluation.gates import retrieval_eval_config
 from pipeline.evaluation.verdict import judge
-from pipeline.examples import make_example
+from pipeline.runner.console import MemoryWatch
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
-from tfrec_fusion.export_retrieval import DEFAULT_K, ranked
+from tfrec_fusion.export.retrieval import DEFAULT_K, ranked
 
 SHARDS, SEEN, TEXT_DIM = 16, 20, 384
 GZIP = tf.io.TFRecordOptions(compression_type="GZIP")

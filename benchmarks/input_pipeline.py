@@ -24,11 +24,11 @@ import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow is importe
 
 import tensorflow as tf  # isort: skip
 
-from pipeline.trainer import SETTINGS, Run, WithNegatives
+from pipeline.callbacks.training import SETTINGS, Run, WithNegatives
 from tfrec_fusion.config import RankingConfig, RetrievalConfig, TrainingConfig, from_dict
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
-from tfrec_fusion.training import build_optimizer
+from tfrec_fusion.training.fitting import build_optimizer
 
 ROUNDS, KEPT = 5, 16
 

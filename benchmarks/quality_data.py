@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from pipeline.config import DataConfig, PipelineConfig, SplitConfig
-from pipeline.offline_figures import relevant_items
-from pipeline.preparation import Prepared, prepare
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig, SplitConfig
+from pipeline.studies.offline_figures import relevant_items
+from pipeline.studies.preparation import Prepared, prepare
 from tfrec_fusion.config import TextConfig
 from tfrec_fusion.datasets.movielens import movielens_100k
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables

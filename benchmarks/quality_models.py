@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from benchmarks.peak_memory import forget_peak, peak_megabytes
 from benchmarks.quality_data import Protocol
-from pipeline.recommender import BATCH_SIZE, VALIDATION_BATCHES
-from pipeline.trainer import WithNegatives
+from pipeline.callbacks.recommender_builder import BATCH_SIZE, VALIDATION_BATCHES
+from pipeline.callbacks.training import WithNegatives
 from tfrec_fusion.config import RankingConfig, RetrievalConfig
+from tfrec_fusion.export.recommender import DEFAULT_CANDIDATES, choose_weight, mixture, validate_weights
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
-from tfrec_fusion.recommender import DEFAULT_CANDIDATES, choose_weight, mixture, validate_weights
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 NO_TEXT, TOWERS, FUSED, RERANKED = (
     "text: none",

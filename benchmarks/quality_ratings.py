@@ -28,8 +28,8 @@ from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.metrics import bootstrap
 from tfrec_fusion.models.build import build_ranking
 from tfrec_fusion.models.catalogue import Catalogue
-from tfrec_fusion.models.rating_solving import variational_factors
-from tfrec_fusion.training import fit
+from tfrec_fusion.models.hybrid.rating_solving import variational_factors
+from tfrec_fusion.training.fitting import fit
 
 ASKED, PEOPLE_ASKED = 20_000, 459
 SHARE, HISTORY = 0.1, 50

@@ -42,11 +42,11 @@ import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow is importe
 import tensorflow as tf  # isort: skip
 
 from benchmarks.serving_models import measure_models  # isort: skip
-from tfrec_fusion.serving.config_file import ModelConfig  # isort: skip
-from tfrec_fusion.serving.monitoring import Metrics  # isort: skip
-from tfrec_fusion.serving.rest_handler import RestHandler  # isort: skip
-from tfrec_fusion.serving.session import LoadedModel  # isort: skip
-from tfrec_fusion.serving.versions import ModelManager  # isort: skip
+from tfrec_fusion.serving.server.config_file import ModelConfig  # isort: skip
+from tfrec_fusion.serving.server.monitoring import Metrics  # isort: skip
+from tfrec_fusion.serving.server.rest_handler import RestHandler  # isort: skip
+from tfrec_fusion.serving.server.session import LoadedModel  # isort: skip
+from tfrec_fusion.serving.server.versions import ModelManager  # isort: skip
 
 BODY = b'{"instances": [1.0, 2.0, 5.0]}'
 PATH = b"/v1/models/small:predict"

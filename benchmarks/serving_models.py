@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfrec_fusion.serving.client import RestClient, predict_body
-from tfrec_fusion.serving.client_calls import Ask, _fill, read_metadata
+from tfrec_fusion.serving.client.calls import Ask, _fill, read_metadata
+from tfrec_fusion.serving.client.rest_client import RestClient, predict_body
 
 CANDIDATES = 500
 

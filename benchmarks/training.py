@@ -46,15 +46,15 @@ from benchmarks.quality_data import (
     movielens_tables,
     prepared,
 )
-from pipeline.preparation import Prepared
-from pipeline.text_vectors import encode_items
+from pipeline.data.text_vectors import encode_items
+from pipeline.studies.preparation import Prepared
 from tfrec_fusion.config import RetrievalConfig, TextConfig
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
 from tfrec_fusion.metrics import accuracy
 from tfrec_fusion.models.build import build_two_tower
-from tfrec_fusion.training import build_optimizer
+from tfrec_fusion.training.fitting import build_optimizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ import tensorflow as tf  # isort: skip
 from tfrec_fusion import losses
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.models.item_text import ItemText
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 # A large batch of a small model, so that 10 million interactions take minutes: what grows with the data is not the model.
 BATCH, DIM = 2048, 16

@@ -13,14 +13,14 @@ import tensorflow_recommenders as tfrs  # isort: skip
 import tf_keras  # isort: skip
 
 from benchmarks.quality_data import item_texts, movielens_tables
-from pipeline.preparation import Prepared
+from pipeline.studies.preparation import Prepared
 from tfrec_fusion.config import FeatureSpace, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
 from tfrec_fusion.models.build import build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.two_tower import TwoTower
-from tfrec_fusion.training import build_optimizer
+from tfrec_fusion.training.fitting import build_optimizer
 
 ENCODER = "all-MiniLM-L6-v2"
 LENGTH = 64

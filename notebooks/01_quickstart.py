@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.manifold import TSNE
-from pipeline.config import load_config, tables_of
+from pipeline.config.pipeline_config import load_config, tables_of
 
 SMALL = os.environ.get("TFREC_NOTEBOOK_SMALL") == "1"
 plt.rcParams.update({"figure.figsize": (9, 3.2), "axes.spines.top": False, "axes.spines.right": False})
@@ -33,7 +33,7 @@ films.head(3)
 # and genres go through BERT once a film.
 
 # %%
-from pipeline.preparation import prepare
+from pipeline.studies.preparation import prepare
 
 data = prepare(config)
 titles, counts = data.catalogue.titles, data.catalogue.counts
@@ -54,9 +54,9 @@ plt.show()
 # **3. Train.** Two towers: what a person watched, and what a film is (its id, features and text, weighed by a gate).
 
 # %%
-from pipeline.ablation import batches
+from pipeline.studies.ablation import batches
 from tfrec_fusion.models.build import build_two_tower
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 settings, losses = config.retrieval.training, []
 model = build_two_tower(config.retrieval, data.space, data.catalogue)
@@ -72,7 +72,7 @@ plt.show()
 
 # %%
 import tensorflow as tf
-from pipeline.offline_figures import figures
+from pipeline.studies.offline_figures import figures
 
 items = model.candidate_embeddings().numpy()
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tfrec_fusion
 import tensorflow as tf
-from pipeline.config import DataConfig, PipelineConfig, load_config, tables_of
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig, load_config, tables_of
 from tfrec_fusion.config import RetrievalConfig, TrainingConfig
 from tfrec_fusion.datasets import Items
 
@@ -51,7 +51,7 @@ films[["title", "genres"]].sample(4, random_state=4)
 # day it grows.
 
 # %%
-from pipeline.preparation import prepare
+from pipeline.studies.preparation import prepare
 
 data = prepare(config)
 catalogue, counts = data.catalogue, data.catalogue.counts
@@ -72,7 +72,7 @@ plt.show()
 # seeds). Everybody's whole catalogue is ranked. Seconds are those of a machine that was busy with other things.
 
 # %%
-from pipeline.ablation import BASE, POPULARITY, ablate
+from pipeline.studies.ablation import BASE, POPULARITY, ablate
 
 wanted = ["text=none"] if SMALL else ["text=none", "fusion=concat"]
 results = ablate(config, SEEDS, wanted)
@@ -104,10 +104,10 @@ compare(runs, ["ndcg@10", "recall@100", "cold recall@100"], ["NDCG@10", "Recall@
 # **Where the gain is.** Both models once more, kept this time, and their hits counted by how often training met the film.
 
 # %%
-from pipeline.ablation import batches
+from pipeline.studies.ablation import batches
 from tfrec_fusion.metrics import rank_scores
 from tfrec_fusion.models import build_two_tower
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 def train(data, with_text=True):
     space, catalogue, settings = data.space, data.catalogue, config.retrieval.training

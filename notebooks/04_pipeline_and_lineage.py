@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 import tensorflow_model_analysis as tfma
 import tensorflow_transform as tft
-from pipeline.config import load_config, tables_of
+from pipeline.config.pipeline_config import load_config, tables_of
 
 SMALL = os.environ.get("TFREC_NOTEBOOK_SMALL") == "1"
 BLUE, AMBER, GREEN, GREY = "#3b82f6", "#f59e0b", "#10b981", "#9aa3af"
@@ -53,10 +53,10 @@ ratings.head(3)
 # for Vertex AI.
 
 # %%
-from pipeline.definition import create_pipeline
-from pipeline.interruption import Interrupts
-from pipeline.launching import Nodes, launch
-from pipeline.console import Table
+from pipeline.definition.training import create_pipeline
+from pipeline.runner.interruption import Interrupts
+from pipeline.runner.launching import Nodes, launch
+from pipeline.runner.console import Table
 
 with contextlib.redirect_stdout(None):
     nodes = Nodes(create_pipeline(config))
@@ -126,7 +126,7 @@ run_to("TablesExampleGen")
 # **Examples.** Thin ones: ids, what was known at that moment, the history before it, the label; nothing of an item's text. Splits divide by time.
 
 # %%
-from pipeline.catalogue import split_files
+from pipeline.data.catalogue_reading import split_files
 
 def examples(output, split):
     files = split_files(outputs[output], split)

@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 import tfrec_fusion
 import tensorflow as tf
-from tfrec_fusion import config, export, export_retrieval
+from tfrec_fusion import config
+from tfrec_fusion.export import base as export
+from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
 from tfrec_fusion.models.build import build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
-from tfrec_fusion.models.profiles import Profiles
-from tfrec_fusion.training import fit
+from tfrec_fusion.models.user_profiles import Profiles
+from tfrec_fusion.training.fitting import fit
 
 SMALL = os.environ.get("TFREC_NOTEBOOK_SMALL") == "1"
 logging.getLogger("tensorflow").setLevel("ERROR")
@@ -101,8 +103,8 @@ print(sorted(tf.saved_model.load(f"{base}/1").signatures))
 # **A server**, in this process. `tensorflow_model_server` takes the same folder.
 
 # %%
-from tfrec_fusion.serving.config_file import ModelConfig
-from tfrec_fusion.serving.server import EmbeddedServer
+from tfrec_fusion.serving.server.config_file import ModelConfig
+from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 server = EmbeddedServer([ModelConfig("retrieval", base)], rest_port=0, grpc_port=0, poll_seconds=0.2).start()
 server.wait_ready(120)
@@ -122,7 +124,7 @@ print(urllib.request.urlopen(request).read().decode())
 # **The client.** A known reader; words; both; and somebody unknown, by what they just read.
 
 # %%
-from tfrec_fusion.serving.client import RestClient
+from tfrec_fusion.serving.client.rest_client import RestClient
 
 client = RestClient(url, "retrieval")
 questions = {
@@ -139,7 +141,7 @@ pd.DataFrame({name: [found.title for found in client.recommend(**asked, k=4)] fo
 # within the picture, not with figures elsewhere.)
 
 # %%
-from tfrec_fusion.serving.grpc_client import GrpcClient
+from tfrec_fusion.serving.client.grpc_client import GrpcClient
 
 grpc = GrpcClient(f"127.0.0.1:{server.grpc_port}", "retrieval")
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import tfrec_fusion
 import tensorflow as tf
-from pipeline.config import DataConfig, PipelineConfig
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig
 from tfrec_fusion.config import RetrievalConfig
 from tfrec_fusion.datasets import Interactions, Items, Users
 
@@ -96,7 +96,7 @@ config = PipelineConfig(
 products.sample(5, random_state=3)
 
 # %%
-from pipeline.preparation import prepare
+from pipeline.studies.preparation import prepare
 
 data = prepare(config)
 titles, met = data.catalogue.titles, data.catalogue.counts
@@ -108,10 +108,10 @@ print({part: f"{len(getattr(data, part)['item_index']):,}" for part in ("train",
 
 # %%
 import scipy.sparse
-from pipeline.ablation import batches
-from pipeline.offline_figures import figures
+from pipeline.studies.ablation import batches
+from pipeline.studies.offline_figures import figures
 from tfrec_fusion.models import ItemKNN, build_two_tower, interaction_matrix
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 settings, logs = config.retrieval.training, []
 model = build_two_tower(config.retrieval, data.space, data.catalogue)
@@ -191,7 +191,7 @@ pd.DataFrame({words: search(words) for words in ("something for a child's lunch"
 # %%
 from tfrec_fusion.layers import MaximalMarginalRelevance
 from tfrec_fusion.metrics import evaluate, intra_list_diversity, rank_scores
-from pipeline.offline_figures import relevant_items
+from pipeline.studies.offline_figures import relevant_items
 
 rows, seen, relevant = relevant_items(data)
 pool = rank_scores(lambda part: ours(rows[part]), len(rows), len(met), seen, k=100, allowed=np.arange(len(met)) > 0)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipeline.config import DataConfig, PipelineConfig, code_digest, load_config
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig, code_digest, load_config
 from tfrec_fusion.config import ConfigError, RetrievalConfig, TowerConfig, from_dict
 
 
@@ -102,7 +102,7 @@ def test_configurations_are_frozen():
 
 
 def test_the_code_digest_names_a_pattern_that_matches_nothing():
-    assert code_digest("pipeline/config.py") != code_digest("pipeline/cli.py")
+    assert code_digest("pipeline/config/pipeline_config.py") != code_digest("pipeline/cli/main.py")
     with pytest.raises(AssertionError, match="no_such"):
         code_digest("pipeline/no_such.py")
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import tfrec_fusion
-from pipeline import cli
-from pipeline.config import load_config
+from pipeline.cli import main as cli
+from pipeline.config.pipeline_config import load_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -66,7 +66,7 @@ def test_commands_exist(name):
 @pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
 def test_requests_name_every_input(name):
     """TF Serving refuses a request that leaves an input out."""
-    from tfrec_fusion.export_retrieval import RetrievalServing
+    from tfrec_fusion.export.retrieval import RetrievalServing
 
     inputs = RetrievalServing.recommend_spec(types.SimpleNamespace(context_spec=dict))
     (body,) = re.findall(r"curl -d '(.*?)'", (ROOT / name).read_text(), re.S)

@@ -10,14 +10,15 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.models.planted_models import catalogue, ranking, tensors, two_tower
-from tfrec_fusion import export, export_retrieval
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.export_ranking import RankingServing
+from tfrec_fusion.export import base as export
+from tfrec_fusion.export import retrieval as export_retrieval
+from tfrec_fusion.export.ranking import RankingServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import WordPieceTokenizer
 from tfrec_fusion.metrics import beyond_accuracy
-from tfrec_fusion.models.profiles import Profiles
+from tfrec_fusion.models.user_profiles import Profiles
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "space", "robot", "love", "paris", "adventure"]
 HISTORY = 4

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = ("pipeline/Dockerfile", "pipeline/serving.Dockerfile")
+FILES = ("docker/pipeline.Dockerfile", "docker/serving.Dockerfile")
 LOCKS = ("image-cpu", "image-cuda", "image-serving")
 HADOLINT = shutil.which("hadolint", path=str(pathlib.Path(sys.executable).parent))
 
@@ -63,7 +63,7 @@ def test_images_are_staged_unprivileged_and_say_keras_2_where_they_must(file):
     final = dict(found[last:])
     assert final["USER"] == "1000"
     assert "--require-hashes" in " ".join(rest for name, rest in found if name == "RUN")
-    if file == "pipeline/Dockerfile":
+    if file == "docker/pipeline.Dockerfile":
         assert "TF_USE_LEGACY_KERAS=1" in final["ENV"]
 
 
@@ -71,7 +71,7 @@ def test_the_beam_that_starts_workers_is_the_one_that_is_locked():
     # Older Pythons have an older one in the same lock.
     locked = [version for name, version in pins("image-cpu") if name == "apache-beam"]
     version = max(locked, key=lambda text: [int(part) for part in text.split(".")])
-    assert f"beam_python3.12_sdk:{version}" in (ROOT / "pipeline/Dockerfile").read_text()
+    assert f"beam_python3.12_sdk:{version}" in (ROOT / "docker/pipeline.Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -98,11 +98,11 @@ def test_images_hold_nothing_of_the_workshop():
     ("file", "lock", "copied"),
     [
         (
-            "pipeline/serving.Dockerfile",
+            "docker/serving.Dockerfile",
             "image-serving",
             ["tfrec_fusion/__init__.py", "tfrec_fusion/lazy.py", "tfrec_fusion/serving"],
         ),
-        ("pipeline/Dockerfile", "image-cpu", ["tfrec_fusion", "pipeline"]),
+        ("docker/pipeline.Dockerfile", "image-cpu", ["tfrec_fusion", "pipeline"]),
     ],
 )
 def test_what_the_lock_installs_is_enough(file, lock, copied, tmp_path):

@@ -16,11 +16,12 @@ from tests.test_export import (  # noqa: F401  (fixtures)
     recommend,
     serving_arguments,
 )
-from tfrec_fusion import export, export_retrieval
+from tfrec_fusion.export import base as export
+from tfrec_fusion.export import retrieval as export_retrieval
+from tfrec_fusion.export.recommender import RecommenderServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import ranking_vectors, renewed, retrieval_vectors
-from tfrec_fusion.recommender import RecommenderServing
 
 pytestmark = pytest.mark.slow
 

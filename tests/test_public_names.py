@@ -12,19 +12,19 @@ import pytest
 import tfrec_fusion
 
 ROOT = pathlib.Path(tfrec_fusion.__file__).parent
-ROOMS = ["datasets", "index", "layers", "metrics", "models", "serving"]
+ROOMS = ["datasets", "export", "index", "layers", "metrics", "models", "serving", "training"]
 SINGLE = [
-    "cluster",
     "config",
-    "export",
-    "export_ranking",
-    "export_retrieval",
+    "export.base",
+    "export.ranking",
+    "export.recommender",
+    "export.retrieval",
+    "export.saving",
+    "layers.replicas",
     "losses",
-    "recommender",
-    "replicas",
-    "saving",
     "tasks",
-    "training",
+    "training.cluster",
+    "training.fitting",
 ]
 
 # What the modules may add to what those above them needed. TensorFlow brings pandas and SciPy along by itself.
@@ -32,30 +32,30 @@ NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplo
 TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
-    "": """config datasets datasets.splits datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
-        serving.client serving.client_calls serving.http_transport serving.json_reader serving.json_text serving.launcher
-        serving.monitoring serving.serving_protos serving.status serving.vertex_client""",
+    "": """config datasets datasets.splits export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
+        serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_text serving.launcher
+        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.client.vertex_client""",
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
-        metrics.classification metrics.pointwise models.catalogue models.profiles serving.json_tensors serving.json_writer
-        serving.request_log""",
-    "scipy": "models.baselines models.blend_solving models.rating_solving",
+        metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
+        serving.server.request_log""",
+    "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
     "pyarrow": "datasets.tables",
     "pandas": "datasets.events datasets.movielens datasets.values",
-    "tensorflow": """cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
-        layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.parts
-        layers.repeatable layers.reranking
-        layers.sequence layers.text_encoder layers.tokenizer_base losses models.blend models.blend_fitting models.compiled
-        models.item_text models.rating_factors models.side_columns
-        models.tower models.windows replicas saving serving.batching
-        serving.inference serving.json_examples serving.session serving.tensor_protos
-        serving.version_folders""",
+    "tensorflow": """training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
+        layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
+        layers.stateless_random layers.reranking
+        layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops
+        models.item_text models.hybrid.rating_factors models.design_matrix
+        models.tower models.windows layers.replicas export.saving serving.server.batching
+        serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
+        serving.server.version_folders""",
     "tensorflow_text": "layers.tokenizer",
-    "tensorflow_recommenders": """export export_ranking export_retrieval index.brute_force index.build index.inverted_file index.top_k_index
-        layers.interaction models.base models.bert_recommender models.build models.grown_vocabulary models.heads
-        models.multitask models.new_items models.ranking models.two_tower recommender steps tasks training""",
-    "tensorflow_serving": """serving.config_file serving.flags serving.proto_inference serving.rest_handler
-        serving.rest_server serving.versions serving.warmup""",
-    "grpc": "serving.grpc_client serving.grpc_health serving.grpc_service serving.server",
+    "tensorflow_recommenders": """export.base export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
+        layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
+        models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting""",
+    "tensorflow_serving": """serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
+        serving.server.rest_server serving.server.versions serving.server.warmup""",
+    "grpc": "serving.server.__main__ serving.client.grpc_client serving.server.grpc_health serving.server.grpc_service serving.server.embedded",
 }
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 import yaml
 
-from pipeline import cli
-from pipeline.config import load_config
+from pipeline.cli import main as cli
+from pipeline.config.pipeline_config import load_config
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 

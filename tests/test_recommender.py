@@ -10,10 +10,11 @@ import tensorflow as tf
 from tests.index.check_index import copied_variables, graph_ops
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, ids, matrix, profiles, serving_arguments  # noqa: F401  (fixtures)
-from tfrec_fusion import export, export_retrieval
-from tfrec_fusion.export_ranking import RankingServing
+from tfrec_fusion.export import base as export
+from tfrec_fusion.export import retrieval as export_retrieval
+from tfrec_fusion.export.ranking import RankingServing
+from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, mixture, validate_weights
 from tfrec_fusion.index import BruteForce
-from tfrec_fusion.recommender import RecommenderServing, choose_weight, mixture, validate_weights
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tests.free_addresses import free_addresses
-from tfrec_fusion import cluster
 from tfrec_fusion.config import TrainingConfig
-from tfrec_fusion.training import strategy
+from tfrec_fusion.training import cluster
+from tfrec_fusion.training.fitting import strategy
 
 # Says what a run trained on and what came of it. Nothing is drawn that replicas would draw each for itself.
 SCRIPT = """
@@ -28,7 +28,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from tests.models.planted_models import RANKING, RETRIEVAL, batches, ranking, two_tower
 from tfrec_fusion.config import TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.training import fit, precision, strategy
+from tfrec_fusion.training.fitting import fit, precision, strategy
 
 data = planted(num_users=40, circles=3)
 found = {}
@@ -120,8 +120,8 @@ import tensorflow as tf
 strategy_name, folder, kill_after = sys.argv[1], sys.argv[2], int(sys.argv[3])
 from tfrec_fusion.config import TrainingConfig
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.replicas import mean_over_replicas
-from tfrec_fusion.training import fit, strategy
+from tfrec_fusion.layers.replicas import mean_over_replicas
+from tfrec_fusion.training.fitting import fit, strategy
 
 class Line(Model):
     def __init__(self):
@@ -199,11 +199,11 @@ import numpy as np
 import tensorflow as tf
 
 from tests.models.planted_models import RANKING, RETRIEVAL, batches, ranking, tensors, two_tower
-from tfrec_fusion import cluster
+from tfrec_fusion.training import cluster
 from tfrec_fusion.config import TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.saving import save
-from tfrec_fusion.training import fit, strategy
+from tfrec_fusion.export.saving import save
+from tfrec_fusion.training.fitting import fit, strategy
 
 kind, folder = sys.argv[1:]
 cluster.MIN_SHARD_BYTES = 256
@@ -249,7 +249,7 @@ def served():
         config = {"cluster": described, "task": {"type": kind, "index": index}}
         return {**os.environ, "TF_CONFIG": json.dumps(config)}
 
-    command = [sys.executable, "-m", "tfrec_fusion.cluster"]
+    command = [sys.executable, "-m", "tfrec_fusion.training.cluster"]
     with contextlib.ExitStack() as stack:
         for kind in ("ps", "worker"):
             for index in range(2):

@@ -9,13 +9,13 @@ import tensorflow as tf
 import tf_keras
 
 from tests.models.planted_models import RANKING, RETRIEVAL, batches, ranking, two_tower
-from tfrec_fusion import training
 from tfrec_fusion.config import TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.windows import Windows
-from tfrec_fusion.training import fit
+from tfrec_fusion.training import fitting as training
+from tfrec_fusion.training.fitting import fit
 
 DATA = planted(num_users=40, circles=3)
 CONFIG = TrainingConfig(epochs=3, batch_size=32, learning_rate=1e-2)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.replicas import gather_across_replicas
+from tfrec_fusion.layers.replicas import gather_across_replicas
 
 __all__ = [
     "MultitaskWeighting",

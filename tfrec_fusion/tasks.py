@@ -13,7 +13,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrec_fusion import losses
-from tfrec_fusion.replicas import mean_over_replicas
+from tfrec_fusion.layers.replicas import mean_over_replicas
 
 __all__ = ["Ranking", "Retrieval"]
 

@@ -1,6 +1,6 @@
 """Carries out a Dockerfile in plain folders, by chroot, where no container engine runs. Needs root.
 
-    python tools/build_in_chroot.py pipeline/serving.Dockerfile --base BASE --output FOLDER [--build-arg VARIANT=cpu]
+    python tools/build_in_chroot.py docker/serving.Dockerfile --base BASE --output FOLDER [--build-arg VARIANT=cpu]
     python tools/build_in_chroot.py --enter FOLDER/image -- --model_name=…
 
 BASE is a root file system that stands for `python:3.12-slim-trixie`: what `debootstrap --variant=minbase trixie` makes, and Python 3.12

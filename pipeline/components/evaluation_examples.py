@@ -22,17 +22,17 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
-from pipeline import progress
-from pipeline.catalogue import load_catalogue, split_files
 from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
+from pipeline.data.catalogue_reading import load_catalogue, split_files
+from pipeline.data.examples import read, read_bytes
 from pipeline.evaluation import slices
 from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
 from pipeline.evaluation.example_slices import Slices
 from pipeline.evaluation.retrieval import rank_feature
-from pipeline.examples import read, read_bytes
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.training import progress
 
 BATCH = 512
 SHARD = 2**16

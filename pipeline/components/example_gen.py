@@ -23,7 +23,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from pipeline.components.artifacts import DataReport
 from pipeline.components.data_report import check_report, read_report, write_report
 from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
-from pipeline.examples import make_example
+from pipeline.data.examples import make_example
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
 from tfrec_fusion.datasets.tables import Tables, find_files

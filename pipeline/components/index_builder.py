@@ -1,7 +1,7 @@
 """IndexBuilder: a trained model and the items as they are now into a new servable version, without training.
 
 A new item enters through its text and features alone, a changed text is encoded again, an item that left is never
-recommended; weights, vocabularies and the vectors of everything else stay. The work is done by `pipeline.new_items`.
+recommended; weights, vocabularies and the vectors of everything else stay. The work is done by `pipeline.callbacks.index_update`.
 """
 
 from typing import Any
@@ -72,7 +72,7 @@ class IndexBuilder(base_component.BaseComponent):
     def __init__(self, kind: str, settings: dict[str, Any], **inputs: types.BaseChannel | None):
         super().__init__(
             IndexBuilderSpec(
-                run_fn=f"pipeline.new_items.build_{kind}",
+                run_fn=f"pipeline.callbacks.index_update.build_{kind}",
                 custom_config=json_utils.dumps(settings),
                 model=types.Channel(type=standard_artifacts.Model),
                 model_run=types.Channel(type=standard_artifacts.ModelRun),

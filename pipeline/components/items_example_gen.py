@@ -16,7 +16,7 @@ from pipeline.components.artifacts import DataReport
 from pipeline.components.data_report import check_report, write_report
 from pipeline.components.example_gen import keep_first
 from pipeline.components.table_reading import ReadEntities
-from pipeline.examples import make_example
+from pipeline.data.examples import make_example
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Items, find_files
 

@@ -16,8 +16,8 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
-from pipeline.catalogue import split_files
 from pipeline.components.mount import with_mounted_files
+from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
 
 LATENCY_REQUESTS = 20
@@ -107,8 +107,8 @@ class Executor(base_executor.BaseExecutor):
     @with_mounted_files
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         # Imported here: whoever only wires a pipeline needs no server.
-        from tfrec_fusion.serving.client import RestClient
-        from tfrec_fusion.serving.server import EmbeddedServer
+        from tfrec_fusion.serving.client.rest_client import RestClient
+        from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
         model = artifact_utils.get_single_instance(input_dict["model"])
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])

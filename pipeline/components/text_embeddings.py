@@ -19,10 +19,10 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from pipeline.catalogue import read_items
 from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
-from pipeline.text_vectors import Part, encode_items, encode_part, load_encoder, write_shard
+from pipeline.data.catalogue_reading import read_items
+from pipeline.data.text_vectors import Part, encode_items, encode_part, load_encoder, write_shard
 from tfrec_fusion.config import ConfigError, TextConfig, from_dict
 
 

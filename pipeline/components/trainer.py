@@ -71,7 +71,7 @@ class RecommenderTrainer(base_component.BaseComponent):
     """Trains a model with a `run_fn` given as a dotted path.
 
     Args:
-        run_fn: for example `pipeline.trainer.run_retrieval`.
+        run_fn: for example `pipeline.callbacks.training.run_retrieval`.
         custom_config: JSON-able values for `run_fn`; TFX's cache sees them, so a digest of the code belongs here.
         examples, transform_graph: transformed interactions and the graph that made them.
         items, items_transform_graph: transformed items and theirs.

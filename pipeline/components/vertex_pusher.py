@@ -13,8 +13,8 @@ from tfx.types import standard_component_specs as keys
 from tfx.utils import io_utils, json_utils
 
 from pipeline.components import pusher
-from pipeline.google_clients import SECONDS, explained, vertex_client
-from pipeline.vertex_config import VertexConfig
+from pipeline.components.google_clients import SECONDS, explained, vertex_client
+from pipeline.config.vertex_config import VertexConfig
 
 PORT = 8080
 DEPLOY_SECONDS = 3600

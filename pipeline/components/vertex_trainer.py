@@ -15,9 +15,9 @@ from typing import Any
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils
 
+from pipeline.components.google_clients import SECONDS, explained, vertex_client
 from pipeline.components.trainer import RecommenderTrainer
-from pipeline.google_clients import SECONDS, explained, vertex_client
-from pipeline.vertex_config import VertexConfig
+from pipeline.config.vertex_config import VertexConfig
 from tfrec_fusion.config import ConfigError
 
 COMMAND = ["python", "-m", "tfx.scripts.run_executor"]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import scipy.sparse
 
-from pipeline import progress
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.training import progress
 
 SCORES = 2**23  # numbers that a block of scores holds at most
 

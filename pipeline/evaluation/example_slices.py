@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
-from pipeline import features
+from pipeline.data import features
+from pipeline.data.examples import read
 from pipeline.evaluation import slices
-from pipeline.examples import read
 from tfrec_fusion.datasets.tables import Tables
 
 

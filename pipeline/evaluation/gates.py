@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipeline.config import ConfigError, EvaluationConfig, code_digest
+from pipeline.config.pipeline_config import ConfigError, EvaluationConfig, code_digest
 from pipeline.evaluation.figures import LOWER_IS_BETTER
 from pipeline.evaluation.ranking import RankingCombiner
 from pipeline.evaluation.retrieval import RetrievalCombiner

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from pipeline import features
-from pipeline.config import ConfigError
+from pipeline.config.pipeline_config import ConfigError
+from pipeline.data import features
 from tfrec_fusion.datasets.tables import Tables
 
 PREFIX = "slice_"

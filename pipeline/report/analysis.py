@@ -9,7 +9,7 @@ import numpy as np
 import scipy.stats
 import tensorflow as tf
 
-from pipeline.examples import read
+from pipeline.data.examples import read
 from pipeline.report.asking import Model, Person, sample_people
 from pipeline.report.run_files import Item, RunFiles
 from tfrec_fusion.metrics import accuracy, beyond_accuracy

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the operations that the models hold)
 
-from pipeline.examples import read
+from pipeline.data.examples import read
 from tfrec_fusion.config import ConfigError
 
 BATCH = 100

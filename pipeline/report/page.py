@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from pipeline.config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
 from pipeline.report.run_files import Item, RunFiles

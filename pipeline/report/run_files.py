@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.catalogue import split_files
-from pipeline.config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
 
 

@@ -6,12 +6,12 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterator
 
-from pipeline.config import code_digest
-from pipeline.google_clients import Api, explained, storage_client
+from pipeline.components.google_clients import Api, explained, storage_client
+from pipeline.config.pipeline_config import code_digest
+from pipeline.config.vertex_config import GCS, VertexConfig
 from pipeline.vertex.code_checks import LOCK, lock_digest
 from pipeline.vertex.compiling import Compiled
 from pipeline.vertex.findings import Finding
-from pipeline.vertex_config import GCS, VertexConfig
 from tfrec_fusion.config import ConfigError
 
 MANIFESTS = ", ".join(

@@ -11,10 +11,10 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.dsl.components.base import base_component
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
-from pipeline.config import PipelineConfig
-from pipeline.definition import create_pipeline
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.vertex_config import VertexConfig
+from pipeline.definition.training import create_pipeline
 from pipeline.vertex.inputs import Inputs, Upload
-from pipeline.vertex_config import VertexConfig
 from tfrec_fusion.config import ConfigError
 
 COMMAND = ("python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor")

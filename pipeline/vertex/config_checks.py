@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.vertex_config import GCS, TrainingJob, VertexConfig
 from pipeline.vertex.compiling import Compiled
 from pipeline.vertex.findings import Finding
-from pipeline.vertex_config import GCS, TrainingJob, VertexConfig
 from tfrec_fusion.datasets.storage import is_remote
 
 LARGE = 5e9  # bytes that take longer to send than anybody expects

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from pipeline.config import load_config
+from pipeline.config.pipeline_config import load_config
+from pipeline.config.vertex_config import VertexConfig
 from pipeline.vertex.cloud_checks import image_facts
-from pipeline.vertex_config import VertexConfig
 from tfrec_fusion.config import ConfigError
 
 
@@ -26,7 +26,7 @@ def commands(vertex: VertexConfig) -> list[str]:
         build = [
             "docker",
             "build",
-            "--file=pipeline/Dockerfile",
+            "--file=docker/pipeline.Dockerfile",
             f"--build-arg=VARIANT={variant}",
             *labels,
             f"--tag={image}",

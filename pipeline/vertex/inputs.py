@@ -11,9 +11,9 @@ import hashlib
 import pathlib
 
 from pipeline.components.mount import on_mount
-from pipeline.config import IN_PROCESS, PipelineConfig, tables_of
-from pipeline.places import Places
-from pipeline.vertex_config import Dataflow, VertexConfig
+from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, tables_of
+from pipeline.config.places import Places
+from pipeline.config.vertex_config import Dataflow, VertexConfig
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.storage import is_remote
 from tfrec_fusion.datasets.tables import Tables, find_files, source_digest

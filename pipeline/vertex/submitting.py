@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.google_clients import SECONDS, explained, storage_client, vertex_client
+from pipeline.components.google_clients import SECONDS, explained, storage_client, vertex_client
+from pipeline.config.vertex_config import GCS, VertexConfig
 from pipeline.vertex.compiling import Compiled
 from pipeline.vertex.inputs import BLOCK, Upload
-from pipeline.vertex_config import GCS, VertexConfig
 
 LABEL = "tfrec-spec"
 RETRY_SECONDS = 120.0

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers import in_parts, repeatable
+from tfrec_fusion.layers import in_parts
+from tfrec_fusion.layers import stateless_random as repeatable
 
 RNG = np.random.default_rng(0)
 ROWS = {

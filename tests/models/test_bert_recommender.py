@@ -10,7 +10,7 @@ from tfrec_fusion.config import TrainingConfig
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.metrics.classification import classification_report
 from tfrec_fusion.models.bert_recommender import BertRecommender
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 TINY_BERT = {
     "model_type": "bert",

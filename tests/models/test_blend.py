@@ -10,9 +10,10 @@ import tensorflow as tf
 from tests.models.planted_models import RETRIEVAL, batches, catalogue, hit_rates, tensors, two_tower
 from tfrec_fusion.config import Feature
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.models import blend_fitting
-from tfrec_fusion.models.blend import PARTS, Blend
-from tfrec_fusion.models.blend_solving import (
+from tfrec_fusion.models.design_matrix import MOST_COLUMNS
+from tfrec_fusion.models.hybrid import blend_fitting
+from tfrec_fusion.models.hybrid.blend import PARTS, Blend
+from tfrec_fusion.models.hybrid.blend_solving import (
     SMALLEST_WEIGHT,
     Choices,
     FoldedRidge,
@@ -21,8 +22,7 @@ from tfrec_fusion.models.blend_solving import (
     offset_for_share,
     truncated_ease,
 )
-from tfrec_fusion.models.side_columns import MOST_COLUMNS
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 DATA = planted(num_users=120, circles=4, cold=True)
 

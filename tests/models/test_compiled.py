@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec_fusion.models.compiled import dense, distinct
+from tfrec_fusion.models.xla_ops import dense, distinct
 
 
 @pytest.mark.parametrize("ids", [[7, 0, 7, 3, 3, 9, 0], [5], [0, 0], []])

@@ -17,7 +17,7 @@ from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
 from tfrec_fusion.models.build import build_item_text, build_ranking, build_two_tower
-from tfrec_fusion.training import fit, fit_staged, precision
+from tfrec_fusion.training.fitting import fit, fit_staged, precision
 
 CIRCLES = 4
 WORDS = [f"circle{number}" for number in range(1, CIRCLES + 1)] + ["blue", "red", "green"]

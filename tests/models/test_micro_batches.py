@@ -10,7 +10,7 @@ import tf_keras
 from tests.models.planted_models import RANKING, RETRIEVAL, batches, ranking, two_tower
 from tfrec_fusion.config import ConfigError, check_training
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.training import fit, precision
+from tfrec_fusion.training.fitting import fit, precision
 
 DATA = planted(num_users=40, circles=3)
 # Nothing is drawn that the way of computing could change.

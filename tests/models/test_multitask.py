@@ -10,7 +10,7 @@ from tests.models.planted_models import RETRIEVAL, batches, hit_rates, tensors, 
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.layers.experts import PLE, MMoE
 from tfrec_fusion.models.multitask import Multitask
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 DATA = planted(num_users=120, circles=4)
 LABELS = {"rating": "rating", "click": "binary"}

@@ -8,7 +8,7 @@ import tf_keras
 from tests.models.planted_models import RANKING, batches, ranking, tensors
 from tfrec_fusion.config import RankingConfig
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 DATA = planted(num_users=120, circles=4)
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 from tests.models.planted_models import RANKING, batches, ranking, tensors
 from tfrec_fusion.config import Feature, TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
+from tfrec_fusion.models.hybrid.rating_factors import _user_side
+from tfrec_fusion.models.hybrid.rating_solving import variational_factors
 from tfrec_fusion.models.ranking import Ranking
-from tfrec_fusion.models.rating_factors import _user_side
-from tfrec_fusion.models.rating_solving import variational_factors
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 USERS, ITEMS = 200, 120
 

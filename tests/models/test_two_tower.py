@@ -12,7 +12,7 @@ from tfrec_fusion.config import RetrievalConfig
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.metrics import accuracy
 from tfrec_fusion.models.two_tower import TwoTower
-from tfrec_fusion.training import fit
+from tfrec_fusion.training.fitting import fit
 
 DATA = planted(num_users=120, circles=4)
 

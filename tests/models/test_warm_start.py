@@ -9,8 +9,8 @@ import tf_keras
 
 from tests.models.planted_models import RETRIEVAL, batches, ranking, tensors, two_tower
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.models.grown_vocabulary import initialise_embedding, old_rows, warm_start
-from tfrec_fusion.training import fit
+from tfrec_fusion.models.warm_starting import initialise_embedding, old_rows, warm_start
+from tfrec_fusion.training.fitting import fit
 
 NEW = planted(num_users=40, circles=3)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import google_clients
+from pipeline.components import google_clients
 from tests.pipeline.fake_google import Google, key_file
 
 

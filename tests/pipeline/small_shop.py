@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from pipeline.config import DataConfig, PipelineConfig, SplitConfig
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig, SplitConfig
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.config import RetrievalConfig, TextConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Users

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from pipeline import cli
-from pipeline.ablation import BASE, POPULARITY, ablate, table, variants
-from pipeline.offline_figures import figures
-from pipeline.preparation import prepare
+from pipeline.cli import main as cli
+from pipeline.studies.ablation import BASE, POPULARITY, ablate, table, variants
+from pipeline.studies.offline_figures import figures
+from pipeline.studies.preparation import prepare
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion.config import ConfigError
 

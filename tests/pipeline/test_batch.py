@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from pipeline import batch
+from pipeline.runner import batch
 from tests.serving.saved_models import write_recommender
 from tfrec_fusion.config import ConfigError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.config import DataConfig, PipelineConfig
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig
 from tests.pipeline.beam_engines import dask_cluster, portable_service
 from tests.pipeline.vertex_containers import Cluster
 from tfrec_fusion.config import ConfigError

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from pipeline import cli
-from pipeline.config import SplitConfig
-from pipeline.measuring import measure_choices, measure_split
+from pipeline.cli import main as cli
+from pipeline.config.pipeline_config import SplitConfig
+from pipeline.onboarding.measuring import measure_choices, measure_split
 from tests.pipeline import folders
 from tests.pipeline.test_example_gen import FINE, ITEMS, interactions, make
 from tfrec_fusion.datasets.tables import Interactions

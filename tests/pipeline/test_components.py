@@ -11,16 +11,16 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from pipeline import features
 from pipeline.components.example_validator import describe
 from pipeline.components.pusher import push
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import check_recommendations, check_scores
-from pipeline.text_vectors import VectorCache, digest_rows, encode_items
+from pipeline.data import features
+from pipeline.data.text_vectors import VectorCache, digest_rows, encode_items
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.config import ConfigError, TextConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
-from tfrec_fusion.serving.client_calls import Recommended
+from tfrec_fusion.serving.client.calls import Recommended
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ KILLED = """
 import os, signal, sys
 import tfrec_fusion
 import numpy as np
-from pipeline import text_vectors
+from pipeline.data import text_vectors
 from tfrec_fusion.config import TextConfig
 
 text_vectors.SHARD = 8

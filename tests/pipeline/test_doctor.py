@@ -9,7 +9,8 @@ import subprocess
 import pytest
 from packaging.requirements import Requirement
 
-from pipeline import cli, doctor
+from pipeline.cli import main as cli
+from pipeline.onboarding import doctor
 
 
 @pytest.mark.slow

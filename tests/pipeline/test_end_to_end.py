@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import load_config, tables_of
-from pipeline.local_runner import run
+from pipeline.config.pipeline_config import load_config, tables_of
 from pipeline.report.page import write_report
-from pipeline.summary import StepFailed
+from pipeline.runner.local import run
+from pipeline.runner.summary import StepFailed
 from tfrec_fusion.datasets.tables import source_digest
-from tfrec_fusion.serving.client import RestClient
-from tfrec_fusion.serving.server import EmbeddedServer
+from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -205,14 +205,14 @@ def test_a_broken_model_is_not_pushed_and_the_reason_is_told(first, config_file)
 
 
 def test_a_run_goes_on_at_the_step_that_failed(first, config_file, monkeypatch):
-    import tfrec_fusion.training
+    import tfrec_fusion.training.fitting
 
     config = load_config(str(config_file), ["ranking.training.epochs=2", "serving.recommender=false"])
 
     def failing(*_, **__):
         raise RuntimeError("the disk is on fire")
 
-    monkeypatch.setattr(tfrec_fusion.training, "fit", failing)
+    monkeypatch.setattr(tfrec_fusion.training.fitting, "fit", failing)
     with pytest.raises(
         StepFailed, match=r"(?s)RankingTrainer failed: RuntimeError: the disk is on fire.*The stack is in"
     ):

@@ -11,10 +11,10 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from pipeline.components import evaluation_examples
 from pipeline.components.evaluation_examples import Judged
-from pipeline.config import EvaluationConfig
+from pipeline.config.pipeline_config import EvaluationConfig
+from pipeline.data.examples import make_example
 from pipeline.evaluation.batches import SliceBatches, first_values
 from pipeline.evaluation.extractors import custom_extractors
-from pipeline.examples import make_example
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 
 TABLES = Tables(

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 from tfx.types import standard_artifacts
 
-from pipeline.catalogue import split_files
 from pipeline.components.artifacts import DataReport
 from pipeline.components.example_gen import Executor
-from pipeline.config import SplitConfig
+from pipeline.config.pipeline_config import SplitConfig
+from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Tables, Users
 

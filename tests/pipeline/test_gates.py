@@ -13,7 +13,7 @@ from tensorflow_model_analysis.metrics import metric_specs, metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from pipeline.components.evaluation_examples import evaluation_schema
-from pipeline.config import ConfigError, EvaluationConfig
+from pipeline.config.pipeline_config import ConfigError, EvaluationConfig
 from pipeline.evaluation.extractors import custom_extractors
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.ranking import RankingCombiner

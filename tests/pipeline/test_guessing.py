@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline import cli, column_names
-from pipeline.config import load_config
-from pipeline.profiles import read_folder
-from pipeline.times import guess_time
+from pipeline.cli import main as cli
+from pipeline.config.pipeline_config import load_config
+from pipeline.onboarding import column_names
+from pipeline.onboarding.column_profiles import read_folder
+from pipeline.onboarding.time_formats import guess_time
 from tests.pipeline import folders
 
 EXPECTED = {
@@ -380,7 +381,7 @@ def test_ways_to_write_a_time(values, name, expected):
 def test_init_and_validate_need_no_tensorflow(tmp_path):
     folder = make("invoices", tmp_path)
     code = (
-        "import sys; from pipeline import cli; assert cli.main(['init', '.', '--name', 'x']) == 0\n"
+        "import sys; from pipeline.cli import main as cli; assert cli.main(['init', '.', '--name', 'x']) == 0\n"
         "assert cli.main(['validate', 'x.yaml']) == 0\n"
         "assert not {'tensorflow', 'tfx', 'apache_beam', 'transformers'} & set(sys.modules), 'heavy'"
     )

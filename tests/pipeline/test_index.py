@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.cli import main
-from pipeline.config import load_config
-from pipeline.index_definition import last_pushed
+from pipeline.cli.main import main
+from pipeline.config.pipeline_config import load_config
+from pipeline.definition.index_update import last_pushed
 from tests.pipeline.test_end_to_end import config_file, first  # noqa: F401  (fixtures)
-from tfrec_fusion.serving.client import RestClient
-from tfrec_fusion.serving.server import EmbeddedServer
+from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -177,7 +177,7 @@ def test_bad_input_is_told_and_nothing_is_pushed(
 
 
 def test_a_run_of_another_model_is_refused(first, config_file):  # noqa: F811
-    from pipeline.new_items import _settings
+    from pipeline.callbacks.index_update import _settings
     from tfrec_fusion.config import ConfigError
 
     artifacts = last_pushed(load_config(str(config_file)), "retrieval")

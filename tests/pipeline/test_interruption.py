@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipeline.interruption import Interrupts
+from pipeline.runner.interruption import Interrupts
 
 
 def test_a_swallowed_interrupt_is_raised_at_the_next_check():

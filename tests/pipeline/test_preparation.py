@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import SplitConfig
-from pipeline.preparation import prepare
+from pipeline.config.pipeline_config import SplitConfig
+from pipeline.studies.preparation import prepare
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion.config import ConfigError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipeline.config import load_config
+from pipeline.config.pipeline_config import load_config
 from pipeline.report import plots, statistics
 from pipeline.report.analysis import exposure_by_tenth, interactions_by_tenth, popular_lists
 from pipeline.report.asking import Person

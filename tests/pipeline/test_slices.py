@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.config import ConfigError
+from pipeline.config.pipeline_config import ConfigError
 from pipeline.evaluation import baseline_ranks, slices
 from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import cli, tuning
-from pipeline.config import PipelineConfig
-from pipeline.preparation import Prepared
-from pipeline.tuning import SPACE, advice, gain, halves, tune, with_settings
+from pipeline.cli import main as cli
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.studies import tuning
+from pipeline.studies.preparation import Prepared
+from pipeline.studies.tuning import SPACE, advice, gain, halves, tune, with_settings
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion.config import ConfigError, RetrievalConfig
 

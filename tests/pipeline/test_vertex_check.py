@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from pipeline import cli
-from pipeline.config import DataConfig, PipelineConfig
+from pipeline.cli import main as cli
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig
+from pipeline.config.vertex_config import Dataflow, Endpoint, TrainingJob
 from pipeline.vertex import checking, cloud_checks, code_checks, config_checks, image
 from pipeline.vertex.compiling import Compiled
 from pipeline.vertex.inputs import Upload
-from pipeline.vertex_config import Dataflow, Endpoint, TrainingJob
 from tests.pipeline.fake_google import BUCKET, PROJECT, REGION
 from tests.pipeline.vertex_settings import plain_vertex
 from tfrec_fusion.config import RankingConfig, RetrievalConfig, TrainingConfig
@@ -31,8 +31,8 @@ VERTEX = dataclasses.replace(
 
 def spec(**parameters):
     given = {
-        "run_fn": "pipeline.trainer.run_retrieval",
-        "preprocessing_fn": "pipeline.preprocessing.items_preprocessing_fn",
+        "run_fn": "pipeline.callbacks.training.run_retrieval",
+        "preprocessing_fn": "pipeline.callbacks.preprocessing.items_preprocessing_fn",
         "module_file": "null",
         "eval_config": json.dumps(
             {
@@ -201,7 +201,9 @@ def test_module_files_and_misspelt_names():
     (line,) = told(code_checks.module_files(compiled(spec=spec(module_file="/home/me/trainer.py"))))
     assert "imports within a package break" in line
     (line,) = told(
-        code_checks.callbacks(compiled(spec=spec(preprocessing_fn="pipeline.preprocessing.missing")))
+        code_checks.callbacks(
+            compiled(spec=spec(preprocessing_fn="pipeline.callbacks.preprocessing.missing"))
+        )
     )
     assert "has no attribute 'missing'" in line
 

@@ -11,10 +11,10 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.utils import import_utils
 
-from pipeline import vertex_runner
-from pipeline.config import load_config
+from pipeline.config.pipeline_config import load_config
+from pipeline.config.vertex_config import Dataflow, Endpoint, StepMachine, TrainingJob, VertexConfig
+from pipeline.vertex import runner as vertex_runner
 from pipeline.vertex.compiling import compile_pipeline, legal_name
-from pipeline.vertex_config import Dataflow, Endpoint, StepMachine, TrainingJob, VertexConfig
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion.config import ConfigError
 
@@ -229,7 +229,7 @@ def test_values_that_cannot_be(changes, message):
 
 
 def test_a_misspelt_key_is_told_the_nearest(tmp_path):
-    text = (ROOT / "pipeline/configs/vertex_movielens_100k.yaml").read_text()
+    text = (ROOT / "pipeline/config/vertex_movielens_100k.yaml").read_text()
     path = tmp_path / "config.yaml"
     path.write_text(text.replace("max_workers", "max_worker"))
     with pytest.raises(ConfigError, match="`vertex.dataflow.max_worker`. Did you mean `max_workers`"):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.config.vertex_config import TrainingJob
 from pipeline.vertex.compiling import compile_pipeline
-from pipeline.vertex_config import TrainingJob
 from tests.free_addresses import free_addresses
 from tests.pipeline.fake_google import PROJECT, REGION
 from tests.pipeline.vertex_containers import TASKS, Cluster

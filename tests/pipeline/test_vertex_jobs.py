@@ -13,7 +13,7 @@ from pipeline.components.artifacts import TextVectors
 from pipeline.components.vertex_pusher import Executor as PushExecutor
 from pipeline.components.vertex_pusher import deploy
 from pipeline.components.vertex_trainer import LABEL, job_settings
-from pipeline.vertex_config import Endpoint, TrainingJob, VertexConfig
+from pipeline.config.vertex_config import Endpoint, TrainingJob, VertexConfig
 from tests.pipeline.fake_google import BUCKET, PROJECT, REGION
 from tfrec_fusion.config import ConfigError
 
@@ -52,7 +52,7 @@ def train(vertex=VERTEX, output="model"):
         "model_run": artifact(standard_artifacts.ModelRun, "run"),
     }
     properties = {
-        "run_fn": "pipeline.trainer.run_retrieval",
+        "run_fn": "pipeline.callbacks.training.run_retrieval",
         "custom_config": json_utils.dumps({"model": {"dim": 8}}),
         "job": json.dumps(job_settings(vertex, "shop")),
     }
@@ -84,7 +84,7 @@ def test_the_job_asks_for_the_machine_and_runs_the_trainer(google):
     inputs = artifact_utils.parse_artifact_dict(options.inputs)
     assert inputs["text_vectors"][0].uri == f"gs://{BUCKET}/recommenders/shop/artifacts/vectors"
     assert isinstance(inputs["text_vectors"][0], TextVectors)
-    assert json.loads(options.exec_properties)["run_fn"] == "pipeline.trainer.run_retrieval"
+    assert json.loads(options.exec_properties)["run_fn"] == "pipeline.callbacks.training.run_retrieval"
     assert "job" not in json.loads(options.exec_properties)
 
 

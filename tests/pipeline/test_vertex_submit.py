@@ -5,11 +5,11 @@ import pathlib
 
 import pytest
 
-from pipeline.config import DataConfig, PipelineConfig
+from pipeline.config.pipeline_config import DataConfig, PipelineConfig
+from pipeline.config.vertex_config import VertexConfig
 from pipeline.vertex import submitting
 from pipeline.vertex.compiling import Compiled
 from pipeline.vertex.inputs import Upload
-from pipeline.vertex_config import VertexConfig
 from tests.pipeline.fake_google import BUCKET, PROJECT, REGION
 from tfrec_fusion.config import ConfigError
 

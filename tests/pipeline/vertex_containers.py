@@ -15,7 +15,7 @@ import pathlib
 import subprocess
 import sys
 
-from pipeline.config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.vertex.compiling import Compiled
 from tests.pipeline.small_shop import write_shop
 from tests.pipeline.vertex_settings import plain_vertex

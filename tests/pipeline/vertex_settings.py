@@ -1,6 +1,6 @@
 """Places on Vertex AI that the fake Google knows."""
 
-from pipeline.vertex_config import VertexConfig
+from pipeline.config.vertex_config import VertexConfig
 from tests.pipeline.fake_google import BUCKET, PROJECT, REGION
 
 

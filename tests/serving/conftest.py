@@ -59,9 +59,9 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(models):
     """One server for all tests that only ask: both versions of half, and a label on each."""
-    from tfrec_fusion.serving.config_file import ModelConfig, VersionPolicy
-    from tfrec_fusion.serving.grpc_service import GrpcOptions
-    from tfrec_fusion.serving.server import EmbeddedServer
+    from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy
+    from tfrec_fusion.serving.server.embedded import EmbeddedServer
+    from tfrec_fusion.serving.server.grpc_service import GrpcOptions
 
     configs = [
         ModelConfig("half", str(models / "half"), VersionPolicy("all"), (("canary", 2), ("stable", 1))),

@@ -3,7 +3,7 @@
 import socket
 import time
 
-from tfrec_fusion.serving.client import RestClient, ServingError
+from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
 
 
 def free_ports(count):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.serving.conftest import Caller
-from tfrec_fusion.serving import serving_protos
-from tfrec_fusion.serving.batching import BatchingOptions, BatchingRunner, BatchScheduler
-from tfrec_fusion.serving.session import Signature
-from tfrec_fusion.serving.status import StatusError
+from tfrec_fusion.serving.protocol import serving_protos
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server.batching import BatchingOptions, BatchingRunner, BatchScheduler
+from tfrec_fusion.serving.server.session import Signature
 
 SIGNATURE = Signature("s", "", {"x": "float"}, ("x:0",), {"y": "y:0"}, ("y",), ("y:0",))
 
@@ -261,7 +261,7 @@ def test_options_from_the_file():
 
 
 def test_a_batching_server_answers_many_clients(models):
-    from tfrec_fusion.serving.server import EmbeddedServer
+    from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
     options = BatchingOptions(max_batch_size=4, batch_timeout_micros=1000, num_batch_threads=2)
     with EmbeddedServer({"half": models / "half"}, batching=options) as server:
@@ -290,7 +290,7 @@ def test_a_batching_server_answers_many_clients(models):
 
 def test_models_with_parameters_of_their_own(tmp_path):
     from tests.serving import saved_models
-    from tfrec_fusion.serving.server import EmbeddedServer
+    from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
     for name in ("own", "none"):
         saved_models.write_half_plus(tmp_path / name / "1")

@@ -10,16 +10,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tfrec_fusion.serving.client import AsyncRestClient, Recommended, RestClient, RetryPolicy, ServingError
-from tfrec_fusion.serving.client_calls import (
+from tfrec_fusion.serving.client.calls import (
     ServingMethods,
     SignatureSpec,
     TensorSpec,
     empty_columns,
     read_metadata,
 )
-from tfrec_fusion.serving.grpc_client import AsyncGrpcClient, GrpcClient
-from tfrec_fusion.serving.vertex_client import AsyncVertexClient, VertexClient
+from tfrec_fusion.serving.client.grpc_client import AsyncGrpcClient, GrpcClient
+from tfrec_fusion.serving.client.rest_client import (
+    AsyncRestClient,
+    Recommended,
+    RestClient,
+    RetryPolicy,
+    ServingError,
+)
+from tfrec_fusion.serving.client.vertex_client import AsyncVertexClient, VertexClient
 
 ENDPOINT = "projects/p/locations/r/endpoints/7"
 
@@ -223,7 +229,7 @@ def test_vertex_says_what_it_needs(vertex):
 
 def test_rest_needs_neither_tensorflow_nor_numpy():
     code = (
-        "import sys; import tfrec_fusion.serving.client as c; c.RestClient('http://127.0.0.1:1', 'm'); "
+        "import sys; import tfrec_fusion.serving.client.rest_client as c; c.RestClient('http://127.0.0.1:1', 'm'); "
         "heavy = {'tensorflow', 'numpy', 'grpc', 'orjson', 'uvloop', 'httptools'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

@@ -21,10 +21,10 @@ from tensorflow_serving.apis import (
 )
 
 from tests.serving.saved_models import PASS_THROUGH
-from tfrec_fusion.serving import serving_protos
-from tfrec_fusion.serving.grpc_client import GrpcClient
-from tfrec_fusion.serving.grpc_service import GrpcOptions
-from tfrec_fusion.serving.server import EmbeddedServer
+from tfrec_fusion.serving.client.grpc_client import GrpcClient
+from tfrec_fusion.serving.protocol import serving_protos
+from tfrec_fusion.serving.server.embedded import EmbeddedServer
+from tfrec_fusion.serving.server.grpc_service import GrpcOptions
 
 
 @pytest.fixture(scope="module")
@@ -449,7 +449,7 @@ def test_reload_over_grpc_and_tensor_content(models):
 
 
 def test_a_port_that_is_taken_is_an_error(models, server):
-    from tfrec_fusion.serving.status import StatusError
+    from tfrec_fusion.serving.protocol.status import StatusError
 
     for ports in ({"rest_port": server.rest_port}, {"rest_port": None, "grpc_port": server.grpc_port}):
         other = EmbeddedServer({"half": models / "half"}, **ports).start()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec_fusion.serving import json_reader, json_text
-from tfrec_fusion.serving.status import StatusError
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server import json_reader, json_text
 
 # (document, message, offset): offsets counted by hand
 MISTAKES = [

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec_fusion.serving import json_tensors, json_writer
-from tfrec_fusion.serving.config_file import ModelConfig
-from tfrec_fusion.serving.json_reader import parse_object
-from tfrec_fusion.serving.json_tensors import COLUMNS, ROWS, decode_predict
-from tfrec_fusion.serving.monitoring import Metrics
-from tfrec_fusion.serving.rest_handler import RestHandler
-from tfrec_fusion.serving.session import LoadedModel
-from tfrec_fusion.serving.status import StatusError
-from tfrec_fusion.serving.versions import ModelManager
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server import json_tensors, json_writer
+from tfrec_fusion.serving.server.config_file import ModelConfig
+from tfrec_fusion.serving.server.json_reader import parse_object
+from tfrec_fusion.serving.server.json_tensors import COLUMNS, ROWS, decode_predict
+from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.rest_handler import RestHandler
+from tfrec_fusion.serving.server.session import LoadedModel
+from tfrec_fusion.serving.server.versions import ModelManager
 
 DTYPES = [
     "float",

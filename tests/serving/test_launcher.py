@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.serving.server_processes import free_ports, wait_for
-from tfrec_fusion.serving.client import RestClient
+from tfrec_fusion.serving.client.rest_client import RestClient
 from tfrec_fusion.serving.launcher import find_engine, launch
 
 
@@ -32,7 +32,7 @@ def tools(tmp_path, monkeypatch):
 
 
 RECORD = "import json, sys\nopen({path!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
-SERVE = "from tfrec_fusion.serving.server import main\n"
+SERVE = "from tfrec_fusion.serving.server.embedded import main\n"
 
 
 @pytest.mark.e2e

@@ -1,6 +1,6 @@
 """The Prometheus page: TF Serving's names and format."""
 
-from tfrec_fusion.serving.monitoring import Metrics
+from tfrec_fusion.serving.server.monitoring import Metrics
 
 
 def test_counts_and_latencies():

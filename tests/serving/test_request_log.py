@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from tfrec_fusion.serving.client import RestClient
-from tfrec_fusion.serving.grpc_client import GrpcClient
-from tfrec_fusion.serving.request_log import RequestLog, RequestLogConfig
-from tfrec_fusion.serving.server import EmbeddedServer
+from tfrec_fusion.serving.client.grpc_client import GrpcClient
+from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.server.embedded import EmbeddedServer
+from tfrec_fusion.serving.server.request_log import RequestLog, RequestLogConfig
 
 
 def test_requests_are_logged_without_names(models, tmp_path):

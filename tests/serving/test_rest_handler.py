@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from tfrec_fusion.serving import rest_handler
-from tfrec_fusion.serving.config_file import ModelConfig
-from tfrec_fusion.serving.monitoring import Metrics
-from tfrec_fusion.serving.rest_handler import RestHandler
-from tfrec_fusion.serving.session import LoadedModel
-from tfrec_fusion.serving.versions import ModelManager
+from tfrec_fusion.serving.server import rest_handler
+from tfrec_fusion.serving.server.config_file import ModelConfig
+from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.rest_handler import RestHandler
+from tfrec_fusion.serving.server.session import LoadedModel
+from tfrec_fusion.serving.server.versions import ModelManager
 
 PATH = b"/v1/models/half:predict"
 BODY = b'{"instances": [1]}'

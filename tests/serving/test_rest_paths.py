@@ -7,9 +7,9 @@ from google.protobuf import json_format, text_format
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tests.serving.conftest import Caller
-from tfrec_fusion.serving.config_file import ModelConfig
-from tfrec_fusion.serving.server import EmbeddedServer
-from tfrec_fusion.serving.status import StatusError
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server.config_file import ModelConfig
+from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 ROW = {"instances": [0]}
 

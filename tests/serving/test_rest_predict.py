@@ -285,8 +285,8 @@ def test_errors(call, signature, rest, message):
 def test_rows_need_one_batch_size_in_all_outputs():
     import numpy as np
 
-    from tfrec_fusion.serving import json_writer
-    from tfrec_fusion.serving.status import StatusError
+    from tfrec_fusion.serving.protocol.status import StatusError
+    from tfrec_fusion.serving.server import json_writer
 
     outputs = {"a": np.ones(2), "b": np.ones((3, 1))}
     with pytest.raises(StatusError) as caught:
@@ -306,8 +306,8 @@ def test_types_without_json_are_501_in_columns(call, name):
 def test_types_without_json_cannot_be_written(name):
     import numpy as np
 
-    from tfrec_fusion.serving import json_writer
-    from tfrec_fusion.serving.status import StatusError
+    from tfrec_fusion.serving.protocol.status import StatusError
+    from tfrec_fusion.serving.server import json_writer
 
     dtype = {"half": np.float16}.get(name, name)
     with pytest.raises(StatusError, match=f"Failed to write JSON value for tensor type: {name}"):

@@ -14,8 +14,8 @@ import pytest
 
 from benchmarks.fuzz import fuzz
 from tests.serving.conftest import Caller
-from tfrec_fusion.serving.rest_server import RestLimits
-from tfrec_fusion.serving.server import EmbeddedServer, TlsConfig
+from tfrec_fusion.serving.server.embedded import EmbeddedServer, TlsConfig
+from tfrec_fusion.serving.server.rest_server import RestLimits
 
 BODY = b'{"instances": [1]}'
 ANSWER = b'{\n    "predictions": [2.5\n    ]\n}'
@@ -428,7 +428,7 @@ def certificate(tmp_path_factory):
 
 def test_tls_on_both_ports(models, certificate):
     grpc = pytest.importorskip("grpc")
-    from tfrec_fusion.serving.client import GrpcClient, RestClient, ServingError
+    from tfrec_fusion.serving.client.rest_client import GrpcClient, RestClient, ServingError
 
     key, cert = certificate
     tls = TlsConfig(key.read_text(), cert.read_text(), rest=True)

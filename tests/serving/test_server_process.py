@@ -13,11 +13,11 @@ import pytest
 from tests.serving import saved_models
 from tests.serving.conftest import Caller
 from tests.serving.server_processes import free_ports, wait_for
-from tfrec_fusion.serving.client import RestClient
-from tfrec_fusion.serving.config_file import ModelConfig, VersionPolicy, read_config_file
-from tfrec_fusion.serving.flags import Flags, parse_flags
-from tfrec_fusion.serving.server import EmbeddedServer, TlsConfig, main
-from tfrec_fusion.serving.status import StatusError
+from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy, read_config_file
+from tfrec_fusion.serving.server.embedded import EmbeddedServer, TlsConfig, main
+from tfrec_fusion.serving.server.flags import Flags, parse_flags
 
 
 def test_flags_of_tf_serving_are_taken():
@@ -116,7 +116,7 @@ def test_the_version_is_said(capsys):
 
 
 def test_warm_up_runs_at_least_once_however_often_it_is_asked_for(tmp_path):
-    from tfrec_fusion.serving.server import _server
+    from tfrec_fusion.serving.server.embedded import _server
 
     def iterations(*flags):
         server = _server(parse_flags(["--model_base_path=/m", *flags]))
@@ -129,8 +129,8 @@ def test_warm_up_runs_at_least_once_however_often_it_is_asked_for(tmp_path):
 
 
 def test_a_unix_socket_serves_grpc(tmp_path, models):
-    from tfrec_fusion.serving.grpc_client import GrpcClient
-    from tfrec_fusion.serving.grpc_service import GrpcOptions
+    from tfrec_fusion.serving.client.grpc_client import GrpcClient
+    from tfrec_fusion.serving.server.grpc_service import GrpcOptions
 
     options = GrpcOptions(
         socket_path=str(tmp_path / "socket"), arguments=(("grpc.max_connection_age_ms", 2000),)

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tests.serving import saved_models
-from tfrec_fusion.serving import session as session_module
-from tfrec_fusion.serving.session import GraphRunner, LoadedModel, type_string
-from tfrec_fusion.serving.status import StatusError
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server import session as session_module
+from tfrec_fusion.serving.server.session import GraphRunner, LoadedModel, type_string
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ m = M(); tf.saved_model.save(m, {str(tmp_path / "1")!r}, signatures=m.f)
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
     code = f"""
 import sys, numpy as np
-from tfrec_fusion.serving.session import LoadedModel
+from tfrec_fusion.serving.server.session import LoadedModel
 assert "tensorflow_text" not in sys.modules
 model = LoadedModel({str(tmp_path / "1")!r}, "m", 1)
 value = np.empty(1, object); value[0] = "e\\u0301".encode()
@@ -154,7 +154,7 @@ assert model.predict(model.signature(""), {{"s": value}})["y"][0] == "\\u00e9".e
 
 
 def test_requests_cannot_fill_the_memory_with_prepared_callables(models, monkeypatch):
-    from tfrec_fusion.serving import session
+    from tfrec_fusion.serving.server import session
 
     monkeypatch.setattr(session, "_MAX_RUNS", 3)
     model = LoadedModel(str(models / "zoo" / "1"), "zoo", 1)

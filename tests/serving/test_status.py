@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from tfrec_fusion.serving.status import CODES, StatusError, code_of
+from tfrec_fusion.serving.protocol.status import CODES, StatusError, code_of
 
 # TF Serving's table; what it does not list is answered with 500.
 HTTP = {

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tfrec_fusion.serving.config_file import ModelConfig, VersionPolicy
-from tfrec_fusion.serving.status import StatusError
-from tfrec_fusion.serving.version_folders import find_versions, fingerprint, wait_until_settled
-from tfrec_fusion.serving.versions import ModelManager
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy
+from tfrec_fusion.serving.server.version_folders import find_versions, fingerprint, wait_until_settled
+from tfrec_fusion.serving.server.versions import ModelManager
 
 
 class FakeModel:
@@ -47,7 +47,7 @@ def until(condition, seconds=10.0):
 @pytest.fixture
 def manage(tmp_path, monkeypatch):
     """Makes managers over tmp_path/m that poll every 20 ms, and stops them afterwards."""
-    monkeypatch.setattr("tfrec_fusion.serving.version_folders.SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr("tfrec_fusion.serving.server.version_folders.SETTLE_SECONDS", 0.02)
     managers = []
 
     def make(*configs, load=FakeModel, start=True, **options):
@@ -237,7 +237,7 @@ def test_a_folder_is_not_a_version_before_it_holds_a_model(tmp_path, manage):
 
 
 def test_a_version_that_is_still_being_written_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfrec_fusion.serving.version_folders.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("tfrec_fusion.serving.server.version_folders.SETTLE_SECONDS", 0.1)
     (tmp_path / "saved_model.pb").write_text("a")
 
     def write():

@@ -4,8 +4,8 @@ import pytest
 
 from tests.serving import saved_models
 from tests.serving.conftest import Caller
-from tfrec_fusion.serving.server import EmbeddedServer
-from tfrec_fusion.serving.status import StatusError
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 
 def write_warmup(path, requests):
@@ -30,8 +30,8 @@ def predict_request(values):
 
 
 def test_warm_up_runs_before_the_model_serves(tmp_path, monkeypatch):
-    from tfrec_fusion.serving import warmup
-    from tfrec_fusion.serving.session import LoadedModel
+    from tfrec_fusion.serving.server import warmup
+    from tfrec_fusion.serving.server.session import LoadedModel
 
     saved_models.write_half_plus(tmp_path / "m" / "1")
     write_warmup(tmp_path / "m" / "1", [predict_request([1.0])] * 3)
@@ -63,8 +63,8 @@ def test_records_of_other_kinds_and_other_files(tmp_path):
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
-    from tfrec_fusion.serving.session import LoadedModel
-    from tfrec_fusion.serving.warmup import warm_up
+    from tfrec_fusion.serving.server.session import LoadedModel
+    from tfrec_fusion.serving.server.warmup import warm_up
 
     saved_models.write_half_plus(tmp_path / "m" / "1")
     write_warmup(tmp_path / "m" / "1", [])

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.layers.interaction import Cross, DotInteraction, FactorizationMachine
     from tfrec_fusion.layers.layerwise_decay import with_multipliers
     from tfrec_fusion.layers.lora import LoraDense
-    from tfrec_fusion.layers.parts import in_parts
+    from tfrec_fusion.layers.micro_batching import in_parts
     from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
     from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
     from tfrec_fusion.layers.sequence import (

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers.repeatable import make_repeatable
+from tfrec_fusion.layers.stateless_random import make_repeatable
 
 # Where a block keeps its matrices, by the names that LoRA's targets use.
 _BERT_MATRICES = {

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers import repeatable
+from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.input_checks import check_floats
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers import repeatable
+from tfrec_fusion.layers import stateless_random as repeatable
 
 
 class _EmbeddingEncoder(tf_keras.layers.Layer):

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers import repeatable
+from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.experts import for_all, glorot_per_expert
 from tfrec_fusion.layers.input_checks import check_modalities
 

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
         interaction_matrix,
     )
     from tfrec_fusion.models.bert_recommender import BertRecommender
-    from tfrec_fusion.models.blend import Blend
     from tfrec_fusion.models.build import (
         build_fusion,
         build_head,
@@ -67,15 +66,16 @@ if TYPE_CHECKING:
         build_two_tower,
     )
     from tfrec_fusion.models.catalogue import Catalogue
-    from tfrec_fusion.models.grown_vocabulary import initialise_embedding, old_rows, warm_start
     from tfrec_fusion.models.heads import DCNHead, DeepFMHead, DLRMHead, MLPHead
+    from tfrec_fusion.models.hybrid.blend import Blend
     from tfrec_fusion.models.item_text import ItemText
     from tfrec_fusion.models.multitask import Multitask
     from tfrec_fusion.models.new_items import renewed
-    from tfrec_fusion.models.profiles import Profiles
     from tfrec_fusion.models.ranking import Ranking
     from tfrec_fusion.models.tower import ItemTower, QueryTower, SideFeatures
     from tfrec_fusion.models.two_tower import TwoTower
+    from tfrec_fusion.models.user_profiles import Profiles
+    from tfrec_fusion.models.warm_starting import initialise_embedding, old_rows, warm_start
     from tfrec_fusion.models.windows import Windows
 else:
     __getattr__, __dir__ = lazy_names(__name__)

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tfrec_fusion.models.compiled import dense
 from tfrec_fusion.models.item_text import ItemText
+from tfrec_fusion.models.xla_ops import dense
 
 
 class Model(tfrs.Model):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers import repeatable
+from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.tower import small_normal
 

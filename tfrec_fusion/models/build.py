@@ -17,13 +17,14 @@ from tfrec_fusion.config import (
     TowerConfig,
     check_training,
 )
-from tfrec_fusion.layers import fusion, repeatable, sequence
+from tfrec_fusion.layers import fusion, sequence
+from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.models import heads
-from tfrec_fusion.models.blend import Blend
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.hybrid.blend import Blend
+from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.ranking import Ranking
-from tfrec_fusion.models.rating_factors import RatingFactors
 from tfrec_fusion.models.tower import ItemTower, QueryTower
 from tfrec_fusion.models.two_tower import TwoTower
 

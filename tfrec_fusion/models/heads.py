@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers import repeatable
+from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.interaction import Cross, DotInteraction, FactorizationMachine
 
 

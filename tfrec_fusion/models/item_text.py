@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers.parts import in_parts
+from tfrec_fusion.layers.micro_batching import in_parts
 
 if TYPE_CHECKING:  # a model on ready-made text vectors needs no transformers
     from tfrec_fusion.layers.text_encoder import TextEncoder

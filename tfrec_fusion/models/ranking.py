@@ -9,9 +9,9 @@ import tf_keras
 
 from tfrec_fusion import tasks
 from tfrec_fusion.config import LabelKind
-from tfrec_fusion.layers.parts import in_parts
+from tfrec_fusion.layers.micro_batching import in_parts
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.rating_factors import RatingFactors, fit_rating_factors
+from tfrec_fusion.models.hybrid.rating_factors import RatingFactors, fit_rating_factors
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
 

@@ -9,11 +9,11 @@ import tf_keras
 
 from tfrec_fusion.config import Feature
 from tfrec_fusion.layers import fusion as fusions
-from tfrec_fusion.layers import repeatable
+from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.sequence import HistoryEncoder
 from tfrec_fusion.models.catalogue import Catalogue
-from tfrec_fusion.models.compiled import distinct
 from tfrec_fusion.models.item_text import ItemText
+from tfrec_fusion.models.xla_ops import distinct
 
 TEXT = "text_vector"
 # Up to so many items, encoding all of them costs no more than finding the distinct ones of a batch.

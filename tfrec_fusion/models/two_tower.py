@@ -10,14 +10,14 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import losses
-from tfrec_fusion.layers.parts import in_parts
+from tfrec_fusion.layers.micro_batching import in_parts
+from tfrec_fusion.layers.replicas import gather_across_replicas, mean_over_replicas
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.blend import Blend
-from tfrec_fusion.models.blend_fitting import fit_blend
-from tfrec_fusion.models.compiled import distinct
+from tfrec_fusion.models.hybrid.blend import Blend
+from tfrec_fusion.models.hybrid.blend_fitting import fit_blend
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
-from tfrec_fusion.replicas import gather_across_replicas, mean_over_replicas
+from tfrec_fusion.models.xla_ops import distinct
 
 # Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one over the
 # length: of an empty history's zero vector it would overflow float16 at any loss scale.

@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tfrec_fusion.serving.batching import BatchingOptions
-    from tfrec_fusion.serving.client import AsyncRestClient, RestClient
-    from tfrec_fusion.serving.client_calls import Recommended, ServingError
-    from tfrec_fusion.serving.config_file import ModelConfig, VersionPolicy
-    from tfrec_fusion.serving.grpc_client import AsyncGrpcClient, GrpcClient
-    from tfrec_fusion.serving.http_transport import RetryPolicy
+    from tfrec_fusion.serving.client.calls import Recommended, ServingError
+    from tfrec_fusion.serving.client.grpc_client import AsyncGrpcClient, GrpcClient
+    from tfrec_fusion.serving.client.http_transport import RetryPolicy
+    from tfrec_fusion.serving.client.rest_client import AsyncRestClient, RestClient
+    from tfrec_fusion.serving.client.vertex_client import AsyncVertexClient, VertexClient
     from tfrec_fusion.serving.launcher import Launched, launch
-    from tfrec_fusion.serving.server import EmbeddedServer, TlsConfig
-    from tfrec_fusion.serving.vertex_client import AsyncVertexClient, VertexClient
+    from tfrec_fusion.serving.server.batching import BatchingOptions
+    from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy
+    from tfrec_fusion.serving.server.embedded import EmbeddedServer, TlsConfig
 else:
     __getattr__, __dir__ = lazy_names(__name__)

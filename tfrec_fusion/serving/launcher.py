@@ -21,8 +21,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from tfrec_fusion.serving.client import RestClient, ServingError
-from tfrec_fusion.serving.client_calls import SignatureSpec, empty_columns, read_metadata
+from tfrec_fusion.serving.client.calls import SignatureSpec, empty_columns, read_metadata
+from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
 
 Engine = Literal["auto", "tensorflow_model_server", "docker", "embedded"]
 

@@ -35,7 +35,7 @@ def _math(formula, display):
 
 def _help():
     """The help of the whole command, then of each subcommand, as Markdown."""
-    from pipeline import cli
+    from pipeline.cli import main as cli
 
     parser = cli.parser()
     (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]

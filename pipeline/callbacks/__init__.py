@@ -1,0 +1,1 @@
+"""Functions that TFX components call by dotted name: preprocessing, training, index updates."""

@@ -1,0 +1,377 @@
+"""The pipeline's configuration: what a YAML file holds, checked as it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+import yaml
+
+from pipeline.config.vertex_config import VertexConfig
+from tfrec_fusion import config as library
+from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+
+CONFIGS = pathlib.Path(__file__).parent
+BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
+    "popularity": "beat",
+    "als": "match",
+    "content_knn": "match",
+    "text_none": "off",
+    "biases": "match",
+}
+
+# Flags of Beam for steps that run where they are called.
+IN_PROCESS = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the three tables come from.
+
+    Attributes:
+        reader: `tables` for CSV or Parquet files described here, or the name of a data set.
+        folder: for a data set: where its files are; looked for, or downloaded, where None.
+        interactions, items, users: the tables (reader `tables`). Relative paths start at the YAML file.
+        click_threshold: a label at or above it counts as a positive (`click`) for the ranking model; without a
+            label column every interaction is one.
+        max_reject_share: of the rows of a table, the share that may be unusable before the run stops.
+    """
+
+    reader: Literal["tables", "movielens_100k"] = "tables"
+    folder: str | None = None
+    interactions: Interactions | None = None
+    items: Items | None = None
+    users: Users | None = None
+    click_threshold: float = 4.0
+    max_reject_share: float = 0.05
+
+    def __post_init__(self):
+        if self.reader == "tables" and not (self.interactions and self.items):
+            raise ConfigError(
+                "`data.interactions` and `data.items` must be described with the reader `tables`. "
+                f"Received: interactions={self.interactions}, items={self.items}. Add them, or name a `data.reader`."
+            )
+        if not 0 <= self.max_reject_share <= 1:
+            raise ConfigError(
+                f"`data.max_reject_share` must be from 0 to 1. Received: {self.max_reject_share}. It is a share, not a percentage."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """How interactions are divided by time into training, validation and test.
+
+    Attributes:
+        method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`: each
+            person's last interaction is for testing, the one before for validation.
+        validation, test: shares of the interactions (method `temporal`).
+        history_length: how many of the most recent earlier items models are trained on and their query towers read.
+        long_history: how many of them validation, test and people's profiles hold, and how many of a request's count, where
+            that is more: what stands beside the retrieval model's towers reads all of them.
+        light_user: a person with at most this many training interactions counts as light.
+        rare_item: an item with at most this many training interactions counts as rare (with none: cold).
+    """
+
+    method: Literal["temporal", "leave_last_out"] = "temporal"
+    validation: float = 0.1
+    test: float = 0.1
+    history_length: int = 50
+    long_history: int = 500
+    light_user: int = 20
+    rare_item: int = 10
+
+    def __post_init__(self):
+        if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
+            raise ConfigError(
+                "`split.validation` and `split.test` must be above 0 and together below 1. "
+                f"Received: validation={self.validation}, test={self.test}."
+            )
+        if self.history_length < 1:
+            raise ConfigError(f"`split.history_length` must be at least 1. Received: {self.history_length}.")
+        if self.long_history < 0:
+            raise ConfigError(
+                f"`split.long_history` must be at least 0. Received: {self.long_history}. 0 keeps no more than "
+                "`split.history_length`."
+            )
+
+    @property
+    def held_out_history(self) -> int:
+        """How many items a history of validation, test, a profile and a request holds at most."""
+        return max(self.history_length, self.long_history)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformConfig:
+    """How raw features become numbers.
+
+    Attributes:
+        vocabulary_size: the most values kept of a categorical feature; the rest are unknown (index 0).
+        min_text_share: of the items, the share that must have some text where the text tower is on.
+    """
+
+    vocabulary_size: int = 100_000
+    min_text_share: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What a model must show before it is pushed.
+
+    "Significantly" means: with the whole confidence interval, from a bootstrap over people, on one side.
+
+    Attributes:
+        k: cutoffs of Recall, NDCG and the like; the first one decides.
+        slices: what figures are broken down by, besides overall: `item_activity` (cold, rare, common), `item_reach` (head,
+            long tail, cold), `user_activity` (new, light, regular), `text_length`, `script` (of the writing), `period` (of
+            time), and any column of the tables as `item_<column>`, `user_<column>` or `context_<column>`.
+        slice_values: of a column with more values, this many of the most frequent are shown, the rest together.
+        baselines: what is trained beside the retrieval model on the same interactions, and whether the model must be
+            significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`); `off`
+            leaves it out. Those not named: `popularity: beat`, `als: match`, `content_knn: match` (with text), and
+            `text_none: off`, the same model without text, which costs a training; for the ranking model `biases: match`, a
+            mean with a deviation for each user and item.
+        min_ndcg_gain: over each baseline to `beat`, in NDCG at the first `k`, that the interval must exceed.
+        min_rmse_gain: over the baseline `biases`, in RMSE, that the ranking model must reach; where it is to `beat` them,
+            with the whole interval.
+        max_drop: how far the deciding metric may fall significantly below the last blessed model's (absolute); None
+            allows anything.
+        max_slice_drop: the same for every slice.
+        thresholds: bounds by metric name, for example `{recall@100: 0.2, gini@10: 0.9}`: the least that a figure may be, or
+            the most where less is better.
+        slice_thresholds: the same for a slice, for example `{"item_activity=cold": {recall@100: 0.05}}`, or for every value of
+            a feature, `{item_activity: {recall@100: 0.05}}`.
+        changes: how much worse than the last blessed model's a figure may be, for example `{coverage@10: 0.05}`; significantly,
+            where the figure is a mean over people (all but `auc`, `user_auc`, `user_ndcg`, `calibration`, `coverage` and `gini`).
+        slice_changes: the same for a slice, or every value of a feature.
+        confidence: of intervals over all people.
+        slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
+        min_people: with fewer people nothing is significant.
+        max_interactions: of more held-out interactions (in a slice, if it has more), those of a random sample of people are
+            judged, so that memory does not grow with the data.
+    """
+
+    k: tuple[int, ...] = (10, 50, 100)
+    slices: tuple[str, ...] = (
+        "item_activity",
+        "item_reach",
+        "user_activity",
+        "text_length",
+        "script",
+        "period",
+    )
+    slice_values: int = 12
+    baselines: dict[str, Literal["beat", "match", "show", "off"]] = dataclasses.field(default_factory=dict)
+    min_ndcg_gain: float = 0.0
+    min_rmse_gain: float = 0.0
+    max_drop: float | None = 0.005
+    max_slice_drop: float | None = 0.0
+    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
+    slice_thresholds: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    changes: dict[str, float] = dataclasses.field(default_factory=dict)
+    slice_changes: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    confidence: float = 0.95
+    slice_confidence: float = 0.998
+    min_people: int = 10
+    max_interactions: int = 1_000_000
+
+    def __post_init__(self):
+        if not self.k or min(self.k) < 1:
+            raise ConfigError(f"`evaluation.k` must hold cutoffs of at least 1. Received: {self.k}.")
+        unknown = [name for name in self.baselines if name not in BASELINES]
+        if unknown:
+            raise ConfigError(
+                f"`evaluation.baselines` must be of {', '.join(BASELINES)}. Received: {', '.join(unknown)}."
+            )
+        object.__setattr__(self, "baselines", {**BASELINES, **self.baselines})
+        for name in ("confidence", "slice_confidence"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(
+                    f"`evaluation.{name}` must lie between 0 and 1. Received: {getattr(self, name)}. It is a share, not a percentage."
+                )
+        if self.max_interactions < 1:
+            raise ConfigError(
+                f"`evaluation.max_interactions` must be at least 1. Received: {self.max_interactions}. "
+                "A model that nothing is asked of cannot be judged."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingConfig:
+    """Where models are pushed and how they are asked before that.
+
+    Attributes:
+        queries: free-text questions that the candidate must answer before it is pushed.
+        rest_port: port of `tfrec serve`.
+        recommender: whether both models are also pushed as one, which retrieves, ranks and re-ranks in one request; only
+            with `text.stage: frozen`, where they share an encoder.
+    """
+
+    queries: tuple[str, ...] = ()
+    rest_port: int = 8501
+    recommender: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """A whole run. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+    the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
+    the direct runner in this process."""
+
+    name: str
+    data: DataConfig
+    root: str = "runs"
+    split: SplitConfig = SplitConfig()
+    transform: TransformConfig = TransformConfig()
+    text: library.TextConfig | None = library.TextConfig()
+    retrieval: library.RetrievalConfig = library.RetrievalConfig()
+    ranking: library.RankingConfig = library.RankingConfig()
+    index: library.IndexConfig = library.IndexConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+    vertex: VertexConfig | None = None
+    beam: tuple[str, ...] = IN_PROCESS
+
+    def __post_init__(self):
+        if not self.name or any(
+            sign not in "abcdefghijklmnopqrstuvwxyz0123456789_-" for sign in self.name.lower()
+        ):
+            raise ConfigError(
+                f"`name` must be letters, digits, `_` and `-` (it names folders and models). Received: {self.name!r}."
+            )
+        if any("DaskRunner" in flag for flag in self.beam):
+            raise ConfigError(
+                "`beam` must name a runner that can run all steps. Received: DaskRunner, which mixes up the outputs of a step that "
+                "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
+                "or DataflowRunner."
+            )
+        for model in (self.retrieval, self.ranking):
+            library.check_training(model.training, self.text)
+        if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
+            raise ConfigError(
+                "`split.method: temporal` needs times. Received: `data.interactions.time` null. "
+                "Name the column, or divide with `split.method: leave_last_out`."
+            )
+
+    @property
+    def builds_recommender(self) -> bool:
+        """Whether both models are also put into one; not where each has trained a text encoder of its own."""
+        return self.serving.recommender and not (self.text and self.text.trained)
+
+    @property
+    def home(self) -> pathlib.Path:
+        """The folder of this pipeline's runs."""
+        return pathlib.Path(self.root) / self.name
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The baselines of the retrieval model: those that are not off, less the ones that need text where there is none."""
+        return tuple(
+            name
+            for name, demand in self.evaluation.baselines.items()
+            if demand != "off" and name != "biases" and (self.text or name in ("popularity", "als"))
+        )
+
+    @property
+    def push_folder(self) -> pathlib.Path:
+        """The base path of a server's models: one folder a model, one folder a version in it."""
+        return self.home / "serving"
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Reads a YAML file.
+
+    Args:
+        path: a file, or the name of one that the package ships (`movielens_100k`).
+        overrides: `dotted.key=value` each, the value read as YAML; they win over the file.
+
+    Returns:
+        The configuration; relative paths in it start at the file's folder, `root` at the working directory.
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML, or holds a key or value that does not fit.
+    """
+    place = pathlib.Path(path).expanduser()
+    if not place.exists() and (CONFIGS / f"{path}.yaml").exists():
+        place = CONFIGS / f"{path}.yaml"
+    if not place.is_file():
+        shipped = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        raise ConfigError(
+            f"There is no configuration file {str(path)!r}. Name a YAML file, or one of: {shipped}."
+        )
+    try:
+        values = yaml.safe_load(place.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
+    values = values or {}
+    for override in overrides:
+        _override(values, override)
+    if isinstance(values, dict) and values.get("text") == "none":
+        values["text"] = None
+    config = from_dict(PipelineConfig, values)
+    return dataclasses.replace(
+        config, data=_resolve(config.data, place.parent), root=str(pathlib.Path(config.root).absolute())
+    )
+
+
+def _override(values: dict, override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"An override must read KEY=VALUE. Received: {override!r}.")
+    *parents, last = key.split(".")
+    for name in parents:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"`{key}` cannot be set: `{name}` is {values!r} and has no keys of its own.")
+    values[last] = yaml.safe_load(value)
+
+
+def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
+    """Makes relative paths start at the YAML file's folder."""
+
+    def absolute(path: str) -> str:
+        return path if "://" in path else str((folder / pathlib.Path(path).expanduser()).absolute())
+
+    changes: dict = {"folder": absolute(data.folder) if data.folder else None}
+    for name in ("interactions", "items", "users"):
+        table = getattr(data, name)
+        if table:
+            changes[name] = dataclasses.replace(table, path=absolute(table.path))
+    return dataclasses.replace(data, **changes)
+
+
+def tables_of(config: PipelineConfig) -> Tables:
+    """The three tables of a run; a data set's files are written as tables first."""
+    if config.data.reader == "movielens_100k":
+        from tfrec_fusion.datasets.movielens import movielens_100k
+
+        return movielens_100k(config.data.folder, str(config.home / "tables"))
+    assert config.data.interactions is not None and config.data.items is not None  # checked by DataConfig
+    return Tables(config.data.interactions, config.data.items, config.data.users)
+
+
+def to_json(value: object) -> str:
+    """A dataclass as JSON with sorted keys: what travels to components and decides whether a result is reused."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True)  # type: ignore[call-overload]
+
+
+def code_digest(*packages: str) -> str:
+    """A digest of source files: TFX's cache sees dotted names of callbacks, not their code.
+
+    Args:
+        packages: files, folders or patterns below the checkout, for example `tfrec_fusion/layers`.
+    """
+    digest = hashlib.sha256()
+    root = pathlib.Path(__file__).parents[2]
+    for package in packages:
+        found = sorted(root.glob(package))
+        assert found, package
+        for place in found:
+            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+                digest.update(str(file.relative_to(root)).encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

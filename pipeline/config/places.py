@@ -1,0 +1,68 @@
+"""Where a run keeps what it makes, as its components see it: folders here, or a bucket."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+
+from pipeline.config.pipeline_config import PipelineConfig, tables_of
+from pipeline.config.vertex_config import VertexConfig
+from tfrec_fusion.datasets.tables import Tables, source_digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where things are.
+
+    Attributes:
+        tables: the three tables.
+        source: digest of what they hold.
+        artifacts, rejects, text_vectors, checkpoints, serving: folders.
+        schema: keeps a file's name and text, and returns where components find it.
+        beam: flags for the steps that Beam runs.
+        vertex: set where components run on Vertex AI.
+    """
+
+    tables: Tables
+    source: str
+    artifacts: str
+    rejects: str
+    text_vectors: str
+    checkpoints: str
+    serving: str
+    schema: Callable[[str, str], str]
+    beam: tuple[str, ...]
+    vertex: VertexConfig | None = None
+
+
+def local_places(config: PipelineConfig) -> Places:
+    """Everything in the configuration's home.
+
+    Raises:
+        ConfigError: if a table is not there.
+    """
+    home, tables = config.home, tables_of(config)
+
+    def schema(name: str, text: str) -> str:
+        path = home / "schemas" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return str(path)
+
+    return Places(
+        tables=tables,
+        source=source_digest(tables),
+        artifacts=str(home / "artifacts"),
+        rejects=str(home / "rejects"),
+        text_vectors=str(home / "text_vectors"),
+        checkpoints=str(home / "checkpoints"),
+        serving=str(config.push_folder),
+        schema=schema,
+        beam=config.beam,
+    )
+
+
+def schema_name(name: str, text: str) -> str:
+    """A file's name that changes with its content, as TFX's cache needs."""
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.pbtxt"

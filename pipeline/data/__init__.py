@@ -1,0 +1,1 @@
+"""Features, Examples, the catalogue and text vectors as the pipeline's steps read and write them."""

@@ -1,0 +1,169 @@
+"""Items' texts into vectors, each distinct text once, kept between runs by content.
+
+Vectors lie in shards in a folder; a shard appears whole (written beside, then renamed), so that a run that is killed
+goes on from the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfrec_fusion.config import ConfigError, TextConfig
+from tfrec_fusion.training import progress
+
+SHARD = 4096
+MARKS = 2  # tokens of a text without a word
+
+
+def digest_rows(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+    """16-byte digests of token rows `[n, length]`, padding left out, as an array of `S16`."""
+    rows = [
+        ids[: mask.sum()].astype("<i4").tobytes() for ids, mask in zip(input_ids, attention_mask, strict=True)
+    ]
+    return np.array([hashlib.blake2b(row, digest_size=16).digest() for row in rows], dtype="V16")
+
+
+def write_shard(folder: str, digests: np.ndarray, vectors: np.ndarray) -> None:
+    """Writes a shard, which appears whole; its name is a digest of what it holds, so writing it twice does no harm."""
+    name = hashlib.blake2b(digests.tobytes(), digest_size=12).hexdigest()
+    # A name of its own for each writer: engines of Beam may have two at the same shard.
+    staging = pathlib.Path(folder, f".{name}-{os.getpid()}-{threading.get_ident()}")
+    with staging.open("wb") as stream:
+        np.savez(stream, digests=digests, vectors=vectors)
+    os.replace(staging, pathlib.Path(folder, f"{name}.npz"))
+
+
+class VectorCache:
+    """Vectors by digest in a folder of shards (`.npz`: digests `V16 [n]`, vectors float16 `[n, dim]`)."""
+
+    def __init__(self, folder: str):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._shards: list[np.ndarray] = []
+        self._read: set[str] = set()
+        self.read()
+
+    def read(self) -> None:
+        """Reads shards that were not there before."""
+        for file in sorted(self.folder.glob("*.npz")):
+            if file.name not in self._read:
+                self._read.add(file.name)
+                with np.load(file) as shard:
+                    self._add(shard["digests"], shard["vectors"])
+
+    def _add(self, digests: np.ndarray, vectors: np.ndarray) -> None:
+        self._places.update({bytes(digest): (len(self._shards), row) for row, digest in enumerate(digests)})
+        self._shards.append(vectors)
+
+    def __contains__(self, digest: object) -> bool:
+        return bytes(digest) in self._places  # type: ignore[call-overload]
+
+    def put(self, digests: np.ndarray, vectors: np.ndarray) -> None:
+        """Keeps vectors; the shard is on disk, whole, when this returns."""
+        write_shard(str(self.folder), digests, vectors)
+        self._add(digests, vectors)
+
+    def get(self, digests: np.ndarray) -> np.ndarray:
+        """float16 `[n, dim]`; every digest must be there."""
+        places = [self._places[bytes(digest)] for digest in digests]
+        return np.stack([self._shards[shard][row] for shard, row in places])
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Texts that are encoded and kept together: their digests `V16 [n]`, tokens and mask `[n, length]`."""
+
+    digests: np.ndarray
+    tokens: np.ndarray
+    mask: np.ndarray
+
+
+Spread = Callable[[Sequence[Part], str], None]
+
+
+def encode_items(
+    tokens: np.ndarray, mask: np.ndarray, text: TextConfig, cache_folder: str, spread: Spread | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Encodes what the cache lacks with the pretrained encoder, as it is before any training.
+
+    Args:
+        tokens: int `[items, length]`, token ids in the order of the item indices from 1.
+        mask: int `[items, length]`, 0 at padding.
+        text: which encoder and pooling.
+        cache_folder: holds vectors by encoder and text.
+        spread: encodes parts elsewhere, and leaves their shards in the folder that it is given; None encodes here.
+
+    Returns:
+        float16 `[items + 1, dim]`, zeros in row 0 and for items without a word; and counts, seconds and the encoder's
+        digest.
+    """
+    encoder = load_encoder(text)
+    cache = VectorCache(os.path.join(cache_folder, encoder.digest()[:16]))
+    digests = digest_rows(tokens, mask)
+    has_text = mask.sum(1) > MARKS
+    wanted = np.unique(digests[has_text])
+    missing = np.array([digest not in cache for digest in wanted], bool)
+    rows = {bytes(digest): row for row, digest in enumerate(digests)}
+    start = time.perf_counter()
+    parts = []
+    for first in range(0, missing.sum(), SHARD):
+        part = wanted[missing][first : first + SHARD]
+        places = np.array([rows[bytes(digest)] for digest in part])
+        parts.append(Part(part, tokens[places], mask[places]))
+    if spread is not None and parts:
+        spread(parts, str(cache.folder))
+        cache.read()
+        lost = sum(digest not in cache for digest in wanted)
+        if lost:
+            raise ConfigError(
+                f"Workers must leave every vector in {cache.folder}, as it is seen from here. Received: all but {lost} of "
+                f"{len(wanted)}. Put `root` on storage that is mounted on all machines, or encode with the direct runner."
+            )
+    else:
+        done = 0
+        for entry in parts:
+            vectors = encode_part(encoder, entry, text)
+            done += len(vectors)
+            progress.report(f"{done:,} of {missing.sum():,} texts")
+            cache.put(entry.digests, vectors)
+    seconds = time.perf_counter() - start
+    vectors = np.zeros((len(digests) + 1, encoder.dim), np.float16)
+    if has_text.any():
+        vectors[1:][has_text] = cache.get(digests[has_text])
+    report = {
+        "items": len(digests),
+        "without_text": int((~has_text).sum()),
+        "distinct_texts": len(wanted),
+        "encoded": int(missing.sum()),
+        "reused": int(len(wanted) - missing.sum()),
+        "encoding_seconds": round(seconds, 3),
+        "encoder": text.encoder,
+        "encoder_digest": encoder.digest(),
+    }
+    return vectors, report
+
+
+def load_encoder(text: TextConfig) -> Any:
+    """The pretrained encoder, as it is before any training."""
+    # Imported here: whoever only wires a pipeline has no use for TensorFlow's text operations and transformers.
+    from tfrec_fusion.layers.text_encoder import TextEncoder
+
+    return TextEncoder.from_pretrained(text.encoder, pooling=text.pooling, stage="frozen", normalize=True)
+
+
+def encode_part(encoder: Any, part: Part, text: TextConfig) -> np.ndarray:
+    """float16 `[n, dim]`, the vectors of a part's texts."""
+    from tfrec_fusion.layers.bulk_encoding import encode_tokens
+
+    batch = {"input_ids": part.tokens, "attention_mask": part.mask}
+    return encode_tokens(encoder, batch, text.batch_size).astype(np.float16)

@@ -1,0 +1,1 @@
+"""Definitions of the TFX pipelines: training, and index updates."""

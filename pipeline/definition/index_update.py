@@ -1,0 +1,168 @@
+"""A small TFX pipeline: the items as they are now into new versions of the pushed models that search them.
+
+It stands apart from the main pipeline because nothing of it needs to run there: a trainer has its catalogue's vectors at hand
+and exports its index with them, which a component between trainer and Evaluator would have to load again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+
+from tfx import v1 as tfx
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+
+from pipeline.components.artifacts import TextVectors
+from pipeline.components.index_builder import IndexBuilder
+from pipeline.components.items_example_gen import ItemsExampleGen
+from pipeline.components.pusher import AtomicPusher
+from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, to_json
+from pipeline.definition.training import validate_serving
+from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.datasets.tables import Items, Tables, table_digest
+
+# Inputs of IndexBuilder, the outputs of the main pipeline that they are, and their types.
+COMMON = {
+    "items": ("ItemsTransform/transformed_examples", standard_artifacts.Examples),
+    "items_transform_graph": ("ItemsTransform/transform_graph", standard_artifacts.TransformGraph),
+    "text_vectors": ("TextEmbeddings/text_vectors", TextVectors),
+    "examples": ("InteractionsTransform/transformed_examples", standard_artifacts.Examples),
+    "transform_graph": ("InteractionsTransform/transform_graph", standard_artifacts.TransformGraph),
+    "users": ("TablesExampleGen/users", standard_artifacts.Examples),
+    "retrieval_run": ("RetrievalTrainer/model_run", standard_artifacts.ModelRun),
+}
+MORE = {
+    "ranking_run": ("RankingTrainer/model_run", standard_artifacts.ModelRun),
+    "recommender_run": ("RecommenderBuilder/model_run", standard_artifacts.ModelRun),
+}
+
+
+def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: float) -> tfx.dsl.Pipeline:
+    """Wires IndexBuilder, ServingValidator and Pusher for each pushed model that holds an index.
+
+    Args:
+        config: of the run that trained the models.
+        path: file or glob, the items that are offered now.
+        max_removed_share: of the catalogue, how much may leave.
+
+    Raises:
+        ConfigError: where no model was pushed, or the table has other columns than the model was trained with.
+    """
+    table = offered_table(config, path)
+    trained = {"retrieval": _trained(config), "recommender": last_pushed(config, "recommender")}
+    read = ItemsExampleGen(
+        table=to_json(table),
+        max_reject_share=config.data.max_reject_share,
+        reject_folder=str(config.home / "rejects"),
+        source_digest=table_digest("items", table.path, ()),
+    )
+    components: list = [read]
+    settings = {
+        "index": dataclasses.asdict(config.index),
+        "text_cache": str(config.home / "text_vectors"),
+        "max_removed_share": max_removed_share,
+        "min_text_share": config.transform.min_text_share,
+    }
+    imported: dict[str, tfx.dsl.Importer] = {}
+    for kind, artifacts in trained.items():
+        if artifacts is None:
+            continue
+        inputs = {}
+        for name, (output, artifact_type) in (COMMON | (MORE if kind == "recommender" else {})).items():
+            if output not in artifacts:
+                continue
+            uri = artifacts[output]
+            if uri not in imported:
+                importer = tfx.dsl.Importer(source_uri=uri, artifact_type=artifact_type)
+                imported[uri] = importer.with_id(f"Import{len(imported)}")
+            inputs[name] = imported[uri].outputs["result"]
+        builder = IndexBuilder(kind, settings, new_items=read.outputs["items"], **inputs)
+        builder = builder.with_id(f"{kind.title()}IndexBuilder")
+        validator = validate_serving(config, kind, builder, read.outputs["items"], inputs["users"])
+        # What Evaluators judged, the weights, did not change.
+        destination = pusher_pb2.PushDestination.Filesystem(base_directory=str(config.push_folder / kind))
+        pusher = AtomicPusher(
+            model=builder.outputs["model"],
+            infra_blessing=validator.outputs["blessing"],
+            push_destination=pusher_pb2.PushDestination(filesystem=destination),
+        ).with_id(f"{kind.title()}Pusher")
+        components += [builder, validator, pusher]
+    return tfx.dsl.Pipeline(
+        pipeline_name=f"{config.name}-index",
+        pipeline_root=str(config.home / "artifacts"),
+        components=[*imported.values(), *components],
+        # Each call pushes: what was pushed last is what is served, also where the table is one that was served before.
+        enable_cache=False,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(config.home / "metadata.sqlite")
+        ),
+        beam_pipeline_args=list(IN_PROCESS),
+    )
+
+
+def last_pushed(config: PipelineConfig, kind: str) -> dict[str, str] | None:
+    """The artifacts of the latest run that pushed a model of this kind: output → folder; None where there is none."""
+    for path in sorted((config.home / "summaries").glob("*.json"), reverse=True):
+        summary = json.loads(path.read_text())
+        if (summary.get(kind) or {}).get("pushed"):
+            return summary["artifacts"]
+    return None
+
+
+def trained_table(model_run: str) -> Items:
+    """How the items were described that a model was trained on.
+
+    Args:
+        model_run: folder of the trainer's `model_run`.
+
+    Raises:
+        ConfigError: for a run of an earlier release.
+    """
+    path = pathlib.Path(model_run, "settings.json")
+    if not path.is_file():
+        raise ConfigError(
+            f"The pushed model must come with the settings that it was trained with. Received: none in {model_run}, which an "
+            "earlier release wrote. Train again with `tfrec run`."
+        )
+    return from_dict(Tables, json.loads(json.loads(path.read_text())["tables"])).items
+
+
+def offered_table(config: PipelineConfig, path: str) -> Items:
+    """The new table, read as the one that the pushed model was trained on.
+
+    Args:
+        config: of the run that trained it.
+        path: file or glob.
+
+    Raises:
+        ConfigError: where no model was pushed, or the configuration names other columns than it was trained with.
+    """
+    table = dataclasses.replace(trained_table(_trained(config)["RetrievalTrainer/model_run"]), path=path)
+    if config.data.items is None:
+        return table
+    now = dataclasses.replace(config.data.items, path=path)
+    for field in ("id", "title", "text", "categories", "lists", "numbers", "vectors"):
+        was, is_now = getattr(table, field), getattr(now, field)
+        if was != is_now:
+            raise ConfigError(
+                f"`data.items.{field}` must be what the pushed model was trained with ({was!r}). Received: {is_now!r}. Put it "
+                "back, or train with the new columns (`tfrec run`)."
+            )
+    return now
+
+
+def _trained(config: PipelineConfig) -> dict[str, str]:
+    artifacts = last_pushed(config, "retrieval")
+    if artifacts is None:
+        cloud = (
+            " Runs on Vertex AI are not found from here: `tfrec vertex submit` takes new items in."
+            if config.vertex
+            else ""
+        )
+        raise ConfigError(
+            f"A retrieval model must have been pushed before its index can be rebuilt. Received: none under {config.home}. "
+            f"Run `tfrec run` first.{cloud}"
+        )
+    return artifacts

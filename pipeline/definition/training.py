@@ -1,0 +1,365 @@
+"""The pipeline: one short function a component, wired in `create_pipeline`.
+
+Callbacks are dotted strings, so that a component's code is found wherever the package is installed. TFX's cache sees
+those strings and not the code behind them, so each component also gets a digest of the code that it runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from google.protobuf import text_format
+from tfx import v1 as tfx
+from tfx.proto import pusher_pb2, transform_pb2
+
+from pipeline.components.artifacts import TextVectors  # noqa: F401  (registers the type)
+from pipeline.components.evaluation_examples import EvaluationExamples
+from pipeline.components.evaluator import RecommenderEvaluator
+from pipeline.components.example_gen import TablesExampleGen
+from pipeline.components.example_validator import StrictExampleValidator
+from pipeline.components.pushed_baseline import PushedBaseline
+from pipeline.components.pusher import AtomicPusher
+from pipeline.components.resolver import LatestOtherBlessedModelStrategy
+from pipeline.components.serving_validator import ServingValidator
+from pipeline.components.text_embeddings import TextEmbeddings
+from pipeline.components.trainer import RecommenderTrainer
+from pipeline.components.vertex_pusher import EndpointPusher
+from pipeline.components.vertex_trainer import VertexTrainer
+from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, code_digest, to_json
+from pipeline.config.places import Places, local_places, schema_name
+from pipeline.data import features
+from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
+from pipeline.evaluation.slices import check_slices
+from tfrec_fusion.datasets.tables import Tables
+
+LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")
+EXPORT = (
+    "pipeline/callbacks/training.py",
+    "pipeline/data/catalogue_reading.py",
+    "pipeline/data/features.py",
+    "tfrec_fusion/config.py",
+    "tfrec_fusion/export",
+    "tfrec_fusion/index",
+    "tfrec_fusion/layers",
+    "tfrec_fusion/losses.py",
+    "tfrec_fusion/models",
+    "tfrec_fusion/tasks.py",
+    "tfrec_fusion/training",
+)
+
+
+def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx.dsl.Pipeline:
+    """Wires all components.
+
+    Args:
+        config: the run.
+        places: where things are kept; None: in the configuration's home, on this machine.
+
+    Raises:
+        ConfigError: if the tables are not there or a threshold names an unknown figure.
+    """
+    places = places or local_places(config)
+    tables = places.tables
+    examples = example_gen(config, places)
+    interactions, items, users = (examples.outputs[name] for name in ("interactions", "items", "users"))
+    checked = check(
+        "Interactions",
+        interactions,
+        write_schema(places, "interactions", features.interactions_schema(tables)),
+    )
+    min_text_share = config.transform.min_text_share if config.text else 0.0
+    checked_items = check(
+        "Items", items, write_schema(places, "items", features.items_schema(tables, min_text_share))
+    )
+    transformed = transform(config, tables, "Interactions", interactions, checked[1])
+    transformed_items = transform(config, tables, "Items", items, checked_items[1])
+    for first, then in ((checked, transformed), (checked_items, transformed_items)):
+        then.add_upstream_node(first[2])
+    components = [examples, *checked, *checked_items, transformed, transformed_items]
+    vectors = None
+    if config.text:
+        vectors = text_embeddings(config, places, transformed_items)
+        components.append(vectors)
+    plain = None
+    if "text_none" in config.baselines:
+        without = dataclasses.replace(config, text=None)
+        plain = train(without, places, "retrieval", transformed, transformed_items, examples, None)
+        plain = plain.with_id("PlainRetrievalTrainer")
+        components.append(plain)
+    judged = evaluation_examples(config, tables, examples, transformed_items, vectors, plain)
+    components.append(judged)
+    parts = {}
+    for kind in ("retrieval", "ranking"):
+        trainer = train(config, places, kind, transformed, transformed_items, examples, vectors)
+        baseline = blessed_model(kind, trainer, places)
+        evaluator = evaluate(config, tables, kind, judged, trainer, baseline)
+        validator = validate_serving(config, kind, trainer, items, users)
+        pusher = push(config, places, kind, trainer, evaluator, validator)
+        components += [trainer, baseline, evaluator, validator, pusher]
+        parts |= {
+            f"{kind}_run": trainer.outputs["model_run"],
+            f"{kind}_blessing": evaluator.outputs["blessing"],
+        }
+    if config.builds_recommender:
+        builder = build_recommender(config, places, transformed, transformed_items, examples, vectors, parts)
+        validator = validate_serving(config, "recommender", builder, items, users)
+        components += [builder, validator, push(config, places, "recommender", builder, None, validator)]
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=places.artifacts,
+        components=components,
+        enable_cache=places.vertex is None or places.vertex.cache,
+        metadata_connection_config=None
+        if places.vertex
+        else tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(config.home / "metadata.sqlite")
+        ),
+        beam_pipeline_args=list(places.beam),
+    )
+
+
+def example_gen(config: PipelineConfig, places: Places) -> TablesExampleGen:
+    """Tables to Examples."""
+    split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
+    return TablesExampleGen(
+        tables=to_json(places.tables),
+        split=json.dumps(split, sort_keys=True),
+        max_reject_share=config.data.max_reject_share,
+        reject_folder=places.rejects,
+        source_digest=places.source,
+        code=code_digest(
+            "pipeline/components/data_report.py",
+            "pipeline/components/example_gen.py",
+            "pipeline/components/table_reading.py",
+            "pipeline/data/examples.py",
+            "tfrec_fusion/datasets",
+        ),
+    )
+
+
+def write_schema(places: Places, name: str, schema) -> str:
+    """Keeps a curated schema where ImportSchemaGen finds it."""
+    text = text_format.MessageToString(schema)
+    return places.schema(schema_name(name, text), text)
+
+
+def check(name: str, examples, schema_file: str) -> tuple:
+    """Statistics, schema, and the validator that stops the run on anomalies."""
+    statistics = tfx.components.StatisticsGen(examples=examples).with_id(f"{name}Statistics")
+    schema = tfx.components.ImportSchemaGen(schema_file=schema_file).with_id(f"{name}Schema")
+    validator = StrictExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    ).with_id(f"{name}Validator")
+    return statistics, schema, validator
+
+
+def transform(
+    config: PipelineConfig, tables: Tables, name: str, examples, schema
+) -> tfx.components.Transform:
+    """Vocabularies, normalising and, for items, tokenising."""
+    items = name == "Items"
+    analyze, all_splits = (["all"], ["all"]) if items else (["train"], ["train", "validation", "test"])
+    settings = {
+        "tables": to_json(tables),
+        "vocabulary_size": config.transform.vocabulary_size,
+        "code": code_digest(
+            "pipeline/callbacks/preprocessing.py",
+            "pipeline/data/features.py",
+            "tfrec_fusion/layers/*token*.py",
+        ),
+    }
+    if items and config.text:
+        settings["text"] = dataclasses.asdict(config.text.pretrained())
+    return tfx.components.Transform(
+        examples=examples,
+        schema=schema.outputs["schema"],
+        preprocessing_fn=f"pipeline.callbacks.preprocessing.{name.lower()}_preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(analyze=analyze, transform=all_splits),
+        custom_config=settings,
+        disable_statistics=True,
+        disable_analyzer_cache=True,
+    ).with_id(f"{name}Transform")
+
+
+def text_embeddings(config: PipelineConfig, places: Places, items) -> TextEmbeddings:
+    """One vector an item, kept between runs."""
+    step = TextEmbeddings(
+        items=items.outputs["transformed_examples"],
+        text=to_json(config.text.pretrained()),
+        cache=places.text_vectors,
+        code=code_digest("pipeline/components/text_embeddings.py", "pipeline/data/text_vectors.py", *LAYERS),
+    )
+    # Dataflow's workers have no mount of the bucket, where the vectors are kept.
+    return (
+        step.with_beam_pipeline_args(list(IN_PROCESS)) if places.vertex and places.vertex.dataflow else step
+    )
+
+
+def trainer_of(config: PipelineConfig, places: Places, **arguments) -> RecommenderTrainer:
+    """A Trainer that trains where its container is, or in a custom job of its own."""
+    if places.vertex and places.vertex.training:
+        return VertexTrainer(vertex=places.vertex, pipeline=config.name, **arguments)
+    return RecommenderTrainer(**arguments)
+
+
+def train(
+    config: PipelineConfig, places: Places, kind: str, interactions, items, examples, vectors
+) -> RecommenderTrainer:
+    """One of the two models."""
+    return trainer_of(
+        config,
+        places,
+        run_fn=f"pipeline.callbacks.training.run_{kind}",
+        custom_config=model_settings(config, kind, places),
+        examples=interactions.outputs["transformed_examples"],
+        transform_graph=interactions.outputs["transform_graph"],
+        items=items.outputs["transformed_examples"],
+        items_transform_graph=items.outputs["transform_graph"],
+        users=examples.outputs["users"],
+        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+    ).with_id(f"{kind.title()}Trainer")
+
+
+def build_recommender(
+    config: PipelineConfig, places: Places, interactions, items, examples, vectors, parts: dict
+) -> RecommenderTrainer:
+    """Both models, if they are blessed, in one that does it all."""
+    settings = model_settings(config, "retrieval", places)
+    settings["models"] = {
+        kind: dataclasses.asdict(getattr(config, kind)) for kind in ("retrieval", "ranking")
+    }
+    settings["code"] = code_digest(*EXPORT, "pipeline/callbacks/recommender_builder.py")
+    return trainer_of(
+        config,
+        places,
+        run_fn="pipeline.callbacks.recommender_builder.run_recommender",
+        custom_config=settings,
+        examples=interactions.outputs["transformed_examples"],
+        transform_graph=interactions.outputs["transform_graph"],
+        items=items.outputs["transformed_examples"],
+        items_transform_graph=items.outputs["transform_graph"],
+        users=examples.outputs["users"],
+        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        **parts,
+    ).with_id("RecommenderBuilder")
+
+
+def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
+    """`custom_config` for one of the trainers: all that decides the model, and nothing else, so that it is trained
+    again exactly when it must be."""
+    return {
+        "kind": kind,
+        "model": dataclasses.asdict(getattr(config, kind)),
+        "tables": to_json(places.tables),
+        "text": dataclasses.asdict(config.text) if config.text else None,
+        "history_length": config.split.history_length,
+        "held_out_history": config.split.history_length
+        if kind == "ranking"
+        else config.split.held_out_history,
+        "index": dataclasses.asdict(config.index),
+        "checkpoints": places.checkpoints,
+        "code": code_digest(*EXPORT),
+    }
+
+
+def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places):
+    """The model to measure the candidate against: the last blessed one of its kind."""
+    name = f"{kind.title()}Baseline"
+    if places.vertex:
+        # Vertex AI resolves the latest blessed model of the whole pipeline, of whichever kind.
+        return PushedBaseline(candidate=trainer.outputs["model"], folder=f"{places.serving}/{kind}").with_id(
+            name
+        )
+    # All models are asked for, and the blessings say which are of this kind: a query for the trainer's models beside the
+    # trainer's own output makes TFX 1.21 lose one of the two.
+    artifacts = tfx.types.standard_artifacts
+    return tfx.dsl.Resolver(
+        strategy_class=LatestOtherBlessedModelStrategy,
+        candidate=trainer.outputs["model"],
+        model=tfx.dsl.Channel(type=artifacts.Model),
+        model_blessing=tfx.dsl.Channel(
+            type=artifacts.ModelBlessing,
+            producer_component_id=f"{kind.title()}Evaluator",
+            output_key="blessing",
+        ),
+    ).with_id(name)
+
+
+def evaluation_examples(
+    config: PipelineConfig, tables: Tables, examples, items, vectors, plain
+) -> EvaluationExamples:
+    """Test interactions with slices, and with the ranks of baselines fitted in this run."""
+    check_slices(config.evaluation.slices, tables)
+    check_names(config.evaluation, config.baselines, tables.interactions.label is not None)
+    settings = {
+        "tables": dataclasses.asdict(tables),
+        "baselines": config.baselines,
+        "slices": config.evaluation.slices,
+        "slice_values": config.evaluation.slice_values,
+        "rare_item": config.split.rare_item,
+        "has_label": tables.interactions.label is not None,
+    }
+    return EvaluationExamples(
+        settings=json.dumps(settings, sort_keys=True),
+        code=code_digest(
+            "pipeline/components/evaluation_examples.py",
+            "pipeline/evaluation/*slices.py",
+            "pipeline/evaluation/baseline_ranks.py",
+            "pipeline/data/examples.py",
+            "tfrec_fusion/models/baselines.py",
+        ),
+        interactions=examples.outputs["interactions"],
+        raw_items=examples.outputs["items"],
+        items=items.outputs["transformed_examples"],
+        items_transform_graph=items.outputs["transform_graph"],
+        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        plain_model=plain.outputs["model"] if plain else None,
+    )
+
+
+def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer, baseline):
+    """TFMA over the test split, and the blessing."""
+    has_rating = tables.interactions.label is not None
+    if kind == "retrieval":
+        eval_config = retrieval_eval_config(config.evaluation, config.baselines)
+    else:
+        eval_config = ranking_eval_config(config.evaluation, has_rating)
+    return RecommenderEvaluator(
+        examples=judged.outputs["examples"],
+        example_splits=["test" if kind == "retrieval" or has_rating else "ranking"],
+        model=trainer.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        schema=judged.outputs["schema"],
+        eval_config=eval_config,
+        module_path="pipeline.evaluation.extractors",
+    ).with_id(f"{kind.title()}Evaluator")
+
+
+def validate_serving(config: PipelineConfig, kind: str, trainer, items, users) -> ServingValidator:
+    """The candidate answers over HTTP before it is pushed."""
+    return ServingValidator(
+        model=trainer.outputs["model"],
+        items=items,
+        users=users,
+        kind=kind,
+        queries=json.dumps(config.serving.queries if config.text else ()),
+        code=code_digest("pipeline/components/serving_validator.py", "tfrec_fusion/serving"),
+    ).with_id(f"{kind.title()}ServingValidator")
+
+
+def push(config: PipelineConfig, places: Places, kind: str, trainer, evaluator, validator) -> AtomicPusher:
+    """Blessed twice, the model becomes a version in the server's folder; without an evaluator, its parts were judged."""
+    arguments = {
+        "model": trainer.outputs["model"],
+        "model_blessing": evaluator.outputs["blessing"] if evaluator else None,
+        "infra_blessing": validator.outputs["blessing"],
+        "push_destination": pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{places.serving}/{kind}")
+        ),
+    }
+    if places.vertex and places.vertex.push == "endpoint":
+        pusher = EndpointPusher(vertex=places.vertex, pipeline=config.name, kind=kind, **arguments)
+    else:
+        pusher = AtomicPusher(**arguments)
+    return pusher.with_id(f"{kind.title()}Pusher")

@@ -1,0 +1,1 @@
+"""First steps with new tables: init, validate, demo and doctor."""

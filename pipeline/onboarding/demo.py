@@ -1,0 +1,113 @@
+"""The end of `tfrec demo`: a server of the pushed models, asked a few questions, to go on playing with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from pipeline.config.pipeline_config import PipelineConfig
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+
+
+def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
+    """Serves what was pushed and asks the demo's questions; leaves the server running unless `DEMO_KEEP` is 0.
+
+    Args:
+        config: of the run that pushed.
+        options: what was typed after `tfrec demo`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: if the server ends, or is not ready in two minutes.
+    """
+    port = options.rest_api_port if options.rest_api_port is not None else config.serving.rest_port
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.main",
+        "serve",
+        options.config,
+        f"--rest_api_port={port}",
+        f"--host={options.host}",
+    ]
+    command += [f"--engine={options.engine}", f"--root={config.root}"]
+    command += [f"--set={override}" for override in options.set]
+    server = subprocess.Popen(command)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_for(server, url)
+        _ask(config, url)
+        if os.environ.get("DEMO_KEEP", "1") == "0":
+            return 0
+        print(f"\nThe server answers at {url} until you press Ctrl-C. In another terminal, for example:")
+        print(
+            f'  {pathlib.Path(sys.executable).parent}/tfrec recommend --text "a film about chess" --url {url}'
+        )
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if server.poll() is None:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait_for(server: subprocess.Popen, url: str, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    with RestClient(url, "ranking", timeout=2) as client:
+        while True:
+            if server.poll() is not None:
+                raise ConfigError(
+                    f"The server ended with code {server.returncode}. Is its port taken? Try --rest_api_port."
+                )
+            try:
+                if any(version["state"] == "AVAILABLE" for version in client.status()):
+                    return
+            except ServingError:
+                pass
+            if time.monotonic() > end:
+                raise ConfigError(f"The server at {url} did not become ready in {seconds:.0f} s.")
+            time.sleep(0.2)
+
+
+def _ask(config: PipelineConfig, url: str) -> None:
+    """The demo's questions, with the time that each answer took."""
+    with (
+        RestClient(url, "retrieval") as retrieval,
+        RestClient(url, "ranking") as ranking,
+        RestClient(url, "recommender") as recommender,
+    ):
+        questions = [("for user 42", retrieval, {"user_id": "42"})]
+        questions += [(f'for "{text}"', retrieval, {"text": text}) for text in config.serving.queries]
+        questions += [
+            (f'for user 42 and "{text}"', retrieval, {"user_id": "42", "text": text})
+            for text in config.serving.queries[:1]
+        ]
+        if config.builds_recommender:
+            whole = "for user 42, ranked and re-ranked for diversity in the same request"
+            questions.append((whole, recommender, {"user_id": "42", "diversity": 0.3}))
+        for words, client, question in questions:
+            client.recommend(**question, k=5)
+            times = []
+            for _ in range(25):
+                start = time.perf_counter()
+                found = client.recommend(**question, k=5)
+                times.append(1000 * (time.perf_counter() - start))
+            print(
+                f"\nrecommend {words} ({sorted(times)[len(times) // 2]:.1f} ms at the median of 25 requests)"
+            )
+            for item in found:
+                print(f"  {item.score:>8.3f}  {item.title}")
+        new = "Chess Masters. A young champion meets the machine that cannot lose. Drama"
+        scores = ranking.rank(user_id="42", item_ids=[""], texts=[new])
+        print(f'\nrank for user 42 an item that was never in the catalogue, "{new}":')
+        print(
+            "  " + ", ".join(f"{head} {values[0]:.3f}" for head, values in scores.items() if head != "titles")
+        )

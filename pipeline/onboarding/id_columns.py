@@ -1,0 +1,193 @@
+"""Which columns of a table are ids of people and of items: by their names, their values, and the tables that list them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from pipeline.onboarding import column_names as names
+from pipeline.onboarding.column_profiles import Column, TableProfile
+
+CLEAR = 0.55  # below this, a column is no id of people or items
+KEYS = 0.2  # for two columns that are listed in two other tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Hints:
+    """What the caller knows better: a file's name, or columns of the interactions table."""
+
+    interactions: str | None = None
+    items: str | None = None
+    users: str | None = None
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    label: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A column's values are found in another table's column of ids."""
+
+    table: TableProfile
+    key: Column
+    overlap: float
+    strength: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """An interactions table with its columns, and how likely all of that is."""
+
+    table: TableProfile
+    user: Column
+    item: Column
+    user_link: Link | None
+    item_link: Link | None
+    user_score: float
+    item_score: float
+    score: float
+
+
+def is_called(table: TableProfile, name: str) -> bool:
+    return name in (table.path, *(file.name for file in table.files), *(file.stem for file in table.files))
+
+
+def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) -> Roles | None:
+    """The best columns of people and items in a table, or None where it has none."""
+    links = {column.name: _links(column, table, tables, hints) for column in table.columns.values()}
+    ids = [column for column in table.columns.values() if _may_be_id(column, hints)]
+    best: Roles | None = None
+    for user in ids:
+        for item in ids:
+            if (
+                user is item
+                or (hints.user or user.name) != user.name
+                or (hints.item or item.name) != item.name
+            ):
+                continue
+            user_links, item_links = _apart(links[user.name], links[item.name])
+            user_score, user_link = _score(user, table, user_links, names.USER, names.ITEM, False)
+            item_score, item_link = _score(item, table, item_links, names.ITEM, names.USER, True)
+            if user.name == hints.user:
+                user_score += 3
+            if item.name == hints.item:
+                item_score += 3
+            if user_link and item_link and min(user_link.strength, item_link.strength) > 0.8:
+                # Two keys into two tables: where one of them is clear, the other is what remains.
+                user_score, item_score = user_score + KEYS, item_score + KEYS
+            if min(user_score, item_score) < CLEAR:
+                continue
+            score = user_score + item_score + 0.1 * math.log10(table.rows + 1)
+            score += any(column.time for column in table.columns.values())
+            score -= 2 * _lists_entities(user, item, table)
+            roles = Roles(table, user, item, user_link, item_link, user_score, item_score, score)
+            if best is None or roles.score > best.score:
+                best = roles
+    return best
+
+
+def _apart(users: list[Link], items: list[Link]) -> tuple[list[Link], list[Link]]:
+    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one."""
+    while users and items and users[0].table is items[0].table:
+        if users[0].strength >= items[0].strength:
+            items = items[1:]
+        else:
+            users = users[1:]
+    return users, items
+
+
+def _lists_entities(user: Column, item: Column, table: TableProfile) -> bool:
+    """Whether a table has one row a person or one an item: then it says what they are, not what was chosen."""
+    return max(user.distinct, item.distinct) >= 0.98 * max(len(user.values), 2) and table.rows > 20
+
+
+def _may_be_id(column: Column, hints: Hints) -> bool:
+    if column.name in (hints.user, hints.item):
+        return True
+    if (
+        column.is_list
+        or column.distinct < 2
+        or column.filled < 0.2
+        or column.name in (hints.time, hints.label)
+    ):
+        return False
+    if column.is_number and not column.is_integer:
+        return False
+    if column.time and column.time.sure and not names.names_an_id(column.words_of_name):
+        return False
+    return column.median_words <= 8 if column.distinct < 0.9 * column.rows else column.median_words < 2
+
+
+def _links(column: Column, table: TableProfile, tables: list[TableProfile], hints: Hints) -> list[Link]:
+    """Tables that list this column's values, one row each."""
+    found: list[Link] = []
+    if column.is_list or column.distinct < 2:
+        return found
+    values = set(column.unique)
+    for other in tables:
+        if other is table:
+            continue
+        for key in other.columns.values():
+            if not _is_key(key, other):
+                continue
+            known = set(key.unique)
+            shared = len(values & known)
+            overlap, covered = shared / len(values), shared / len(known)
+            if overlap < 0.3:
+                continue
+            alike = _alike(column, key, other)
+            # Small whole numbers are among any ids: they count where the names agree or most of the ids occur.
+            strength = overlap * (0.3 + 0.7 * max(alike, covered if not key.is_integer else 0.8 * covered))
+            # Of two tables that list the same ids, the one that says more of them.
+            strength += (
+                0.1
+                * sum(not column.is_number for column in other.columns.values() if column is not key) ** 0.5
+            )
+            if is_called(other, hints.items or "") or is_called(other, hints.users or ""):
+                strength += 1
+            if alike or strength > 0.5:
+                found.append(Link(other, key, overlap, strength))
+    return sorted(found, key=lambda link: -link.strength)
+
+
+def _is_key(column: Column, table: TableProfile) -> bool:
+    if column.is_list or column.median_words > 1.5 or (column.is_number and not column.is_integer):
+        return False
+    return column.distinct >= 0.95 * table.rows and column.distinct >= 2
+
+
+def _alike(column: Column, key: Column, table: TableProfile) -> float:
+    """How much the names of a column and of a key in another table agree."""
+    own = set(column.words_of_name) - set(names.ID) or set(column.words_of_name)
+    others = set(key.words_of_name) - set(names.ID) | {names.singular(word) for word in table.words_of_name}
+    if column.words_of_name == key.words_of_name:
+        return 1.0
+    return len(own & others) / len(own)
+
+
+def _score(
+    column: Column, table: TableProfile, links: list[Link], words: list[str], others: list[str], item: bool
+) -> tuple[float, Link | None]:
+    """How likely a column is the id of people (or items), and the table that lists them."""
+    own = column.words_of_name
+    score = 1.2 * names.says(own, words) - 0.9 * names.says(own, others)
+    score += 0.3 * names.names_an_id(own) - 0.9 * (
+        names.says(own, names.ORDER) > 0 and not names.says(own, words)
+    )
+    score -= 0.8 * (names.says(own, names.QUANTITY + names.MONEY + names.TIME) == 1)
+    score -= 0.6 * (names.says(own, names.LABEL) == 1)
+    link = links[0] if links else None
+    if link:
+        table_words = link.table.words_of_name
+        score += 0.5 * link.strength + 0.7 * (names.says(table_words, words) > 0)
+        score -= 0.7 * (names.says(table_words, others) > 0)
+        if item:
+            score += 0.6 * any(column.median_words >= 2 for column in link.table.columns.values())
+    if column.median_words > 1.5:
+        score -= 0.4  # a name in the place of an id
+    if column.distinct >= 0.98 * len(column.values) and table.rows > 20:
+        score -= 0.5
+    if column.distinct < 6:
+        score -= 0.4
+    return score, link

@@ -1,0 +1,1 @@
+"""Local runner of the TFX pipelines, its console and summaries, and batch predictions."""

@@ -1,0 +1,121 @@
+"""Runs the pipeline on this machine, one component after the other in one process.
+
+`python -m pipeline.runner.local --config FILE` for people who know TFX; `tfrec run FILE` is the same. A step whose
+inputs, parameters and code did not change is not run again; after a failure, the next run goes on at the step that
+failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import time
+from collections.abc import Callable
+
+from pipeline.config.pipeline_config import PipelineConfig, load_config
+from pipeline.runner.console import Table
+from pipeline.runner.interruption import Interrupts
+from pipeline.runner.summary import Step, StepFailed, write_index_summary, write_summary
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.training import progress
+
+
+def run(config: PipelineConfig) -> dict:
+    """Runs all components and shows a line for each.
+
+    Args:
+        config: the run.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        ConfigError: for data or settings that cannot be used.
+        StepFailed: for anything else that stops a component; the log file holds the stack.
+    """
+
+    def create():
+        from pipeline.definition.training import create_pipeline
+
+        return create_pipeline(config)
+
+    return _run(config, create, write_summary, "summary.json")
+
+
+def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> dict:
+    """Rebuilds what the pushed models search, without training (`index_definition`), and shows a line for each step.
+
+    Args:
+        config: of the run that trained the models.
+        items: file or glob, a table of all items that are offered now.
+        max_removed_share: of the catalogue, how much may leave.
+
+    Returns:
+        What `index.json` holds.
+
+    Raises:
+        ConfigError, StepFailed: as `run`.
+    """
+
+    def create():
+        from pipeline.definition.index_update import create_index_pipeline
+
+        return create_index_pipeline(config, items, max_removed_share)
+
+    return _run(config, create, write_index_summary, "index.json")
+
+
+def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: str) -> dict:
+    started = datetime.datetime.now()
+    clock = time.perf_counter()
+    log = config.home / "logs" / f"{started:%Y%m%d-%H%M%S}.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"`root` must be a folder that can be written: {error}. Name another with --root."
+        ) from error
+    steps: list[Step] = []
+    with Table(log, f"{config.name}: {config.home}") as table, Interrupts() as interrupts:
+
+        def listener(text: str) -> None:
+            interrupts.check()
+            table.doing(text)
+
+        progress.listen(listener)
+        try:
+            table.begin("start")
+            # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and loud.
+            from pipeline.runner.launching import Nodes, launch
+
+            nodes = Nodes(create())
+            table.end("done", f"{len(nodes.shown)} steps to go")
+            for node in nodes.all:
+                steps.append(launch(node, nodes, table, log, interrupts))
+            table.begin("summary")
+            seconds, megabytes = time.perf_counter() - clock, table.memory.overall / 1e6
+            summary = summarise(config, steps, started, seconds, megabytes, log)
+            table.end("done", str(config.home / result))
+        finally:
+            progress.listen(None)
+    return summary
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The entry point for people who know TFX."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.runner.local", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--config", required=True, help="a YAML file, or the name of one that is shipped")
+    options = parser.parse_args(arguments)
+    try:
+        run(load_config(options.config))
+    except (ConfigError, StepFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""What a run found, in words and in `summary.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import pathlib
+from typing import Any
+
+from pipeline.config.pipeline_config import PipelineConfig
+
+KINDS = ("retrieval", "ranking")
+
+
+class StepFailed(RuntimeError):
+    """A component failed for a reason that is not the user's data or settings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A component of a run: `state` is done or cached, memory the peak in megabytes."""
+
+    name: str
+    state: str
+    seconds: float
+    megabytes: float
+    artifacts: dict[str, Any]
+    result: str
+
+
+def describe(name: str, artifacts: dict[str, Any]) -> str:
+    """The result of a component in a few words."""
+    if "report" in artifacts:
+        report = _json(artifacts["report"].uri, "report.json")
+        kept = {table: f"{counts['kept']:,} {table}" for table, counts in report["tables"].items()}
+        rejected = sum(counts["rejected"] for counts in report["tables"].values())
+        return ", ".join(kept.values()) + f"; {rejected:,} rows rejected"
+    if "text_vectors" in artifacts:
+        report = _json(artifacts["text_vectors"].uri, "report.json")
+        return f"{report['encoded']:,} texts encoded in {report['encoding_seconds']:.1f} s, {report['reused']:,} reused"
+    if name == "RecommenderBuilder":
+        report = _json(artifacts["model_run"].uri, "report.json")
+        if not report["built"]:
+            return f"not built: {report['reason']}"
+        gains = report["validation_ndcg@10"][report["head"]]
+        return f"{report['head']} counts {report['rank_weight']:.0%}: val_ndcg_10 {gains[str(report['rank_weight'])]:.4f}, without {gains['0.0']:.4f}"
+    if name.endswith("IndexBuilder"):
+        report = _json(artifacts["model_run"].uri, "report.json")
+        return (
+            f"{report['offered']:,} items: {report['new']:,} new, {report['removed']:,} removed, "
+            f"{report['texts_encoded']:,} texts encoded"
+        )
+    if "model_run" in artifacts:
+        history = _json(artifacts["model_run"].uri, "history.json")
+        return ", ".join(f"{key} {values[-1]:.4g}" for key, values in history.items() if values)[:70]
+    if "pushed_model" in artifacts:
+        pushed = artifacts["pushed_model"]
+        if not pushed.get_int_custom_property("pushed"):
+            return "not pushed"
+        return f"version {pushed.get_string_custom_property('pushed_version')}"
+    if name.endswith("ServingValidator"):
+        report = _json(artifacts["blessing"].uri, "report.json")
+        if not report["ok"]:
+            return f"NOT servable: {report['reason'][:60]}"
+        return f"loads in {report['load_seconds']:.1f} s, answers in {report['milliseconds']:.1f} ms"
+    if "evaluation" in artifacts:
+        # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
+        from pipeline.evaluation.verdict import deciding, judge
+
+        verdict = judge(artifacts["evaluation"].uri)
+        shown = deciding(verdict["metrics"].get("overall", {}))
+        return ("blessed: " if verdict["blessed"] else "NOT blessed: ") + shown
+    if "anomalies" in artifacts:
+        return "no anomalies"
+    return ""
+
+
+def write_summary(
+    config: PipelineConfig,
+    steps: list[Step],
+    started: datetime.datetime,
+    seconds: float,
+    megabytes: float,
+    log: pathlib.Path,
+) -> dict[str, Any]:
+    """Collects a run's results and writes them to `summary.json`, in the run's own folder and as the latest.
+
+    Returns:
+        What was written: `components`, `data`, `text`, and for `retrieval` and `ranking` metrics by slice, the baseline's
+        figures, blessing, reasons and the folder pushed to; for `recommender` how it was built, whether it answers, and the
+        folder; `artifacts` holds the folder of each output by component.
+    """
+    from pipeline.evaluation.verdict import judge
+
+    by_name = {step.name: step for step in steps}
+    models = {}
+    for kind in KINDS:
+        title = kind.title()
+        pushed = by_name[f"{title}Pusher"].artifacts["pushed_model"]
+        validated = _json(by_name[f"{title}ServingValidator"].artifacts["blessing"].uri, "report.json")
+        verdict = judge(by_name[f"{title}Evaluator"].artifacts["evaluation"].uri)
+        models[kind] = verdict | {
+            "servable": validated,
+            "pushed": pushed.get_string_custom_property("pushed_destination") or None,
+            "model": by_name[f"{title}Trainer"].artifacts["model"].uri,
+        }
+    artifacts = {
+        f"{step.name}/{name}": artifact.uri for step in steps for name, artifact in step.artifacts.items()
+    }
+    if config.builds_recommender:
+        models["recommender"] = _recommender(by_name)
+    training = sum(
+        step.seconds for step in steps if step.name.endswith("Trainer") or step.name == "TextEmbeddings"
+    )
+    summary = {
+        "name": config.name,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "seconds_without_training_and_encoding": round(seconds - training, 1),
+        "peak_memory_mb": round(megabytes),
+        "data": _json(by_name["TablesExampleGen"].artifacts["report"].uri, "report.json"),
+        "text": _json(by_name["TextEmbeddings"].artifacts["text_vectors"].uri, "report.json")
+        if config.text
+        else None,
+        **models,
+        "components": _components(steps),
+        "artifacts": artifacts,
+        "log": str(log),
+        "serving": str(config.push_folder),
+    }
+    _write(summary, config.home / "summaries" / f"{started:%Y%m%d-%H%M%S}.json", config.home / "summary.json")
+    return summary
+
+
+def write_index_summary(
+    config: PipelineConfig,
+    steps: list[Step],
+    started: datetime.datetime,
+    seconds: float,
+    megabytes: float,
+    log: pathlib.Path,
+) -> dict[str, Any]:
+    """Collects what a rebuilt index came to and writes it to `index.json`.
+
+    Returns:
+        What was written: `components`, `data`, and for each model with an index what changed in it (`build`), whether it
+        answers (`servable`), and the folder pushed to.
+    """
+    by_name = {step.name: step for step in steps}
+    models = {}
+    for kind in ("retrieval", "recommender"):
+        title = kind.title()
+        if f"{title}IndexBuilder" not in by_name:
+            continue
+        built, pushed = (by_name[f"{title}{step}"].artifacts for step in ("IndexBuilder", "Pusher"))
+        blessing = by_name[f"{title}ServingValidator"].artifacts["blessing"]
+        models[kind] = {
+            "build": _json(built["model_run"].uri, "report.json"),
+            "servable": _json(blessing.uri, "report.json"),
+            "pushed": pushed["pushed_model"].get_string_custom_property("pushed_destination") or None,
+        }
+    summary = {
+        "name": config.name,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "peak_memory_mb": round(megabytes),
+        "data": _json(by_name["ItemsExampleGen"].artifacts["report"].uri, "report.json"),
+        **models,
+        "components": _components(steps),
+        "log": str(log),
+        "serving": str(config.push_folder),
+    }
+    _write(summary, config.home / "index.json")
+    return summary
+
+
+def _components(steps: list[Step]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": step.name,
+            "state": step.state,
+            "seconds": round(step.seconds, 1),
+            "peak_memory_mb": round(step.megabytes),
+            "result": step.result,
+        }
+        for step in steps
+        if step.megabytes  # the resolvers are no steps that anybody waits for
+    ]
+
+
+def _write(summary: dict[str, Any], *paths: pathlib.Path) -> None:
+    text = json.dumps(_finite(summary), indent=2, ensure_ascii=False)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = path.with_suffix(".staging")
+        staging.write_text(text)
+        staging.replace(path)
+
+
+def _recommender(by_name: dict[str, Step]) -> dict[str, Any]:
+    pushed = by_name["RecommenderPusher"].artifacts["pushed_model"]
+    return {
+        "servable": _json(by_name["RecommenderServingValidator"].artifacts["blessing"].uri, "report.json"),
+        "pushed": pushed.get_string_custom_property("pushed_destination") or None,
+        "model": by_name["RecommenderBuilder"].artifacts["model"].uri,
+        "build": _json(by_name["RecommenderBuilder"].artifacts["model_run"].uri, "report.json"),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """NaN is no JSON."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(folder: str, name: str) -> Any:
+    return json.loads(pathlib.Path(folder, name).read_text())

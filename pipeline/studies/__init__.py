@@ -1,0 +1,1 @@
+"""Offline studies without TFX: ablation and tuning."""

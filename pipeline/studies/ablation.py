@@ -1,0 +1,302 @@
+"""`tfrec ablate`: what each part of the retrieval model is worth, one part changed at a time, in one table.
+
+Data is prepared once; each variant trains with each seed, and a run that was finished is not repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import pathlib
+import sys
+import time
+import typing
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pipeline.config.pipeline_config import PipelineConfig, code_digest, tables_of, to_json
+from tfrec_fusion.config import ConfigError, FusionName, HistoryEncoderName, TextConfig
+from tfrec_fusion.datasets.tables import source_digest
+
+if typing.TYPE_CHECKING:
+    from pipeline.studies.preparation import Prepared
+
+BASE, POPULARITY = "as configured", "popularity"
+TEXTS = ("none", "frozen", "lora")
+CODE = (
+    "tfrec_fusion/*.py",
+    "tfrec_fusion/layers",
+    "tfrec_fusion/models",
+    "tfrec_fusion/training",
+    "tfrec_fusion/metrics",
+    "pipeline/studies/ablation.py",
+    "pipeline/studies/offline_figures.py",
+    "pipeline/studies/preparation.py",
+)
+
+
+def variants(config: PipelineConfig, wanted: Sequence[str] = ()) -> dict[str, PipelineConfig]:
+    """The configurations to compare, the given one first.
+
+    Args:
+        config: what is varied, one part at a time.
+        wanted: names such as `text=none`, or groups (`text`, `fusion`, `history`); none means all that the data allows.
+
+    Returns:
+        name → configuration. A variant that equals `config` is not named twice.
+
+    Raises:
+        ConfigError: for an unknown name, or text wanted where no column has any.
+    """
+    tower = config.retrieval.tower
+    has_text = bool(tables_of(config).items.text)
+    groups = {
+        "text": TEXTS if has_text else ("none",),
+        "fusion": typing.get_args(FusionName),
+        "history": typing.get_args(HistoryEncoderName),
+    }
+    own = {
+        "text": config.text.stage if config.text else "none",
+        "fusion": tower.fusion,
+        "history": tower.history_encoder,
+    }
+    names = [f"{group}={value}" for group, values in groups.items() for value in values]
+    chosen = set(names if not wanted else ())
+    for word in wanted:
+        found = [name for name in names if word in (name, name.partition("=")[0])]
+        if not found:
+            near = difflib.get_close_matches(word, [*groups, *names], n=1)
+            advice = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join([*groups, *names])}."
+            raise ConfigError(f"There is no variant `{word}` of this configuration. {advice}")
+        chosen |= set(found)
+    result = {BASE: config}
+    for name in names:
+        group, _, value = name.partition("=")
+        if name in chosen and own[group] != value:
+            result[name] = _changed(config, group, value)
+    return result
+
+
+def _changed(config: PipelineConfig, group: str, value: str) -> PipelineConfig:
+    if group == "text":
+        text = None if value == "none" else dataclasses.replace(config.text or TextConfig(), stage=value)
+        return dataclasses.replace(config, text=text)
+    field = {"fusion": "fusion", "history": "history_encoder"}[group]
+    tower = dataclasses.replace(config.retrieval.tower, **{field: value})
+    return dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, tower=tower))
+
+
+def ablate(
+    config: PipelineConfig,
+    seeds: Sequence[int] = (1, 2, 3),
+    wanted: Sequence[str] = (),
+    epochs: int | None = None,
+    say: Callable[[str, bool], None] | None = None,
+) -> dict:
+    """Trains every variant with every seed.
+
+    Args:
+        config: where data comes from, and the model that is varied.
+        seeds: of initialisation, dropout and the order of the data.
+        wanted: see `variants`.
+        epochs: at most so many, instead of the configuration's.
+        say: told what is done: a line, and whether it will be replaced by the next one.
+
+    Returns:
+        `config`, `data` (people and held-out interactions, also cold ones) and `runs`: name → one dictionary of figures
+        a seed. Also written to `ablation/results.json` in the configuration's home.
+
+    Raises:
+        ConfigError: for seeds, variants or epochs that cannot be used.
+    """
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise ConfigError(
+            f"`--seeds` must be different whole numbers from 0. Received: {list(seeds)}. Give for example 1 2 3."
+        )
+    if epochs is not None and epochs < 1:
+        raise ConfigError(
+            f"`--epochs` must be at least 1. Received: {epochs}. Leave it out for the usual number."
+        )
+    say = say or (lambda line, passing: None)
+    compared = {
+        name: variant if epochs is None else with_training(variant, epochs=epochs)
+        for name, variant in variants(config, wanted).items()
+    }
+    say("reading, splitting and encoding the data", True)
+    # After the first line: TensorFlow and Beam are slow to import.
+    from pipeline.studies.offline_figures import describe, figures
+    from pipeline.studies.preparation import prepare
+
+    text = next((variant.text for variant in compared.values() if variant.text), None)
+    data = prepare(dataclasses.replace(config, text=text))
+    folder = config.home / "ablation"
+    finished = Finished(folder / "runs", config, CODE)
+    results: dict = {"config": config.name, "data": describe(data), "runs": {}}
+    counts = data.catalogue.counts.astype(np.float32)
+    results["runs"][POPULARITY] = [figures(lambda rows: np.tile(counts, (len(rows), 1)), data, config)]
+    clock, trained, total = time.perf_counter(), 0, len(compared) * len(seeds)
+    for place, (name, seed) in enumerate([(name, seed) for name in compared for seed in seeds], 1):
+        variant = with_training(compared[name], seed=seed)
+        head = f"[{place}/{total}] {name}, seed {seed}"
+        found = finished.get(variant)
+        if found is None:
+            found = _run(data, variant, lambda logs, head=head: say(f"{head}: {_logs(logs)}", True))
+            finished.put(variant, found)
+            trained += 1
+            left = (time.perf_counter() - clock) / trained * (total - place)
+            say(f"{head}: {_short(found, config)}; about {left / 60:.0f} min to go", False)
+        else:
+            say(f"{head}: {_short(found, config)}; from an earlier run", False)
+        results["runs"].setdefault(name, []).append({"seed": seed, **found})
+        (folder / "results.json").write_text(json.dumps(results, indent=2))
+    return results
+
+
+def with_training(config: PipelineConfig, **changes) -> PipelineConfig:
+    """The configuration with other settings of the retrieval model's training."""
+    training = dataclasses.replace(config.retrieval.training, **changes)
+    return dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, training=training))
+
+
+class Finished:
+    """Figures of runs that were finished, by all that decides them.
+
+    Args:
+        folder: where they are kept.
+        config: whose tables are read.
+        code: files and folders whose code decides.
+    """
+
+    def __init__(self, folder: pathlib.Path, config: PipelineConfig, code: Sequence[str]):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.always = source_digest(tables_of(config)) + code_digest(*code)
+
+    def _file(self, config: PipelineConfig) -> pathlib.Path:
+        parts = (config.split, config.transform, config.text, config.retrieval, config.evaluation)
+        key = "".join(to_json(part) if part else "" for part in parts) + self.always
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+
+    def get(self, config: PipelineConfig) -> dict[str, float] | None:
+        """What was put for an equal configuration."""
+        file = self._file(config)
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def put(self, config: PipelineConfig, found: dict[str, float]) -> None:
+        """Keeps figures; a kill leaves all of them or none."""
+        file = self._file(config)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(found))
+        partial.replace(file)
+
+
+def train(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]):
+    """Trains the retrieval model of a configuration; returns it, and what training took: parameters, seconds, epochs."""
+    from tfrec_fusion.models.build import build_two_tower
+    from tfrec_fusion.training.fitting import fit_staged, precision, strategy
+
+    space, catalogue, training = data.space, data.catalogue, config.retrieval.training
+    if config.text is None:
+        space = dataclasses.replace(space, text_dim=None)
+        catalogue = dataclasses.replace(catalogue, text_vectors=None)
+    start = time.perf_counter()
+    with strategy(training).scope(), precision(training):
+        model = build_two_tower(config.retrieval, space, catalogue, config.text)
+    rows = batches(data.train, training.batch_size, shuffle=training.seed)
+    validation = batches(data.validation, 1024)
+    history = fit_staged(model, rows, validation, training, config.text, progress=progress)
+    seconds = time.perf_counter() - start
+    parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    return model, {"parameters": parameters, "seconds": seconds, "epochs": history.epochs}
+
+
+def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]) -> dict[str, float]:
+    """Trains one variant and judges it."""
+    import tensorflow as tf
+
+    from pipeline.studies.offline_figures import figures
+
+    model, measured = train(data, config, progress)
+    candidates = model.candidate_embeddings().numpy()
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        people = {name: tf.constant(values[rows]) for name, values in data.test.items()}
+        return model.query_embeddings(people).numpy() @ candidates.T
+
+    return figures(scores, data, config) | measured
+
+
+def batches(columns: dict[str, np.ndarray], size: int, shuffle: int | None = None):
+    """Batches of a split as `tf.data.Dataset`; `shuffle` is a seed."""
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(columns)
+    if shuffle is not None:
+        data = data.shuffle(len(columns["item_index"]), seed=shuffle)
+    return data.batch(size).prefetch(tf.data.AUTOTUNE)
+
+
+def _logs(logs: dict[str, float]) -> str:
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if name != "epoch")
+    return f"epoch {logs['epoch']:.0f}, {shown}"
+
+
+def _short(found: dict[str, float], config: PipelineConfig) -> str:
+    name = f"ndcg@{config.evaluation.k[0]}"
+    return f"{name} {found[name]:.4f}, {found['seconds']:.0f} s"
+
+
+class Console:
+    """Says what is done on one line that the next one replaces; without a terminal only the lines that stay."""
+
+    def __init__(self):
+        self.passing = False
+
+    def __call__(self, line: str, passing: bool) -> None:
+        if passing and not sys.stdout.isatty():
+            return
+        print(("\r\033[K" if self.passing else "") + line, end="" if passing else "\n", flush=True)
+        self.passing = passing
+
+
+def table(results: dict) -> str:
+    """The results as a Markdown table that also reads well as it is; means ± standard errors over seeds."""
+    runs = results["runs"]
+    (popularity,) = runs[POPULARITY]
+    names = [*(name for name in popularity if not name.startswith("cold mrr")), "parameters", "seconds"]
+    rows = [["variant", *names]]
+    rows += [[name, *(_cell(found, column) for column in names)] for name, found in runs.items()]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.rjust(width) if place else cell.ljust(width)
+                           for place, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"
+        for row in rows
+    ]  # fmt: skip
+    lines.insert(
+        1,
+        "|"
+        + "|".join("-" * (width + 1) + (":" if place else "-") for place, width in enumerate(widths))
+        + "|",
+    )
+    data = results["data"]
+    lines.append(
+        f"{data['people']:,} people, {data['held_out']:,} held-out items, {data['held_out_cold']:,} of them cold "
+        f"(never seen in training); {data['items']:,} items."
+    )
+    return "\n".join(lines)
+
+
+def _cell(found: list[dict[str, float]], name: str) -> str:
+    values = np.array([run[name] for run in found if name in run], float)
+    if not len(values):
+        return "–"
+    if name in ("parameters", "seconds"):
+        return f"{values.mean():,.0f}"
+    digits = (
+        2 if name.startswith("novelty") else 3 if "@" in name and name[:4] in ("cove", "dive", "gini") else 4
+    )
+    error = f" ±{values.std(ddof=1) / np.sqrt(len(values)):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{error}"

@@ -1,0 +1,28 @@
+"""SavedModels of trained models: one module for each model's signatures."""
+
+from typing import TYPE_CHECKING
+
+from tfrec_fusion.lazy import lazy_names
+
+__all__ = [
+    "Lookup",
+    "RankingServing",
+    "RecommenderServing",
+    "RetrievalServing",
+    "Serving",
+    "TextTower",
+    "choose_weight",
+    "save",
+    "searchable",
+    "validate_weights",
+    "write_warmup",
+]
+
+if TYPE_CHECKING:
+    from tfrec_fusion.export.base import Lookup, Serving, TextTower
+    from tfrec_fusion.export.ranking import RankingServing
+    from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, validate_weights
+    from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+    from tfrec_fusion.export.saving import save, write_warmup
+else:
+    __getattr__, __dir__ = lazy_names(__name__)

@@ -1,0 +1,217 @@
+"""What a model server loads: what the signatures of both models share (`export_retrieval`, `export_ranking`).
+
+Raw strings in, titles and scores out: ids, tokenizer, text encoder, index and titles are all inside the SavedModel.
+An input that a caller leaves empty (`""`, no entries, 0) means "not given", so that one signature answers every
+question and a client need not know which inputs matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.config import Feature
+from tfrec_fusion.export.saving import save
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.user_profiles import Profiles
+
+__all__ = ["Lookup", "Serving", "TextTower", "save"]
+
+
+class TextTower(tf.Module):
+    """Tokenizer and text encoder as one step from strings to vectors.
+
+    Args:
+        tokenizer: strings `[n]` to the encoder's inputs.
+        encoder: those to float32 `[n, dim]`.
+    """
+
+    def __init__(self, tokenizer: Callable, encoder: Callable, dim: int):
+        super().__init__()
+        self.tokenizer, self.encoder, self.dim = tokenizer, encoder, dim
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """float32 `[n, dim]` of strings `[n]`; zeros where a string is empty. Only non-empty strings are encoded."""
+        given = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
+        encoded = tf.cond(
+            tf.size(given) > 0,
+            lambda: tf.cast(self.encoder(self.tokenizer(tf.gather_nd(texts, given))), tf.float32),
+            lambda: tf.zeros([0, self.dim]),
+        )
+        return tf.scatter_nd(given, encoded, tf.cast([tf.size(texts), self.dim], tf.int64))
+
+
+class Lookup(tf.Module):
+    """String keys to rows, 0 for an unknown key."""
+
+    def __init__(self, keys: np.ndarray):
+        super().__init__()
+        rows = np.arange(1, len(keys), dtype=np.int32)
+        # A table needs one entry; nobody sends this key.
+        entries = (list(keys[1:]) or ["\x00"], rows if len(rows) else np.zeros(1, np.int32))
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(*map(tf.constant, entries)), 0
+        )
+
+    def __call__(self, keys: tf.Tensor) -> tf.Tensor:
+        return self.table.lookup(keys)
+
+
+class Serving(tf.Module):
+    """What both models share: people, items, text, and how a request becomes the models' inputs.
+
+    Args:
+        model: a `TwoTower` or `Ranking`.
+        catalogue: the items.
+        profiles: the people.
+        item_features, context_features: what the model reads beside ids and text.
+        text_tower: None with `text: none`.
+        transform: raw features, as parsed by `raw_spec`, to transformed ones (Transform's own graph).
+        raw_spec: how Examples are parsed for `transform`.
+    """
+
+    def __init__(
+        self,
+        model: tf.Module,
+        catalogue: Catalogue,
+        profiles: Profiles,
+        item_features: tuple[Feature, ...],
+        context_features: tuple[Feature, ...],
+        text_tower: TextTower | None,
+        transform: tf.Module,
+        raw_spec: Mapping[str, object],
+    ):
+        super().__init__()
+        self.transform = transform
+        self._keep(model=model, text_tower=text_tower)
+        self.raw_spec = dict(raw_spec)
+        self.context_names = [feature.name for feature in context_features]
+        self.item_rows = Lookup(catalogue.ids)
+        known_as = catalogue.model_index
+        self.known_as = None if known_as is None else table(known_as, "model_index")
+        self.num_offered = catalogue.offered
+        self.user_rows = Lookup(profiles.ids)
+        self.item_ids = tf.Variable(_strings(catalogue.ids), trainable=False, name="item_ids")
+        self.titles = tf.Variable(_strings(catalogue.titles), trainable=False, name="titles")
+        tables = {feature.name: catalogue.features[feature.name] for feature in item_features}
+        if catalogue.text_vectors is not None:
+            tables["text_vector"] = np.asarray(catalogue.text_vectors)
+        self.item_tables = {name: table(values, name) for name, values in tables.items()}
+        self.user_tables = {name: table(values, name) for name, values in profiles.features.items()}
+        self.history_items = table(profiles.history_items, "history_items")
+        self.history_splits = table(profiles.history_splits, "history_splits")
+        self.seen_items = table(profiles.seen_items, "seen_items")
+        self.seen_splits = table(profiles.seen_splits, "seen_splits")
+        self.history_length = profiles.history_length
+
+    def _keep(self, **parts) -> None:
+        """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a Keras
+        layer in the saved object graph every call is traced again, which takes longer than all the rest."""
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+            setattr(self, f"{name}_variables", list(getattr(part, "variables", ())))
+
+    def person(
+        self, user_id: tf.Tensor, history: tf.Tensor, context: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """The model's query inputs for known and unknown people.
+
+        Args:
+            user_id: string `[batch]`; `""` or an unknown id is somebody unknown.
+            history: string `[batch, any]`, oldest first; where a row has entries they replace the known history.
+            context: string `[batch]` per context feature.
+        """
+        row = self.user_rows(user_id)
+        batch = {name: tf.gather(values, row) for name, values in self.user_tables.items()}
+        given = self.left_padded(self.item_rows(history))
+        known = self.left_padded(_of_rows(row, self.history_items, self.history_splits))
+        batch["history"] = tf.where(tf.reduce_any(given > 0, 1)[:, None], given, known)
+        if context:
+            sparse = {name: tf.sparse.from_dense(value[:, None]) for name, value in context.items()}
+            transformed = self.transform({**sparse, "user_id": user_id})
+            batch |= {name: transformed[name] for name in context}
+        return batch
+
+    def left_padded(self, items: tf.Tensor) -> tf.Tensor:
+        """int32 `[batch, any]` to `[batch, H]`: the last `H` known items, newest last, zeros on the left."""
+        known = tf.ragged.boolean_mask(items, items > 0)[:, -self.history_length :]
+        return tf.reverse(known[:, ::-1].to_tensor(shape=[None, self.history_length]), [1])
+
+    def seen(self, user_id: tf.Tensor) -> tf.Tensor:
+        """int32 `[batch, any]` of the items that people have met, padded with 0."""
+        return _of_rows(self.user_rows(user_id), self.seen_items, self.seen_splits)
+
+    def items(self, item_id: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Item features for ids in the catalogue and for items that are new.
+
+        Args:
+            item_id: string `[n]`; unknown ids are new items.
+            text: string `[n]`; where not empty it replaces what the catalogue knows.
+        """
+        row = self.item_rows(item_id)
+        features = {name: tf.gather(values, row) for name, values in self.item_tables.items()}
+        features["item_index"] = self.model_index(row)
+        if self.text_tower is not None:
+            given = tf.strings.length(tf.strings.strip(text)) > 0
+            known = tf.cast(features["text_vector"], tf.float32)
+            features["text_vector"] = tf.where(given[:, None], self.text_tower(text), known)
+        return features
+
+    def model_index(self, rows: tf.Tensor) -> tf.Tensor:
+        """int32 of `rows`' shape: the model's own number of each item, 0 for one that is newer than the model."""
+        return rows if self.known_as is None else tf.gather(self.known_as, rows)
+
+    def parse(self, examples: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Serialised Examples to raw features and the model's query inputs."""
+        raw = tf.io.parse_example(examples, self.raw_spec)
+        fed = {name: value for name, value in raw.items() if name not in ("history", "seen", "item_id")}
+        batch = {name: _as_input(value) for name, value in self.transform(fed).items()}
+        batch["history"] = self.left_padded(self.item_rows(dense(raw["history"])))
+        return raw, batch
+
+    def context_spec(self) -> dict[str, tf.TensorSpec]:
+        return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_names}
+
+
+def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
+    """`tf.function` for signatures."""
+    # Nothing here branches by Python's `if` on tensors; without AutoGraph's rewriting of every layer's source a signature
+    # is traced several times faster.
+    return tf.function(function, autograph=False)
+
+
+def concrete(
+    function: tf.types.experimental.PolymorphicFunction, **specs: tf.TensorSpec
+) -> tf.types.experimental.ConcreteFunction:
+    """A signature whose inputs bear the names of the function's parameters."""
+    named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
+    return function.get_concrete_function(**named)
+
+
+def _of_rows(rows: tf.Tensor, items: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
+    """int32 `[batch, any]`, the items of some rows, padded with 0: row `r`'s are `items[splits[r]:splits[r + 1]]`."""
+    found = tf.ragged.range(tf.gather(splits, rows), tf.gather(splits, rows + 1))
+    return tf.gather(items, found).to_tensor()
+
+
+def _strings(values: np.ndarray) -> tf.Tensor:
+    return tf.constant([str(value) for value in values])
+
+
+def table(values: np.ndarray, name: str) -> tf.Variable:
+    """Values that are saved with a model and never trained."""
+    return tf.Variable(tf.convert_to_tensor(np.asarray(values)), trainable=False, name=name)
+
+
+def dense(value: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
+    """The same values, `""` or 0 where a sparse tensor has none."""
+    if isinstance(value, tf.SparseTensor):
+        return tf.sparse.to_dense(value, default_value="" if value.dtype == tf.string else 0)
+    return value
+
+
+def _as_input(value) -> tf.Tensor:
+    value = dense(value)
+    return tf.cast(value, tf.int32) if value.dtype == tf.int64 else value

@@ -1,0 +1,118 @@
+"""What a model server loads of the ranking model: candidates in, a score for each label out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.export.base import Serving, concrete, graph, table
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.new_items import ranking_vectors
+
+__all__ = ["RankingServing"]
+
+
+class CandidateScores(Serving):
+    """What a `Serving` gains that holds a ranking model: the signature `rank`."""
+
+    ranking: Any
+
+    def score_with(self, ranking, catalogue: Catalogue) -> None:
+        """Keeps the ranking model's vectors of the catalogue, and of the model what signatures need."""
+        self._keep(ranking=ranking)
+        self.ranked_vectors = table(ranking_vectors(ranking, catalogue), "ranked_vectors")
+
+    def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
+        """Scores candidates for each request; see `rank_spec` for shapes.
+
+        Returns:
+            float32 `[batch, n]` a label, and `titles` string `[batch, n]`, the text itself for an item without one.
+        """
+        # One of the two may be left empty; the other says how many candidates there are.
+        count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
+        item_ids, texts = _widen(item_ids, count), _widen(texts, count)
+        flat_ids, flat_texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
+        vectors = self.candidate_vectors(flat_ids, flat_texts)
+        person = self.person(user_id, history, context)
+        scores = self.scores(person, self.item_rows(flat_ids), vectors)
+        answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
+        titles = tf.gather(self.titles, self.item_rows(item_ids))
+        return {**answer, "titles": tf.where(titles == "", texts, titles)}
+
+    def scores(
+        self, person: dict[str, tf.Tensor], rows: tf.Tensor, vectors: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The ranking's scores, float32 `[batch * n]` a label.
+
+        Args:
+            person: see `Serving.person`; `batch` of them.
+            rows: int32 `[batch * n]`, candidates of one person after the other.
+            vectors: float32 `[batch * n, any]`, theirs.
+        """
+        person = self.ranking.recent(person)
+        history = tf.gather(self.ranked_vectors, person["history"])
+        index = self.model_index(rows)
+        return self.ranking.score_vectors({**person, "item_index": index}, vectors, history)
+
+    def candidate_vectors(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
+        """float32 `[n, any]`, the ranking's vectors of items; looked up, but for those that come with a text."""
+        vectors = tf.gather(self.ranked_vectors, self.item_rows(item_ids))
+        if self.text_tower is None:
+            return vectors
+        given = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
+
+        def replaced():
+            features = self.items(tf.gather_nd(item_ids, given), tf.gather_nd(texts, given))
+            new = tf.cast(self.ranking.item_vectors(features), vectors.dtype)
+            return tf.tensor_scatter_nd_update(vectors, given, new)
+
+        return tf.cond(tf.size(given) > 0, replaced, lambda: vectors)
+
+    def rank_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `rank` takes: string `user_id` `[batch]`, `history` `[batch, any]`, and the candidates `[batch, n]` by
+        `item_ids`, by `texts`, or both; where both are given for one, its text replaces what is known of it."""
+        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        named = {"user_id": strings, "history": matrix, "item_ids": matrix, "texts": matrix}
+        return {**named, **self.context_spec()}
+
+
+class RankingServing(CandidateScores):
+    """The ranking model's signatures: `serving_default` and `rank`.
+
+    Args:
+        biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
+            judged beside the model; None without ratings.
+    """
+
+    def __init__(self, model, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
+        super().__init__(model, *args, **kwargs)
+        self.score_with(model, args[0])
+        self.biases = {name: table(values, f"bias_{name}") for name, values in (biases or {}).items()}
+
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Predictions for the interaction of each Example: float32 `[batch]` per label."""
+        raw, batch = self.parse(examples)
+        batch["item_index"] = self.model_index(self.item_rows(raw["item_id"]))
+        batch["history"] = self.model_index(batch["history"])
+        answer = dict(self.model(batch))
+        if self.biases:
+            users = tf.gather(self.biases["users"], batch["user_index"])
+            answer["baseline_rating"] = (
+                self.biases["mean"] + users + tf.gather(self.biases["items"], batch["item_index"])
+            )
+        return answer
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Concrete functions by signature name."""
+        examples = tf.TensorSpec([None], tf.string, "examples")
+        return {
+            "serving_default": graph(self.evaluate).get_concrete_function(examples),
+            "rank": concrete(graph(self.rank), **self.rank_spec()),
+        }
+
+
+def _widen(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    return tf.pad(values, [[0, 0], [0, count - tf.shape(values)[1]]], constant_values="")

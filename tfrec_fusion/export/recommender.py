@@ -1,0 +1,232 @@
+"""One model that answers a request from beginning to end: retrieve, rank, re-rank with diversity, titles out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.export.base import concrete, graph
+from tfrec_fusion.export.ranking import CandidateScores
+from tfrec_fusion.export.retrieval import DEFAULT_K, RetrievalServing
+from tfrec_fusion.index.top_k_index import remove_slots
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.ranking import Ranking
+from tfrec_fusion.models.two_tower import TwoTower
+
+__all__ = ["RecommenderServing", "choose_weight", "validate_weights"]
+
+DEFAULT_CANDIDATES = 100
+
+
+class RecommenderServing(CandidateScores, RetrievalServing):
+    """Both models over one catalogue, one set of people and one text encoder.
+
+    `recommend` takes the retrieval model's best items, scores them with the ranking model, orders them by a mixture of
+    both, and re-ranks that for diversity, in one request. `rank` and the `embed_…` signatures answer as they do in the
+    two models alone.
+
+    Args:
+        model: a `TwoTower`.
+        *args: as in `Serving`.
+        ranking: a `Ranking`.
+        head: which of its labels orders items.
+        rank_weight: of the ranking's score where a request names no weight, from 0 to 1.
+        **kwargs: as in `RetrievalServing`.
+    """
+
+    def __init__(self, model, *args, ranking, head: str, rank_weight: float, **kwargs):
+        super().__init__(model, *args, **kwargs)
+        if head not in ranking.labels:
+            raise ValueError(
+                f"`head` must be one of the ranking's labels ({', '.join(ranking.labels)}). Received: head={head!r}."
+            )
+        self.score_with(ranking, args[0])
+        self.head = head
+        self.rank_weight = tf.Variable(rank_weight, trainable=False, dtype=tf.float32, name="rank_weight")
+
+    def recommend(  # type: ignore[override]  # the request has inputs that the retrieval alone has not
+        self,
+        user_id,
+        history,
+        text,
+        k,
+        exclude,
+        include_seen,
+        allow,
+        categories,
+        probes,
+        diversity,
+        candidates,
+        rank_weight,
+        **context,
+    ) -> dict[str, tf.Tensor]:
+        """The best items for each request; see `recommend_spec` for shapes.
+
+        Returns:
+            `item_ids` and `titles` string, `scores` float32, all `[batch, k]` in the order of the answer; `scores` lie in
+            [0, 1]. Beside them `retrieval_score`, and the ranking's prediction for each of its labels.
+        """
+        queries = self.query(user_id, history, text, context)
+        excluded = self.excluded(user_id, history, exclude, include_seen)
+        wanted = tf.minimum(tf.where(k > 0, k, DEFAULT_K), self.max_k)
+        number = tf.maximum(wanted, tf.where(candidates > 0, candidates, DEFAULT_CANDIDATES))
+        found, rows = self.search(
+            queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
+        )
+        ranked = self.rank_rows(self.person(user_id, history, context), rows)
+        weight = tf.clip_by_value(tf.where(rank_weight == 0.0, self.rank_weight, rank_weight), 0.0, 1.0)
+        scores = mixture(found, ranked[self.head], rows > 0, weight)
+        wanted = tf.minimum(wanted, tf.shape(rows)[1])
+        # Without diversity, re-ranking would sort, one pick after the other; `top_k` does it at once.
+        places = tf.cond(
+            diversity > 0,
+            lambda: self.rerank(scores, self.index.vectors(rows - 1), diversity, wanted),
+            lambda: tf.math.top_k(scores, wanted).indices,
+        )
+        return self._answer(places, scores, rows, {"retrieval_score": found, **ranked})
+
+    def _answer(self, places, scores, rows, others) -> dict[str, tf.Tensor]:
+        there = tf.logical_and(places >= 0, tf.gather(rows, tf.maximum(places, 0), batch_dims=1) > 0)
+        places = tf.maximum(places, 0)
+        rows = tf.where(there, tf.gather(rows, places, batch_dims=1), 0)
+        return {
+            "item_ids": tf.gather(self.item_ids, rows),
+            "titles": tf.gather(self.titles, rows),
+            "scores": tf.where(there, tf.gather(scores, places, batch_dims=1), -np.inf),
+            **{
+                name: tf.where(there, tf.gather(values, places, batch_dims=1), 0.0)
+                for name, values in others.items()
+            },
+        }
+
+    def rank_rows(self, person: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The ranking's scores of items of the catalogue, int32 `[batch, n]`: float32 `[batch, n]` a label."""
+        flat = tf.reshape(rows, [-1])
+        scores = self.scores(person, flat, tf.gather(self.ranked_vectors, flat))
+        return {name: tf.reshape(value, tf.shape(rows)) for name, value in scores.items()}
+
+    def recommend_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `recommend` takes: what the retrieval model's takes, and two inputs more.
+
+        Inputs:
+            candidates: int32 `[]`, how many items are ranked; 0 for 100, and never fewer than `k`.
+            rank_weight: float32 `[]` up to 1, what the ranking's score counts against the retrieval's; 0 for the weight
+                that validated best, below 0 for none.
+        """
+        settings = {"candidates": tf.TensorSpec([], tf.int32), "rank_weight": tf.TensorSpec([], tf.float32)}
+        return {**super().recommend_spec(), **settings}
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Concrete functions by signature name."""
+        made = super().signatures()
+        made["rank"] = concrete(graph(self.rank), **self.rank_spec())
+        # Judged are the two models it is made of.
+        del made["serving_default"]
+        return made
+
+
+def mixture(retrieval: tf.Tensor, ranking: tf.Tensor, there: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """`(1 - weight) a + weight b`, where `a` and `b` are the two scores brought to [0, 1] over each request's items.
+
+    Args:
+        retrieval, ranking: float32 `[batch, n]`, of any scale.
+        there: bool `[batch, n]`, False for slots that hold no item.
+        weight: float32 `[]` in [0, 1].
+
+    Returns:
+        float32 `[batch, n]`; minus infinity where no item is there.
+    """
+    scores = (1 - weight) * _rescaled(retrieval, there) + weight * _rescaled(ranking, there)
+    return tf.where(there, scores, -np.inf)
+
+
+def _rescaled(scores: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
+    lowest = tf.reduce_min(tf.where(there, scores, np.inf), 1, keepdims=True)
+    highest = tf.reduce_max(tf.where(there, scores, -np.inf), 1, keepdims=True)
+    return tf.where(there, tf.math.divide_no_nan(scores - lowest, highest - lowest), 0.0)
+
+
+WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+
+
+def validate_weights(
+    retrieval: TwoTower,
+    ranking: Ranking,
+    catalogue: Catalogue,
+    batches: Iterable[Mapping[str, tf.Tensor]],
+    candidates: int = DEFAULT_CANDIDATES,
+) -> dict[str, dict[float, np.ndarray]]:
+    """What each weight of the ranking is worth, on interactions that neither model was trained on.
+
+    Args:
+        retrieval, ranking: the two models.
+        catalogue: the items.
+        batches: what the models take as queries, and `item_index` int32 `[batch]`, what was chosen.
+        candidates: how many items are ranked.
+
+    Returns:
+        label → weight → NDCG@10 of each chosen item among the whole catalogue, the history's items left out: float32
+        `[interactions]`.
+    """
+    vectors = retrieval.candidate_embeddings()
+    columns = {name: tf.constant(values) for name, values in catalogue.features.items()}
+    if catalogue.text_vectors is not None:
+        columns["text_vector"] = tf.constant(np.asarray(catalogue.text_vectors))
+    candidates = min(candidates, len(catalogue) - 1)
+
+    @graph
+    def gains(batch):
+        scores = tf.matmul(retrieval.query_embeddings(batch), vectors, transpose_b=True)
+        # Padding of the history is row 0, which is no item either.
+        scores = remove_slots(scores, tf.pad(batch["history"], [[0, 0], [1, 0]]))
+        found, rows = tf.math.top_k(scores, candidates)
+        flat = tf.reshape(rows, [-1])
+        items = {name: tf.gather(values, flat) for name, values in columns.items()}
+        ranked = ranking.score_features({**batch, **items, "item_index": flat})
+        there = found > -np.inf
+        return {
+            name: tf.stack(
+                [
+                    _gain(mixture(found, tf.reshape(values, tf.shape(rows)), there, weight), rows, batch)
+                    for weight in WEIGHTS
+                ],
+                1,
+            )
+            for name, values in ranked.items()
+        }
+
+    parts: dict[str, list[np.ndarray]] = {}
+    for batch in batches:
+        for name, values in gains(batch).items():
+            parts.setdefault(name, []).append(values.numpy())
+    return {name: dict(zip(WEIGHTS, np.concatenate(values).T, strict=True)) for name, values in parts.items()}
+
+
+def choose_weight(gains: Mapping[str, Mapping[float, np.ndarray]]) -> tuple[str, float]:
+    """The label and the weight of the best mean, if it beats leaving the ranking out by two standard errors.
+
+    Args:
+        gains: what `validate_weights` returned.
+
+    Returns:
+        The label that orders best, and its weight; 0 where no weight is better by more than chance. A label orders
+        nothing then, and is the one that a request's own weight would use.
+    """
+    label, weight = max(
+        ((label, weight) for label, row in gains.items() for weight in row),
+        key=lambda choice: gains[choice[0]][choice[1]].mean(),
+    )
+    difference = gains[label][weight] - gains[label][0.0]
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.inf
+    return label, weight if difference.mean() > 2 * error else 0.0
+
+
+def _gain(scores: tf.Tensor, rows: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """NDCG@10 of one chosen item a query, float32 `[batch]`."""
+    chosen = rows == batch["item_index"][:, None]
+    own = tf.reduce_max(tf.where(chosen, scores, -np.inf), 1, keepdims=True)
+    rank = 1.0 + tf.reduce_sum(tf.cast(scores > own, tf.float32), 1)
+    reached = tf.reduce_any(chosen, 1) & (rank <= 10)
+    return tf.where(reached, tf.math.log(2.0) / tf.math.log(rank + 1), 0.0)

@@ -1,0 +1,307 @@
+"""What a model server loads of the retrieval model: a person, a history or words in, the best items out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.export.base import Serving, concrete, dense, graph, table
+from tfrec_fusion.index.item_filter import CategoryFilter, allowed
+from tfrec_fusion.index.top_k_index import TopKIndex
+from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.new_items import retrieval_vectors
+
+__all__ = ["RetrievalServing", "searchable"]
+
+DEFAULT_K = 10
+DIVERSITY_POOL, LARGEST_POOL = 4, 400
+"""A request for diversity chooses among so many times `k` further items, and at most so many."""
+
+
+class RetrievalServing(Serving):
+    """The retrieval model's signatures: `serving_default`, `recommend`, `embed_query`, `embed_item`, `embed_text`."""
+
+    def __init__(self, model, catalogue: Catalogue, *args, index: TopKIndex, max_k: int = 1000, **kwargs):
+        super().__init__(model, catalogue, *args, **kwargs)
+        self.max_k = max_k
+        self._keep(index=index)
+        self.categories = CategoryFilter(
+            {name: items - 1 for name, items in catalogue.members().items()}, catalogue.offered
+        )
+        self.rerank = MaximalMarginalRelevance()
+        self.vectors = table(retrieval_vectors(model, catalogue), "candidate_embeddings")
+        # Equal scores are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
+        self.ties = table(np.random.default_rng(0).random(len(catalogue)).astype(np.float32), "ties")
+        counts = np.asarray(catalogue.counts, np.float64)
+        share = (counts + 1) / (counts[1:].sum() + max(1, len(counts) - 1))
+        self.bits = table(-np.log2(share).astype(np.float32), "bits")
+        unexpected = 1 - counts / max(1.0, counts.max(), self.history_splits.shape[0] - 2)
+        self.unexpected = table(unexpected.astype(np.float32), "unexpected")
+
+    def query(self, user_id, history, text, context) -> tf.Tensor:
+        """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item` is the score.
+
+        The first part is what a person's history asks for, the second what the text asks for in the encoder's own
+        space: of words that nobody used before, similarity of meaning says more than anything trained on choices. Both
+        parts are of length 1 at most, so that a request with both weighs them alike.
+        """
+        batch = self.person(user_id, history, context)
+        # As a tensor: TensorFlow copies a variable at each whole read (`evaluate`) once a part of it was gathered.
+        vectors = tf.convert_to_tensor(self.vectors)
+        queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
+        if self.text_tower is None:
+            return queries
+        asked = tf.strings.length(tf.strings.strip(text)) > 0
+        known = tf.logical_or(tf.reduce_any(batch["history"] > 0, 1), self.user_rows(user_id) > 0)
+        from_person = tf.where(tf.logical_or(known, ~asked)[:, None], queries, 0.0)
+        return tf.concat([from_person, self.text_tower(text)], 1)
+
+    def item(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 `[n, dim]`, or `[n, dim + text_dim]` with a text tower: what the index holds of an item."""
+        embeddings = self.model.candidate_from_features(features)
+        if self.text_tower is None:
+            return embeddings
+        return tf.concat([embeddings, tf.cast(features["text_vector"], tf.float32)], 1)
+
+    def recommend(
+        self,
+        user_id,
+        history,
+        text,
+        k,
+        exclude,
+        include_seen,
+        allow,
+        categories,
+        probes,
+        diversity,
+        **context,
+    ) -> dict[str, tf.Tensor]:
+        """The best items for each request; see `recommend_spec` for shapes."""
+        queries = self.query(user_id, history, text, context)
+        excluded = self.excluded(user_id, history, exclude, include_seen)
+        wanted = tf.minimum(tf.where(k > 0, k, DEFAULT_K), self.max_k)
+        further = tf.minimum(DIVERSITY_POOL * wanted, LARGEST_POOL)
+        pool = tf.where(diversity > 0, wanted + further, wanted)
+        scores, rows = self.search(queries, pool, excluded, allow, categories, probes)
+        scores, rows = tf.cond(
+            diversity > 0,
+            lambda: self.diversify(scores, rows, diversity, wanted),
+            lambda: (scores, rows),
+        )
+        return {
+            "item_ids": tf.gather(self.item_ids, rows),
+            "scores": scores,
+            "titles": tf.gather(self.titles, rows),
+        }
+
+    def excluded(self, user_id, history, exclude, include_seen) -> tf.Tensor:
+        """int32 `[batch, any]` of the items that must not come: seen ones unless asked for, listed ones, the history."""
+        seen = tf.cond(
+            include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
+        )
+        return tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
+
+    def search(self, queries, k, excluded, allow, categories, probes) -> tuple[tf.Tensor, tf.Tensor]:
+        """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are fewer.
+
+        Args:
+            queries: see `query`.
+            k: int32 `[]`, at least 1.
+            excluded: int32 `[batch, any]` items, 0 for padding.
+            allow: string `[batch, any]`; where a row has entries, nothing else is returned.
+            categories: string `[batch, any]`; where a row has entries, only items that have one of them are returned.
+            probes: int32 `[]`, cells that an inverted file reads; 0 for the number it was tuned to.
+        """
+        tuned = getattr(self.index, "default_probes", None)
+        options = {
+            "exclude": self.indexed(excluded),
+            "probes": None if tuned is None else tf.where(probes > 0, probes, tuned),
+        }
+        filtered = tf.reduce_any(allow != "") | tf.reduce_any(categories != "")
+        scores, rows = tf.cond(
+            filtered,
+            lambda: self.index.search(
+                queries,
+                k,
+                allowed=allowed(self.indexed(self.item_rows(allow)), allow, categories, self.categories),
+                **options,
+            ),
+            lambda: self.index.search(queries, k, **options),
+        )
+        return scores, rows + 1
+
+    def indexed(self, rows: tf.Tensor) -> tf.Tensor:
+        """The index's rows of items, -1 for padding and for what is not offered: it holds none for the unknown item."""
+        return self.offered(rows) - 1
+
+    def offered(self, rows: tf.Tensor) -> tf.Tensor:
+        """The same rows, 0 for items that are not offered any more."""
+        return tf.where(rows > self.num_offered, 0, rows)
+
+    def diversify(self, scores, rows, diversity, k) -> tuple[tf.Tensor, tf.Tensor]:
+        """The `k` of the found items that are good and unlike each other (see `MaximalMarginalRelevance`), in the order
+        in which they were picked; scores as they were."""
+        picked = self.rerank(
+            scores, self.index.vectors(rows - 1), diversity, tf.minimum(k, tf.shape(scores)[1])
+        )
+        there, places = picked >= 0, tf.maximum(picked, 0)
+        scores = tf.where(there, tf.gather(scores, places, batch_dims=1), -np.inf)
+        return scores, tf.where(there, tf.gather(rows, places, batch_dims=1), 0)
+
+    def recommend_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `recommend` takes. Everything may be left empty: `""`, no entries, 0, False.
+
+        Inputs:
+            user_id, text: string `[batch]`; who asks, and what for in words.
+            history: string `[batch, any]`, item ids, oldest first; replaces what is known of the person.
+            k: int32 `[]`; 0 means 10, more than `max_k` means `max_k`.
+            exclude: string `[batch, any]`, item ids that must not come.
+            include_seen: bool `[]`, whether items may come that the person has met.
+            allow: string `[batch, any]`, item ids; where there are any, nothing else comes.
+            categories: string `[batch, any]`; where there are any, only items come that have one of them.
+            probes: int32 `[]`, cells that an inverted file reads; 0 for as many as its recall target needs.
+            diversity: float32 `[]` in [0, 1], how much being unlike the others counts against the score.
+            and `[batch]` for each context feature.
+        """
+        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        return {
+            "user_id": strings,
+            "history": matrix,
+            "text": strings,
+            "k": tf.TensorSpec([], tf.int32),
+            "exclude": matrix,
+            "include_seen": tf.TensorSpec([], tf.bool),
+            "allow": matrix,
+            "categories": matrix,
+            "probes": tf.TensorSpec([], tf.int32),
+            "diversity": tf.TensorSpec([], tf.float32),
+            **self.context_spec(),
+        }
+
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Where the held-out item of each Example stands among the whole catalogue, and what stands at the top.
+
+        Items that the Example calls seen cannot be recommended. Ranks order equal scores by a fixed shuffle.
+
+        Returns:
+            `rank`: float32 `[batch]`, from 1; NaN where the item is unknown or was already seen, and so cannot be
+            recommended; infinite where the model gives it no number.
+            `top`: int32 `[batch, DEFAULT_K]` rows of the items recommended, best first, 0 where there are no more.
+            `novelty`: float32 `[batch]`, mean self-information of those in bits (`metrics.beyond_accuracy.novelty`).
+            `diversity`: float32 `[batch]`, mean `1 - cosine` between those, by text where there is any, else by the model's
+            embeddings; NaN with fewer than two.
+            `catalogue_size`: int32 `[batch]`, how many items there are.
+            `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
+        """
+        raw, batch = self.parse(examples)
+        vectors = tf.convert_to_tensor(self.vectors)
+        queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
+        target = self.offered(self.item_rows(raw["item_id"]))
+        seen = self.offered(self.item_rows(dense(raw["seen"])))
+        usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))
+        # What is not offered any more stands behind the rest.
+        candidates = vectors[: self.num_offered + 1]
+        step = tf.maximum(1, 2**24 // tf.shape(vectors)[0])
+        count = tf.maximum(1, -(-tf.shape(target)[0] // step))
+
+        def block(number, ranks, tops):
+            part = slice(number * step, (number + 1) * step)
+            scores = tf.matmul(queries[part], candidates, transpose_b=True)
+            rank, top = ranked(scores, self.ties[: self.num_offered + 1], target[part], seen[part])
+            return number + 1, ranks.write(number, rank), tops.write(number, top)
+
+        ranks = tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=[None])
+        tops = tf.TensorArray(tf.int32, count, infer_shape=False, element_shape=[None, DEFAULT_K])
+        _, ranks, tops = tf.while_loop(lambda number, *_: number < count, block, [0, ranks, tops])
+        top = tops.concat()
+        shown = tf.cast(top > 0, tf.float32)
+        return {
+            "rank": tf.where(usable, ranks.concat(), float("nan")),
+            "top": top,
+            "novelty": tf.reduce_sum(tf.gather(self.bits, top) * shown, 1) / tf.reduce_sum(shown, 1),
+            "diversity": _diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown),
+            "catalogue_size": tf.fill(tf.shape(target), self.num_offered),
+            "unexpected": tf.gather(self.unexpected, target),
+        }
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Concrete functions by signature name."""
+        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        person = {"user_id": strings, "history": matrix, "text": strings}
+
+        @graph
+        def embed_query(user_id, history, text, **context):
+            return {"embedding": self.query(user_id, history, text, context)}
+
+        @graph
+        def embed_item(item_id, text):
+            return {"embedding": self.item(self.items(item_id, text))}
+
+        @graph
+        def embed_text(text):
+            return {"embedding": self.text_tower(text)}
+
+        made = {
+            "serving_default": graph(self.evaluate).get_concrete_function(
+                tf.TensorSpec([None], tf.string, "examples")
+            ),
+            "recommend": concrete(graph(self.recommend), **self.recommend_spec()),
+            "embed_query": concrete(embed_query, **person, **self.context_spec()),
+            "embed_item": concrete(embed_item, item_id=strings, text=strings),
+        }
+        if self.text_tower is not None:
+            made["embed_text"] = concrete(embed_text, text=strings)
+        return made
+
+
+def searchable(model, catalogue: Catalogue) -> np.ndarray:
+    """What the index is built from: float32 `[offered + 1, dim]`, with the text vectors beside it where there are any."""
+    offered = slice(catalogue.offered + 1)
+    embeddings = retrieval_vectors(model, catalogue)[offered]
+    if catalogue.text_vectors is None:
+        return embeddings
+    return np.concatenate([embeddings, np.asarray(catalogue.text_vectors[offered], np.float32)], 1)
+
+
+def ranked(
+    scores: tf.Tensor, ties: tf.Tensor, target: tf.Tensor, seen: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The target's rank and the items at the top, both without what is seen; row 0 is no item.
+
+    Returns:
+        float32 `[batch]`: 1 + the number of items that score above the target, or the same with a higher `ties`; infinite
+        where the target's score is not a number. int32 `[batch, DEFAULT_K]`: rows, 0 where none is left.
+    """
+    shape = tf.shape(scores)
+    rows = tf.repeat(tf.range(shape[0]), tf.shape(seen)[1])
+    places = tf.stack(
+        [
+            tf.concat([rows, tf.range(shape[0])], 0),
+            tf.concat([tf.reshape(seen, [-1]), tf.zeros(shape[0], tf.int32)], 0),
+        ],
+        1,
+    )
+    own = tf.gather(scores, target, batch_dims=1)[:, None]
+    # What is no number sorts last, and must not make the rest look better than it is.
+    numbers = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
+    hidden = tf.tensor_scatter_nd_min(numbers, places, tf.fill([tf.shape(places)[0]], -np.inf))
+    before = (hidden > own) | ((hidden == own) & (ties > tf.gather(ties, target)[:, None]))
+    rank = 1.0 + tf.reduce_sum(tf.cast(before, tf.float32), 1)
+    values, top = tf.math.top_k(hidden, tf.minimum(DEFAULT_K, shape[1]))
+    top = tf.where(values > scores.dtype.min, top, 0)
+    top = tf.pad(top, [[0, 0], [0, DEFAULT_K - tf.shape(top)[1]]])
+    return tf.where(tf.math.is_nan(own[:, 0]), np.inf, rank), tf.ensure_shape(top, [None, DEFAULT_K])
+
+
+def _diversity(vectors: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+    """float32 `[batch]`: mean `1 - cosine` over pairs of vectors `[batch, k, dim]` where `shown` `[batch, k]` is 1."""
+    unit = tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1) * shown[..., None]
+    # The sum over pairs of cosines is what the squared length of the sum has beyond the single squared lengths.
+    total = tf.reduce_sum(tf.reduce_sum(unit, 1) ** 2, 1) - tf.reduce_sum(unit**2, [1, 2])
+    count = tf.reduce_sum(shown, 1)
+    pairs = count * (count - 1)
+    return tf.where(pairs > 0, 1 - total / pairs, float("nan"))

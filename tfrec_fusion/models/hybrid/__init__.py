@@ -1,0 +1,1 @@
+"""Estimators solved in closed form beside the towers: collaborative and content factors, ratings, their blend."""

@@ -1,0 +1,326 @@
+"""What closed-form models know, beside a two-tower model's own embeddings, in the same dot product.
+
+A two-tower model learns the order of things: what follows what. Who likes what altogether, what a text is about and what
+everybody takes is known better by models that are solved rather than trained, above all where there is little data.
+Their scores are dot products too. So their vectors are put beside the towers' and weighted by what each is worth on
+validation (`blend_fitting`), and what is served stays one vector a query and one an item.
+
+- tower: both towers' embeddings.
+- factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of who met what. Its
+  ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its zero
+  diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item `V_i / (1 - V_i g V_i)`.
+- content: the principal components of the text vectors, of length 1; the query is the sum of the history's, of length 1.
+- popularity: the logarithm of one plus the training interactions; 1 in the query.
+- offset: what items that training never saw are worth against the others; 1 in the query.
+
+An item that training never saw has its embedding, its factors and its popularity predicted from its text and features by
+ridge regression, and weights of its own. The item tower has an embedding for it too, but what that is worth could not be
+told: the tower learned what text means from the very items that it would be judged on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfrec_fusion.config import Feature
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.design_matrix import SideColumns
+from tfrec_fusion.models.tower import TEXT
+
+PARTS = ("tower", "factors", "content", "popularity")
+
+
+class Parts(NamedTuple):
+    """An item as each part sees it, not yet weighted: float32 `[..., dim]`, `[..., factors_dim]`, `[..., content_dim]`."""
+
+    tower: tf.Tensor
+    factors: tf.Tensor
+    content: tf.Tensor
+
+
+class Blend(tf_keras.layers.Layer):
+    """Weighs the parts of items and of queries, and puts them into one vector each.
+
+    Nothing here is trained by gradient descent: `blend_fitting.fit_blend` sets the weights. Until then only the tower
+    counts, and the other parts are zeros.
+
+    Args:
+        catalogue: the items.
+        features: item features to predict from, beside text.
+        dim: of the towers.
+        factors_dim: of the factors.
+        content_dim: of the content part; 0 without text.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        features: Sequence[Feature],
+        dim: int,
+        factors_dim: int = 64,
+        content_dim: int = 64,
+        **kwargs,
+    ):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.said = SideColumns(features)
+        self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
+        self.dim, self.factors_dim = dim, factors_dim
+        self.content_dim = min(content_dim, self.text_dim)
+        # Popularity has two places, a known item's and a new one's, so that people may weigh them apart.
+        self.widths = [self.dim, self.factors_dim, self.content_dim, 2]
+        self.width = sum(self.widths) + 1
+        self.side_dim = self.text_dim + self.said.width + 1
+        rows = len(catalogue)
+        self.known = self._table("known", np.asarray(catalogue.counts > 0))
+        self.factors = self._table("factors", np.zeros((rows, factors_dim), np.float32))
+        self.leverage = self._table("leverage", np.zeros(rows, np.float32))
+        self.popularity = self._table("popularity", np.zeros(rows, np.float32))
+        self.gain = self._table("gain", np.ones(factors_dim, np.float32))
+        self.predicted_widths = [self.dim, self.factors_dim, 1]
+        self.predictor = self._table(
+            "predictor", np.zeros((self.side_dim, sum(self.predicted_widths)), np.float32)
+        )
+        self.predicts = self._table("predicts", np.asarray(False))
+        if self.text_dim:
+            self.text_mean = self._table("text_mean", np.zeros(self.text_dim, np.float32))
+            axes = np.eye(self.text_dim, self.content_dim, dtype=np.float32)
+            self.text_to_content = self._table("text_to_content", axes)
+        first = np.array([1, 0, 0, 0], np.float32)
+        # Of people of whom nothing is known, and of the others; with those of a new item's popularity and of the offset.
+        self.query_weights = self._table(
+            "query_weights", np.tile(np.append(first, np.array([0, 1], np.float32)), (2, 1))
+        )
+        self.item_weights = self._table("item_weights", first)
+        self.new_item_weights = self._table("new_item_weights", first)
+        self.new_item_offset = self._table("new_item_offset", np.float32(0))
+
+    def items(self, values: Mapping[str, tf.Tensor], tower: tf.Tensor) -> tf.Tensor:
+        """The vectors of items.
+
+        Args:
+            values: `item_index` int32 `[n]` (0: not in the catalogue), the item features by name, and `text_vector` float
+                `[n, text_dim]` where there is text.
+            tower: float32 `[n, dim]`, the item tower's embeddings.
+
+        Returns:
+            float32 `[n, width]`.
+        """
+        index = values["item_index"]
+        known = tf.nn.embedding_lookup(self.known, index)[:, None]
+        factors = (
+            tf.nn.embedding_lookup(self.factors, index)
+            / (1.0 - tf.nn.embedding_lookup(self.leverage, index))[:, None]
+        )
+        popularity = tf.nn.embedding_lookup(self.popularity, index)[:, None]
+        # What is said about items is wide, and asked of new ones alone.
+        new = tf.where(~known[:, 0])
+        of_new = self._predicted({name: tf.gather_nd(value, new) for name, value in values.items()})
+        of_new[0] = tf.where(self.predicts, of_new[0], tf.gather_nd(tower, new))
+        tower, factors, popularity = (
+            tf.tensor_scatter_nd_update(part, new, predicted)
+            for part, predicted in zip((tower, factors, popularity), of_new, strict=True)
+        )
+        popularity *= tf.cast(tf.concat([known, ~known], 1), tf.float32)
+        weights = tf.repeat(self._item_weights(known), self.widths, axis=1)
+        offset = tf.where(known, 0.0, self.new_item_offset)
+        return tf.concat(
+            [tf.concat([tower, factors, self.content(values), popularity], 1) * weights, offset], 1
+        )
+
+    def parts(self, items: tf.Tensor, index: tf.Tensor) -> Parts:
+        """The parts of items whose vectors are known: what `items` weighted.
+
+        Args:
+            items: float32 `[..., width]`.
+            index: int32 `[...]`, which they are.
+        """
+        weights = self._item_weights(tf.nn.embedding_lookup(self.known, index)[..., None])
+        tower, factors, content, _ = tf.split(items, [*self.widths[:3], 3], -1)
+        factors *= (1.0 - tf.nn.embedding_lookup(self.leverage, index))[..., None]
+        parts = (tower, factors, content)
+        return Parts(
+            *(tf.math.divide_no_nan(part, weights[..., place, None]) for place, part in enumerate(parts))
+        )
+
+    def query_parts(self, tower: tf.Tensor, met: Parts, rows: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The parts of queries, not yet weighted.
+
+        Args:
+            tower: float32 `[batch, dim]`, the query tower's embeddings.
+            met: the parts of items, `[m, ...]`.
+            rows: int32 `[batch, H]`, which of them are in each history.
+            mask: bool `[batch, H]`, which of those count.
+
+        Returns:
+            float32 `[batch, width]`.
+        """
+        there = tf.where(mask)
+        met_rows, people = tf.gather_nd(rows, there), there[:, 0]
+
+        def total(part: tf.Tensor) -> tf.Tensor:
+            return tf.sparse.segment_sum(part, met_rows, people, num_segments=tf.shape(rows)[0])
+
+        factors = tf.math.l2_normalize(total(met.factors) * self.gain, 1)
+        content = tf.math.l2_normalize(total(met.content), 1)
+        return tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 3])], 1)
+
+    def queries(self, parts: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Weighs the parts of queries, and scales the whole to length 1, which changes no order.
+
+        Args:
+            parts: float32 `[batch, width]`, from `query_parts`.
+            mask: bool `[batch, H]`.
+
+        Returns:
+            float32 `[batch, width]`.
+        """
+        weights = tf.nn.embedding_lookup(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
+        return tf.math.l2_normalize(parts * tf.repeat(weights, [*self.widths[:3], 1, 1, 1], axis=1), 1)
+
+    def text_queries(self, tower: tf.Tensor) -> tf.Tensor:
+        """Queries of the towers' space alone: float32 `[batch, dim]` to `[batch, width]`."""
+        return tf.pad(tower, [[0, 0], [0, self.width - self.dim]])
+
+    def start_from(self, old: Blend, rows: np.ndarray, values: Mapping[str, tf.Tensor]) -> None:
+        """Takes over what an older blend holds.
+
+        Args:
+            old: of the same widths.
+            rows: int64 `[N + 1]`, where each item stood in `old`; below 0 for one that it did not know. Such an item starts
+                from what its text and features predict.
+            values: what `items` takes, of the whole catalogue.
+
+        Raises:
+            ValueError: if the widths or the features differ.
+        """
+        if (old.widths, old.side_dim) != (self.widths, self.side_dim):
+            raise ValueError(
+                f"Both models must have the same configuration and item features. Received: blends of the widths "
+                f"{self.widths} and {old.widths}, from {self.side_dim} and {old.side_dim} features. Build the new one "
+                "like the older one."
+            )
+        by_item = ("known", "factors", "leverage", "popularity")
+        for weight, source in zip(self.weights, old.weights, strict=True):
+            if not any(weight is getattr(self, name) for name in by_item):
+                weight.assign(source)
+        _, factors, popularity = self._predicted(values)
+        new, places = rows < 0, np.maximum(rows, 0)
+        predicted = {"factors": factors, "popularity": popularity[:, 0]}
+        for name in by_item[1:]:
+            kept = getattr(old, name).numpy()[places]
+            start = predicted[name].numpy() if name in predicted else np.zeros_like(kept)
+            getattr(self, name).assign(np.where(new[:, None] if kept.ndim > 1 else new, start, kept))
+
+    def weigh_alike(self) -> None:
+        """Every part of every item and query as it is, for `part_scores`."""
+        ones = np.ones(len(PARTS), np.float32)
+        for weights in (self.item_weights, self.new_item_weights):
+            weights.assign(ones)
+        self.query_weights.assign(np.ones_like(self.query_weights))
+        self.new_item_offset.assign(0.0)
+
+    def part_scores(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Each part's scores, of vectors that are weighed alike: float32 `[rows, n, 4]` of `[rows, width]`, `[n, width]`."""
+        edges = np.cumsum([0, *self.widths])
+        return np.stack([queries[:, a:b] @ items[:, a:b].T for a, b in itertools.pairwise(edges)], -1)
+
+    def learned(self, vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """What is to be predicted of items that are known.
+
+        Args:
+            vectors: float32 `[n, width]`, weighed alike.
+            counts: their training interactions, in units of which the root is 1.
+
+        Returns:
+            float32 `[n, sum(predicted_widths)]`: embedding, factors and, as popularity, the root of the interactions, in which
+            unlike in the logarithm it matters most to be right about what is taken most.
+        """
+        return np.concatenate(
+            [vectors[:, : self.dim + self.factors_dim], np.sqrt(counts)[:, None] - 1], 1, dtype=np.float32
+        )
+
+    def as_if_new(self, vectors: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Vectors of known items weighed alike, with what is predicted of them in place of what is learned."""
+        found, both = vectors.copy(), self.dim + self.factors_dim
+        found[:, :both], found[:, both + self.content_dim] = predicted[:, :both], predicted[:, both]
+        return found
+
+    def weigh(
+        self,
+        known: np.ndarray,
+        unknown: np.ndarray,
+        new: np.ndarray,
+        new_popularity: float,
+        offsets: tuple[float, float],
+        items: np.ndarray,
+    ) -> None:
+        """Sets what each part counts.
+
+        Args:
+            known, unknown: float `[4]`, above 0, in the scores of people with and without a history.
+            new: float `[4]`, in the scores of items that training never saw, for people with a history.
+            new_popularity: of such items' popularity, for people without one.
+            offsets: of such items' scores, for people without and with a history.
+            items: float32 `[n, width]`, some items weighed alike, whose root mean square length
+                becomes 1.
+        """
+        # Half of a weight goes to the item: what is near by the items' vectors alone, as an inverted file asks, is then
+        # near for a query.
+        root = np.sqrt(known)
+        scale = np.sqrt(np.mean(np.sum((items[:, :-1] * np.repeat(root, self.widths)) ** 2, 1)))
+        self.item_weights.assign(root / scale)
+        self.new_item_weights.assign(new / root / scale)
+        offset = np.sqrt(max(1e-6, *map(abs, offsets)))
+        self.new_item_offset.assign(offset / scale)
+        popularity = PARTS.index("popularity")
+        apart = new_popularity / (new / root)[popularity], root[popularity]
+        self.query_weights.assign(
+            [
+                np.concatenate([weights, [apart[group], offsets[group] / offset]])
+                for group, weights in enumerate((unknown / root, root))
+            ]
+        )
+
+    def side(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """What is said about items, as one vector: text, features (categories as the share each has), and a 1.
+
+        Returns:
+            float32 `[n, side_dim]`.
+        """
+        parts = [self._centred_text(values)] if self.text_dim else []
+        return tf.concat([*parts, *self.said(values), tf.ones([tf.shape(values["item_index"])[0], 1])], 1)
+
+    def content(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 `[n, content_dim]`, of length 1; zeros for an item without text."""
+        if not self.content_dim:
+            return tf.zeros([tf.shape(values["item_index"])[0], 0])
+        return tf.math.l2_normalize(tf.matmul(self._centred_text(values), self.text_to_content), 1)
+
+    def _centred_text(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 `[n, text_dim]`, of length 1; zeros for an item without text."""
+        text = tf.cast(values[TEXT], tf.float32)
+        there = tf.cast(tf.reduce_any(text != 0, 1, keepdims=True), tf.float32)
+        return tf.math.l2_normalize(text - self.text_mean, 1) * there
+
+    def _predicted(self, values: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """Embedding, factors and popularity as text and features tell them: float32 `[n, dim]` each."""
+        return tf.split(tf.matmul(self.side(values), self.predictor), self.predicted_widths, 1)
+
+    def _item_weights(self, known: tf.Tensor) -> tf.Tensor:
+        """float32 `[..., 4]` for bool `[..., 1]`."""
+        return tf.where(known, self.item_weights, self.new_item_weights)
+
+    def _table(self, name: str, values: np.ndarray | np.float32) -> tf.Variable:
+        values = np.asarray(values)
+        return self.add_weight(
+            name,
+            values.shape,
+            values.dtype,
+            initializer=lambda shape, dtype=None, **_: tf.constant(values, dtype),
+        )

@@ -1,0 +1,1 @@
+"""Clients of TF Serving's interfaces: REST, gRPC and Vertex AI endpoints."""

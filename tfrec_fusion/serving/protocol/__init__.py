@@ -1,0 +1,1 @@
+"""Messages and status codes that server and clients share."""

@@ -1,0 +1,1 @@
+"""Embedded model server: TF Serving's REST and gRPC interfaces over SavedModels."""

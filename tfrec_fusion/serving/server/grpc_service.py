@@ -1,0 +1,246 @@
+"""TF Serving's gRPC services: PredictionService and ModelService."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
+
+from tfrec_fusion.serving.protocol.status import CODES, StatusError, invalid_argument
+from tfrec_fusion.serving.server import proto_inference
+from tfrec_fusion.serving.server.config_file import from_proto
+from tfrec_fusion.serving.server.grpc_health import HealthService
+from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.request_log import RequestLog
+from tfrec_fusion.serving.server.session import LoadedModel
+from tfrec_fusion.serving.server.versions import ModelManager
+
+MAX_MESSAGE_BYTES = 2**31 - 1
+_MESSAGE_LIMIT = 1024
+_NO_DEADLINE_SECONDS = 365 * 24 * 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpcOptions:
+    """How gRPC is served.
+
+    Attributes:
+        num_threads: requests worked on at a time.
+        as_content: whether outputs come in `tensor_content`, not in typed fields.
+        health: whether gRPC's health check is served.
+        credentials: TLS, or None for plain text.
+        socket_path: a UNIX socket to listen at too; none where empty.
+        arguments: gRPC's own channel arguments.
+    """
+
+    num_threads: int = 16
+    as_content: bool = False
+    health: bool = False
+    credentials: grpc.ServerCredentials | None = None
+    socket_path: str = ""
+    arguments: tuple[tuple[str, int | str], ...] = ()
+
+
+def start_grpc_server(
+    manager: ModelManager,
+    metrics: Metrics,
+    host: str,
+    port: int | None,
+    options: GrpcOptions,
+    health: HealthService | None = None,
+    log: RequestLog | None = None,
+) -> tuple[grpc.Server, int | None]:
+    """Starts a gRPC server, with the health service and a log of requests where they are given.
+
+    Returns:
+        The server and its port, which the system chooses where 0 is given; None where none is, but for a UNIX socket.
+
+    Raises:
+        StatusError: UNAVAILABLE where the port cannot be bound.
+    """
+    server = grpc.server(
+        ThreadPoolExecutor(options.num_threads, thread_name_prefix="grpc"),
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+            *options.arguments,
+        ],
+    )
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        _PredictionService(manager, metrics, options.as_content, log), server
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(manager), server)
+    if health is not None:
+        server.add_generic_rpc_handlers([health.handler()])
+    bound = None
+    if port is not None:
+        bound = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", options.credentials)
+    if options.socket_path:
+        _listen(server, f"unix:{options.socket_path}", options.credentials)
+    server.start()
+    return server, bound
+
+
+def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, credentials)
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        certificates = "" if credentials is None else ", or the key and certificates cannot be read"
+        raise StatusError(
+            "UNAVAILABLE",
+            f"Failed to bind gRPC to {address}: the address is in use or not ours{certificates}",
+        )
+    return bound
+
+
+def _abort(context: grpc.ServicerContext, error: StatusError) -> None:
+    message = error.message
+    if len(message) > _MESSAGE_LIMIT:
+        message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
+    # The message travels in a header and must be UTF-8.
+    message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    context.abort(grpc.StatusCode[error.code], message)
+
+
+def _timeout_ms(context: grpc.ServicerContext) -> int:
+    left = context.time_remaining()
+    return 0 if left is None or left > _NO_DEADLINE_SECONDS else max(1, int(left * 1000))
+
+
+class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, manager: ModelManager, metrics: Metrics, as_content: bool, log: RequestLog | None):
+        self._manager = manager
+        self._metrics = metrics
+        self._as_content = as_content
+        self._log = log
+
+    def _find(self, spec: model_pb2.ModelSpec) -> LoadedModel:
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        choice = spec.WhichOneof("version_choice")
+        return self._manager.get(
+            spec.name,
+            spec.version.value if choice == "version" else None,
+            spec.version_label if choice == "version_label" else None,
+        )
+
+    def _answer(
+        self,
+        api: str,
+        spec: model_pb2.ModelSpec,
+        context: grpc.ServicerContext,
+        work: Callable[[LoadedModel, int], Any],
+        check: Callable[[], None] = lambda: None,
+    ) -> Any:
+        start, code = time.perf_counter(), "OK"
+        try:
+            check()
+            return work(self._find(spec), _timeout_ms(context))
+        except StatusError as error:
+            code = error.code
+            _abort(context, error)
+        except Exception as error:
+            code = "INTERNAL"
+            _abort(context, StatusError(code, f"{type(error).__name__}: {error}"))
+        finally:
+            if self._manager.knows(spec.name):
+                self._metrics.request(spec.name, api, "GRPC", code, (time.perf_counter() - start) * 1e6)
+
+    def _ran(self, model: LoadedModel, api: str) -> Callable[[float], None]:
+        return lambda seconds: self._metrics.runtime(model.name, api, seconds * 1e6)
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def work(model: LoadedModel, timeout_ms: int) -> Any:
+            return proto_inference.predict(
+                model, request, self._as_content, timeout_ms, self._ran(model, "Predict"), self._log
+            )
+
+        return self._answer("Predict", request.model_spec, context, work, lambda: _require_spec(request))
+
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def work(model: LoadedModel, timeout_ms: int) -> Any:
+            return proto_inference.classify(model, request, timeout_ms, self._ran(model, "Classify"))
+
+        return self._answer("Classify", request.model_spec, context, work, lambda: _require_spec(request))
+
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def work(model: LoadedModel, timeout_ms: int) -> Any:
+            return proto_inference.regress(model, request, timeout_ms, self._ran(model, "Regress"))
+
+        return self._answer("Regress", request.model_spec, context, work, lambda: _require_spec(request))
+
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def work(model: LoadedModel, timeout_ms: int) -> Any:
+            return proto_inference.multi_inference(model, request, timeout_ms)
+
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        return self._answer("MultiInference", spec, context, work)
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            proto_inference.check_metadata_request(request)
+            return proto_inference.metadata(self._find(request.model_spec))
+        except StatusError as error:
+            return _abort(context, error)
+
+
+def _require_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+
+
+class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, manager: ModelManager):
+        self._manager = manager
+
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        response = get_model_status_pb2.GetModelStatusResponse()
+        try:
+            _require_spec(request)
+            spec = request.model_spec
+            version = spec.version.value if spec.HasField("version") else None
+            statuses = self._manager.status(spec.name, version)
+        except StatusError as error:
+            return _abort(context, error)
+        for status in statuses:
+            entry = response.model_version_status.add(version=status.version)
+            entry.state = get_model_status_pb2.ModelVersionStatus.State.Value(status.state)
+            entry.status.error_code = CODES.index(status.code)
+            entry.status.error_message = status.message
+        return response
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+        response = model_management_pb2.ReloadConfigResponse()
+        try:
+            config = request.config
+            if config.WhichOneof("config") != "model_config_list":
+                raise invalid_argument(
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+                    "supported"
+                )
+            left = context.time_remaining()
+            timeout = None if left is None or left > _NO_DEADLINE_SECONDS else left
+            self._manager.reload(from_proto(config, self._manager.names()), timeout, context.is_active)
+        except StatusError as error:
+            response.status.error_code = CODES.index(error.code)
+            response.status.error_message = error.message
+            return _abort(context, error)
+        response.status.SetInParent()
+        return response

@@ -1,0 +1,255 @@
+"""TF Serving's REST API as a function: (method, path, body) → (HTTP status, content type, body).
+
+What it speaks of is the API alone; connections, limits and time-outs are `rest_server`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+import weakref
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from google.protobuf import json_format
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+
+from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server import inference, json_writer
+from tfrec_fusion.serving.server.json_examples import decode_examples
+from tfrec_fusion.serving.server.json_reader import MAX_DEPTH, parse_object
+from tfrec_fusion.serving.server.json_tensors import DtypeMap, decode_predict
+from tfrec_fusion.serving.server.json_text import quote
+from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.request_log import RequestLog
+from tfrec_fusion.serving.server.session import (
+    CLASSIFY_METHOD,
+    DEFAULT_SIGNATURE,
+    REGRESS_METHOD,
+    LoadedModel,
+    Signature,
+)
+from tfrec_fusion.serving.server.versions import ModelManager
+
+JSON = b"application/json"
+
+_PREDICTION = re.compile(
+    rb"/v1/models/([^/:]+)(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?:(classify|regress|predict)", re.I
+)
+_STATUS = re.compile(
+    rb"/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?(?:/(metadata))?", re.I
+)
+_MAX_ROUTES = 4096
+QUICK_SECONDS = 0.001
+"""A model whose requests take no longer is answered on the event loop itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """What a path asks for: a model (by version, label or the latest) and one of its methods."""
+
+    name: str
+    version: int | None
+    label: str | None
+    method: str
+
+
+class RestHandler:
+    """Answers REST requests from the models of a manager.
+
+    Args:
+        manager: finds the models.
+        metrics: counts requests.
+        request_log: keeps a sample of them, or None.
+    """
+
+    def __init__(self, manager: ModelManager, metrics: Metrics, request_log: RequestLog | None = None):
+        self.manager = manager
+        self.metrics = metrics
+        self.request_log = request_log
+        self._routes: dict[tuple[bytes, bytes], Route] = {}
+        self._seconds: dict[str, float] = {}
+        self._metadata: weakref.WeakKeyDictionary[LoadedModel, bytes] = weakref.WeakKeyDictionary()
+
+    def is_quick(self, method: bytes, target: bytes) -> bool:
+        """Whether a request is known to be answered too quickly to be worth a hand-over to another thread."""
+        if method != b"POST":
+            return True
+        route = self._routes.get((method, target))
+        return route is not None and self._seconds.get(route.name, 1.0) < QUICK_SECONDS
+
+    def handle(self, method: bytes, target: bytes, body: bytes, inline: bool = False) -> tuple[int, bytes]:
+        """Answers one request.
+
+        Args:
+            method: `GET`, `POST`, …
+            target: path and query as sent.
+            body: the plain body.
+            inline: run the model on this thread alone.
+
+        Returns:
+            HTTP status and JSON body.
+        """
+        start, worked = time.perf_counter(), time.thread_time() if inline else 0.0
+        route: Route | None = None
+        try:
+            route = self._route(method, target)
+            if method == b"POST":
+                answer = self._infer(route, body, inline)
+            elif route.method == "metadata":
+                answer = self._model_metadata(route)
+            else:
+                answer = self._model_status(route)
+            code, status = "OK", 200
+        except StatusError as error:
+            code, status, answer = error.code, error.http_status, json_writer.encode_error(error.message)
+        except RecursionError:  # orjson reads deeper than Python code can follow
+            code, status = "INVALID_ARGUMENT", 400
+            answer = json_writer.encode_error(f"JSON Parse error: Nesting is limited to {MAX_DEPTH} levels.")
+        except Exception as error:  # a fault of ours must answer this request and harm no other
+            code, status = "INTERNAL", 500
+            answer = json_writer.encode_error(f"{type(error).__name__}: {error}")
+        if route is not None and self.manager.knows(route.name):
+            seconds = time.perf_counter() - start
+            inferring = method == b"POST"
+            if inferring and code == "OK":
+                # What this thread worked counts, and a tenth of what it waited: a busy neighbour must not make a
+                # small model look slow, nor may a model that sleeps look quick.
+                spent = time.thread_time() - worked + seconds / 10 if inline else seconds
+                # A decaying maximum: one slow signature is enough to keep a model off the event loop.
+                before = self._seconds.get(route.name, 0.0)
+                self._seconds[route.name] = max(spent, 0.9 * before + 0.1 * spent)
+            # TF Serving takes the method from the path as it stands, so that what asks for none counts under no name.
+            self.metrics.request(route.name, route.method if inferring else "", "REST", code, seconds * 1e6)
+        return status, answer
+
+    def _route(self, method: bytes, target: bytes) -> Route:
+        route = self._routes.get((method, target))
+        if route is None:
+            route = parse_target(method, target)
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            self._routes[method, target] = route
+        return route
+
+    def _infer(self, route: Route, body: bytes, inline: bool) -> bytes:
+        if route.method == "predict":
+            return self._predict(route, body, inline)
+        # Classify and regress check the JSON wholly before they look for the model.
+        signature_name, examples = decode_examples(parse_object(body))
+        model = self.manager.get(route.name, route.version, route.label)
+        if route.method == "classify":
+            signature = inference.find_signature(model, signature_name, CLASSIFY_METHOD)
+            start = time.perf_counter()
+            results = inference.classify(model, signature, examples)
+            self.metrics.runtime(route.name, "Classify", (time.perf_counter() - start) * 1e6)
+            return json_writer.encode_classifications(results)
+        signature = inference.find_signature(model, signature_name, REGRESS_METHOD)
+        start = time.perf_counter()
+        values = inference.regress(model, signature, examples)
+        self.metrics.runtime(route.name, "Regress", (time.perf_counter() - start) * 1e6)
+        return json_writer.encode_regressions(values)
+
+    def _predict(self, route: Route, body: bytes, inline: bool) -> bytes:
+        document = parse_object(body)
+        found: list[tuple[LoadedModel, Signature]] = []
+
+        def dtypes_of(name: str) -> DtypeMap:
+            model = self.manager.get(route.name, route.version, route.label)
+            signature = model.signature(name)
+            if signature is None:
+                raise invalid_argument(
+                    f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
+                )
+            found.append((model, signature))
+            return signature.inputs
+
+        _, inputs, form = decode_predict(document, dtypes_of)
+        model, signature = found[0]
+        start = time.perf_counter()
+        outputs = inference.predict(model, signature, inputs, inline=inline)
+        self.metrics.runtime(route.name, "Predict", (time.perf_counter() - start) * 1e6)
+        answer = json_writer.encode_predict(outputs, form)
+        log = self.request_log
+        if log is not None and log.wants():
+            log.write(model.name, model.version, signature.name, inputs, outputs)
+        return answer
+
+    def _model_status(self, route: Route) -> bytes:
+        # A label is not looked at: TF Serving answers with every version then.
+        entries = [
+            f'  {{\n   "version": "{status.version}",\n   "state": "{status.state}",\n   "status": {{\n'
+            f'    "error_code": "{status.code}",\n    "error_message": {_text(status.message)}\n   }}\n  }}'
+            for status in self.manager.status(route.name, route.version)
+        ]
+        return ('{\n "model_version_status": [\n' + ",\n".join(entries) + "\n ]\n}\n").encode()
+
+    def _model_metadata(self, route: Route) -> bytes:
+        model = self.manager.get(route.name, route.version, route.label)
+        cached = self._metadata.get(model)
+        if cached is None:
+            cached = self._metadata[model] = encode_metadata(model)
+        return cached
+
+
+def _text(message: str) -> str:
+    return quote(message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+
+def parse_target(method: bytes, target: bytes) -> Route:
+    """What a path asks for.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT `Malformed request: METHOD PATH` and the like.
+    """
+    text = f"{method.decode('latin-1')} {target.decode('utf-8', 'surrogateescape')}"
+    malformed = invalid_argument(f"Malformed request: {text}")
+    if method == b"POST":
+        match = _PREDICTION.fullmatch(target)
+    elif method == b"GET":
+        match = _STATUS.fullmatch(target)
+    else:
+        raise malformed
+    if match is None:
+        raise malformed
+    name, digits, label, action = match.groups()
+    version = None
+    if digits:
+        version = int(digits) if len(digits) <= 32 else 2**63
+        if version >= 2**63:
+            raise invalid_argument(f"Failed to convert version: {digits.decode()} to numeric.")
+    if method == b"POST" and action.decode() not in ("classify", "regress", "predict"):
+        raise malformed  # the path matches in any case, the method's name is then compared in lower case
+    if not name:
+        raise invalid_argument("Missing model name in request.")
+    return Route(
+        _decode(name),
+        version,
+        None if label is None else _decode(label),
+        (action or b"").decode(),
+    )
+
+
+def _decode(part: bytes) -> str:
+    return unquote_to_bytes(part).decode("utf-8", "surrogateescape")
+
+
+def encode_metadata(model: LoadedModel) -> bytes:
+    """A model's metadata as TF Serving prints it."""
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in model.meta_graph.signature_def.items():
+        definitions.signature_def[name].CopyFrom(definition)
+    spec = model_pb2.ModelSpec(name=model.name)
+    spec.version.value = model.version
+    return (
+        f'{{\n"model_spec":{_proto_json(spec)}\n,\n"metadata": {{"signature_def": {_proto_json(definitions)}\n}}\n}}\n'
+    ).encode()
+
+
+def _proto_json(message: Any) -> str:
+    options: dict[str, Any] = {"preserving_proto_field_name": True, "indent": 1, "ensure_ascii": False}
+    try:
+        return json_format.MessageToJson(message, always_print_fields_with_no_presence=True, **options)
+    except TypeError:  # protobuf before 5.26 spells it so
+        return json_format.MessageToJson(message, including_default_value_fields=True, **options)

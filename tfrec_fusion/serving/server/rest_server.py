@@ -1,0 +1,478 @@
+"""The HTTP/1.1 server under the REST API: keep-alive, pipelining, limits and time-outs over asyncio.
+
+Parsing is httptools', the loop is uvloop's where it is installed. Requests that are known to be quick are answered
+on the loop; others go to a pool of threads, and a connection's answers leave in the order of its requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import functools
+import http
+import logging
+import re
+import ssl
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from typing import cast
+
+import httptools
+
+from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.server import json_writer
+from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.rest_handler import RestHandler
+
+logger = logging.getLogger(__name__)
+
+_ORIGIN = re.compile(rb"https?://")
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.I)
+_CORS = (
+    b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST, GET\r\n"
+    b"Access-Control-Allow-Headers: Content-Type\r\n"
+)
+_KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
+# libevent, whose HTTP server TF Serving is built on, has words of its own for some statuses and none for others.
+_REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
+    429: "Client Error",
+    499: "Client Error",
+    504: "Gateway Time-out",
+}
+_DEFAULT_CONTENT_TYPE = b"text/html; charset=ISO-8859-1"
+_NOT_IN_A_PATH = re.compile(rb"[^!$&-;=?-Z_a-z~#%]|%(?![0-9A-Fa-f]{2})|#.*#", re.S)
+_INLINE_BODY = 64 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class RestLimits:
+    """What the server puts up with from one client; TF Serving has no limits here but memory.
+
+    Attributes:
+        max_body_bytes: a larger body is answered with 413, after decompression too.
+        max_header_bytes: a longer request line or header block is answered with 431.
+        max_connections: further ones are closed at once.
+        read_seconds: a request must arrive within this, counted anew while its body makes progress.
+        write_seconds: a client must take its answer within this.
+        idle_seconds: a connection without a request is closed after this.
+        max_pipelined: requests of one connection that wait for their turn before reading pauses.
+    """
+
+    max_body_bytes: int = 256 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    max_connections: int = 4096
+    read_seconds: float = 30.0
+    write_seconds: float = 60.0
+    idle_seconds: float = 300.0
+    max_pipelined: int = 64
+
+
+class RestServer:
+    """Serves the REST API on one address, inside a running event loop.
+
+    Args:
+        handler: answers requests under `/v1/`.
+        metrics: the page under `metrics_path`.
+        metrics_path: path of the Prometheus page, or None for no page.
+        cors: whether answers carry CORS headers.
+        limits: see `RestLimits`.
+        num_threads: threads for requests that are not quick.
+        allow_inline: whether quick requests may be answered on the loop.
+    """
+
+    def __init__(
+        self,
+        handler: RestHandler,
+        metrics: Metrics,
+        *,
+        metrics_path: str | None = None,
+        cors: bool = False,
+        limits: RestLimits | None = None,
+        num_threads: int = 8,
+        allow_inline: bool = True,
+    ):
+        self.handler = handler
+        self.metrics = metrics
+        self.metrics_path = metrics_path.encode() if metrics_path else None
+        self.cors = _CORS if cors else b""
+        self.limits = limits or RestLimits()
+        self.allow_inline = allow_inline
+        self.connections: set[_Connection] = set()
+        self.pool = ThreadPoolExecutor(num_threads, thread_name_prefix="rest")
+        self.date = b""
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Binds and accepts; returns the port, which the system chooses where 0 is given.
+
+        Raises:
+            StatusError: UNAVAILABLE where the port cannot be bound.
+        """
+        self._refresh_date()
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: _Connection(self, loop), host, port, ssl=tls, backlog=1024
+            )
+        except OSError as error:
+            message = f"Failed to bind the REST API to {host}:{port}: {error.strerror or error}"
+            raise StatusError("UNAVAILABLE", message) from None
+        self._sweeper = loop.create_task(self._sweep())
+        return self._server.sockets[0].getsockname()[1]
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Stops accepting, lets requests in work finish within the grace, closes what is left."""
+        if self._server is not None:
+            self._server.close()
+        deadline = time.monotonic() + grace_seconds
+        while any(connection.busy for connection in self.connections) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self._refresh_date()
+            now = time.monotonic()
+            for connection in list(self.connections):
+                connection.check_time(now)
+
+    def _refresh_date(self) -> None:
+        self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
+
+
+@dataclasses.dataclass
+class _Request:
+    method: bytes
+    target: bytes
+    body: bytes
+    headers: dict[bytes, bytes]
+    keep_alive: bool
+    is_http10: bool = False
+    refusal: tuple[int, str | None] | None = None
+
+
+class _Connection(asyncio.Protocol):
+    """One client. Requests wait in `waiting` and are answered one after the other."""
+
+    def __init__(self, server: RestServer, loop: asyncio.AbstractEventLoop):
+        self.server = server
+        self.loop = loop
+        self.transport: asyncio.Transport | None = None
+        self.parser = httptools.HttpRequestParser(self)
+        self.waiting: collections.deque[_Request] = collections.deque()
+        self.busy = False
+        self.closing = False
+        self.ended = False
+        self.refused = False
+        self.receiving = False
+        self.write_paused = False
+        self.read_paused = False
+        self.since = time.monotonic()
+        self.head_bytes = 0
+        self.in_body = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.body: list[bytes] = []
+        self.body_bytes = 0
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        if len(self.server.connections) >= self.server.limits.max_connections:
+            self.abort()
+            return
+        self.server.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closing = True
+        self.waiting.clear()
+        self.server.connections.discard(self)
+
+    def eof_received(self) -> bool:
+        # A client that has sent all it wants to send (`nc -N` does so) still reads its answers.
+        self.ended = True
+        return bool(self.busy or self.waiting)
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self.since = time.monotonic()
+        self._pace()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.since = time.monotonic()
+        self._pace()
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing or self.refused:
+            return
+        if not self.receiving or self.in_body:
+            self.since = time.monotonic()
+        self.receiving = True
+        if not self.in_body:
+            self.head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(501)
+        except httptools.HttpParserUpgrade:
+            # Nothing here can be upgraded to (`curl --http2` asks for it); the request is answered, and what
+            # follows it is no longer HTTP/1.1 to the parser.
+            self.refused = True
+            if self.waiting:
+                self.waiting[-1].keep_alive = False
+        except _TooLarge as error:
+            self._refuse(error.status, error.message)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, _TooLarge):
+                self._refuse(cause.status, cause.message)
+            else:
+                self._refuse(400)
+        else:
+            if not self.in_body and self.receiving and self.head_bytes > self.server.limits.max_header_bytes:
+                self._refuse(431)
+        self._next()
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        self.receiving = True
+        self._begin()
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self.in_body = True
+        self.since = time.monotonic()
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self.server.limits.max_body_bytes:
+            raise self._too_large()
+        if b"100-continue" in self.headers.get(b"expect", b"").lower() and not (self.busy or self.waiting):
+            cast(asyncio.Transport, self.transport).write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
+        if self.body_bytes > self.server.limits.max_body_bytes:
+            raise self._too_large()
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
+        request = _Request(
+            self.parser.get_method(),
+            _path(self.target),
+            body,
+            self.headers,
+            self.parser.should_keep_alive(),
+            self.parser.get_http_version() == "1.0",
+        )
+        self.receiving = self.in_body = False
+        self.head_bytes = 0
+        self.body = []
+        self.since = time.monotonic()
+        self.waiting.append(request)
+        self._pace()
+
+    def _too_large(self) -> _TooLarge:
+        limit = self.server.limits.max_body_bytes
+        return _TooLarge(413, f"The request's body is larger than the limit of {limit} bytes.")
+
+    # Answering
+
+    def _pace(self) -> None:
+        """Stops reading while the client owes us a read or has sent many requests ahead."""
+        pause = self.write_paused or len(self.waiting) >= self.server.limits.max_pipelined
+        if self.transport is None or self.transport.is_closing() or pause == self.read_paused:
+            return
+        self.read_paused = pause
+        if pause:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _next(self) -> None:
+        while self.waiting and not (self.busy or self.closing or self.write_paused):
+            request = self.waiting.popleft()
+            self._answer(request)
+        self._pace()
+
+    def _answer(self, request: _Request) -> None:
+        if request.refusal is not None:
+            status, message = request.refusal
+            if message is None:
+                self._send_page(status, request)
+            else:
+                self._send(status, json_writer.encode_error(message), request)
+            return
+        server = self.server
+        path = request.target.partition(b"?")[0]
+        if request.method not in _KNOWN_METHODS:
+            self._send_page(501, request)
+        elif _is_malformed(request.target):
+            self._send_page(400, request)
+        elif server.metrics_path is not None and path == server.metrics_path:
+            self._send_metrics(request, server.metrics_path)
+        elif request.target[:4].lower() != b"/v1/":
+            self._send_page(404, request)
+        elif request.method == b"OPTIONS":
+            if _ORIGIN.search(request.headers.get(b"origin", b"")):
+                self._send(200, b"", request, content_type=_DEFAULT_CONTENT_TYPE)
+            else:
+                body = json_writer.encode_error("Origin header is missing in CORS preflight")
+                self._send(400, body, request)
+        else:
+            compressed = b"gzip" in request.headers.get(b"content-encoding", b"")
+            small = len(request.body) <= _INLINE_BODY and not compressed
+            if small and server.allow_inline and server.handler.is_quick(request.method, request.target):
+                status, body = server.handler.handle(request.method, request.target, request.body, True)
+                self._send(status, body, request)
+            else:
+                self.busy = True
+                work = functools.partial(self._work, request, compressed)
+                self.loop.run_in_executor(server.pool, work).add_done_callback(
+                    functools.partial(self._finished, request)
+                )
+
+    def _work(self, request: _Request, compressed: bool) -> tuple[int, bytes]:
+        body = request.body
+        if compressed:
+            limit = self.server.limits.max_body_bytes
+            plain = _gunzip(body, limit)
+            if plain is None:
+                return 413, json_writer.encode_error(
+                    f"The request's body is larger than the limit of {limit} bytes."
+                )
+            body = plain
+        return self.server.handler.handle(request.method, request.target, body)
+
+    def _finished(self, request: _Request, future: asyncio.Future[tuple[int, bytes]]) -> None:
+        self.busy = False
+        if self.closing or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            logger.error("Answering %r failed.", request.target, exc_info=error)
+            status, body = 500, json_writer.encode_error(str(error))
+        else:
+            status, body = future.result()
+        self._send(status, body, request)
+        self._next()
+
+    def _send(
+        self, status: int, body: bytes, request: _Request, content_type: bytes = b"application/json"
+    ) -> None:
+        kind = b"Content-Type: %s\r\n" % content_type
+        self._write(status, kind + self.server.cors, body, request, request.keep_alive)
+
+    def _send_metrics(self, request: _Request, expected: bytes) -> None:
+        if request.target == expected:
+            status, text = 200, self.server.metrics.page()
+        else:
+            target = request.target.decode("utf-8", "replace")
+            status, text = 400, f"Unexpected path: {target}. Should be {expected.decode()}"
+        self._write(status, b"Content-Type: text/plain\r\n", text.encode(), request, request.keep_alive)
+
+    def _send_page(self, status: int, request: _Request) -> None:
+        """A small page of HTML; as libevent does, the connection is closed after it."""
+        reason = _REASONS[status]
+        body = f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
+        self._write(status, b"Content-Type: text/html\r\n", body.encode(), request, keep_alive=False)
+
+    def _write(self, status: int, headers: bytes, body: bytes, request: _Request, keep_alive: bool) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        keep_alive = keep_alive and not (self.ended and not self.waiting)
+        # HTTP/1.0 closes unless both sides say otherwise; later versions stay open unless one says `close`.
+        kept = b"Connection: keep-alive\r\n" if request.is_http10 else b""
+        head = b"HTTP/1.1 %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
+            status,
+            _REASON_BYTES[status],
+            headers,
+            self.server.date,
+            len(body),
+            kept if keep_alive else b"Connection: close\r\n",
+        )
+        self.transport.write(head if request.method == b"HEAD" else head + body)
+        if not keep_alive:
+            self.closing = True
+            self.waiting.clear()
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str | None = None) -> None:
+        """Answers what cannot be read as a request, and closes: where the next one begins is unknown."""
+        self.receiving = False
+        self.refused = True
+        self.waiting.append(_Request(b"", b"", b"", {}, False, refusal=(status, message)))
+
+    def check_time(self, now: float) -> None:
+        """Closes a connection whose client has kept us waiting for too long."""
+        limits = self.server.limits
+        waited = now - self.since
+        if self.busy:
+            return
+        if self.write_paused:
+            if waited > limits.write_seconds:
+                self.abort()
+        elif waited > (limits.read_seconds if self.receiving else limits.idle_seconds):
+            self.abort()
+
+    def abort(self) -> None:
+        self.closing = True
+        self.waiting.clear()
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _path(target: bytes) -> bytes:
+    """The path of a request's target, which may be a whole URL (RFC 9112, 3.2.2; proxies are sent such)."""
+    if target[:1] == b"/":
+        return target
+    match = _ABSOLUTE.match(target)
+    return target if match is None else target[match.end() :] or b"/"
+
+
+@functools.lru_cache(maxsize=256)
+def _is_malformed(path: bytes) -> bool:
+    """Whether a path with its query has what RFC 3986 has no place for: `"`, `[`, a `%` before other than two digits."""
+    return _NOT_IN_A_PATH.search(path) is not None
+
+
+_REASON_BYTES = {status: reason.encode() for status, reason in _REASONS.items()}
+
+
+class _TooLarge(Exception):
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def _gunzip(body: bytes, limit: int) -> bytes | None:
+    """The plain body; empty where it is not one gzip stream (as TF Serving has it), None where it outgrows the limit."""
+    inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        plain = inflater.decompress(body, limit + 1)
+    except zlib.error:
+        return b""
+    if len(plain) > limit:
+        return None
+    return plain if inflater.eof and not inflater.unused_data else b""

@@ -1,0 +1,417 @@
+"""`fit`: the training loop that notebooks and the pipeline share.
+
+A loop of its own, not Keras's, because a run must go on at the step at which it was killed, with the order of the data
+that it would have had, and because a model may choose each epoch's examples (`Model.epochs`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfrec_fusion.config import TextConfig, TrainingConfig
+from tfrec_fusion.layers.layerwise_decay import with_multipliers
+from tfrec_fusion.models.base import Model
+from tfrec_fusion.training import cluster
+from tfrec_fusion.training.steps import steps_of
+
+__all__ = ["History", "build_optimizer", "fit", "fit_staged", "precision", "strategy"]
+
+# Of the learning rate, what is left for everything else while the text encoder is trained along.
+SECOND_STAGE = 0.1
+
+
+@dataclasses.dataclass
+class History:
+    """What training went through.
+
+    Attributes:
+        history: metric name → its value per epoch.
+        best_epoch: the epoch, from 1, whose weights the model was left with.
+    """
+
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    best_epoch: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs completed."""
+        return len(self.history.get("loss", []))
+
+    def best(self, monitor: tuple[str, str]) -> float:
+        """The best validation value of a `Model.monitor`, turned so that more is better; 0 without validation."""
+        name, mode = monitor
+        sign = 1 if mode == "max" else -1
+        return max((sign * value for value in self.history.get(f"val_{name}", [])), default=0.0)
+
+    def then(self, later: History, monitor: tuple[str, str]) -> History:
+        """Both one after the other, the best epoch that of the better one."""
+        history = {name: [*values, *later.history.get(name, [])] for name, values in self.history.items()}
+        ahead = self.best(monitor) > later.best(monitor)
+        return History(history, self.best_epoch if ahead else self.epochs + later.best_epoch)
+
+
+def fit(
+    model: Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset | None,
+    config: TrainingConfig,
+    folder: str | pathlib.Path | None = None,
+    *,
+    steps: int | None = None,
+    checkpoint_seconds: float = 60.0,
+    tensorboard: bool = False,
+    progress: bool | Callable[[dict[str, float]], None] = True,
+    learning_rates: Sequence[tuple[tf.Variable, float]] = (),
+) -> History:
+    """Trains a model, and leaves in it the weights of the epoch with the best validation.
+
+    Early stopping and the choice of the best epoch watch `model.monitor`. When a call is repeated with the `folder` of
+    one that was killed, it goes on at the step of the last checkpoint; a finished one is not repeated. Dropout after
+    resuming draws other numbers than it would have.
+
+    Args:
+        model: made in the scope of `strategy(config)` and `precision(config)`, its variables in place.
+        train: batches (dicts of tensors), one epoch.
+        validation: batches for early stopping; None trains for all epochs and keeps the last weights.
+        config: how to train.
+        folder: where checkpoints, and TensorBoard's logs, go; None keeps nothing.
+        steps: at most this many steps an epoch.
+        checkpoint_seconds: how often to save within an epoch; each epoch's end is saved as well.
+        tensorboard: whether to log for TensorBoard, in `folder`.
+        progress: a progress bar, or none, or a function called after each epoch with its logs (`epoch` counts from 1).
+        learning_rates: variables that learn at another rate than the configuration's, with their rates.
+
+    Returns:
+        What training went through.
+
+    Raises:
+        ValueError: if `train` is empty, if the loss is not a number, or if `folder` holds a run of another model or
+            other settings.
+    """
+    if tensorboard and folder is None:
+        raise ValueError("TensorBoard's logs need a `folder`. Received: None. Give a path.")
+    tf_keras.utils.set_random_seed(config.seed)
+    run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
+    writer = _event_writer(run.folder / "tensorboard") if tensorboard and run.folder else None
+    epochs = model.epochs(train, config.batch_size, config.seed)
+    distributed = None
+    if validation is not None:
+        distributed = run.steps.batches(validation)
+    while not run.finished():
+        bar = tf_keras.utils.Progbar(steps, unit_name="step") if progress is True else None
+        logs = {
+            "epoch": float(run.epoch + 1),
+            **run.train_epoch(epochs(run.epoch), steps, checkpoint_seconds, bar),
+        }
+        if distributed is not None:
+            logs |= {f"val_{name}": value for name, value in run.evaluate(distributed).items()}
+        run.end_epoch(logs)
+        if bar is not None:
+            bar.update(run.steps_done, logs.items(), finalize=True)
+        elif callable(progress):
+            progress(logs)
+        if writer is not None:
+            values = [
+                tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in logs.items()
+            ]
+            writer.add_summary(tf.compat.v1.Summary(value=values), run.epoch)
+            writer.flush()
+    run.keep_best()
+    model.finish(train, validation)
+    return run.history
+
+
+def fit_staged(
+    model: Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset | None,
+    config: TrainingConfig,
+    text: TextConfig | None = None,
+    folder: str | pathlib.Path | None = None,
+    **options,
+) -> History:
+    """`fit`, and once more with the text encoder where the model was built to train it.
+
+    First everything learns but the encoder, on the vectors that it gave before; then all learn, the encoder at
+    `text.learning_rate` and the rest at a tenth of its own. The model is left with the best weights of both stages.
+
+    Args:
+        model: built with the same `text`.
+        train, validation, config, folder: as in `fit`; the folder gets a subfolder for each stage.
+        text: how the encoder is trained; `frozen` or None is `fit` alone.
+        **options: further arguments of `fit`.
+
+    Returns:
+        What training went through, the epochs of the second stage after those of the first.
+
+    Raises:
+        ValueError: as `fit` does, or if the model was built for another stage.
+    """
+    encoder = model.item_text
+    if (encoder is not None) != bool(text and text.trained):
+        raise ValueError(
+            f"`text` must be what the model was built with. Received: stage {text.stage if text else None!r}, and a model "
+            f"{'with' if encoder is not None else 'without'} an encoder to train. Give both the same `TextConfig`."
+        )
+    if encoder is None or text is None:
+        return fit(model, train, validation, config, folder, **options)
+    folders = [None if folder is None else pathlib.Path(folder) / name for name in ("frozen", text.stage)]
+    first = fit(model, train, validation, config, folders[0], **options)
+    before = [(weight, weight.numpy()) for weight in model.weights]
+    encoder.trainable = True
+    rate = config.learning_rate * SECOND_STAGE
+    second = fit(
+        model,
+        train,
+        validation,
+        dataclasses.replace(config, epochs=text.epochs, learning_rate=rate),
+        folders[1],
+        learning_rates=encoder.learning_rates(text.learning_rate, text.decay),
+        **options,
+    )
+    if first.best(model.monitor) > second.best(model.monitor):
+        for weight, values in before:
+            weight.assign(values)
+    return first.then(second, model.monitor)
+
+
+class _Run:
+    """The state of one training run: counters, the best weights so far, and their checkpoints."""
+
+    def __init__(
+        self,
+        model: Model,
+        config: TrainingConfig,
+        folder: pathlib.Path | None,
+        learning_rates: Sequence[tuple[tf.Variable, float]],
+    ):
+        self.model, self.config, self.folder = model, config, folder
+        self.strategy = model.distribute_strategy
+        with self.strategy.scope():
+            compiled = config.jit_compile or config.strategy == "tpu"
+            model.compile(optimizer=build_optimizer(config, learning_rates), jit_compile=compiled)
+        self.history = History()
+        self.epoch = self.step = self.steps_done = 0
+        self.best: pathlib.Path | list[np.ndarray] | None = None
+        self.waited = 0
+        self.steps = steps_of(model, config.jit_compile)
+        checkpoint = self._counters(folder)
+        if not self.steps.agree(self.epoch * 10**9 + self.step):
+            raise ValueError(
+                f"`folder` must be the same for all workers, on a file system that all of them read. Received: {folder}, "
+                f"where this worker finds epoch {self.epoch} and step {self.step}, and another one something else. "
+                "Name a shared folder."
+            )
+        if folder is not None and checkpoint is not None:
+            self._restore(folder, checkpoint)
+        if folder is not None and not self.steps.writes:
+            # All workers must take part in saving, and one of them saves.
+            self.scratch = tempfile.TemporaryDirectory()
+            self.folder = pathlib.Path(self.scratch.name)
+
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.epoch >= self.config.epochs or self.waited >= self.config.patience
+
+    def train_epoch(self, dataset, steps: int | None, checkpoint_seconds: float, bar) -> dict[str, float]:
+        """Runs what is left of an epoch; returns its means."""
+        self.steps.reset()
+        saved, self.steps_done = time.monotonic(), self.step
+        for batch in self._from_step(dataset, steps):
+            self.steps.train(batch)
+            self.steps_done += 1
+            if bar is not None:
+                means = self.steps.means()
+                bar.update(self.steps_done, [("loss", means["loss"])] if means else [], finalize=False)
+            if self.folder is not None and self.steps.any(time.monotonic() - saved > checkpoint_seconds):
+                self.steps.settle()
+                self._save(self.folder, self.epoch, self.steps_done)
+                saved = time.monotonic()
+        if not self.steps_done:
+            raise ValueError(
+                "`train` must hold at least one batch. Received: an empty dataset. Check the split."
+            )
+        self.steps.settle()
+        logs = self.steps.means()
+        if not np.isfinite(logs.get("loss", 0.0)):
+            raise ValueError(
+                f"The loss must be a number. Received: {logs['loss']} in epoch {self.epoch + 1}. "
+                f"Lower `learning_rate` ({self.config.learning_rate})."
+            )
+        self.model.end_epoch()
+        return logs
+
+    def evaluate(self, validation) -> dict[str, float]:
+        """Means over the validation batches."""
+        self.steps.reset()
+        for batch in validation:
+            self.steps.test(batch)
+        self.steps.settle()
+        logs = self.steps.means()
+        if not logs:
+            raise ValueError(
+                "`validation` must hold at least one batch. Received: an empty dataset. Pass None for none."
+            )
+        return logs
+
+    def end_epoch(self, logs: dict[str, float]) -> None:
+        """Notes an epoch's metrics and whether it was the best."""
+        for name, value in logs.items():
+            if name != "epoch":
+                self.history.history.setdefault(name, []).append(value)
+        self.epoch, self.step = self.epoch + 1, 0
+        name, mode = self.model.monitor
+        sign = 1 if mode == "max" else -1
+        values = [sign * value for value in self.history.history.get(f"val_{name}", [])]
+        better = not values or values[-1] > max(values[:-1], default=-np.inf)
+        self.waited = 0 if better else self.waited + 1
+        if better:
+            self.history.best_epoch = self.epoch
+            self.best = self._keep() if values else None
+        if self.folder is not None:
+            self._save(self.folder, self.epoch, 0)
+
+    def keep_best(self) -> None:
+        """Puts the best epoch's weights into the model."""
+        if isinstance(self.best, pathlib.Path):
+            tf.train.Checkpoint(model=self.model).read(str(self.best)).expect_partial()
+        elif self.best is not None:
+            self.model.set_weights(self.best)
+
+    def _keep(self) -> pathlib.Path | list[np.ndarray]:
+        """Writes the weights as they are, or holds them in memory where nothing is written."""
+        if self.folder is None:
+            return self.model.get_weights()
+        path = self.folder / "best"
+        tf.train.Checkpoint(model=self.model).write(str(path))
+        return path
+
+    def _from_step(self, dataset: tf.data.Dataset, steps: int | None) -> Iterator:
+        dataset = dataset.skip(self.step)
+        if steps is not None:
+            dataset = dataset.take(max(0, steps - self.step))
+        return iter(self.steps.batches(dataset))
+
+    # Checkpoints hold model and optimizer, JSON beside them the counters and what the run belongs to.
+
+    def _state(self) -> dict:
+        sizes = [list(weight.shape) for weight in self.model.trainable_variables]
+        return {"config": dataclasses.asdict(self.config), "sizes": sizes}
+
+    def _save(self, folder: pathlib.Path, epoch: int, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"checkpoint-{epoch}-{step}"
+        tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer).write(str(folder / name))
+        counters = {
+            **self._state(),
+            "checkpoint": name,
+            "epoch": epoch,
+            "step": step,
+            "waited": self.waited,
+            "history": self.history.history,
+            "best_epoch": self.history.best_epoch,
+        }
+        # The counters change hands in one move: a kill in between leaves the previous checkpoint in charge.
+        partial = folder / "run.json.partial"
+        partial.write_text(json.dumps(counters))
+        partial.replace(folder / "run.json")
+        for file in folder.glob("checkpoint-*"):
+            if not file.name.startswith(f"{name}."):
+                file.unlink()
+
+    def _counters(self, folder: pathlib.Path | None) -> str | None:
+        """Takes over how far an earlier call came; returns the name of its checkpoint, None where there was none."""
+        if folder is None or not (folder / "run.json").exists():
+            return None
+        counters = json.loads((folder / "run.json").read_text())
+        for name, value in json.loads(json.dumps(self._state())).items():
+            if counters[name] != value:
+                raise ValueError(
+                    f"`folder` must be new or hold a run of the same model with the same settings. Received: "
+                    f"{folder}, whose {name} is {counters[name]} and not {value}. Choose another folder, or delete "
+                    "this one to train anew."
+                )
+        self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
+        self.history = History(counters["history"], counters["best_epoch"])
+        return counters["checkpoint"]
+
+    def _restore(self, folder: pathlib.Path, name: str) -> None:
+        with self.strategy.scope():
+            self.model.optimizer.build(self.model.trainable_variables)
+        if (folder / "best.index").exists():
+            self.best = folder / "best"
+        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
+        checkpoint.read(str(folder / name)).expect_partial()
+
+
+def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:
+    # TensorFlow 2's writer imports the tensorboard package, which writing files does not need. The older one refuses
+    # to be made eagerly.
+    with tf.Graph().as_default():
+        return tf.compat.v1.summary.FileWriter(str(folder))
+
+
+def build_optimizer(
+    config: TrainingConfig, learning_rates: Sequence[tuple[tf.Variable, float]] = ()
+) -> tf_keras.optimizers.Optimizer:
+    """Adam, or AdamW with `weight_decay`; with loss scaling under float16.
+
+    Args:
+        config: settings.
+        learning_rates: variables that learn at another rate than `config.learning_rate`, with their rates.
+    """
+    if config.weight_decay:
+        optimizer = tf_keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
+    else:
+        optimizer = tf_keras.optimizers.Adam(config.learning_rate)
+    if learning_rates:
+        optimizer = with_multipliers(
+            optimizer, [(variable, rate / config.learning_rate) for variable, rate in learning_rates]
+        )
+    if config.precision == "mixed_float16":
+        optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def strategy(config: TrainingConfig) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy of a configuration; build the model in its `scope()`.
+
+    With `multi_worker` and `parameter_server`, the environment variable `TF_CONFIG` says which processes there are and which
+    of them this one is (`cluster`). Ask before TensorFlow does anything else. A worker or a server of parameter servers stays
+    in this function until it is ended.
+
+    Raises:
+        RuntimeError: if TensorFlow was used before, with `multi_worker`.
+        ValueError: if `TF_CONFIG` does not describe what `parameter_server` needs.
+    """
+    if config.strategy == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if config.strategy == "multi_worker":
+        return cluster.mirrored_workers()
+    if config.strategy == "parameter_server":
+        return cluster.parameter_servers()
+    if config.strategy == "tpu":
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+        return tf.distribute.TPUStrategy(resolver)
+    return tf.distribute.get_strategy()
+
+
+@contextlib.contextmanager
+def precision(config: TrainingConfig) -> Iterator[None]:
+    """Sets the precision that layers made inside compute in."""
+    before = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy(config.precision)
+    try:
+        yield
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
