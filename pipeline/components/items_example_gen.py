@@ -15,8 +15,9 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from pipeline.components.artifacts import DataReport
 from pipeline.components.data_report import check_report, write_report
 from pipeline.components.example_gen import keep_first
-from pipeline.components.table_reading import ReadEntities
+from pipeline.components.table_reading import ReadEntities, one_table
 from pipeline.data.examples import make_example
+from pipeline.data.features import shown_names
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Items, find_files
 
@@ -46,7 +47,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             unique = (
                 read.rows
                 | "group" >> beam.GroupByKey()
-                | "first" >> beam.FlatMap(keep_first, "items", table.distinct).with_outputs(
+                | "first" >> beam.FlatMap(keep_first, "items", table.distinct, shown_names(one_table(table))).with_outputs(
                     "rejects", main="rows"
                 )
             )  # fmt: skip
