@@ -167,7 +167,10 @@ def test_examples_by_hand(tmp_path):
         "a",
     ]  # the date of the second is parsed: nine seconds after 1970 began
     assert people["w"]["seen"] == ["a"]
-    assert people["x"] == {"user_id": ["x"], "user_categorical__gender": ["M"]}  # somebody without interactions
+    assert people["x"] == {
+        "user_id": ["x"],
+        "user_categorical__gender": ["M"],
+    }  # somebody without interactions
     items = {row["item_id"][0]: row for row in examples("items")}
     assert items["a"]["title"] == ["Alien 👽"]
     assert items["a"]["item_categories__genres"] == ["Horror", "Sci-Fi"]
