@@ -10,7 +10,8 @@ import pandas as pd
 
 from pipeline.data.features import RawFeature, Role
 from tfrec_fusion.datasets.events import read_events
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users, read_batches
+from tfrec_fusion.datasets.reading import read_batches
+from tfrec_fusion.datasets.tables import Interactions, Items, Users
 from tfrec_fusion.datasets.values import clean_ids, parse_numbers
 
 ROWS = "\x00rows"
@@ -91,8 +92,7 @@ class ReadEntities(beam.DoFn):
         self.table, self.name = table, name
 
     def process(self, path: str) -> Iterator[Any]:
-        columns = next(columns for name, _, columns in one_table(self.table).columns() if name == self.name)
-        for batch in read_batches(path, columns, self.name, csv=self.table.csv):
+        for batch in read_batches(path, self.table.columns(), self.name, csv=self.table.csv):
             frame = batch.to_pandas()
             ids = clean_ids(frame[self.table.id])
             missing = ids.isna()
@@ -132,12 +132,6 @@ class ReadEntities(beam.DoFn):
                 None if math.isnan(value) else float(value) for value in numbers
             ]
         return columns
-
-
-def one_table(table: Items | Users) -> Tables:
-    """A table of items or users alone."""
-    none = Interactions(path="")
-    return Tables(none, table, None) if isinstance(table, Items) else Tables(none, Items(path=""), table)
 
 
 def _strings(values: pd.Series, separator: str | None = None) -> list[str | None]:
