@@ -211,7 +211,8 @@ def test_only_what_is_allowed_comes(retrieval, data):
     circle = [item for item in everything if data.genre[list(data.ids).index(item)] == 2]
     found = recommend(loaded, k=99, categories=["circle 2", "no circle"])
     assert ids(found) == circle + [""] * (len(everything) - len(circle))
-    assert np.isneginf(found["scores"].numpy()[0, len(circle) :]).all()
+    assert (found["scores"].numpy()[0, len(circle) :] == 0).all()
+    assert found["num_results"].numpy().tolist() == [len(circle)]
     both = [item for item in circle if item in listed]
     assert ids(recommend(loaded, k=len(both), allow=listed, categories=["circle 2"])) == both
     assert set(ids(recommend(loaded, categories=["no circle"]))) == {""}
@@ -256,10 +257,39 @@ def test_a_history_replaces_the_known_one(retrieval, data, profiles):
     assert ids(stranger) == ids(recommend(loaded, history=["not an item", *history], k=5))
 
 
-def test_zero_k_means_ten_and_too_many_means_all(retrieval, data):
+def test_more_than_there_are_gives_all(retrieval, data):
     _, _, loaded = retrieval
-    assert len(ids(recommend(loaded, k=0))) == 10
     assert len(ids(recommend(loaded, k=999))) == len(data.ids) - 1
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"k": 0}, r"`k` must be from 1 to 1000\. Received:\] \[0\]"),
+        ({"k": -5}, r"`k` must be from 1 to 1000\. Received:\] \[-5\]"),
+        ({"k": 1001}, r"`k` must be from 1 to 1000\. Received:\] \[1001\]"),
+        ({"diversity": 3.0}, r"`diversity` must be from 0 to 1\. Received:\] \[3\]"),
+        ({"diversity": -0.1}, "`diversity` must be from 0 to 1"),
+        ({"diversity": float("nan")}, "`diversity` must be from 0 to 1"),
+        ({"probes": -1}, "`probes` must be at least 1, or 0 for as many as its recall target needs"),
+    ],
+)
+def test_a_setting_outside_its_range_is_refused(retrieval, given, rule):
+    _, _, loaded = retrieval
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rule):
+        recommend(loaded, **given)
+
+
+def test_a_model_describes_what_can_be_asked_for(retrieval, data):
+    _, _, loaded = retrieval
+    answer = {
+        name: value.numpy() for name, value in loaded.signatures["describe"](count=tf.constant(2)).items()
+    }
+    assert answer["categories"].tolist() == [b"circle 1", b"circle 2"]
+    assert answer["item_ids"].astype(str).tolist() == list(data.ids[1:3])
+    assert answer["max_k"] == 1000
+    everything = loaded.signatures["describe"](count=tf.constant(99_999))
+    assert len(everything["item_ids"]) == len(data.ids) - 1
 
 
 def test_text_changes_the_answer_and_adds_to_a_person(retrieval, data, profiles):
@@ -454,4 +484,4 @@ def test_a_server_can_warm_up_with_every_signature(retrieval):
         loaded.signatures[name](
             **{key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
         )
-    assert asked == {"recommend", "embed_query", "embed_item", "embed_text"}
+    assert asked == {"recommend", "describe", "embed_query", "embed_item", "embed_text"}

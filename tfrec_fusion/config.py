@@ -86,7 +86,7 @@ class TextConfig:
 
     encoder: str = "all-MiniLM-L6-v2"
     max_length: int = 64
-    pooling: Literal["mean", "cls", "max", "attention"] = "mean"
+    pooling: Literal["mean", "cls", "max", "attention"] | None = None
     stage: Literal["frozen", "top_n", "lora", "full"] = "frozen"
     batch_size: int = 64
     top_n: int | None = 2
