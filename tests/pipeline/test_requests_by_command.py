@@ -55,7 +55,9 @@ def test_unknown_ids_are_named(tfrec, data):  # noqa: F811
     code, out, err = tfrec("recommend --history 99999 -k 2")
     assert (code, len(out.splitlines())) == (0, 2)
     assert "--history: '99999' is in no catalogue; what follows is what is popular" in err
-    _, _, err = tfrec(f"recommend --history '{data.ids[1]}' --exclude 'notanid,{data.ids[2]}' --exclude '\"a, b\"'")
+    _, _, err = tfrec(
+        f"recommend --history '{data.ids[1]}' --exclude 'notanid,{data.ids[2]}' --exclude '\"a, b\"'"
+    )
     assert "--exclude: 'notanid', 'a, b' are in no catalogue; nothing to leave out" in err
     code, out, err = tfrec("recommend --user x --allow nothing")
     assert (code, out) == (1, "")
@@ -79,7 +81,10 @@ def test_an_unknown_category_is_an_error_with_the_near_ones(tfrec):
         ("--diversity 3", "`diversity` must be a number from 0 to 1. Received: 3.0."),
         ("--probes -1", "`probes` must be an integer at least 1, or 0 for as many as"),
         ("--model recommender --candidates 5000", "`candidates` must be from 1 to 1000. Received: 5000."),
-        ("--model recommender --rank-weight 2", "`rank_weight` must be a number from 0 to 1, or -1 for the weight"),
+        (
+            "--model recommender --rank-weight 2",
+            "`rank_weight` must be a number from 0 to 1, or -1 for the weight",
+        ),
         ("--rank-weight 0.5", "--rank-weight need `--model recommender`"),
         ("--context colour=red", "The signature recommend has no input 'colour'"),
         ("--context colour", "`--context` must be NAME=VALUE. Received: 'colour'."),

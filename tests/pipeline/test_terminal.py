@@ -15,7 +15,14 @@ from pipeline.runner.console import Table
 def test_nothing_acts_on_the_terminal(text):
     shown = safe(text)
     for char in shown:
-        assert char in "\u200c\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        assert char in "\u200c\u200d" or unicodedata.category(char) not in (
+            "Cc",
+            "Cf",
+            "Cs",
+            "Co",
+            "Zl",
+            "Zp",
+        )
     assert safe(shown) == shown
     if text.isprintable():
         assert shown == text

@@ -28,7 +28,10 @@ def test_files_in_the_working_folder_do_not_run(kind, tmp_path):
 
 def test_a_module_gets_its_arguments_and_its_name(tmp_path):
     done = subprocess.run(
-        [*python_module("tfrec_fusion.serving.server"), "--no_such_flag"], cwd=tmp_path, capture_output=True, text=True
+        [*python_module("tfrec_fusion.serving.server"), "--no_such_flag"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode != 0 and "no_such_flag" in done.stderr + done.stdout
 

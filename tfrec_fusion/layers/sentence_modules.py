@@ -8,7 +8,14 @@ from typing import Any
 
 from tfrec_fusion.layers.pretrained import read_json
 
-_POOLINGS = {"cls_token": "cls", "cls": "cls", "mean_tokens": "mean", "mean": "mean", "max_tokens": "max", "max": "max"}
+_POOLINGS = {
+    "cls_token": "cls",
+    "cls": "cls",
+    "mean_tokens": "mean",
+    "mean": "mean",
+    "max_tokens": "max",
+    "max": "max",
+}
 _NOTHING_TO_DO = ("Transformer", "Pooling", "Normalize", "Dropout")  # dropout is off when vectors are made
 
 

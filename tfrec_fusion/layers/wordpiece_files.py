@@ -64,7 +64,11 @@ def check_vocabulary(tokens: Sequence[str], where: str = "") -> None:
     first: dict[str, int] = {}
     for line, token in enumerate(tokens, 1):
         if not token or token in first:
-            what = f"{token!r} in line {first[token]} and again in line {line}" if token else f"an empty line {line}"
+            what = (
+                f"{token!r} in line {first[token]} and again in line {line}"
+                if token
+                else f"an empty line {line}"
+            )
             raise ValueError(
                 f"A vocabulary must hold each token once{f' ({where})' if where else ''}. Received: {what}. Put a name that "
                 "no text has, such as '[unused]' with a number, in place of one."
@@ -142,7 +146,11 @@ def _in_order(vocab: dict[str, int], folder: pathlib.Path) -> list[str]:
 
 
 def _faults(
-    folder: pathlib.Path, whole: dict[str, Any], settings: dict[str, Any], vocabulary: list[str], special: set[str]
+    folder: pathlib.Path,
+    whole: dict[str, Any],
+    settings: dict[str, Any],
+    vocabulary: list[str],
+    special: set[str],
 ) -> Iterator[str]:
     """What the layer does not do, in words."""
     if added := _added_tokens(folder, whole, settings, special):
