@@ -53,7 +53,7 @@ def ask(signatures, **given):
         "probes": tf.constant(0),
     }
     settings = {"include_seen": tf.constant(False), "diversity": tf.constant(0.0)}
-    extra = {"candidates": tf.constant(100), "rank_weight": tf.constant(-1.0)}
+    extra = {"candidates": tf.constant(0), "rank_weight": tf.constant(0.0)}
     if "candidates" not in signatures["recommend"].structured_input_signature[1]:
         extra = {}
     asked = {
@@ -81,7 +81,7 @@ def expected(served, user, k, weight, candidates=100):
     return [items[place].decode() for place in np.argsort(-mixed, kind="stable")[:k]], ranked
 
 
-@pytest.mark.parametrize(("sent", "meant"), [(-1.0, 0.25), (0.7, 0.7), (1.0, 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize(("sent", "meant"), [(0.0, 0.25), (0.7, 0.7), (1.0, 1.0), (-1.0, 0.0)])
 def test_the_order_mixes_both_models(served, data, profiles, sent, meant):  # noqa: F811
     for user in [profiles.ids[row] for row in data.test["user_index"][:3]]:
         answer = ask(served["recommender"], user_id=[user], k=5, rank_weight=sent)
@@ -124,7 +124,7 @@ def test_filters_exclusions_and_diversity_reach_the_answer(served, data):  # noq
 
 
 def test_text_alone_finds_by_meaning_and_new_text_is_ranked(served):
-    answer = ask(served["recommender"], text=["space robot"], k=4, rank_weight=0.0)
+    answer = ask(served["recommender"], text=["space robot"], k=4, rank_weight=-1.0)
     alone = ask(served["retrieval"], text=["space robot"], k=4)
     assert list(answer["item_ids"][0]) == list(alone["item_ids"][0])
     new = {

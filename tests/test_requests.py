@@ -83,7 +83,7 @@ def test_an_answer_holds_what_is_left_and_numbers_alone(name, answering, data, p
     }.items():
         asked[key] = [values]
     if name == "recommender":
-        asked["candidates"] = draw.draw(st.sampled_from([1, 7, 100]))
+        asked["candidates"] = draw.draw(st.sampled_from([0, 1, 7, 100]))
         asked["rank_weight"] = draw.draw(st.sampled_from([-1.0, 0.0, 0.5, 1.0]))
     answer = ask(answering[name], **asked)
 
@@ -119,7 +119,7 @@ def test_an_answer_holds_what_is_left_and_numbers_alone(name, answering, data, p
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("candidates", 0),
+        ("candidates", -1),
         ("candidates", 1001),
         ("rank_weight", 1.5),
         ("rank_weight", -0.5),
@@ -171,7 +171,7 @@ def test_blank_means_the_same_in_the_graph_and_in_python():
         ("k", [1, 1000, 10], [0, -1, 2.5, "3", None, True, float("nan")]),
         ("probes", [0, 1, 99], [-1]),
         ("diversity", [0, 0.5, 1], [-0.01, 3, float("nan"), float("inf")]),
-        ("candidates", [1, 100], [0, -3]),
+        ("candidates", [0, 1, 100], [-1, -3]),
         ("rank_weight", [-1, 0, 1, 0.3], [-0.5, 1.1, -2]),
     ],
 )

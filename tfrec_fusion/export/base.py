@@ -226,8 +226,9 @@ def checked(name: str, value: tf.Tensor, high: float | None = None) -> tf.Tensor
     inside = value >= tf.cast(described.low, value.dtype)
     if high is not None:
         inside = tf.logical_and(inside, value <= tf.cast(high, value.dtype))
-    if described.default < described.low or (high is not None and described.default > high):
-        inside = tf.logical_or(inside, value == tf.cast(described.default, value.dtype))
+    for other in (described.default, described.off):
+        if other is not None and not (described.low <= other and (high is None or other <= high)):
+            inside = tf.logical_or(inside, value == tf.cast(other, value.dtype))
     rule = f"`{name}` must be {described.range_in_words(high)}. Received:"
     # The operation itself: `tf.debugging.Assert` would put it into a branch, which costs more.
     with tf.control_dependencies([tf.raw_ops.Assert(condition=inside, data=[rule, value])]):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfrec_fusion.export.base import checked, concrete, graph
 from tfrec_fusion.export.ranking import CandidateScores
-from tfrec_fusion.export.request import INPUTS
+from tfrec_fusion.export.request import CANDIDATES
 from tfrec_fusion.export.retrieval import RetrievalServing
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.models.catalogue import Catalogue
@@ -17,8 +17,6 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 
 __all__ = ["RecommenderServing", "choose_weight", "validate_weights"]
-
-DEFAULT_CANDIDATES = INPUTS["candidates"].default
 
 
 class RecommenderServing(CandidateScores, RetrievalServing):
@@ -73,12 +71,12 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
         wanted = tf.minimum(k, self.max_k)
-        number = tf.maximum(wanted, candidates)
+        number = tf.maximum(wanted, tf.where(candidates > 0, candidates, CANDIDATES))
         found, rows = self.search(
             queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
         )
         ranked = self.rank_rows(self.person(user_id, history, context), rows)
-        weight = tf.where(rank_weight < 0.0, self.rank_weight, rank_weight)
+        weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
         scores = mixture(found, ranked[self.head], rows > 0, weight)
         wanted = tf.minimum(wanted, tf.shape(rows)[1])
         # Without diversity, re-ranking would sort, one pick after the other; `top_k` does it at once.
@@ -144,7 +142,7 @@ def validate_weights(
     ranking: Ranking,
     catalogue: Catalogue,
     batches: Iterable[Mapping[str, tf.Tensor]],
-    candidates: int = DEFAULT_CANDIDATES,
+    candidates: int = CANDIDATES,
 ) -> dict[str, dict[float, np.ndarray]]:
     """What each weight of the ranking is worth, on interactions that neither model was trained on.
 

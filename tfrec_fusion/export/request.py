@@ -33,6 +33,10 @@ class RequestError(ValueError):
     """A request that asks for what there is not: the rule, the value, the way out."""
 
 
+CANDIDATES = 100
+"""How many items a recommender ranks where a request does not say."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Input:
     """One input of a signature.
@@ -45,6 +49,7 @@ class Input:
         absent: what the default means.
         default: what stands for an input that is not given; of a list, of each padded entry.
         low, high: the range of a number. The default is allowed beside it. For None, `high` is the model's `max_k`.
+        off: a value outside the range that stands for "not at all".
         flag: of the command line; none where empty.
     """
 
@@ -56,6 +61,7 @@ class Input:
     default: Any = ""
     low: float | None = None
     high: float | None = None
+    off: float | None = None
     flag: str = ""
 
     @property
@@ -69,8 +75,14 @@ class Input:
         if self.low is None:
             return ""
         words = f"at least {self.low:g}" if high is None else f"from {self.low:g} to {high:g}"
-        inside = self.low <= self.default and (high is None or self.default <= high)
-        return words if inside else f"{words}, or {self.default:g} for {self.absent}"
+        if self.default_is_special:
+            words += f", {'' if self.off is not None else 'or '}{self.default:g} for {self.absent}"
+        return words if self.off is None else f"{words}, or {self.off:g} for not at all"
+
+    @property
+    def default_is_special(self) -> bool:
+        """Whether the default is no value of the range, but stands for what the model decides."""
+        return self.low is not None and (self.default < self.low or self.off is not None)
 
     def check(self, value: Any) -> None:
         """Raises RequestError for what is no number of the type, or outside the range."""
@@ -79,7 +91,7 @@ class Input:
         kind, word = (numbers.Integral, "an integer") if self.dtype == "int32" else (numbers.Real, "a number")
         number = isinstance(value, kind) and not isinstance(value, bool)
         inside = number and self.low <= value and (self.high is None or value <= self.high)
-        if not inside and not (number and value == self.default):
+        if not inside and not (number and value in (self.default, self.off)):
             raise RequestError(
                 f"`{self.name}` must be {word} {self.range_in_words()}. Received: {value!r}. "
                 f"Leave it out for {self.absent}."
@@ -143,8 +155,8 @@ _ALL = (
         "int32",
         0,
         "how many items are retrieved and ranked; never fewer than `k`",
-        "100 items",
-        100,
+        f"{CANDIDATES} items",
+        0,
         low=1,
         flag="--candidates",
     ),
@@ -152,11 +164,12 @@ _ALL = (
         "rank_weight",
         "float32",
         0,
-        "what the ranking's score counts against the retrieval's; 0 leaves the ranking out",
+        "what the ranking's score counts against the retrieval's",
         "the weight that validated best",
-        -1.0,
+        0.0,
         low=0,
         high=1,
+        off=-1.0,
         flag="--rank-weight",
     ),
     Input("item_ids", "string", 2, "ids of the candidates", "candidates by text alone", flag="--items"),
