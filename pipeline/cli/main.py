@@ -18,7 +18,7 @@ import traceback
 from pipeline.cli import parser as command_line
 from pipeline.config.terminal import Guarded
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.export.request import RequestError
+from tfrec_fusion.export.request import RequestError, refusal
 from tfrec_fusion.serving.child_process import safe_path
 
 
@@ -44,6 +44,8 @@ def _run(options: argparse.Namespace) -> int:
             traceback.print_exc()
         elif isinstance(error, ModuleNotFoundError):
             print(f"\n{error}. `tfrec doctor` says what is missing and how to get it.", file=sys.stderr)
+        elif refused := refusal(str(error)):
+            print(f"\n{refused}", file=sys.stderr)
         elif _is_for_the_user(error):
             advice = ". Start a server with `tfrec serve` and wait until it names its address, or name another with --url."
             print(

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import csv
 import difflib
-import re
 import sys
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pipeline.config.terminal import safe
 from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, SIGNATURES, Input, RequestError, is_blank
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from tfrec_fusion.serving.client.rest_client import RestClient
 
 NAMES_ASKED = 100_000
-_REFUSED = re.compile(r"assertion failed: \[(`\w+` must be .*?)\] \[(.*?)\]")
 
 
 def add_flags(command: argparse.ArgumentParser, signature: str) -> None:
@@ -42,7 +40,9 @@ def add_flags(command: argparse.ArgumentParser, signature: str) -> None:
 def _add_flag(command: argparse.ArgumentParser, described: Input) -> None:
     words = described.help
     if described.low is not None:
-        words += f"; {described.range_in_words()} (default: {described.default:g}, {described.absent})"
+        words += f"; {described.range_in_words()}"
+        if not described.default_is_special:
+            words += f" (default: {described.default:g})"
     words = words.replace("%", "%%")
     options: dict = {"dest": described.name, "help": words}
     if described.dtype == "bool":
@@ -54,9 +54,11 @@ def _add_flag(command: argparse.ArgumentParser, described: Input) -> None:
         if described.name != "categories":  # names of categories have commas, ids seldom
             options["help"] += "; comma-separated, '\"a,b\"' in quotes for an id with a comma"
             options["metavar"] = "IDS"
+        else:
+            options["metavar"] = "NAME"
         command.add_argument(described.flag, action="append", default=[], **options)
     else:
-        command.add_argument(described.flag, default="", **options)
+        command.add_argument(described.flag, default="", metavar=described.flag.strip("-").upper(), **options)
 
 
 def recommend(options: argparse.Namespace) -> int:
@@ -74,7 +76,7 @@ def recommend(options: argparse.Namespace) -> int:
         )
     with RestClient(options.url, options.model) as client:
         start = time.perf_counter()
-        found = _asked(lambda: client.recommend(**given))
+        found = client.recommend(**given)
         seconds = time.perf_counter() - start
         _say(given, found.known_user, found.unknown_items)
         unknown = found.unknown_categories
@@ -101,7 +103,7 @@ def rank(options: argparse.Namespace) -> int:
             "There is nothing to rank. Give --items, or --text for an item that is in no catalogue."
         )
     with RestClient(options.url, "ranking") as client:
-        answer = _asked(lambda: client.rank(item_ids=candidates, texts=[""] * len(ids) + texts, **given))
+        answer = client.rank(item_ids=candidates, texts=[""] * len(ids) + texts, **given)
     _say({**given, "item_ids": ids}, answer.known_user, answer.unknown_items)
     titles = answer.pop("titles")
     heads = sorted(answer)
@@ -141,19 +143,6 @@ def _ids(texts: Iterable[str]) -> list[str]:
     """Ids of comma-separated lists; one in quotes may hold a comma."""
     rows = csv.reader(texts, skipinitialspace=True)
     return [part.strip() for row in rows for part in row if part.strip()]
-
-
-def _asked(call: Callable[[], Any]) -> Any:
-    """The answer; what the model refuses is told without what TensorFlow wraps around it."""
-    from tfrec_fusion.serving.client.rest_client import ServingError
-
-    try:
-        return call()
-    except ServingError as error:
-        refused = _REFUSED.search(error.message)
-        if refused is None:
-            raise
-        raise RequestError(f"{refused[1]} {refused[2]}.") from error
 
 
 def _say(given: dict, known_user: bool | None, unknown: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import numbers
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "curl_line",
     "is_blank",
     "markdown",
+    "refusal",
 ]
 
 
@@ -240,6 +242,12 @@ def default_of(name: str, dtype: str) -> Any:
 def is_setting(name: str) -> bool:
     """Whether an input holds for a whole request, however a signature declares its shape."""
     return name in INPUTS and INPUTS[name].is_setting
+
+
+def refusal(message: str) -> str | None:
+    """The rule and the value in an error of TensorFlow's that says a setting is out of range, without what stands around them."""
+    found = re.search(r"assertion failed: \[(`\w+` must be .*?)\] \[(.*?)\]", message)
+    return f"{found[1]} {found[2]}." if found else None
 
 
 BLANK = r"[\s\p{Z}\p{Cc}\p{Cf}\p{Co}\p{M}\x{FFFD}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}]*"
