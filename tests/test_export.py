@@ -13,6 +13,7 @@ from tests.models.planted_models import catalogue, ranking, tensors, two_tower
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
+from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED, evaluated
 from tfrec_fusion.export.ranking import RankingServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
@@ -348,7 +349,8 @@ def test_ranks_against_numpy(retrieval, data, profiles):
     examples.append(example(user_id=["nobody"], item_id=[data.ids[1]], seen=[data.ids[1]]))
     answer = loaded.signatures["serving_default"](examples=tf.constant(examples))
     np.testing.assert_array_equal(answer["rank"].numpy()[:6], expected)
-    assert np.isnan(answer["rank"].numpy()[6:]).all()
+    assert (answer["rank"].numpy()[6:] == NOT_RANKED).all()
+    assert np.isnan(evaluated(answer)["rank"][6:]).all()
 
 
 def test_what_stands_at_the_top_agrees_with_the_metrics(retrieval, data, profiles):
@@ -393,6 +395,30 @@ def test_equal_scores_are_shuffled_and_no_number_comes_last():
     rank, top = export_retrieval.ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
     assert rank.numpy().tolist() == [2, 2, np.inf]
     assert top.numpy()[1].tolist() == [4, 1, 3] + [0] * 7
+
+
+def test_what_was_evaluated_is_finite_and_read_back(retrieval, data):
+    """An item that is unknown, one that was seen, and somebody who has seen everything: of whom there is no list."""
+    _, _, loaded = retrieval
+    items = [str(item) for item in data.ids[1:]]
+    examples = [
+        example(user_id=["x"], item_id=["nowhere"], history=[items[0]], seen=[]),
+        example(user_id=["x"], item_id=[items[3]], history=[items[0]], seen=[items[3]]),
+        example(user_id=["x"], item_id=[items[3]], history=[items[0]], seen=items),
+        example(
+            user_id=["x"], item_id=[items[3]], history=[items[0]], seen=[i for i in items if i != items[3]]
+        ),
+    ]
+    answer = loaded.signatures["serving_default"](examples=tf.constant(examples))
+    for name, values in answer.items():
+        assert np.isfinite(values.numpy()).all(), name
+    read = evaluated(answer)
+    np.testing.assert_array_equal(np.isnan(read["rank"]), [True, True, True, False])
+    assert np.isnan(read["novelty"][2]) and np.isnan(read["diversity"][2:]).all()
+    assert np.isfinite(read["novelty"][:2]).all() and read["rank"][3] == 1
+    planted_ = {"rank": [NOT_RANKED, NO_SCORE, 3.0, np.nan], "diversity": [UNDEFINED, -1e-7, 0.5, np.nan]}
+    np.testing.assert_array_equal(evaluated(planted_)["rank"], [np.nan, np.inf, 3, np.nan])
+    np.testing.assert_array_equal(evaluated(planted_)["diversity"], [np.nan, -1e-7, 0.5, np.nan])
 
 
 def test_rank_scores_known_and_new_items_in_one_request(ranker, data, profiles):

@@ -172,7 +172,7 @@ def test_blank_means_the_same_in_the_graph_and_in_python():
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("k", [1, 1000, 10], [0, -1, 2.5, "3", None, True, float("nan")]),
+        ("k", [1, 1000, 10], [0, -1, 2.5, 2**31, "3", None, True, float("nan")]),
         ("probes", [0, 1, 99], [-1]),
         ("diversity", [0, 0.5, 1], [-0.01, 3, float("nan"), float("inf")]),
         ("candidates", [0, 1, 100], [-1, -3]),

@@ -10,6 +10,7 @@ import tensorflow_text  # noqa: F401  (registers the operations that the models 
 
 from pipeline.data.examples import read
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.export.evaluated import evaluated
 from tfrec_fusion.export.request import DIAGNOSES, default_of
 
 BATCH = 100
@@ -174,7 +175,7 @@ class Model:
         found = []
         for start in range(0, len(examples), 512):
             part = tf.constant([example.SerializeToString() for example in examples[start : start + 512]])
-            found.append(self.loaded.signatures["serving_default"](examples=part)["rank"].numpy())
+            found.append(evaluated(self.loaded.signatures["serving_default"](examples=part))["rank"])
         return np.concatenate(found)
 
 

@@ -92,7 +92,8 @@ class Input:
             return
         kind, word = (numbers.Integral, "an integer") if self.dtype == "int32" else (numbers.Real, "a number")
         number = isinstance(value, kind) and not isinstance(value, bool)
-        inside = number and self.low <= value and (self.high is None or value <= self.high)
+        high = self.high if self.high is not None else 2**31 - 1  # the model's own `max_k` is below
+        inside = number and self.low <= value <= high
         if not inside and not (number and value in (self.default, self.off)):
             raise RequestError(
                 f"`{self.name}` must be {word} {self.range_in_words()}. Received: {value!r}. "

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.export.base import Serving, checked, concrete, dense, graph, says_something, table
+from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED
 from tfrec_fusion.export.request import INPUTS, PADDING, RANKING_ONLY
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
@@ -194,12 +195,14 @@ class RetrievalServing(Serving):
         Items that the Example calls seen cannot be recommended. Ranks order equal scores by a fixed shuffle.
 
         Returns:
-            `rank`: float32 `[batch]`, from 1; NaN where the item is unknown or was already seen, and so cannot be
-            recommended; infinite where the model gives it no number.
+            Finite numbers (`evaluated` reads them):
+            `rank`: float32 `[batch]`, from 1; `NOT_RANKED` where the item is unknown or was already seen, and so cannot be
+            recommended; `NO_SCORE` where the model gives it no number.
             `top`: int32 `[batch, DEFAULT_K]` rows of the items recommended, best first, 0 where there are no more.
-            `novelty`: float32 `[batch]`, mean self-information of those in bits (`metrics.beyond_accuracy.novelty`).
+            `novelty`: float32 `[batch]`, mean self-information of those in bits (`metrics.beyond_accuracy.novelty`);
+            `UNDEFINED` where there are none.
             `diversity`: float32 `[batch]`, mean `1 - cosine` between those, by text where there is any, else by the model's
-            embeddings; NaN with fewer than two.
+            embeddings; `UNDEFINED` with fewer than two.
             `catalogue_size`: int32 `[batch]`, how many items there are.
             `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
         """
@@ -225,11 +228,13 @@ class RetrievalServing(Serving):
         _, ranks, tops = tf.while_loop(lambda number, *_: number < count, block, [0, ranks, tops])
         top = tops.concat()
         shown = tf.cast(top > 0, tf.float32)
+        rank, novelty = ranks.concat(), tf.reduce_sum(tf.gather(self.bits, top) * shown, 1)
+        diversity = _diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown)
         return {
-            "rank": tf.where(usable, ranks.concat(), float("nan")),
+            "rank": tf.where(usable, tf.where(tf.math.is_finite(rank), rank, NO_SCORE), NOT_RANKED),
             "top": top,
-            "novelty": tf.reduce_sum(tf.gather(self.bits, top) * shown, 1) / tf.reduce_sum(shown, 1),
-            "diversity": _diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown),
+            "novelty": _or_undefined(novelty / tf.reduce_sum(shown, 1)),
+            "diversity": _or_undefined(diversity),
             "catalogue_size": tf.fill(tf.shape(target), self.num_offered),
             "unexpected": tf.gather(self.unexpected, target),
         }
@@ -300,6 +305,10 @@ def ranked(
     top = tf.where(values > scores.dtype.min, top, 0)
     top = tf.pad(top, [[0, 0], [0, DEFAULT_K - tf.shape(top)[1]]])
     return tf.where(tf.math.is_nan(own[:, 0]), np.inf, rank), tf.ensure_shape(top, [None, DEFAULT_K])
+
+
+def _or_undefined(values: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.math.is_finite(values), values, UNDEFINED)
 
 
 def _diversity(vectors: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:

@@ -276,7 +276,7 @@ def question(client: RestClient, url: str, name: str) -> str:
     ranks some; of a model of another kind, its status."""
     signatures = read_metadata(client.metadata())
     items: list[str] = []
-    if "describe" in signatures:
+    if "describe" in signatures and "count" in signatures["describe"].inputs:
         items = client.predict({"count": 3}, signature_name="describe")["item_ids"]
     for signature, given in (("recommend", {"history": [items[:1]]}), ("rank", {"item_ids": [items]})):
         if signature in signatures:
