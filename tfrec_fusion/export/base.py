@@ -222,12 +222,12 @@ def checked(name: str, value: tf.Tensor, high: float | None = None) -> tf.Tensor
         high: the highest value, where the model decides.
     """
     described = request.INPUTS[name]
-    high = described.high if high is None else high
-    inside = value >= tf.cast(described.low, value.dtype)
+    low, high = described.low or 0, described.high if high is None else high
+    inside = value >= tf.cast(low, value.dtype)
     if high is not None:
         inside = tf.logical_and(inside, value <= tf.cast(high, value.dtype))
     for other in (described.default, described.off):
-        if other is not None and not (described.low <= other and (high is None or other <= high)):
+        if other is not None and not (low <= other and (high is None or other <= high)):
             inside = tf.logical_or(inside, value == tf.cast(other, value.dtype))
     rule = f"`{name}` must be {described.range_in_words(high)}. Received:"
     # The operation itself: `tf.debugging.Assert` would put it into a branch, which costs more.
