@@ -103,10 +103,10 @@ def listened(weight_of_2, weight_of_3):
 def test_closed_forms_follow_the_weights(weights, first):
     pytest.importorskip("implicit")
     matrix = listened(*weights)
-    scores = ALS(dim=2, iterations=30).fit(matrix).scores(np.array([41]))[0]
+    scores = ALS(dim=1, iterations=30).fit(matrix).scores(np.array([41]))[0]
     assert scores[[2, 3]].argmax() + 2 == first
-    ease = truncated_ease(matrix, 2)
-    scores = ease.vectors @ (ease.gain * ease.vectors[1])
+    ease = truncated_ease(matrix, 3)
+    scores = ease.vectors @ (ease.gain * ease.vectors[1]) / (1 - ease.leverage)
     assert scores[[2, 3]].argmax() + 2 == first
 
 

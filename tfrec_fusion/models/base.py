@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from tfrec_fusion.config import Feature
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.xla_ops import dense
 
@@ -63,6 +64,11 @@ class Model(tfrs.Model):
     def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         """The same with a row per user."""
         return []
+
+    @property
+    def query_features(self) -> tuple[Feature, ...]:
+        """What is read of users and context, beside ids and histories."""
+        return ()
 
     @property
     def item_text(self) -> ItemText | None:

@@ -98,6 +98,10 @@ class TwoTower(Model):
         return windows.epochs(train, batch_size, seed)
 
     @property
+    def query_features(self):
+        return self.query_tower.features
+
+    @property
     def item_text(self):
         return self.item_tower.text
 
