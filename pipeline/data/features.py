@@ -166,7 +166,7 @@ def interactions_schema(tables: Tables) -> schema_pb2.Schema:
     _add(schema, "item_id", schema_pb2.BYTES, required=True)
     _add(schema, "time", schema_pb2.INT, required=True)
     if tables.interactions.label:
-        _add(schema, "label", schema_pb2.FLOAT, share=1e-6)
+        _add(schema, "label", schema_pb2.FLOAT, share=1e-6)  # who chose without an opinion gave none
     if tables.interactions.weighted:
         _add(schema, "weight", schema_pb2.FLOAT)
         _add(schema, "history_weight", schema_pb2.FLOAT, most=None).in_environment.append("train")
