@@ -330,7 +330,7 @@ def test_metadata(prediction):
     request.metadata_field[0] = "other"
     assert error_of(prediction.GetModelMetadata, request) == (
         "INVALID_ARGUMENT",
-        "Metadata field %s is not supportedother",
+        "Metadata field other is not supported",
     )
     del request.metadata_field[:]
     assert error_of(prediction.GetModelMetadata, request) == (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import invalid_argument
+from tfrec_fusion.serving.protocol.version import EMULATED
 from tfrec_fusion.serving.server import monitoring
 from tfrec_fusion.serving.server.batching import BatchingOptions
 from tfrec_fusion.serving.server.config_file import parse_text_proto
@@ -191,8 +191,7 @@ def _boolean(text: str) -> bool:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        api = importlib.metadata.version("tensorflow-serving-api")
-        print(f"TensorFlow ModelServer: {api} (embedded)\nTensorFlow Library: {tf.__version__}")
+        print(f"TensorFlow ModelServer: {EMULATED} (embedded)\nTensorFlow Library: {tf.__version__}")
         parser.exit()
 
 

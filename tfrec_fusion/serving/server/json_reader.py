@@ -1,8 +1,9 @@
 """Reads JSON as TF Serving does: the same documents are accepted and refused, with the same messages.
 
-TF Serving parses with RapidJSON and its NaN flag, without checking encodings. orjson reads what both accept at
-full speed; whatever it refuses (NaN, Infinity, invalid UTF-8, real mistakes) is read again by the exact parser
-here, whose messages and byte offsets are RapidJSON's.
+TF Serving parses with RapidJSON, iteratively, with its flag for NaN, without checking encodings, and stops where the
+document ends: what follows it is not looked at. orjson reads what both accept at full speed; whatever it refuses (NaN,
+Infinity, invalid UTF-8, text after the document, real mistakes) is read again by the exact parser here, whose messages
+and byte offsets are RapidJSON 1.1.0's.
 
 Integers that fit 64 bits stay `int`, every other number is a `float`; bytes that are not UTF-8 survive as
 surrogate escapes, so that a string tensor receives them unchanged.
@@ -17,11 +18,11 @@ from typing import Any
 import orjson
 
 from tfrec_fusion.serving.protocol.status import invalid_argument
-from tfrec_fusion.serving.server.json_text import value_to_string
+from tfrec_fusion.serving.server.json_text import Members, value_to_string
 
 MAX_DEPTH = 200
-"""Nesting that the exact parser follows; RapidJSON would overflow its stack further down. No array here has over 64
-axes (`json_tensors.MAX_AXES`)."""
+"""Nesting that is followed. TF Serving parses deeper and then overflows its stack (CVE-2025-0649); no array here has over
+64 axes (`json_tensors.MAX_AXES`)."""
 
 _WHITESPACE = re.compile(rb"[ \n\r\t]*")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
@@ -39,6 +40,7 @@ _ESCAPES = {
     0x74: b"\t",
 }
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.S)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         body: the bytes, plain (not compressed).
 
     Returns:
-        The object. Where a key comes twice, the first one counts.
+        The object; a `Members` where it has a key twice, of which the first counts.
 
     Raises:
         StatusError: INVALID_ARGUMENT with RapidJSON's message and offset, or `JSON Value: … Is not object`.
@@ -60,22 +62,33 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         document = parse_exactly(body)
     else:
-        if _may_repeat_keys(body):
+        # orjson keeps a repeated key's last value alone.
+        if _repeats_a_key(document, body):
             document = parse_exactly(body)
-    if type(document) is not dict:
+    if not isinstance(document, dict):
         raise invalid_argument(f"JSON Value: {value_to_string(document)} Is not object")
     return document
 
 
-def _may_repeat_keys(body: bytes) -> bool:
-    # orjson keeps a repeated key's last value, RapidJSON's lookup finds the first. Only the keys that requests
-    # are made of are worth a look; the scan costs a few hundred nanoseconds.
-    return (
-        body.count(b'"instances"') > 1
-        or body.count(b'"inputs"') > 1
-        or body.count(b'"signature_name"') > 1
-        or body.count(b'"examples"') > 1
-    )
+def _repeats_a_key(document: Any, body: bytes) -> bool:
+    """Whether the text has more members than what was read of it: one colon each, and those in strings do not count."""
+    colons = body.count(b":")
+    if type(document) is dict and colons == len(document):
+        return False  # no objects inside, which is most requests
+    found = _num_members(document)
+    return colons != found and _STRING.sub(b"", body).count(b":") != found
+
+
+def _num_members(document: Any) -> int:
+    count, waiting = 0, [document]
+    while waiting:
+        value = waiting.pop()
+        if type(value) is dict:
+            count += len(value)
+            waiting.extend(value.values())
+        elif type(value) is list and not {dict, list}.isdisjoint(map(type, value)):
+            waiting.extend(value)
+    return count
 
 
 class _ParseError(Exception):
@@ -111,20 +124,14 @@ class _Parser:
 
     def take(self, text: bytes) -> None:
         """Consumes `text`; the offset of a mismatch is where it begins to differ."""
-        for byte in text:
-            if self.peek() != byte:
-                raise _ParseError("Invalid value.", self.at)
-            self.at += 1
+        if not self.eat(text):
+            raise _ParseError("Invalid value.", self.at)
 
     def document(self) -> Any:
         self.skip()
-        if self.peek() == 0:
+        if self.peek() in b"\0,:]}":  # none of which begins a value; RapidJSON has no other word for it
             raise _ParseError("The document is empty.", self.at)
-        value = self.value(0)
-        self.skip()
-        if self.peek() != 0:
-            raise _ParseError("The document root must not be followed by other values.", self.at)
-        return value
+        return self.value(0)
 
     def value(self, depth: int) -> Any:
         byte = self.peek()
@@ -148,10 +155,10 @@ class _Parser:
     def object(self, depth: int) -> dict[str, Any]:
         self.at += 1
         self.skip()
-        members: dict[str, Any] = {}
+        pairs: list[tuple[str, Any]] = []
         if self.peek() == 0x7D:
             self.at += 1
-            return members
+            return {}
         while True:
             if self.peek() != 0x22:
                 raise _ParseError("Missing a name for object member.", self.at)
@@ -161,14 +168,15 @@ class _Parser:
                 raise _ParseError("Missing a colon after a name of object member.", self.at)
             self.at += 1
             self.skip()
-            members.setdefault(name, self.value(depth + 1))
+            pairs.append((name, self.value(depth + 1)))
             self.skip()
             byte = self.peek()
             self.at += 1
             if byte == 0x7D:
-                return members
+                found = dict(pairs)
+                return found if len(found) == len(pairs) else Members(pairs)
             if byte != 0x2C:
-                raise _ParseError("Missing a comma or } after an object member.", self.at - 1)
+                raise _ParseError("Missing a comma or '}' after an object member.", self.at - 1)
             self.skip()
 
     def array(self, depth: int) -> list[Any]:
@@ -186,54 +194,69 @@ class _Parser:
             if byte == 0x5D:
                 return elements
             if byte != 0x2C:
-                raise _ParseError("Missing a comma or ] after an array element.", self.at - 1)
+                raise _ParseError("Missing a comma or ']' after an array element.", self.at - 1)
             self.skip()
 
     def number(self) -> int | float:
         start = self.at
         match = _NUMBER.match(self.body, start)
         if match is None:
-            return self.special()
-        self.at = match.end()
-        is_float = False
-        if self.peek() == 0x2E:
-            fraction = _FRACTION.match(self.body, self.at)
-            if fraction is None:
-                raise _ParseError("Miss fraction part in number.", self.at + 1)
-            self.at = fraction.end()
-            is_float = True
-        if self.peek() in b"eE" and self.peek():
-            exponent = _EXPONENT.match(self.body, self.at)
-            if exponent is None:
-                signed = self.body[self.at + 1 : self.at + 2] in (b"+", b"-")
-                raise _ParseError("Miss exponent in number.", self.at + (2 if signed else 1))
-            self.at = exponent.end()
-            is_float = True
-        token = self.body[start : self.at]
-        # Length first: a hundred thousand digits must not cost quadratic time.
-        if not is_float and len(token) <= 20:
-            whole = int(token)
-            if -(2**63) <= whole < 2**64:
-                return whole
-        value = float(token)
-        if math.isinf(value):
+            # RapidJSON reads a fraction and an exponent after NaN too, whose digits are then 0.
+            value, digits = self.special(), b"-0" if self.body[start] == 0x2D else b"0"
+        else:
+            self.at, digits = match.end(), match.group()
+            # Length first: a hundred thousand digits must not cost quadratic time.
+            value = int(digits) if len(digits) <= 20 else float(digits)
+            if math.isinf(value):
+                raise _ParseError("Number too big to be stored in double.", start)
+        fraction = self.fraction()
+        exponent = self.exponent()
+        if not (fraction or exponent):
+            return value if -(2**63) <= value < 2**64 or type(value) is float else float(value)
+        # It looks at the exponent alone, and at no more digits than a double has: 0e309 is too big, 2e308 infinite.
+        whole, part = digits.lstrip(b"-0"), fraction[1:]
+        zeros = 0 if whole else len(part) - len(part.lstrip(b"0"))
+        if exponent and int(exponent[1:12]) > 308 + min(len(part), zeros + max(0, 17 - len(whole))):
             raise _ParseError("Number too big to be stored in double.", start)
-        return value
+        return float(digits + fraction + exponent)
+
+    def fraction(self) -> bytes:
+        if self.peek() != 0x2E:
+            return b""
+        match = _FRACTION.match(self.body, self.at)
+        if match is None:
+            raise _ParseError("Miss fraction part in number.", self.at + 1)
+        self.at = match.end()
+        return match.group()
+
+    def exponent(self) -> bytes:
+        if self.peek() not in b"eE" or not self.peek():
+            return b""
+        match = _EXPONENT.match(self.body, self.at)
+        if match is None:
+            signed = self.body[self.at + 1 : self.at + 2] in (b"+", b"-")
+            raise _ParseError("Miss exponent in number.", self.at + (2 if signed else 1))
+        self.at = match.end()
+        return match.group()
 
     def special(self) -> float:
-        sign = 1.0
-        if self.peek() == 0x2D:
-            sign = -1.0
-            self.at += 1
-        if self.peek() == 0x4E:
-            self.take(b"NaN")
-            return math.nan
-        if self.peek() == 0x49:
-            self.take(b"Inf")
-            if self.peek() == 0x69:
-                self.take(b"inity")
-            return sign * math.inf
+        sign = -1.0 if self.eat(b"-") else 1.0
+        if self.peek() in b"NI" and self.peek():
+            if self.eat(b"NaN"):
+                return math.nan
+            if self.eat(b"Inf"):
+                if self.peek() == 0x69:
+                    self.take(b"inity")
+                return sign * math.inf
         raise _ParseError("Invalid value.", self.at)
+
+    def eat(self, text: bytes) -> bool:
+        """Consumes as much of `text` as is there, and says whether that was all; RapidJSON does not go back either."""
+        for byte in text:
+            if self.peek() != byte:
+                return False
+            self.at += 1
+        return True
 
     def string(self) -> str:
         self.at += 1

@@ -30,7 +30,19 @@ from tfrec_fusion.serving.server.rest_handler import RestHandler
 logger = logging.getLogger(__name__)
 
 _ORIGIN = re.compile(rb"https?://")
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.I)
+
+# A request's target as libevent reads it (RFC 3986): a scheme and an authority may come first, and are not looked at.
+_ESCAPED = rb"%[0-9A-Fa-f]{2}"
+_SCHEME = rb"[A-Za-z][A-Za-z0-9+.-]*:"
+_USER = rb"(?:(?:[!$&-.0-;=A-Z_a-z~]|" + _ESCAPED + rb")*@)?"
+_HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[!$&-.0-9;=A-Z_a-z~]|" + _ESCAPED + rb")*)"
+_AUTHORITY = rb"//" + _USER + _HOST + rb"(?::[0-9]*)?(?=[/?#]|\Z)"
+_IN_A_PATH = rb"(?:[!$&-;=@-Z_a-z~]|" + _ESCAPED + rb")*"
+_IN_A_QUERY = rb"(?:[!$&-;=?-Z_a-z~]|" + _ESCAPED + rb")*"
+_TARGET = re.compile(
+    rb"(?:(?:" + _SCHEME + rb")?" + _AUTHORITY + rb"|" + _SCHEME + rb"(?!//)|(?!//|[^/?#]*:))"
+    rb"(" + _IN_A_PATH + rb"(?:\?" + _IN_A_QUERY + rb")?(?:#" + _IN_A_QUERY + rb")?)"
+)
 _CORS = (
     b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST, GET\r\n"
     b"Access-Control-Allow-Headers: Content-Type\r\n"
@@ -43,7 +55,6 @@ _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
     504: "Gateway Time-out",
 }
 _DEFAULT_CONTENT_TYPE = b"text/html; charset=ISO-8859-1"
-_NOT_IN_A_PATH = re.compile(rb"[^!$&-;=?-Z_a-z~#%]|%(?![0-9A-Fa-f]{2})|#.*#", re.S)
 _INLINE_BODY = 64 * 1024
 
 
@@ -152,7 +163,7 @@ class RestServer:
 @dataclasses.dataclass
 class _Request:
     method: bytes
-    target: bytes
+    target: bytes | None
     body: bytes
     headers: dict[bytes, bytes]
     keep_alive: bool
@@ -324,35 +335,35 @@ class _Connection(asyncio.Protocol):
                 self._send(status, json_writer.encode_error(message), request)
             return
         server = self.server
-        path = request.target.partition(b"?")[0]
+        target = request.target
         if request.method not in _KNOWN_METHODS:
             self._send_page(501, request)
-        elif _is_malformed(request.target):
+        elif target is None:
             self._send_page(400, request)
-        elif server.metrics_path is not None and path == server.metrics_path:
-            self._send_metrics(request, server.metrics_path)
-        elif request.target[:4].lower() != b"/v1/":
-            self._send_page(404, request)
+        elif (
+            server.metrics_path is not None
+            and re.split(b"[?#]", target, maxsplit=1)[0] == server.metrics_path
+        ):
+            self._send_metrics(request, target, server.metrics_path)
+        elif target[:4].lower() != b"/v1/":
+            self._write(404, b"Content-Type: text/html\r\n", b"", request, keep_alive=False)
         elif request.method == b"OPTIONS":
-            if _ORIGIN.search(request.headers.get(b"origin", b"")):
-                self._send(200, b"", request, content_type=_DEFAULT_CONTENT_TYPE)
-            else:
-                body = json_writer.encode_error("Origin header is missing in CORS preflight")
-                self._send(400, body, request)
+            status = 200 if _ORIGIN.search(request.headers.get(b"origin", b"")) else 400
+            self._send(status, b"", request, content_type=_DEFAULT_CONTENT_TYPE)
         else:
             compressed = b"gzip" in request.headers.get(b"content-encoding", b"")
             small = len(request.body) <= _INLINE_BODY and not compressed
-            if small and server.allow_inline and server.handler.is_quick(request.method, request.target):
-                status, body = server.handler.handle(request.method, request.target, request.body, True)
+            if small and server.allow_inline and server.handler.is_quick(request.method, target):
+                status, body = server.handler.handle(request.method, target, request.body, True)
                 self._send(status, body, request)
             else:
                 self.busy = True
-                work = functools.partial(self._work, request, compressed)
+                work = functools.partial(self._work, request, target, compressed)
                 self.loop.run_in_executor(server.pool, work).add_done_callback(
                     functools.partial(self._finished, request)
                 )
 
-    def _work(self, request: _Request, compressed: bool) -> tuple[int, bytes]:
+    def _work(self, request: _Request, target: bytes, compressed: bool) -> tuple[int, bytes]:
         body = request.body
         if compressed:
             limit = self.server.limits.max_body_bytes
@@ -362,7 +373,7 @@ class _Connection(asyncio.Protocol):
                     f"The request's body is larger than the limit of {limit} bytes."
                 )
             body = plain
-        return self.server.handler.handle(request.method, request.target, body)
+        return self.server.handler.handle(request.method, target, body)
 
     def _finished(self, request: _Request, future: asyncio.Future[tuple[int, bytes]]) -> None:
         self.busy = False
@@ -383,12 +394,11 @@ class _Connection(asyncio.Protocol):
         kind = b"Content-Type: %s\r\n" % content_type
         self._write(status, kind + self.server.cors, body, request, request.keep_alive)
 
-    def _send_metrics(self, request: _Request, expected: bytes) -> None:
-        if request.target == expected:
+    def _send_metrics(self, request: _Request, target: bytes, expected: bytes) -> None:
+        if target == expected:
             status, text = 200, self.server.metrics.page()
         else:
-            target = request.target.decode("utf-8", "replace")
-            status, text = 400, f"Unexpected path: {target}. Should be {expected.decode()}"
+            status, text = 400, f"Unexpected path: {target.decode()}. Should be {expected.decode()}"
         self._write(status, b"Content-Type: text/plain\r\n", text.encode(), request, request.keep_alive)
 
     def _send_page(self, status: int, request: _Request) -> None:
@@ -442,18 +452,11 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _path(target: bytes) -> bytes:
-    """The path of a request's target, which may be a whole URL (RFC 9112, 3.2.2; proxies are sent such)."""
-    if target[:1] == b"/":
-        return target
-    match = _ABSOLUTE.match(target)
-    return target if match is None else target[match.end() :] or b"/"
-
-
 @functools.lru_cache(maxsize=256)
-def _is_malformed(path: bytes) -> bool:
-    """Whether a path with its query has what RFC 3986 has no place for: `"`, `[`, a `%` before other than two digits."""
-    return _NOT_IN_A_PATH.search(path) is not None
+def _path(target: bytes) -> bytes | None:
+    """The path of a request's target with its query and fragment, or None where it is no URI."""
+    match = _TARGET.fullmatch(target)
+    return None if match is None else match[1]
 
 
 _REASON_BYTES = {status: reason.encode() for status, reason in _REASONS.items()}

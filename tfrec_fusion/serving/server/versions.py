@@ -65,6 +65,7 @@ class _Model:
         self.serving: dict[int, LoadedModel] = {}
         self.latest: int | None = None
         self.startup = True
+        self.warned: tuple[object, ...] = ()
 
 
 class ModelManager:
@@ -317,6 +318,7 @@ class ModelManager:
 
     def _aspire(self, model: _Model, found: dict[int, str]) -> None:
         wanted = model.config.policy.choose(list(found))
+        _warn_of_missing(model, wanted)
         for number in sorted(wanted, reverse=True):
             version = model.versions.get(number)
             ended = version is not None and version.status.state == "END"
@@ -425,6 +427,33 @@ class ModelManager:
         model.serving = serving
         version.model = None  # the last request to finish now closes the session
         logger.info("Unloading servable version {name: %s version: %d}", model.config.name, number)
+
+
+def _warn_of_missing(model: _Model, wanted: set[int]) -> None:
+    """Warns in TF Serving's words, which repeats them at each look; here once, until something has changed."""
+    config = model.config
+    missing = set(config.policy.versions) - wanted
+    warning = (config, frozenset(missing), not wanted)
+    if warning == model.warned:
+        return
+    model.warned = warning
+    if config.policy.kind == "specific" and not config.policy.versions:
+        logger.warning("No specific versions requested for servable %s.", config.name)
+        return
+    for version in sorted(missing):
+        logger.warning(
+            "Version %d of servable %s, which was requested to be served as a 'specific' version in the servable's version "
+            "policy, was not found in the file system",
+            version,
+            config.name,
+        )
+    if not wanted:
+        logger.warning(
+            "No versions of servable %s found under base path %s. Did you forget to name your leaf directory as a number "
+            "(eg. '/1/')?",
+            config.name,
+            config.base_path,
+        )
 
 
 def _set_state(status: VersionStatus, state: str) -> None:
