@@ -195,12 +195,42 @@ def test_characters_that_a_path_may_have(raw, name):
     assert json.loads(body)["error"].startswith("Could not find any versions of model a")
 
 
+# libevent 2.1.12 http.c evhttp_get_body, evhttp_have_expect
 def test_expect_continue(raw):
-    head, _, body = post(extra=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+    head, _, body = post(extra=b"Expect: 100-Continue\r\n").partition(b"\r\n\r\n")
     raw.send(head + b"\r\n\r\n")
     assert raw.file.readline() == b"HTTP/1.1 100 Continue\r\n"
     assert raw.file.readline() == b"\r\n"
     assert raw.send(body).read()[:2] == (200, ANSWER)
+    # Nobody waits for the word who has sent the body along, or sends none, or speaks HTTP/1.0.
+    assert raw.send(post(extra=b"Expect: 100-continue\r\n")).read()[:2] == (200, ANSWER)
+    assert raw.send(post(b"", extra=b"Expect: something\r\n")).read()[0] == 400
+    head = head.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"POST", b"POST", 1)
+    assert raw.send(head + b"\r\n\r\n" + body).read()[:2] == (200, ANSWER)
+
+
+def test_other_expectations_fail(raw):
+    status, body, headers = raw.send(post(extra=b"Expect: 200-ok\r\n")).read()
+    assert (status, headers["Content-Type"], headers["Connection"]) == (417, "text/html", "close")
+    assert b"<H1>Expectation Failed</H1>" in body
+    assert raw.ended()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [(b"rubbish", 400), (b"GET\t/v1/models/half\tHTTP/1.1", 400), (b"GET /v1/models/half", 400),
+     (b"GET /v1/models/half HTTP/2.0", 400), (b"BREW /v1/models/half HTTP/1.1", 501), (b"get /v1/models/half HTTP/1.1", 501)],
+)  # fmt: skip
+def test_lines_that_are_no_request(raw, line, status):
+    """libevent 2.1.12 http.c evhttp_parse_request_line."""
+    received, body, headers = raw.send(line + b"\r\nHost: x\r\n\r\n").read()
+    assert (received, headers["Content-Type"], body[:6]) == (status, "text/html", b"<HTML>")
+    assert raw.ended()
+
+
+def test_http_1_0_is_answered_in_its_own_version(raw):
+    raw.send(post().replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert raw.file.readline() == b"HTTP/1.0 200 OK\r\n"
 
 
 def test_an_upgrade_is_not_taken_but_the_request_is_answered(raw):

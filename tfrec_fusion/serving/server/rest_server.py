@@ -54,6 +54,7 @@ _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
     499: "Client Error",
     504: "Gateway Time-out",
 }
+_REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1")
 _DEFAULT_CONTENT_TYPE = b"text/html; charset=ISO-8859-1"
 _INLINE_BODY = 64 * 1024
 
@@ -190,6 +191,7 @@ class _Connection(asyncio.Protocol):
         self.since = time.monotonic()
         self.head_bytes = 0
         self.in_body = False
+        self.expects_to_go_on = False
         self._begin()
 
     def _begin(self) -> None:
@@ -239,22 +241,27 @@ class _Connection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserInvalidMethodError:
-            self._refuse(501)
+            self._refuse(501 if _REQUEST_LINE.search(data) else 400)
         except httptools.HttpParserUpgrade:
             # Nothing here can be upgraded to (`curl --http2` asks for it); the request is answered, and what
             # follows it is no longer HTTP/1.1 to the parser.
             self.refused = True
             if self.waiting:
                 self.waiting[-1].keep_alive = False
-        except _TooLarge as error:
+        except _Refused as error:
             self._refuse(error.status, error.message)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            if isinstance(cause, _TooLarge):
+            if isinstance(cause, _Refused):
                 self._refuse(cause.status, cause.message)
             else:
                 self._refuse(400)
         else:
+            if self.expects_to_go_on:
+                # Who sends a body with its head does not wait for the word.
+                self.expects_to_go_on = False
+                if self.in_body and not self.body_bytes and not (self.busy or self.waiting):
+                    cast(asyncio.Transport, self.transport).write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if not self.in_body and self.receiving and self.head_bytes > self.server.limits.max_header_bytes:
                 self._refuse(431)
         self._next()
@@ -277,8 +284,11 @@ class _Connection(asyncio.Protocol):
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self.server.limits.max_body_bytes:
             raise self._too_large()
-        if b"100-continue" in self.headers.get(b"expect", b"").lower() and not (self.busy or self.waiting):
-            cast(asyncio.Transport, self.transport).write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        expected = self.headers.get(b"expect", b"").lower()
+        if expected and length != b"0" and (length or b"transfer-encoding" in self.headers):
+            if self.parser.get_http_version() == "1.1" and expected != b"100-continue":
+                raise _Refused(417)
+            self.expects_to_go_on = self.parser.get_http_version() == "1.1"
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -288,13 +298,15 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
+        version = self.parser.get_http_version()
         request = _Request(
             self.parser.get_method(),
             _path(self.target),
             body,
             self.headers,
             self.parser.should_keep_alive(),
-            self.parser.get_http_version() == "1.0",
+            version == "1.0",
+            None if version in ("1.0", "1.1") else (400, None),
         )
         self.receiving = self.in_body = False
         self.head_bytes = 0
@@ -303,9 +315,9 @@ class _Connection(asyncio.Protocol):
         self.waiting.append(request)
         self._pace()
 
-    def _too_large(self) -> _TooLarge:
+    def _too_large(self) -> _Refused:
         limit = self.server.limits.max_body_bytes
-        return _TooLarge(413, f"The request's body is larger than the limit of {limit} bytes.")
+        return _Refused(413, f"The request's body is larger than the limit of {limit} bytes.")
 
     # Answering
 
@@ -413,7 +425,8 @@ class _Connection(asyncio.Protocol):
         keep_alive = keep_alive and not (self.ended and not self.waiting)
         # HTTP/1.0 closes unless both sides say otherwise; later versions stay open unless one says `close`.
         kept = b"Connection: keep-alive\r\n" if request.is_http10 else b""
-        head = b"HTTP/1.1 %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
+        head = b"HTTP/1.%d %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
+            not request.is_http10,
             status,
             _REASON_BYTES[status],
             headers,
@@ -462,8 +475,10 @@ def _path(target: bytes) -> bytes | None:
 _REASON_BYTES = {status: reason.encode() for status, reason in _REASONS.items()}
 
 
-class _TooLarge(Exception):
-    def __init__(self, status: int, message: str):
+class _Refused(Exception):
+    """What a callback of the parser ends a connection with: a page where there is no message."""
+
+    def __init__(self, status: int, message: str | None = None):
         super().__init__(message)
         self.status = status
         self.message = message
