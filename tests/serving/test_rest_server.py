@@ -171,7 +171,7 @@ def test_pages_close_the_connection(raw, method, path, status, reason):
 
 
 def test_what_no_handler_is_registered_for(raw):
-    """net_http evhttp_server.cc DispatchEvRequest: 404, and nothing more."""
+    """net_http evhttp_server.cc DispatchEvRequest: 404 and nothing more, but for libevent's page, which is left out."""
     status, body, headers = raw.send(b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n").read()
     assert (status, body, headers["Content-Type"], headers["Connection"]) == (404, b"", "text/html", "close")
     assert raw.ended()

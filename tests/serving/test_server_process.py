@@ -1,5 +1,6 @@
 """The server as people run it: flags, exit codes, hot swap under load, kill -9."""
 
+import pathlib
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ from tests.serving.conftest import Caller
 from tests.serving.server_processes import free_ports, wait_for
 from tfrec_fusion.serving.client.rest_client import RestClient
 from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.protocol.version import EMULATED, IMAGE
 from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy, read_config_file
 from tfrec_fusion.serving.server.embedded import EmbeddedServer, TlsConfig, main
 from tfrec_fusion.serving.server.flags import Flags, parse_flags
@@ -110,9 +112,11 @@ def test_the_version_is_said(capsys):
     with pytest.raises(SystemExit) as ended:
         parse_flags(["--version"])
     assert ended.value.code == 0
-    assert re.match(
-        r"TensorFlow ModelServer: \d+\.\d+.*\nTensorFlow Library: 2\.\d+", capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert re.match(rf"TensorFlow ModelServer: {re.escape(EMULATED)} .*\nTensorFlow Library: 2\.\d+", said)
+    assert f"tensorflow/serving:{EMULATED}" == IMAGE
+    for page in ("explanation/serving.md", "howto/tf-serving-docker.md"):
+        assert EMULATED in (pathlib.Path(__file__).parents[2] / "docs" / page).read_text()
 
 
 def test_warm_up_runs_at_least_once_however_often_it_is_asked_for(tmp_path):
