@@ -336,6 +336,25 @@ def test_a_label_for_later_where_allowed(tmp_path, manage):
         manager.get("m", label="next")
 
 
+# server_core.cc UpdateModelVersionLabelMap
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_label_in_use_moves_to_a_later_version_by_force_alone(tmp_path, manage, forced):
+    push(tmp_path / "m", 1)
+    one, two = (
+        ModelConfig("m", str(tmp_path / "m"), VersionPolicy(), (("next", number),)) for number in (1, 2)
+    )
+    manager = manage(one, allow_unavailable_labels=True, force_unavailable_labels=forced)
+    manager.wait_available(timeout=5)
+    if forced:
+        manager.reload([two], timeout=5)
+        with pytest.raises(StatusError, match=r"Specific\(m, 2\)"):
+            manager.get("m", label="next")
+    else:
+        with pytest.raises(StatusError, match="Request to assign label to version 2 of model m"):
+            manager.reload([two], timeout=5)
+        assert manager.get("m", label="next").version == 1
+
+
 def test_reloading_adds_changes_and_removes_models(tmp_path, manage):
     for name in ("m", "n"):
         push(tmp_path / name, 1)

@@ -78,7 +78,8 @@ class ModelManager:
         max_retries: how many times a version that failed to load is tried again.
         retry_seconds: the pause between tries. A folder that changed since is tried at once, for free.
         retry_at_startup: whether the very first load is retried too, before the failure is reported.
-        allow_unavailable_labels: whether a label may name a version that is not loaded yet.
+        allow_unavailable_labels: whether an unused label may name a version that is not loaded yet.
+        force_unavailable_labels: whether any label may, whatever it named before.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class ModelManager:
         retry_seconds: float = 60.0,
         retry_at_startup: bool = False,
         allow_unavailable_labels: bool = False,
+        force_unavailable_labels: bool = False,
     ):
         self._load = load
         self.poll_seconds = poll_seconds
@@ -98,6 +100,7 @@ class ModelManager:
         self.retry_seconds = retry_seconds
         self.retry_at_startup = retry_at_startup
         self.allow_unavailable_labels = allow_unavailable_labels
+        self.force_unavailable_labels = force_unavailable_labels
         self._models: dict[str, _Model] = {}
         self._retired: dict[str, _Model] = {}
         self._labels: dict[str, dict[str, int]] = {}
@@ -230,7 +233,8 @@ class ModelManager:
                 available = model is not None and version in model.serving
                 current = self._labels.get(config.name, {}).get(label)
                 unused = current is None or current == version
-                if not available and not (self.allow_unavailable_labels and unused):
+                allowed = self.force_unavailable_labels or (self.allow_unavailable_labels and unused)
+                if not available and not allowed:
                     raise failed_precondition(
                         f"Request to assign label to version {version} of model {config.name}, which is not "
                         "currently available for inference"
