@@ -22,7 +22,7 @@ def predict(ask, signature, **body):
     return ask("/v1/models/zoo:predict", {"signature_name": signature, **body})
 
 
-# Rows: (signature, instances, predictions)
+# json_tensor.cc FillTensorMapFromInstancesList, MakeRowFormatJsonFromTensors: (signature, instances, predictions)
 ROWS = [
     ("same_float", [1, 2.5, -3], [1.0, 2.5, -3.0]),
     ("same_float", [[1, 2], [3, 4]], [[1.0, 2.0], [3.0, 4.0]]),
@@ -68,7 +68,7 @@ def test_rows(ask, signature, instances, predictions):
     assert (reply.status, reply.json) == (200, {"predictions": predictions})
 
 
-# Columns: (signature, inputs, outputs)
+# json_tensor.cc FillTensorMapFromInputsMap, MakeColumnarFormatJsonFromTensors: (signature, inputs, outputs)
 COLUMNS = [
     ("same_float", 1, 1.0),
     ("same_float", [1, 2], [1.0, 2.0]),
@@ -100,7 +100,7 @@ def test_columns(ask, signature, inputs, outputs):
     assert (reply.status, reply.json) == (200, {"outputs": outputs})
 
 
-# Bodies to the byte: (signature, body's other members, answer)
+# rapidjson prettywriter.h, kFormatSingleLineArray within rows: (signature, body's other members, answer)
 BODIES = [
     ("same_float", {"instances": [1, 2]}, '{\n    "predictions": [1.0, 2.0\n    ]\n}'),
     (
@@ -143,7 +143,7 @@ def test_bodies_to_the_byte(ask, signature, body, answer):
     assert predict(ask, signature, **body).body.decode() == answer
 
 
-# Numbers: (token sent, token answered) for float and double
+# json_tensor.cc WriteDecimal, absl StrCat: (token sent, token answered) for float and double
 NUMBERS = [
     ("1", "1.0", "1.0"),
     ("0.5", "0.5", "0.5"),
@@ -202,7 +202,8 @@ def test_declared_shapes_are_not_enforced(ask):
     assert ask("/v1/models/half:predict", {"inputs": 2}).json == {"outputs": 4.0}
 
 
-# Errors: (signature, rest of the body, message); INVALID_ARGUMENT all of them
+# json_tensor.cc FillPredictRequestFromJson, AddInstanceItem, FillTensorProto, AddValueToTensor, TypeError, FormatError:
+# (signature, rest of the body, message)
 ELEMENT = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMENT: {}"
 KEYED = "Failed to process element: {} key: {} of 'instances' list. Error: INVALID_ARGUMENT: {}"
 ERRORS = [
@@ -344,7 +345,7 @@ def test_a_classify_signature_can_be_predicted(ask):
 
 ROW = {"instances": [0]}
 
-# Predict: (path, what half answers for 0): version 1 adds 2, version 2 adds 3
+# http_rest_api_util.cc kPredictionApiGegex, DecodeArg: (path, what half answers for 0); version 1 adds 2, version 2 adds 3
 FOUND = [
     ("/v1/models/half:predict", 3.0),
     ("/V1/Models/half:predict", 3.0),
@@ -366,6 +367,7 @@ def test_predict_paths(ask, path, answer):
     assert (reply.status, reply.json) == (200, {"predictions": [answer]})
 
 
+# http_rest_api_handler.cc ProcessRequest, server_core.cc GetServableHandle, get_model_status_impl.cc:
 # (method, path, status, message)
 REFUSED = [
     ("POST", "/v1/models/nope:predict", 404, "Servable not found for request: Latest(nope)"),
@@ -478,7 +480,8 @@ def test_metadata_of_unknown_rank_prints_its_defaults(ask):
     assert signature["inputs"]["x"]["tensor_shape"] == {"dim": [], "unknown_rank": True}
 
 
-# Classify and regress: (method, body, results)
+# json_tensor.cc MakeExampleFromJsonObject, MakeJsonFromClassificationResult, MakeJsonFromRegressionResult:
+# (method, body, results)
 RESULTS = [
     ("classify", {"examples": [{"x": 0.25}]}, [[["low", 0.75], ["high", 0.25]]]),
     ("classify", {"examples": [{"x": [0.25]}, {}]}, [[["low", 0.75], ["high", 0.25]], [["low", 1.0], ["high", 0.0]]]),
@@ -511,6 +514,7 @@ def test_results_to_the_byte(ask):
     assert ask("/v1/models/estimator:regress", body).body.decode() == '{\n    "results": [0.5, 0.0]\n}'
 
 
+# json_tensor.cc FillClassifyRegressRequestFromJson, AddValueToFeature, IncompatibleFeatureKindError: (body, message)
 EXAMPLE_ERRORS = [
     ("{}", "JSON Value: {} When method is classify, key 'examples' is expected and was not found"),
     ('{"examples": 1}', 'JSON Value: {\n    "examples": 1\n} Expecting \'examples\' value to be an list/array'),
@@ -545,6 +549,7 @@ def test_examples_are_checked_before_the_model_is_looked_up(ask, path, body, mes
     assert (reply.status, reply.body) == (400, error_body(message))
 
 
+# classifier.cc, regressor.cc: PreProcess…, PostProcess…Result
 ONE_OF = 'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: '
 
 
@@ -597,8 +602,7 @@ def test_a_wrong_feature_type_is_the_graphs_error(ask):
     assert "Data types don't match" in reply.error
 
 
-# RapidJSON reader.h ParseNumber, ParseString, IterativeParse; error/en.h; (document, message, offset), offsets
-# counted by hand
+# rapidjson reader.h ParseNumber, ParseString, IterativeParse, error/en.h: (document, message, offset counted by hand)
 MISTAKES = [
     (b" ", "The document is empty.", 1),
     (b"\n\n", "The document is empty.", 2),
