@@ -164,7 +164,7 @@ class RestServer:
 @dataclasses.dataclass
 class _Request:
     method: bytes
-    target: bytes | None
+    target: bytes
     body: bytes
     headers: dict[bytes, bytes]
     keep_alive: bool
@@ -191,10 +191,10 @@ class _Connection(asyncio.Protocol):
         self.since = time.monotonic()
         self.head_bytes = 0
         self.in_body = False
-        self.expects_to_go_on = False
         self._begin()
 
     def _begin(self) -> None:
+        self.expects_to_go_on = self.expects_too_much = False
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
         self.body: list[bytes] = []
@@ -248,11 +248,11 @@ class _Connection(asyncio.Protocol):
             self.refused = True
             if self.waiting:
                 self.waiting[-1].keep_alive = False
-        except _Refused as error:
+        except _TooLarge as error:
             self._refuse(error.status, error.message)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            if isinstance(cause, _Refused):
+            if isinstance(cause, _TooLarge):
                 self._refuse(cause.status, cause.message)
             else:
                 self._refuse(400)
@@ -286,9 +286,9 @@ class _Connection(asyncio.Protocol):
             raise self._too_large()
         expected = self.headers.get(b"expect", b"").lower()
         if expected and length != b"0" and (length or b"transfer-encoding" in self.headers):
-            if self.parser.get_http_version() == "1.1" and expected != b"100-continue":
-                raise _Refused(417)
-            self.expects_to_go_on = self.parser.get_http_version() == "1.1"
+            version = self.parser.get_http_version()
+            self.expects_to_go_on = version == "1.1" and expected == b"100-continue"
+            self.expects_too_much = version == "1.1" and expected != b"100-continue"
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -298,15 +298,15 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
-        version = self.parser.get_http_version()
+        target = _path(self.target)
         request = _Request(
             self.parser.get_method(),
-            _path(self.target),
+            target or b"",
             body,
             self.headers,
             self.parser.should_keep_alive(),
-            version == "1.0",
-            None if version in ("1.0", "1.1") else (400, None),
+            self.parser.get_http_version() == "1.0",
+            self._refusal(target),
         )
         self.receiving = self.in_body = False
         self.head_bytes = 0
@@ -315,9 +315,19 @@ class _Connection(asyncio.Protocol):
         self.waiting.append(request)
         self._pace()
 
-    def _too_large(self) -> _Refused:
+    def _refusal(self, target: bytes | None) -> tuple[int, None] | None:
+        """The page that libevent answers a request with that it does not hand on; None for others."""
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            return 400, None
+        if self.expects_too_much:
+            return 417, None
+        if self.parser.get_method() not in _KNOWN_METHODS:
+            return 501, None
+        return (400, None) if target is None else None
+
+    def _too_large(self) -> _TooLarge:
         limit = self.server.limits.max_body_bytes
-        return _Refused(413, f"The request's body is larger than the limit of {limit} bytes.")
+        return _TooLarge(413, f"The request's body is larger than the limit of {limit} bytes.")
 
     # Answering
 
@@ -347,17 +357,10 @@ class _Connection(asyncio.Protocol):
                 self._send(status, json_writer.encode_error(message), request)
             return
         server = self.server
-        target = request.target
-        if request.method not in _KNOWN_METHODS:
-            self._send_page(501, request)
-        elif target is None:
-            self._send_page(400, request)
-        elif (
-            server.metrics_path is not None
-            and re.split(b"[?#]", target, maxsplit=1)[0] == server.metrics_path
-        ):
-            self._send_metrics(request, target, server.metrics_path)
-        elif target[:4].lower() != b"/v1/":
+        path = re.split(b"[?#]", request.target, maxsplit=1)[0]
+        if server.metrics_path is not None and path == server.metrics_path:
+            self._send_metrics(request, server.metrics_path)
+        elif request.target[:4].lower() != b"/v1/":
             self._write(404, b"Content-Type: text/html\r\n", b"", request, keep_alive=False)
         elif request.method == b"OPTIONS":
             status = 200 if _ORIGIN.search(request.headers.get(b"origin", b"")) else 400
@@ -365,17 +368,17 @@ class _Connection(asyncio.Protocol):
         else:
             compressed = b"gzip" in request.headers.get(b"content-encoding", b"")
             small = len(request.body) <= _INLINE_BODY and not compressed
-            if small and server.allow_inline and server.handler.is_quick(request.method, target):
-                status, body = server.handler.handle(request.method, target, request.body, True)
+            if small and server.allow_inline and server.handler.is_quick(request.method, request.target):
+                status, body = server.handler.handle(request.method, request.target, request.body, True)
                 self._send(status, body, request)
             else:
                 self.busy = True
-                work = functools.partial(self._work, request, target, compressed)
+                work = functools.partial(self._work, request, compressed)
                 self.loop.run_in_executor(server.pool, work).add_done_callback(
                     functools.partial(self._finished, request)
                 )
 
-    def _work(self, request: _Request, target: bytes, compressed: bool) -> tuple[int, bytes]:
+    def _work(self, request: _Request, compressed: bool) -> tuple[int, bytes]:
         body = request.body
         if compressed:
             limit = self.server.limits.max_body_bytes
@@ -385,7 +388,7 @@ class _Connection(asyncio.Protocol):
                     f"The request's body is larger than the limit of {limit} bytes."
                 )
             body = plain
-        return self.server.handler.handle(request.method, target, body)
+        return self.server.handler.handle(request.method, request.target, body)
 
     def _finished(self, request: _Request, future: asyncio.Future[tuple[int, bytes]]) -> None:
         self.busy = False
@@ -406,11 +409,11 @@ class _Connection(asyncio.Protocol):
         kind = b"Content-Type: %s\r\n" % content_type
         self._write(status, kind + self.server.cors, body, request, request.keep_alive)
 
-    def _send_metrics(self, request: _Request, target: bytes, expected: bytes) -> None:
-        if target == expected:
+    def _send_metrics(self, request: _Request, expected: bytes) -> None:
+        if request.target == expected:
             status, text = 200, self.server.metrics.page()
         else:
-            status, text = 400, f"Unexpected path: {target.decode()}. Should be {expected.decode()}"
+            status, text = 400, f"Unexpected path: {request.target.decode()}. Should be {expected.decode()}"
         self._write(status, b"Content-Type: text/plain\r\n", text.encode(), request, request.keep_alive)
 
     def _send_page(self, status: int, request: _Request) -> None:
@@ -475,10 +478,8 @@ def _path(target: bytes) -> bytes | None:
 _REASON_BYTES = {status: reason.encode() for status, reason in _REASONS.items()}
 
 
-class _Refused(Exception):
-    """What a callback of the parser ends a connection with: a page where there is no message."""
-
-    def __init__(self, status: int, message: str | None = None):
+class _TooLarge(Exception):
+    def __init__(self, status: int, message: str):
         super().__init__(message)
         self.status = status
         self.message = message
