@@ -1,8 +1,11 @@
 """The exact JSON parser: values, limits, and the standard library as a witness. `test_contract.py` has the messages."""
 
+import io
 import json
 import math
 
+import pyarrow
+import pyarrow.json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +40,42 @@ def test_deep_nesting_is_refused_not_fatal():
             json_reader.parse_object(opening * 200_000)
     inside = json_reader.parse_object(b'{"a":' + b"[" * 198 + b"]" * 198 + b"}")
     assert isinstance(inside["a"], list)
+
+
+@pytest.mark.parametrize(
+    ("token", "value"),
+    [(b"2e308", math.inf), (b"NaN.5", 0.5), (b"-Infe1", 0.0), (b"NaInf", math.inf), (b"-NaInf", -math.inf), (b"1e308", 1e308)],
+)  # fmt: skip
+def test_rapidjsons_odd_numbers(token, value):
+    assert json_reader.parse_exactly(token) == value
+    with pytest.raises(StatusError, match="Number too big to be stored in double. at offset: 0"):
+        json_reader.parse_exactly(b"0e309")
+
+
+WITNESSED = [
+    *("{", "}", "[", "]", ",", ":", '"a"', '"c":1', "1", "-1", "1.5", "1e5", "1e400", "1.", "1e", "1e+", "-", "01", "+1", ".5"),
+    *("true", "false", "null", "nul", '"', r'"\u0041"', r'"\ud800"', r'"\ud83d\ude00"', r'"\u12"', r'"\x"', " ", "// x", "'a'"),
+]  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(WITNESSED), min_size=1, max_size=6))
+def test_pyarrow_reads_with_rapidjson_too(tokens):
+    """It has no flag for NaN, and a later release that words control characters in another way."""
+    document = ('{"a": ' + "".join(tokens) + "}").encode()
+    try:
+        json_reader.parse_exactly(document)
+        message = None
+    except StatusError as error:
+        message = error.message.removeprefix("JSON Parse error: ").rpartition(" at offset: ")[0]
+    try:
+        pyarrow.json.read_json(io.BytesIO(document))
+        witness = None
+    except pyarrow.ArrowInvalid as error:
+        witness = str(error).removeprefix("JSON parse error: ").removesuffix(" in row 0")
+        if witness.startswith("Column(") or " in row " in witness:
+            return  # of a table's columns, or of what follows the document
+    assert witness == message
 
 
 def test_huge_integers_cost_no_quadratic_time():

@@ -11,13 +11,13 @@ surrogate escapes, so that a string tensor receives them unchanged.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 import orjson
 
 from tfrec_fusion.serving.protocol.status import invalid_argument
+from tfrec_fusion.serving.server.json_numbers import ParseError, read_number
 from tfrec_fusion.serving.server.json_text import Members, value_to_string
 
 MAX_DEPTH = 200
@@ -25,9 +25,6 @@ MAX_DEPTH = 200
 64 axes (`json_tensors.MAX_AXES`)."""
 
 _WHITESPACE = re.compile(rb"[ \n\r\t]*")
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
-_FRACTION = re.compile(rb"\.[0-9]+")
-_EXPONENT = re.compile(rb"[eE][+-]?[0-9]+")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _ESCAPES = {
     0x22: b'"',
@@ -91,12 +88,6 @@ def _num_members(document: Any) -> int:
     return count
 
 
-class _ParseError(Exception):
-    def __init__(self, message: str, offset: int):
-        self.message = message
-        self.offset = offset
-
-
 def parse_exactly(body: bytes) -> Any:
     """Reads any JSON value the way RapidJSON does with its NaN flag.
 
@@ -105,7 +96,7 @@ def parse_exactly(body: bytes) -> Any:
     """
     try:
         return _Parser(body).document()
-    except _ParseError as error:
+    except ParseError as error:
         raise invalid_argument(f"JSON Parse error: {error.message} at offset: {error.offset}") from None
 
 
@@ -124,13 +115,15 @@ class _Parser:
 
     def take(self, text: bytes) -> None:
         """Consumes `text`; the offset of a mismatch is where it begins to differ."""
-        if not self.eat(text):
-            raise _ParseError("Invalid value.", self.at)
+        for byte in text:
+            if self.peek() != byte:
+                raise ParseError("Invalid value.", self.at)
+            self.at += 1
 
     def document(self) -> Any:
         self.skip()
         if self.peek() in b"\0,:]}":  # none of which begins a value; RapidJSON has no other word for it
-            raise _ParseError("The document is empty.", self.at)
+            raise ParseError("The document is empty.", self.at)
         return self.value(0)
 
     def value(self, depth: int) -> Any:
@@ -139,7 +132,7 @@ class _Parser:
             return self.string()
         if byte in b"{[" and byte:
             if depth >= MAX_DEPTH:
-                raise _ParseError(f"Nesting is limited to {MAX_DEPTH} levels.", self.at)
+                raise ParseError(f"Nesting is limited to {MAX_DEPTH} levels.", self.at)
             return self.object(depth) if byte == 0x7B else self.array(depth)
         if byte == 0x6E:
             self.take(b"null")
@@ -150,7 +143,8 @@ class _Parser:
         if byte == 0x66:
             self.take(b"false")
             return False
-        return self.number()
+        value, self.at = read_number(self.body, self.at)
+        return value
 
     def object(self, depth: int) -> dict[str, Any]:
         self.at += 1
@@ -161,11 +155,11 @@ class _Parser:
             return {}
         while True:
             if self.peek() != 0x22:
-                raise _ParseError("Missing a name for object member.", self.at)
+                raise ParseError("Missing a name for object member.", self.at)
             name = self.string()
             self.skip()
             if self.peek() != 0x3A:
-                raise _ParseError("Missing a colon after a name of object member.", self.at)
+                raise ParseError("Missing a colon after a name of object member.", self.at)
             self.at += 1
             self.skip()
             pairs.append((name, self.value(depth + 1)))
@@ -176,7 +170,7 @@ class _Parser:
                 found = dict(pairs)
                 return found if len(found) == len(pairs) else Members(pairs)
             if byte != 0x2C:
-                raise _ParseError("Missing a comma or '}' after an object member.", self.at - 1)
+                raise ParseError("Missing a comma or '}' after an object member.", self.at - 1)
             self.skip()
 
     def array(self, depth: int) -> list[Any]:
@@ -194,69 +188,8 @@ class _Parser:
             if byte == 0x5D:
                 return elements
             if byte != 0x2C:
-                raise _ParseError("Missing a comma or ']' after an array element.", self.at - 1)
+                raise ParseError("Missing a comma or ']' after an array element.", self.at - 1)
             self.skip()
-
-    def number(self) -> int | float:
-        start = self.at
-        match = _NUMBER.match(self.body, start)
-        if match is None:
-            # RapidJSON reads a fraction and an exponent after NaN too, whose digits are then 0.
-            value, digits = self.special(), b"-0" if self.body[start] == 0x2D else b"0"
-        else:
-            self.at, digits = match.end(), match.group()
-            # Length first: a hundred thousand digits must not cost quadratic time.
-            value = int(digits) if len(digits) <= 20 else float(digits)
-            if math.isinf(value):
-                raise _ParseError("Number too big to be stored in double.", start)
-        fraction = self.fraction()
-        exponent = self.exponent()
-        if not (fraction or exponent):
-            return value if -(2**63) <= value < 2**64 or type(value) is float else float(value)
-        # It looks at the exponent alone, and at no more digits than a double has: 0e309 is too big, 2e308 infinite.
-        whole, part = digits.lstrip(b"-0"), fraction[1:]
-        zeros = 0 if whole else len(part) - len(part.lstrip(b"0"))
-        if exponent and int(exponent[1:12]) > 308 + min(len(part), zeros + max(0, 17 - len(whole))):
-            raise _ParseError("Number too big to be stored in double.", start)
-        return float(digits + fraction + exponent)
-
-    def fraction(self) -> bytes:
-        if self.peek() != 0x2E:
-            return b""
-        match = _FRACTION.match(self.body, self.at)
-        if match is None:
-            raise _ParseError("Miss fraction part in number.", self.at + 1)
-        self.at = match.end()
-        return match.group()
-
-    def exponent(self) -> bytes:
-        if self.peek() not in b"eE" or not self.peek():
-            return b""
-        match = _EXPONENT.match(self.body, self.at)
-        if match is None:
-            signed = self.body[self.at + 1 : self.at + 2] in (b"+", b"-")
-            raise _ParseError("Miss exponent in number.", self.at + (2 if signed else 1))
-        self.at = match.end()
-        return match.group()
-
-    def special(self) -> float:
-        sign = -1.0 if self.eat(b"-") else 1.0
-        if self.peek() in b"NI" and self.peek():
-            if self.eat(b"NaN"):
-                return math.nan
-            if self.eat(b"Inf"):
-                if self.peek() == 0x69:
-                    self.take(b"inity")
-                return sign * math.inf
-        raise _ParseError("Invalid value.", self.at)
-
-    def eat(self, text: bytes) -> bool:
-        """Consumes as much of `text` as is there, and says whether that was all; RapidJSON does not go back either."""
-        for byte in text:
-            if self.peek() != byte:
-                return False
-            self.at += 1
-        return True
 
     def string(self) -> str:
         self.at += 1
@@ -271,9 +204,9 @@ class _Parser:
                 self.at += 1
                 return b"".join(parts).decode("utf-8", "surrogateescape")
             if byte == 0:
-                raise _ParseError("Missing a closing quotation mark in string.", self.at)
+                raise ParseError("Missing a closing quotation mark in string.", self.at)
             if byte != 0x5C:
-                raise _ParseError("Invalid escape character in string.", self.at)
+                raise ParseError("Invalid escape character in string.", self.at)
             parts.append(self.escape())
 
     def escape(self) -> bytes:
@@ -284,15 +217,15 @@ class _Parser:
         if byte in _ESCAPES:
             return _ESCAPES[byte]
         if byte != 0x75:
-            raise _ParseError("Invalid escape character in string.", start)
+            raise ParseError("Invalid escape character in string.", start)
         point = self.hex4(start)
         if 0xD800 <= point <= 0xDBFF:
             if self.body[self.at : self.at + 2] != b"\\u":
-                raise _ParseError("The surrogate pair in string is invalid.", start)
+                raise ParseError("The surrogate pair in string is invalid.", start)
             self.at += 2
             low = self.hex4(start)
             if not 0xDC00 <= low <= 0xDFFF:
-                raise _ParseError("The surrogate pair in string is invalid.", start)
+                raise ParseError("The surrogate pair in string is invalid.", start)
             point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00)
         return chr(point).encode(
             "utf-8", "surrogatepass"
@@ -301,6 +234,6 @@ class _Parser:
     def hex4(self, start: int) -> int:
         match = _HEX4.match(self.body, self.at)
         if match is None:
-            raise _ParseError("Incorrect hex digit after \\u escape in string.", start)
+            raise ParseError("Incorrect hex digit after \\u escape in string.", start)
         self.at = match.end()
         return int(match.group(), 16)
