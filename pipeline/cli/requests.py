@@ -141,7 +141,13 @@ def _given(options: argparse.Namespace, signature: str) -> dict:
 
 def _ids(texts: Iterable[str]) -> list[str]:
     """Ids of comma-separated lists; one in quotes may hold a comma."""
-    rows = csv.reader(texts, skipinitialspace=True)
+    try:
+        rows = list(csv.reader(texts, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise RequestError(
+            f"Ids must be separated by commas, with quotes around one that holds a comma. Received: {list(texts)} ({error}). "
+            "Double a quote that belongs to an id, and put that id in quotes."
+        ) from error
     return [part.strip() for row in rows for part in row if part.strip()]
 
 
