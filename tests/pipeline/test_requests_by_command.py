@@ -80,7 +80,10 @@ def test_an_unknown_category_is_an_error_with_the_near_ones(tfrec):
         ("-k 100000", "`k` must be from 1 to 1000. Received: 100000."),
         ("--diversity 3", "`diversity` must be a number from 0 to 1. Received: 3.0."),
         ("--probes -1", "`probes` must be an integer at least 1, or 0 for as many as"),
-        ("--model recommender --candidates 5000", "`candidates` must be from 1 to 1000. Received: 5000."),
+        (
+            "--model recommender --candidates 5000",
+            "`candidates` must be from 1 to 1000, or 0 for 100 items. Received: 5000.",
+        ),
         (
             "--model recommender --rank-weight 2",
             "`rank_weight` must be a number from 0 to 1, 0 for the weight that validated best, or -1 for not at all",
