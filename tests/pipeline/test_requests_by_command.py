@@ -147,7 +147,7 @@ def test_the_printed_curl_line_gives_an_answer(server, name):
     answer = httpx.post(address, content=body).json()["outputs"]
     assert answer["titles"][0] and all(answer["titles"][0])
     if name != "ranking":
-        assert answer["num_results"] == [10]
+        assert answer["num_results"] == [3]
 
 
 def test_batch_leaves_no_padding(saved, data):  # noqa: F811
