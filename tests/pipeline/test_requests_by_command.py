@@ -144,7 +144,7 @@ def test_the_printed_curl_line_gives_an_answer(server, name):
     with RestClient(url, name) as client:
         line = question(client, url, name)
     _, _, body, address = shlex.split(line)
-    answer = httpx.post(address, content=body).json()["outputs"]
+    answer = httpx.post(address, content=body, timeout=60).json()["outputs"]
     assert answer["titles"][0] and all(answer["titles"][0])
     if name != "ranking":
         assert answer["num_results"] == [3]
