@@ -25,11 +25,11 @@ from tfrec_fusion.export.request import curl_line
 from tfrec_fusion.serving.child_process import python_module
 from tfrec_fusion.serving.client.calls import columns, read_metadata
 from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+from tfrec_fusion.serving.protocol.version import IMAGE
 
 Engine = Literal["auto", "tensorflow_model_server", "docker", "embedded"]
 
 BINARY = "tensorflow_model_server"
-IMAGE = "tensorflow/serving:2.19.1"
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*(cuda|oneDNN)|To enable the following instructions"
 )
