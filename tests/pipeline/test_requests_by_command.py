@@ -109,10 +109,11 @@ def test_white_space_is_no_question(tfrec, text):
 
 
 def test_unknown_candidates_are_named(tfrec, data):  # noqa: F811
-    code, out, err = tfrec(f"rank --user nobody --items '99999,{data.ids[1]}' --text 'a robot'")
+    code, out, err = tfrec(f"rank --user nobody --items '99999,{data.ids[1]}' --text 'a robot' --text ' '")
     assert (code, len(out.splitlines())) == (0, 4)
-    assert "--items: '99999' is in no catalogue; scored as an item of which nothing is known" in err
-    assert "'nobody' is not a known user" in err
+    assert "--items: '99999' is in no catalogue; scored as an unknown item" in err
+    assert "'nobody' is not a known user; what follows holds for a user without history" in err
+    assert "--text: 1 of white space alone left out" in err
 
 
 def test_ids_may_be_integers_arrays_and_columns(server, data):  # noqa: F811
