@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.serving.protocol.status import StatusError, failed_precondition, invalid_argument
+from tfrec_fusion.serving.server import deadline as deadlines
 from tfrec_fusion.serving.server.session import RunFn, Signature
 
 
@@ -139,13 +140,14 @@ class BatchScheduler:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Runs what is queued and ends the threads."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Runs what is queued and ends the threads; after so many seconds it no longer waits for them."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
+        ends = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if ends is None else max(0.0, ends - time.monotonic()))
 
     def enqueue(self, queue: _Queue, tasks: Sequence[_Task]) -> None:
         """Adds the parts of a request, all or none, to a queue's open batches.
@@ -294,7 +296,8 @@ class BatchingRunner:
         ]
         self._scheduler.enqueue(queue, tasks)
         for task in tasks:
-            task.done.wait()
+            if not task.done.wait(deadlines.seconds_left()):
+                raise StatusError("DEADLINE_EXCEEDED", "Timed out before the batch was run")
             if task.error is not None:
                 raise task.error
         if len(tasks) == 1:

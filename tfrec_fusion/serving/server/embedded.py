@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server.admission import Gate, LimitedRunner
 from tfrec_fusion.serving.server.batching import BatchingOptions, BatchingRunner, BatchScheduler
 from tfrec_fusion.serving.server.config_file import (
     ModelConfig,
@@ -36,10 +37,12 @@ from tfrec_fusion.serving.server.config_file import (
 from tfrec_fusion.serving.server.flags import Flags, parse_flags
 from tfrec_fusion.serving.server.grpc_health import HealthService
 from tfrec_fusion.serving.server.grpc_service import GrpcOptions, start_grpc_server
+from tfrec_fusion.serving.server.limits import Limits
 from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.reload_rules import folders
 from tfrec_fusion.serving.server.request_log import RequestLog, RequestLogConfig
 from tfrec_fusion.serving.server.rest_handler import RestHandler
-from tfrec_fusion.serving.server.rest_server import RestLimits, RestServer
+from tfrec_fusion.serving.server.rest_server import RestServer
 from tfrec_fusion.serving.server.session import LoadedModel
 from tfrec_fusion.serving.server.versions import ModelManager
 from tfrec_fusion.serving.server.warmup import warm_up
@@ -123,7 +126,7 @@ class EmbeddedServer:
         cors: whether REST answers carry CORS headers.
         metrics_path: path of the Prometheus page, or None for no page.
         request_log: sampling of requests to disk, or None.
-        limits: limits of the REST server.
+        limits: what requests may cost; see `Limits`.
         rest_threads: threads for REST requests that are not quick.
         grpc: how gRPC is served.
         tls: certificates for gRPC, and for REST where it says so.
@@ -154,7 +157,7 @@ class EmbeddedServer:
         cors: bool = False,
         metrics_path: str | None = None,
         request_log: RequestLogConfig | None = None,
-        limits: RestLimits | None = None,
+        limits: Limits | None = None,
         rest_threads: int = 4 * (os.cpu_count() or 1),
         grpc: GrpcOptions | None = None,
         tls: TlsConfig | None = None,
@@ -166,6 +169,8 @@ class EmbeddedServer:
         self.grpc_port: int | None = None
         self.metrics = Metrics()
         self._ports = (rest_port, grpc_port)
+        self.limits = limits = limits or Limits()
+        self._gate = Gate(limits.max_running_rows, "rows")
         self._timeout_ms = rest_timeout_ms
         self._warmup_iterations = warmup_iterations
         self._tags = tuple(tags)
@@ -185,7 +190,7 @@ class EmbeddedServer:
         )
         self._log = RequestLog(request_log) if request_log else None
         self._rest = RestServer(
-            RestHandler(self.manager, self.metrics, self._log),
+            RestHandler(self.manager, self.metrics, self._log, limits, rest_timeout_ms),
             self.metrics,
             metrics_path=metrics_path,
             cors=cors,
@@ -262,6 +267,7 @@ class EmbeddedServer:
                 model.run = BatchingRunner(model.run, model.signatures.values(), self._scheduler, options)
         if self._warmup_iterations:
             warm_up(model, self._warmup_iterations)
+        model.run = LimitedRunner(model.run, self.limits, self._gate)
         return model
 
     def _batching_of(self, path: str, common: BatchingOptions) -> BatchingOptions | None:
@@ -298,7 +304,7 @@ class EmbeddedServer:
             if self._tls is not None:
                 options = dataclasses.replace(options, credentials=self._tls.grpc_credentials())
             grpc_server, self.grpc_port = start_grpc_server(
-                self.manager, self.metrics, self.host, grpc_port, options, health, self._log
+                self.manager, self.metrics, self.host, grpc_port, options, health, self._log, self.limits
             )
         try:
             if rest_port is not None:
@@ -310,10 +316,11 @@ class EmbeddedServer:
             if health is not None:
                 health.shut_down()
             # Both finish what they have begun; gRPC on threads of its own meanwhile.
-            stopped = grpc_server.stop(grace=5.0) if grpc_server is not None else None
+            grace = self.limits.drain_seconds
+            stopped = grpc_server.stop(grace) if grpc_server is not None else None
             await self._rest.stop()
             if stopped is not None:
-                stopped.wait()
+                stopped.wait(grace + 1.0)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -390,7 +397,7 @@ def _server(flags: Flags) -> EmbeddedServer:
         cors=flags.rest_api_enable_cors_support,
         metrics_path=flags.metrics_path(),
         request_log=flags.request_log(),
-        limits=RestLimits(max_body_bytes=flags.rest_api_max_body_bytes),
+        limits=flags.limits,
         rest_threads=flags.rest_api_num_threads or 4 * (os.cpu_count() or 1),
         grpc=GrpcOptions(
             num_threads=flags.grpc_max_threads or 4 * (os.cpu_count() or 1),
@@ -398,6 +405,7 @@ def _server(flags: Flags) -> EmbeddedServer:
             health=flags.enable_grpc_healthcheck_service,
             socket_path=flags.grpc_socket_path,
             arguments=flags.channel_arguments(),
+            reload_base_paths=folders(flags.reload_base_paths),
         ),
         tls=_tls(flags),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server import deadline
 from tfrec_fusion.serving.server.json_text import type_name, value_to_string
 
 INT32 = (-(2**31), 2**31 - 1)
@@ -271,6 +272,7 @@ def _fill(value: Any, level: int, shape: list[int], dtype: str, values: list[Any
         raise invalid_argument(
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
+    deadline.check()
     for element in value:
         _fill(element, level + 1, shape, dtype, values)
 
@@ -335,6 +337,7 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
         values[name].extend(row)
 
     for place, row in enumerate(rows):
+        deadline.check()
         if by_name:
             if type(row) is not dict or is_base64(row):
                 raise invalid_argument(f"Expecting object but got list at item {place} of input list")

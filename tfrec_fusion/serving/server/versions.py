@@ -28,6 +28,8 @@ from tfrec_fusion.serving.server.version_folders import (
 logger = logging.getLogger(__name__)
 
 NUM_LOAD_THREADS = 2
+_MAX_RETIRED = 1000
+"""Models that are no longer configured and whose states are still told."""
 
 Loader = Callable[[str, str, int], LoadedModel]
 """Loads a version: (path, model name, version number) → a model ready to serve, warmed up."""
@@ -219,6 +221,8 @@ class ModelManager:
                     version.aspired = False
                     self._unload(model, version)
                 self._retired[name] = model
+                if len(self._retired) > _MAX_RETIRED:  # clients choose names
+                    del self._retired[next(iter(self._retired))]
         self._models, self._labels = models, labels
 
     def _check_labels(self, configs: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
@@ -305,7 +309,7 @@ class ModelManager:
         with self._lock:
             models = list(self._models.values())
         for model in models:
-            found = find_versions(model.config.base_path)
+            found = find_versions(model.config.base_path, model.config.within)
             if found is None:
                 logger.warning(
                     "Could not find base path %s for servable %s.", model.config.base_path, model.config.name
