@@ -64,6 +64,8 @@ def test_paths_are_remembered_within_bounds(handler, monkeypatch):
         handler.handle(b"POST", b"/v1/models/m%d:predict" % number, BODY)
         handler.handle(b"GET", b"/v1/models/half/versions/%d" % number, b"")
         handler.handle(b"GET", b"/v1/models/half/labels/" + b"x" * 600 + b"%d" % number, b"")
-    assert 0 < len(handler._routes) <= 10  # and nothing is kept of models that are not there, nor of long paths
+    assert (
+        0 < len(handler._routes) <= 10
+    )  # and nothing is kept of models that are not there, nor of long paths
     assert all(b"/half/versions/" in target for _, target in handler._routes)
     assert handler._inline._costs == {}

@@ -188,7 +188,7 @@ class EmbeddedServer:
             retry_at_startup=retry_at_startup,
             allow_unavailable_labels=allow_unavailable_labels,
         )
-        self._log = RequestLog(request_log) if request_log else None
+        self._log = _request_log(request_log)
         self._rest = RestServer(
             RestHandler(self.manager, self.metrics, self._log, limits, rest_timeout_ms),
             self.metrics,
@@ -225,7 +225,10 @@ class EmbeddedServer:
             raise self._failure
 
     def stop(self) -> None:
-        """Finishes requests in work, closes ports and lets the models go. May be called twice."""
+        """Finishes requests in work, closes ports and lets the models go. May be called twice.
+
+        What a model still computes after `drain_seconds` goes on in its thread, and nobody waits for it.
+        """
         loop, finish, thread = self._loop, self._finish, self._thread
         self.manager.request_stop()
         if loop is not None and finish is not None and not loop.is_closed():
@@ -233,9 +236,9 @@ class EmbeddedServer:
                 loop.call_soon_threadsafe(finish.set)
         if thread is not None:
             thread.join()
-        self.manager.stop()
+        self.manager.stop(self.limits.drain_seconds)
         if self._scheduler is not None:
-            self._scheduler.stop()
+            self._scheduler.stop(self.limits.drain_seconds)
         if self._log is not None:
             self._log.close()
 
@@ -321,6 +324,13 @@ class EmbeddedServer:
             await self._rest.stop()
             if stopped is not None:
                 stopped.wait(grace + 1.0)
+
+
+def _request_log(config: RequestLogConfig | None) -> RequestLog | None:
+    try:
+        return RequestLog(config) if config else None
+    except (ValueError, OSError) as error:
+        raise invalid_argument(f"Requests cannot be logged: {error}") from None
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -60,6 +60,9 @@ class Flags:
     rest_api_enable_ssl: bool = False
     request_log_file: str = ""
     request_log_sampling_rate: float = 0.01
+    request_log_user_fields: str = "user_id"
+    request_log_drop_fields: str = ""
+    request_log_key_file: str = ""
     retries_given: bool = False
     limits: Limits = Limits()
 
@@ -110,7 +113,13 @@ class Flags:
         if not self.request_log_file:
             return None
         try:
-            return RequestLogConfig(self.request_log_file, self.request_log_sampling_rate)
+            return RequestLogConfig(
+                self.request_log_file,
+                self.request_log_sampling_rate,
+                tuple(filter(None, self.request_log_user_fields.split(","))),
+                tuple(filter(None, self.request_log_drop_fields.split(","))),
+                key_file=self.request_log_key_file or f"{self.request_log_file}.key",
+            )
         except ValueError as error:
             raise invalid_argument(str(error)) from None
 
@@ -149,6 +158,10 @@ _HELP = {
     "rest_api_enable_ssl": "(not TF Serving's) TLS for REST too, from --ssl_config_file.",
     "request_log_file": "(not TF Serving's) Where a sample of requests is written.",
     "request_log_sampling_rate": "(not TF Serving's) The share of requests that is written.",
+    "request_log_user_fields": "(not TF Serving's) Inputs and features that get pseudonyms, separated by commas.",
+    "request_log_drop_fields": "(not TF Serving's) Inputs and features that are not written at all.",
+    "request_log_key_file": "(not TF Serving's) The key of the pseudonyms, made where it is not there (mode 0600); "
+    "beside the log where empty.",
 }
 
 _WITHOUT_EFFECT = (

@@ -536,6 +536,8 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._forget()
+        if self.deadline is not None:
+            self.deadline.cancel()
         if self.transport is not None:
             self.transport.abort()
 

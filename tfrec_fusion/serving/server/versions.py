@@ -6,6 +6,7 @@ when its last request has been answered. A version that fails to load leaves eve
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import logging
 import os
@@ -106,6 +107,7 @@ class ModelManager:
         self._changed = threading.Condition(self._lock)
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._loads: set[concurrent.futures.Future[None]] = set()
         self._pool = ThreadPoolExecutor(NUM_LOAD_THREADS, thread_name_prefix="model-load")
         self._thread = threading.Thread(target=self._run, name="model-poll", daemon=True)
         self._apply(configs)
@@ -121,12 +123,13 @@ class ModelManager:
         with self._changed:
             self._changed.notify_all()
 
-    def stop(self) -> None:
-        """Ends polling and lets every model go."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Ends polling and lets every model go; waits at most so many seconds for what is being loaded."""
         self.request_stop()
         if self._thread.is_alive():
-            self._thread.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            self._thread.join(seconds)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        concurrent.futures.wait(list(self._loads), seconds)
         with self._lock:
             for model in self._models.values():
                 for version in model.versions.values():
@@ -351,7 +354,9 @@ class ModelManager:
     def _submit(self, model: _Model, version: _Version) -> None:
         version.retry_at = None
         version.status.state = "LOADING"
-        self._pool.submit(self._load_version, model, version)
+        load = self._pool.submit(self._load_version, model, version)
+        self._loads.add(load)
+        load.add_done_callback(self._loads.discard)
 
     def _retry(self) -> None:
         with self._lock:
