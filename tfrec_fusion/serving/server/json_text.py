@@ -26,6 +26,21 @@ def type_name(value: Any) -> str:
     return "String" if isinstance(value, str) else "Number"
 
 
+class Members(dict[str, Any]):
+    """A JSON object that has a key twice: a look-up finds the first, as RapidJSON's does; `pairs` holds every member."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(reversed(pairs))
+        self.pairs = pairs
+
+
+def members(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Every member of a JSON object in its order, repeated keys included."""
+    return value.pairs if isinstance(value, Members) else value.items()
+
+
 class _NotWritable(Exception):
     """RapidJSON's writer stops at a NaN inside a document, and ours at `MAX_CHARS`; the message then ends there."""
 
@@ -56,8 +71,8 @@ def value_to_string(value: Any) -> str:
 
 def _write(value: Any, level: int, parts: _Parts) -> None:
     if isinstance(value, dict):
-        members = ((quote(key[: MAX_CHARS + 1]) + ": ", member) for key, member in value.items())
-        _write_members(members, "{}", level, parts)
+        pairs = ((quote(key[: MAX_CHARS + 1]) + ": ", member) for key, member in members(value))
+        _write_members(pairs, "{}", level, parts)
     elif isinstance(value, list):
         _write_members((("", element) for element in value), "[]", level, parts)
     elif isinstance(value, str):

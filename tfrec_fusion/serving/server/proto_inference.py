@@ -199,9 +199,10 @@ def multi_inference(
     model: LoadedModel,
     request: inference_pb2.MultiInferenceRequest,
     timeout_ms: int | None = None,
+    counted: Callable[[int], None] = lambda number: None,
     limits: Limits | None = None,
 ) -> inference_pb2.MultiInferenceResponse:
-    """Answers a MultiInferenceRequest with one run of the graph; raises StatusError."""
+    """Answers a MultiInferenceRequest with one run of the graph, whose Examples are counted; raises StatusError."""
     tasks, feeds, fetches = [], set(), set()
     seen: set[str] = set()
     for task in request.tasks:
@@ -234,6 +235,7 @@ def multi_inference(
     examples = serialized_examples(request.input, limits)
     names = tuple(sorted(fetches))
     arrays = model.run(tuple(feeds), [inference.examples_tensor(examples)], names, False, timeout_ms)
+    counted(len(examples))
     return _multi_response(model, tasks, len(examples), dict(zip(names, arrays, strict=True)))
 
 
@@ -261,8 +263,7 @@ def check_metadata_request(request: get_model_metadata_pb2.GetModelMetadataReque
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
-            # TF Serving joins the two and fills in nothing.
-            raise invalid_argument(f"Metadata field %s is not supported{field}")
+            raise invalid_argument(f"Metadata field {field} is not supported")
 
 
 def metadata(model: LoadedModel) -> get_model_metadata_pb2.GetModelMetadataResponse:
