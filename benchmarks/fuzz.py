@@ -257,7 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="how long")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations")
-    parser.add_argument("--growth", type=float, default=64.0, help="megabytes by which the server may grow")
+    parser.add_argument("--growth", type=float, default=200.0, help="megabytes by which the server may grow")
     arguments = parser.parse_args()
 
     import tensorflow as tf

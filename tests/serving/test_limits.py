@@ -20,7 +20,7 @@ from tfrec_fusion.serving.server.admission import Gate, LimitedRunner
 from tfrec_fusion.serving.server.config_file import ModelConfig
 from tfrec_fusion.serving.server.deadline import Deadline, check
 from tfrec_fusion.serving.server.flags import parse_flags
-from tfrec_fusion.serving.server.inline_costs import InlineCosts, size_of
+from tfrec_fusion.serving.server.inline_costs import InlineCosts, signature_of, size_of
 from tfrec_fusion.serving.server.json_reader import parse_exactly
 from tfrec_fusion.serving.server.json_size import holds_more_values
 from tfrec_fusion.serving.server.json_text import value_to_string
@@ -355,6 +355,22 @@ def test_only_what_is_no_larger_than_something_quick_is_answered_on_the_loop(bod
     assert costs.allow("m", b'{"instances": [7.5, 8.5]}')
     assert not costs.allow("m", body)
     assert not costs.allow("other", SMALL)
+
+
+@pytest.mark.parametrize(
+    ("body", "signature"),
+    [
+        (b'{"instances": [1]}', b""),
+        (b'{"signature_name": "a", "instances": [1]}', b"a"),
+        (b'{"instances": [1], "signature_name" : "a" }', b"a"),
+        (b'{"x": {"signature_name": "a"}, "instances": [1]}', None),
+        (b'{"instances": [1], "x": {"y": 1, "signature_name": "a"}}', None),
+        (b'{"x": {"signature_name": "a"}, "signature_name": "b"}', None),
+        (b'{"signature_name": 5}', None),
+    ],
+)
+def test_the_signature_of_a_document_is_not_one_further_inside(body, signature):
+    assert signature_of(body) == signature
 
 
 def test_a_quick_model_stays_on_the_loop_until_one_answer_is_slow():

@@ -198,6 +198,18 @@ def test_a_log_that_others_could_read_is_closed_to_them(tmp_path):
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
+def test_large_requests_do_not_wait_in_memory(tmp_path):
+    import numpy as np
+
+    log = RequestLog(RequestLogConfig(str(tmp_path / "log"), 1.0, key=b"k", max_bytes=1_000_000))
+    log.write("m", 1, "s", {"x": np.full(1, b"x" * 2_000_000, object)}, {})
+    assert log.dropped == 1
+    log._waiting_bytes = 64 * 1024 * 1024
+    log.write("m", 1, "s", {"x": np.zeros(1)}, {})
+    assert log.dropped == 2
+    log.close()
+
+
 def test_the_flags_name_a_key_beside_the_log():
     from tfrec_fusion.serving.server.flags import parse_flags
 

@@ -17,6 +17,7 @@ from tfrec_fusion.serving.server.limits import Limits, too_much
 from tfrec_fusion.serving.server.session import RunFn
 
 _SPLIT = "Send several smaller ones."
+_MAX_LATE = 100
 _ELEMENTS_A_ROW = 2048
 _SLOW_ROWS = 32
 """Smaller requests are never foretold to be late: a machine's slow moment would be held against them."""
@@ -167,7 +168,7 @@ class LimitedRunner:
                 outputs = self.runner(feeds, arrays, fetches, False, timeout_ms)
             finally:
                 took = time.monotonic() - start
-                if took > left:
+                if took > left and (fetches in self._late or len(self._late) < _MAX_LATE):
                     self._late[fetches] = (rows, took)
             return outputs
 

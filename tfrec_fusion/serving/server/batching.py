@@ -95,6 +95,9 @@ class BatchingOptions:
         return next((allowed for allowed in self.allowed_batch_sizes if allowed >= size), size)
 
 
+_MAX_PADDED = 4 * 1024 * 1024
+"""Elements of a batch whose requests are padded to one length; a longer one runs in a batch of its own."""
+
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -164,7 +167,9 @@ class BatchScheduler:
                     (
                         open_batch
                         for open_batch in reversed(queue.batches)
-                        if open_batch.kind == kind and open_batch.size + task.size <= options.rows_in_a_run
+                        if open_batch.kind == kind
+                        and open_batch.size + task.size <= options.rows_in_a_run
+                        and (not options.pad_variable_length_inputs or _pads_little(open_batch, task))
                     ),
                     None,
                 )
@@ -316,6 +321,17 @@ def _size(arrays: Sequence[np.ndarray]) -> int:
     if len(sizes) > 1:
         raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
     return sizes.pop()
+
+
+def _pads_little(batch: _Batch, task: _Task) -> bool:
+    """Whether a batch stays small with a request's tensors in it: one long row is not to make all others as long."""
+    rows = batch.size + task.size
+    padded = sum(
+        rows * math.prod(np.max([part.shape[1:] for part in parts], axis=0, initial=1).tolist())
+        for parts in zip(*(other.arrays for other in (*batch.tasks, task)), strict=True)
+        if parts[0].ndim > 1
+    )
+    return padded <= _MAX_PADDED
 
 
 def _kind(arrays: Sequence[np.ndarray], padded: bool) -> tuple[Any, ...]:

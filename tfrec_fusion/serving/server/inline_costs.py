@@ -18,7 +18,11 @@ QUICK_SECONDS = 0.001
 _MANY_DIGITS = re.compile(rb"\d{3}|[eE]\+?\d")
 _WHOLE_NUMBER = re.compile(rb"(?<![\d.])\d{2,}(?![\d.])")
 _LARGE_EXPONENT = re.compile(rb"\d[eE]\+?\d")
-_SIGNATURE = re.compile(rb'"signature_name"\s*:\s*"([^"]*)"')
+# Of the document itself, and no key of that name further inside: the first or the last of its members.
+_SIGNATURE = re.compile(
+    rb'\A\s*\{\s*"signature_name"\s*:\s*"([^"]*)"|,\s*"signature_name"\s*:\s*"([^"]*)"\s*\}\s*\Z'
+)
+_MAX_COSTS = 1000
 _CALM = 1000
 """Requests that go to a thread after an inline one turned out slow."""
 
@@ -53,13 +57,13 @@ class InlineCosts:
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._costs: dict[tuple[str, bytes], _Cost] = {}
+        self._costs: dict[tuple[str, bytes | None], _Cost] = {}
 
     def allow(self, name: str, body: bytes) -> bool:
         """Whether a request is known to be quick."""
         if len(body) > self._limits.inline_bytes or b"\\" in body:  # an escape may hide a key or a number
             return False
-        cost = self._costs.get((name, _signature(body)))
+        cost = self._costs.get((name, signature_of(body)))
         if cost is None or cost.seconds >= QUICK_SECONDS:
             return False
         if cost.calm:
@@ -82,9 +86,14 @@ class InlineCosts:
             seconds: what it took.
             inline: whether it was answered inline, and so was no larger than what is known.
         """
-        if len(body) > self._limits.inline_bytes:
+        signature = signature_of(body)
+        if len(body) > self._limits.inline_bytes or signature is None:
             return
-        cost = self._costs.setdefault((name, _signature(body)), _Cost())
+        cost = self._costs.get((name, signature))
+        if cost is None:
+            if len(self._costs) >= _MAX_COSTS:
+                return
+            cost = self._costs[name, signature] = _Cost()
         cost.seconds = max(seconds, 0.9 * cost.seconds + 0.1 * seconds)  # a decaying maximum
         if inline and seconds >= 20 * QUICK_SECONDS:
             cost.proven, cost.calm = (0, 0, 0, 0), _CALM
@@ -94,6 +103,10 @@ class InlineCosts:
                 cost.proven = tuple(map(max, size, cost.proven))  # type: ignore[assignment]  # four of four
 
 
-def _signature(body: bytes) -> bytes:
-    match = _SIGNATURE.search(body)
-    return match.group(1) if match else b""
+def signature_of(body: bytes) -> bytes | None:
+    """The signature that a document names, empty where it names none; None where that takes parsing to tell."""
+    times = body.count(b"signature_name")
+    if not times:
+        return b""
+    match = _SIGNATURE.search(body) if times == 1 else None
+    return None if match is None else match.group(1) or match.group(2) or b""

@@ -27,6 +27,18 @@ from tfrec_fusion.serving.server.pseudonyms import is_binary, open_example, pseu
 logger = logging.getLogger(__name__)
 
 
+_MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Of arrays that wait to be written; more is dropped."""
+
+
+def _size(array: np.ndarray) -> int:
+    if getattr(array, "dtype", object) != object:
+        return array.nbytes
+    if not isinstance(array, np.ndarray):
+        return 0
+    return array.nbytes + sum(len(value) for value in array.ravel().tolist() if isinstance(value, bytes))
+
+
 @dataclasses.dataclass(frozen=True)
 class RequestLogConfig:
     """How requests are logged.
@@ -73,7 +85,9 @@ class RequestLog:
         self._warned = False
         self._key = config.key or (read_key(config.key_file) if config.key_file else secrets.token_bytes(32))
         self._random = random.Random()
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(maxsize=10_000)
+        self._lock = threading.Lock()
+        self._waiting_bytes = 0
+        self._queue: queue.Queue[tuple[dict[str, Any], int] | None] = queue.Queue(maxsize=10_000)
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
@@ -98,10 +112,17 @@ class RequestLog:
             "inputs": inputs,
             "outputs": outputs,
         }
+        size = sum(map(_size, (*inputs.values(), *outputs.values())))
+        if size > self.config.max_bytes or self._waiting_bytes + size > _MAX_WAITING_BYTES:
+            self.dropped += 1
+            return
         try:
-            self._queue.put_nowait(entry)
+            self._queue.put_nowait((entry, size))
         except queue.Full:
             self.dropped += 1
+        else:
+            with self._lock:
+                self._waiting_bytes += size
 
     def close(self) -> None:
         """Writes what is queued and ends the thread, within some seconds even where the disk does not answer."""
@@ -110,7 +131,10 @@ class RequestLog:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        while (entry := self._queue.get()) is not None:
+        while (queued := self._queue.get()) is not None:
+            entry, size = queued
+            with self._lock:
+                self._waiting_bytes -= size
             try:
                 self._append(self._line(entry))
             except (
