@@ -31,12 +31,11 @@ _MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Of arrays that wait to be written; more is dropped."""
 
 
-def _size(array: np.ndarray) -> int:
-    if getattr(array, "dtype", object) != object:
-        return array.nbytes
+def _size(array: Any) -> int:
     if not isinstance(array, np.ndarray):
         return 0
-    return array.nbytes + sum(len(value) for value in array.ravel().tolist() if isinstance(value, bytes))
+    texts = array.ravel().tolist() if array.dtype == object else []
+    return array.nbytes + sum(len(value) for value in texts if isinstance(value, bytes))
 
 
 @dataclasses.dataclass(frozen=True)
