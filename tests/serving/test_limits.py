@@ -16,14 +16,16 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2
 
 from tfrec_fusion.serving.protocol.status import StatusError
 from tfrec_fusion.serving.server import json_text, wire
-from tfrec_fusion.serving.server.admission import Gate, LimitedRunner
+from tfrec_fusion.serving.server.admission import Gate, LimitedRunner, check_answer
 from tfrec_fusion.serving.server.config_file import ModelConfig
 from tfrec_fusion.serving.server.deadline import Deadline, check
 from tfrec_fusion.serving.server.flags import parse_flags
 from tfrec_fusion.serving.server.inline_costs import InlineCosts, signature_of, size_of
 from tfrec_fusion.serving.server.json_reader import parse_exactly
 from tfrec_fusion.serving.server.json_size import holds_more_values
+from tfrec_fusion.serving.server.json_tensors import decode_predict
 from tfrec_fusion.serving.server.json_text import value_to_string
+from tfrec_fusion.serving.server.json_writer import encode_predict, estimated_bytes
 from tfrec_fusion.serving.server.limits import Limits, cut
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.rest_handler import RestHandler
@@ -177,8 +179,6 @@ def test_a_cut_text_is_the_beginning_and_fits(text, most):
 
 
 def test_an_answer_that_is_mostly_indentation_is_not_written(models):
-    from tfrec_fusion.serving.server.json_writer import encode_predict, estimated_bytes
-
     for shape in [(3,), (1,) * 30 + (50,), (4, 5, 2), (7, 0, 3), ()]:
         for form in ("inputs", "instances"):
             array = np.zeros(shape, np.float32)
@@ -396,3 +396,20 @@ def test_numbers_of_a_million_digits_are_read_in_linear_time():
     with pytest.raises(StatusError, match="Number too big"):
         parse_exactly(b"1" * 1_000_000)
     assert time.monotonic() - start < 5.0
+
+
+def test_time_that_is_up_is_not_told_as_a_mistake_of_a_row(handler):
+    with Deadline(-1.0).current(), pytest.raises(StatusError, match="DEADLINE_EXCEEDED"):
+        decode_predict({"instances": [[1.0], "x"]}, lambda _: {"x": "float"})
+
+
+def test_writing_ends_with_the_deadline():
+    with Deadline(-1.0).current(), pytest.raises(StatusError, match="DEADLINE_EXCEEDED"):
+        encode_predict({"y": np.zeros((1,) * 30 + (100,), np.float32)}, "inputs")
+
+
+def test_indentation_counts_as_part_of_an_answer():
+    deep = {"y": np.zeros((1,) * 60 + (900_000,), np.float32)}  # two bytes a value when it was sent
+    with pytest.raises(StatusError, match="RESOURCE_EXHAUSTED: An answer may have at most 67108864 bytes"):
+        check_answer(estimated_bytes(deep, "inputs"), Limits())
+    check_answer(estimated_bytes({"y": np.zeros(3_000_000, np.float32)}, "instances"), Limits())

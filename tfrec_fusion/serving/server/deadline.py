@@ -17,6 +17,10 @@ from tfrec_fusion.serving.protocol.status import StatusError
 _current = threading.local()
 
 
+class Ended(StatusError):
+    """The request's time is up, or nobody waits for its answer: no fault of what was being read."""
+
+
 class Deadline:
     """The time that is left to a request.
 
@@ -39,11 +43,11 @@ class Deadline:
         return self.ends - time.monotonic()
 
     def check(self) -> None:
-        """Raises StatusError: DEADLINE_EXCEEDED when the time is up, CANCELLED when nobody waits any more."""
+        """Raises Ended: DEADLINE_EXCEEDED when the time is up, CANCELLED when nobody waits any more."""
         if self.cancelled:
-            raise StatusError("CANCELLED", "The client has gone")
+            raise Ended("CANCELLED", "The client has gone")
         if time.monotonic() > self.ends:
-            raise StatusError("DEADLINE_EXCEEDED", "Timed out before the request was answered")
+            raise Ended("DEADLINE_EXCEEDED", "Timed out before the request was answered")
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
@@ -68,7 +72,7 @@ def seconds_left() -> float | None:
 
 
 def check() -> None:
-    """Raises StatusError where the calling thread's deadline has passed or its client has gone."""
+    """Raises Ended where the calling thread's deadline has passed or its client has gone."""
     deadline = getattr(_current, "deadline", None)
     if deadline is not None:
         deadline.check()

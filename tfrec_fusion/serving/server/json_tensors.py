@@ -348,6 +348,8 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
                 seen.add(name)
                 try:
                     add(item, name)
+                except deadline.Ended:
+                    raise
                 except StatusError as error:
                     raise invalid_argument(
                         f"Failed to process element: {place} key: {name} of 'instances' list. Error: {error}"
@@ -362,6 +364,8 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
                 raise invalid_argument(f"Expecting value/list but got object at item {place} of input list")
             try:
                 add(row, next(iter(dtypes)))
+            except deadline.Ended:
+                raise
             except StatusError as error:
                 raise invalid_argument(
                     f"Failed to process element: {place} of 'instances' list. Error: {error}"

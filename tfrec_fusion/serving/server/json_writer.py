@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server import deadline
 from tfrec_fusion.serving.server.json_tensors import ROWS
 from tfrec_fusion.serving.server.json_text import format_decimal, quote
 
@@ -149,6 +150,7 @@ def _nest(leaves: Any, shape: tuple[int, ...], depth: int) -> str:
         return next(leaves)
     if not shape[0]:
         return "[]"
+    deadline.check()
     indent = "\n" + _INDENT * (depth + 1)
     parts = [_nest(leaves, shape[1:], depth + 1) for _ in range(shape[0])]
     return "[" + indent + ("," + indent).join(parts) + "\n" + _INDENT * depth + "]"

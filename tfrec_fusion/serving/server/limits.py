@@ -51,7 +51,7 @@ class Limits:
     max_texts: int = _limit(200_000, "Texts in all tensors of a request.")
     max_elements: int = _limit(16 * MIB, "Elements in all tensors of a request; an empty axis counts as one.")
     max_error_bytes: int = _limit(16 * 1024, "Bytes of an error's text; more is cut.")
-    max_answer_bytes: int = _limit(256 * MIB, "Bytes of an answer, estimated before it is written.")
+    max_answer_bytes: int = _limit(64 * MIB, "Bytes of an answer, estimated before it is written.")
     request_seconds: float = _limit(60.0, "Seconds of a gRPC request that has no deadline, or a later one.")
     inline_bytes: int = _limit(4096, "Bytes of a body that may be answered on the event loop.")
     inline_values: int = _limit(256, "JSON values of a body that may be answered on the event loop.")
