@@ -166,7 +166,10 @@ class RankingCombiner(beam.CombineFn):
         clicked = fields["click"] > 0
         columns = {"examples": np.ones(len(rows)), "click": fields["click"]}
         columns |= {"clicks": clicked.astype(np.float64), "others": (~clicked).astype(np.float64)}
-        gains = np.maximum(fields["label" if self.has_rating else "click"], 0)
+        gains = np.nan_to_num(np.maximum(fields["label" if self.has_rating else "click"], 0))
+        # A choice without a grade counts in no error of grades.
+        rated = ~np.isnan(fields["label"])
+        columns["rated"] = rated.astype(np.float64)
         first = np.flatnonzero(np.diff(person, prepend=-1))
         for prefix in ("", "blessed_") if self.blessed is not None else ("",):
             scores = fields[f"{prefix}click_score"]
@@ -185,7 +188,7 @@ class RankingCombiner(beam.CombineFn):
                 columns[f"{prefix}{name}"][first] = np.nan_to_num(values)
                 columns[f"{prefix}{name}_known"][first] = ~np.isnan(values)
         for prefix in ("", "blessed_", "baseline_"):
-            error = fields[f"{prefix}rating"] - fields["label"]
+            error = np.where(rated, fields[f"{prefix}rating"] - fields["label"], 0.0)
             columns[f"{prefix}squared"], columns[f"{prefix}absolute"] = error**2, np.abs(error)
         return columns
 
@@ -228,8 +231,8 @@ _FIGURES = {
     **{name: _mean_of_people(name) for name in OF_PEOPLE},
     "log_loss": lambda prefix: lambda totals: totals[f"{prefix}log_loss"] / totals["examples"],
     "calibration": lambda prefix: lambda totals: totals[f"{prefix}click_score"] / totals["click"],
-    "rmse": lambda prefix: lambda totals: np.sqrt(totals[f"{prefix}squared"] / totals["examples"]),
-    "mae": lambda prefix: lambda totals: totals[f"{prefix}absolute"] / totals["examples"],
+    "rmse": lambda prefix: lambda totals: np.sqrt(totals[f"{prefix}squared"] / totals["rated"]),
+    "mae": lambda prefix: lambda totals: totals[f"{prefix}absolute"] / totals["rated"],
 }
 
 

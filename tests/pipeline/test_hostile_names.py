@@ -93,14 +93,10 @@ def test_retrieval_answers_by_the_columns_own_names(shop):
         spec.name for spec in tf.nest.flatten(loaded.signatures["recommend"].structured_input_signature)
     }
     assert {context_input(column) for column in CONTEXT} < inputs
-    found = loaded.signatures["context_inputs"](columns=tf.constant([], tf.string))
-    shown = [value.decode() for value in found["columns"].numpy()]
-    assert sorted(shown) == sorted(CONTEXT)
-    assert [value.decode() for value in found["inputs"].numpy()] == [
-        context_input(column) for column in shown
-    ]
-    asked = loaded.signatures["context_inputs"](columns=tf.constant(["店", "nothing"]))
-    assert [value.decode() for value in asked["inputs"].numpy()] == [context_input("店"), ""]
+    found = loaded.signatures["describe"](count=tf.constant(0))
+    shown = [value.decode() for value in found["context_columns"].numpy()]
+    assert shown == list(CONTEXT)
+    assert [value.decode() for value in found["context_inputs"].numpy()] == list(map(context_input, CONTEXT))
 
     base = folder / "serving" / "retrieval"
     base.mkdir(parents=True)
