@@ -166,9 +166,10 @@ class RankingCombiner(beam.CombineFn):
         clicked = fields["click"] > 0
         columns = {"examples": np.ones(len(rows)), "click": fields["click"]}
         columns |= {"clicks": clicked.astype(np.float64), "others": (~clicked).astype(np.float64)}
-        gains = np.nan_to_num(np.maximum(fields["label" if self.has_rating else "click"], 0))
-        # A choice without a grade counts in no error of grades.
+        # A choice without a grade is in no error of grades and in nobody's order of grades.
         rated = ~np.isnan(fields["label"])
+        ordered_by = rated if self.has_rating else np.ones(len(rows), bool)
+        gains = np.maximum(fields["label" if self.has_rating else "click"], 0)
         columns["rated"] = rated.astype(np.float64)
         first = np.flatnonzero(np.diff(person, prepend=-1))
         for prefix in ("", "blessed_") if self.blessed is not None else ("",):
@@ -182,7 +183,8 @@ class RankingCombiner(beam.CombineFn):
                 clicked, 0, places - places[clicked].sum() / max(1, clicked.sum())
             )
             ordered = fields[f"{prefix}rating"] if self.has_rating else scores
-            known = per_person_auc(person, clicked, scores), per_person_ndcg(person, gains, ordered)
+            ndcg = _ndcg_of_people(person, gains, ordered, ordered_by)
+            known = per_person_auc(person, clicked, scores), ndcg
             for name, values in zip(OF_PEOPLE, known, strict=True):
                 columns[f"{prefix}{name}"], columns[f"{prefix}{name}_known"] = np.zeros((2, len(rows)))
                 columns[f"{prefix}{name}"][first] = np.nan_to_num(values)
@@ -214,6 +216,17 @@ class RankingCombiner(beam.CombineFn):
             if name != "calibration_error"
         }
         return values | {"calibration_error": abs(values["calibration"] - 1)}
+
+
+def _ndcg_of_people(
+    person: np.ndarray, gains: np.ndarray, scores: np.ndarray, used: np.ndarray
+) -> np.ndarray:
+    """`per_person_ndcg` by some rows alone, float64 `[people]`: NaN for who has none of them."""
+    found = np.full(person.max(initial=-1) + 1, np.nan)
+    if used.any():
+        there, index = np.unique(person[used], return_inverse=True)
+        found[there] = per_person_ndcg(index, gains[used], scores[used])
+    return found
 
 
 def _mean_of_people(name: str):

@@ -7,7 +7,7 @@ need not know which inputs matter; `request` describes each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ from tfrec_fusion.export import request
 from tfrec_fusion.export.saving import save
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
-from tfrec_fusion.naming import request_input
+from tfrec_fusion.naming import request_inputs
 
 __all__ = ["Lookup", "Serving", "TextTower", "checked", "save", "says_something"]
 
@@ -89,7 +89,9 @@ class Serving(tf.Module):
         self.transform = transform
         self._keep(model=model, text_tower=text_tower)
         self.raw_spec = dict(raw_spec)
-        self.context_inputs = _context_inputs([feature.name for feature in context_features])
+        self.context_inputs = request_inputs(
+            [feature.name for feature in context_features], [*request.INPUTS, "examples"]
+        )
         self.context_columns = [feature.shown for feature in context_features]
         self.item_rows = Lookup(catalogue.ids)
         known_as = catalogue.model_index
@@ -179,7 +181,7 @@ class Serving(tf.Module):
 
     def unknown_items(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """string `[batch, any]`: the ids whose rows are 0, each in its place, `""` elsewhere."""
-        return tf.where(rows == 0, ids, "")
+        return tf.where(rows == 0, as_unicode(ids), "")
 
     def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
         """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most `count`; and all context
@@ -221,24 +223,6 @@ def concrete(
     return function.get_concrete_function(**named)
 
 
-def _context_inputs(features: Sequence[str]) -> dict[str, str]:
-    """Input of a request → the context feature that it gives.
-
-    Raises:
-        ValueError: if two features would have one input.
-    """
-    found: dict[str, str] = {}
-    for feature in features:
-        name = request_input(feature, [*request.INPUTS, "examples"])
-        if name in found:
-            raise ValueError(
-                f"Each context feature needs an input of its own. Received: {found[name]!r} and {feature!r}, which would "
-                f"both be {name!r}. Rename one of them."
-            )
-        found[name] = feature
-    return found
-
-
 def _numbered(what: str, tables: Mapping[str, np.ndarray]) -> dict[str, tf.Variable]:
     """Variables by feature; they are numbered, since a feature may be called anything."""
     return {name: table(values, f"{what}_{place}") for place, (name, values) in enumerate(tables.items())}
@@ -268,6 +252,11 @@ def checked(name: str, value: tf.Tensor, high: float | None = None) -> tf.Tensor
     # The operation itself: `tf.debugging.Assert` would put it into a branch, which costs more.
     with tf.control_dependencies([tf.raw_ops.Assert(condition=inside, data=[rule, value])]):
         return tf.identity(value)
+
+
+def as_unicode(texts: tf.Tensor) -> tf.Tensor:
+    """The same strings, U+FFFD for bytes that are no UTF-8: what a caller sent comes back, and JSON holds nothing else."""
+    return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
 def says_something(texts: tf.Tensor) -> tf.Tensor:
