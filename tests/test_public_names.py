@@ -36,7 +36,7 @@ COSTS = {
         serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.client.vertex_client""",
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
-        metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
+        metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
     "pyarrow": "datasets.tables",
@@ -46,7 +46,7 @@ COSTS = {
         layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops
         models.item_text models.hybrid.rating_factors models.design_matrix
-        models.tower models.windows layers.replicas export.saving serving.server.batching
+        models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
         serving.server.version_folders""",
     "tensorflow_text": "layers.tokenizer",
