@@ -96,7 +96,7 @@ class RetrievalCombiner(beam.CombineFn):
         ranks += [column(features.get(name), size) for name in self.systems[len(self.models) :]]
         rows = np.empty(size, self.row_type)
         rows["person"], rows["ranks"] = people, np.stack(ranks, 1)
-        rows["item"] = id_keys(features["item_id"]) if "item_id" in features else UNNAMED
+        rows["item"] = item_keys(features.get("item_id"), size)
         rows["unexpected"] = column(found[0].get("unexpected"), size)
         usable = ~np.isnan(ranks[0])
         return rows[usable].tobytes(), *(packed_lists(people, answer, usable) for answer in found)
@@ -247,6 +247,13 @@ class RetrievalCombiner(beam.CombineFn):
     def change_names(self) -> list[str]:
         """Every figure of the difference to the last blessed model that TFMA does not make by itself."""
         return [end for name in self.names_with_change() for end in change_names(name)]
+
+
+def item_keys(items: object, size: int) -> np.ndarray:
+    """int64 `[size]` that stand for items; `UNNAMED` for all where one has no name."""
+    ids = np.ravel(np.asarray(items, object))
+    named = len(ids) == size and all(isinstance(name, bytes | str) and name for name in ids)
+    return id_keys(ids) if named else np.full(size, UNNAMED)
 
 
 def rank_feature(baseline: str) -> str:
