@@ -9,16 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_model_analysis.metrics import metric_types
 
+from pipeline.data.figure_words import LOWER_IS_BETTER
 from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
 
-LOWER_IS_BETTER = (
-    "gini@10",
-    "items_without_score",
-    "rmse",
-    "mae",
-    "log_loss",
-    "calibration_error",
-)
 EXAMPLES = "example_count"  # the name by which TFMA's viewer sizes slices
 BASELINE = "baseline"  # TFMA's name for the last blessed model
 

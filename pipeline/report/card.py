@@ -6,6 +6,7 @@ import pathlib
 import re
 from typing import Any
 
+from pipeline.data.figure_words import difference, telling_slices
 from pipeline.report import statistics
 from pipeline.report.lineage import open_store, upstream
 from pipeline.report.run_files import RunFiles
@@ -79,8 +80,10 @@ def _data(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     for split in ("train", "validation", "test"):
-        first, last = statistics.time_span(run.folder("InteractionsStatistics/statistics"), split)
-        rows.append((split, f"{sizes[f'interactions/{split}']:,} interactions, {first} to {last}"))
+        times = "times: none"
+        if run.config.has_times:
+            times = " to ".join(statistics.time_span(run.folder("InteractionsStatistics/statistics"), split))
+        rows.append((split, f"{sizes[f'interactions/{split}']:,} interactions, {times}"))
     rejected = sum(entry["rows"] for entry in run.summary["data"]["rejected"])
     rows.append(
         (
@@ -126,7 +129,7 @@ def figures(kind: str, overall: dict[str, float]) -> str:
 
 
 def _gates(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = []
+    rows = [("In doubt", words) for words in summary.get("doubts", ())]
     for kind in ("retrieval", "ranking"):
         model = summary[kind]
         rows.append(
@@ -151,10 +154,10 @@ def _weak(run: RunFiles) -> list[tuple[str, str]]:
         ("ranking", "rmse_gain_over_biases"),
     ):
         weak = []
-        for name, metrics in summary[kind]["metrics"].items():
+        for name, metrics in telling_slices(summary[kind]["metrics"]).items():
             if name != "overall" and f"{key}_low" in metrics and metrics[f"{key}_low"] <= 0:
-                between = f"[{metrics[f'{key}_low']:+.4f}, {metrics[f'{key}_high']:+.4f}]"
-                weak.append(f"{name} ({metrics[key]:+.4f} {between}, {metrics.get('people', 0):,.0f} people)")
+                shown = difference(*key.split("_gain_over_"), metrics)
+                weak.append(f"{name} ({shown}, {metrics.get('people', 0):,.0f} people)")
         rows.append((kind, ", ".join(weak) or "none: better in every slice with enough people"))
     return rows
 
@@ -169,7 +172,7 @@ def _limits(run: RunFiles) -> str:
         parts.append(f"Text was seen in these scripts: {', '.join(scripts)}.")
     few = [
         name
-        for name, found in metrics.items()
+        for name, found in telling_slices(metrics).items()
         if name != "overall" and found.get("people", 0) < run.config.evaluation.min_people
     ]
     if few:

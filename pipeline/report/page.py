@@ -11,6 +11,7 @@ import jinja2
 import markupsafe
 
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.data.figure_words import telling_slices
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
 from pipeline.report.run_files import Item, RunFiles
@@ -61,6 +62,7 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         pictures=pictures,
         analysis=analysis,
         k=K,
+        times=config.has_times,
         names=NAMES,
         metrics=metric_rows(run),
         ranking=ranking_rows(run),
@@ -98,8 +100,11 @@ def title(item: str, items: dict[str, Item]) -> str:
 
 
 def metric_names(run: RunFiles) -> list[str]:
-    ks = run.config.evaluation.k
-    return ["mrr", *(f"{name}@{k}" for k in ks for name in ("ndcg", "recall", "hit_rate", "map"))]
+    """The figures that are shown; the hit rate only where it is not the recall, as it is of one held-out item a person."""
+    ks, overall = run.config.evaluation.k, run.summary["retrieval"]["metrics"]["overall"]
+    several = overall.get("held_out_items") != overall.get("people")
+    shown = ("ndcg", "recall", "hit_rate", "map") if several else ("ndcg", "recall", "map")
+    return ["mrr", *(f"{name}@{k}" for k in ks for name in shown)]
 
 
 def metric_rows(run: RunFiles) -> list[dict[str, Any]]:
@@ -146,13 +151,12 @@ def deciding(run: RunFiles, kind: str) -> str:
 
 
 def slice_rows(run: RunFiles, kind: str) -> list[dict[str, Any]]:
-    """One row a slice, features together, with what it is compared to."""
+    """One row a slice that is not everything, features together, with what it is compared to."""
     name = deciding(run, kind)
     reference = f"popularity_{name}" if kind == "retrieval" else f"baseline_{name}"
     rows = []
-    for part, metrics in sorted(
-        run.summary[kind]["metrics"].items(), key=lambda pair: (pair[0] != "overall", pair[0])
-    ):
+    slices = telling_slices(run.summary[kind]["metrics"])
+    for part, metrics in sorted(slices.items(), key=lambda pair: (pair[0] != "overall", pair[0])):
         if metrics.get(name) is None:
             continue
         rows.append(
@@ -204,11 +208,12 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
 
 
 def features(run: RunFiles) -> list[tuple[str, list[statistics.FeatureRow]]]:
-    """TFDV's statistics of the training interactions and of the items."""
+    """TFDV's statistics of the training interactions and of the items; of times only where there are any."""
+    interactions = statistics.feature_rows(run.folder("InteractionsStatistics/statistics"), "train")
     return [
         (
             "Training interactions",
-            statistics.feature_rows(run.folder("InteractionsStatistics/statistics"), "train"),
+            [row for row in interactions if run.config.has_times or row.name != "time"],
         ),
         ("Items", statistics.feature_rows(run.folder("ItemsStatistics/statistics"), "all")),
     ]
