@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.data.figure_words import difference, telling_slices
 from pipeline.report import statistics
 from pipeline.report.lineage import open_store, upstream
+from pipeline.report.plain import markdown_text
 from pipeline.report.run_files import RunFiles
 from tfrec_fusion.layers.pretrained import find_pretrained
 
@@ -181,9 +182,9 @@ def _limits(run: RunFiles) -> str:
 
 
 def markdown(name: str, content: list[tuple[str, list[tuple[str, str]]]]) -> str:
-    """The card as Markdown."""
-    lines = [f"# Model card: {name}", ""]
+    """The card as Markdown, in which whatever tables, files and models are called is text and nothing else."""
+    lines = [f"# Model card: {markdown_text(name)}", ""]
     for heading, rows in content:
-        lines += [f"## {heading}", ""]
-        lines += [f"- **{label}**: {text}" for label, text in rows] + [""]
+        lines += [f"## {markdown_text(heading)}", ""]
+        lines += [f"- **{markdown_text(label)}**: {markdown_text(text)}" for label, text in rows] + [""]
     return "\n".join(lines)

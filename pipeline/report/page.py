@@ -14,6 +14,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.data.figure_words import telling_slices
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
+from pipeline.report.plain import one_line
 from pipeline.report.run_files import Item, RunFiles
 
 KINDS = ("retrieval", "ranking")
@@ -96,7 +97,7 @@ def code(text: str) -> markupsafe.Markup:
 
 def title(item: str, items: dict[str, Item]) -> str:
     """An item's title, or its id where it has none."""
-    return items[item].title if item in items else item
+    return one_line(items[item].title if item in items else item)
 
 
 def metric_names(run: RunFiles) -> list[str]:
