@@ -29,7 +29,7 @@ class CandidateScores(Serving):
         """Scores candidates for each request; see `rank_spec` for shapes.
 
         Returns:
-            float32 `[batch, n]` a label, and `titles` string `[batch, n]`, the text itself for an item without one.
+            float32 `[batch, n]` a label, ratings between the lowest and the highest of training, and `titles` string `[batch, n]`, the text itself for an item without one.
         """
         # One of the two may be left empty; the other says how many candidates there are.
         count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
@@ -93,16 +93,16 @@ class RankingServing(CandidateScores):
         self.biases = {name: table(values, f"bias_{name}") for name, values in (biases or {}).items()}
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predictions for the interaction of each Example: float32 `[batch]` per label."""
+        """Predictions for the interaction of each Example: float32 `[batch]` per label; ratings within the scale of training."""
         raw, batch = self.parse(examples)
         batch["item_index"] = self.model_index(self.item_rows(raw["item_id"]))
         batch["history"] = self.model_index(batch["history"])
         answer = dict(self.model(batch))
         if self.biases:
             users = tf.gather(self.biases["users"], batch["user_index"])
-            answer["baseline_rating"] = (
-                self.biases["mean"] + users + tf.gather(self.biases["items"], batch["item_index"])
-            )
+            items = tf.gather(self.biases["items"], batch["item_index"])
+            # As the model's own: whoever keeps to the scale must not win by that alone.
+            answer["baseline_rating"] = self.model.within_range("rating", self.biases["mean"] + users + items)
         return answer
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
