@@ -125,6 +125,11 @@ def test_case_of_repeats_by_hand():
     assert listed["precision@2"] == 0.5
 
 
+def test_of_no_queries_and_of_an_empty_catalogue_there_are_no_figures():
+    assert np.isnan(accuracy.evaluate(np.zeros((0, 5), int), [], (10,))["ndcg@10"])
+    assert accuracy.rank_scores(lambda rows: np.zeros((len(rows), 0)), 3, 0, k=5).shape == (3, 0)
+
+
 def test_which_choice_of_an_item_counts_depends_neither_on_the_order_nor_on_its_rank():
     rng = np.random.default_rng(0)
     people, items = rng.integers(0, 50, 400), rng.integers(0, 3, 400)

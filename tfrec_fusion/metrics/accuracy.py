@@ -200,7 +200,7 @@ def evaluate(
         ranked, relevant, ks: as in `ranking_metrics`.
 
     Returns:
-        `{"ndcg@10": mean, ...}`.
+        `{"ndcg@10": mean, ...}`; NaN where no query counts.
     """
     mean = StreamingMean()
     for rows in _slices(len(ranked), 65536):
@@ -209,5 +209,5 @@ def evaluate(
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:
-    for start in range(0, length, size):
+    for start in range(0, max(1, length), size):
         yield slice(start, min(start + size, length))
