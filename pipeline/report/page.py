@@ -72,7 +72,7 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         deciding={"retrieval": deciding(run, "retrieval"), "ranking": deciding(run, "ranking")},
         features=features(run),
         drift=drift(run),
-        people=sample_rows(analysis, items),
+        people=sample_rows(analysis, items, config.has_times),
         disagreeing=analysis.agreement[:DISAGREEING],
         agreement=agreement_figures(analysis),
         costs=costs(run),
@@ -233,7 +233,16 @@ def drift(run: RunFiles) -> list[tuple[str, list[statistics.DriftRow]]]:
     return found
 
 
-def sample_rows(analysis: Analysis, items: dict[str, Item]) -> list[dict[str, Any]]:
+def history_words(count: int, times: bool) -> str:
+    """What is shown of a history of `count` items: the last ones, where there are times to say which these are."""
+    if count <= HISTORY:
+        return "history"
+    return (
+        f"history, the last {HISTORY} of {count}" if times else f"history, {HISTORY} of {count} in no order"
+    )
+
+
+def sample_rows(analysis: Analysis, items: dict[str, Item], times: bool) -> list[dict[str, Any]]:
     """People with their history, what came next, and two lists side by side."""
     rows = []
     for person, own, popular in list(
@@ -249,7 +258,7 @@ def sample_rows(analysis: Analysis, items: dict[str, Item]) -> list[dict[str, An
                 "user": person.user,
                 "activity": person.activity,
                 "history": [title(item, items) for item in person.history[-HISTORY:]],
-                "earlier": max(0, len(person.history) - HISTORY),
+                "history_of": history_words(len(person.history), times),
                 "held_out": [title(item, items) for item in person.held_out[:K]],
                 "model": marked(own),
                 "popularity": marked(popular),

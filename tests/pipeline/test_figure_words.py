@@ -15,7 +15,7 @@ from pipeline.data.figure_words import (
     telling_slices,
 )
 from pipeline.evaluation.verdict import describe_failure, describe_success
-from pipeline.report.page import metric_names, slice_rows
+from pipeline.report.page import history_words, metric_names, slice_rows
 from tfrec_fusion.datasets.tables import Interactions, Items
 
 BETTER = {
@@ -102,6 +102,12 @@ def test_texts_with_a_handful_of_values_and_cutoffs_beyond_the_catalogue_are_poi
         "recall@100 cannot miss: the catalogue has 16 items. Set lower cut-offs, `evaluation.k`"
     ]
     assert not doubtful_cutoffs((10,), 16)
+
+
+def test_a_history_without_times_is_in_no_order():
+    assert history_words(49, True) == "history, the last 8 of 49"
+    assert history_words(49, False) == "history, 8 of 49 in no order"
+    assert history_words(8, False) == "history"
 
 
 def test_without_times_there_is_no_period():
