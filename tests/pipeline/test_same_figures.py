@@ -24,12 +24,12 @@ def shop(tmp_path_factory):
     folder, rng, rows = tmp_path_factory.mktemp("repeats"), np.random.default_rng(0), []
     for person in range(60):
         items = [f"{'tea' if person % 2 else 'tool'}{number}" for number in rng.permutation(8)]
-        rows += [(f"p{person}", item, 1000 * step + person) for step, item in enumerate(items[:5])]
-        rows.append((f"p{person}", items[5], 200_000 + person))
-        rows += [(f"p{person}", items[6], 300_000 + 10_000 * step + person) for step in range(3)]
+        rows += [(f"p{person}", item, 100 * step + person) for step, item in enumerate(items[:5])]
+        rows.append((f"p{person}", items[5], 20_000 + person))
+        rows += [(f"p{person}", items[6], 30_000 + 1_000 * step + person) for step in range(3)]
         if person % 3 == 0:
-            rows.append((f"p{person}", items[7], 320_500 + person))
-            rows.append((f"p{person}", items[0], 321_500 + person))  # met before: cannot be recommended
+            rows.append((f"p{person}", items[7], 32_050 + person))
+            rows.append((f"p{person}", items[0], 32_150 + person))  # met before: cannot be recommended
     orders = pd.DataFrame(rows, columns=["who", "sku", "at"])
     orders.to_csv(folder / "orders.csv", index=False)
     pd.DataFrame({"sku": sorted(orders["sku"].unique())}).to_csv(folder / "items.csv", index=False)
