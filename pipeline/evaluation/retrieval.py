@@ -27,6 +27,7 @@ from pipeline.evaluation.figures import (
     of_nobody,
     of_some_people,
 )
+from tfrec_fusion.export.evaluated import evaluated
 from tfrec_fusion.metrics import beyond_accuracy
 from tfrec_fusion.metrics.ranks import first_choices, per_person_figures
 
@@ -88,7 +89,10 @@ class RetrievalCombiner(beam.CombineFn):
     def pack(self, element: metric_types.StandardMetricInputs) -> tuple[bytes, ...]:
         """What is kept of examples: a row of each, and its list by each model; nothing where its item cannot be
         recommended."""
-        found = [element.get_predictions(name) if name else element.get_predictions() for name in self.models]
+        found = [
+            evaluated(element.get_predictions(name) if name else element.get_predictions())
+            for name in self.models
+        ]
         features = element.get_features()
         people = id_keys(features["user_id"])
         size = len(people)
