@@ -16,13 +16,8 @@ LIBRARY = {
     "lazy": set(),
     "losses": {"layers"},
     "metrics": set(),
-<<<<<<< HEAD
     "models": {"config", "layers", "losses", "metrics", "tasks"},
-    "serving": set(),
-=======
-    "models": {"config", "layers", "losses", "tasks"},
     "serving": {"export"},
->>>>>>> main
     "tasks": {"layers", "losses"},
     "training": {"config", "layers", "models"},
 }

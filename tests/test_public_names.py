@@ -37,13 +37,8 @@ COSTS = {
     "": """config datasets datasets.splits export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.rest_client serving.client.calls serving.child_process serving.client.values export.request serving.client.http_transport serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version serving.client.vertex_client""",
-<<<<<<< HEAD
-    "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
-        metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
-=======
     "numpy": """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
-        metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
->>>>>>> main
+        metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
     "pyarrow": "datasets.tables",
