@@ -28,12 +28,12 @@ class CandidateScores(Serving):
     def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
         """Scores candidates for each request; see `request.SIGNATURES` and `request.INPUTS` for the inputs.
 
-            The candidates `[batch, n]` come by `item_ids`, by `texts`, or both.
+        The candidates `[batch, n]` come by `item_ids`, by `texts`, or both.
 
-            Returns:
-        float32 `[batch, n]` a label, ratings between the lowest and the highest of training; `titles` string `[batch, n]`,
-        the text itself for an item without one; `known_user` bool `[batch]`; `unknown_items` string `[batch, any]`: ids of the
-        history, and of candidates that came without a text, which are in no catalogue.
+        Returns:
+            float32 `[batch, n]` a label, ratings between the lowest and the highest of training; `titles` string `[batch, n]`,
+            the text itself for an item without one; `known_user` bool `[batch]`; `unknown_items` string `[batch, any]`: ids
+            of the history, and of candidates that came without a text, which are in no catalogue.
         """
         # One of the two may be left empty; the other says how many candidates there are.
         count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
