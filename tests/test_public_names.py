@@ -41,7 +41,7 @@ COSTS = {
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
         serving.server.pseudonyms serving.server.wire""",
     "numpy": """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
-        metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
+        metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
     "pyarrow": """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
@@ -53,7 +53,7 @@ COSTS = {
         layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops
         models.item_text models.hybrid.rating_factors models.design_matrix
-        models.tower models.windows layers.replicas export.saving serving.server.batching
+        models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
         serving.server.version_folders serving.server.admission""",
     "tensorflow_text": "layers.tokenizer",

@@ -66,7 +66,7 @@ def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
 def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -> schema_pb2.Schema:
     """What the Evaluators read of the Examples; models parse the rest by themselves."""
     schema = schema_pb2.Schema()
-    kinds = {"user_id": schema_pb2.BYTES, "click": schema_pb2.FLOAT}
+    kinds = {"user_id": schema_pb2.BYTES, "item_id": schema_pb2.BYTES, "click": schema_pb2.FLOAT}
     if has_label:
         kinds["label"] = schema_pb2.FLOAT
     kinds |= {rank_feature(name): schema_pb2.FLOAT for name in baselines}

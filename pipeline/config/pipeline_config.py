@@ -135,7 +135,7 @@ class EvaluationConfig:
         k: cutoffs of Recall, NDCG and the like; the first one decides.
         slices: what figures are broken down by, besides overall: `item_activity` (cold, rare, common), `item_reach` (head,
             long tail, cold), `user_activity` (new, light, regular), `text_length`, `script` (of the writing), `period` (of
-            time), and any column of the tables as `item_<column>`, `user_<column>` or `context_<column>`.
+            time, where there are times), and any column of the tables as `item_<column>`, `user_<column>` or `context_<column>`.
         slice_values: of a column with more values, this many of the most frequent are shown, the rest together.
         baselines: what is trained beside the retrieval model on the same interactions, and whether the model must be
             significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`); `off`
@@ -264,6 +264,14 @@ class PipelineConfig:
                 "`split.method: temporal` needs times. Received: `data.interactions.time` null. "
                 "Name the column, or divide with `split.method: leave_last_out`."
             )
+        if not self.has_times:
+            slices = tuple(name for name in self.evaluation.slices if name != "period")
+            object.__setattr__(self, "evaluation", dataclasses.replace(self.evaluation, slices=slices))
+
+    @property
+    def has_times(self) -> bool:
+        """Whether interactions have times; without, the order of a person's choices is a shuffle and means nothing."""
+        return self.data.interactions is None or self.data.interactions.time is not None
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -16,10 +16,10 @@ from pipeline.evaluation.figures import (
     candidate_and_blessed,
     change_names,
     column,
+    id_keys,
     metric_key,
     of_nobody,
     of_some_people,
-    person_keys,
 )
 from tfrec_fusion.metrics.pointwise import log_losses, per_person_auc, per_person_ndcg, placements
 
@@ -72,7 +72,7 @@ class RankingCombiner(beam.CombineFn):
         features = element.get_features()
         own = _by_head(element.get_predictions(self.model) if self.model else element.get_predictions())
         other = (_by_head(element.get_predictions(self.blessed)) if self.blessed else None) or {}
-        people = person_keys(features["user_id"])
+        people = id_keys(features["user_id"])
         fields = {
             "click": features["click"],
             "label": features.get("label"),
