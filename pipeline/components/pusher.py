@@ -1,6 +1,5 @@
-"""Pusher whose new version appears whole or not at all: it is staged beside the others, then renamed."""
+"""Pusher whose new version appears whole or not at all: it is staged beside the others, then renamed (`tfrec_fusion.files`)."""
 
-import os
 import pathlib
 import shutil
 import time
@@ -13,9 +12,11 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as keys
 from tfx.utils import proto_utils
 
+from tfrec_fusion import files
+
 
 def push(model: str, base: str) -> tuple[str, str]:
-    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it.
+    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it, however many push at once.
 
     Args:
         model: folder of the SavedModel.
@@ -29,23 +30,24 @@ def push(model: str, base: str) -> tuple[str, str]:
     """
     folder = pathlib.Path(base)
     folder.mkdir(parents=True, exist_ok=True)
-    # Servers take folders with numeric names only. A staging folder of a killed push is of no use to anybody.
-    for stale in folder.glob(".staging-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    taken = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
-    version = max([int(time.time())] + [number + 1 for number in taken])
-    staging = folder / f".staging-{version}"
-    try:
-        shutil.copytree(model, staging)
-        for path in staging.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    os.fsync(stream.fileno())
-        os.rename(staging, folder / str(version))
-    except OSError:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return str(version), str(folder / str(version))
+    with files.folder_lock(folder) as held:
+        if held:
+            # Nobody else is pushing: what is unfinished was left by a push that was killed.
+            files.clear_unfinished(folder)
+            for stale in folder.glob(".staging-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+        version = max([int(time.time())] + [number + 1 for number in versions(folder)])
+        target = folder / str(version)
+        with files.whole_folder(target) as staging:
+            shutil.copytree(model, staging, dirs_exist_ok=True)
+    return str(version), str(target)
+
+
+def versions(folder: pathlib.Path) -> dict[int, pathlib.Path]:
+    """The version folders under a base path by number, oldest first; other names are ignored, as TF Serving does."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    found = {files.version_of(entry.name): entry for entry in entries}
+    return {number: found[number] for number in sorted(key for key in found if key is not None)}
 
 
 class Executor(tfx_executor.Executor):
