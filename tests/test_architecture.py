@@ -9,8 +9,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARY = {
     "config": set(),
-    "datasets": {"config"},
-    "export": {"config", "index", "layers", "models"},
+    "datasets": {"config", "files"},
+    "export": {"config", "files", "index", "layers", "models"},
+    "files": {"config"},
     "index": set(),
     "layers": set(),
     "lazy": set(),
@@ -19,7 +20,7 @@ LIBRARY = {
     "models": {"config", "layers", "losses", "tasks"},
     "serving": set(),
     "tasks": {"layers", "losses"},
-    "training": {"config", "layers", "models"},
+    "training": {"config", "files", "layers", "models"},
 }
 PIPELINE = {
     "__init__": {"components"},

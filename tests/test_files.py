@@ -16,10 +16,8 @@ FORK = multiprocessing.get_context("fork")
 def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):
     path = tmp_path / "deep" / "summary.json"
     files.write_json(path, {"name": "Größe"})
-    with pytest.raises(RuntimeError), files.whole_file(path) as stream:
-        stream.write("half")
-        stream.flush()
-        raise RuntimeError
+    with pytest.raises(TypeError), files.whole_file(path) as stream:
+        stream.writelines(["half", 1])
     assert json.loads(path.read_bytes().decode("utf-8")) == {"name": "Größe"}
     assert os.listdir(path.parent) == ["summary.json"]
 
@@ -30,7 +28,7 @@ def test_a_folder_appears_whole_and_gives_way_only_if_it_may(tmp_path):
         (folder / "a").write_text("1")
         assert not target.exists()
     with pytest.raises(FileExistsError), files.whole_folder(target) as folder:
-        (folder / "b").write_text("2")
+        (folder / "b").touch()
     assert os.listdir(target) == ["a"]
     with files.whole_folder(target, replace=True) as folder:
         (folder / "b").write_text("2")
@@ -91,7 +89,16 @@ def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("17", 17), ("00017", 17), ("²", None), ("٣", None), ("+1", None), ("-1", None), ("9" * 20, None), ("v1", None)],
+    [
+        ("17", 17),
+        ("00017", 17),
+        ("²", None),
+        ("٣", None),
+        ("+1", None),
+        ("-1", None),
+        ("9" * 20, None),
+        ("v1", None),
+    ],
 )
 def test_versions_are_what_tf_serving_takes_for_one(name, version):
     assert files.version_of(name) == version

@@ -6,7 +6,6 @@ Each subcommand imports what it needs when it runs: `tfrec serve` and `tfrec rec
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import pathlib
@@ -15,6 +14,7 @@ import time
 import traceback
 
 from pipeline.cli import parser as command_line
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 
@@ -198,7 +198,7 @@ def _load_study(options: argparse.Namespace):
 
 def _keep(options: argparse.Namespace, found: dict) -> int:
     if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(found, indent=2))
+        files.write_json(options.json, found)
     return 0
 
 

@@ -304,7 +304,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
             f"There is no configuration file {str(path)!r}. Name a YAML file, or one of: {shipped}."
         )
     try:
-        values = yaml.safe_load(place.read_text())
+        values = yaml.safe_load(place.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
     values = values or {}

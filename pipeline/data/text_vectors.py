@@ -27,7 +27,15 @@ from tfrec_fusion.training import progress
 
 SHARD = 4096
 # What NumPy raises for a file that was cut, or holds other bytes than were written.
-UNREADABLE = (zipfile.BadZipFile, EOFError, ValueError, KeyError, zlib.error, struct.error, NotImplementedError)
+UNREADABLE = (
+    zipfile.BadZipFile,
+    EOFError,
+    ValueError,
+    KeyError,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+)
 MARKS = 2  # tokens of a text without a word
 
 

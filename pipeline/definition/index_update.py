@@ -105,7 +105,7 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
 def last_pushed(config: PipelineConfig, kind: str) -> dict[str, str] | None:
     """The artifacts of the latest run that pushed a model of this kind: output → folder; None where there is none."""
     for path in sorted((config.home / "summaries").glob("*.json"), reverse=True):
-        summary = json.loads(path.read_text())
+        summary = json.loads(path.read_text(encoding="utf-8"))
         if (summary.get(kind) or {}).get("pushed"):
             return summary["artifacts"]
     return None
@@ -126,7 +126,7 @@ def trained_table(model_run: str) -> Items:
             f"The pushed model must come with the settings that it was trained with. Received: none in {model_run}, which an "
             "earlier release wrote. Train again with `tfrec run`."
         )
-    return from_dict(Tables, json.loads(json.loads(path.read_text())["tables"])).items
+    return from_dict(Tables, json.loads(json.loads(path.read_text(encoding="utf-8"))["tables"])).items
 
 
 def offered_table(config: PipelineConfig, path: str) -> Items:

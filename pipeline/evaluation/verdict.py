@@ -79,7 +79,7 @@ def _slice_name(key) -> str:
 
 
 def _eval_config(folder: str) -> dict:
-    with open(os.path.join(folder, "eval_config.json")) as stream:
+    with open(os.path.join(folder, "eval_config.json"), encoding="utf-8") as stream:
         return json.load(stream)
 
 

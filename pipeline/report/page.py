@@ -14,6 +14,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
 from pipeline.report.run_files import Item, RunFiles
+from tfrec_fusion import files
 
 KINDS = ("retrieval", "ranking")
 NAMES = {"popularity": "popularity", "als": "ALS", "content_knn": "content k-NN", "text_none": "without text"}
@@ -74,11 +75,9 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         agreement=agreement_figures(analysis),
         costs=costs(run),
     )
-    (folder / "model_card.md").write_text(card.markdown(config.name, content))
+    files.write_text(folder / "model_card.md", card.markdown(config.name, content))
     place = folder / "index.html"
-    staging = place.with_suffix(".staging")
-    staging.write_text(page)
-    staging.replace(place)
+    files.write_text(place, page)
     return place
 
 

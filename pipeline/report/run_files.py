@@ -37,7 +37,7 @@ class RunFiles:
         latest = config.home / "summary.json"
         if not latest.is_file():
             raise ConfigError(f"There is no run in {config.home}. Run `tfrec run` first.")
-        self.summary: dict[str, Any] = json.loads(latest.read_text())
+        self.summary: dict[str, Any] = json.loads(latest.read_text(encoding="utf-8"))
         if "artifacts" not in self.summary:
             raise ConfigError(
                 f"{latest} was written by an older version. Run `tfrec run` again; nothing is trained twice."
@@ -56,7 +56,7 @@ class RunFiles:
     def _summaries(self) -> list[dict[str, Any]]:
         """Every run so far, oldest first."""
         files = sorted((self.config.home / "summaries").glob("*.json"))
-        return [json.loads(file.read_text()) for file in files]
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
     def before(self, output: str) -> str | None:
         """The folder that the last run with another result left for an output."""
@@ -69,7 +69,7 @@ class RunFiles:
     def training(self, kind: str) -> dict[str, list[float]]:
         """What a model's training went through: metric → value per epoch."""
         file = pathlib.Path(self.folder(f"{kind.title()}Trainer/model_run"), "history.json")
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
     def model(self, kind: str) -> str:
         """The folder of a SavedModel."""

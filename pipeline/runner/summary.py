@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
+from tfrec_fusion import files
 
 KINDS = ("retrieval", "ranking")
 
@@ -191,12 +192,8 @@ def _components(steps: list[Step]) -> list[dict[str, Any]]:
 
 
 def _write(summary: dict[str, Any], *paths: pathlib.Path) -> None:
-    text = json.dumps(_finite(summary), indent=2, ensure_ascii=False)
     for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_suffix(".staging")
-        staging.write_text(text)
-        staging.replace(path)
+        files.write_json(path, _finite(summary))
 
 
 def _recommender(by_name: dict[str, Step]) -> dict[str, Any]:
@@ -219,4 +216,4 @@ def _finite(value: Any) -> Any:
 
 
 def _json(folder: str, name: str) -> Any:
-    return json.loads(pathlib.Path(folder, name).read_text())
+    return json.loads(pathlib.Path(folder, name).read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import TextConfig, TrainingConfig
+from tfrec_fusion.files import write_json
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.training import cluster
@@ -322,9 +323,7 @@ class _Run:
             "best_epoch": self.history.best_epoch,
         }
         # The counters change hands in one move: a kill in between leaves the previous checkpoint in charge.
-        partial = folder / "run.json.partial"
-        partial.write_text(json.dumps(counters))
-        partial.replace(folder / "run.json")
+        write_json(folder / "run.json", counters)
         for file in folder.glob("checkpoint-*"):
             if not file.name.startswith(f"{name}."):
                 file.unlink()
@@ -333,7 +332,7 @@ class _Run:
         """Takes over how far an earlier call came; returns the name of its checkpoint, None where there was none."""
         if folder is None or not (folder / "run.json").exists():
             return None
-        counters = json.loads((folder / "run.json").read_text())
+        counters = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         for name, value in json.loads(json.dumps(self._state())).items():
             if counters[name] != value:
                 raise ValueError(
