@@ -14,34 +14,49 @@ import time
 import traceback
 
 from pipeline.cli import parser as command_line
+from pipeline.runner.failures import way_out
+from pipeline.runner.interruption import Interrupts
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one subcommand; the exit code is 0 if all went well, 2 if a model was not good enough to be pushed."""
+    """Runs one subcommand; the exit code is 0 if all went well, 1 after an error, 2 if a model was not good enough to be
+    pushed, 3 if another process is at work in the same folder, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except KeyboardInterrupt:
+    with Interrupts() as interrupts:
+        try:
+            return options.command(options)
+        except BaseException as error:
+            # Native code that is being imported makes an ImportError of a Ctrl-C.
+            if interrupts.asked or isinstance(error, KeyboardInterrupt):
+                return _stopped(options)
+            if not isinstance(error, Exception):
+                raise
+            return _failed(error, options)
+
+
+def _stopped(options: argparse.Namespace) -> int:
+    resumes = options.command.__name__ in ("run", "index", "demo")
+    further = " Nothing half-written was pushed; the next run goes on at the step that was stopped."
+    print(f"\nStopped.{further if resumes else ''}", file=sys.stderr)
+    return 130
+
+
+def _failed(error: Exception, options: argparse.Namespace) -> int:
+    if options.debug:
+        traceback.print_exc()
+    elif isinstance(error, ModuleNotFoundError):
+        print(f"\n{error}. `tfrec doctor` says what is missing and how to get it.", file=sys.stderr)
+    elif _is_for_the_user(error):
+        advice = ". Start a server with `tfrec serve` and wait until it names its address, or name another with --url."
+        print(f"\n{error}{advice if getattr(error, 'code', '') == 'UNAVAILABLE' else ''}", file=sys.stderr)
+    else:
         print(
-            "\nStopped. Nothing half-written was pushed; the next run goes on at the step that was stopped.",
+            f"\n{way_out(error) or f'{type(error).__name__}: {error}'}\n(--debug shows where)",
             file=sys.stderr,
         )
-        return 130
-    except Exception as error:
-        if options.debug:
-            traceback.print_exc()
-        elif isinstance(error, ModuleNotFoundError):
-            print(f"\n{error}. `tfrec doctor` says what is missing and how to get it.", file=sys.stderr)
-        elif _is_for_the_user(error):
-            advice = ". Start a server with `tfrec serve` and wait until it names its address, or name another with --url."
-            print(
-                f"\n{error}{advice if getattr(error, 'code', '') == 'UNAVAILABLE' else ''}", file=sys.stderr
-            )
-        else:
-            print(f"\n{type(error).__name__}: {error}\n(--debug shows where)", file=sys.stderr)
-        return 1
+    return 3 if isinstance(error, files.AtWork) else 1
 
 
 def _is_for_the_user(error: Exception) -> bool:

@@ -57,14 +57,20 @@ class MemoryWatch:
 class Table:
     """Shows steps one below the other: name, state, seconds, memory, result.
 
+    What a step is doing stands on a line that changes; where the output is no terminal (a file, CI), on lines of their own:
+    of each step the first epoch, and then what it is at, at most every `SECONDS`.
+
     Args:
         log: file that receives what everybody else writes.
         title: printed above the steps.
     """
 
+    SECONDS = 10.0
+
     def __init__(self, log: pathlib.Path, title: str):
         self.log, self.title = log, title
         self._name, self._doing, self._start = "", "", 0.0
+        self._said, self._unsaid = 0.0, ""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Table:
@@ -108,15 +114,30 @@ class Table:
         """A step starts."""
         self.memory.start()
         self._start, self._doing, self._name = time.perf_counter(), "", name
+        self._said, self._unsaid = self._start, ""
 
     def doing(self, text: str) -> None:
         """What the step is at."""
         self._doing = text
+        if self.live or not self._name:
+            return
+        epoch = text.startswith("epoch")
+        due = time.perf_counter() - self._said >= self.SECONDS
+        if due or (epoch and self._said == self._start):
+            self._say(text)
+        elif epoch:
+            self._unsaid = text
+
+    def _say(self, text: str) -> None:
+        self._said, self._unsaid = time.perf_counter(), ""
+        self.line(f"    {self._name}: {text} ({self._said - self._start:.0f} s)")
 
     def end(self, state: str, result: str) -> tuple[float, float]:
         """A step is over. Returns its seconds and its peak memory in megabytes."""
         self.memory.sample()
         seconds, megabytes = time.perf_counter() - self._start, self.memory.peak / 1e6
+        if self._unsaid:
+            self._say(self._unsaid)
         name, self._name = self._name, ""
         self.line(f"  {name:<{NAME}} {state:<{STATE}} {seconds:>7.1f} {megabytes:>5.0f} MB  {result}")
         return seconds, megabytes

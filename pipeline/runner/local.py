@@ -15,10 +15,14 @@ from collections.abc import Callable
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
 from pipeline.runner.console import Table
+from pipeline.runner.failures import check_record
 from pipeline.runner.interruption import Interrupts
 from pipeline.runner.summary import Step, StepFailed, write_index_summary, write_summary
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.training import progress
+
+LOCK = "run.lock"
 
 
 def run(config: PipelineConfig) -> dict:
@@ -40,7 +44,7 @@ def run(config: PipelineConfig) -> dict:
 
         return create_pipeline(config)
 
-    return _run(config, create, write_summary, "summary.json")
+    return _run(config, create, write_summary, "summary.json", "tfrec run")
 
 
 def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> dict:
@@ -63,19 +67,32 @@ def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> d
 
         return create_index_pipeline(config, items, max_removed_share)
 
-    return _run(config, create, write_index_summary, "index.json")
+    return _run(config, create, write_index_summary, "index.json", "tfrec index")
 
 
-def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: str) -> dict:
-    started = datetime.datetime.now()
-    clock = time.perf_counter()
-    log = config.home / "logs" / f"{started:%Y%m%d-%H%M%S}.log"
+def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: str, doing: str) -> dict:
+    """Runs a pipeline as the only process that writes in the configuration's home.
+
+    Raises:
+        AtWork: if another process does so.
+        ConfigError, StepFailed: as `run`.
+    """
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        (config.home / "logs").mkdir(parents=True, exist_ok=True)
+        with files.lock(config.home / LOCK, doing):
+            return _run_alone(config, create, summarise, result)
     except OSError as error:
+        if (config.home / "logs").is_dir() and not isinstance(error, PermissionError):
+            raise
         raise ConfigError(
             f"`root` must be a folder that can be written: {error}. Name another with --root."
         ) from error
+
+
+def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, result: str) -> dict:
+    started = datetime.datetime.now()
+    clock = time.perf_counter()
+    log = config.home / "logs" / f"{started:%Y%m%d-%H%M%S}.log"
     steps: list[Step] = []
     with Table(log, f"{config.name}: {config.home}") as table, Interrupts() as interrupts:
 
@@ -85,6 +102,8 @@ def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: 
 
         progress.listen(listener)
         try:
+            if renewed := check_record(config.home):
+                table.line(f"  {renewed}")
             table.begin("start")
             # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and loud.
             from pipeline.runner.launching import Nodes, launch

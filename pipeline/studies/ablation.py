@@ -248,14 +248,19 @@ def _short(found: dict[str, float], config: PipelineConfig) -> str:
 
 
 class Console:
-    """Says what is done on one line that the next one replaces; without a terminal only the lines that stay."""
+    """Says what is done on one line that the next one replaces; without a terminal, what passes at most every
+    `SECONDS`."""
+
+    SECONDS = 10.0
 
     def __init__(self):
-        self.passing = False
+        self.passing, self.said = False, -np.inf
 
     def __call__(self, line: str, passing: bool) -> None:
         if passing and not sys.stdout.isatty():
-            return
+            if time.monotonic() - self.said < self.SECONDS:
+                return
+            self.said, passing = time.monotonic(), False
         print(("\r\033[K" if self.passing else "") + line, end="" if passing else "\n", flush=True)
         self.passing = passing
 
