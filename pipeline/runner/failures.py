@@ -101,6 +101,9 @@ def _damage(record: pathlib.Path) -> str | None:
         connection = sqlite3.connect(record, timeout=2)
         try:
             found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            if record.stat().st_size % page:
+                return "it was cut off within a page"
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 return "it holds no tables"
         finally:
