@@ -24,7 +24,7 @@ LIBRARY = {
 }
 PIPELINE = {
     "__init__": {"components"},
-    "callbacks": {"data"},
+    "callbacks": {"data", "evaluation"},
     "cli": {"config", "onboarding", "report", "runner", "studies", "vertex"},
     "components": {"config", "data", "evaluation"},
     "config": set(),

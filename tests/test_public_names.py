@@ -46,7 +46,7 @@ COSTS = {
         layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops
-        models.item_text models.hybrid.rating_factors models.design_matrix
+        models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.windows layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
         serving.server.version_folders""",

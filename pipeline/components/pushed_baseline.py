@@ -15,13 +15,12 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
 from pipeline.components.mount import on_mount, with_mounted_files
-from pipeline.components.pusher import versions
+from pipeline.data.pushed_versions import latest_version
 
 
 def latest_pushed(folder: str) -> pathlib.Path | None:
     """The newest whole version in a server's folder, or None."""
-    found = versions(pathlib.Path(folder)).values()
-    return next((entry for entry in reversed(found) if (entry / "saved_model.pb").is_file()), None)
+    return latest_version(pathlib.Path(folder))
 
 
 class Executor(base_executor.BaseExecutor):

@@ -12,6 +12,7 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as keys
 from tfx.utils import proto_utils
 
+from pipeline.data.pushed_versions import baseline_of, serves_a_trained_model, versions
 from tfrec_fusion import files
 
 
@@ -43,15 +44,8 @@ def push(model: str, base: str) -> tuple[str, str]:
     return str(version), str(target)
 
 
-def versions(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The version folders under a base path by number, oldest first; other names are ignored, as TF Serving does."""
-    entries = folder.iterdir() if folder.is_dir() else ()
-    found = {files.version_of(entry.name): entry for entry in entries}
-    return {number: found[number] for number in sorted(key for key in found if key is not None)}
-
-
 class Executor(tfx_executor.Executor):
-    """Checks the blessings as TFX does, then pushes by renaming. Remote file systems are left to TFX's own copy,
+    """Checks the blessings as TFX does, then pushes by renaming; a baseline only where no trained model is served. Remote file systems are left to TFX's own copy,
     which writes `saved_model.pb` last."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
@@ -66,7 +60,11 @@ class Executor(tfx_executor.Executor):
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             return
-        version, folder = push(self.GetModelPath(input_dict), base)
+        model = self.GetModelPath(input_dict)
+        if baseline_of(pathlib.Path(model)) and serves_a_trained_model(pathlib.Path(base)):
+            self._MarkNotPushed(pushed)
+            return
+        version, folder = push(model, base)
         self._MarkPushed(pushed, pushed_destination=folder, pushed_version=version)
 
 

@@ -151,6 +151,8 @@ class EvaluationConfig:
         confidence: of intervals over all people.
         slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
         min_people: with fewer people nothing is significant.
+        push_baseline_when_none: whether the best baseline of the run is pushed under the retrieval model's signatures where no
+            model was ever good enough, so that a first run ends in answers; here only, not on Vertex AI.
         max_interactions: of more held-out interactions (in a slice, if it has more), those of a random sample of people are
             judged, so that memory does not grow with the data.
     """
@@ -177,6 +179,7 @@ class EvaluationConfig:
     confidence: float = 0.95
     slice_confidence: float = 0.998
     min_people: int = 10
+    push_baseline_when_none: bool = True
     max_interactions: int = 1_000_000
 
     def __post_init__(self):

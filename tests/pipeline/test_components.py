@@ -17,10 +17,11 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from pipeline.components.example_validator import describe
-from pipeline.components.pusher import push, versions
+from pipeline.components.pusher import push
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import check_recommendations, check_scores
 from pipeline.data import features
+from pipeline.data.pushed_versions import versions
 from pipeline.data.text_vectors import VectorCache, digest_rows, encode_items
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.config import ConfigError, TextConfig
