@@ -31,7 +31,7 @@ PIPELINE = {
     "data": set(),
     "definition": {"components", "config", "data", "evaluation"},
     "evaluation": {"config", "data"},
-    "onboarding": {"config"},
+    "onboarding": {"config", "data"},
     "report": {"config", "data"},
     "runner": {"config", "data", "definition", "evaluation"},
     "studies": {"components", "config", "data"},

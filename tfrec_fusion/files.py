@@ -152,13 +152,16 @@ def clear_unfinished(folder: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: str | os.PathLike[str], doing: str, wait: bool = False) -> Iterator[bool]:
+def lock(
+    path: str | os.PathLike[str], doing: str, wait: bool = False, where: str | os.PathLike[str] = ""
+) -> Iterator[bool]:
     """Holds a lock, which the system takes back when the process ends, however it ends.
 
     Args:
         path: the lock's file; it stays, and says who holds it.
         doing: what for, told to others (`tfrec run`).
         wait: whether to wait for another holder.
+        where: the folder that is written to, if it is not the lock's own.
 
     Yields:
         Whether the lock is held: file systems that know no locks give none, and nobody is kept out.
@@ -170,7 +173,7 @@ def lock(path: str | os.PathLike[str], doing: str, wait: bool = False) -> Iterat
     target.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        held = _acquire(file, target, wait)
+        held = _acquire(file, target, wait, where or target.parent)
         if held:
             now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
             _write_holder(file, {"pid": os.getpid(), "since": now, "doing": doing})
@@ -188,7 +191,7 @@ def folder_lock(folder: str | os.PathLike[str]) -> Iterator[bool]:
     """Waits until nobody else holds a folder, and holds it; leaves no file behind. Yields whether it is held, as `lock`."""
     file = os.open(folder, os.O_RDONLY)
     try:
-        yield _acquire(file, pathlib.Path(folder), wait=True)
+        yield _acquire(file, pathlib.Path(folder), True, folder)
     finally:
         os.close(file)
 
@@ -218,13 +221,13 @@ def _staging(name: str) -> str:
     return f".{name[:100]}-{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}"
 
 
-def _acquire(file: int, target: pathlib.Path, wait: bool) -> bool:
+def _acquire(file: int, target: pathlib.Path, wait: bool, where: str | os.PathLike[str]) -> bool:
     if fcntl is None:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise AtWork(_in_the_way(target)) from error
+        raise AtWork(_in_the_way(target, where)) from error
     except OSError as error:
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF):
             return False
@@ -238,7 +241,7 @@ def _write_holder(file: int, holder: dict[str, Any]) -> None:
         os.pwrite(file, json.dumps(holder).encode() if holder else b"", 0)
 
 
-def _in_the_way(target: pathlib.Path) -> str:
+def _in_the_way(target: pathlib.Path, where: str | os.PathLike[str]) -> str:
     try:
         holder = json.loads(target.read_text(encoding="utf-8"))
         who = f"process {holder['pid']} (`{holder['doing']}`), since {holder['since']}"
@@ -246,6 +249,6 @@ def _in_the_way(target: pathlib.Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         who, stop = "a process that has just begun", "stop it"
     return (
-        f"Only one process at a time may write in {target.parent}. Received: a second one beside {who}. Wait until it is "
-        f"done, {stop}, or name another folder with --root."
+        f"Only one process at a time may write in {where}. Received: a second one beside {who}. Wait until it is "
+        f"done, {stop}, or name another folder (--root, --output)."
     )

@@ -98,7 +98,8 @@ class Judged:
     @property
     def splits(self) -> list[str]:
         """The splits that are written."""
-        return [TEST] if self.settings["has_label"] else [TEST, RANKING]
+        alone = self.settings["has_label"] or not self.settings.get("judges_ranking", True)
+        return [TEST] if alone else [TEST, RANKING]
 
     def write(self, split: str, folder: str) -> None:
         """Writes a split, `SHARD` test interactions a file."""
@@ -230,7 +231,8 @@ class EvaluationExamples(base_component.BaseComponent):
     """Writes the Examples by which both models are judged.
 
     Args:
-        settings: JSON of `tables`, `baselines`, `slices`, `slice_values`, `rare_item` and `has_label`.
+        settings: JSON of `tables`, `baselines`, `slices`, `slice_values`, `rare_item`, `has_label` and
+            `judges_ranking`.
         code: digest of the code, for TFX's cache.
         interactions, raw_items: raw Examples.
         items, items_transform_graph: transformed items, and the graph that made them.

@@ -23,7 +23,9 @@ BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
     "content_knn": "match",
     "text_none": "off",
     "biases": "match",
+    "click_rate": "match",
 }
+OF_RANKING = ("biases", "click_rate")
 
 # Flags of Beam for steps that run where they are called.
 IN_PROCESS = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
@@ -134,7 +136,8 @@ class EvaluationConfig:
             significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`); `off`
             leaves it out. Those not named: `popularity: beat`, `als: match`, `content_knn: match` (with text), and
             `text_none: off`, the same model without text, which costs a training; for the ranking model `biases: match`, a
-            mean with a deviation for each user and item.
+            mean with a deviation for each user and item, and where there are no labels `click_rate: match`, how often each
+            item was chosen.
         min_ndcg_gain: over each baseline to `beat`, in NDCG at the first `k`, that the interval must exceed.
         min_rmse_gain: over the baseline `biases`, in RMSE, that the ranking model must reach; where it is to `beat` them,
             with the whole interval.
@@ -221,7 +224,7 @@ class ServingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """A whole run. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+    """A whole run. `ranking: null` leaves the ranking model out. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
     the direct runner in this process."""
 
@@ -232,7 +235,7 @@ class PipelineConfig:
     transform: TransformConfig = TransformConfig()
     text: library.TextConfig | None = library.TextConfig()
     retrieval: library.RetrievalConfig = library.RetrievalConfig()
-    ranking: library.RankingConfig = library.RankingConfig()
+    ranking: library.RankingConfig | None = library.RankingConfig()
     index: library.IndexConfig = library.IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
@@ -252,8 +255,8 @@ class PipelineConfig:
                 "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
                 "or DataflowRunner."
             )
-        for model in (self.retrieval, self.ranking):
-            library.check_training(model.training, self.text)
+        for kind in self.kinds:
+            library.check_training(getattr(self, kind).training, self.text)
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
             raise ConfigError(
                 "`split.method: temporal` needs times. Received: `data.interactions.time` null. "
@@ -261,9 +264,15 @@ class PipelineConfig:
             )
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The models that are trained."""
+        return ("retrieval",) if self.ranking is None else ("retrieval", "ranking")
+
+    @property
     def builds_recommender(self) -> bool:
         """Whether both models are also put into one; not where each has trained a text encoder of its own."""
-        return self.serving.recommender and not (self.text and self.text.trained)
+        both = self.ranking is not None
+        return both and self.serving.recommender and not (self.text and self.text.trained)
 
     @property
     def home(self) -> pathlib.Path:
@@ -276,7 +285,7 @@ class PipelineConfig:
         return tuple(
             name
             for name, demand in self.evaluation.baselines.items()
-            if demand != "off" and name != "biases" and (self.text or name in ("popularity", "als"))
+            if demand != "off" and name not in OF_RANKING and (self.text or name in ("popularity", "als"))
         )
 
     @property
@@ -313,8 +322,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     values = values or {}
     for override in overrides:
         _override(values, override)
-    if isinstance(values, dict) and values.get("text") == "none":
-        values["text"] = None
+    for name in ("text", "ranking"):
+        if isinstance(values, dict) and values.get(name) == "none":
+            values[name] = None
     config = from_dict(PipelineConfig, values)
     return dataclasses.replace(
         config, data=_resolve(config.data, place.parent), root=str(pathlib.Path(config.root).absolute())

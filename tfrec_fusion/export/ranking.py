@@ -85,17 +85,27 @@ class RankingServing(CandidateScores):
     Args:
         biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
             judged beside the model; None without ratings.
+        click_rate: float `[N + 1]`, how often each item was chosen, to be judged beside the model; None for nothing.
     """
 
-    def __init__(self, model, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
+    def __init__(
+        self,
+        model,
+        *args,
+        biases: Mapping[str, np.ndarray] | None = None,
+        click_rate: np.ndarray | None = None,
+        **kwargs,
+    ):
         super().__init__(model, *args, **kwargs)
         self.score_with(model, args[0])
         self.biases = {name: table(values, f"bias_{name}") for name, values in (biases or {}).items()}
+        self.click_rate = None if click_rate is None else table(click_rate.astype(np.float32), "click_rate")
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predictions for the interaction of each Example: float32 `[batch]` per label."""
+        """Predictions for the interaction of each Example: float32 `[batch]` per label, and the baselines'."""
         raw, batch = self.parse(examples)
-        batch["item_index"] = self.model_index(self.item_rows(raw["item_id"]))
+        rows = self.item_rows(raw["item_id"])
+        batch["item_index"] = self.model_index(rows)
         batch["history"] = self.model_index(batch["history"])
         answer = dict(self.model(batch))
         if self.biases:
@@ -103,6 +113,8 @@ class RankingServing(CandidateScores):
             answer["baseline_rating"] = (
                 self.biases["mean"] + users + tf.gather(self.biases["items"], batch["item_index"])
             )
+        if self.click_rate is not None:
+            answer["baseline_click"] = tf.gather(self.click_rate, rows)
         return answer
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
