@@ -32,7 +32,7 @@ PIPELINE = {
     "definition": {"components", "config", "data", "evaluation"},
     "evaluation": {"config", "data"},
     "onboarding": {"config", "data"},
-    "report": {"config", "data"},
+    "report": {"config", "data", "evaluation"},
     "runner": {"config", "data", "definition", "evaluation"},
     "studies": {"components", "config", "data"},
     "vertex": {"components", "config", "definition"},

@@ -269,7 +269,7 @@ def serve(options: argparse.Namespace) -> int:
         reasons = "\n".join(unpushed.why(summary, "retrieval", options.config))
         raise ConfigError(f"No model has been pushed to {config.push_folder}. {reasons}")
     if options.candidate:
-        refused = [kind for kind in models if not summary[kind]["pushed"]]
+        refused = [kind for kind in models if pathlib.Path(models[kind]).parent.name == unpushed.CANDIDATES]
         print(f"Not blessed, to be looked at only: {', '.join(refused)}.", file=sys.stderr)
     elif words := unpushed.stands_in(config.home):
         print(f"retrieval is answered by {words}.", file=sys.stderr)

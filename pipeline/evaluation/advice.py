@@ -87,11 +87,13 @@ def _by_figure(
                 if value is not None
                 else ""
             )
-            lower = "match" if config.evaluation.baselines.get(baseline) == "beat" else "show"
+            name = NAMES.get(baseline, baseline)
+            beats = config.evaluation.baselines.get(baseline) == "beat"
             yield (
-                f"or accept what {NAMES.get(baseline, baseline)} does better{reached}: "
-                f"`--set evaluation.baselines.{baseline}={lower}`"
-            )
+                f"or ask only that it is not significantly worse than {name}{reached}: "
+                if beats
+                else f"or accept that {name} is better{reached}: "
+            ) + f"`--set evaluation.baselines.{baseline}={'match' if beats else 'show'}`"
         elif change and "change" not in told:
             told.add("change")
             yield (

@@ -42,12 +42,18 @@ class RunFiles:
             raise ConfigError(
                 f"{latest} was written by an older version. Run `tfrec run` again; nothing is trained twice."
             )
-        for name in ("RetrievalTrainer/model", "RankingTrainer/model", "EvaluationExamples/examples"):
+        trained = [f"{kind.title()}Trainer/model" for kind in self.kinds]
+        for name in (*trained, "EvaluationExamples/examples"):
             if not pathlib.Path(self.folder(name)).is_dir():
                 raise ConfigError(
                     f"{self.folder(name)} is gone, which {latest} names. Run `tfrec run` again."
                 )
         self.history = self._summaries()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The models that the run trained: `ranking` may be left out."""
+        return tuple(kind for kind in ("retrieval", "ranking") if kind in self.summary)
 
     def folder(self, output: str) -> str:
         """The folder of an output, for example `RetrievalTrainer/model`."""

@@ -13,6 +13,7 @@ from pipeline.evaluation.wording import CONFIG, NAMES
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
+CANDIDATES = "candidate"
 KINDS = ("retrieval", "ranking", "recommender")
 
 
@@ -153,7 +154,7 @@ def candidates(config: PipelineConfig) -> dict[str, str]:
         source = pathlib.Path(summary[kind]["model"], "Format-Serving")
         if not (source / "saved_model.pb").is_file():
             raise ConfigError(f"The candidate for {kind} is gone from {source}. Run `tfrec run` again.")
-        target = config.home / "candidate" / kind / "1"
+        target = config.home / CANDIDATES / kind / "1"
         with files.whole_folder(target, replace=True) as staging:
             shutil.copytree(source, staging, dirs_exist_ok=True, copy_function=_share)
         models[kind] = str(target.parent)

@@ -51,7 +51,7 @@ class ServedBaseline(tf.Module):
                 "products of an item's vector and a query's."
             )
         self.by_text = isinstance(baseline, ContentKNN)
-        self.alpha = baseline.alpha if isinstance(baseline, ALS) else None
+        self.alpha: float | None = None
         self.dim = factors.shape[1]
         factors = _sized(factors)
         self.vectors = tf.Variable(
@@ -59,7 +59,8 @@ class ServedBaseline(tf.Module):
             trainable=False,
             name="vectors",
         )
-        if self.alpha is not None:
+        if isinstance(baseline, ALS):
+            self.alpha = baseline.alpha
             own = np.asarray(baseline.item_factors, np.float64)
             scale = np.sum(factors**2) / max(np.sum(own**2), SMALLEST)
             # In units of the scaled factors, which change no order.
@@ -100,16 +101,16 @@ class ServedBaseline(tf.Module):
         if self.alpha is None:
             asked = tf.reduce_sum(met * wanted[:, :, None], 1)
         else:
-            asked = tf.cast(self._solved(met, wanted), tf.float32)
+            asked = tf.cast(self._solved(met, wanted, self.alpha), tf.float32)
         unknown = tf.reduce_sum(asked**2, 1, keepdims=True) <= SMALLEST
         asked = tf.math.l2_normalize(asked, 1, epsilon=SMALLEST)
         return tf.concat([tf.where(unknown, 0.0, asked), tf.cast(unknown, tf.float32)], 1)
 
-    def _solved(self, met: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    def _solved(self, met: tf.Tensor, wanted: tf.Tensor, alpha: float) -> tf.Tensor:
         """float64 `[batch, dim]`, in the precision that a solver needs."""
         met = tf.cast(met, tf.float64) * tf.cast(wanted, tf.float64)[:, :, None]
-        left = self.gram + (self.alpha - 1) * tf.matmul(met, met, transpose_a=True)
-        right = self.alpha * tf.reduce_sum(met, 1)[:, :, None]
+        left = self.gram + (alpha - 1) * tf.matmul(met, met, transpose_a=True)
+        right = alpha * tf.reduce_sum(met, 1)[:, :, None]
         return tf.linalg.cholesky_solve(tf.linalg.cholesky(left), right)[:, :, 0]
 
 
