@@ -31,6 +31,7 @@ __all__ = [
     "folder_lock",
     "lock",
     "remove_folder",
+    "share",
     "sync",
     "sync_tree",
     "version_of",
@@ -127,6 +128,14 @@ def whole_folder(path: str | os.PathLike[str], replace: bool = False) -> Iterato
         sync(target.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def share(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """The same file under a second name (a hard link), or a copy where the file system or its owner allows none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def remove_folder(folder: str | os.PathLike[str]) -> None:

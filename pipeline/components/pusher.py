@@ -40,7 +40,8 @@ def push(model: str, base: str) -> tuple[str, str]:
         version = max([int(time.time())] + [number + 1 for number in versions(folder)])
         target = folder / str(version)
         with files.whole_folder(target) as staging:
-            shutil.copytree(model, staging, dirs_exist_ok=True)
+            # The same files under another name, where the disk can: a model is never changed once it is written.
+            shutil.copytree(model, staging, dirs_exist_ok=True, copy_function=files.share)
     return str(version), str(target)
 
 

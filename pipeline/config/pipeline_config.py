@@ -213,18 +213,22 @@ class ServingConfig:
     Attributes:
         queries: free-text questions that the candidate must answer before it is pushed.
         rest_port: port of `tfrec serve`.
+        keep_versions: how many versions of each model stay where a server looks, the newest; null keeps all. The last trained
+            model stays, and what the latest run pushed. Not on Vertex AI.
         recommender: whether both models are also pushed as one, which retrieves, ranks and re-ranks in one request; only
             with `text.stage: frozen`, where they share an encoder.
     """
 
     queries: tuple[str, ...] = ()
     rest_port: int = 8501
+    keep_versions: int | None = 3
     recommender: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """A whole run. `ranking: null` leaves the ranking model out. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+    """A whole run. `ranking: null` leaves the ranking model out. `keep_runs`: what so many of the last
+    runs made stays, beside what is served and what new candidates are compared with; null keeps all. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
     the direct runner in this process."""
 
@@ -239,6 +243,7 @@ class PipelineConfig:
     index: library.IndexConfig = library.IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    keep_runs: int | None = 3
     vertex: VertexConfig | None = None
     beam: tuple[str, ...] = IN_PROCESS
 
@@ -255,6 +260,14 @@ class PipelineConfig:
                 "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
                 "or DataflowRunner."
             )
+        for name, kept in (
+            ("keep_runs", self.keep_runs),
+            ("serving.keep_versions", self.serving.keep_versions),
+        ):
+            if kept is not None and kept < 1:
+                raise ConfigError(
+                    f"`{name}` must be at least 1. Received: {kept}. Null keeps everything; the latest always stays."
+                )
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":

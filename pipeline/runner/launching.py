@@ -82,6 +82,12 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
     return Step(name, state, seconds, megabytes, artifacts, result)
 
 
+def open_store(nodes: Nodes):
+    """ML Metadata of the pipeline."""
+    with metadata.Metadata(nodes.connection) as handle:
+        return handle.store
+
+
 def _config_error(error: BaseException | None) -> ConfigError | None:
     """The ConfigError behind an error: Beam wraps what a worker raises, and keeps only its text."""
     seen = error

@@ -11,6 +11,7 @@ import argparse
 import datetime
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
@@ -115,10 +116,24 @@ def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, re
             table.begin("summary")
             seconds, megabytes = time.perf_counter() - clock, table.memory.overall / 1e6
             summary = summarise(config, steps, started, seconds, megabytes, log)
-            table.end("done", str(config.home / result))
+            freed = _tidy(config, nodes)
+            removed = f"; {freed / 1e6:.0f} MB of earlier runs removed" if freed >= 5e5 else ""
+            table.end("done", f"{config.home / result}{removed}")
         finally:
             progress.listen(None)
     return summary
+
+
+def _tidy(config: PipelineConfig, nodes) -> int:
+    """Removes what earlier runs left; a disk that does not let go of it is no failure of the run."""
+    from pipeline.runner.launching import open_store
+    from pipeline.runner.pruning import blessed_models, prune
+
+    try:
+        return prune(config, blessed_models(open_store(nodes)))
+    except Exception:
+        traceback.print_exc()
+        return 0
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -156,14 +156,6 @@ def candidates(config: PipelineConfig) -> dict[str, str]:
             raise ConfigError(f"The candidate for {kind} is gone from {source}. Run `tfrec run` again.")
         target = config.home / CANDIDATES / kind / "1"
         with files.whole_folder(target, replace=True) as staging:
-            shutil.copytree(source, staging, dirs_exist_ok=True, copy_function=_share)
+            shutil.copytree(source, staging, dirs_exist_ok=True, copy_function=files.share)
         models[kind] = str(target.parent)
     return models
-
-
-def _share(source: str, target: str) -> None:
-    """A hard link, or a copy where the file system knows none."""
-    try:
-        pathlib.Path(target).hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, target)
