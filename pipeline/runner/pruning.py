@@ -8,7 +8,6 @@ the newest version of each model, which is what is served.
 from __future__ import annotations
 
 import datetime
-import json
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.data.pushed_versions import baseline_of, versions
+from pipeline.data.run_summary import read_summaries
 from tfrec_fusion import files
 
 KINDS = ("retrieval", "ranking", "recommender")
@@ -33,8 +33,7 @@ def prune(config: PipelineConfig, blessed: Iterable[str] = ()) -> int:
     Returns:
         How many bytes became free, as far as folders tell.
     """
-    summaries = [_read(path) for path in sorted((config.home / "summaries").glob("*.json"))]
-    summaries = [summary for summary in summaries if summary]
+    summaries = read_summaries(config.home)
     freed = 0
     if config.serving.keep_versions is not None:
         pushed = (
@@ -105,13 +104,6 @@ def _last_pushed(summaries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for kind in KINDS:
         pushed = [summary for summary in summaries if (summary.get(kind) or {}).get("pushed")]
         yield from pushed[-1:]
-
-
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
 
 
 def _remove(folder: pathlib.Path) -> int:

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shutil
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.data.pushed_versions import baseline_of, latest_version
+from pipeline.data.run_summary import read_summary
 from pipeline.evaluation.wording import CONFIG, NAMES
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 CANDIDATES = "candidate"
 KINDS = ("retrieval", "ranking", "recommender")
-
-
-def read_summary(home: pathlib.Path) -> dict[str, Any] | None:
-    """What the latest run under a folder found; None where there was no run.
-
-    Raises:
-        ConfigError: for a file that is not whole.
-    """
-    path = home / "summary.json"
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(
-            f"{path} must be what a run wrote. Received: {error}. Run `tfrec run` again; what did not change is not done again."
-        ) from error
 
 
 def why(summary: dict[str, Any] | None, kind: str, name: str = CONFIG) -> list[str]:
