@@ -78,5 +78,5 @@ setup(
         "notebooks": NOTEBOOKS,
         "dev": PIPELINE + SERVING + VERTEX + BASELINES + DOCS + NOTEBOOKS + DEV,
     },
-    entry_points={"console_scripts": ["tfrec = pipeline.cli.main:main"]},
+    entry_points={"console_scripts": ["tfrec = pipeline.cli.__main__:entry"]},
 )

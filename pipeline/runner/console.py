@@ -6,6 +6,7 @@ the table is shown, both streams lead into the log; the table has the terminal t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -97,8 +98,11 @@ class Table:
         self._thread.join()
         self._erase()
         self.memory.stop()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(
+                OSError
+            ):  # the log's disk may be full, which is told by what failed for it
+                stream.flush()
         for number, saved in zip((1, 2), self._saved, strict=True):
             os.dup2(saved, number)
             os.close(saved)

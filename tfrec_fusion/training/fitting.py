@@ -364,7 +364,7 @@ class _Run:
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
         try:
             checkpoint.read(str(folder / name)).expect_partial()
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
             raise ValueError(_damaged(folder, error)) from error
 
 
