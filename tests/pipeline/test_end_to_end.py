@@ -243,7 +243,7 @@ def test_changed_items_are_encoded_again_and_no_others(first, config_file):
 
 
 @pytest.fixture(scope="module")
-def refused(first, config_file):
+def refused(config_file):
     """A first run, without text and ranking, whose towers are not trained at all."""
     settings = ["text=none", "name=plain", "ranking=null", "evaluation.baselines.als=show"]
     towers = ["retrieval.training.epochs=0", "retrieval.collaborative_dim=0"]
