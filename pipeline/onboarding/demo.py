@@ -35,7 +35,7 @@ def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli.main",
+        "pipeline.cli",
         "serve",
         options.config,
         f"--rest_api_port={port}",
