@@ -11,7 +11,7 @@ SOURCES = [
     for folder in ("benchmarks", "docs", "pipeline", "tfrec_fusion", "tools")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-TEXT = {"read_text": 0, "write_text": 1, "open": None}
+TEXT = {"read_text": 0, "write_text": 1, "open": None, "fdopen": None, "NamedTemporaryFile": None}
 
 
 def unsaid(call: ast.Call) -> bool:
@@ -20,12 +20,13 @@ def unsaid(call: ast.Call) -> bool:
     if name not in TEXT or any(keyword.arg == "encoding" for keyword in call.keywords):
         return False
     owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
-    if name == "open":
-        place = 0 if owner not in ("", "gzip", "io") else 1
-        if owner in ("os", "tarfile", "zipfile", "webbrowser", "Image"):
+    if TEXT[name] is None:
+        place = 0 if owner not in ("", "gzip", "io", "os") or name == "NamedTemporaryFile" else 1
+        if name == "open" and owner in ("os", "tarfile", "zipfile", "webbrowser", "Image"):
             return False
         given = [*call.args[place : place + 1], *(word.value for word in call.keywords if word.arg == "mode")]
-        mode = given[0].value if given and isinstance(given[0], ast.Constant) else "r"
+        mode = given[0].value if given and isinstance(given[0], ast.Constant) else None
+        mode = mode or ("wb" if name == "NamedTemporaryFile" else "r")
         return "b" not in str(mode) and (owner != "gzip" or "t" in str(mode))
     # `files.write_text(path, text)` is ours, and knows nothing but UTF-8.
     return owner != "files" and len(call.args) <= TEXT[name]
@@ -54,6 +55,9 @@ def test_every_place_that_opens_text_names_its_encoding(path):
         ("path.write_text(text, encoding='utf-8')", False),
         ("files.write_text(path, text)", False),
         ("gzip.open(path)", False),
+        ("os.fdopen(file, 'w')", True),
+        ("tempfile.NamedTemporaryFile()", False),
+        ("tempfile.NamedTemporaryFile('w')", True),
         ("gzip.open(path, 'rt')", True),
     ],
 )

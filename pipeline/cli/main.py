@@ -6,6 +6,7 @@ Each subcommand imports what it needs when it runs: `tfrec serve` and `tfrec rec
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import pathlib
@@ -24,6 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one subcommand; the exit code is 0 if all went well, 1 after an error, 2 if a model was not good enough to be
     pushed, 3 if another process is at work in the same folder, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a title in letters that the terminal's encoding lacks is shown escaped
+            stream.reconfigure(errors="backslashreplace")
     with Interrupts() as interrupts:
         try:
             return options.command(options)
@@ -170,7 +176,9 @@ def show(summary: dict, name: str = "CONFIG") -> int:
         pushed = pushed and bool(model["pushed"])
     if whole := summary.get("recommender"):
         print(f"\nrecommender: {'pushed to ' + whole['pushed'] if whole['pushed'] else 'NOT pushed'}")
-        if not whole["servable"]["ok"]:
+        if not whole["build"]["built"]:
+            print(f"  not built; {whole['build']['reason']}")
+        elif not whole["servable"]["ok"]:
             print(f"  not servable; {whole['servable']['reason']}")
         pushed = pushed and bool(whole["pushed"])
     print(

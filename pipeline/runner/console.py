@@ -79,7 +79,9 @@ class Table:
         sys.stdout.flush()
         sys.stderr.flush()
         self._saved = [os.dup(1), os.dup(2)]
-        self.out = os.fdopen(os.dup(1), "w", buffering=1)
+        # What the terminal's encoding lacks is shown escaped, and stops nothing.
+        encoding = sys.stdout.encoding or "utf-8"
+        self.out = os.fdopen(os.dup(1), "w", buffering=1, encoding=encoding, errors="backslashreplace")
         self.live = self.out.isatty()
         file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, 1)

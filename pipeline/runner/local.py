@@ -8,6 +8,7 @@ failed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import sys
 import time
@@ -78,16 +79,15 @@ def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: 
         AtWork: if another process does so.
         ConfigError, StepFailed: as `run`.
     """
-    try:
-        (config.home / "logs").mkdir(parents=True, exist_ok=True)
-        with files.lock(config.home / LOCK, doing):
-            return _run_alone(config, create, summarise, result)
-    except OSError as error:
-        if (config.home / "logs").is_dir() and not isinstance(error, PermissionError):
-            raise
-        raise ConfigError(
-            f"`root` must be a folder that can be written: {error}. Name another with --root."
-        ) from error
+    with contextlib.ExitStack() as held:
+        try:
+            (config.home / "logs").mkdir(parents=True, exist_ok=True)
+            held.enter_context(files.lock(config.home / LOCK, doing))
+        except OSError as error:
+            raise ConfigError(
+                f"`root` must be a folder that can be written: {error}. Name another with --root."
+            ) from error
+        return _run_alone(config, create, summarise, result)
 
 
 def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, result: str) -> dict:
