@@ -169,7 +169,6 @@ def launch(
             text=True,
             encoding="utf-8",
             errors="replace",
-            errors="replace",
         )
         threading.Thread(target=_copy_without_noise, args=(process.stderr,), daemon=True).start()
         cleanup.callback(_end, process, container if chosen == "docker" else None)
