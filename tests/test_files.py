@@ -22,6 +22,30 @@ def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):
     assert os.listdir(path.parent) == ["summary.json"]
 
 
+def test_links_modes_pipes_and_long_names_stay_what_they_are(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("old")
+    (tmp_path / "real" / "file").chmod(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "file")
+    files.write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "file").read_text() == "new"
+    assert (tmp_path / "real" / "file").stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_text(tmp_path / "pipe", "told")
+    assert os.read(reader, 10) == b"told"
+    os.close(reader)
+    files.write_text(tmp_path / ("中" * 80), "long")
+    assert (tmp_path / ("中" * 80)).read_text() == "long"
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "run.lock").symlink_to(victim)
+    with pytest.raises(OSError, match=r"run\.lock"), files.lock(tmp_path / "run.lock", "tfrec run"):
+        pass
+    assert victim.read_text() == "mine"
+
+
 def test_a_folder_appears_whole_and_gives_way_only_if_it_may(tmp_path):
     target = tmp_path / "model"
     with files.whole_folder(target) as folder:

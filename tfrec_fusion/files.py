@@ -15,6 +15,7 @@ import pathlib
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -65,14 +66,23 @@ def whole_file(path: str | os.PathLike[str], binary: bool = False) -> Iterator[I
     Raises:
         OSError: where it cannot be written; what was there before stays.
     """
-    target = pathlib.Path(path)
+    encoding, before = None if binary else "utf-8", _there(path)
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        # A pipe or a terminal (`/dev/stdout`) is written to, and not replaced.
+        with open(path, "wb" if binary else "w", encoding=encoding) as stream:
+            yield stream
+        return
+    # A link goes on pointing to where the file is.
+    target = pathlib.Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.parent / _staging(target.name)
     try:
-        with staging.open("xb" if binary else "x", encoding=None if binary else "utf-8") as stream:
+        with staging.open("xb" if binary else "x", encoding=encoding) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+        if before is not None:
+            os.chmod(staging, stat.S_IMODE(before.st_mode))
         os.replace(staging, target)
         sync(target.parent)
     finally:
@@ -180,7 +190,8 @@ def lock(
     """
     target = pathlib.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
+    # Through a link that somebody planted, another file would be emptied.
+    file = os.open(target, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     try:
         held = _acquire(file, target, wait, where or target.parent)
         if held:
@@ -226,8 +237,16 @@ def sync_tree(folder: pathlib.Path) -> None:
         sync(place)
 
 
+def _there(path: str | os.PathLike[str]) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
 def _staging(name: str) -> str:
-    return f".{name[:100]}-{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}"
+    short = os.fsdecode(os.fsencode(name)[:100])  # names have an end, in bytes
+    return f".{short}-{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}"
 
 
 def _acquire(file: int, target: pathlib.Path, wait: bool, where: str | os.PathLike[str]) -> bool:

@@ -57,7 +57,10 @@ def run_baseline(fn_args) -> None:
 
 
 def _not_needed(settings: dict[str, Any]) -> str | None:
-    if tf.io.gfile.exists(os.path.join(settings["inputs"]["retrieval_blessing"], "BLESSED")):
+    inputs = settings["inputs"]
+    blessed = os.path.join(inputs["retrieval_blessing"], "BLESSED")
+    answers = os.path.join(inputs["retrieval_serving"], "INFRA_BLESSED")
+    if tf.io.gfile.exists(blessed) and tf.io.gfile.exists(answers):
         return "the retrieval model was blessed"
     if serves_a_trained_model(pathlib.Path(settings["serving"])):
         return "an earlier model, which was blessed, is served"

@@ -103,7 +103,15 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
         }
         if kind == "retrieval" and config.evaluation.push_baseline_when_none and not places.vertex:
             components += fill_in(
-                config, places, evaluator, interactions, transformed, transformed_items, examples, vectors
+                config,
+                places,
+                evaluator,
+                validator,
+                interactions,
+                transformed,
+                transformed_items,
+                examples,
+                vectors,
             )
     if config.builds_recommender:
         builder = build_recommender(config, places, transformed, transformed_items, examples, vectors, parts)
@@ -250,7 +258,7 @@ def build_recommender(
 
 
 def fill_in(
-    config: PipelineConfig, places: Places, evaluator, raw, interactions, items, examples, vectors
+    config: PipelineConfig, places: Places, evaluator, validator, raw, interactions, items, examples, vectors
 ) -> list:
     """The best baseline of the run as a version of the retrieval model, where none was ever good enough."""
     settings = model_settings(config, "retrieval", places)
@@ -277,13 +285,14 @@ def fill_in(
         raw_interactions=raw,
         retrieval_evaluation=evaluator.outputs["evaluation"],
         retrieval_blessing=evaluator.outputs["blessing"],
+        retrieval_serving=validator.outputs["blessing"],
     ).with_id("BaselineBuilder")
-    validator = validate_serving(
+    answers = validate_serving(
         config, "retrieval", builder, examples.outputs["items"], examples.outputs["users"]
     )
-    validator = validator.with_id("BaselineServingValidator")
-    pusher = push(config, places, "retrieval", builder, None, validator).with_id("BaselinePusher")
-    return [builder, validator, pusher]
+    answers = answers.with_id("BaselineServingValidator")
+    pusher = push(config, places, "retrieval", builder, None, answers).with_id("BaselinePusher")
+    return [builder, answers, pusher]
 
 
 def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
