@@ -32,6 +32,7 @@ from pipeline.evaluation.example_slices import Slices
 from pipeline.evaluation.retrieval import rank_feature
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.export.evaluated import evaluated
 from tfrec_fusion.training import progress
 
 BATCH = 512
@@ -125,7 +126,7 @@ class Judged:
             ranks = self.baselines.ranks(people, target, [self._seen(example) for example in batch])
             if self.plain is not None:
                 given = tf.constant([example.SerializeToString() for example in batch])
-                ranks["text_none"] = self.plain(examples=given)["rank"].numpy()
+                ranks["text_none"] = evaluated(self.plain(examples=given))["rank"]
             for place, (example, item) in enumerate(zip(batch, items, strict=True)):
                 self._slice(example, item)
                 for name, values in ranks.items():

@@ -17,6 +17,8 @@ from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Items, Tables, Users, find_files
 from tfrec_fusion.datasets.values import parse_numbers
 from tfrec_fusion.layers.pretrained import PACKAGED, SHORT_NAMES, PretrainedNotFoundError, find_pretrained
+from tfrec_fusion.layers.sentence_modules import read_sentence_modules
+from tfrec_fusion.layers.wordpiece_files import WORDPIECE_CLASSES, read_wordpiece, tokenizer_class
 
 # Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are cautious guesses.
 BASE_GB = 2.4
@@ -251,17 +253,26 @@ def _text(tables: Tables, items: Entities, config: PipelineConfig) -> Iterator[F
         "text",
         f"{filled:.0%} of the items have some; about {cut:.0%} are longer than `text.max_length` {config.text.max_length} tokens",
     )
-    yield from _encoder(config.text.encoder)
+    yield from _encoder(config.text.encoder, config.text.pooling)
 
 
-def _encoder(name: str) -> Iterator[Finding]:
-    """Whether the encoder is here. One that would have to be downloaded is not downloaded for that."""
+def _encoder(name: str, pooling: str | None) -> Iterator[Finding]:
+    """Whether the encoder is here, and can be used as its folder says. One that would have to be downloaded is not downloaded for that."""
     packaged = SHORT_NAMES.get(name, name) in PACKAGED
     if packaged or pathlib.Path(name).expanduser().is_dir():
         try:
-            yield Finding("ok", "encoder", str(find_pretrained(name).name and name))
-        except PretrainedNotFoundError as error:
+            folder = find_pretrained(name)
+            own = read_sentence_modules(folder).pooling
+            if tokenizer_class(folder) in WORDPIECE_CLASSES:
+                read_wordpiece(folder)
+        except (PretrainedNotFoundError, ValueError) as error:
             yield Finding("wrong", "encoder", str(error))
+            return
+        if None not in (pooling, own) and pooling != own:
+            text = f"`text.pooling` is {pooling!r}, while the encoder was trained with {own!r}. Leave it out to take its own"
+            yield Finding("note", "encoder", f"{name}: {text}")
+        else:
+            yield Finding("ok", "encoder", f"{name}, {pooling or own or 'mean'} pooling")
     else:
         yield Finding(
             "note",

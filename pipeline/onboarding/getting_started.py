@@ -9,6 +9,7 @@ import textwrap
 import time
 
 from pipeline.config.pipeline_config import load_config
+from pipeline.config.terminal import safe
 from pipeline.onboarding.checking import check
 from pipeline.onboarding.guessing import Guess
 from pipeline.onboarding.id_columns import Hints
@@ -55,7 +56,7 @@ def show_guess(guess: Guess) -> None:
     for choice in guess.choices:
         if choice.table != table:
             table = choice.table
-            print(f"{table}: {getattr(guess.tables, table).path}")
+            print(f"{table}: {safe(getattr(guess.tables, table).path)}")
         print(_wrapped(f"  {choice.role:<11} {choice.column:<{wide}}  ", choice.why))
     if guess.unused:
         print("left out:")
@@ -83,5 +84,5 @@ def validate(options: argparse.Namespace) -> int:
 
 def _wrapped(start: str, text: str) -> str:
     return textwrap.fill(
-        text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False
+        text, WIDTH, initial_indent=safe(start), subsequent_indent=" " * len(start), break_on_hyphens=False
     )

@@ -261,7 +261,10 @@ class Console:
             if time.monotonic() - self.said < self.SECONDS:
                 return
             self.said, passing = time.monotonic(), False
-        print(("\r\033[K" if self.passing else "") + line, end="" if passing else "\n", flush=True)
+        if self.passing:
+            terminal = getattr(sys.stdout, "unguarded", sys.stdout)
+            terminal.write("\r\033[K")
+        print(line, end="" if passing else "\n", flush=True)
         self.passing = passing
 
 

@@ -14,7 +14,7 @@ from tfrec_fusion.serving.client.calls import (
     ServingMethods,
     SignatureSpec,
     TensorSpec,
-    empty_columns,
+    columns,
     read_metadata,
 )
 from tfrec_fusion.serving.client.grpc_client import AsyncGrpcClient, GrpcClient
@@ -180,9 +180,9 @@ def test_mistakes_of_the_caller(make):
 def test_errors_carry_the_servers_message(make):
     client = make()
     with pytest.raises(ServingError) as caught:
-        client.recommend("u", k=-1)
+        client.recommend("u", k=4)
     assert caught.value.code == "INVALID_ARGUMENT"
-    assert "Need k >= 0" in caught.value.message
+    assert "input must have at least k columns" in caught.value.message
 
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
@@ -372,7 +372,7 @@ def test_settings_are_sent_once_and_rows_are_made_rectangular():
     assert second == {"history": [[]], "num_probes": [8], "diversity": 0.0, "k": [1]}
     client.recommend(history=["x"])
     assert client.asked[-1].inputs["num_probes"] == [0]
-    with pytest.raises(ValueError, match="Give at least one of diversity, history, num_probes"):
+    with pytest.raises(ValueError, match="Give at least one of history, num_probes"):
         client.recommend()
 
 
@@ -383,7 +383,7 @@ def test_a_signature_without_k_is_cut_off_here():
     assert client.asked[0].inputs == {"user_id": ["u"]}
 
 
-def test_empty_columns():
+def test_a_row_in_which_nothing_is_given():
     spec = SignatureSpec(
         {
             "user_id": TensorSpec("DT_STRING", 1),
@@ -394,7 +394,7 @@ def test_empty_columns():
         },
         {},
     )
-    assert empty_columns(spec) == {
+    assert columns(spec, {}) == {
         "user_id": [""], "history": [[]], "k": [10], "diversity": 0.0, "flags": [False],
     }  # fmt: skip
 
