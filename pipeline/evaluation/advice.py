@@ -31,7 +31,7 @@ def advice(
     metrics = verdict["metrics"].get("overall", {})
     missed = verdict["missed"]
     found = list(_by_figure(config, kind, missed, metrics))
-    if any(COMPARED.fullmatch(name) or CHANGE.fullmatch(name) for name in missed):
+    if missed:
         found = [*_by_training(config, kind, history), *found]
     return [*found, f"look at what was refused: `tfrec serve {CONFIG} --candidate`"]
 

@@ -171,6 +171,7 @@ def refused(config_file):
     """A first run, without text and ranking, whose towers are not trained at all."""
     settings = ["text=none", "name=plain", "ranking=null", "evaluation.baselines.als=show"]
     towers = ["retrieval.training.epochs=0", "retrieval.collaborative_dim=0"]
+    towers.append("evaluation.thresholds={recall@5: 0.9}")
     return run(load_config(str(config_file), [*settings, *towers]))
 
 
