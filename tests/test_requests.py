@@ -12,11 +12,14 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.cli.main import parser
+from pipeline.cli.requests import _given, _ids
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (fixtures)
 from tfrec_fusion.export import request
 from tfrec_fusion.export.base import concrete, graph, says_something
 from tfrec_fusion.export.recommender import RecommenderServing
+from tfrec_fusion.export.request import RequestError
 from tfrec_fusion.export.retrieval import RetrievalServing, searchable
 from tfrec_fusion.index import BruteForce, InvertedFile
 from tfrec_fusion.serving.server.json_writer import encode_predict
@@ -225,3 +228,31 @@ def test_a_curl_line_survives_the_shell():
 
     body = json.loads(shlex.split(line)[2])
     assert body["inputs"] == {"user_id": ["o'neill"], "k": 10, "history": [[]]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["a,b", "c"], ["a", "b", "c"]),
+        (['"a,b", c', "d"], ["a,b", "c", "d"]),
+        (['"new\nline",x'], ["new\nline", "x"]),
+        (['"say ""hi"""'], ['say "hi"']),
+        (['5" disk'], ['5" disk']),
+        (["", " , "], []),
+    ],
+)
+def test_ids_are_typed_as_in_csv(typed, expected):
+    assert _ids(typed) == expected
+
+
+@pytest.mark.parametrize("typed", ['"a,b', '"a"b'])
+def test_a_quote_that_is_not_closed_is_told(typed):
+    with pytest.raises(RequestError, match="Ids must be separated by commas.*Double a quote"):
+        _ids(["c", typed])
+
+
+def test_a_context_column_called_as_an_input_is_asked_by_its_own_input():
+    options = parser().parse_args(
+        ["recommend", "--user", "u", "--context", "text=a=b", "--context", "Device Type=web"]
+    )
+    assert _given(options, "recommend") == {"user_id": "u", "context_text": "a=b", "Device Type": "web"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import difflib
+import io
 import sys
 import time
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.terminal import safe
 from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, SIGNATURES, Input, RequestError, is_blank
+from tfrec_fusion.naming import context_input
 
 if TYPE_CHECKING:
     from tfrec_fusion.serving.client.rest_client import RestClient
@@ -32,7 +34,7 @@ def add_flags(command: argparse.ArgumentParser, signature: str) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a context feature of the model; may be given several times",
+        help="a context column, as its table calls it, and its value; may be given several times",
     )
     command.add_argument("--url", default="http://127.0.0.1:8501", help="the model server")
     command.add_argument(
@@ -56,7 +58,9 @@ def _add_flag(command: argparse.ArgumentParser, described: Input) -> None:
         command.add_argument(described.flag, metavar="N", default=None, **options)
     elif described.axes == 2:
         if described.name != "categories":  # names of categories have commas, ids seldom
-            options["help"] += "; comma-separated, '\"a,b\"' in quotes for an id with a comma"
+            options["help"] += (
+                "; comma-separated, '\"a,b\"' in quotes for an id with a comma; may be given several times"
+            )
             options["metavar"] = "IDS"
         else:
             options["metavar"] = "NAME"
@@ -141,20 +145,24 @@ def _given(options: argparse.Namespace, signature: str) -> dict:
             raise RequestError(
                 f"`--context` must be NAME=VALUE. Received: {pair!r}. Write the feature's name first."
             )
-        given[name] = value
+        # A column may be called as one of the contract's own inputs is, which have flags.
+        given[context_input(name) if name in INPUTS else name] = value
     return given
 
 
 def _ids(texts: Iterable[str]) -> list[str]:
-    """Ids of comma-separated lists; one in quotes may hold a comma."""
-    try:
-        rows = list(csv.reader(texts, skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise RequestError(
-            f"Ids must be separated by commas, with quotes around one that holds a comma. Received: {list(texts)} ({error}). "
-            "Double a quote that belongs to an id, and put that id in quotes."
-        ) from error
-    return [part.strip() for row in rows for part in row if part.strip()]
+    """Ids of comma-separated lists; one in quotes may hold a comma, a line break or, doubled, a quote."""
+    found = []
+    for text in texts:
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
+        except csv.Error as error:
+            raise RequestError(
+                f"Ids must be separated by commas, with quotes around one that holds a comma. Received: {text!r} ({error}). "
+                "Double a quote that belongs to an id, and put that id in quotes."
+            ) from error
+        found += [part.strip() for row in rows for part in row if part.strip()]
+    return found
 
 
 def _say(given: dict, known_user: bool | None, unknown: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ Beam engine can spread them over machines. What comes out:
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -21,21 +21,30 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport
-from pipeline.components.data_report import check_report, read_report, write_report
+from pipeline.components.data_report import add_notes, check_report, read_report, write_report
 from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
 from pipeline.data.examples import make_example
+from pipeline.data.features import context_features, shown_names
 from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
-from tfrec_fusion.datasets.tables import Tables, find_files
+from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.times import SECOND
 
 HISTOGRAM_WIDTH = 100_000
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
 
 
-def keep_first(entry: tuple[str, Iterable[dict]], table: str, distinct: bool = False) -> Iterator[Any]:
+def keep_first(
+    entry: tuple[str, Iterable[dict]],
+    table: str,
+    distinct: bool = False,
+    shown: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
     """(id, rows) → the row that sorts first, the others rejected as duplicates (Beam keeps no order of rows).
 
-    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values.
+    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values. `shown`: what people call features.
     """
     key, rows = entry
     if distinct:
@@ -43,8 +52,9 @@ def keep_first(entry: tuple[str, Iterable[dict]], table: str, distinct: bool = F
         return
     first, *rest = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True, default=str))
     for row in rest:
+        known = {(shown or {}).get(name, name): value for name, value in row.items()}
         yield beam.pvalue.TaggedOutput(
-            "rejects", (table, "duplicate id", json.dumps({"id": key, **row}, ensure_ascii=False))
+            "rejects", (table, "duplicate id", json.dumps({"id": key, **known}, ensure_ascii=False))
         )
     yield key, first
 
@@ -53,11 +63,11 @@ def join_items(entry: tuple[str, dict]) -> Iterator[Any]:
     """(item, interactions and item row) → (user, event); interactions of an item without a row are rejected."""
     item, groups = entry
     known = bool(groups["items"])
-    for user, time, label, context in groups["interactions"]:
+    for user, time, label, context, weight in groups["interactions"]:
         if known:
-            yield user, Event(time, item, label, context)
+            yield user, Event(time, item, label, context, weight)
         else:
-            row = json.dumps({"user": user, "item": item, "time": time}, ensure_ascii=False)
+            row = json.dumps({"user": user, "item": item, "time": time / SECOND}, ensure_ascii=False)
             yield beam.pvalue.TaggedOutput("rejects", ("interactions", "unknown item", row))
 
 
@@ -68,7 +78,9 @@ class Order(beam.DoFn):
         user, events = entry
         kept, duplicates = in_order(user, list(events))
         for event in duplicates:
-            row = json.dumps({"user": user, "item": event.item, "time": event.time}, ensure_ascii=False)
+            row = json.dumps(
+                {"user": user, "item": event.item, "time": event.time / SECOND}, ensure_ascii=False
+            )
             yield beam.pvalue.TaggedOutput("rejects", ("interactions", "duplicate", row))
         yield user, kept
 
@@ -76,10 +88,11 @@ class Order(beam.DoFn):
 class SplitPeople(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the person's own Example."""
 
-    def __init__(self, split: dict, context: tuple[str, ...], click_threshold: float):
+    def __init__(self, split: dict, context: list[str], click_threshold: float, weighted: bool = False):
         self.method = split["method"]
         self.history_length, self.long_history = split["history_length"], split["long_history"]
         self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
+        self.weighted = weighted
 
     def process(self, entry: tuple[str, dict], cutoffs: tuple[int, int] | None) -> Iterator[Any]:
         user, groups = entry
@@ -90,17 +103,18 @@ class SplitPeople(beam.DoFn):
             values = {
                 "user_id": user,
                 "item_id": event.item,
-                "time": event.time,
+                "time": event.time // SECOND,
                 "label": event.label,
                 "click": float(event.label is None or event.label >= self.click_threshold),
                 "history": example.history,
                 **features,
-                **{
-                    f"context_{name}": value or None
-                    for name, value in zip(self.context, event.context, strict=True)
-                },
+                **{name: value or None for name, value in zip(self.context, event.context, strict=True)},
             }
+            if self.weighted:
+                values["weight"] = event.weight
             if example.split == "train":
+                if self.weighted:
+                    values["history_weight"] = example.history_weights
                 yield beam.pvalue.TaggedOutput("pairs", event.item)
                 yield beam.pvalue.TaggedOutput("train", make_example(values))
             else:
@@ -146,7 +160,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     """Runs the Beam pipeline of this module's docstring, then judges the rejects."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
-        tables = from_dict(Tables, json.loads(exec_properties["tables"]))
+        settled = settle(from_dict(Tables, json.loads(exec_properties["tables"])))
+        tables = settled.tables
         split = json.loads(exec_properties["split"])
         outputs = {name: artifact_utils.get_single_instance(output_dict[name]) for name in output_dict}
         outputs["interactions"].split_names = artifact_utils.encode_split_names(list(SPLITS))
@@ -156,6 +171,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         tf.io.gfile.makedirs(report_folder)
         with self._make_beam_pipeline() as pipeline:
             self._build(pipeline, tables, split, outputs)
+        add_notes(report_folder, settled.notes)
         check_report(report_folder, exec_properties["max_reject_share"], exec_properties["reject_folder"])
         check_splits(report_folder)
 
@@ -169,11 +185,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
 
         rejects = []
-        interactions = read("interactions", tables.interactions.path, ReadInteractions(tables.interactions))
+        interactions = read("interactions", tables.interactions.path, ReadInteractions(tables))
         rejects.append(interactions.rejects)
-        entities = {"items": read("items", tables.items.path, ReadEntities(tables.items, "items"))}
+        entities = {
+            "items": read("items", tables.items.path, ReadEntities(tables.items, "items", tables.item_ids))
+        }
         if tables.users:
-            entities["users"] = read("users", tables.users.path, ReadEntities(tables.users, "users"))
+            entities["users"] = read(
+                "users", tables.users.path, ReadEntities(tables.users, "users", tables.user_ids)
+            )
         rows = {}
         for name, collection in entities.items():
             table = tables.items if name == "items" else tables.users
@@ -181,7 +201,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 collection.rows
                 | f"group {name}" >> beam.GroupByKey()
                 | f"first of {name}"
-                >> beam.FlatMap(keep_first, name, table.distinct).with_outputs("rejects", main="rows")
+                >> beam.FlatMap(keep_first, name, table.distinct, shown_names(tables)).with_outputs(
+                    "rejects", main="rows"
+                )
             )
             rejects += [collection.rejects, unique.rejects]
             rows[name] = unique.rows
@@ -203,12 +225,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             people["users"] = rows["users"]
         else:
             people["users"] = pipeline | "no users" >> beam.Create([], reshuffle=False)
+        context = [feature.name for feature in context_features(tables)]
         divided = (
             people
             | "with features" >> beam.CoGroupByKey()
             | "split"
             >> beam.ParDo(
-                SplitPeople(split, tables.interactions.context, split["click_threshold"]), cutoffs
+                SplitPeople(split, context, split["click_threshold"], tables.interactions.weighted), cutoffs
             ).with_outputs("train", "pairs", "users", main="held_out")
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
@@ -239,7 +262,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
 
     def _cutoffs(self, pipeline: beam.Pipeline, people: beam.PCollection, split: dict) -> beam.PCollection:
-        """Two moments from a histogram of times that is as fine as 100,000 cells allow (one second for up to a day)."""
+        """Two moments from a histogram of times that is as fine as 100,000 cells allow."""
         if split["method"] != "temporal":
             return pipeline | "no cutoffs" >> beam.Create([None], reshuffle=False)
         times = people | "times" >> beam.FlatMap(lambda entry: [event.time for event in entry[1]])

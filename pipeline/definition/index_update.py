@@ -23,7 +23,8 @@ from pipeline.data.pushed_versions import baseline_of, latest_version
 from pipeline.data.run_summary import read_summaries
 from pipeline.definition.training import validate_serving
 from tfrec_fusion.config import ConfigError, from_dict
-from tfrec_fusion.datasets.tables import Items, Tables, table_digest
+from tfrec_fusion.datasets.files import table_digest
+from tfrec_fusion.datasets.tables import Items, Tables
 
 # Inputs of IndexBuilder, the outputs of the main pipeline that they are, and their types.
 COMMON = {
@@ -56,6 +57,7 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
     trained = {"retrieval": _trained(config), "recommender": last_pushed(config, "recommender")}
     read = ItemsExampleGen(
         table=to_json(table),
+        item_ids=trained_tables(_trained(config)["RetrievalTrainer/model_run"]).item_ids,
         max_reject_share=config.data.max_reject_share,
         reject_folder=str(config.home / "rejects"),
         source_digest=table_digest("items", table.path, ()),
@@ -112,8 +114,8 @@ def last_pushed(config: PipelineConfig, kind: str) -> dict[str, str] | None:
     return None
 
 
-def trained_table(model_run: str) -> Items:
-    """How the items were described that a model was trained on.
+def trained_tables(model_run: str) -> Tables:
+    """How the tables were described that a model was trained on.
 
     Args:
         model_run: folder of the trainer's `model_run`.
@@ -127,7 +129,7 @@ def trained_table(model_run: str) -> Items:
             f"The pushed model must come with the settings that it was trained with. Received: none in {model_run}, which an "
             "earlier release wrote. Train again with `tfrec run`."
         )
-    return from_dict(Tables, json.loads(json.loads(path.read_text(encoding="utf-8"))["tables"])).items
+    return from_dict(Tables, json.loads(json.loads(path.read_text(encoding="utf-8"))["tables"]))
 
 
 def offered_table(config: PipelineConfig, path: str) -> Items:
@@ -140,7 +142,9 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
     Raises:
         ConfigError: where no model was pushed, or the configuration names other columns than it was trained with.
     """
-    table = dataclasses.replace(trained_table(_trained(config)["RetrievalTrainer/model_run"]), path=path)
+    table = dataclasses.replace(
+        trained_tables(_trained(config)["RetrievalTrainer/model_run"]).items, path=path
+    )
     if config.data.items is None:
         return table
     now = dataclasses.replace(config.data.items, path=path)

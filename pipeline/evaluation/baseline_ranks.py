@@ -5,40 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import scipy.sparse
 import tensorflow as tf
 
 from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.losses import confidence
 from tfrec_fusion.training import progress
 
 SCORES = 2**23  # numbers that a block of scores holds at most
 
 
-def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """User and item ids (bytes) of all training interactions, batch by batch."""
+def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """User and item ids (bytes) of all training interactions, and how much each counts, batch by batch."""
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("user_id", "item_id")}
+    spec["weight"] = tf.io.FixedLenFeature([], tf.float32, default_value=1.0)
     data = tf.data.TFRecordDataset(split_files(uri, "train"), compression_type="GZIP").batch(8192)
     for batch in data.map(lambda records: tf.io.parse_example(records, spec)):
-        yield batch["user_id"].numpy(), batch["item_id"].numpy()
+        counts = confidence(batch["weight"]).numpy()
+        yield batch["user_id"].numpy(), batch["item_id"].numpy(), counts
 
 
 class TrainingPairs:
-    """Who met what in training, as numbers: 8 bytes an interaction, and the ids of people.
+    """Who met what in training, as numbers: 12 bytes an interaction, and the ids of people.
 
     Args:
-        batches: user ids and item ids, arrays of bytes of equal length.
+        batches: user ids and item ids, arrays of bytes of equal length, and how much each interaction counts, float32.
         rows: item id → row of the catalogue.
 
     Attributes:
         people: user id → row, from 0, in the order of ids.
         users, items: int32 `[interactions]`.
+        counts: float32 `[interactions]`.
     """
 
-    def __init__(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], rows: dict[bytes, int]):
+    def __init__(self, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: dict[bytes, int]):
         found: dict[bytes, int] = {}
-        users, items = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
-        for given, chosen in batches:
+        users, items, counts = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+        for given, chosen, counted in batches:
+            counts.append(counted)
             users.append(np.array([found.setdefault(user, len(found)) for user in given], np.int32))
             items.append(np.array([rows[item] for item in chosen], np.int32))
         ids = sorted(found)
@@ -46,6 +50,7 @@ class TrainingPairs:
         place = np.empty(len(ids), np.int32)
         place[[found[user] for user in ids]] = np.arange(len(ids), dtype=np.int32)
         self.users, self.items = place[np.concatenate(users)], np.concatenate(items)
+        self.counts = np.concatenate(counts)
 
 
 class Baselines:
@@ -65,7 +70,9 @@ class Baselines:
         from tfrec_fusion.models import baselines
 
         self.people = pairs.people
-        matrix = baselines.interaction_matrix(pairs.users + 1, pairs.items, len(self.people) + 1, num_items)
+        size = len(self.people) + 1, num_items
+        met = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size)
+        counted = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size, pairs.counts)
         self.popularity = np.bincount(pairs.items, minlength=num_items).astype(np.float32)
         self.ties = np.random.default_rng(0).random(num_items).astype(np.float32)
         makers = {
@@ -77,7 +84,8 @@ class Baselines:
         for name in names:
             progress.report(f"fits {name}")
             try:
-                self.fitted[name] = makers[name]().fit(scipy.sparse.csr_matrix(matrix))
+                # Plays, hours or pieces are what ALS is made for; the others ask who met what.
+                self.fitted[name] = makers[name]().fit(counted if name == "als" else met)
             except ImportError as error:
                 raise ConfigError(f"{error} Or leave it out: `evaluation.baselines.{name}: off`.") from error
 

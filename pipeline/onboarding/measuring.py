@@ -7,19 +7,37 @@ import dataclasses
 import math
 
 import pandas as pd
+import pyarrow as pa
 
 from pipeline.config.pipeline_config import SplitConfig
-from tfrec_fusion.datasets.events import read_events
+from tfrec_fusion.datasets import cells, markup
+from tfrec_fusion.datasets.events import NO_CHOICE, read_events
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.ids import ids
+from tfrec_fusion.datasets.joining import InteractionRows
+from tfrec_fusion.datasets.reading import read_batches
+from tfrec_fusion.datasets.records import BadRow
+from tfrec_fusion.datasets.settling import settle_interactions, settle_items
 from tfrec_fusion.datasets.splits import temporal_cutoffs
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users, find_files, read_batches
-from tfrec_fusion.datasets.values import clean_ids
+from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Users
 
 MOST_ROWS = 3_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Entities:
-    """Items or people: their ids, rows read, rejects by reason, and of each column the share of rows with a value."""
+    """Items or people.
+
+    Attributes:
+        ids: in the form by which tables are matched.
+        rows: rows read.
+        rejects: unusable rows by reason.
+        filled: of each column, the share of rows with a value.
+        frame: the cells as a run reads them, strings or lists.
+        whole: whether that is all.
+        bad_rows: some of the rows that could not be read, with file and line.
+        notes: how the files were read, where the configuration leaves that open.
+    """
 
     ids: frozenset[str]
     rows: int
@@ -27,6 +45,8 @@ class Entities:
     filled: dict[str, float]
     frame: pd.DataFrame
     whole: bool = True
+    bad_rows: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def reject_share(self) -> float:
@@ -35,16 +55,39 @@ class Entities:
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """Interactions: usable ones as columns `user`, `item`, `time`, `label`; rows read; rejects by reason."""
+    """Interactions.
+
+    Attributes:
+        frame: usable ones as columns `user`, `item`, `time` (nanoseconds since 1970), `label` (NaN where nothing was said), `weight`.
+        rows: rows read; of lists of items, their values.
+        rejects: unusable rows by reason.
+        whole: whether that is all.
+        left_out: rows by reason that the configuration says are no choices.
+        bad_rows: some of the rows that could not be read, with file and line.
+        notes: how the files were read, where the configuration leaves that open.
+        time_format: how times were read; None without times.
+    """
 
     frame: pd.DataFrame
     rows: int
     rejects: dict[str, int]
     whole: bool = True
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    bad_rows: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    time_format: str | None = None
 
     @property
     def reject_share(self) -> float:
         return sum(self.rejects.values()) / max(1, self.rows)
+
+    @property
+    def period(self) -> tuple[pd.Timestamp, pd.Timestamp] | None:
+        """First and last time, in UTC; None without times."""
+        if self.time_format is None or self.frame.empty:
+            return None
+        first, last = pd.to_datetime([self.frame.time.min(), self.frame.time.max()], utc=True)
+        return first, last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,75 +105,144 @@ class Split:
     cold_items: float
 
 
-def measure_entities(table: Items | Users, name: str, most_rows: int = MOST_ROWS) -> Entities:
+def measure_entities(
+    table: Items | Users, name: str, most_rows: int = MOST_ROWS, rule: IdRule = "as_written"
+) -> Entities:
     """Reads items or people as the run does.
 
     Args:
         table: the table.
         name: `items` or `users`, for messages.
         most_rows: reading stops there; `whole` says whether it did.
+        rule: how ids are written, as in `Tables`.
 
     Raises:
-        ConfigError: where the files or columns are not there.
+        ConfigError: where the files or columns are not there, or a column cannot be what it is named as.
     """
-    wanted = _columns(table)
-    frames, rows, whole = [], 0, True
+    notes: tuple[str, ...] = ()
+    if isinstance(table, Items):
+        table, notes = settle_items(table)
+    wanted, bad = table.columns(), list[BadRow]()
+    frames, found, rows, whole = [], [], 0, True
+    vectors: collections.Counter[str] = collections.Counter()
     for file in find_files(table.path, name):
-        for batch in read_batches(file, wanted, name, csv=table.csv):
+        for batch in read_batches(file, wanted, name, csv=table.csv, report=bad.append):
             if rows >= most_rows:
                 whole = False
                 break
-            frames.append(batch.to_pandas())
+            found.append(ids(batch.column(table.id), rule, f"column {table.id!r} of the {name} table"))
+            frames.append(_frame(batch, table, name))
+            for column in table.vectors if isinstance(table, Items) else ():
+                _, broken = cells.vectors(batch.column(column), f"column {column!r} of the {name} table")
+                vectors[f"a vector of {column!r} that holds NaN, an infinity or no number"] += int(
+                    broken.sum()
+                )
             rows += batch.num_rows
-    frame = pd.concat(frames, ignore_index=True)
-    ids = clean_ids(frame[table.id])
-    rejects = {}
+    frame = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame({name: [] for name in wanted}, dtype=object)
+    )
+    keys = pd.Series([key for part in found for key in part.to_pylist()], dtype=object)
+    rejects = collections.Counter(row.reason for row in bad)
     if not table.distinct:
-        rejects["missing id"] = int(ids.isna().sum())
-        rejects["duplicate id"] = int(ids.dropna().duplicated().sum())
+        rejects["missing id"] = int(keys.isna().sum())
+        rejects["duplicate id"] = int(keys.dropna().duplicated().sum())
+        rejects.update(vectors)
     filled = {name: float(frame[name].notna().mean()) for name in wanted}
-    return Entities(frozenset(ids.dropna()), len(frame), _some(rejects), filled, frame, whole)
+    return Entities(
+        frozenset(keys.dropna()),
+        len(frame) + len(bad),
+        _some(rejects),
+        filled,
+        frame,
+        whole,
+        _shown(bad),
+        notes,
+    )
 
 
-def _columns(table: Items | Users) -> tuple[str, ...]:
-    if isinstance(table, Items):
-        return Tables(Interactions(""), table).columns()[1][2]
-    return Tables(Interactions(""), Items(""), table).columns()[2][2]
+def _frame(batch: pa.RecordBatch, table: Items | Users, name: str) -> pd.DataFrame:
+    """The cells as a run reads them: strings, and lists where the file has lists."""
+    columns = {}
+    texts = (table.title, *table.text) if isinstance(table, Items) else ()
+    for column in batch.schema.names:
+        array = cells.plain(batch.column(column))
+        if not cells.is_list(array.type) or (column in texts and column not in getattr(table, "lists", ())):
+            array = cells.strings(array, f"column {column!r} of the {name} table", join_lists=column in texts)
+            if column in texts and getattr(table, "clean_html", False):
+                array = markup.cleaned(array)
+        columns[column] = array.to_pandas()
+    return pd.DataFrame(columns)
 
 
-def measure_choices(table: Interactions, items: frozenset[str] | None, most_rows: int = MOST_ROWS) -> Choices:
+def _shown(bad: list[BadRow]) -> tuple[str, ...]:
+    """The first rows of each kind that could not be read, with file and line."""
+    kinds: dict[str, list[str]] = {}
+    for row in bad:
+        kinds.setdefault(row.reason, []).append(str(row))
+    return tuple(text for texts in kinds.values() for text in texts[:3])
+
+
+def measure_choices(
+    table: Interactions,
+    items: frozenset[str] | None,
+    most_rows: int = MOST_ROWS,
+    user_ids: IdRule = "as_written",
+    item_ids: IdRule = "as_written",
+) -> Choices:
     """Reads interactions as the run does.
 
     Args:
         table: the table.
         items: ids of the known items, or None where every item is known.
         most_rows: reading stops there.
+        user_ids, item_ids: how ids are written, as in `Tables`.
 
     Raises:
-        ConfigError: where the files or columns are not there.
+        ConfigError: where the files or columns are not there, or times cannot be told.
     """
-    frames, rows, whole = [], 0, True
+    table, notes = settle_interactions(table)
+    frames, rows, whole, bad = [], 0, True, list[BadRow]()
     rejects: collections.Counter[str] = collections.Counter()
+    reader = InteractionRows(table)
     for file in find_files(table.path, "interactions"):
-        for batch in read_batches(file, table.columns(), "interactions", csv=table.csv):
+        for batch in reader.batches(file, bad.append):
             if rows >= most_rows:
                 whole = False
                 break
-            events = read_events(batch.to_pandas(), table)
-            rows += batch.num_rows
-            rejects.update(events.reason[events.reason != ""])
-            frame = pd.DataFrame({"user": events.users, "item": events.items, "time": events.times})
+            events = read_events(batch, table, user_ids, item_ids)
+            rows += len(events.rows)
+            rejects.update(events.reason[~events.good])
+            frame = pd.DataFrame(
+                {"user": events.users.to_pandas(), "item": events.items.to_pandas(), "time": events.times}
+            )
             frame["label"] = events.labels if events.labels is not None else math.nan
-            frames.append(frame[events.reason == ""])
-    frame = pd.concat(frames, ignore_index=True)
-    frame["time"] = frame.time.astype("int64")
+            frame["weight"] = events.weights
+            frames.append(frame[events.good])
+    frame = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=["user", "item", "time", "label", "weight"])
+    )
+    left_out = {reason: rejects.pop(reason) for reason in list(rejects) if reason.startswith(NO_CHOICE)}
+    rejects.update(row.reason for row in bad)
     if items is not None:
         known = frame.item.isin(items)
         rejects["unknown item"] = int((~known).sum())
         frame = frame[known]
     repeated = frame.duplicated(["user", "item", "time"])
     rejects["duplicate"] = int(repeated.sum())
-    return Choices(frame[~repeated], rows, _some(rejects), whole)
+    return Choices(
+        frame[~repeated],
+        rows + len(bad),
+        _some(rejects),
+        whole,
+        left_out,
+        _shown(bad),
+        notes,
+        table.time_format,
+    )
 
 
 def _some(counts: dict[str, int]) -> dict[str, int]:

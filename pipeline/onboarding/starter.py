@@ -118,11 +118,12 @@ def _relative(tables: Tables, folder: pathlib.Path, start: pathlib.Path) -> Tabl
 
 
 def _with_paths(tables: Tables, change) -> Tables:
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(tables):
-        table = getattr(tables, field.name)
-        changed[field.name] = dataclasses.replace(table, path=change(table.path)) if table else None
-    return Tables(**changed)
+    changed = {
+        name: dataclasses.replace(table, path=change(table.path))
+        for name in ("interactions", "items", "users")
+        if (table := getattr(tables, name))
+    }
+    return dataclasses.replace(tables, **changed)
 
 
 def _scalar(value: Any) -> str:
@@ -146,7 +147,7 @@ def _table(name: str, table: Any, found: Guess) -> list[str]:
             }
             if differs:
                 lines.append(f"    csv: {_scalar({key: _plain(entry) for key, entry in differs.items()})}")
-        elif field.name in ("path", "user", "item", "id", "time") or value != field.default:
+        elif field.name in ("path", "user", "item", "id", "time") or value not in ({}, field.default):
             columns = value if isinstance(value, tuple) else (value,)
             why = reasons.get((field.name, columns[0])) if len(columns) == 1 else None
             comment = f"  # {why}" if why else _NOTES.get(field.name, "")

@@ -19,8 +19,10 @@ from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.data import features as names
 from pipeline.data.text_vectors import encode_items
 from tfrec_fusion.config import ConfigError, Feature, FeatureSpace, TextConfig
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, in_order, split_person, temporal_cutoffs
-from tfrec_fusion.datasets.tables import Tables, find_files
+from tfrec_fusion.datasets.tables import IdRule, Tables
 from tfrec_fusion.models.catalogue import Catalogue
 
 TOKENIZED = 4096  # texts at once
@@ -36,7 +38,8 @@ class Prepared:
         space: sizes and features.
         catalogue: the items, with tokens where there is a text tower.
         train, validation, test: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`
-            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, and the user and context features.
+            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, and the user and context features;
+            in training also `weight` and `history_weight` where choices have weights.
         person: int64 per row of `test`, equal where two rows are of one person, also of one that training never saw.
         seen: per row of `test` int32, the items that its person had met before.
     """
@@ -62,9 +65,9 @@ def prepare(config: PipelineConfig) -> Prepared:
     Raises:
         ConfigError: if a table cannot be read or a split is empty.
     """
-    tables = tables_of(config)
-    items = _entities(tables.items, tables.items.path, "items")
-    users = _entities(tables.users, tables.users.path, "users") if tables.users else {}
+    tables = settle(tables_of(config)).tables
+    items = _entities(tables.items, tables.items.path, "items", tables.item_ids)
+    users = _entities(tables.users, tables.users.path, "users", tables.user_ids) if tables.users else {}
     examples = _split(_events(tables, items), config)
     size = config.transform.vocabulary_size
     item_index = {item: place for place, item in enumerate(items, 1)}
@@ -81,6 +84,10 @@ def prepare(config: PipelineConfig) -> Prepared:
                 [item_index[example.event.item] for _, example in examples[part]], np.int32
             ),
         }
+    if tables.interactions.weighted:
+        parts["train"]["weight"] = np.array([row.event.weight for _, row in examples["train"]], np.float32)
+        earlier = [row.history_weights for _, row in examples["train"]]
+        parts["train"]["history_weight"] = _left_padded(earlier, config.split.history_length, np.float32)
     counts = np.bincount(parts["train"]["item_index"], minlength=len(items) + 1)
     catalogue, item_features = _catalogue(tables, items, counts, config.text, str(config.home), size)
     space = FeatureSpace(
@@ -107,9 +114,9 @@ def _rows(reader: beam.DoFn, path: str, table: str) -> Iterable[Any]:
                 yield row
 
 
-def _entities(table, path: str, name: str) -> Rows:
+def _entities(table, path: str, name: str, rule: IdRule) -> Rows:
     rows: dict[str, list[dict[str, Any]]] = {}
-    for key, row in _rows(ReadEntities(table, name), path, name):
+    for key, row in _rows(ReadEntities(table, name, rule), path, name):
         rows.setdefault(key, []).append(row)
     return {key: most_frequent(same) if table.distinct else same[0] for key, same in rows.items()}
 
@@ -117,10 +124,10 @@ def _entities(table, path: str, name: str) -> Rows:
 def _events(tables: Tables, items: Rows) -> dict[str, list[Event]]:
     """Each person's interactions with known items, in order."""
     people: dict[str, list[Event]] = {}
-    reader = ReadInteractions(tables.interactions)
-    for item, (user, time, label, context) in _rows(reader, tables.interactions.path, "interactions"):
+    reader = ReadInteractions(tables)
+    for item, (user, time, label, context, weight) in _rows(reader, tables.interactions.path, "interactions"):
         if item in items:
-            people.setdefault(user, []).append(Event(time, item, label, context))
+            people.setdefault(user, []).append(Event(time, item, label, context, weight))
     return {user: in_order(user, events)[0] for user, events in people.items()}
 
 
@@ -191,7 +198,7 @@ def _texts(
     """Text vectors and tokens, one row an item index."""
     from tfrec_fusion.layers.tokenizer import load_tokenizer
 
-    fields = names.text_features(tables)
+    fields = [field.name for field in names.text_features(tables)]
     if not fields:
         raise ConfigError(
             "The text tower needs columns to read. Received: none under `data.items.text`. Name some, or set "
@@ -215,7 +222,7 @@ def _encoder(
         several = feature.kind == "categories"
         words = (word for value in values for word in ((value or ()) if several else (value,)))
         index = _vocabulary((word for word in words if word is not None), size)
-        description = Feature(feature.name, feature.kind, len(index) + 1)
+        description = Feature(feature.name, feature.kind, len(index) + 1, feature.column)
         if several:
             return description, lambda rows: _right_padded(
                 [[index.get(word, 0) for word in row or ()] for row in rows]
@@ -225,11 +232,11 @@ def _encoder(
         known = np.array([value for value in values if value is not None], np.float64)
         mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
         scale = deviation or 1.0
-        return Feature(feature.name, "number"), lambda rows: np.array(
+        return Feature(feature.name, "number", column=feature.column), lambda rows: np.array(
             [0.0 if row is None else (row - mean) / scale for row in rows], np.float32
         )
     width = max((len(value) for value in values if value is not None), default=1)
-    return Feature(feature.name, "vector", width), lambda rows: np.array(
+    return Feature(feature.name, "vector", width, feature.column), lambda rows: np.array(
         [[0.0] * width if row is None else row for row in rows], np.float32
     )
 
@@ -239,8 +246,8 @@ def _vocabulary(values: Iterable[str], size: int | None) -> dict[str, int]:
     return {value: place for place, (value, _) in enumerate(collections.Counter(values).most_common(size), 1)}
 
 
-def _left_padded(rows: list[list[int]], width: int) -> np.ndarray:
-    padded = np.zeros((len(rows), width), np.int32)
+def _left_padded(rows: Sequence[Sequence[float]], width: int, dtype: type = np.int32) -> np.ndarray:
+    padded = np.zeros((len(rows), width), dtype)
     for place, row in enumerate(rows):
         if row:
             padded[place, -len(row) :] = row

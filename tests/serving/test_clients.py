@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tfrec_fusion.naming import context_input
 from tfrec_fusion.serving.client.calls import (
     ServingMethods,
     SignatureSpec,
@@ -429,3 +430,30 @@ def test_what_makes_no_tensor_is_refused_over_grpc_as_over_rest(server):
                 assert caught.value.code == "INVALID_ARGUMENT"
             with pytest.raises(ServingError, match="nope"):
                 client.predict([1.0], signature_name="nope")
+
+
+def test_context_is_given_by_the_columns_own_name():
+    inputs = {
+        "user_id": 1,
+        "text": 1,
+        "k": 0,
+        "context_device": 1,
+        context_input("Device Type"): 1,
+        context_input("text"): 1,
+    }
+    spec = SignatureSpec(
+        {name: TensorSpec("DT_INT32" if name == "k" else "DT_STRING", rank) for name, rank in inputs.items()},
+        {"item_ids": TensorSpec("DT_STRING", 2)},
+    )
+    client = Recorder({"recommend": spec}, lambda ask: {"item_ids": [["a"]]})
+    client.recommend("u", device="phone", context_text="x", **{"Device Type": "web"})
+    assert client.asked[-1].inputs == {
+        "user_id": ["u"], "text": [""], "k": 10, "context_device": ["phone"], context_input("Device Type"): ["web"],
+        "context_text": ["x"],
+    }  # fmt: skip
+    with pytest.raises(
+        ValueError, match="must be given once. Received: 'user_id', 'device', 'context_device'"
+    ):
+        client.recommend("u", device="phone", context_device="web")
+    with pytest.raises(ValueError, match="no input 'Devise Type'"):
+        client.recommend("u", **{"Devise Type": "phone"})

@@ -15,12 +15,14 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Event(NamedTuple):
-    """One interaction of one person: seconds since 1970, item id, label (None without one), context values."""
+    """One interaction of one person: nanoseconds since 1970, item id, label (None without one), context values, and how much
+    it counts."""
 
     time: int
     item: str
     label: float | None = None
     context: tuple[str, ...] = ()
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class SplitExample:
             begins, so that nothing of the split itself is seen.
         seen: all distinct items met before the split (validation and test only); a recommender does not repeat them.
         user_train_count: the person's interactions in training.
+        history_weights: how much each interaction of the history counts.
     """
 
     split: Split
@@ -41,6 +44,7 @@ class SplitExample:
     history: tuple[str, ...]
     seen: tuple[str, ...]
     user_train_count: int
+    history_weights: tuple[float, ...] = ()
 
 
 def tie_order(user: str, item: str) -> bytes:
@@ -52,7 +56,7 @@ def in_order(user: str, events: Sequence[Event]) -> tuple[list[Event], list[Even
     """Sorts a person's events by time, ties by a fixed shuffle.
 
     Returns:
-        The events in order, and those left out because the same item was met at the same second.
+        The events in order, and those left out because the same item was met at the same moment.
     """
     kept: list[Event] = []
     duplicates: list[Event] = []
@@ -71,7 +75,7 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
         validation, test: the shares wanted; what is reached depends on how coarse the times are.
 
     Returns:
-        First second of validation and first second of test. Interactions of one time are never divided.
+        First moment of validation and first moment of test. Interactions of one time are never divided.
     """
     total = sum(count for _, count in counts)
     passed = 0
@@ -98,7 +102,7 @@ def split_person(
     Args:
         events: in order (`in_order`).
         method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all training.
-        cutoffs: first second of validation and of test, for `temporal`.
+        cutoffs: first moment of validation and of test, for `temporal`.
         history_length: how many of the most recent earlier items to keep.
         long_history: how many to keep in validation and test, where that is more.
 
@@ -128,5 +132,6 @@ def split_person(
         else:
             split, known = "test", test_start
         length = history_length if split == "train" else max(history_length, long_history)
-        history = tuple(items[max(0, known - length) : known])
-        yield SplitExample(split, event, history, seen[split], validation_start)
+        before = slice(max(0, known - length), known)
+        weights = tuple(event.weight for event in events[before])
+        yield SplitExample(split, event, tuple(items[before]), seen[split], validation_start, weights)

@@ -17,6 +17,7 @@ from tfrec_fusion.export import request
 from tfrec_fusion.export.saving import save
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
+from tfrec_fusion.naming import request_inputs
 
 __all__ = ["Lookup", "Serving", "TextTower", "checked", "save", "says_something"]
 
@@ -88,7 +89,10 @@ class Serving(tf.Module):
         self.transform = transform
         self._keep(model=model, text_tower=text_tower)
         self.raw_spec = dict(raw_spec)
-        self.context_names = [feature.name for feature in context_features]
+        self.context_inputs = request_inputs(
+            [feature.name for feature in context_features], [*request.INPUTS, "examples"]
+        )
+        self.context_columns = [feature.shown for feature in context_features]
         self.item_rows = Lookup(catalogue.ids)
         known_as = catalogue.model_index
         self.known_as = None if known_as is None else table(known_as, "model_index")
@@ -99,8 +103,8 @@ class Serving(tf.Module):
         tables = {feature.name: catalogue.features[feature.name] for feature in item_features}
         if catalogue.text_vectors is not None:
             tables["text_vector"] = np.asarray(catalogue.text_vectors)
-        self.item_tables = {name: table(values, name) for name, values in tables.items()}
-        self.user_tables = {name: table(values, name) for name, values in profiles.features.items()}
+        self.item_tables = _numbered("item_table", tables)
+        self.user_tables = _numbered("user_table", profiles.features)
         self.history_items = table(profiles.history_items, "history_items")
         self.history_splits = table(profiles.history_splits, "history_splits")
         self.seen_items = table(profiles.seen_items, "seen_items")
@@ -122,7 +126,7 @@ class Serving(tf.Module):
         Args:
             user_id: string `[batch]`; `""` or an unknown id is somebody unknown.
             history: string `[batch, any]`, oldest first; where a row has entries they replace the known history.
-            context: string `[batch]` per context feature.
+            context: string `[batch]` per input of `context_spec`.
         """
         row = self.user_rows(user_id)
         batch = {name: tf.gather(values, row) for name, values in self.user_tables.items()}
@@ -130,9 +134,12 @@ class Serving(tf.Module):
         known = self.left_padded(_of_rows(row, self.history_items, self.history_splits))
         batch["history"] = tf.where(tf.reduce_any(given > 0, 1)[:, None], given, known)
         if context:
-            sparse = {name: tf.sparse.from_dense(value[:, None]) for name, value in context.items()}
+            sparse = {
+                self.context_inputs[name]: tf.sparse.from_dense(value[:, None])
+                for name, value in context.items()
+            }
             transformed = self.transform({**sparse, "user_id": user_id})
-            batch |= {name: transformed[name] for name in context}
+            batch |= {name: transformed[name] for name in sparse}
         return batch
 
     def left_padded(self, items: tf.Tensor) -> tf.Tensor:
@@ -177,11 +184,17 @@ class Serving(tf.Module):
         return tf.where(rows == 0, as_unicode(ids), "")
 
     def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most `count`."""
+        """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most `count`; and all context
+        columns, `context_columns` as their table calls them and `context_inputs` as signatures do."""
         count = checked("count", count)
         # Gathered: TensorFlow copies a variable at each whole read, for a slice too, once a part of it was gathered.
         rows = tf.range(1, 1 + tf.minimum(count, self.num_offered))
-        return {"item_ids": tf.gather(self.item_ids, rows), "titles": tf.gather(self.titles, rows)}
+        return {
+            "item_ids": tf.gather(self.item_ids, rows),
+            "titles": tf.gather(self.titles, rows),
+            "context_columns": tf.constant(self.context_columns, tf.string),
+            "context_inputs": tf.constant(list(self.context_inputs), tf.string),
+        }
 
     def input_spec(self, signature: str, without: tuple[str, ...] = ()) -> dict[str, tf.TensorSpec]:
         """The inputs of a signature by name (`request.SIGNATURES`), and a string a row for each context feature where the
@@ -191,7 +204,8 @@ class Serving(tf.Module):
         return {**specs, **self.context_spec()} if "user_id" in names else specs
 
     def context_spec(self) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_names}
+        """An input for each context feature: string `[batch]`, `""` where it is not known."""
+        return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_inputs}
 
 
 def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
@@ -207,6 +221,11 @@ def concrete(
     """A signature whose inputs bear the names of the function's parameters."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
     return function.get_concrete_function(**named)
+
+
+def _numbered(what: str, tables: Mapping[str, np.ndarray]) -> dict[str, tf.Variable]:
+    """Variables by feature; they are numbered, since a feature may be called anything."""
+    return {name: table(values, f"{what}_{place}") for place, (name, values) in enumerate(tables.items())}
 
 
 def _tensor_spec(described: request.Input) -> tf.TensorSpec:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from tfrec_fusion.export.request import DIAGNOSES, INPUTS, RequestError, default_of, is_setting
+from tfrec_fusion.naming import find_input
 from tfrec_fusion.serving.client.values import plain, strings
 
 _STRING_TYPES = ("DT_STRING",)
@@ -202,7 +203,7 @@ class ServingMethods:
             exclude: ids of items to leave out; for many rows, a list of lists.
             signature_name: the signature that recommends.
             **inputs: further inputs of the signature by name: those of `export.request.INPUTS`, and whatever context the
-                model was trained with.
+                model was trained with, by the column's own name: `**{"Device Type": "phone"}`.
 
         Returns:
             `Recommendations`: a list of `Recommended`, best first; for many rows, a list of such lists. Padding (an
@@ -342,8 +343,17 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _by_input(spec: SignatureSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values by the signature's own inputs: context columns may be called what their table calls them."""
+    named = {name: find_input(name, spec.inputs) for name in given}
+    if len(set(named.values())) < len(named):
+        raise ValueError(f"Each input must be given once. Received: {', '.join(map(repr, given))}.")
+    return {named[name]: value for name, value in given.items()}
+
+
 def _values(spec: SignatureSpec, given: Mapping[str, Any], signature: str) -> dict[str, Any]:
     """The caller's values as JSON has them, strings where the signature takes strings, each inside its range."""
+    given = _by_input(spec, given)
     _check_names(spec, given, signature)
     values = {}
     for name, value in given.items():
