@@ -12,6 +12,7 @@ from typing import Literal
 import yaml
 
 from pipeline.config.vertex_config import VertexConfig
+from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
@@ -333,7 +334,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
             f"There is no configuration file {str(path)!r}. Name a YAML file, or one of: {shipped}."
         )
     try:
-        values = yaml.safe_load(place.read_text(encoding="utf-8"))
+        values = read_yaml(place.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
     values = values or {}
@@ -357,7 +358,7 @@ def _override(values: dict, override: str) -> None:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
             raise ConfigError(f"`{key}` cannot be set: `{name}` is {values!r} and has no keys of its own.")
-    values[last] = yaml.safe_load(value)
+    values[last] = read_yaml(value)
 
 
 def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:

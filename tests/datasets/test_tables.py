@@ -8,6 +8,7 @@ import json
 import pandas as pd
 import pytest
 
+from pipeline.config.pipeline_config import load_config
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets import movielens
 from tfrec_fusion.datasets.files import find_files, source_digest
@@ -176,6 +177,8 @@ def test_without_files_and_network_the_way_out_is_named(tmp_path, monkeypatch):
             "`interactions.events.buy` must be a number of at least 0",
         ),
         ({"event": "kind", "events": {"view": 0}}, "must count at least one kind above 0"),
+        ({"time_format": "%Q"}, "`interactions.time_format` must be .*'Q' is a bad directive"),
+        ({"time_format": "seconds"}, "Received: 'seconds' .it names no part of a time."),
         ({"explode": ""}, "`interactions.explode` must be at least one character"),
         ({"join": {"path": "o.csv", "on": "a=b=c"}}, "`interactions.join.on` must name .* Received: 'a=b=c'"),
         ({"join": {"path": "o.csv"}}, "`join.on` is missing"),
@@ -200,3 +203,13 @@ def test_keys_survive_json():
     assert table.label_nulls == ("-1", "99", "0.5")
     assert (table.join.left, table.join.right) == ("order", "id")
     assert from_dict(Interactions, json.loads(json.dumps(dataclasses.asdict(table)))) == table
+
+
+def test_yaml_keys_are_names_as_they_are_written(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "name: x\ndata:\n  items: {path: i.csv}\n  interactions:\n    path: lines.csv\n    label: liked\n"
+        "    label_values: {yes: 1, no: 0}\n    join: {path: orders.csv, on: order_id}\n"
+    )
+    table = load_config(str(tmp_path / "c.yaml")).data.interactions
+    assert table.label_values == {"yes": 1, "no": 0}
+    assert table.join == Join(str(tmp_path / "orders.csv"), "order_id")
