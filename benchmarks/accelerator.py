@@ -265,7 +265,7 @@ def main() -> int:
             "apart": apart,
             "figures": [dataclasses.asdict(entry) for entry in found],
         }
-        pathlib.Path(options.json).write_text(json.dumps(report, indent=2))
+        pathlib.Path(options.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
     return 1 if apart else 0
 
 

@@ -111,7 +111,7 @@ class AnonymousMemory:
             self.peak = max(self.peak, self.now())
 
     def now(self) -> int:
-        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        for line in pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("RssAnon:"):
                 return 1024 * int(line.split()[1])
         return 0
@@ -387,7 +387,7 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
     }
     show(report)
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(report, indent=2))
+        pathlib.Path(args.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
     return report
 
 

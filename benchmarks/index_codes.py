@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
             f"| {row['candidates']:,} | {row['codes']} | {row['bytes']} | {row['p50_ms']:.3f} | {row['recall']:.3f} |"
         )
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(results, indent=2))
+        pathlib.Path(args.json).write_text(json.dumps(results, indent=2), encoding="utf-8")
     return results
 
 

@@ -49,7 +49,9 @@ def newest(folder: pathlib.Path, pattern: str) -> pathlib.Path:
 
 def open_run(folder: pathlib.Path, trainer: str, scratch: str) -> Run:
     """What the run's trainer started from."""
-    settings = json.loads(newest(folder, f"artifacts/{trainer}/model_run/*/{SETTINGS}").read_text())
+    settings = json.loads(
+        newest(folder, f"artifacts/{trainer}/model_run/*/{SETTINGS}").read_text(encoding="utf-8")
+    )
     graph = newest(folder, "artifacts/InteractionsTransform/transform_graph/*/transformed_metadata").parent
     return Run(
         types.SimpleNamespace(
@@ -132,7 +134,7 @@ def main() -> None:
     waits = [1 - rates["trained while reading"] / rates["trained from memory"] for rates in table.values()]
     print("| of its time the model waits | " + " | ".join(f"{max(0.0, wait):.1%}" for wait in waits) + " |")
     if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(table, indent=2))
+        pathlib.Path(options.json).write_text(json.dumps(table, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

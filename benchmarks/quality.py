@@ -212,7 +212,7 @@ def main() -> None:
             results[name] = summary(found)
             show(name, results[name])
         if options.json:
-            pathlib.Path(options.json).write_text(json.dumps(results, indent=2))
+            pathlib.Path(options.json).write_text(json.dumps(results, indent=2), encoding="utf-8")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"\nmean ± standard error over seeds {options.seeds}; {platform.processor() or platform.machine()}, TensorFlow "

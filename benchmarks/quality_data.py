@@ -57,7 +57,9 @@ def latest_small_tables() -> Tables:
     """MovieLens latest-small, with plot overviews where there are any."""
 
     def read(name: str) -> pd.DataFrame:
-        with gzip.open(SHARED / "movielens-latest-small" / f"{name}.csv.gz", "rt") as stream:
+        with gzip.open(
+            SHARED / "movielens-latest-small" / f"{name}.csv.gz", "rt", encoding="utf-8"
+        ) as stream:
             return pd.read_csv(stream, dtype=str)
 
     films, links, overviews = read("movies"), read("links"), read("overviews")

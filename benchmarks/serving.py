@@ -246,7 +246,9 @@ def report(arguments: argparse.Namespace, results: dict[str, dict[str, float]]) 
         )
         print(f"Throughput over FastAPI's: {ours / theirs:.1f} times.")
     if arguments.json:
-        pathlib.Path(arguments.json).write_text(json.dumps({**about, "results": results}, indent=1) + "\n")
+        pathlib.Path(arguments.json).write_text(
+            json.dumps({**about, "results": results}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def _version(name: str) -> str | None:

@@ -29,7 +29,7 @@ def serving(folder: pathlib.Path, port: int) -> Iterator[str]:
         for name in names
     )
     file = pathlib.Path(f"/tmp/models-{port}.config")
-    file.write_text(f"model_config_list {{ {config} }}")
+    file.write_text(f"model_config_list {{ {config} }}", encoding="utf-8")
     command = [*python_module("tfrec_fusion.serving.server"), f"--model_config_file={file}", "--port=0"]
     process = subprocess.Popen(
         [*command, f"--rest_api_port={port}"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL

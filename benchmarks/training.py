@@ -365,7 +365,7 @@ def main() -> None:
     print(machine)
     if options.json:
         report = {"machine": machine, "ratios": [dataclasses.asdict(ratio) for ratio in found]}
-        pathlib.Path(options.json).write_text(json.dumps(report, indent=2))
+        pathlib.Path(options.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

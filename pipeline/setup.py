@@ -23,7 +23,7 @@ setup(
     package_data={"pipeline": ["config/*.yaml", "report/*.html"]},
     install_requires=[f"tfrec-fusion[pipeline]=={VERSION}"],
     extras_require={"vertex": [f"tfrec-fusion[vertex]=={VERSION}"]},
-    entry_points={"console_scripts": ["tfrec = pipeline.cli.main:main"]},
+    entry_points={"console_scripts": ["tfrec = pipeline.cli.__main__:entry"]},
     # Beside the checkout's other build products: `code_digest` reads every source below `pipeline`.
     options={"egg_info": {"egg_base": str(ROOT)}, "build": {"build_base": str(ROOT / "build" / "pipeline")}},
 )

@@ -112,6 +112,18 @@ def test_a_killed_run_goes_on_at_its_step(tmp_path):
     np.testing.assert_allclose(history.history["val_loss"], expected.history["val_loss"], rtol=1e-5)
 
 
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    fit(Line(), line(), line(), CONFIG, tmp_path, progress=False)
+    assert len(list(tmp_path.glob("best-*.index"))) == len(list(tmp_path.glob("checkpoint-*.index"))) == 1
+    (data,) = tmp_path.glob("checkpoint-*.data*")
+    data.write_bytes(data.read_bytes()[:10])
+    with pytest.raises(ValueError, match=r"checkpoint in .* must be as it was written.*Delete the folder"):
+        fit(Line(), line(), line(), CONFIG, tmp_path, progress=False)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="Delete the folder to train anew"):
+        fit(Line(), line(), line(), CONFIG, tmp_path, progress=False)
+
+
 def test_a_finished_run_is_not_repeated(tmp_path):
     model = Line()
     fit(model, line(), line(), CONFIG, tmp_path, progress=False)

@@ -84,7 +84,7 @@ def build(file: pathlib.Path, base: pathlib.Path, output: pathlib.Path, argument
     """Carries out a Dockerfile; returns what was left out."""
     stages: dict[str, Stage | None] = {}
     stage, left_out, first = None, [], dict(arguments)
-    for name, rest in instructions(file.read_text()):
+    for name, rest in instructions(file.read_text(encoding="utf-8")):
         print(f"{name} {rest}", flush=True)
         if name == "FROM":
             image, _, title = rest.partition(" AS ")
@@ -126,14 +126,14 @@ def build(file: pathlib.Path, base: pathlib.Path, output: pathlib.Path, argument
             else:
                 stage.copy([other.folder / source.lstrip("/") for source in sources], target)
     settings = {name: getattr(stage, name) for name in ("variables", "user", "workdir", "entrypoint")}
-    (output / "image.json").write_text(json.dumps(settings))
+    (output / "image.json").write_text(json.dumps(settings), encoding="utf-8")
     return left_out
 
 
 def enter(folder: pathlib.Path, words: list) -> int:
     """Runs the entry point of a built image with more words; returns its exit code."""
     stage = Stage(folder, {})
-    for name, value in json.loads((folder.parent / "image.json").read_text()).items():
+    for name, value in json.loads((folder.parent / "image.json").read_text(encoding="utf-8")).items():
         setattr(stage, name, value)
     return subprocess.run(
         stage.command(f"exec {shlex.join([*stage.entrypoint, *words])}"), check=False

@@ -20,7 +20,7 @@ def read(script: pathlib.Path) -> nbformat.NotebookNode:
     """A notebook without outputs from a script."""
     cells = []
     for kind, body in re.findall(
-        r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", script.read_text(), re.S | re.M
+        r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", script.read_text(encoding="utf-8"), re.S | re.M
     ):
         body = body.strip("\n")
         if kind:

@@ -57,14 +57,16 @@ def fingerprint():
 
 def run(command, **options):
     """Runs a command with its output in the log; on failure, the end of the log becomes the error."""
-    with LOG.open("a") as log:
+    with LOG.open("a", encoding="utf-8") as log:
         log.write("$ %s\n" % " ".join(map(str, command)))
         log.flush()
         status = subprocess.call(
             [str(part) for part in command], stdout=log, stderr=subprocess.STDOUT, **options
         )
     if status:
-        tail = "\n".join("    " + line for line in LOG.read_text(errors="replace").splitlines()[-15:])
+        tail = "\n".join(
+            "    " + line for line in LOG.read_text(errors="replace", encoding="utf-8").splitlines()[-15:]
+        )
         raise SetupError(
             "`%s ...` ended with %d. The end of %s:\n%s"
             % (" ".join(map(str, command[:4])), status, LOG, tail)
@@ -130,7 +132,7 @@ def glibc_version(python):
 def debian_mirrors():
     """The Debian archives that this machine's own apt configuration names."""
     texts = [
-        pathlib.Path(path).read_text()
+        pathlib.Path(path).read_text(encoding="utf-8")
         for path in ["/etc/apt/sources.list"] + glob.glob("/etc/apt/sources.list.d/*")
         if os.path.isfile(path)
     ]
@@ -169,7 +171,9 @@ def add_runtime(python):
     for key in keys:
         shutil.copy(key, apt / "keys")
     (apt / "status").touch()
-    (apt / "sources.list").write_text("".join("deb %s trixie main\n" % uri for uri in mirrors))
+    (apt / "sources.list").write_text(
+        "".join("deb %s trixie main\n" % uri for uri in mirrors), encoding="utf-8"
+    )
     options = [
         "-o",
         "Dir::Etc::sourcelist=%s" % (apt / "sources.list"),
@@ -255,7 +259,7 @@ def set_up():
             "Remove the link to get an environment of this checkout's own."
             % (VENV, os.path.realpath(str(VENV)))
         )
-    LOG.write_text("")
+    LOG.write_text("", encoding="utf-8")
     base, version = step("finding Python 3.10-3.13", find_python)
     python = VENV / "bin" / "python"
     if VENV.exists():
@@ -301,11 +305,11 @@ def set_up():
         )
 
     step("installing the locked packages", install)
-    STAMP.write_text(fingerprint())
+    STAMP.write_text(fingerprint(), encoding="utf-8")
 
 
 def main():
-    if STAMP.exists() and STAMP.read_text() == fingerprint() and "--force" not in sys.argv:
+    if STAMP.exists() and STAMP.read_text(encoding="utf-8") == fingerprint() and "--force" not in sys.argv:
         return 0
     print("Setting up .venv (once; details in %s)" % LOG.name, flush=True)
     try:

@@ -15,6 +15,7 @@ from pipeline.callbacks.training import SETTINGS, Run, restore, save_retrieval
 from pipeline.data import features as names
 from pipeline.data.catalogue_reading import TOKENS, read_examples, stack, with_row_0
 from pipeline.data.text_vectors import MARKS, digest_rows, encode_items
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError, RankingConfig, RetrievalConfig, from_dict
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.models.build import build_ranking, build_two_tower
@@ -190,6 +191,4 @@ def _read(path: str) -> dict:
 
 
 def _write(run: Run, report: dict) -> None:
-    tf.io.gfile.makedirs(run.log_folder)
-    with tf.io.gfile.GFile(os.path.join(run.log_folder, "report.json"), "w") as stream:
-        stream.write(json.dumps(report, indent=2))
+    files.write_json(os.path.join(run.log_folder, "report.json"), report)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import tensorflow as tf
 
 from pipeline.callbacks.training import Run, restore, searchable_index
+from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig, RankingConfig, RetrievalConfig, from_dict
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, validate_weights
@@ -73,6 +73,4 @@ def _blessed(folder: str) -> bool:
 
 
 def _report(run: Run, report: dict) -> None:
-    tf.io.gfile.makedirs(run.log_folder)
-    with tf.io.gfile.GFile(os.path.join(run.log_folder, "report.json"), "w") as stream:
-        stream.write(json.dumps(report, indent=2))
+    files.write_json(os.path.join(run.log_folder, "report.json"), report)

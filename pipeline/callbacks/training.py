@@ -18,6 +18,7 @@ import tensorflow_transform as tft
 
 from pipeline.data import features as names
 from pipeline.data.catalogue_reading import feature_space, load_catalogue, read_examples, split_files
+from tfrec_fusion import files
 from tfrec_fusion.config import (
     FeatureSpace,
     IndexConfig,
@@ -182,13 +183,10 @@ class Run:
         if model.item_text is not None:
             vectors = model.item_tower.tables[TEXT].numpy()
             self.catalogue = dataclasses.replace(self.catalogue, text_vectors=vectors)
-        os.makedirs(self.log_folder, exist_ok=True)
-        with open(os.path.join(self.log_folder, "history.json"), "w") as stream:
-            json.dump(history.history, stream, indent=2, default=float)
+        files.write_json(os.path.join(self.log_folder, "history.json"), history.history, default=float)
         # The recommender is built from these, and so is an index of a catalogue that changed.
         tf.train.Checkpoint(model=model).write(os.path.join(self.log_folder, "weights"))
-        with open(os.path.join(self.log_folder, SETTINGS), "w") as stream:
-            json.dump(self.settings, stream, indent=2)
+        files.write_json(os.path.join(self.log_folder, SETTINGS), self.settings)
         if model.distribute_strategy.extended.should_checkpoint:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -49,7 +49,8 @@ EXAMPLES = {
     "report": """  tfrec report shop.yaml                   then open runs/shop/report/index.html""",
     "serve": """  tfrec serve shop.yaml
   tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
-  tfrec serve shop.yaml --engine docker""",
+  tfrec serve shop.yaml --engine docker
+  tfrec serve shop.yaml --candidate                                       what was refused, to look at it""",
     "demo": """  tfrec demo
   DEMO_KEEP=0 tfrec demo""",
     "recommend": """  tfrec recommend --user 42
@@ -105,6 +106,11 @@ def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command = add("serve", "serve the models that a run pushed")
     _add_config(command)
     _add_server(command)
+    command.add_argument(
+        "--candidate",
+        action="store_true",
+        help="serve what the latest run trained and did not push, to look at it",
+    )
     command = add("ablate", "train the retrieval model with one part changed at a time, and compare")
     _add_config(command)
     _add_ablation(command)
@@ -169,7 +175,11 @@ def _add_server(command: argparse.ArgumentParser) -> None:
 
 def _add_batch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, help="folder that receives the files")
-    command.add_argument("--model", default="recommender", help="which pushed model to ask (or: retrieval)")
+    command.add_argument(
+        "--model",
+        choices=("retrieval", "recommender"),
+        help="which pushed model to ask (default: the recommender, if there is one)",
+    )
     command.add_argument("-k", type=int, default=INPUTS["k"].default, help="how many items a user")
     command.add_argument("--format", default="parquet", choices=("parquet", "jsonl"), help="kind of file")
     command.add_argument(

@@ -37,6 +37,10 @@ def add_flags(command: argparse.ArgumentParser, signature: str) -> None:
         help="a context column, as its table calls it, and its value; may be given several times",
     )
     command.add_argument("--url", default="http://127.0.0.1:8501", help="the model server")
+    command.add_argument(
+        "--config",
+        help="of the run that is served, to say why a model is not (default: the latest under runs/)",
+    )
 
 
 def _add_flag(command: argparse.ArgumentParser, described: Input) -> None:

@@ -27,13 +27,12 @@ from pipeline.components.mount import with_mounted_files
 from pipeline.data.catalogue_reading import load_catalogue, split_files
 from pipeline.data.examples import read, read_bytes
 from pipeline.evaluation import slices
-from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
+from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs, training_pairs
 from pipeline.evaluation.example_slices import Slices
 from pipeline.evaluation.retrieval import rank_feature
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.export.evaluated import evaluated
-from tfrec_fusion.losses import confidence
 from tfrec_fusion.training import progress
 
 BATCH = 512
@@ -51,16 +50,6 @@ def records(uri: str, split: str) -> Iterator[bytes]:
 def examples(uri: str, split: str) -> Iterator[tf.train.Example]:
     """Examples of a split, one after the other."""
     return map(tf.train.Example.FromString, records(uri, split))
-
-
-def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """User and item ids (bytes) of all training interactions, and how much each counts, batch by batch."""
-    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("user_id", "item_id")}
-    spec["weight"] = tf.io.FixedLenFeature([], tf.float32, default_value=1.0)
-    data = tf.data.TFRecordDataset(split_files(uri, "train"), compression_type="GZIP").batch(8192)
-    for batch in data.map(lambda records: tf.io.parse_example(records, spec)):
-        counts = confidence(batch["weight"]).numpy()
-        yield batch["user_id"].numpy(), batch["item_id"].numpy(), counts
 
 
 def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -> schema_pb2.Schema:

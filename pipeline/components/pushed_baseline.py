@@ -15,14 +15,12 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
 from pipeline.components.mount import on_mount, with_mounted_files
+from pipeline.data.pushed_versions import latest_version
 
 
 def latest_pushed(folder: str) -> pathlib.Path | None:
     """The newest whole version in a server's folder, or None."""
-    base = pathlib.Path(folder)
-    versions = [entry for entry in base.iterdir() if entry.name.isdigit()] if base.is_dir() else []
-    whole = [entry for entry in versions if (entry / "saved_model.pb").is_file()]
-    return max(whole, key=lambda entry: int(entry.name), default=None)
+    return latest_version(pathlib.Path(folder))
 
 
 class Executor(base_executor.BaseExecutor):

@@ -1,6 +1,5 @@
-"""Pusher whose new version appears whole or not at all: it is staged beside the others, then renamed."""
+"""Pusher whose new version appears whole or not at all: it is staged beside the others, then renamed (`tfrec_fusion.files`)."""
 
-import os
 import pathlib
 import shutil
 import time
@@ -13,9 +12,12 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as keys
 from tfx.utils import proto_utils
 
+from pipeline.data.pushed_versions import baseline_of, serves_a_trained_model, versions
+from tfrec_fusion import files
+
 
 def push(model: str, base: str) -> tuple[str, str]:
-    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it.
+    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it, however many push at once.
 
     Args:
         model: folder of the SavedModel.
@@ -29,27 +31,22 @@ def push(model: str, base: str) -> tuple[str, str]:
     """
     folder = pathlib.Path(base)
     folder.mkdir(parents=True, exist_ok=True)
-    # Servers take folders with numeric names only. A staging folder of a killed push is of no use to anybody.
-    for stale in folder.glob(".staging-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    taken = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
-    version = max([int(time.time())] + [number + 1 for number in taken])
-    staging = folder / f".staging-{version}"
-    try:
-        shutil.copytree(model, staging)
-        for path in staging.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    os.fsync(stream.fileno())
-        os.rename(staging, folder / str(version))
-    except OSError:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return str(version), str(folder / str(version))
+    with files.folder_lock(folder) as held:
+        if held:
+            # Nobody else is pushing: what is unfinished was left by a push that was killed.
+            files.clear_unfinished(folder)
+            for stale in folder.glob(".staging-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+        version = max([int(time.time())] + [number + 1 for number in versions(folder)])
+        target = folder / str(version)
+        with files.whole_folder(target) as staging:
+            # The same files under another name, where the disk can: a model is never changed once it is written.
+            shutil.copytree(model, staging, dirs_exist_ok=True, copy_function=files.share)
+    return str(version), str(target)
 
 
 class Executor(tfx_executor.Executor):
-    """Checks the blessings as TFX does, then pushes by renaming. Remote file systems are left to TFX's own copy,
+    """Checks the blessings as TFX does, then pushes by renaming; a baseline only where no trained model is served. Remote file systems are left to TFX's own copy,
     which writes `saved_model.pb` last."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
@@ -64,7 +61,11 @@ class Executor(tfx_executor.Executor):
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             return
-        version, folder = push(self.GetModelPath(input_dict), base)
+        model = self.GetModelPath(input_dict)
+        if baseline_of(pathlib.Path(model)) and serves_a_trained_model(pathlib.Path(base)):
+            self._MarkNotPushed(pushed)
+            return
+        version, folder = push(model, base)
         self._MarkPushed(pushed, pushed_destination=folder, pushed_version=version)
 
 

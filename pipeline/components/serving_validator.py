@@ -18,6 +18,7 @@ from tfx.utils import path_utils
 
 from pipeline.components.mount import with_mounted_files
 from pipeline.data.catalogue_reading import split_files
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 LATENCY_REQUESTS = 20
@@ -135,7 +136,7 @@ class Executor(base_executor.BaseExecutor):
                 Exception
             ) as error:  # whatever went wrong, the model is not to be pushed and the reason is to be kept
                 report = {"ok": False, "reason": f"{type(error).__name__}: {error}"}
-        pathlib.Path(blessing.uri, "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False))
+        files.write_json(os.path.join(blessing.uri, "report.json"), report)
         pathlib.Path(blessing.uri, "INFRA_BLESSED" if report["ok"] else "INFRA_NOT_BLESSED").touch()
         blessing.set_int_custom_property("blessed", int(report["ok"]))
 

@@ -9,7 +9,6 @@ folder, which all of them must reach.
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
@@ -23,6 +22,7 @@ from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
 from pipeline.data.catalogue_reading import read_items
 from pipeline.data.text_vectors import Part, encode_items, encode_part, load_encoder, write_shard
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError, TextConfig, from_dict
 
 
@@ -63,9 +63,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             exec_properties["cache"],
             None if self._runs_here() else lambda parts, folder: self._spread(parts, folder, text),
         )
-        os.makedirs(artifact.uri, exist_ok=True)
-        np.save(os.path.join(artifact.uri, "vectors.npy"), vectors)
-        pathlib.Path(artifact.uri, "report.json").write_text(json.dumps(report, indent=2))
+        with files.whole_file(os.path.join(artifact.uri, "vectors.npy"), binary=True) as stream:
+            np.save(stream, vectors)
+        files.write_json(os.path.join(artifact.uri, "report.json"), report)
         artifact.set_int_custom_property("dim", vectors.shape[1])
 
     def _runs_here(self) -> bool:

@@ -52,6 +52,13 @@ class RecommenderTrainerSpec(component_spec.ComponentSpec):
         "items_transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
         "users": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "text_vectors": component_spec.ChannelParameter(type=TextVectors, optional=True),
+        "raw_interactions": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        "retrieval_evaluation": component_spec.ChannelParameter(
+            type=standard_artifacts.ModelEvaluation, optional=True
+        ),
+        "retrieval_serving": component_spec.ChannelParameter(
+            type=standard_artifacts.InfraBlessing, optional=True
+        ),
         "retrieval_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
         "ranking_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
         "retrieval_blessing": component_spec.ChannelParameter(
@@ -79,6 +86,8 @@ class RecommenderTrainer(base_component.BaseComponent):
         text_vectors: the items' text vectors, where the text tower is on.
         retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them, for a
             `run_fn` that puts them together.
+        raw_interactions, retrieval_evaluation, retrieval_serving: the interactions as they were read, the verdict's figures and
+            whether the model answers, for a `run_fn` that fits a baseline.
         job: for a trainer that starts a job: what and where, as JSON.
     """
 

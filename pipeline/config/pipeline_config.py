@@ -159,6 +159,8 @@ class EvaluationConfig:
         confidence: of intervals over all people.
         slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
         min_people: with fewer people nothing is significant.
+        push_baseline_when_none: whether the best baseline of the run is pushed under the retrieval model's signatures where no
+            model was ever good enough, so that a first run ends in answers; here only, not on Vertex AI.
         max_interactions: of more held-out interactions (in a slice, if it has more), those of a random sample of people are
             judged, so that memory does not grow with the data.
     """
@@ -185,6 +187,7 @@ class EvaluationConfig:
     confidence: float = 0.95
     slice_confidence: float = 0.998
     min_people: int = 10
+    push_baseline_when_none: bool = True
     max_interactions: int = 1_000_000
 
     def __post_init__(self):
@@ -215,18 +218,22 @@ class ServingConfig:
     Attributes:
         queries: free-text questions that the candidate must answer before it is pushed.
         rest_port: port of `tfrec serve`.
+        keep_versions: how many versions of each model stay where a server looks, the newest; null keeps all. The last trained
+            model stays, and what the latest run pushed. Not on Vertex AI.
         recommender: whether both models are also pushed as one, which retrieves, ranks and re-ranks in one request; only
             with `text.stage: frozen`, where they share an encoder.
     """
 
     queries: tuple[str, ...] = ()
     rest_port: int = 8501
+    keep_versions: int | None = 3
     recommender: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """A whole run. `ranking: null` leaves the ranking model out. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+    """A whole run. `ranking: null` leaves the ranking model out. `keep_runs`: what so many of the last
+    runs made stays, beside what is served and what new candidates are compared with; null keeps all. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
     the direct runner in this process."""
 
@@ -241,6 +248,7 @@ class PipelineConfig:
     index: library.IndexConfig = library.IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    keep_runs: int | None = 3
     vertex: VertexConfig | None = None
     beam: tuple[str, ...] = IN_PROCESS
 
@@ -257,6 +265,14 @@ class PipelineConfig:
                 "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
                 "or DataflowRunner."
             )
+        for name, kept in (
+            ("keep_runs", self.keep_runs),
+            ("serving.keep_versions", self.serving.keep_versions),
+        ):
+            if kept is not None and kept < 1:
+                raise ConfigError(
+                    f"`{name}` must be at least 1. Received: {kept}. Null keeps everything; the latest always stays."
+                )
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
@@ -326,7 +342,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
             f"There is no configuration file {str(path)!r}. Name a YAML file, or one of: {shipped}."
         )
     try:
-        values = read_yaml(place.read_text())
+        values = read_yaml(place.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
     values = values or {}

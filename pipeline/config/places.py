@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.config.vertex_config import VertexConfig
+from tfrec_fusion import files
 from tfrec_fusion.datasets.files import source_digest
 from tfrec_fusion.datasets.tables import Tables
 
@@ -47,8 +48,7 @@ def local_places(config: PipelineConfig) -> Places:
 
     def schema(name: str, text: str) -> str:
         path = home / "schemas" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        files.write_text(path, text)
         return str(path)
 
     return Places(

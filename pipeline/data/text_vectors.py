@@ -6,21 +6,36 @@ goes on from the last one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
-import threading
+import struct
 import time
+import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError, TextConfig
 from tfrec_fusion.training import progress
 
 SHARD = 4096
+# What NumPy raises for a file that was cut, or holds other bytes than were written.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    EOFError,
+    ValueError,
+    KeyError,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+)
 MARKS = 2  # tokens of a text without a word
 
 
@@ -35,11 +50,28 @@ def digest_rows(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray
 def write_shard(folder: str, digests: np.ndarray, vectors: np.ndarray) -> None:
     """Writes a shard, which appears whole; its name is a digest of what it holds, so writing it twice does no harm."""
     name = hashlib.blake2b(digests.tobytes(), digest_size=12).hexdigest()
-    # A name of its own for each writer: engines of Beam may have two at the same shard.
-    staging = pathlib.Path(folder, f".{name}-{os.getpid()}-{threading.get_ident()}")
-    with staging.open("wb") as stream:
+    with files.whole_file(pathlib.Path(folder, f"{name}.npz"), binary=True) as stream:
         np.savez(stream, digests=digests, vectors=vectors)
-    os.replace(staging, pathlib.Path(folder, f"{name}.npz"))
+
+
+def read_shard(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Digests and vectors of a shard; None for one that is not whole, which is named, and put aside to be made again."""
+    try:
+        with np.load(file) as shard:
+            digests, vectors = shard["digests"], shard["vectors"]
+        if digests.ndim != 1 or vectors.ndim != 2 or len(digests) != len(vectors):
+            raise ValueError(f"it holds {digests.shape} digests and {vectors.shape} vectors")
+    except FileNotFoundError:
+        return None
+    except UNREADABLE as error:
+        warnings.warn(
+            f"{file} is damaged ({type(error).__name__}: {error}); its vectors are made again.", stacklevel=2
+        )
+        progress.report(f"{file.name} is damaged; its vectors are made again")
+        with contextlib.suppress(OSError):
+            os.replace(file, file.with_suffix(".damaged"))
+        return None
+    return digests, vectors
 
 
 class VectorCache:
@@ -58,8 +90,9 @@ class VectorCache:
         for file in sorted(self.folder.glob("*.npz")):
             if file.name not in self._read:
                 self._read.add(file.name)
-                with np.load(file) as shard:
-                    self._add(shard["digests"], shard["vectors"])
+                shard = read_shard(file)
+                if shard is not None:
+                    self._add(*shard)
 
     def _add(self, digests: np.ndarray, vectors: np.ndarray) -> None:
         self._places.update({bytes(digest): (len(self._shards), row) for row, digest in enumerate(digests)})

@@ -19,6 +19,8 @@ from pipeline.components.index_builder import IndexBuilder
 from pipeline.components.items_example_gen import ItemsExampleGen
 from pipeline.components.pusher import AtomicPusher
 from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, to_json
+from pipeline.data.pushed_versions import baseline_of, latest_version
+from pipeline.data.run_summary import read_summaries
 from pipeline.definition.training import validate_serving
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.files import table_digest
@@ -106,8 +108,7 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
 
 def last_pushed(config: PipelineConfig, kind: str) -> dict[str, str] | None:
     """The artifacts of the latest run that pushed a model of this kind: output → folder; None where there is none."""
-    for path in sorted((config.home / "summaries").glob("*.json"), reverse=True):
-        summary = json.loads(path.read_text())
+    for summary in reversed(read_summaries(config.home)):
         if (summary.get(kind) or {}).get("pushed"):
             return summary["artifacts"]
     return None
@@ -128,7 +129,7 @@ def trained_tables(model_run: str) -> Tables:
             f"The pushed model must come with the settings that it was trained with. Received: none in {model_run}, which an "
             "earlier release wrote. Train again with `tfrec run`."
         )
-    return from_dict(Tables, json.loads(json.loads(path.read_text())["tables"]))
+    return from_dict(Tables, json.loads(json.loads(path.read_text(encoding="utf-8"))["tables"]))
 
 
 def offered_table(config: PipelineConfig, path: str) -> Items:
@@ -165,8 +166,20 @@ def _trained(config: PipelineConfig) -> dict[str, str]:
             if config.vertex
             else ""
         )
+        stand_in = latest_version(config.push_folder / "retrieval")
+        if stand_in and (baseline := baseline_of(stand_in)):
+            raise ConfigError(
+                "Items are renewed in a trained model. Received: version "
+                f"{stand_in.name}, the baseline {baseline['baseline']}, which fills in for a model that was refused. Run "
+                "`tfrec run` with the new items, or with what it advised, until a model is pushed."
+            )
         raise ConfigError(
             f"A retrieval model must have been pushed before its index can be rebuilt. Received: none under {config.home}. "
             f"Run `tfrec run` first.{cloud}"
+        )
+    gone = artifacts["RetrievalTrainer/model_run"]
+    if not pathlib.Path(gone).is_dir():
+        raise ConfigError(
+            f"What the pushed model was trained to must still be there. Received: {gone} is gone. Train again with `tfrec run`."
         )
     return artifacts

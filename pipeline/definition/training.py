@@ -101,6 +101,18 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
             f"{kind}_run": trainer.outputs["model_run"],
             f"{kind}_blessing": evaluator.outputs["blessing"],
         }
+        if kind == "retrieval" and config.evaluation.push_baseline_when_none and not places.vertex:
+            components += fill_in(
+                config,
+                places,
+                evaluator,
+                validator,
+                interactions,
+                transformed,
+                transformed_items,
+                examples,
+                vectors,
+            )
     if config.builds_recommender:
         builder = build_recommender(config, places, transformed, transformed_items, examples, vectors, parts)
         validator = validate_serving(config, "recommender", builder, items, users)
@@ -243,6 +255,44 @@ def build_recommender(
         text_vectors=vectors.outputs["text_vectors"] if vectors else None,
         **parts,
     ).with_id("RecommenderBuilder")
+
+
+def fill_in(
+    config: PipelineConfig, places: Places, evaluator, validator, raw, interactions, items, examples, vectors
+) -> list:
+    """The best baseline of the run as a version of the retrieval model, where none was ever good enough."""
+    settings = model_settings(config, "retrieval", places)
+    settings |= {
+        "baselines": config.baselines,
+        "k": config.evaluation.k[0],
+        "serving": f"{places.serving}/retrieval",
+        "code": code_digest(
+            *EXPORT,
+            "pipeline/callbacks/baseline_builder.py",
+            "pipeline/evaluation/baseline_ranks.py",
+            "pipeline/evaluation/fallback.py",
+        ),
+    }
+    builder = RecommenderTrainer(
+        run_fn="pipeline.callbacks.baseline_builder.run_baseline",
+        custom_config=settings,
+        examples=interactions.outputs["transformed_examples"],
+        transform_graph=interactions.outputs["transform_graph"],
+        items=items.outputs["transformed_examples"],
+        items_transform_graph=items.outputs["transform_graph"],
+        users=examples.outputs["users"],
+        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        raw_interactions=raw,
+        retrieval_evaluation=evaluator.outputs["evaluation"],
+        retrieval_blessing=evaluator.outputs["blessing"],
+        retrieval_serving=validator.outputs["blessing"],
+    ).with_id("BaselineBuilder")
+    answers = validate_serving(
+        config, "retrieval", builder, examples.outputs["items"], examples.outputs["users"]
+    )
+    answers = answers.with_id("BaselineServingValidator")
+    pusher = push(config, places, "retrieval", builder, None, answers).with_id("BaselinePusher")
+    return [builder, answers, pusher]
 
 
 def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+import tensorflow as tf
 
+from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.losses import confidence
 from tfrec_fusion.metrics.ranks import target_ranks, tie_order
 from tfrec_fusion.training import progress
 
 SCORES = 2**23  # numbers that a block of scores holds at most
+
+
+def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """User and item ids (bytes) of all training interactions, and how much each counts, batch by batch."""
+    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("user_id", "item_id")}
+    spec["weight"] = tf.io.FixedLenFeature([], tf.float32, default_value=1.0)
+    data = tf.data.TFRecordDataset(split_files(uri, "train"), compression_type="GZIP").batch(8192)
+    for batch in data.map(lambda records: tf.io.parse_example(records, spec)):
+        counts = confidence(batch["weight"]).numpy()
+        yield batch["user_id"].numpy(), batch["item_id"].numpy(), counts
 
 
 class TrainingPairs:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_model_analysis.metrics import metric_types
 
-from pipeline.data.figure_words import LOWER_IS_BETTER
+from pipeline.evaluation.wording import LOWER_IS_BETTER
 from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
 
 EXAMPLES = "example_count"  # the name by which TFMA's viewer sizes slices

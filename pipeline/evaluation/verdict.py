@@ -10,19 +10,20 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 
-from pipeline.data.figure_words import LOWER_IS_BETTER, difference, doubtful_figures, telling_slices
 from pipeline.evaluation import ranking, retrieval  # noqa: F401  (TFMA finds the metrics by name)
 from pipeline.evaluation.slices import PREFIX
+from pipeline.evaluation.wording import (
+    CHANGE,
+    GAIN,
+    LOWER_IS_BETTER,
+    NAMES,
+    difference,
+    doubtful_figures,
+    figure_of,
+    telling_slices,
+)
 
-CHANGE = re.compile(r"(.+)_change_(high|low|most|least)")
-GAIN = re.compile(r"(.+)_gain_over_(.+?)(?:_(low|high))?")
-NAMES = {
-    "popularity": "popularity",
-    "als": "ALS",
-    "content_knn": "content k-NN",
-    "text_none": "the same model without text",
-    "biases": "user and item biases",
-}
+DECIDES = re.compile(r"ndcg@\d+|rmse|auc")
 
 
 def judge(folder: str) -> dict[str, Any]:
@@ -32,12 +33,15 @@ def judge(folder: str) -> dict[str, Any]:
         folder: of its `evaluation` artifact.
 
     Returns:
-        `blessed`; `reasons`, why or why not, in words; `doubts`, what is too good to be true; `metrics` by slice and name, changes against the last blessed model
+        `blessed`; `reasons`, why or why not, in words; `doubts`, what is too good to be true; `missed`, the names of the figures
+        that missed their thresholds; `shown`, the baselines that no threshold is set for, in words; `metrics` by slice and name,
+        changes against the last blessed model
         among them (`…_change`, and what TFMA subtracts as `…_diff`).
     """
     metrics = read_metrics(folder)
     validation = tfma.load_validation_result(folder)
     failed: dict[str, list[str]] = {}
+    missed: set[str] = set()
     for failure in validation.metric_validations_per_slice:
         name = _slice_name(
             (single.column, single.bytes_value.decode() or str(single.int64_value))
@@ -45,6 +49,7 @@ def judge(folder: str) -> dict[str, Any]:
         )
         for metric in failure.failures:
             words = describe_failure(metric, metrics.get(name, {}))
+            missed.add(metric.metric_key.name)
             if words not in failed.setdefault(name, []):
                 failed[name].append(words)
     reasons = [f"{name}: {words}" for name, entries in failed.items() for words in entries]
@@ -52,12 +57,15 @@ def judge(folder: str) -> dict[str, Any]:
         values = [f"{feature}={value}" for feature, value in missing.feature_values.items()]
         name = ", ".join(values or missing.feature_keys).replace(PREFIX, "")
         reasons.append(f"{name}: no test interaction belongs to this slice, which a threshold is set for")
+    checked = thresholds(folder)
     if not reasons:
-        reasons = describe_success(metrics, thresholds(folder))
+        reasons = describe_success(metrics, checked)
     return {
         "blessed": bool(validation.validation_ok),
         "reasons": reasons,
         "doubts": doubtful_figures(metrics.get("overall", {})),
+        "missed": sorted(missed),
+        "shown": describe_shown(metrics.get("overall", {}), checked),
         "metrics": metrics,
     }
 
@@ -84,7 +92,7 @@ def _slice_name(key) -> str:
 
 
 def _eval_config(folder: str) -> dict:
-    with open(os.path.join(folder, "eval_config.json")) as stream:
+    with open(os.path.join(folder, "eval_config.json"), encoding="utf-8") as stream:
         return json.load(stream)
 
 
@@ -192,6 +200,24 @@ def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[s
         slices = [name for name in telling_slices(metrics) if name != "overall"]
         words.append(
             f"not significantly worse than the last blessed model ({', '.join(compared.values())}), nor in any of {len(slices)} slices"
+        )
+    return words
+
+
+def describe_shown(overall: dict[str, float], checked: list[tuple[str, bool]]) -> list[str]:
+    """The baselines that are only shown: what they reach, and how far the model is from it."""
+    judged = {gain.group(2) for name, _ in checked if (gain := GAIN.fullmatch(name))}
+    figures: dict[str, list[str]] = {}
+    for name in overall:
+        gain = GAIN.fullmatch(name)
+        if gain and not gain.group(3) and gain.group(2) not in judged and DECIDES.fullmatch(gain.group(1)):
+            figures.setdefault(gain.group(2), []).append(gain.group(1))
+    words = []
+    for baseline, names in figures.items():
+        figure = min(names, key=lambda name: (len(name), name))  # the first cutoff
+        value = overall.get(figure_of(baseline, figure), float("nan"))
+        words.append(
+            f"{figure} of {NAMES.get(baseline, baseline)}: {value:.4f}, which no threshold asks for; this model is {difference(figure, baseline, overall)} from it"
         )
     return words
 

@@ -12,9 +12,12 @@ from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.terminal import safe
+from pipeline.data.pushed_versions import latest_version
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.serving.child_process import python_module
 from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+
+KINDS = ("retrieval", "ranking", "recommender")
 
 
 def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
@@ -38,8 +41,10 @@ def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
     server = subprocess.Popen(command)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(server, url)
-        _ask(config, url)
+        kinds = [kind for kind in KINDS if latest_version(config.push_folder / kind) is not None]
+        for kind in kinds:
+            _wait_for(server, url, kind)
+        _ask(config, url, kinds)
         if os.environ.get("DEMO_KEEP", "1") == "0":
             return 0
         print(f"\nThe server answers at {url} until you press Ctrl-C. In another terminal, for example:")
@@ -55,9 +60,9 @@ def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
             server.wait(30)
 
 
-def _wait_for(server: subprocess.Popen, url: str, seconds: float = 120) -> None:
+def _wait_for(server: subprocess.Popen, url: str, kind: str, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
-    with RestClient(url, "ranking", timeout=2) as client:
+    with RestClient(url, kind, timeout=2) as client:
         while True:
             if server.poll() is not None:
                 raise ConfigError(
@@ -73,22 +78,22 @@ def _wait_for(server: subprocess.Popen, url: str, seconds: float = 120) -> None:
             time.sleep(0.2)
 
 
-def _ask(config: PipelineConfig, url: str) -> None:
-    """The demo's questions, with the time that each answer took."""
+def _ask(config: PipelineConfig, url: str, kinds: list[str]) -> None:
+    """The demo's questions to what was pushed, with the time that each answer took."""
     with (
         RestClient(url, "retrieval") as retrieval,
         RestClient(url, "ranking") as ranking,
         RestClient(url, "recommender") as recommender,
     ):
-        questions: list[tuple[str, RestClient, dict[str, Any]]] = [
-            ("for user 42", retrieval, {"user_id": "42"})
-        ]
-        questions += [(f'for "{text}"', retrieval, {"text": text}) for text in config.serving.queries]
-        questions += [
-            (f'for user 42 and "{text}"', retrieval, {"user_id": "42", "text": text})
-            for text in config.serving.queries[:1]
-        ]
-        if config.builds_recommender:
+        questions: list[tuple[str, RestClient, dict[str, Any]]] = []
+        if "retrieval" in kinds:
+            questions = [("for user 42", retrieval, {"user_id": "42"})]
+            questions += [(f'for "{text}"', retrieval, {"text": text}) for text in config.serving.queries]
+            questions += [
+                (f'for user 42 and "{text}"', retrieval, {"user_id": "42", "text": text})
+                for text in config.serving.queries[:1]
+            ]
+        if "recommender" in kinds:
             whole = "for user 42, ranked and re-ranked for diversity in the same request"
             questions.append((whole, recommender, {"user_id": "42", "diversity": 0.3}))
         for words, client, question in questions:
@@ -103,6 +108,8 @@ def _ask(config: PipelineConfig, url: str) -> None:
             )
             for item in found:
                 print(f"  {item.score:>8.3f}  {safe(item.title)}")
+        if "ranking" not in kinds:
+            return
         new = "Chess Masters. A young champion meets the machine that cannot lose. Drama"
         scores = ranking.rank(user_id="42", item_ids=[""], texts=[new])
         print(f'\nrank for user 42 an item that was never in the catalogue, "{new}":')

@@ -196,6 +196,8 @@ def _nvidia() -> str:
         ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
         capture_output=True,
         text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=30,
     )
     return ", ".join(asked.stdout.split("\n")).strip(", ") if asked.returncode == 0 else ""

@@ -14,6 +14,7 @@ from pipeline.onboarding.checking import check
 from pipeline.onboarding.guessing import Guess
 from pipeline.onboarding.id_columns import Hints
 from pipeline.onboarding.starter import name_for, start
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 WIDTH = 118
@@ -44,8 +45,7 @@ def init(options: argparse.Namespace) -> int:
 
 def load_text(text: str, target: pathlib.Path) -> None:
     """Writes the file and reads it back, as a run will."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    files.write_text(target, text)
     load_config(str(target))
 
 

@@ -64,7 +64,7 @@ class Analysis:
             the most popular tenth first; `[3, 10]`.
         index: `recall`, share of the exact top `K` that the index finds; milliseconds of one request as it is tuned and
             with every cell read.
-        agreement: one entry a person.
+        agreement: one entry a person; empty without a ranking model.
         failures: the worst first.
     """
 
@@ -101,8 +101,10 @@ def analyse(run: RunFiles, items: dict[str, Item], say=lambda text: None) -> Ana
     candidates, _ = retrieval.recommend(people, CANDIDATES)
     say("looks for the worst failures")
     failures = worst_failures(retrieval, examples)
-    say("loads the ranking model")
-    agreement = agreements(Model(run.model("ranking")), people, candidates)
+    agreement: list[Agreement] = []
+    if "ranking" in run.kinds:
+        say("loads the ranking model")
+        agreement = agreements(Model(run.model("ranking")), people, candidates)
     exposure = np.stack(
         [
             interactions_by_tenth(items),

@@ -6,7 +6,7 @@ import pathlib
 import re
 from typing import Any
 
-from pipeline.data.figure_words import difference, telling_slices
+from pipeline.evaluation.wording import NAMES, difference, telling_slices
 from pipeline.report import statistics
 from pipeline.report.lineage import open_store, upstream
 from pipeline.report.plain import markdown_text
@@ -43,12 +43,9 @@ def sections(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Text encoder", _encoder(run, lineage)),
         (
             "Evaluation",
-            [
-                (kind, figures(kind, summary[kind]["metrics"].get("overall", {})))
-                for kind in ("retrieval", "ranking")
-            ],
+            [(kind, figures(kind, summary[kind]["metrics"].get("overall", {}))) for kind in run.kinds],
         ),
-        ("Gates", _gates(summary)),
+        ("Gates", _gates(run)),
         ("Slices not shown to be better than the simplest baseline", _weak(run)),
         ("Use", [("Intended", INTENDED), ("Not intended", NOT_INTENDED), ("Limits", _limits(run))]),
     ]
@@ -56,9 +53,13 @@ def sections(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def _models(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("Pipeline", f"{run.config.name}, run of {run.summary['started'].replace('T', ' ')}")]
-    for kind in ("retrieval", "ranking"):
+    for kind in run.kinds:
         pushed = run.summary[kind]["pushed"]
         state = f"pushed as version {pathlib.Path(pushed).name}" if pushed else "not pushed"
+        stand_in = run.summary[kind].get("baseline")
+        if stand_in and stand_in["pushed"]:
+            served = f"{NAMES[stand_in['baseline']]} as version {pathlib.Path(stand_in['pushed']).name}"
+            state += f"; served in its place: {served}, the best baseline of the run"
         rows.append((kind, f"{state}; artifact {run.summary[kind]['model']}"))
     code = lineage.get("RetrievalTrainer", {}).get("custom_config", {})
     rows.append(("Code", f"digest {code.get('code', 'unknown')}; executions " + ", ".join(
@@ -130,10 +131,10 @@ def figures(kind: str, overall: dict[str, float]) -> str:
     return ", ".join(parts) or "no figures"
 
 
-def _gates(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [("In doubt", words) for words in summary.get("doubts", ())]
-    for kind in ("retrieval", "ranking"):
-        model = summary[kind]
+def _gates(run: RunFiles) -> list[tuple[str, str]]:
+    rows = [("In doubt", words) for words in run.summary.get("doubts", ())]
+    for kind in run.kinds:
+        model = run.summary[kind]
         rows.append(
             (kind, ("blessed: " if model["blessed"] else "not blessed: ") + "; ".join(model["reasons"]))
         )
@@ -151,10 +152,11 @@ def _weak(run: RunFiles) -> list[tuple[str, str]]:
     """Slices where the model is not shown to be better than its simplest baseline."""
     summary, rows = run.summary, []
     deciding = f"ndcg@{run.config.evaluation.k[0]}"
-    for kind, key in (
-        ("retrieval", f"{deciding}_gain_over_popularity"),
-        ("ranking", "rmse_gain_over_biases"),
-    ):
+    gains = {"retrieval": [f"{deciding}_gain_over_popularity"]}
+    gains["ranking"] = ["rmse_gain_over_biases", "auc_gain_over_click_rate"]
+    for kind in run.kinds:
+        overall = summary[kind]["metrics"].get("overall", {})
+        key = next((name for name in gains[kind] if name in overall), gains[kind][0])
         weak = []
         for name, metrics in telling_slices(summary[kind]["metrics"]).items():
             if name != "overall" and f"{key}_low" in metrics and metrics[f"{key}_low"] <= 0:

@@ -11,14 +11,14 @@ import jinja2
 import markupsafe
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.data.figure_words import telling_slices
+from pipeline.evaluation.wording import NAMES, telling_slices
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
 from pipeline.report.plain import one_line
 from pipeline.report.run_files import Item, RunFiles
+from tfrec_fusion import files
 
-KINDS = ("retrieval", "ranking")
-NAMES = {"popularity": "popularity", "als": "ALS", "content_knn": "content k-NN", "text_none": "without text"}
+SHORT_NAMES = {**NAMES, "text_none": "without text"}
 RANKING = ("rmse", "mae", "auc", "user_auc", "user_ndcg", "log_loss", "calibration")
 BEYOND = {
     "coverage": "share of the catalogue that is shown to anybody",
@@ -64,12 +64,12 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         analysis=analysis,
         k=K,
         times=config.has_times,
-        names=NAMES,
+        names=SHORT_NAMES,
         metrics=metric_rows(run),
         ranking=ranking_rows(run),
         beyond=beyond_rows(run),
-        slices={kind: slice_rows(run, kind) for kind in KINDS},
-        deciding={"retrieval": deciding(run, "retrieval"), "ranking": deciding(run, "ranking")},
+        slices={kind: slice_rows(run, kind) for kind in run.kinds},
+        deciding={kind: deciding(run, kind) for kind in run.kinds},
         features=features(run),
         drift=drift(run),
         people=sample_rows(analysis, items, config.has_times),
@@ -77,11 +77,9 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         agreement=agreement_figures(analysis),
         costs=costs(run),
     )
-    (folder / "model_card.md").write_text(card.markdown(config.name, content))
+    files.write_text(folder / "model_card.md", card.markdown(config.name, content))
     place = folder / "index.html"
-    staging = place.with_suffix(".staging")
-    staging.write_text(page)
-    staging.replace(place)
+    files.write_text(place, page)
     return place
 
 
@@ -128,6 +126,8 @@ def with_interval(name: str, metrics: dict[str, float], key: str = "value") -> d
 
 
 def ranking_rows(run: RunFiles) -> list[dict[str, Any]]:
+    if "ranking" not in run.kinds:
+        return []
     overall = run.summary["ranking"]["metrics"]["overall"]
     return [{"name": name, **with_interval(name, overall)} for name in RANKING if name in overall]
 
@@ -179,7 +179,7 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
     overall = run.summary["retrieval"]["metrics"]["overall"]
     gains = [
         {
-            "name": f"{name}@{k} over {NAMES[baseline]}",
+            "name": f"{name}@{k} over {SHORT_NAMES[baseline]}",
             **with_interval(f"{name}@{k}_gain_over_{baseline}", overall),
         }
         for k in run.config.evaluation.k
@@ -187,16 +187,17 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
         for baseline in run.config.baselines
     ]
     gains = [row for row in gains if row["value"] is not None]
-    histories = {kind: run.training(kind) for kind in KINDS}
+    histories = {kind: run.training(kind) for kind in run.kinds}
     found = {
         "training": pictures.draw("training", "Loss and validation by epoch", 10, 2.6, lambda figure: plots.training_curves(figure, histories)),
         "gains": pictures.draw("gains", "Gains over baselines with intervals", 8, 0.5 + 0.24 * len(gains), lambda figure: plots.intervals(figure.subplots(), gains, zero=True)),
         "diversity": pictures.draw("diversity", "Accuracy against diversity", 8.5, 3, lambda figure: plots.diversity(figure, analysis)),
         "exposure": pictures.draw("exposure", "Whom the recommendations go to", 8, 2.8, lambda figure: plots.exposure(figure, analysis)),
-        "agreement": pictures.draw("agreement", "Agreement of the two models", 8, 2.6, lambda figure: plots.agreement(figure, analysis)),
         "seconds": pictures.draw("seconds", "Seconds by step", 8, 4, lambda figure: plots.seconds(figure, run.summary["components"])),
     }  # fmt: skip
-    for kind in KINDS:
+    if analysis.agreement:
+        found["agreement"] = pictures.draw("agreement", "Agreement of the two models", 8, 2.6, lambda figure: plots.agreement(figure, analysis))  # fmt: skip
+    for kind in run.kinds:
         rows = slice_rows(run, kind)
         found[f"slices_{kind}"] = pictures.draw(
             f"slices_{kind}",
@@ -298,7 +299,7 @@ def costs(run: RunFiles) -> list[tuple[str, str]]:
     rows = [
         ("Run", f"{summary['seconds']:.0f} s, of which {summary['seconds_without_training_and_encoding']:.0f} s neither training nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory"),
     ]  # fmt: skip
-    for kind in KINDS:
+    for kind in run.kinds:
         size = sum(file.stat().st_size for file in pathlib.Path(run.model(kind)).rglob("*") if file.is_file())
         servable = summary[kind]["servable"]
         answers = (

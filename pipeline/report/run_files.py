@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.data.catalogue_reading import split_files
+from pipeline.data.run_summary import read_summaries, read_summary
 from tfrec_fusion.config import ConfigError
 
 
@@ -34,29 +35,30 @@ class RunFiles:
 
     def __init__(self, config: PipelineConfig):
         self.config = config
-        latest = config.home / "summary.json"
-        if not latest.is_file():
+        latest, summary = config.home / "summary.json", read_summary(config.home)
+        if summary is None:
             raise ConfigError(f"There is no run in {config.home}. Run `tfrec run` first.")
-        self.summary: dict[str, Any] = json.loads(latest.read_text())
+        self.summary: dict[str, Any] = summary
         if "artifacts" not in self.summary:
             raise ConfigError(
                 f"{latest} was written by an older version. Run `tfrec run` again; nothing is trained twice."
             )
-        for name in ("RetrievalTrainer/model", "RankingTrainer/model", "EvaluationExamples/examples"):
+        trained = [f"{kind.title()}Trainer/model" for kind in self.kinds]
+        for name in (*trained, "EvaluationExamples/examples"):
             if not pathlib.Path(self.folder(name)).is_dir():
                 raise ConfigError(
                     f"{self.folder(name)} is gone, which {latest} names. Run `tfrec run` again."
                 )
-        self.history = self._summaries()
+        self.history = read_summaries(config.home)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The models that the run trained: `ranking` may be left out."""
+        return tuple(kind for kind in ("retrieval", "ranking") if kind in self.summary)
 
     def folder(self, output: str) -> str:
         """The folder of an output, for example `RetrievalTrainer/model`."""
         return self.summary["artifacts"][output]
-
-    def _summaries(self) -> list[dict[str, Any]]:
-        """Every run so far, oldest first."""
-        files = sorted((self.config.home / "summaries").glob("*.json"))
-        return [json.loads(file.read_text()) for file in files]
 
     def before(self, output: str) -> str | None:
         """The folder that the last run with another result left for an output."""
@@ -69,7 +71,7 @@ class RunFiles:
     def training(self, kind: str) -> dict[str, list[float]]:
         """What a model's training went through: metric → value per epoch."""
         file = pathlib.Path(self.folder(f"{kind.title()}Trainer/model_run"), "history.json")
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
     def model(self, kind: str) -> str:
         """The folder of a SavedModel."""

@@ -6,8 +6,10 @@ file holds is therefore what the server would have answered.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
@@ -16,7 +18,10 @@ import pyarrow
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
+from pipeline.data import pushed_versions
 from pipeline.data.catalogue_reading import split_files
+from pipeline.data.run_summary import read_summary
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.export.request import INPUTS, default_of
 from tfrec_fusion.serving.server.session import LoadedModel
@@ -30,6 +35,7 @@ SCHEMA = pyarrow.schema(
         ("title", pyarrow.string()),
     ]
 )
+NAME = "recommendations"
 FORMATS = ("parquet", "jsonl")
 BATCH_SIZE = 256
 
@@ -40,12 +46,12 @@ def latest_version(base: pathlib.Path) -> str:
     Raises:
         ConfigError: where there is none.
     """
-    versions = [entry for entry in base.glob("*") if entry.name.isdigit()] if base.is_dir() else []
-    if not versions:
+    version = pushed_versions.latest_version(base)
+    if version is None:
         raise ConfigError(
             f"No version has been pushed to {base}. Run the pipeline first, or name another --model."
         )
-    return str(max(versions, key=lambda entry: int(entry.name)))
+    return str(version)
 
 
 def users_of_last_run(home: pathlib.Path) -> list[str]:
@@ -54,11 +60,47 @@ def users_of_last_run(home: pathlib.Path) -> list[str]:
     Raises:
         ConfigError: where no run has written any.
     """
-    runs = sorted((home / "artifacts/TablesExampleGen/users").glob("*"), key=lambda entry: int(entry.name))
-    files = split_files(str(runs[-1]), "all") if runs else []
-    if not files:
-        raise ConfigError(f"There are no people under {home}. Run the pipeline first.")
-    return files
+    known = ((read_summary(home) or {}).get("artifacts") or {}).get("TablesExampleGen/users")
+    if known and (found := split_files(known, "all")):
+        return found
+    runs = pushed_versions.versions(home / "artifacts/TablesExampleGen/users")
+    # The newest may be that of a run that failed or was stopped.
+    for folder in reversed(runs.values()):
+        if found := split_files(str(folder), "all"):
+            return found
+    raise ConfigError(f"There are no people under {home}. Run the pipeline first.")
+
+
+def write_whole(users: Sequence[str], model: str, output: str, k: int, kind: str, locks: pathlib.Path) -> int:
+    """`write_recommendations`, whose files come into view together, when all of them are whole, and replace those that an
+    earlier call left; for a folder of this machine, and the runner in this process.
+
+    Args:
+        users, model, output, k, kind: as `write_recommendations` takes them.
+        locks: folder that keeps two calls from writing to the same output.
+
+    Raises:
+        AtWork: if another process is writing to the folder.
+        ConfigError: as `write_recommendations`.
+    """
+    target = pathlib.Path(output).absolute()
+    target.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(str(target.resolve()).encode()).hexdigest()[:16]
+    with files.lock(pathlib.Path(locks, f"batch-{digest}.lock"), "tfrec batch", where=target):
+        files.clear_unfinished(target)
+        with tempfile.TemporaryDirectory(
+            prefix=".recommendations-", suffix=files.PARTIAL, dir=target
+        ) as folder:
+            count = write_recommendations(users, model, folder, k, kind)
+            made = sorted(entry for entry in pathlib.Path(folder).iterdir() if entry.name.startswith(NAME))
+            for entry in made:
+                files.sync(entry)
+            for old in target.glob(f"{NAME}-*"):
+                old.unlink()
+            for entry in made:
+                entry.rename(target / entry.name)
+            files.sync(target)
+    return count
 
 
 def write_recommendations(
@@ -97,7 +139,7 @@ def write_recommendations(
         | "Batches" >> beam.BatchElements(min_batch_size=BATCH_SIZE, max_batch_size=BATCH_SIZE)
         | "Recommend" >> beam.ParDo(Recommend(model, k))
     )
-    prefix = f"{output.rstrip('/')}/recommendations"
+    prefix = f"{output.rstrip('/')}/{NAME}"
     if kind == "parquet":
         _ = (
             answers

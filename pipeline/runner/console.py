@@ -6,6 +6,7 @@ the table is shown, both streams lead into the log; the table has the terminal t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -59,14 +60,20 @@ class MemoryWatch:
 class Table:
     """Shows steps one below the other: name, state, seconds, memory, result.
 
+    What a step is doing stands on a line that changes; where the output is no terminal (a file, CI), on lines of their own:
+    of each step the first epoch, and then what it is at, at most every `SECONDS`.
+
     Args:
         log: file that receives what everybody else writes.
         title: printed above the steps.
     """
 
+    SECONDS = 10.0
+
     def __init__(self, log: pathlib.Path, title: str):
         self.log, self.title = log, title
         self._name, self._doing, self._start = "", "", 0.0
+        self._said, self._unsaid = 0.0, ""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Table:
@@ -78,7 +85,9 @@ class Table:
         sys.stdout.flush()
         sys.stderr.flush()
         self._saved = [os.dup(1), os.dup(2)]
-        self.out = os.fdopen(os.dup(1), "w", buffering=1)
+        # What the terminal's encoding lacks is shown escaped, and stops nothing.
+        encoding = sys.stdout.encoding or "utf-8"
+        self.out = os.fdopen(os.dup(1), "w", buffering=1, encoding=encoding, errors="backslashreplace")
         self.live = self.out.isatty()
         os.dup2(file, 1)
         os.dup2(file, 2)
@@ -96,8 +105,11 @@ class Table:
         self._thread.join()
         self._erase()
         self.memory.stop()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(
+                OSError
+            ):  # the log's disk may be full, which is told by what failed for it
+                stream.flush()
         for number, saved in zip((1, 2), self._saved, strict=True):
             os.dup2(saved, number)
             os.close(saved)
@@ -113,15 +125,30 @@ class Table:
         """A step starts."""
         self.memory.start()
         self._start, self._doing, self._name = time.perf_counter(), "", name
+        self._said, self._unsaid = self._start, ""
 
     def doing(self, text: str) -> None:
         """What the step is at."""
         self._doing = text
+        if self.live or not self._name:
+            return
+        epoch = text.startswith("epoch")
+        due = time.perf_counter() - self._said >= self.SECONDS
+        if due or (epoch and self._said == self._start):
+            self._say(text)
+        elif epoch:
+            self._unsaid = text
+
+    def _say(self, text: str) -> None:
+        self._said, self._unsaid = time.perf_counter(), ""
+        self.line(f"    {self._name}: {text} ({self._said - self._start:.0f} s)")
 
     def end(self, state: str, result: str) -> tuple[float, float]:
         """A step is over. Returns its seconds and its peak memory in megabytes."""
         self.memory.sample()
         seconds, megabytes = time.perf_counter() - self._start, self.memory.peak / 1e6
+        if self._unsaid:
+            self._say(self._unsaid)
         name, self._name = self._name, ""
         self.line(f"  {name:<{NAME}} {state:<{STATE}} {seconds:>7.1f} {megabytes:>5.0f} MB  {result}")
         return seconds, megabytes

@@ -12,18 +12,28 @@ class Interrupts:
     TensorFlow's tracing, for one, raises "error_already_set: MISMATCH … REPLACED BY KeyboardInterrupt", a RuntimeError.
     Outside the main thread, and where the signal is ignored (a job in a shell's background), nothing is changed.
 
+    One may stand inside another; each then knows what the outer one noted.
+
     Attributes:
         asked: whether Ctrl-C was pressed.
     """
 
     def __init__(self):
-        self.asked = False
+        self._pressed = False
         self._before = None
+        self._outer: Interrupts | None = None
+
+    @property
+    def asked(self) -> bool:
+        return self._pressed or (self._outer is not None and self._outer.asked)
 
     def __enter__(self) -> Interrupts:
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._before = signal.signal(signal.SIGINT, self._note)
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if handler is signal.default_int_handler:
+                self._before = signal.signal(signal.SIGINT, self._note)
+            elif isinstance(outer := getattr(handler, "__self__", None), Interrupts):
+                self._outer = outer
         return self
 
     def __exit__(self, *_) -> None:
@@ -40,5 +50,5 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _note(self, number, frame) -> None:
-        self.asked = True
+        self._pressed = True
         raise KeyboardInterrupt

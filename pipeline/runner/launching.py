@@ -18,6 +18,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
 from pipeline.runner.console import Table
+from pipeline.runner.failures import way_out
 from pipeline.runner.interruption import Interrupts
 from pipeline.runner.summary import Step, StepFailed, describe
 from tfrec_fusion.config import ConfigError
@@ -69,6 +70,8 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
         cause = _config_error(error)
         if cause is not None:
             raise cause from error
+        if advice := way_out(error):
+            raise StepFailed(f"{name} failed. {advice}\nThe stack is in {log}.") from error
         raise StepFailed(f"{name} failed: {type(error).__name__}: {error}\nThe stack is in {log}.") from error
     interrupts.check()
     if name.startswith(HIDDEN) or done is None:
@@ -77,6 +80,12 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
     result = describe(name, artifacts)
     seconds, megabytes = table.end(state, result)
     return Step(name, state, seconds, megabytes, artifacts, result)
+
+
+def open_store(nodes: Nodes):
+    """ML Metadata of the pipeline."""
+    with metadata.Metadata(nodes.connection) as handle:
+        return handle.store
 
 
 def _config_error(error: BaseException | None) -> ConfigError | None:

@@ -8,17 +8,23 @@ failed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
 from pipeline.runner.console import Table
+from pipeline.runner.failures import check_record
 from pipeline.runner.interruption import Interrupts
 from pipeline.runner.summary import Step, StepFailed, write_index_summary, write_summary
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.training import progress
+
+LOCK = "run.lock"
 
 
 def run(config: PipelineConfig) -> dict:
@@ -40,7 +46,7 @@ def run(config: PipelineConfig) -> dict:
 
         return create_pipeline(config)
 
-    return _run(config, create, write_summary, "summary.json")
+    return _run(config, create, write_summary, "summary.json", "tfrec run")
 
 
 def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> dict:
@@ -63,19 +69,31 @@ def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> d
 
         return create_index_pipeline(config, items, max_removed_share)
 
-    return _run(config, create, write_index_summary, "index.json")
+    return _run(config, create, write_index_summary, "index.json", "tfrec index")
 
 
-def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: str) -> dict:
+def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: str, doing: str) -> dict:
+    """Runs a pipeline as the only process that writes in the configuration's home.
+
+    Raises:
+        AtWork: if another process does so.
+        ConfigError, StepFailed: as `run`.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            (config.home / "logs").mkdir(parents=True, exist_ok=True)
+            held.enter_context(files.lock(config.home / LOCK, doing))
+        except OSError as error:
+            raise ConfigError(
+                f"`root` must be a folder that can be written: {error}. Name another with --root."
+            ) from error
+        return _run_alone(config, create, summarise, result)
+
+
+def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, result: str) -> dict:
     started = datetime.datetime.now()
     clock = time.perf_counter()
     log = config.home / "logs" / f"{started:%Y%m%d-%H%M%S}.log"
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"`root` must be a folder that can be written: {error}. Name another with --root."
-        ) from error
     steps: list[Step] = []
     with Table(log, f"{config.name}: {config.home}") as table, Interrupts() as interrupts:
 
@@ -85,6 +103,8 @@ def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: 
 
         progress.listen(listener)
         try:
+            if renewed := check_record(config.home):
+                table.line(f"  {renewed}")
             table.begin("start")
             # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and loud.
             from pipeline.runner.launching import Nodes, launch
@@ -96,10 +116,24 @@ def _run(config: PipelineConfig, create: Callable, summarise: Callable, result: 
             table.begin("summary")
             seconds, megabytes = time.perf_counter() - clock, table.memory.overall / 1e6
             summary = summarise(config, steps, started, seconds, megabytes, log)
-            table.end("done", str(config.home / result))
+            freed = _tidy(config, nodes)
+            removed = f"; {freed / 1e6:.0f} MB of earlier runs removed" if freed >= 5e5 else ""
+            table.end("done", f"{config.home / result}{removed}")
         finally:
             progress.listen(None)
     return summary
+
+
+def _tidy(config: PipelineConfig, nodes) -> int:
+    """Removes what earlier runs left; a disk that does not let go of it is no failure of the run."""
+    from pipeline.runner.launching import open_store
+    from pipeline.runner.pruning import blessed_models, prune
+
+    try:
+        return prune(config, blessed_models(open_store(nodes)))
+    except Exception:
+        traceback.print_exc()
+        return 0
 
 
 def main(arguments: list[str] | None = None) -> int:

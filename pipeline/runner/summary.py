@@ -10,9 +10,12 @@ import pathlib
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.data.figure_words import doubtful_cutoffs, doubtful_texts
+from pipeline.data.pushed_versions import latest_version
+from pipeline.evaluation.wording import doubtful_cutoffs, doubtful_texts
+from pipeline.runner.unpushed import describe_baseline
+from tfrec_fusion import files
 
-KINDS = ("retrieval", "ranking")
+NO_CANDIDATE = "there is no candidate"
 
 
 class StepFailed(RuntimeError):
@@ -41,6 +44,9 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
     if "text_vectors" in artifacts:
         report = _json(artifacts["text_vectors"].uri, "report.json")
         return f"{report['encoded']:,} texts encoded in {report['encoding_seconds']:.1f} s, {report['reused']:,} reused"
+    if name == "BaselineBuilder":
+        report = _json(artifacts["model_run"].uri, "report.json")
+        return describe_baseline(report) if report["built"] else f"not needed: {report['reason']}"
     if name == "RecommenderBuilder":
         report = _json(artifacts["model_run"].uri, "report.json")
         if not report["built"]:
@@ -63,11 +69,12 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
         return f"version {pushed.get_string_custom_property('pushed_version')}"
     if name.endswith("ServingValidator"):
         report = _json(artifacts["blessing"].uri, "report.json")
+        if not report["ok"] and name.startswith("Baseline") and NO_CANDIDATE in report["reason"]:
+            return "nothing to ask"
         if not report["ok"]:
             return f"NOT servable: {report['reason'][:60]}"
         return f"loads in {report['load_seconds']:.1f} s, answers in {report['milliseconds']:.1f} ms"
     if "evaluation" in artifacts:
-        # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
         from pipeline.evaluation.verdict import deciding, judge
 
         verdict = judge(artifacts["evaluation"].uri)
@@ -90,24 +97,31 @@ def write_summary(
     """Collects a run's results and writes them to `summary.json`, in the run's own folder and as the latest.
 
     Returns:
-        What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words), and for `retrieval` and `ranking` metrics by slice, the baseline's
-        figures, blessing, reasons and the folder pushed to; for `recommender` how it was built, whether it answers, and the
+        What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words), and for `retrieval` and `ranking` (unless left out) metrics by slice,
+        the baselines' figures, blessing, reasons, what to try, and the folder pushed to; for `retrieval` also `baseline`, which
+        one answers in its place and where it was pushed; for `recommender` how it was built, whether it answers, and the
         folder; `artifacts` holds the folder of each output by component.
     """
+    # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
+    from pipeline.evaluation.advice import advice
     from pipeline.evaluation.verdict import judge
 
     by_name = {step.name: step for step in steps}
-    models = {}
-    for kind in KINDS:
+    models: dict[str, Any] = {}
+    for kind in config.kinds:
         title = kind.title()
         pushed = by_name[f"{title}Pusher"].artifacts["pushed_model"]
         validated = _json(by_name[f"{title}ServingValidator"].artifacts["blessing"].uri, "report.json")
         verdict = judge(by_name[f"{title}Evaluator"].artifacts["evaluation"].uri)
+        history = _json(by_name[f"{title}Trainer"].artifacts["model_run"].uri, "history.json")
         models[kind] = verdict | {
+            "advice": advice(config, kind, verdict, history),
             "servable": validated,
             "pushed": pushed.get_string_custom_property("pushed_destination") or None,
             "model": by_name[f"{title}Trainer"].artifacts["model"].uri,
         }
+    if "BaselineBuilder" in by_name:
+        models["retrieval"]["baseline"] = _baseline(by_name, config)
     artifacts = {
         f"{step.name}/{name}": artifact.uri for step in steps for name, artifact in step.artifacts.items()
     }
@@ -118,7 +132,7 @@ def write_summary(
         _json(by_name["TextEmbeddings"].artifacts["text_vectors"].uri, "report.json") if config.text else None
     )
     items = data["splits"]["items/all"]
-    doubts = [f"{kind}: {words}" for kind in KINDS for words in models[kind]["doubts"]]
+    doubts = [f"{kind}: {words}" for kind, model in models.items() for words in model.get("doubts", ())]
     training = sum(
         step.seconds for step in steps if step.name.endswith("Trainer") or step.name == "TextEmbeddings"
     )
@@ -198,12 +212,27 @@ def _components(steps: list[Step]) -> list[dict[str, Any]]:
 
 
 def _write(summary: dict[str, Any], *paths: pathlib.Path) -> None:
-    text = json.dumps(_finite(summary), indent=2, ensure_ascii=False)
     for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_suffix(".staging")
-        staging.write_text(text)
-        staging.replace(path)
+        files.write_json(path, _finite(summary))
+
+
+def _baseline(by_name: dict[str, Step], config: PipelineConfig) -> dict[str, Any] | None:
+    """The baseline that this run pushed in the retrieval model's place, if it is what is served; None otherwise."""
+    report = _json(by_name["BaselineBuilder"].artifacts["model_run"].uri, "report.json")
+    pushed = by_name["BaselinePusher"].artifacts["pushed_model"]
+    folder = pushed.get_string_custom_property("pushed_destination") or None
+    if not report["built"]:
+        return None
+    served = latest_version(config.push_folder / "retrieval")
+    if folder and (served is None or str(served) != folder):
+        folder = None
+    servable = _json(by_name["BaselineServingValidator"].artifacts["blessing"].uri, "report.json")
+    return {
+        **report,
+        "pushed": folder,
+        "servable": servable,
+        "model": by_name["BaselineBuilder"].artifacts["model"].uri,
+    }
 
 
 def _recommender(by_name: dict[str, Step]) -> dict[str, Any]:
@@ -226,4 +255,4 @@ def _finite(value: Any) -> Any:
 
 
 def _json(folder: str, name: str) -> Any:
-    return json.loads(pathlib.Path(folder, name).read_text())
+    return json.loads(pathlib.Path(folder, name).read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pipeline.config.pipeline_config import PipelineConfig, code_digest, tables_of, to_json
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError, FusionName, HistoryEncoderName, TextConfig
 from tfrec_fusion.datasets.files import source_digest
 
@@ -151,7 +152,7 @@ def ablate(
         else:
             say(f"{head}: {_short(found, config)}; from an earlier run", False)
         results["runs"].setdefault(name, []).append({"seed": seed, **found})
-        (folder / "results.json").write_text(json.dumps(results, indent=2))
+        files.write_json(folder / "results.json", results)
     return results
 
 
@@ -183,14 +184,11 @@ class Finished:
     def get(self, config: PipelineConfig) -> dict[str, float] | None:
         """What was put for an equal configuration."""
         file = self._file(config)
-        return json.loads(file.read_text()) if file.exists() else None
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
     def put(self, config: PipelineConfig, found: dict[str, float]) -> None:
         """Keeps figures; a kill leaves all of them or none."""
-        file = self._file(config)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(found))
-        partial.replace(file)
+        files.write_json(self._file(config), found)
 
 
 def train(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]):
@@ -250,14 +248,19 @@ def _short(found: dict[str, float], config: PipelineConfig) -> str:
 
 
 class Console:
-    """Says what is done on one line that the next one replaces; without a terminal only the lines that stay."""
+    """Says what is done on one line that the next one replaces; without a terminal, what passes at most every
+    `SECONDS`."""
+
+    SECONDS = 10.0
 
     def __init__(self):
-        self.passing = False
+        self.passing, self.said = False, -np.inf
 
     def __call__(self, line: str, passing: bool) -> None:
         if passing and not sys.stdout.isatty():
-            return
+            if time.monotonic() - self.said < self.SECONDS:
+                return
+            self.said, passing = time.monotonic(), False
         if self.passing:
             terminal = getattr(sys.stdout, "unguarded", sys.stdout)
             terminal.write("\r\033[K")

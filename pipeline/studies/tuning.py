@@ -8,7 +8,6 @@ so it is trained again with another seed, beside the settings as configured, and
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 import typing
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import yaml
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.studies.ablation import CODE, Finished, batches, train, with_training
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError, FusionName, HistoryEncoderName
 from tfrec_fusion.metrics.ranks import gain as rank_gain
 from tfrec_fusion.metrics.ranks import mean_of_known, next_item_ranks, tie_order
@@ -118,7 +118,7 @@ def tune(
         tuned.append(result(best["settings"], seed + 1)["ndcg"])
     better = best["settings"] if np.mean(tuned) > np.mean(configured) and tuned[-1] > configured[-1] else {}
     found = {"k": k, "trials": trials, "settings": better, "configured": configured, "tuned": tuned}
-    (folder / "results.json").write_text(json.dumps(found, indent=2))
+    files.write_json(folder / "results.json", found)
     return found
 
 

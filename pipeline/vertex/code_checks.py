@@ -130,7 +130,9 @@ def module_files(compiled: Compiled) -> Iterator[Finding]:
 def locked(lock: pathlib.Path) -> dict[str, str]:
     """Package → version of a hash-locked file, as this Python reads it; several versions: the one that is installed."""
     found: dict[str, set[str]] = {}
-    for name, version in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", lock.read_text(), re.M):
+    for name, version in re.findall(
+        r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.M
+    ):
         found.setdefault(_plain(name), set()).add(version)
     chosen = {}
     for name, several in found.items():
@@ -161,7 +163,7 @@ def imported(code: pathlib.Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for package in OURS:
         for path in sorted((code / package).rglob("*.py")):
-            tree = ast.parse(path.read_text())
+            tree = ast.parse(path.read_text(encoding="utf-8"))
             optional = {
                 id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)
             }

@@ -11,6 +11,7 @@ import pathlib
 import sys
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 
@@ -25,7 +26,7 @@ def compile_action(config: PipelineConfig, options: argparse.Namespace) -> int:
     from pipeline.vertex.compiling import compile_pipeline
 
     compiled = compile_pipeline(config)
-    path.write_text(compiled.to_json())
+    files.write_text(path, compiled.to_json())
     size = sum(upload.size for upload in compiled.uploads)
     print(
         f"{path}: {compiled.steps} steps. It reads {len(compiled.uploads)} files ({size / 1e6:.1f} MB) that must be in "

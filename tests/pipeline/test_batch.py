@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pipeline.runner import batch
 from tests.serving.saved_models import write_recommender
+from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 USERS = [f"user {number}" for number in range(600)]
@@ -56,6 +57,31 @@ def test_a_line_a_person_without_empty_places(run, tmp_path):
     lines = [json.loads(line) for file in tmp_path.glob("*.jsonl") for line in file.read_text().splitlines()]
     assert sorted(line["user_id"] for line in lines) == sorted(USERS)
     assert [item["item_id"] for item in lines[0]["items"]] == ["a", "b", "c"]
+
+
+def test_whole_files_replace_those_of_an_earlier_call(run, tmp_path):
+    out, model = tmp_path / "out", batch.latest_version(run / "serving/recommender")
+    users = batch.users_of_last_run(run)
+    out.mkdir()
+    (out / "recommendations-00000-of-00003.parquet").write_bytes(b"of a call with more files")
+    (out / "notes.txt").touch()
+    assert batch.write_whole(users, model, str(out), 2, "parquet", tmp_path / "locks") == len(USERS)
+    found = sorted(entry.name for entry in out.iterdir())
+    assert found == ["notes.txt", *(name for name in found if name.startswith("recommendations-"))]
+    assert "recommendations-00000-of-00003.parquet" not in found
+    assert pq.read_table(out / found[1]).num_rows == 2 * len(USERS)
+    (lock,) = (tmp_path / "locks").iterdir()
+    with (
+        files.lock(lock, "tfrec batch", where=out),
+        pytest.raises(files.AtWork, match=f"may write in {out}"),
+    ):
+        batch.write_whole(users, model, str(out), 2, "parquet", tmp_path / "locks")
+
+
+def test_folders_of_a_run_that_failed_are_passed_over(run):
+    (run / "artifacts/TablesExampleGen/users/13").mkdir(exist_ok=True)
+    (run / "artifacts/TablesExampleGen/users/²").mkdir(exist_ok=True)
+    assert len(batch.users_of_last_run(run)) == 2
 
 
 def test_mistakes_are_said(run, tmp_path):

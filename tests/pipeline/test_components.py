@@ -1,9 +1,14 @@
 """Components that can be shown without a whole run: pushing, the vector cache, anomalies, the resolver, verdicts."""
 
+import concurrent.futures
+import multiprocessing
 import signal
 import subprocess
 import sys
+import threading
+import time
 import types
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -16,6 +21,7 @@ from pipeline.components.pusher import push
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import check_recommendations, check_scores
 from pipeline.data import features
+from pipeline.data.pushed_versions import versions
 from pipeline.data.text_vectors import VectorCache, digest_rows, encode_items
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.config import ConfigError, TextConfig
@@ -61,6 +67,55 @@ def test_what_a_killed_push_left_is_cleared_and_was_never_a_version(model, tmp_p
     assert [entry.name for entry in base.iterdir()] == [version]
 
 
+def test_folders_that_are_no_versions_are_let_alone(model, tmp_path):
+    base = tmp_path / "serving"
+    for name in ("²", "٣", "+7", "7", "notes", "9" * 30):
+        (base / name).mkdir(parents=True)
+    push(str(model), str(base))
+    assert len(versions(base)) == 2
+    assert (base / "²").is_dir()
+
+
+def whole(version):
+    return sorted(str(path.relative_to(version)) for path in version.rglob("*") if path.is_file())
+
+
+def watch(base, stop, expected):
+    """Every version that ever comes into view, looked at as a server would."""
+    broken = []
+    while not stop.is_set():
+        for version in list(versions(base).values()):
+            found = whole(version)
+            if found != expected:
+                broken.append((version.name, len(found)))
+    return broken
+
+
+def test_pushes_at_once_and_killed_ones_never_show_a_part(model, tmp_path):
+    """Eight threads push beside processes that are killed at random moments; somebody looks all the while."""
+    for number in range(60):
+        (model / "variables" / f"part-{number}").write_bytes(bytes(2000))
+    base, expected, stop = tmp_path / "serving", whole(model), threading.Event()
+    base.mkdir()
+    fork, rng = multiprocessing.get_context("fork"), np.random.default_rng(0)
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        watcher = pool.submit(watch, base, stop, expected)
+        pushes = [pool.submit(push, str(model), str(base)) for _ in range(24)]
+        for _ in range(10):
+            child = fork.Process(target=lambda: [push(str(model), str(base)) for _ in range(100)])
+            child.start()
+            time.sleep(float(rng.uniform(0.005, 0.08)))
+            child.kill()
+            child.join()
+        done = [future.result(60) for future in pushes]
+        stop.set()
+        assert watcher.result(60) == []
+    assert len({version for version, _ in done}) == 24
+    assert all(whole(version) == expected for version in versions(base).values())
+    push(str(model), str(base))
+    assert [entry.name for entry in base.iterdir() if entry.name.startswith(".")] == []
+
+
 def test_vectors_are_kept_by_content(tmp_path):
     ids = np.array([[2, 5, 3, 0], [2, 6, 7, 3], [2, 5, 3, 9]])
     mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
@@ -77,6 +132,35 @@ def test_vectors_are_kept_by_content(tmp_path):
 def test_a_shard_that_was_being_written_is_not_read(tmp_path):
     (tmp_path / ".half").write_bytes(b"not whole")
     assert b"x" * 16 not in VectorCache(str(tmp_path))
+
+
+def damaged(data):
+    """A file cut at many places, emptied, or with other bytes in it."""
+    rng = np.random.default_rng(0)
+    yield from (data[:length] for length in range(0, len(data), max(1, len(data) // 60)))
+    yield bytes(len(data))
+    for _ in range(60):
+        place = int(rng.integers(len(data)))
+        yield data[:place] + bytes([data[place] ^ int(rng.integers(1, 256))]) + data[place + 1 :]
+
+
+def test_a_damaged_shard_is_named_and_made_again(tmp_path):
+    digests = digest_rows(np.arange(1, 41).reshape(10, 4), np.ones((10, 4), int))
+    vectors = np.arange(30, dtype=np.float16).reshape(10, 3)
+    VectorCache(str(tmp_path)).put(digests, vectors)
+    (file,) = tmp_path.glob("*.npz")
+    data, told = file.read_bytes(), 0
+    for content in damaged(data):
+        file.write_bytes(content)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            cache = VectorCache(str(tmp_path))
+        if digests[0] not in cache:
+            told += 1
+            assert any(str(file) in str(one.message) for one in said)
+            cache.put(digests, vectors)
+        np.testing.assert_array_equal(VectorCache(str(tmp_path)).get(digests), vectors)
+    assert told > 60
 
 
 # Killed by the system in the middle of the third shard.

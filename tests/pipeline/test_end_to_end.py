@@ -166,22 +166,45 @@ def test_changed_items_are_encoded_again_and_no_others(first, config_file):
     assert changed["text"]["reused"] == 17 + 1  # its twin keeps the old text
 
 
-def test_text_none_runs_without_an_encoder(first, config_file):
-    plain = run(
-        load_config(
-            str(config_file),
-            [
-                "text=none",
-                "name=plain",
-                "retrieval.training.epochs=4",
-                "ranking.training.epochs=1",
-                "serving.recommender=false",
-            ],
-        )
-    )
-    assert plain["text"] is None
-    assert "TextEmbeddings" not in states(plain)
-    assert plain["retrieval"]["servable"]["ok"]
+@pytest.fixture(scope="module")
+def refused(config_file):
+    """A first run, without text and ranking, whose towers are not trained at all."""
+    settings = ["text=none", "name=plain", "ranking=null", "evaluation.baselines.als=show"]
+    towers = ["retrieval.training.epochs=0", "retrieval.collaborative_dim=0"]
+    towers.append("evaluation.thresholds={recall@5: 0.9}")
+    return run(load_config(str(config_file), [*settings, *towers]))
+
+
+def test_text_none_and_ranking_null_run_without_them(refused):
+    assert refused["text"] is None
+    assert "TextEmbeddings" not in states(refused)
+    assert "RankingTrainer" not in states(refused)
+    assert "ranking" not in refused
+    assert refused["retrieval"]["servable"]["ok"]
+
+
+def test_a_first_run_that_refuses_its_model_ends_in_a_baseline_that_answers(refused, config_file):
+    retrieval, overall = refused["retrieval"], refused["retrieval"]["metrics"]["overall"]
+    assert retrieval["pushed"] is None
+    assert not retrieval["blessed"]
+    assert any("retrieval.training.epochs=30" in line for line in retrieval["advice"])
+    assert any(f"ndcg@5 of ALS: {overall['als_ndcg@5']:.4f}" in line for line in retrieval["shown"])
+    baseline = retrieval["baseline"]
+    best = max(("popularity", "als"), key=lambda name: overall[f"{name}_ndcg@5"])
+    assert (baseline["baseline"], baseline["ndcg"]) == (best, overall[f"{best}_ndcg@5"])
+    assert baseline["servable"]["ok"]
+    folder = pathlib.Path(refused["serving"])
+    assert versions(refused, "retrieval") == [pathlib.Path(baseline["pushed"]).name]
+    with EmbeddedServer({"retrieval": str(folder / "retrieval")}) as server:
+        server.wait_ready(120)
+        with RestClient(f"http://127.0.0.1:{server.rest_port}", "retrieval") as client:
+            for asked in ({"user_id": "u1"}, {"user_id": "somebody"}, {"history": ["f1", "f2"]}):
+                found = client.recommend(**asked, k=5)
+                assert len({item.item_id for item in found}) == 5
+                assert all(item.title for item in found)
+    page = write_report(load_config(str(config_file), ["text=none", "name=plain", "ranking=null"]))
+    assert "served in its place" in page.read_text()
+    assert "the best baseline of the run" in (page.parent / "model_card.md").read_text()
 
 
 def tfrec(*arguments):

@@ -342,6 +342,27 @@ def test_intervals_of_order_are_those_of_drawing_people():
         assert found[f"{name}_high"] == pytest.approx(high, abs=0.15 * wide), name
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_clicks_are_held_against_how_often_items_are_chosen(seed):
+    """Both areas as scikit-learn computes them, ties and all."""
+    rng = np.random.default_rng(seed)
+    clicks, rate = rng.integers(0, 2, 200), rng.integers(0, 6, 200)
+    scores = (0.3 * clicks + rng.random(200)).round(2)
+    elements = [
+        element(
+            {"user_id": b"%d" % (row % 40), "click": clicks[row]}, click=scores[row], baseline_click=rate[row]
+        )
+        for row in range(200)
+    ]
+    found = combine(RankingCombiner(has_rating=False), elements)
+    areas = [sklearn.metrics.roc_auc_score(clicks, values) for values in (scores, rate)]
+    assert found["baseline_auc"] == pytest.approx(areas[1], abs=1e-6)
+    assert found["auc_gain_over_click_rate"] == pytest.approx(areas[0] - areas[1], abs=1e-6)
+    assert (
+        found["auc_gain_over_click_rate_low"] <= areas[0] - areas[1] <= found["auc_gain_over_click_rate_high"]
+    )
+
+
 def test_equal_labels_have_no_auc_but_everything_else():
     found = combine(RankingCombiner(has_rating=False), [rated(b"u", 1, 0.5), rated(b"v", 1, 0.25)])
     assert np.isnan(found["auc"])

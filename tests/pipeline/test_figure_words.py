@@ -7,14 +7,14 @@ import pytest
 from tensorflow_model_analysis.proto import validation_result_pb2
 
 from pipeline.config.pipeline_config import DataConfig, EvaluationConfig, PipelineConfig, SplitConfig
-from pipeline.data.figure_words import (
+from pipeline.evaluation.verdict import describe_failure, describe_success
+from pipeline.evaluation.wording import (
     difference,
     doubtful_cutoffs,
     doubtful_figures,
     doubtful_texts,
     telling_slices,
 )
-from pipeline.evaluation.verdict import describe_failure, describe_success
 from pipeline.report.page import history_words, metric_names, slice_rows
 from tfrec_fusion.datasets.tables import Interactions, Items
 

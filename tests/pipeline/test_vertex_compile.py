@@ -202,6 +202,12 @@ def test_the_shipped_configuration_compiles_from_both_entry_points(tmp_path, cap
     assert "24 steps" in capsys.readouterr().out
 
 
+def test_without_a_ranking_model_nothing_of_it_is_compiled(config):
+    found = set(tasks(compile_pipeline(dataclasses.replace(config, ranking=None))))
+    assert not {name for name in found if name.startswith(("Ranking", "Recommender"))}
+    assert "RetrievalPusher" in found
+
+
 def test_names_that_vertex_does_not_take():
     assert legal_name("movielens_100k") == "movielens-100k"
     with pytest.raises(ConfigError, match="must be small letters"):

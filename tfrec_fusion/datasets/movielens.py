@@ -18,6 +18,7 @@ import pandas as pd
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.datasets.values import parse_numbers
+from tfrec_fusion.files import whole_file, whole_folder
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 MD5 = "0e33842e24a9c977be4e0107933c0723"  # published beside the archive
@@ -72,9 +73,9 @@ def movielens_100k(folder: str | None, work: str) -> Tables:
             "Mend `data.folder`, or leave it out."
         )
     target = pathlib.Path(work)
-    target.mkdir(parents=True, exist_ok=True)
     for name, frame in (("interactions", ratings), ("items", films), ("users", people)):
-        frame.to_parquet(target / f"{name}.parquet", index=False)
+        with whole_file(target / f"{name}.parquet", binary=True) as stream:
+            frame.to_parquet(stream, index=False)
     return Tables(
         interactions=Interactions(path=str(target / "interactions.parquet"), label="rating"),
         items=Items(
@@ -115,9 +116,11 @@ def _download(work: pathlib.Path) -> pathlib.Path:
         raise ConfigError(
             f"The archive from {URL} has MD5 {digest}, not the published {MD5}. Try again later."
         )
-    work.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(io.BytesIO(archive)) as files:
-        files.extractall(work)
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed, whole_folder(folder, replace=True) as staging:
+        packed.extractall(staging)
+        for file in (staging / "ml-100k").iterdir():
+            file.rename(staging / file.name)
+        (staging / "ml-100k").rmdir()
     return folder
 
 

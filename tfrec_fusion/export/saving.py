@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.export.request import default_of
+from tfrec_fusion.files import whole_folder
 
 __all__ = ["save", "write_warmup"]
 
@@ -28,18 +28,10 @@ def save(serving: tf.Module, folder: str) -> None:
                 f"2.21). Received: {variable.name} on {variable.device}. Write a `tf.train.Checkpoint`, build the model again "
                 "without a strategy and read the checkpoint into it."
             )
-    target = pathlib.Path(folder)
-    staging = target.parent / f".{target.name}-staging"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
+    with whole_folder(folder, replace=True) as staging:
         signatures = serving.signatures()
         tf.saved_model.save(serving, str(staging), signatures=signatures)
         write_warmup(signatures, staging)
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_warmup(

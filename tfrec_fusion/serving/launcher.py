@@ -168,6 +168,7 @@ def launch(
             env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
             stderr=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
             errors="replace",
         )
         threading.Thread(target=_copy_without_noise, args=(process.stderr,), daemon=True).start()

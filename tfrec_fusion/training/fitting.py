@@ -19,6 +19,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import Feature, TextConfig, TrainingConfig
+from tfrec_fusion.files import sync, write_json
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.training import cluster
@@ -231,6 +232,7 @@ class _Run:
         self.history = History()
         self.epoch = self.step = self.steps_done = 0
         self.best: pathlib.Path | list[np.ndarray] | None = None
+        self.best_name: str | None = None
         self.waited = 0
         self.steps = steps_of(model, config.jit_compile)
         checkpoint = self._counters(folder)
@@ -322,7 +324,8 @@ class _Run:
         """Writes the weights as they are, or holds them in memory where nothing is written."""
         if self.folder is None:
             return self.model.get_weights()
-        path = self.folder / "best"
+        # Under a name of its own: the checkpoint before goes on naming the one before.
+        path = self.folder / f"best-{self.epoch}"
         tf.train.Checkpoint(model=self.model).write(str(path))
         return path
 
@@ -342,8 +345,14 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"checkpoint-{epoch}-{step}"
         tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer).write(str(folder / name))
+        best = self.best.name if isinstance(self.best, pathlib.Path) else None
+        kept = [name, *([best] if best else [])]
+        for file in folder.iterdir():
+            if file.name.startswith(tuple(f"{each}." for each in kept)):
+                sync(file)
         counters = {
             **self._state(),
+            "best": best,
             "checkpoint": name,
             "epoch": epoch,
             "step": step,
@@ -352,18 +361,19 @@ class _Run:
             "best_epoch": self.history.best_epoch,
         }
         # The counters change hands in one move: a kill in between leaves the previous checkpoint in charge.
-        partial = folder / "run.json.partial"
-        partial.write_text(json.dumps(counters))
-        partial.replace(folder / "run.json")
-        for file in folder.glob("checkpoint-*"):
-            if not file.name.startswith(f"{name}."):
+        write_json(folder / "run.json", counters)
+        for file in (*folder.glob("checkpoint-*"), *folder.glob("best-*")):
+            if not file.name.startswith(tuple(f"{each}." for each in kept)):
                 file.unlink()
 
     def _counters(self, folder: pathlib.Path | None) -> str | None:
         """Takes over how far an earlier call came; returns the name of its checkpoint, None where there was none."""
         if folder is None or not (folder / "run.json").exists():
             return None
-        counters = json.loads((folder / "run.json").read_text())
+        try:
+            counters = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(_damaged(folder, error)) from error
         for name, value in json.loads(json.dumps(self._state())).items():
             if counters[name] != value:
                 raise ValueError(
@@ -373,15 +383,23 @@ class _Run:
                 )
         self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
         self.history = History(counters["history"], counters["best_epoch"])
+        self.best_name = counters.get("best")
         return counters["checkpoint"]
 
     def _restore(self, folder: pathlib.Path, name: str) -> None:
         with self.strategy.scope():
             self.model.optimizer.build(self.model.trainable_variables)
-        if (folder / "best.index").exists():
-            self.best = folder / "best"
+        if self.best_name:
+            self.best = folder / self.best_name
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        checkpoint.read(str(folder / name)).expect_partial()
+        try:
+            checkpoint.read(str(folder / name)).expect_partial()
+        except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+            raise ValueError(_damaged(folder, error)) from error
+
+
+def _damaged(folder: pathlib.Path, error: Exception) -> str:
+    return f"The checkpoint in {folder} must be as it was written. Received: {error}. Delete the folder to train anew."
 
 
 def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:

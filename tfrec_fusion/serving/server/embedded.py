@@ -85,7 +85,7 @@ class TlsConfig:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             # Python reads keys from files alone; this one is readable by its owner only and gone at once.
-            with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as file:
                 file.write(self.server_key + "\n" + self.server_cert)
                 file.flush()
                 context.load_cert_chain(file.name)

@@ -1,10 +1,26 @@
-"""Figures in words: differences to a baseline, slices that tell something, and figures that cannot be trusted."""
+"""Figures in words: their names, differences to a baseline, slices that tell something, and figures that cannot be trusted.
+
+Light to import, for the command line.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+CHANGE = re.compile(r"(.+)_change_(high|low|most|least)")
+GAIN = re.compile(r"(.+)_gain_over_(.+?)(?:_(low|high))?")
+NAMES = {
+    "popularity": "popularity",
+    "als": "ALS",
+    "content_knn": "content k-NN",
+    "text_none": "the same model without text",
+    "biases": "user and item biases",
+    "click_rate": "how often items are chosen",
+}
+# Stands for the configuration's name as it is typed after `tfrec run`.
+CONFIG = "CONFIG"
 LOWER_IS_BETTER = (
     "gini@10",
     "items_without_score",
@@ -17,6 +33,11 @@ LOWER_IS_BETTER = (
 GOOD_NDCG, GOOD_AUC = 0.9, 0.995
 FEW_TEXTS, FEW_TEXTS_SHARE = 5, 0.05
 Metrics = Mapping[str, float]
+
+
+def figure_of(baseline: str, figure: str) -> str:
+    """The name under which a baseline's figure stands beside the model's."""
+    return f"baseline_{figure}" if baseline in ("biases", "click_rate") else f"{baseline}_{figure}"
 
 
 def difference(figure: str, baseline: str, metrics: Metrics) -> str:

@@ -1,0 +1,134 @@
+"""A fitted baseline as a retrieval model: one vector an item and one a query, so that it is served like a two-tower model.
+
+Where a trained model is no better than its baseline, the baseline is what should answer. `export.RetrievalServing` takes it
+in place of a `TwoTower`: same signatures, same index, same answers to free text.
+
+- popularity: the item's vector is the logarithm of one plus who met it.
+- als: the item's factors; the query is solved from the history as ALS solves a user,
+  `u = (Y'Y + r I + (a - 1) sum_h y_h y_h')^-1 a sum_h y_h` (Hu et al., 2008), so that it also knows people who are new.
+- content_knn: the item's text vector, of length 1; the query is the sum of the history's.
+
+Of people without a history nothing is known, and they are given what is popular, as in `pipeline.evaluation.baseline_ranks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.models.baselines import ALS, Baseline, ContentKNN, Popularity
+
+SMALLEST = 1e-12
+
+
+class ServedBaseline(tf.Module):
+    """What `RetrievalServing` asks of a model, answered by a baseline.
+
+    Args:
+        baseline: fitted; `Popularity`, `ALS` or `ContentKNN`.
+        popularity: float `[N + 1]`, how often each item was met; for people without a history.
+
+    Raises:
+        ValueError: for another baseline.
+    """
+
+    item_tower = None
+    item_text = None
+
+    def __init__(self, baseline: Baseline, popularity: np.ndarray):
+        super().__init__()
+        if isinstance(baseline, Popularity):
+            factors, popularity = np.zeros((len(popularity), 0), np.float32), baseline.counts
+        elif isinstance(baseline, ALS):
+            factors = np.array(baseline.item_factors, np.float32)
+        elif isinstance(baseline, ContentKNN):
+            factors = baseline.vectors
+        else:
+            raise ValueError(
+                f"`baseline` must be Popularity, ALS or ContentKNN. Received: {type(baseline).__name__}. Others are no "
+                "products of an item's vector and a query's."
+            )
+        self.by_text = isinstance(baseline, ContentKNN)
+        self.alpha: float | None = None
+        self.dim = factors.shape[1]
+        factors = _sized(factors)
+        self.vectors = tf.Variable(
+            np.concatenate([factors, _sized(np.log1p(popularity)[:, None])], 1, dtype=np.float32),
+            trainable=False,
+            name="vectors",
+        )
+        if isinstance(baseline, ALS):
+            self.alpha = baseline.alpha
+            own = np.asarray(baseline.item_factors, np.float64)
+            scale = np.sum(factors**2) / max(np.sum(own**2), SMALLEST)
+            # In units of the scaled factors, which change no order.
+            gram = factors.T.astype(np.float64) @ factors + scale * baseline.regularization * np.eye(self.dim)
+            self.gram = tf.Variable(gram, trainable=False, name="gram")
+
+    def candidate_embeddings(self, item_index: tf.Tensor | None = None) -> tf.Tensor:
+        """float32 `[batch, width]` of items int32 `[batch]`, or of the whole catalogue."""
+        return (
+            tf.convert_to_tensor(self.vectors) if item_index is None else tf.gather(self.vectors, item_index)
+        )
+
+    def candidate_from_features(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 `[n, width]` of items by `item_index` (0: not in the catalogue) and, where texts decide, `text_vector`."""
+        known = tf.gather(self.vectors, features["item_index"])
+        if not self.by_text:
+            return known
+        text = tf.math.l2_normalize(tf.cast(features["text_vector"], tf.float32), 1, epsilon=SMALLEST)
+        return tf.concat([text, known[:, self.dim :]], 1)
+
+    def query_embeddings(
+        self,
+        batch: Mapping[str, tf.Tensor],
+        items: tf.Tensor | None = None,
+        model_index: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """float32 `[batch, width]`, of length 1.
+
+        Args:
+            batch: `history` int32 `[batch, H]`, 0 for padding; each item counts once.
+            items: float32 `[N + 1, width]`, what `candidate_embeddings()` returned, where it is known already.
+            model_index: not used: the vectors say all that is asked of an item.
+        """
+        vectors = self.candidate_embeddings() if items is None else items
+        history = batch["history"]
+        wanted = tf.cast(_distinct(history), tf.float32)
+        met = tf.gather(vectors, history)[:, :, : self.dim]
+        if self.alpha is None:
+            asked = tf.reduce_sum(met * wanted[:, :, None], 1)
+        else:
+            asked = tf.cast(self._solved(met, wanted, self.alpha), tf.float32)
+        unknown = tf.reduce_sum(asked**2, 1, keepdims=True) <= SMALLEST
+        asked = tf.math.l2_normalize(asked, 1, epsilon=SMALLEST)
+        return tf.concat([tf.where(unknown, 0.0, asked), tf.cast(unknown, tf.float32)], 1)
+
+    def _solved(self, met: tf.Tensor, wanted: tf.Tensor, alpha: float) -> tf.Tensor:
+        """float64 `[batch, dim]`, in the precision that a solver needs."""
+        met = tf.cast(met, tf.float64) * tf.cast(wanted, tf.float64)[:, :, None]
+        left = self.gram + (alpha - 1) * tf.matmul(met, met, transpose_a=True)
+        right = alpha * tf.reduce_sum(met, 1)[:, :, None]
+        return tf.linalg.cholesky_solve(tf.linalg.cholesky(left), right)[:, :, 0]
+
+
+def _sized(values: np.ndarray) -> np.ndarray:
+    """Vectors scaled alike, so that the root mean square length of those that are not 0 becomes 1, as of a two-tower model's:
+    a request with a person and words weighs both."""
+    squares = np.sum(np.asarray(values, np.float64) ** 2, 1)
+    squares = squares[squares > 0]
+    return (values / (np.sqrt(squares.mean()) if len(squares) else 1.0)).astype(np.float32)
+
+
+def _distinct(history: tf.Tensor) -> tf.Tensor:
+    """bool `[batch, H]`: where an item of a history stands for the first time."""
+    shape = tf.shape(history, tf.int64)
+    rows = tf.repeat(tf.range(shape[0]), shape[1])
+    flat = tf.reshape(tf.cast(history, tf.int64), [-1])
+    keys = rows * (tf.reduce_max(tf.concat([flat, [0]], 0)) + 1) + flat
+    unique, which = tf.unique(keys)
+    places = tf.range(tf.size(keys))
+    first = tf.math.unsorted_segment_min(places, which, tf.size(unique))
+    return tf.reshape(tf.gather(first, which) == places, tf.shape(history)) & (history > 0)
