@@ -32,7 +32,7 @@ NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplo
 TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
-    "": """config datasets datasets.splits export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
+    "": """config config.models config.reading datasets datasets.splits export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
         serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.client.vertex_client""",
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap

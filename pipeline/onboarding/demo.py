@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
 from tfrec_fusion.config import ConfigError
@@ -84,7 +85,9 @@ def _ask(config: PipelineConfig, url: str) -> None:
         RestClient(url, "ranking") as ranking,
         RestClient(url, "recommender") as recommender,
     ):
-        questions = [("for user 42", retrieval, {"user_id": "42"})]
+        questions: list[tuple[str, RestClient, dict[str, Any]]] = [
+            ("for user 42", retrieval, {"user_id": "42"})
+        ]
         questions += [(f'for "{text}"', retrieval, {"text": text}) for text in config.serving.queries]
         questions += [
             (f'for user 42 and "{text}"', retrieval, {"user_id": "42", "text": text})
