@@ -32,14 +32,14 @@ NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplo
 TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
-    "": """config config.models config.reading datasets datasets.splits export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
+    "": """config config.models config.reading datasets datasets.files datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
         serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.client.vertex_client""",
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
-    "pyarrow": "datasets.tables",
+    "pyarrow": "datasets.reading",
     "pandas": "datasets.events datasets.movielens datasets.values",
     "tensorflow": """training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
         layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching

@@ -25,8 +25,9 @@ from pipeline.components.data_report import check_report, read_report, write_rep
 from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
 from pipeline.data.examples import make_example
 from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
-from tfrec_fusion.datasets.tables import Tables, find_files
+from tfrec_fusion.datasets.tables import Tables
 
 HISTOGRAM_WIDTH = 100_000
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"

@@ -18,7 +18,8 @@ from pipeline.components.example_gen import keep_first
 from pipeline.components.table_reading import ReadEntities
 from pipeline.data.examples import make_example
 from tfrec_fusion.config import from_dict
-from tfrec_fusion.datasets.tables import Items, find_files
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.tables import Items
 
 
 def item_example(entry: tuple[str, dict]) -> bytes:

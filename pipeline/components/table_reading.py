@@ -9,7 +9,8 @@ import apache_beam as beam
 import pandas as pd
 
 from tfrec_fusion.datasets.events import read_events
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users, read_batches
+from tfrec_fusion.datasets.reading import read_batches
+from tfrec_fusion.datasets.tables import Interactions, Items, Users
 from tfrec_fusion.datasets.values import clean_ids, parse_numbers
 
 ROWS = "\x00rows"
@@ -90,8 +91,7 @@ class ReadEntities(beam.DoFn):
         self.table, self.name = table, name
 
     def process(self, path: str) -> Iterator[Any]:
-        columns = next(columns for name, _, columns in _one_table(self.table).columns() if name == self.name)
-        for batch in read_batches(path, columns, self.name, csv=self.table.csv):
+        for batch in read_batches(path, self.table.columns(), self.name, csv=self.table.csv):
             frame = batch.to_pandas()
             ids = clean_ids(frame[self.table.id])
             missing = ids.isna()
@@ -126,11 +126,6 @@ class ReadEntities(beam.DoFn):
             numbers = parse_numbers(frame[column], table.csv.decimal).replace([math.inf, -math.inf], math.nan)
             columns[f"{kind}_{column}"] = [None if math.isnan(value) else float(value) for value in numbers]
         return columns
-
-
-def _one_table(table: Items | Users) -> Tables:
-    none = Interactions(path="")
-    return Tables(none, table, None) if isinstance(table, Items) else Tables(none, Items(path=""), table)
 
 
 def _strings(values: pd.Series, separator: str | None = None) -> list[str | None]:

@@ -15,7 +15,7 @@ from annotated_types import Interval
 from pipeline.config.vertex_config import VertexConfig
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, from_dict
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent
 BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
@@ -47,6 +47,8 @@ class DataConfig(Settings):
         click_threshold: a label at or above it counts as a positive (`click`) for the ranking model; without a
             label column every interaction is one.
         max_reject_share: of the rows of a table, the share that may be unusable before the run stops.
+        user_ids, item_ids: how ids are matched between the tables: `as_written`, as a `number` (`12`, `12.0` and `0012` are
+            one), or `folded` (case and white space do not count). The ids that are served have that form.
     """
 
     reader: Literal["tables", "movielens_100k"] = "tables"
@@ -56,6 +58,8 @@ class DataConfig(Settings):
     users: Users | None = None
     click_threshold: Finite = 4.0
     max_reject_share: Share = 0.05
+    user_ids: IdRule = "as_written"
+    item_ids: IdRule = "as_written"
 
     def __post_init__(self):
         super().__post_init__()
@@ -338,6 +342,9 @@ def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
         table = getattr(data, name)
         if table:
             changes[name] = dataclasses.replace(table, path=absolute(table.path))
+    if data.interactions and data.interactions.join:
+        join = dataclasses.replace(data.interactions.join, path=absolute(data.interactions.join.path))
+        changes["interactions"] = dataclasses.replace(changes["interactions"], join=join)
     return dataclasses.replace(data, **changes)
 
 
@@ -347,8 +354,9 @@ def tables_of(config: PipelineConfig) -> Tables:
         from tfrec_fusion.datasets.movielens import movielens_100k
 
         return movielens_100k(config.data.folder, str(config.home / "tables"))
-    assert config.data.interactions is not None and config.data.items is not None  # checked by DataConfig
-    return Tables(config.data.interactions, config.data.items, config.data.users)
+    data = config.data
+    assert data.interactions is not None and data.items is not None  # checked by DataConfig
+    return Tables(data.interactions, data.items, data.users, data.user_ids, data.item_ids)
 
 
 def to_json(value: object) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.config.vertex_config import VertexConfig
-from tfrec_fusion.datasets.tables import Tables, source_digest
+from tfrec_fusion.datasets.files import source_digest
+from tfrec_fusion.datasets.tables import Tables
 
 
 @dataclasses.dataclass(frozen=True)

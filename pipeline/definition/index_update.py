@@ -21,7 +21,8 @@ from pipeline.components.pusher import AtomicPusher
 from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, to_json
 from pipeline.definition.training import validate_serving
 from tfrec_fusion.config import ConfigError, from_dict
-from tfrec_fusion.datasets.tables import Items, Tables, table_digest
+from tfrec_fusion.datasets.files import table_digest
+from tfrec_fusion.datasets.tables import Items, Tables
 
 # Inputs of IndexBuilder, the outputs of the main pipeline that they are, and their types.
 COMMON = {

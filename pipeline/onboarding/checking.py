@@ -14,7 +14,8 @@ import psutil
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.onboarding.measuring import Choices, Entities, measure_choices, measure_entities, measure_split
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.tables import Items, Tables, Users, find_files
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.tables import Items, Tables, Users
 from tfrec_fusion.datasets.values import parse_numbers
 from tfrec_fusion.layers.pretrained import PACKAGED, SHORT_NAMES, PretrainedNotFoundError, find_pretrained
 

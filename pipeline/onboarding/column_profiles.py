@@ -20,7 +20,9 @@ import pyarrow.parquet
 from pipeline.onboarding import column_names
 from pipeline.onboarding.time_formats import TimeGuess, guess_time
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.tables import CSV_ENDINGS, PARQUET_ENDINGS, Csv, csv_columns, read_batches
+from tfrec_fusion.datasets.files import CSV_ENDINGS, PARQUET_ENDINGS
+from tfrec_fusion.datasets.reading import csv_columns, read_batches
+from tfrec_fusion.datasets.tables import Csv
 from tfrec_fusion.datasets.values import parse_numbers
 
 SAMPLE_ROWS = 300_000

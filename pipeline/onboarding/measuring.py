@@ -10,8 +10,10 @@ import pandas as pd
 
 from pipeline.config.pipeline_config import SplitConfig
 from tfrec_fusion.datasets.events import read_events
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.splits import temporal_cutoffs
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users, find_files, read_batches
+from tfrec_fusion.datasets.tables import Interactions, Items, Users
 from tfrec_fusion.datasets.values import clean_ids
 
 MOST_ROWS = 3_000_000
@@ -73,7 +75,7 @@ def measure_entities(table: Items | Users, name: str, most_rows: int = MOST_ROWS
     Raises:
         ConfigError: where the files or columns are not there.
     """
-    wanted = _columns(table)
+    wanted = table.columns()
     frames, rows, whole = [], 0, True
     for file in find_files(table.path, name):
         for batch in read_batches(file, wanted, name, csv=table.csv):
@@ -90,12 +92,6 @@ def measure_entities(table: Items | Users, name: str, most_rows: int = MOST_ROWS
         rejects["duplicate id"] = int(ids.dropna().duplicated().sum())
     filled = {name: float(frame[name].notna().mean()) for name in wanted}
     return Entities(frozenset(ids.dropna()), len(frame), _some(rejects), filled, frame, whole)
-
-
-def _columns(table: Items | Users) -> tuple[str, ...]:
-    if isinstance(table, Items):
-        return Tables(Interactions(""), table).columns()[1][2]
-    return Tables(Interactions(""), Items(""), table).columns()[2][2]
 
 
 def measure_choices(table: Interactions, items: frozenset[str] | None, most_rows: int = MOST_ROWS) -> Choices:

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.config.pipeline_config import PipelineConfig, code_digest, tables_of, to_json
 from tfrec_fusion.config import ConfigError, FusionName, HistoryEncoderName, TextConfig
-from tfrec_fusion.datasets.tables import source_digest
+from tfrec_fusion.datasets.files import source_digest
 
 if typing.TYPE_CHECKING:
     from pipeline.studies.preparation import Prepared

@@ -19,8 +19,9 @@ from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.data import features as names
 from pipeline.data.text_vectors import encode_items
 from tfrec_fusion.config import ConfigError, Feature, FeatureSpace, TextConfig
+from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, in_order, split_person, temporal_cutoffs
-from tfrec_fusion.datasets.tables import Tables, find_files
+from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.models.catalogue import Catalogue
 
 TOKENIZED = 4096  # texts at once

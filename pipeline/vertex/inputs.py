@@ -15,8 +15,9 @@ from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, tables_o
 from pipeline.config.places import Places
 from pipeline.config.vertex_config import Dataflow, VertexConfig
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.files import find_files, source_digest
 from tfrec_fusion.datasets.storage import is_remote
-from tfrec_fusion.datasets.tables import Tables, find_files, source_digest
+from tfrec_fusion.datasets.tables import Tables
 
 BLOCK = 1 << 20
 
@@ -91,6 +92,12 @@ class Inputs:
             table = getattr(tables, name)
             if table and not is_remote(table.path):
                 changes[name] = dataclasses.replace(table, path=self._table(name, table.path))
+        join = tables.interactions.join
+        if join and not is_remote(join.path):
+            join = dataclasses.replace(join, path=self._table("join", join.path))
+            changes["interactions"] = dataclasses.replace(
+                changes.get("interactions", tables.interactions), join=join
+            )
         return dataclasses.replace(tables, **changes)
 
     def _table(self, name: str, path: str) -> str:

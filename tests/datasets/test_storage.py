@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.files import find_files, source_digest
+from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.storage import find_remote, is_remote
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, find_files, read_batches, source_digest
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 
 FRAME = pd.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": ["1", "2"]})
 

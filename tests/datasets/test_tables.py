@@ -1,24 +1,19 @@
 """Reading tables: both formats, and clear errors for what cannot be read."""
 
+import dataclasses
 import gzip
 import io
+import json
 
 import pandas as pd
 import pytest
 
-from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets import movielens
+from tfrec_fusion.datasets.files import find_files, source_digest
 from tfrec_fusion.datasets.movielens import movielens_100k
-from tfrec_fusion.datasets.tables import (
-    Csv,
-    Interactions,
-    Items,
-    Tables,
-    csv_columns,
-    find_files,
-    read_batches,
-    source_digest,
-)
+from tfrec_fusion.datasets.reading import csv_columns, read_batches
+from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables
 
 FRAME = pd.DataFrame({"id": ["007", "8"], "text": ['a, "quoted"\nline 🤖', None], "n": [1, 2]})
 
@@ -146,8 +141,8 @@ def test_a_csv_file_of_another_habit(tmp_path):
     (batch,) = read_batches(str(path), ("id", "text"), csv=csv)
     assert batch.to_pylist() == [{"id": "1", "text": "Café, crème"}]
     assert csv_columns(str(path), csv) == ["id", "text"]
-    with pytest.raises(ConfigError, match="one ASCII character. Received: '::'"):
-        Csv("::")
+    with pytest.raises(ConfigError, match="no line break. Received: '\\\\n'"):
+        Csv("\n")
     with pytest.raises(ConfigError, match="`csv.encoding` must be a known one. Received: 'utf-7b'"):
         Csv(encoding="utf-7b")
 
@@ -168,3 +163,40 @@ def test_without_files_and_network_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", refused)
     with pytest.raises(ConfigError, match="no route to host.*name it in `data.folder`"):
         movielens_100k(None, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"label_valves": {}}, "Unknown key `label_valves`. Did you mean `label_values`"),
+        ({"label_nulls": [-1]}, "`interactions.label_nulls` needs `interactions.label`"),
+        ({"event": "kind"}, "go together: .* Received: event='kind', events={}"),
+        (
+            {"event": "kind", "events": {"buy": -1}},
+            "`events.buy` must be at least 0",
+        ),
+        ({"event": "kind", "events": {"view": 0}}, "must count at least one kind above 0"),
+        ({"explode": ""}, "`interactions.explode` must be at least one character"),
+        ({"join": {"path": "o.csv", "on": "a=b=c"}}, "`interactions.join.on` must name .* Received: 'a=b=c'"),
+        ({"join": {"path": "o.csv"}}, "`join.on` is missing"),
+        ({"csv": {"header": ["a", "a"]}}, "`csv.header` must name each column once"),
+        ({"csv": {"encoding": "hex"}}, "`csv.encoding` must be a known one. Received: 'hex'"),
+    ],
+)
+def test_keys_of_interactions_are_checked(values, said):
+    with pytest.raises(ConfigError, match=said):
+        from_dict(Interactions, {"path": "i.csv", **values})
+
+
+def test_keys_survive_json():
+    table = Interactions(
+        "i.csv",
+        label="stars",
+        label_nulls=(-1.0, "99", 0.5),
+        label_values={"like": 1.0},
+        join=Join("o.csv", "order = id"),
+        csv=Csv("::", header=("a", "b")),
+    )
+    assert table.label_nulls == ("-1", "99", "0.5")
+    assert (table.join.left, table.join.right) == ("order", "id")
+    assert from_dict(Interactions, json.loads(json.dumps(dataclasses.asdict(table)))) == table

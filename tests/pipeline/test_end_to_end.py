@@ -16,7 +16,7 @@ from pipeline.config.pipeline_config import load_config, tables_of
 from pipeline.report.page import write_report
 from pipeline.runner.local import run
 from pipeline.runner.summary import StepFailed
-from tfrec_fusion.datasets.tables import source_digest
+from tfrec_fusion.datasets.files import source_digest
 from tfrec_fusion.serving.client.rest_client import RestClient
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 

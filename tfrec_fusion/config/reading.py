@@ -159,7 +159,7 @@ def _convert(hint: Any, value: Any, where: str, errors: list[str]) -> Any:
 def _convert_union(options: tuple, value: Any, where: str, errors: list[str]) -> Any:
     if value is None and type(None) in options:
         return None
-    first: list[str] = []
+    kept: list[str] = []
     for option in options:
         if option is type(None):
             continue
@@ -167,8 +167,9 @@ def _convert_union(options: tuple, value: Any, where: str, errors: list[str]) ->
         read = _convert(option, value, where, tried)
         if not tried:
             return read
-        first = first or tried
-    errors.extend(first)
+        if not kept or "must be of type" in kept[0]:  # a value of the right type outside its range says more
+            kept = tried
+    errors.extend(kept)
     return _WRONG
 
 

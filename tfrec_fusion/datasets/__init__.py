@@ -10,6 +10,7 @@ __all__ = [
     "EventColumns",
     "Interactions",
     "Items",
+    "Join",
     "Planted",
     "SplitExample",
     "Tables",
@@ -26,6 +27,6 @@ if TYPE_CHECKING:
     from tfrec_fusion.datasets.movielens import movielens_100k
     from tfrec_fusion.datasets.splits import Event, SplitExample, split_person, temporal_cutoffs
     from tfrec_fusion.datasets.synthetic import Planted, planted
-    from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Tables, Users
+    from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables, Users
 else:
     __getattr__, __dir__ = lazy_names(__name__)

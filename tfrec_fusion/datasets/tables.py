@@ -1,27 +1,20 @@
 """The three tables that everything starts from, as the names and roles of their columns.
 
-A source is described by an `Tables` value (in YAML: the keys under `data`). Files are CSV or Parquet, told
-apart by their ending; a path may be a glob, so that a table can be many files.
+A source is described by a `Tables` value (in YAML: the keys under `data`). A path is a file, a glob or a folder, so that a
+table can be many files; what kind of file it is (CSV, JSON lines, Parquet, compressed or not) is read from its content.
 """
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
-import hashlib
-import pathlib
-from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from annotated_types import Interval
 
-from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.storage import find_remote, fingerprint, is_remote, open_remote
+from tfrec_fusion.config import ConfigError, Settings
 
-PARQUET_ENDINGS = (".parquet", ".pq")
-CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+IdRule = Literal["as_written", "number", "folded"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,45 +22,104 @@ class Csv:
     """How a CSV file is written.
 
     Attributes:
-        delimiter: between columns; None: a tab in files that end in `.tsv`, else a comma.
-        encoding: for example `latin-1`.
+        delimiter: between columns, one or more characters (`;`, `|`, `::`); None: told from the file's content.
+        encoding: for example `utf-8`, `cp1251` or `gb18030`; None: told from the file's content.
         decimal: the sign before decimals, `.` or `,`.
         nulls: what stands for nothing besides an empty field, for example `NULL`.
+        header: names of the columns of a file without a header line; None: the first line holds them.
     """
 
     delimiter: str | None = None
-    encoding: str = "utf-8"
+    encoding: str | None = None
     decimal: Literal[".", ","] = "."
     nulls: tuple[str, ...] = ()
+    header: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        if self.delimiter is not None and len(self.delimiter.encode()) != 1:
+        if self.delimiter is not None and (not self.delimiter or set(self.delimiter) & set('\r\n"')):
             raise ConfigError(
-                f"`csv.delimiter` must be one ASCII character. Received: {self.delimiter!r}. Write the file again with one."
+                "`csv.delimiter` must be one or more characters, no quote and no line break. "
+                f"Received: {self.delimiter!r}. Leave it out to have it told from the file."
             )
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
+        if self.encoding is not None:
+            _check_encoding(self.encoding)
+        if self.header is not None and (
+            not self.header or "" in self.header or len(set(self.header)) < len(self.header)
+        ):
             raise ConfigError(
-                f"`csv.encoding` must be a known one. Received: {self.encoding!r}. Try utf-8."
-            ) from error
+                f"`csv.header` must name each column once. Received: {list(self.header)}. Leave it out where the file has a "
+                "header line."
+            )
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        "text".encode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except (LookupError, UnicodeError) as error:
+        raise ConfigError(
+            f"`csv.encoding` must be a known one. Received: {encoding!r}. Try utf-8."
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
-class Interactions:
+class Join:
+    """A second table that says more about each row of the interactions: the orders of order lines.
+
+    A column is looked for in the interactions' own files first, then here.
+
+    Attributes:
+        path: file or glob. It is held in memory, with the columns that are needed.
+        on: the column that both share; `left=right` where it is `left` in the interactions and `right` here.
+        csv: how a CSV file is written.
+    """
+
+    path: str
+    on: str
+    csv: Csv = Csv()
+
+    def __post_init__(self):
+        if not self.left or not self.right or "=" in self.right:
+            raise ConfigError(
+                "`interactions.join.on` must name the column that both tables share, or both names as `left=right`. "
+                f"Received: {self.on!r}."
+            )
+
+    @property
+    def left(self) -> str:
+        """The key in the interactions."""
+        return self.on.partition("=")[0].strip()
+
+    @property
+    def right(self) -> str:
+        """The key in the joined table, in which each value stands once."""
+        left, sign, right = self.on.partition("=")
+        return right.strip() if sign else left.strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions(Settings):
     """Who chose what, and when.
 
     Attributes:
         path: file or glob.
         user, item: id columns; integers and strings both become strings.
-        time: seconds since 1970 (any number), or dates and times that pandas reads (ISO 8601 best). None where nothing is
-            known of times: each person's interactions are then put in a fixed random order.
-        label: optional number that the person gave: a rating, a grade.
+        time: when. None where nothing is known of times: each person's interactions are then put in a fixed random order.
+        label: optional number that the person gave: a rating, a grade. An empty one is a choice without an opinion.
         context: optional columns known when the choice is made (device, shop, campaign), used as categories.
-        time_format: how `time` is written where that is not plain: `ms` for milliseconds since 1970 (also `s`, `us`,
-            `ns`), or a format of `strptime` such as `%d/%m/%Y %H:%M`.
+        time_format: how `time` is written; None: told from the column. `s`, `ms`, `us`, `ns` since 1970, `excel` (days since
+            1900), `iso` (ISO 8601), or a format of `strptime` such as `%d/%m/%Y %H:%M`.
         quantity: optional number of pieces; a row where it is not above 0 (a return, a cancelled order) is rejected.
         csv: how a CSV file is written.
+        join: optional second table with more columns of each row.
+        explode: where `item` holds several ids a cell: what divides them. Lists of Parquet and JSON need no dividing sign, any
+            will do. The order within the cell is kept as the order in time.
+        label_values: what words of `label` stand for, for example `{like: 1, dislike: 0}`; numbers stand for themselves.
+        label_nulls: values of `label` that mean "no opinion", for example `[-1]`.
+        weight: optional number of at least 0 that says how much a choice counts: plays, hours, pieces. An empty one counts 1,
+            a row of 0 is no choice.
+        event: optional column of the kind of each row, with `events`.
+        events: the kinds that are choices, and how much each counts. Those of 0 are no choices; those not named are rejected.
     """
 
     path: str
@@ -79,10 +131,46 @@ class Interactions:
     time_format: str | None = None
     quantity: str | None = None
     csv: Csv = Csv()
+    join: Join | None = None
+    explode: str | None = None
+    label_values: dict[str, Annotated[float, Interval()]] = dataclasses.field(default_factory=dict)
+    label_nulls: tuple[str | Annotated[float, Interval()], ...] = ()
+    weight: str | None = None
+    event: str | None = None
+    events: dict[str, Annotated[float, Interval(ge=0)]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        # YAML reads -1 as a number, JSON keeps what was made of it: a cell is compared as a string.
+        nulls = tuple(
+            f"{value:.15g}" if isinstance(value, float) else str(value) for value in self.label_nulls
+        )
+        object.__setattr__(self, "label_nulls", nulls)
+        if self.explode == "":
+            raise ConfigError("`interactions.explode` must be at least one character. Received: ''.")
+        for key in ("label_values", "label_nulls"):
+            if getattr(self, key) and not self.label:
+                raise ConfigError(
+                    f"`interactions.{key}` needs `interactions.label`. Received: none. Name the column."
+                )
+        if bool(self.event) != bool(self.events):
+            raise ConfigError(
+                "`interactions.event` and `interactions.events` go together: the column of the kinds, and how much each kind "
+                f"counts. Received: event={self.event!r}, events={self.events}. For example: event: type, events: {{buy: 1}}."
+            )
+        if self.events and not any(self.events.values()):
+            raise ConfigError(
+                f"`interactions.events` must count at least one kind above 0. Received: {self.events}. Nothing would be a choice."
+            )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether choices count differently."""
+        return bool(self.weight or self.event)
 
     def columns(self) -> tuple[str, ...]:
-        """The columns that are read, each once."""
-        optional = (name for name in (self.time, self.label, self.quantity) if name)
+        """The columns that are read, each once, wherever they stand; without the key of a join."""
+        optional = (name for name in (self.time, self.label, self.quantity, self.weight, self.event) if name)
         return tuple(dict.fromkeys((self.user, self.item, *optional, *self.context)))
 
 
@@ -96,7 +184,7 @@ class Items:
         title: what a person is shown; the id where absent.
         text: columns that say what an item is, read by the text tower in this order.
         categories: columns of one value each.
-        lists: columns of several values each, joined by `separator` (or Parquet lists).
+        lists: columns of several values each, joined by `separator` (or lists of Parquet, JSON and Python).
         numbers: numeric columns; a value that is no number counts as missing.
         vectors: ready-made vectors (Parquet lists of one length).
         separator: between the values of a `lists` column.
@@ -104,6 +192,8 @@ class Items:
             with the product's name). Of each column the most frequent value counts; rows that repeat an id are no
             rejects.
         csv: how a CSV file is written.
+        clean_html: whether tags are taken out of title and text and entities (`&amp;`) made the signs that they stand for; None:
+            where a sample of the texts holds any.
     """
 
     path: str
@@ -117,6 +207,17 @@ class Items:
     separator: str = "|"
     distinct: bool = False
     csv: Csv = Csv()
+    clean_html: bool | None = None
+
+    def __post_init__(self):
+        if not self.separator:
+            raise ConfigError("`items.separator` must be at least one character. Received: ''.")
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read, each once."""
+        title = (self.title,) if self.title else ()
+        rest = (*self.text, *self.categories, *self.lists, *self.numbers, *self.vectors)
+        return tuple(dict.fromkeys((self.id, *title, *rest)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,185 +231,32 @@ class Users:
     distinct: bool = False
     csv: Csv = Csv()
 
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read, each once."""
+        return tuple(dict.fromkeys((self.id, *self.categories, *self.numbers)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """The three tables of one source."""
+    """The three tables of one source, and how ids are matched between them.
+
+    Attributes:
+        interactions, items, users: the tables.
+        user_ids, item_ids: `as_written`: two ids are one where they read the same, white space around them aside. `number`:
+            where they are the same whole number (`12`, `12.0`, `0012`). `folded`: where they are the same but for case and white
+            space. Ids become that form everywhere: in Examples, in requests and in answers.
+    """
 
     interactions: Interactions
     items: Items
     users: Users | None = None
+    user_ids: IdRule = "as_written"
+    item_ids: IdRule = "as_written"
 
     def columns(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """Name, path and needed columns of each table."""
-        interactions, items, users = self.interactions, self.items, self.users
-        title = (items.title,) if items.title else ()
-        tables = [
-            (
-                "interactions",
-                interactions.path,
-                interactions.columns(),
-            ),
-            (
-                "items",
-                items.path,
-                (
-                    items.id,
-                    *title,
-                    *items.text,
-                    *items.categories,
-                    *items.lists,
-                    *items.numbers,
-                    *items.vectors,
-                ),
-            ),
-        ]
-        if users:
-            tables.append(("users", users.path, (users.id, *users.categories, *users.numbers)))
-        return [(name, path, tuple(dict.fromkeys(needed))) for name, path, needed in tables]
-
-
-def find_files(path: str, table: str = "table") -> list[str]:
-    """The files of a table, sorted.
-
-    Raises:
-        ConfigError: where there is none, or one of another kind than CSV and Parquet.
-    """
-    place = pathlib.Path(path).expanduser()
-    if is_remote(path):
-        found = find_remote(path)
-    elif place.is_dir():
-        found = sorted(
-            str(file) for file in place.iterdir() if file.name.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS)
-        )
-    elif any(sign in path for sign in "*?["):
-        found = sorted(
-            str(file) for file in pathlib.Path(place.anchor or ".").glob(str(place.relative_to(place.anchor)))
-        )
-    else:
-        found = [str(place)] if place.exists() else []
-    if not found:
-        raise ConfigError(f"The {table} table has no file at {path!r}. Mend `data.{table}.path`.")
-    for file in found:
-        if not file.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS):
-            raise ConfigError(
-                f"The {table} table must be CSV or Parquet ({', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}). Received: {file!r}."
-            )
-    return found
-
-
-def read_batches(
-    path: str, columns: tuple[str, ...], table: str = "table", rows: int = 65_536, csv: Csv = Csv()
-) -> Iterator[pa.RecordBatch]:
-    """Streams one file in batches of a bounded size.
-
-    Args:
-        path: a CSV or Parquet file. CSV columns are read as strings, so that ids such as `007` survive;
-            an empty field is null.
-        columns: the columns wanted.
-        table: the table's name, for messages.
-        rows: the most rows a batch holds.
-        csv: how a CSV file is written.
-
-    Yields:
-        Record batches with exactly `columns`, in that order.
-
-    Raises:
-        ConfigError: if the file cannot be read, holds no rows or lacks a column.
-    """
-    name = path.lower()
-    try:
-        if name.endswith(PARQUET_ENDINGS):
-            source = pa.parquet.ParquetFile(_open(path))
-            _check_columns(source.schema_arrow.names, columns, path, table)
-            batches: Iterator[pa.RecordBatch] = source.iter_batches(batch_size=rows, columns=list(columns))
-        else:
-            batches = _open_csv(path, columns, csv, table)
-        empty = True
-        for batch in batches:
-            empty = empty and batch.num_rows == 0
-            for start in range(0, batch.num_rows, rows):
-                yield _plain(batch.slice(start, rows).select(list(columns)))
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"The {table} file {path!r} cannot be read: {error}") from error
-    if empty:
-        raise ConfigError(f"The {table} file {path!r} has no rows below its header. Give it some.")
-
-
-def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Dictionary columns (categories of pandas) as the values that they stand for."""
-    if not any(pa.types.is_dictionary(kind) for kind in batch.schema.types):
-        return batch
-    arrays = [
-        array.dictionary_decode() if pa.types.is_dictionary(array.type) else array for array in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-
-
-def csv_columns(path: str, csv: Csv = Csv()) -> list[str]:
-    """The names in a CSV file's header line."""
-    with pa.csv.open_csv(_open(path, stream=True), **_csv_options(path, csv)) as reader:
-        return reader.schema.names
-
-
-def _csv_options(path: str, csv: Csv) -> dict:
-    delimiter = csv.delimiter or ("\t" if path.lower().endswith((".tsv", ".tsv.gz")) else ",")
-    return {
-        "parse_options": pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        "read_options": pa.csv.ReadOptions(encoding=csv.encoding),
-    }
-
-
-def _open_csv(path: str, columns: tuple[str, ...], csv: Csv, table: str) -> Iterator[pa.RecordBatch]:
-    if not is_remote(path) and pathlib.Path(path).stat().st_size == 0:
-        raise ConfigError(f"The {table} file {path!r} is empty. Give it a header line and rows.")
-    _check_columns(csv_columns(path, csv), columns, path, table)
-    convert = pa.csv.ConvertOptions(
-        column_types={column: pa.string() for column in columns},
-        include_columns=list(columns),
-        strings_can_be_null=True,
-        null_values=["", *csv.nulls],
-    )
-    return iter(pa.csv.open_csv(_open(path, stream=True), convert_options=convert, **_csv_options(path, csv)))
-
-
-def _open(path: str, stream: bool = False):
-    """What Arrow's readers take: a local path as it is, a remote file opened (a stream is decompressed by its ending)."""
-    if not is_remote(path):
-        return path
-    filesystem, inside = open_remote(path)
-    try:
-        return filesystem.open_input_stream(inside) if stream else filesystem.open_input_file(inside)
-    except OSError as error:
-        raise ConfigError(f"{path!r} cannot be read: {error}") from error
-
-
-def _check_columns(found: list[str], wanted: tuple[str, ...], path: str, table: str) -> None:
-    missing = [column for column in wanted if column not in found]
-    if missing:
-        raise ConfigError(
-            f"The {table} file {path!r} has no column {', '.join(map(repr, missing))}. "
-            f"It has: {', '.join(found)}. Mend the names under `data.{table}`."
-        )
-
-
-def source_digest(tables: Tables) -> str:
-    """A digest of every byte that the tables hold (of remote files, of their sizes and times); it changes when any does."""
-    digests = [table_digest(name, path, columns) for name, path, columns in tables.columns()]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def table_digest(name: str, path: str, columns: tuple[str, ...]) -> str:
-    """The same of one table."""
-    digest = hashlib.sha256(repr((name, columns)).encode())
-    for file in find_files(path, name):
-        if is_remote(file):
-            digest.update(fingerprint(file))
-            continue
-        with open(file, "rb") as stream:
-            digest.update(
-                hashlib.file_digest(stream, "sha256").digest()
-                if hasattr(hashlib, "file_digest")
-                else hashlib.sha256(stream.read()).digest()
-            )
-    return digest.hexdigest()
+        """Name, path and needed columns of each table; the interactions' may stand in the table that they are joined with."""
+        found = [("interactions", self.interactions.path, self.interactions.columns())]
+        found.append(("items", self.items.path, self.items.columns()))
+        if self.users:
+            found.append(("users", self.users.path, self.users.columns()))
+        return found
