@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -12,27 +11,22 @@ import pandas as pd
 import psutil
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
+from pipeline.onboarding import value_shapes
+from pipeline.onboarding.finding import Finding
+from pipeline.onboarding.id_writing import match, within
 from pipeline.onboarding.measuring import Choices, Entities, measure_choices, measure_entities, measure_split
+from pipeline.onboarding.text_checks import check_text
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.tables import Items, Tables, Users
 from tfrec_fusion.datasets.values import parse_numbers
-from tfrec_fusion.layers.pretrained import PACKAGED, SHORT_NAMES, PretrainedNotFoundError, find_pretrained
 
 # Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are cautious guesses.
 BASE_GB = 2.4
 GB_PER_MILLION_INTERACTIONS = 6.0
 GB_PER_MILLION_ITEMS = 4.0
 SAMPLE = 50_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One check's outcome: `ok`, `note` (look at it), or `wrong` (a run would stop)."""
-
-    state: str
-    what: str
-    text: str
+FEWEST_ROWS, FEWEST = 30, 5
 
 
 def check(config: PipelineConfig) -> Iterator[Finding]:
@@ -61,8 +55,9 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
         yield from _people(tables, choices, config)
     except ConfigError as error:
         yield Finding("wrong", "users", str(error))
+    yield from _times(choices, tables)
     yield from _split(choices, config)
-    yield from _text(tables, items, config)
+    yield from check_text(tables.items, items, config)
     yield from _resources(len(choices.frame), len(items.ids), config)
 
 
@@ -150,37 +145,63 @@ def _lists_and_vectors(table: Items, sample: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _unknown(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
+    """Whether the interactions' items are those of the items' table, and if not, what differs."""
     unknown = choices.rejects.get("unknown item", 0)
-    if unknown > 0.5 * choices.rows:
-        ids = ", ".join(sorted(items.ids)[:3])
+    if tables.items.distinct or not unknown:
+        return
+    found = match(pd.Series(sorted(choices.unknown_items)[:SAMPLE]), pd.Series(sorted(items.ids)))
+    name = pathlib.Path(tables.items.path).name
+    if found.rule != "as_written":
+        yield Finding(
+            "wrong" if unknown > 0.5 * choices.rows else "note",
+            "join",
+            f"{unknown:,} interactions name an item that {name} does not hold as it is written: of those ids, {found.words}. "
+            f"Set `data.item_ids: {found.rule}`.",
+        )
+    elif unknown > 0.5 * choices.rows:
+        known, asked = ", ".join(sorted(items.ids)[:3]), ", ".join(sorted(choices.unknown_items)[:3])
         yield Finding(
             "wrong",
             "join",
-            f"most interactions name an item that {pathlib.Path(tables.items.path).name} does not hold. "
-            f"Its {tables.items.id!r} reads {ids}, …: is this the column of ids?",
+            f"most interactions name an item that {name} does not hold. Its {tables.items.id!r} reads {known}, …, and "
+            f"{tables.interactions.item!r} of the interactions {asked}, …: are these the columns of ids?",
         )
 
 
 def _join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
     chosen, people = choices.frame.item.nunique(), choices.frame.user.nunique()
-    yield Finding(
-        "ok",
-        "interactions",
-        f"{len(choices.frame):,} choices of {people:,} people among {chosen:,} of {len(items.ids):,} items",
-    )
+    text = f"{len(choices.frame):,} choices of {people:,} people among {chosen:,} of {len(items.ids):,} items"
+    least = {"interactions": (len(choices.frame), FEWEST_ROWS), "people": (people, FEWEST), "items": (chosen, FEWEST)}
+    short = [f"{count} {name} of at least {fewest}" for name, (count, fewest) in least.items() if count < fewest]
+    if short:
+        yield Finding("wrong", "interactions", f"{text}: too few to learn from ({', '.join(short)}). Bring more data.")
+        return
+    yield Finding("ok", "interactions", text)
     if people < 20 or len(items.ids) < 20:
         yield Finding("note", "interactions", "that is little to learn from; figures will be accidents")
     if len(choices.frame) / people < 2:
         yield Finding(
             "note", "interactions", "most people chose once: there is hardly any history to learn from"
         )
+    for key, ids in (("item_ids", choices.frame.item), ("user_ids", choices.frame.user)):
+        several = within(ids) if getattr(tables, key) == "as_written" else None
+        if several:
+            yield Finding(
+                "note",
+                "join",
+                f"{ids.nunique():,} different {key[:4]}s in the interactions, {ids.nunique() * several.as_written:,.0f} without "
+                f"{several.without}. Where these are the same: `data.{key}: {several.rule}`",
+            )
 
 
 def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator[Finding]:
     if not tables.interactions.label:
         yield Finding("ok", "label", "none; every interaction counts as a choice")
         return
-    labels = choices.frame.label
+    labels = choices.frame.label.dropna()
+    if labels.empty:
+        yield Finding("wrong", "label", f"no row has a {tables.interactions.label!r}. Name another column, or none.")
+        return
     liked = float((labels >= config.data.click_threshold).mean())
     text = f"from {labels.min():g} to {labels.max():g}; {liked:.0%} reach `data.click_threshold` {config.data.click_threshold:g}"
     if liked in (0.0, 1.0):
@@ -191,6 +212,14 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
         )
     else:
         yield Finding("ok" if 0.05 <= liked <= 0.95 else "note", "label", text)
+    if apart := value_shapes.sentinels(labels):
+        shown = ", ".join(f"{value:g}" for value in apart)
+        yield Finding(
+            "note",
+            "label",
+            f"{shown} stands apart from the other values and looks like 'not rated'. If so: "
+            f"`data.interactions.label_nulls: [{shown}]`",
+        )
 
 
 def _people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
@@ -199,11 +228,28 @@ def _people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterato
     people = measure_entities(tables.users, "users")
     yield from _rejected("users", people, config)
     yield from _columns(tables.users, people)
-    known = float(choices.frame.user.drop_duplicates().isin(people.ids).mean())
+    chose = choices.frame.user.drop_duplicates()
+    known = float(chose.isin(people.ids).mean())
+    found = match(chose.head(SAMPLE), pd.Series(sorted(people.ids)))
     state = "ok" if known > 0.5 else "wrong" if known == 0 else "note"
     text = f"{known:.0%} of the people who chose stand in the users table"
-    advice = " Is `data.users.id` the column of their ids?" if state == "wrong" else ""
-    yield Finding(state, "join", text + advice)
+    if found.rule != "as_written":
+        text += f": {found.words}. Set `data.user_ids: {found.rule}`"
+    elif state == "wrong":
+        text += ". Is `data.users.id` the column of their ids?"
+    yield Finding(state, "join", text)
+
+
+def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:
+    """From when to when, so that a wrong unit or a swapped day and month are seen."""
+    if not tables.interactions.time:
+        yield Finding("ok", "time", "none; the order of each person's choices is a fixed shuffle")
+        return
+    first, last = (pd.Timestamp(int(time), unit="ns") for time in (choices.frame.time.min(), choices.frame.time.max()))
+    text = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    odd = first.year < 1990 or last > pd.Timestamp.now() + pd.Timedelta(days=366)
+    advice = f"; is that so? How {tables.interactions.time!r} is written is said by `data.interactions.time_format`"
+    yield Finding("note" if odd else "ok", "time", text + (advice if odd else ""))
 
 
 def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
@@ -217,7 +263,14 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
         return
     text = f"{config.split.method}: {sizes}; {split.known_people:.0%} of the test's people and "
     text += f"{1 - split.cold_items:.0%} of its items are known from training"
-    if config.split.method == "temporal" and split.known_people < 0.2:
+    if split.cold_items == 1:
+        yield Finding(
+            "wrong",
+            "split",
+            f"{text}: no model can be judged by items that it never saw. Is `data.interactions.item` the column of the items' ids, "
+            "and do its cells hold one id each (`explode`)? Or divide otherwise: `split.method: leave_last_out`.",
+        )
+    elif config.split.method == "temporal" and split.known_people < 0.2:
         yield Finding(
             "note",
             "split",
@@ -225,50 +278,6 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "split", text)
-
-
-def _text(tables: Tables, items: Entities, config: PipelineConfig) -> Iterator[Finding]:
-    if config.text is None:
-        yield Finding(
-            "ok" if not tables.items.text else "note", "text", "off; items are known by their choices alone"
-        )
-        return
-    if not tables.items.text:
-        yield Finding(
-            "wrong",
-            "text",
-            "`data.items.text` names no column. Name some, or turn the text tower off: `text: none`.",
-        )
-        return
-    frame = items.frame[list(tables.items.text)].head(SAMPLE)
-    filled = frame.notna().any(axis=1).mean()
-    words = sum(frame[column].map(str, na_action="ignore").fillna("").str.count(r"\S+") for column in frame)
-    cut = float((words * 1.4 > config.text.max_length).mean())
-    state = (
-        "wrong" if filled < config.transform.min_text_share else "note" if filled < 0.5 or cut > 0.5 else "ok"
-    )
-    yield Finding(
-        state,
-        "text",
-        f"{filled:.0%} of the items have some; about {cut:.0%} are longer than `text.max_length` {config.text.max_length} tokens",
-    )
-    yield from _encoder(config.text.encoder)
-
-
-def _encoder(name: str) -> Iterator[Finding]:
-    """Whether the encoder is here. One that would have to be downloaded is not downloaded for that."""
-    packaged = SHORT_NAMES.get(name, name) in PACKAGED
-    if packaged or pathlib.Path(name).expanduser().is_dir():
-        try:
-            yield Finding("ok", "encoder", str(find_pretrained(name).name and name))
-        except PretrainedNotFoundError as error:
-            yield Finding("wrong", "encoder", str(error))
-    else:
-        yield Finding(
-            "note",
-            "encoder",
-            f"{name} is no folder here: the run takes it from the Hugging Face Hub or its cache",
-        )
 
 
 def estimate_memory(interactions: int, items: int) -> float:

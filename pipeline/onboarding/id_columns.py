@@ -6,10 +6,13 @@ import dataclasses
 import math
 
 from pipeline.onboarding import column_names as names
-from pipeline.onboarding.column_profiles import Column, TableProfile
+from pipeline.onboarding.column_profiles import Column
+from pipeline.onboarding.id_writing import RULES, Match, match
+from pipeline.onboarding.table_profiles import TableProfile
 
 CLEAR = 0.55  # below this, a column is no id of people or items
 KEYS = 0.2  # for two columns that are listed in two other tables
+NEEDS_MORE = 0.6  # a table that must be joined or taken apart comes after one that need not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Hints:
     item: str | None = None
     time: str | None = None
     label: str | None = None
+    time_format: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +35,13 @@ class Link:
 
     table: TableProfile
     key: Column
-    overlap: float
+    match: Match
     strength: float
+
+    @property
+    def overlap(self) -> float:
+        """The share of the column's values that the key holds."""
+        return self.match.overlap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +85,18 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
             if user_link and item_link and min(user_link.strength, item_link.strength) > 0.8:
                 # Two keys into two tables: where one of them is clear, the other is what remains.
                 user_score, item_score = user_score + KEYS, item_score + KEYS
-            if min(user_score, item_score) < CLEAR:
+            if table.headerless:
+                # Without names: people come before items, and the first columns are the ids.
+                order = list(table.columns)
+                first = order.index(user.name) < order.index(item.name) <= 3 or item_link is not None
+                user_score += 0.9 * first - 0.1 * order.index(user.name)
+                item_score += 0.9 * first - 0.1 * order.index(item.name)
+            if min(user_score, item_score) < CLEAR or not _belongs_together(table, user, item):
                 continue
             score = user_score + item_score + 0.1 * math.log10(table.rows + 1)
             score += any(column.time for column in table.columns.values())
             score -= 2 * _lists_entities(user, item, table)
+            score -= NEEDS_MORE * (table.join is not None) + NEEDS_MORE * (table.explode is not None)
             roles = Roles(table, user, item, user_link, item_link, user_score, item_score, score)
             if best is None or roles.score > best.score:
                 best = roles
@@ -95,6 +111,14 @@ def _apart(users: list[Link], items: list[Link]) -> tuple[list[Link], list[Link]
         else:
             users = users[1:]
     return users, items
+
+
+def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:
+    """Whether a table that was put together is needed: its people and items stand in different tables, and the items in the
+    column that was taken apart."""
+    if table.join and (user.path == item.path or item.path != table.path):
+        return False
+    return not table.explode or item.name == table.explode[0]
 
 
 def _lists_entities(user: Column, item: Column, table: TableProfile) -> bool:
@@ -114,7 +138,7 @@ def _may_be_id(column: Column, hints: Hints) -> bool:
         return False
     if column.is_number and not column.is_integer:
         return False
-    if column.time and column.time.sure and not names.names_an_id(column.words_of_name):
+    if column.is_flag or (column.time and column.time.sure and not names.names_an_id(column.words_of_name)):
         return False
     return column.median_words <= 8 if column.distinct < 0.9 * column.rows else column.median_words < 2
 
@@ -124,19 +148,18 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
     found: list[Link] = []
     if column.is_list or column.distinct < 2:
         return found
-    values = set(column.unique)
     for other in tables:
-        if other is table:
+        if other.path == table.path:
             continue
         for key in other.columns.values():
             if not _is_key(key, other):
                 continue
-            known = set(key.unique)
-            shared = len(values & known)
-            overlap, covered = shared / len(values), shared / len(known)
+            alike = _alike(column, key, other)
+            found_in = match(column.unique, key.unique, RULES if alike else RULES[:1])
+            overlap = found_in.overlap
+            covered = overlap * column.distinct / max(1, key.distinct)
             if overlap < 0.3:
                 continue
-            alike = _alike(column, key, other)
             # Small whole numbers are among any ids: they count where the names agree or most of the ids occur.
             strength = overlap * (0.3 + 0.7 * max(alike, covered if not key.is_integer else 0.8 * covered))
             # Of two tables that list the same ids, the one that says more of them.
@@ -147,7 +170,7 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
             if is_called(other, hints.items or "") or is_called(other, hints.users or ""):
                 strength += 1
             if alike or strength > 0.5:
-                found.append(Link(other, key, overlap, strength))
+                found.append(Link(other, key, found_in, strength))
     return sorted(found, key=lambda link: -link.strength)
 
 

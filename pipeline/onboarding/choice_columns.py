@@ -1,0 +1,321 @@
+"""What the columns of the interactions are for: time, label, kinds of events, pieces, and, of the rest, how they could be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pipeline.onboarding import column_names as names
+from pipeline.onboarding import value_shapes
+from pipeline.onboarding.column_profiles import Column
+from pipeline.onboarding.combined_tables import marked_ids
+from pipeline.onboarding.id_columns import Hints, Roles
+from pipeline.onboarding.ledger import Ledger
+from pipeline.onboarding.table_profiles import TableProfile
+from pipeline.onboarding.time_columns import TimeGuess, readings
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.tables import Interactions
+
+NOT_WHEN = {"updated", "birth", "release", "released", "due", "end", "shipped", "delivered", "expiry", "published"}
+
+
+def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interactions:
+    """The interactions' columns by role; what has none is explained by `explain` later.
+
+    Raises:
+        ConfigError: where a hint names no column, or one that cannot be read so.
+    """
+    table, taken = roles.table, {roles.user.name, roles.item.name}
+    keys: dict[str, Any] = {}
+
+    def chose(role: str, column: Column, why: str) -> None:
+        ledger.chose("interactions", role, column.name, why, column.path)
+        taken.add(column.name)
+
+    time = _time(table, taken, hints, ledger)
+    if time:
+        assert time.time
+        chose("time", time, time.time.why)
+        keys["time_format"] = _time_format(time, hints)
+    _label_or_choice(table, taken, hints, chose, keys, ledger)
+    if "quantity" not in keys and (quantity := _returns(table, taken)):
+        share = (quantity.as_numbers(quantity.values) <= 0).mean()
+        chose("quantity", quantity, f"{share:.1%} of its values are not above 0: returns or cancellations, left out")
+        keys["quantity"] = quantity.name
+    if table.join:
+        keys["join"] = table.join
+    if table.explode:
+        keys["explode"] = table.explode[1]
+    return Interactions(
+        path=table.path,
+        user=roles.user.name,
+        item=roles.item.name,
+        time=time.name if time else None,
+        csv=table.csv,
+        **keys,
+    )
+
+
+def _time(table: TableProfile, taken: set[str], hints: Hints, ledger: Ledger) -> Column | None:
+    if hints.time:
+        return _named_time(table, hints)
+    found = [column for column in table.columns.values() if column.name not in taken and column.time]
+    found = [column for column in found if column.filled > 0.5]
+
+    def rank(column: Column) -> tuple:
+        assert column.time
+        other = bool(set(column.words_of_name) & NOT_WHEN)
+        said = names.says(column.words_of_name, names.TIME)
+        return (column.time.sure, not other, said, column.filled, column.distinct)
+
+    return max(found, key=rank, default=None)
+
+
+def _named_time(table: TableProfile, hints: Hints) -> Column:
+    column = table.columns.get(hints.time or "")
+    if column is None:
+        raise ConfigError(
+            f"`--time {hints.time}` must be a column of {table.path}. It has: {', '.join(table.columns)}."
+        )
+    if not column.time and not hints.time_format:
+        raise ConfigError(
+            f"`--time {hints.time}` must be a column that can be read as times. Received: {_example(column)}. "
+            "Say how it is written with --time-format, for example --time-format '%d/%m/%Y %H:%M'."
+        )
+    if not column.time:
+        column.time = TimeGuess(hints.time_format or "", f"written {hints.time_format}, as you say")
+    return column
+
+
+def _time_format(time: Column, hints: Hints) -> str | None:
+    """The format for the configuration; None where the file says itself that it holds times.
+
+    Raises:
+        ConfigError: where day and month cannot be told apart.
+    """
+    assert time.time
+    if time.is_time_type:
+        return None
+    if time.time.rivals and not hints.time_format:
+        formats = (time.time.time_format, *time.time.rivals)
+        raise ConfigError(
+            f"Every {time.name!r} of {time.path} can be read in {len(formats)} ways: {readings(time.time.example, formats)}. "
+            f"Say which with {' or '.join(f'--time-format {known!r}' for known in formats)}."
+        )
+    found = hints.time_format or time.time.time_format
+    return None if found in ("s", "iso") else found  # what a run tells by itself
+
+
+def _label_or_choice(table: TableProfile, taken: set[str], hints: Hints, chose, keys: dict[str, Any], ledger: Ledger) -> None:
+    """An opinion in numbers or words, or a yes and no that says whether the row is a choice."""
+    label, why = _label(table, taken, hints)
+    if label is None:
+        label, why = _word_label(table, taken, hints)
+        if label is None:
+            return
+    grades = None if label.is_number else _grades(label)
+    labels = label.values.map(grades).astype(float) if grades else label.as_numbers(label.values)
+    if grades and not hints.label and any(value_shapes.is_refusal(word) for word in grades):
+        # Retrieval learns from every row: who dislikes something did not choose it.
+        kinds = {word: 0.0 if value_shapes.is_refusal(word) else 1.0 for word in grades}
+        if any(kinds.values()):
+            shown = ", ".join(repr(word) for word, weight in kinds.items() if weight)
+            chose("event", label, f"opinions in words; only {shown} are choices")
+            keys.update(event=label.name, events=kinds)
+            if len(set(grades.values())) > 2:
+                chose("label", label, "the same words as grades")
+                keys.update(label=label.name, label_values=grades)
+            else:
+                ledger.note(
+                    f"{table.path}: {label.name}: to learn from dislikes as low ratings instead, put "
+                    f"label: {label.name} and label_values: {_inline(grades)} in the place of event and events."
+                )
+            return
+    if not grades and label.distinct == 2 and label.numbers.min() <= 0 and not hints.label:
+        # Retrieval learns from every row; what was only shown must not count as chosen.
+        share = (labels > 0).mean()
+        chose("quantity", label, f"yes or no: only the {share:.0%} of rows with a yes are choices")
+        keys["quantity"] = label.name
+        return
+    chose("label", label, why)
+    keys["label"] = label.name
+    if grades:
+        keys["label_values"] = grades
+    else:
+        _note_sentinels(table, label, labels, keys, ledger)
+    if label.filled < 0.99:
+        ledger.note(
+            f"{table.path}: {label.name}: {label.filled:.0%} of the rows have one; the others are choices without an opinion."
+        )
+
+
+def _note_sentinels(table: TableProfile, label: Column, labels: pd.Series, keys: dict[str, Any], ledger: Ledger) -> None:
+    apart = value_shapes.sentinels(labels)
+    if not apart:
+        return
+    shares = ", ".join(f"{value:g} ({(labels == value).mean():.0%} of the rows)" for value in apart)
+    rest = labels[~labels.isin(apart)]
+    ledger.note(
+        f"{table.path}: {label.name}: {shares} stands apart from {rest.min():g} to {rest.max():g} and looks like 'not rated': written as "
+        "label_nulls, so that it is a choice without an opinion. Take label_nulls out if it is a grade."
+    )
+    keys["label_nulls"] = tuple(int(value) if value % 1 == 0 else value for value in apart)
+
+
+def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column | None, str]:
+    if hints.label:
+        if hints.label not in table.columns:
+            raise ConfigError(
+                f"`--label {hints.label}` is no column of {table.path}: {', '.join(table.columns)}."
+            )
+        return table.columns[hints.label], "named by you"
+    found = []
+    for column in table.columns.values():
+        words = column.words_of_name
+        if column.name in taken or not (column.is_number or column.is_flag) or (column.time and column.time.sure):
+            continue
+        if not 2 <= column.distinct <= 201 or names.names_an_id(words) or not column.is_number:
+            continue
+        said = names.says(words, names.LABEL)
+        if names.says(words, names.QUANTITY + names.MONEY) and said != 1:
+            continue
+        numbers = column.numbers.dropna()
+        steps = bool(((numbers * 2) % 1 == 0).all()) and numbers.min() >= 0 and numbers.max() <= 10
+        if (said and column.filled > 0.02) or (steps and 4 <= column.distinct <= 21 and column.filled > 0.9):
+            found.append((said, -column.distinct, column.name, column))
+    if not found:
+        return None, ""
+    said, _, _, column = max(found)
+    named = "its name says so; " if said else "few values in equal steps, as opinions are given; "
+    return column, f"{named}{column.distinct} values {column.spread}"
+
+
+def _word_label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column | None, str]:
+    for column in table.columns.values():
+        if column.name in taken or column.is_number or column.is_list or column.is_flag or column.filled < 0.02:
+            continue
+        grades = value_shapes.word_grades(column.unique)
+        if grades:
+            shown = ", ".join(f"{word!r} is {grade:g}" for word, grade in sorted(grades.items(), key=lambda entry: entry[1])[:6])
+            return column, f"opinions in words: {shown}"
+    return None, ""
+
+
+def _grades(label: Column) -> dict[str, float]:
+    grades = value_shapes.word_grades(label.unique)
+    if grades is None:
+        raise ConfigError(
+            f"`--label {label.name}` must be a column of numbers, or of words that stand for grades. Received: "
+            f"{', '.join(map(repr, label.unique[:5]))}. Give the words numbers in the configuration: label_values: {{WORD: NUMBER}}."
+        )
+    return grades
+
+
+def _returns(table: TableProfile, taken: set[str]) -> Column | None:
+    for column in table.columns.values():
+        if column.name not in taken and column.is_number and names.says(column.words_of_name, names.QUANTITY):
+            numbers = column.as_numbers(column.values)
+            if (numbers <= 0).any() and (numbers > 0).mean() > 0.5:
+                return column
+    return None
+
+
+def explain(table: TableProfile, roles: Roles, ledger: Ledger) -> None:
+    """Says of each column of the interactions that has no role why, and with which keys it would have one."""
+    has_time = any(choice.table == "interactions" and choice.role == "time" for choice in ledger.choices)
+    for column in table.columns.values():
+        if column.name in ledger.named(column.path):
+            continue
+        reason, offer = _reason(column, has_time)
+        ledger.leave(column.path, column.name, reason, **offer)
+
+
+def _reason(column: Column, has_time: bool) -> tuple[str, dict[str, Any]]:
+    words = column.words_of_name
+    if column.is_unreadable:
+        return f"cells of the type {column.array.type}; write their parts as columns of their own", {}
+    if column.distinct == 0:
+        return "empty", {}
+    if column.distinct == 1:
+        return f"the same everywhere: {_example(column)}", {}
+    if marked := marked_ids(column):
+        return f"ids with a mark behind each ({marked!r}), as what was shown and clicked; a row for each is needed", {}
+    if column.is_list:
+        return f"lists, such as {_example(column)}", {}
+    if column.is_flag:
+        return "yes and no; where only a yes is a choice, use it", {"quantity": column.name} if column.is_number else {
+            "event": column.name, "events": _flag_events(column)}
+    if column.time and column.time.sure:
+        return ("another time" if has_time else "a time") + f", {column.time.why}", {}
+    if names.says(words, names.TIME) == 1 and not column.is_number:
+        return (
+            f"looks like a time, but {_example(column)} fits no format that is known here; give it with "
+            f"--time {column.name} --time-format FORMAT (of strptime)", {})
+    if column.is_number:
+        return _reason_of_number(column)
+    return _reason_of_words(column)
+
+
+def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
+    words, numbers = column.words_of_name, column.numbers.dropna()
+    if value_shapes.is_running_number(numbers, column.rows):
+        return "counts the rows", {}
+    if names.names_an_id(words) or names.says(words, names.ORDER):
+        return f"an id of something else, {column.distinct:,} different", {}
+    if numbers.min() < 0:
+        return f"numbers {column.spread}; below 0 they cannot weigh a choice", {}
+    if names.says(words, names.MONEY):
+        return f"an amount of money {column.spread}; it weighs no choice unless you say so", {"weight": column.name}
+    if column.is_integer and column.distinct > 0.9 * column.rows and column.rows > 30:
+        return "whole numbers, different in almost every row: an id of something else", {}
+    kind = "a count" if column.is_integer else "an amount"
+    return f"{kind} {column.spread}; every row counts the same unless it weighs them", {"weight": column.name}
+
+
+def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
+    few = 2 <= column.distinct <= 20 and column.distinct < 0.2 * column.rows
+    if few and _is_event(column):
+        events = {str(kind): 0.0 if value_shapes.is_refusal(kind) else 1.0 for kind in column.unique}
+        return f"{column.distinct} kinds of event; all rows count the same unless it says how much each counts", {
+            "event": column.name,
+            "events": events,
+        }
+    if few and names.says(column.words_of_name, names.LABEL) == 1:
+        return f"{column.distinct} words, not numbers; say what each stands for", {
+            "label": column.name,
+            "label_values": {str(word): float(index) for index, word in enumerate(column.unique)},
+        }
+    if column.is_address:
+        return "addresses or files", {}
+    if column.distinct <= 1000 and column.distinct < 0.2 * column.rows and column.median_words <= 4:
+        return f"{column.distinct:,} different values; if it is known when the choice is made, use it", {
+            "context": [column.name]
+        }
+    if column.long_words > 3 and column.is_words:
+        return "text of each row: it says something of the choice, not of the item", {}
+    return f"{column.distinct:,} different values, such as {_example(column)}", {}
+
+
+_KINDS = {"view", "click", "cart", "buy", "purchase", "transaction", "addtocart", "add_to_cart", "order", "play", "listen", "share",
+          "save", "bookmark", "wishlist", "checkout", "read", "watch", "open", "impression", "download"}  # fmt: skip
+
+
+def _is_event(column: Column) -> bool:
+    said = set(column.words_of_name) & {"event", "action", "type", "kind", "activity", "interaction", "behavior", "behaviour", "status"}
+    known = [value_shapes.folded(kind) in _KINDS or value_shapes.is_refusal(kind) for kind in column.unique]
+    return bool(said) or sum(known) >= 2
+
+
+def _flag_events(column: Column) -> dict[str, float]:
+    no = {"false", "no", "n", "f", "off", "nein", "non", "nao", "нет", "否", "لا"}
+    return {str(value): 0.0 if value_shapes.folded(value) in no else 1.0 for value in column.unique}
+
+
+def _example(column: Column) -> str:
+    text = str(column.values.iloc[0]) if len(column.values) else ""
+    return repr(text if len(text) <= 60 else text[:57] + "…")
+
+
+def _inline(mapping: dict[str, float]) -> str:
+    return "{" + ", ".join(f"{key}: {value:g}" for key, value in mapping.items()) + "}"
