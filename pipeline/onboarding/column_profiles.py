@@ -20,14 +20,15 @@ import pyarrow.parquet
 from pipeline.onboarding import column_names
 from pipeline.onboarding.time_formats import TimeGuess, guess_time
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.files import CSV_ENDINGS, PARQUET_ENDINGS
-from tfrec_fusion.datasets.reading import csv_columns, read_batches
+from tfrec_fusion.datasets.reading import column_names as names_of
+from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.tables import Csv
 from tfrec_fusion.datasets.values import parse_numbers
 
 SAMPLE_ROWS = 300_000
 NOTHING = ("NULL", "null", "\\N", "NaN", "nan", "None", "N/A", "n/a", "#N/A", "<NA>")
-_ENDINGS = CSV_ENDINGS + PARQUET_ENDINGS
+PARQUET_ENDINGS = (".parquet", ".pq")
+_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", *PARQUET_ENDINGS)
 
 
 @dataclasses.dataclass
@@ -225,7 +226,7 @@ def _groups(files: list[pathlib.Path]) -> list[tuple[str, list[pathlib.Path]]]:
         try:
             if file.name.lower().endswith(PARQUET_ENDINGS):
                 return tuple(pa.parquet.ParquetFile(file).schema_arrow.names)
-            return tuple(csv_columns(str(file), sniff(file)))
+            return tuple(names_of(str(file), sniff(file)))
         except (pa.ArrowInvalid, ConfigError, UnicodeDecodeError):
             return file
 
@@ -285,7 +286,7 @@ def _profile(path: str, files: list[pathlib.Path]) -> TableProfile:
         style, names = Csv(), tuple(pa.parquet.ParquetFile(files[0]).schema_arrow.names)
     else:
         style = sniff(files[0])
-        names = tuple(csv_columns(str(files[0]), style))
+        names = tuple(names_of(str(files[0]), style))
         _check_header(files[0], names)
     batches, rows = [], 0
     every = ((file, batch) for file in files for batch in read_batches(str(file), names, path, csv=style))
@@ -325,7 +326,7 @@ def _nulls(frame: pd.DataFrame) -> tuple[str, ...]:
     for name in frame:
         if (frame[name] == "NA").any():
             rest = frame[name][frame[name].notna() & ~frame[name].isin([*NOTHING, "NA"])][:2000]
-            if len(rest) and pd.to_numeric(rest, errors="coerce").notna().mean() > 0.95:
+            if len(rest) and parse_numbers(rest).notna().mean() > 0.95:
                 found.add("NA")
     return tuple(sorted(found))
 
