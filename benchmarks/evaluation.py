@@ -118,9 +118,9 @@ def raw_items(counts: np.ndarray) -> Callable[[], Iterator[tf.train.Example]]:
         for item, count in enumerate(counts.tolist()):
             values = {
                 "item_id": f"item {item}",
-                "text_title": titles[item % 4],
+                "text__title": titles[item % 4],
                 "train_count": count,
-                "item_theme": f"theme {item % 30}",
+                "item_categorical__theme": f"theme {item % 30}",
             }
             yield tf.train.Example.FromString(make_example(values))
 

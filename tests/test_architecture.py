@@ -10,14 +10,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 LIBRARY = {
     "config": set(),
     "datasets": {"config"},
-    "export": {"config", "index", "layers", "models"},
+    "export": {"config", "index", "layers", "models", "naming"},
     "index": set(),
-    "layers": set(),
+    "layers": {"naming"},
     "lazy": set(),
     "losses": {"layers"},
     "metrics": set(),
     "models": {"config", "layers", "losses", "tasks"},
-    "serving": set(),
+    "naming": set(),
+    "serving": {"naming"},
     "tasks": {"layers", "losses"},
     "training": {"config", "layers", "models"},
 }

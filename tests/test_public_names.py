@@ -22,6 +22,7 @@ SINGLE = [
     "export.saving",
     "layers.replicas",
     "losses",
+    "naming",
     "tasks",
     "training.cluster",
     "training.fitting",
@@ -34,7 +35,7 @@ HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx
 COSTS = {
     "": """config config.models config.reading datasets datasets.files datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
         serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_text serving.launcher
-        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.client.vertex_client""",
+        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.client.vertex_client naming""",
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",

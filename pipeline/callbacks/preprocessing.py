@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from pipeline.data import features
+from pipeline.data.vocabularies import one_line
 from tfrec_fusion.config import TextConfig, from_dict
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.layers.tokenizer import load_tokenizer
@@ -25,7 +26,7 @@ def interactions_preprocessing_fn(inputs, custom_config):
         "click": inputs["click"],
     }
     if "label" in inputs:
-        outputs["rating"] = inputs["label"]
+        outputs["rating"] = _dense(inputs["label"], float("nan"))  # who chose without a grade gave none
     for feature in features.user_features(tables) + features.context_features(tables):
         outputs[feature.name] = _transform(inputs[feature.name], feature, custom_config["vocabulary_size"])
     return outputs
@@ -55,7 +56,7 @@ def item_text(inputs, tables: Tables) -> tf.Tensor:
 
     One string and not segments: it is what a client sends for an item that is new.
     """
-    fields = [_dense(inputs[name], "") for name in features.text_features(tables)]
+    fields = [_dense(inputs[field.name], "") for field in features.text_features(tables)]
     joined = fields[0]
     for field in fields[1:]:
         both = tf.logical_and(joined != "", field != "")
@@ -74,6 +75,8 @@ def _dense(value, default) -> tf.Tensor:
 
 def _index(values, name: str, size: int | None):
     """Indices in a vocabulary, from 1 for known values, 0 for unknown ones."""
+    # A vocabulary is a text file, a value a line.
+    values = one_line(values)
     indices = tft.compute_and_apply_vocabulary(values, default_value=-1, top_k=size, vocab_filename=name)
     if isinstance(indices, tf.SparseTensor):
         return tf.SparseTensor(indices.indices, indices.values + 1, indices.dense_shape)
@@ -82,9 +85,9 @@ def _index(values, name: str, size: int | None):
 
 def _transform(value, feature: features.RawFeature, size: int):
     if feature.kind == "categorical":
-        return _dense(_index(value, feature.name, size), tf.constant(0, tf.int64))
+        return _dense(_index(value, feature.vocabulary, size), tf.constant(0, tf.int64))
     if feature.kind == "categories":
-        return _index(value, feature.name, size)
+        return _index(value, feature.vocabulary, size)
     if feature.kind == "number":
         return _dense(tft.scale_to_z_score(value), 0.0)
     return value

@@ -11,7 +11,7 @@ Beam engine can spread them over machines. What comes out:
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -24,6 +24,7 @@ from pipeline.components.artifacts import DataReport
 from pipeline.components.data_report import check_report, read_report, write_report
 from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
 from pipeline.data.examples import make_example
+from pipeline.data.features import context_features, shown_names
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
@@ -33,10 +34,15 @@ HISTOGRAM_WIDTH = 100_000
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
 
 
-def keep_first(entry: tuple[str, Iterable[dict]], table: str, distinct: bool = False) -> Iterator[Any]:
+def keep_first(
+    entry: tuple[str, Iterable[dict]],
+    table: str,
+    distinct: bool = False,
+    shown: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
     """(id, rows) → the row that sorts first, the others rejected as duplicates (Beam keeps no order of rows).
 
-    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values.
+    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values. `shown`: what people call features.
     """
     key, rows = entry
     if distinct:
@@ -44,8 +50,9 @@ def keep_first(entry: tuple[str, Iterable[dict]], table: str, distinct: bool = F
         return
     first, *rest = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True, default=str))
     for row in rest:
+        known = {(shown or {}).get(name, name): value for name, value in row.items()}
         yield beam.pvalue.TaggedOutput(
-            "rejects", (table, "duplicate id", json.dumps({"id": key, **row}, ensure_ascii=False))
+            "rejects", (table, "duplicate id", json.dumps({"id": key, **known}, ensure_ascii=False))
         )
     yield key, first
 
@@ -77,7 +84,7 @@ class Order(beam.DoFn):
 class SplitPeople(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the person's own Example."""
 
-    def __init__(self, split: dict, context: tuple[str, ...], click_threshold: float):
+    def __init__(self, split: dict, context: list[str], click_threshold: float):
         self.method = split["method"]
         self.history_length, self.long_history = split["history_length"], split["long_history"]
         self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
@@ -96,10 +103,7 @@ class SplitPeople(beam.DoFn):
                 "click": float(event.label is None or event.label >= self.click_threshold),
                 "history": example.history,
                 **features,
-                **{
-                    f"context_{name}": value or None
-                    for name, value in zip(self.context, event.context, strict=True)
-                },
+                **{name: value or None for name, value in zip(self.context, event.context, strict=True)},
             }
             if example.split == "train":
                 yield beam.pvalue.TaggedOutput("pairs", event.item)
@@ -182,7 +186,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 collection.rows
                 | f"group {name}" >> beam.GroupByKey()
                 | f"first of {name}"
-                >> beam.FlatMap(keep_first, name, table.distinct).with_outputs("rejects", main="rows")
+                >> beam.FlatMap(keep_first, name, table.distinct, shown_names(tables)).with_outputs(
+                    "rejects", main="rows"
+                )
             )
             rejects += [collection.rejects, unique.rejects]
             rows[name] = unique.rows
@@ -204,13 +210,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             people["users"] = rows["users"]
         else:
             people["users"] = pipeline | "no users" >> beam.Create([], reshuffle=False)
+        context = [feature.name for feature in context_features(tables)]
         divided = (
             people
             | "with features" >> beam.CoGroupByKey()
             | "split"
-            >> beam.ParDo(
-                SplitPeople(split, tables.interactions.context, split["click_threshold"]), cutoffs
-            ).with_outputs("train", "pairs", "users", main="held_out")
+            >> beam.ParDo(SplitPeople(split, context, split["click_threshold"]), cutoffs).with_outputs(
+                "train", "pairs", "users", main="held_out"
+            )
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
         finished = (

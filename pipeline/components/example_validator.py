@@ -5,15 +5,17 @@ from tfx.components.example_validator import executor as tfx_executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_component_specs as keys
 
+from pipeline.data.features import shown_in
 from tfrec_fusion.config import ConfigError
 
 
 def describe(anomalies, split: str) -> list[str]:
     """One line an anomaly: split, feature and reason."""
+    shown = shown_in(anomalies.baseline)
     lines = [f"{split}: {reason.description}" for reason in anomalies.dataset_anomaly_info.reason]
     for feature, info in sorted(anomalies.anomaly_info.items()):
         reasons = "; ".join(f"{reason.short_description}: {reason.description}" for reason in info.reason)
-        lines.append(f"{split}, feature `{feature}`: {reasons or info.description}")
+        lines.append(f"{split}, feature `{shown.get(feature, feature)}`: {reasons or info.description}")
     return lines
 
 

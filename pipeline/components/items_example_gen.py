@@ -17,9 +17,10 @@ from pipeline.components.data_report import check_report, write_report
 from pipeline.components.example_gen import keep_first
 from pipeline.components.table_reading import ReadEntities
 from pipeline.data.examples import make_example
+from pipeline.data.features import shown_names
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.files import find_files
-from tfrec_fusion.datasets.tables import Items
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 
 
 def item_example(entry: tuple[str, dict]) -> bytes:
@@ -37,6 +38,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         items.split_names = artifact_utils.encode_split_names(["all"])
         report = artifact_utils.get_single_uri(output_dict["report"])
         tf.io.gfile.makedirs(report)
+        shown = shown_names(Tables(Interactions(path=""), table))
         with self._make_beam_pipeline() as pipeline:
             read = (
                 pipeline
@@ -47,7 +49,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             unique = (
                 read.rows
                 | "group" >> beam.GroupByKey()
-                | "first" >> beam.FlatMap(keep_first, "items", table.distinct).with_outputs(
+                | "first" >> beam.FlatMap(keep_first, "items", table.distinct, shown).with_outputs(
                     "rejects", main="rows"
                 )
             )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 import pandas as pd
 
+from pipeline.data.features import RawFeature, Role
 from tfrec_fusion.datasets.events import read_events
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.tables import Interactions, Items, Users
@@ -107,24 +108,29 @@ class ReadEntities(beam.DoFn):
                 yield key, dict(zip(features, values, strict=True)) | count
 
     def _features(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
-        table, kind = self.table, self.name[:-1]
+        table = self.table
+        role: Role = "item" if isinstance(table, Items) else "user"
         columns: dict[str, list[Any]] = {}
         if isinstance(table, Items):
             if table.title:
                 columns["title"] = _strings(frame[table.title])
             for column in table.text:
-                columns[f"text_{column}"] = _strings(
+                columns[RawFeature("text", "categorical", column).name] = _strings(
                     frame[column], table.separator if column in table.lists else None
                 )
             for column in table.lists:
-                columns[f"{kind}_{column}"] = [_several(value, table.separator) for value in frame[column]]
+                columns[RawFeature(role, "categories", column).name] = [
+                    _several(value, table.separator) for value in frame[column]
+                ]
             for column in table.vectors:
-                columns[f"{kind}_{column}"] = [_vector(value) for value in frame[column]]
+                columns[RawFeature(role, "vector", column).name] = [_vector(value) for value in frame[column]]
         for column in table.categories:
-            columns[f"{kind}_{column}"] = _strings(frame[column])
+            columns[RawFeature(role, "categorical", column).name] = _strings(frame[column])
         for column in table.numbers:
             numbers = parse_numbers(frame[column], table.csv.decimal).replace([math.inf, -math.inf], math.nan)
-            columns[f"{kind}_{column}"] = [None if math.isnan(value) else float(value) for value in numbers]
+            columns[RawFeature(role, "number", column).name] = [
+                None if math.isnan(value) else float(value) for value in numbers
+            ]
         return columns
 
 

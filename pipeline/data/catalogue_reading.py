@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from pipeline.data import features as names
+from pipeline.data.vocabularies import read_vocabulary
 from tfrec_fusion.config import Feature, FeatureSpace
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.models.catalogue import Catalogue
@@ -80,7 +81,9 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         dtype = np.int32 if feature.kind in ("categorical", "categories") else np.float32
         side[feature.name] = with_row_0(columns[feature.name].astype(dtype))
         if dtype == np.int32:
-            known = [value.decode("utf-8", "replace") for value in transform.vocabulary_by_name(feature.name)]
+            known = [
+                value.decode("utf-8", "replace") for value in read_vocabulary(transform, feature.vocabulary)
+            ]
             values[feature.name] = np.array(["", *known], object)
     return Catalogue(
         ids=np.array([""] + [value.decode() for value in columns["item_id"]], object),
@@ -115,10 +118,10 @@ def feature_space(
         for feature in features:
             size = 1
             if feature.kind in ("categorical", "categories"):
-                size = transform.vocabulary_size_by_name(feature.name) + 1
+                size = transform.vocabulary_size_by_name(feature.vocabulary) + 1
             elif feature.kind == "vector":
                 size = catalogue.features[feature.name].shape[1]
-            found.append(Feature(feature.name, feature.kind, size))
+            found.append(Feature(feature.name, feature.kind, size, feature.column))
         return tuple(found)
 
     return FeatureSpace(

@@ -1,58 +1,108 @@
-"""The features of a run, derived from the tables' columns: the one list that schemas, Transform, trainers and
-signatures are made from.
+"""The features of a run, derived from the tables' columns: the one list that schemas, Transform, trainers, slices and
+signatures are made from, and the one owner of what each is called where.
 
-Names: `user_…`, `item_…` and `context_…` before the column's own name, `text_…` for what the text tower reads.
+A column may be called anything, also `index`, `activity` or what the pipeline itself calls something. So every feature
+made of a column has a name that no other feature can have:
+
+| where | name | `Price (EUR)` among the items' numbers |
+|---|---|---|
+| in Examples, in Transform's graph and in models | `RawFeature.name` | `item_number___price_eur_a8e7…` |
+| the file of its vocabulary | `RawFeature.vocabulary` | letters and digits that no case-blind file system mixes up |
+| as an input of a request (context alone) | `RawFeature.name` | |
+| shown to people, and in `evaluation.slices` | `RawFeature.shown` | `item_Price (EUR)` |
+
+Names of what the pipeline makes itself hold no `__` and do not begin with `context_`; names made of columns do.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from tfrec_fusion import naming
 from tfrec_fusion.config import FeatureKind
 from tfrec_fusion.datasets.tables import Tables
 
 ITEM_VOCABULARY = "item_id"
 USER_VOCABULARY = "user_id"
+Role = Literal["user", "item", "context", "text"]
 
 
 @dataclasses.dataclass(frozen=True)
 class RawFeature:
-    """A column as it stands in the Examples: `kind` as in `tfrec_fusion.config.Feature`, before Transform."""
+    """A column in one of its roles, as it stands in the Examples before Transform.
 
-    name: str
+    Attributes:
+        role: whose column it is, `text` for what the text tower reads of items.
+        kind: as in `tfrec_fusion.config.Feature`; text is `categorical`, a string.
+        column: what its table calls it.
+    """
+
+    role: Role
     kind: FeatureKind
+    column: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in Examples, in Transform's graph and in models."""
+        if self.role == "context":
+            return naming.context_input(self.column)
+        kind = "" if self.role == "text" else f"_{self.kind}"
+        return f"{self.role}{kind}__{naming.identifier(self.column)}"
+
+    @property
+    def vocabulary(self) -> str:
+        """What the file of its values is called."""
+        return f"values_{naming.digest(self.name)}"
+
+    @property
+    def shown(self) -> str:
+        """What people see: `item_price`."""
+        return f"{self.role}_{self.column}"
 
 
 def user_features(tables: Tables) -> list[RawFeature]:
     """Side features of people."""
     if not tables.users:
         return []
-    return [RawFeature(f"user_{column}", "categorical") for column in tables.users.categories] + [
-        RawFeature(f"user_{column}", "number") for column in tables.users.numbers
-    ]
+    return _features("user", {"categorical": tables.users.categories, "number": tables.users.numbers})
 
 
 def context_features(tables: Tables) -> list[RawFeature]:
     """What is known of the moment of a choice."""
-    return [RawFeature(f"context_{column}", "categorical") for column in tables.interactions.context]
+    return _features("context", {"categorical": tables.interactions.context})
 
 
 def item_features(tables: Tables) -> list[RawFeature]:
     """Side features of items, without their text."""
     items = tables.items
-    return (
-        [RawFeature(f"item_{column}", "categorical") for column in items.categories]
-        + [RawFeature(f"item_{column}", "categories") for column in items.lists]
-        + [RawFeature(f"item_{column}", "number") for column in items.numbers]
-        + [RawFeature(f"item_{column}", "vector") for column in items.vectors]
-    )
+    columns = {
+        "categorical": items.categories,
+        "categories": items.lists,
+        "number": items.numbers,
+        "vector": items.vectors,
+    }
+    return _features("item", columns)
 
 
-def text_features(tables: Tables) -> list[str]:
-    """Names of the text fields, in the order in which the text tower reads them."""
-    return [f"text_{column}" for column in tables.items.text]
+def text_features(tables: Tables) -> list[RawFeature]:
+    """The text fields, in the order in which the text tower reads them."""
+    return _features("text", {"categorical": tables.items.text})
+
+
+def _features(role: Role, columns: dict[FeatureKind, tuple[str, ...]]) -> list[RawFeature]:
+    # A column that is named twice in one role is one feature.
+    return [
+        RawFeature(role, kind, column) for kind, names in columns.items() for column in dict.fromkeys(names)
+    ]
+
+
+def shown_names(tables: Tables) -> dict[str, str]:
+    """Name in Examples → what people see, of all features that are made of columns."""
+    found = user_features(tables) + context_features(tables) + item_features(tables) + text_features(tables)
+    return {feature.name: feature.shown for feature in found}
 
 
 def _add(
@@ -83,7 +133,24 @@ def _add_side(schema: schema_pb2.Schema, features: list[RawFeature]) -> None:
     for feature in features:
         kind = schema_pb2.BYTES if feature.kind in ("categorical", "categories") else schema_pb2.FLOAT
         # A column without a single value is a mistake in the file or in the configuration.
-        _add(schema, feature.name, kind, 1 if feature.kind in ("categorical", "number") else None, share=1e-6)
+        most = 1 if feature.kind in ("categorical", "number") else None
+        _add_column(schema, feature, kind, most, share=1e-6)
+
+
+def _add_column(
+    schema: schema_pb2.Schema, feature: RawFeature, kind: int, most: int | None = 1, share: float = 0
+):
+    """Adds a feature that is made of a column; its annotation says what people call it."""
+    _add(schema, feature.name, kind, most, share).annotation.comment.append(feature.shown)
+
+
+def shown_in(schema: schema_pb2.Schema) -> dict[str, str]:
+    """Name in Examples → what people see, of a schema's features that are made of columns."""
+    return {
+        feature.name: feature.annotation.comment[0]
+        for feature in schema.feature
+        if feature.annotation.comment
+    }
 
 
 def interactions_schema(tables: Tables) -> schema_pb2.Schema:
@@ -118,7 +185,7 @@ def items_schema(tables: Tables, min_text_share: float) -> schema_pb2.Schema:
     _add(schema, "item_id", schema_pb2.BYTES, required=True)
     _add(schema, "title", schema_pb2.BYTES, required=True)
     _add(schema, "train_count", schema_pb2.INT, required=True)
-    for name in text_features(tables):
-        _add(schema, name, schema_pb2.BYTES, share=min_text_share)
+    for feature in text_features(tables):
+        _add_column(schema, feature, schema_pb2.BYTES, share=min_text_share)
     _add_side(schema, item_features(tables))
     return schema

@@ -40,39 +40,45 @@ class Slices:
         examples: Iterable[tf.train.Example],
     ):
         self.names, self.tables, self.rare_item = settings["slices"], tables, settings["rare_item"]
-        kinds = slices.column_kinds(tables)
-        columns = [name for name in self.names if name in kinds]
-        own = [name for name in columns if name.startswith("item_")]
-        others = [name for name in columns if not name.startswith("item_")]
+        known = slices.sliced_columns(tables)
+        columns = {name: known[name] for name in self.names if name in known}
+        own = {name: feature for name, feature in columns.items() if feature.role == "item"}
+        self.others = {name: feature for name, feature in columns.items() if feature.role != "item"}
         most = settings["slice_values"]
-        self.about_items = self._of_items(items, {name: kinds[name] for name in own}, most)
-        gathered = {name: _gatherer(kinds[name]) for name in others}
+        self.about_items = self._of_items(items, own, most)
+        gathered = {name: _gatherer(feature.kind) for name, feature in self.others.items()}
         self.count, first, last = 0, None, None
         for example in examples:
             self.count += 1
             time = read(example, "time")[0]
             first, last = (time, time) if first is None else (min(first, time), max(last, time))
             for name, values in gathered.items():
-                _gather(values, read(example, name))
+                _gather(values, read(example, self.others[name].name))
         self.columns = {
-            name: slices.value_namer(kinds[name], values, most) for name, values in gathered.items()
+            name: slices.value_namer(self.others[name].kind, values, most)
+            for name, values in gathered.items()
         }
         self.period = slices.period_of(first or 0, last or 0)
 
     def _of_items(
-        self, items: Callable[[], Iterable[tf.train.Example]], kinds: dict[str, str], most: int
+        self,
+        items: Callable[[], Iterable[tf.train.Example]],
+        wanted: dict[str, features.RawFeature],
+        most: int,
     ) -> dict[str, dict[str, list[str]]]:
         """Item id → its slices."""
         ids, counts = [], array.array("q")
-        gathered = {name: _gatherer(kind) for name, kind in kinds.items()}
+        gathered = {name: _gatherer(feature.kind) for name, feature in wanted.items()}
         for item in items():
             ids.append(read(item, "item_id")[0])
             counts.append(read(item, "train_count")[0])
             for name, values in gathered.items():
-                _gather(values, read(item, name))
-        namers = {name: slices.value_namer(kinds[name], values, most) for name, values in gathered.items()}
+                _gather(values, read(item, wanted[name].name))
+        namers = {
+            name: slices.value_namer(wanted[name].kind, values, most) for name, values in gathered.items()
+        }
         reach = slices.item_reach(np.array(counts))
-        fields = features.text_features(self.tables)
+        fields = [field.name for field in features.text_features(self.tables)]
         found, distinct = {}, {}
         for place, item in enumerate(items()):
             text = " ".join(read(item, name)[0] for name in fields if read(item, name))
@@ -82,7 +88,7 @@ class Slices:
                 "text_length": [slices.text_length(text)],
                 "script": [slices.script(text)],
             }
-            columns = {name: namer(read(item, name)) for name, namer in namers.items()}
+            columns = {name: namer(read(item, wanted[name].name)) for name, namer in namers.items()}
             own = {name: values for name, values in (derived | columns).items() if name in self.names}
             found[ids[place]] = distinct.setdefault(repr(own), own)
         return found
@@ -90,7 +96,7 @@ class Slices:
     def of(self, example: tf.train.Example, item_id: str) -> dict[str, list[str]]:
         """Slice → its values for an Example whose item is `item_id`."""
         found = dict(self.about_items[item_id])
-        found |= {name: namer(read(example, name)) for name, namer in self.columns.items()}
+        found |= {name: namer(read(example, self.others[name].name)) for name, namer in self.columns.items()}
         if "period" in self.names:
             found["period"] = [self.period(read(example, "time")[0])]
         if "user_activity" in self.names:

@@ -26,7 +26,7 @@ HEAD = 0.2  # share of the catalogue that is not long tail
 
 def check_slices(names: Sequence[str], tables: Tables) -> None:
     """Raises ConfigError for a slice that is neither derived nor a column."""
-    known = [*DERIVED, *column_kinds(tables)]
+    known = [*DERIVED, *sliced_columns(tables)]
     for name in names:
         if name not in known:
             raise ConfigError(
@@ -34,12 +34,23 @@ def check_slices(names: Sequence[str], tables: Tables) -> None:
             )
 
 
-def column_kinds(tables: Tables) -> dict[str, str]:
-    """Columns that can be sliced by, and their kinds; vectors cannot."""
-    found = (
+def sliced_columns(tables: Tables) -> dict[str, features.RawFeature]:
+    """Columns that can be sliced by, which vectors cannot, by what the slice is called.
+
+    That is what people see of the feature; ` (column)` follows where something else is called so, as a column `activity` of
+    the items beside the derived `item_activity`.
+    """
+    found: dict[str, features.RawFeature] = {}
+    every = (
         features.item_features(tables) + features.user_features(tables) + features.context_features(tables)
     )
-    return {feature.name: feature.kind for feature in found if feature.kind != "vector"}
+    for feature in every:
+        name = feature.shown
+        while name in DERIVED or name in found:
+            name += " (column)"
+        if feature.kind != "vector":
+            found[name] = feature
+    return found
 
 
 def text_length(text: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.onboarding import value_shapes
@@ -17,16 +19,17 @@ from pipeline.onboarding.id_writing import match, within
 from pipeline.onboarding.measuring import Choices, Entities, measure_choices, measure_entities, measure_split
 from pipeline.onboarding.text_checks import check_text
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.tables import Items, Tables, Users
-from tfrec_fusion.datasets.values import parse_numbers
 
 # Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are cautious guesses.
 BASE_GB = 2.4
 GB_PER_MILLION_INTERACTIONS = 6.0
 GB_PER_MILLION_ITEMS = 4.0
 SAMPLE = 50_000
-FEWEST_ROWS, FEWEST = 30, 5
+FEWEST_ROWS, FEWEST = 30, 3
 
 
 def check(config: PipelineConfig) -> Iterator[Finding]:
@@ -38,14 +41,21 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
     try:
         tables = tables_of(config)
         yield from _files(tables)
-        items = measure_entities(tables.items, "items")
+        settled = settle(tables)
+        tables = settled.tables
+        for note in settled.notes:
+            yield Finding("ok", "reading", note)
+        items = measure_entities(tables.items, "items", tables.item_ids)
         yield from _rejected("items", items, config)
         yield from _columns(tables.items, items)
-        choices = measure_choices(tables.interactions, None if tables.items.distinct else items.ids)
+        choices = measure_choices(tables, None if tables.items.distinct else items.ids)
     except ConfigError as error:
         yield Finding("wrong", "tables", str(error))
         return
     yield from _rejected("interactions", choices, config)
+    if choices.left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in choices.left_out.items())
+        yield Finding("ok", "interactions", f"left out as the configuration says: {reasons}")
     yield from _unknown(choices, items, tables)
     if choices.frame.empty:
         return
@@ -89,25 +99,26 @@ def _rejected(name: str, table: Entities | Choices, config: PipelineConfig) -> I
 def _columns(table: Items | Users, entities: Entities) -> Iterator[Finding]:
     """Each column against the role that it has."""
     name = "items" if isinstance(table, Items) else "users"
-    sample = entities.frame.head(SAMPLE)
-    for column, share in entities.filled.items():
-        if share == 0 and column != table.id:
+    sample = {column: cells.plain(entities.table.column(column).slice(0, SAMPLE)) for column in table.columns()}
+    for column in table.columns():
+        if column != table.id and entities.table.column(column).null_count == entities.table.num_rows:
             yield Finding(
                 "wrong", name, f"the column {column!r} is empty. Fill it, or leave it out of `data.{name}`."
             )
     for column in table.numbers:
-        filled = sample[column].dropna()
-        share = float(parse_numbers(filled, table.csv.decimal).notna().mean()) if len(filled) else 1.0
+        filled = sample[column].drop_null()
+        numbers = cells.numbers(filled, f"column {column!r} of the {name} table", table.csv.decimal)
+        share = float(np.isfinite(numbers).mean()) if len(filled) else 1.0
         if share < 0.5:
-            seen = ", ".join(map(repr, filled.head(3)))
+            seen = ", ".join(map(repr, filled[:3].to_pylist()))
             yield Finding(
                 "wrong",
                 name,
                 f"`numbers`: only {share:.0%} of {column!r} are numbers ({seen}, …). Is it a category?",
             )
     for column in table.categories:
-        distinct = sample[column].nunique()
-        if distinct > 0.9 * len(sample) and distinct > 50:
+        distinct = pc.count_distinct(cells.strings(sample[column], f"column {column!r}", join_lists=True)).as_py()
+        if distinct > 0.9 * len(sample[column]) and distinct > 50:
             yield Finding(
                 "note",
                 name,
@@ -117,14 +128,10 @@ def _columns(table: Items | Users, entities: Entities) -> Iterator[Finding]:
         yield from _lists_and_vectors(table, sample)
 
 
-def _lists_and_vectors(table: Items, sample: pd.DataFrame) -> Iterator[Finding]:
+def _lists_and_vectors(table: Items, sample: dict[str, pa.Array]) -> Iterator[Finding]:
     for column in table.lists:
-        texts = sample[column].dropna()
-        if (
-            len(texts)
-            and isinstance(texts.iloc[0], str)
-            and not texts.str.contains(table.separator, regex=False).any()
-        ):
+        several = cells.lists(sample[column], table.separator, f"column {column!r}")
+        if not cells.is_list(sample[column].type) and (pc.max(several.value_lengths()).as_py() or 0) < 2:
             advice = "Set `data.items.separator`, or make it one of `categories`."
             yield Finding(
                 "wrong",
@@ -132,13 +139,17 @@ def _lists_and_vectors(table: Items, sample: pd.DataFrame) -> Iterator[Finding]:
                 f"`lists`: no value of {column!r} holds the separator {table.separator!r}. {advice}",
             )
     for column in table.vectors:
-        lengths = {
-            len(value) if isinstance(value, (list, np.ndarray)) else -1 for value in sample[column].dropna()
-        }
-        if len(lengths) != 1 or -1 in lengths:
-            seen = "no lists" if -1 in lengths else f"lengths {sorted(lengths)[:5]}"
+        if not cells.is_list(sample[column].type) and pa.types.is_floating(sample[column].type):
             yield Finding(
-                "wrong",
+                "wrong", "items", f"`vectors`: {column!r} must hold lists of numbers of one length. Received: no lists."
+            )
+            continue
+        vectors, bad = cells.vectors(sample[column], f"column {column!r}")
+        lengths = {len(vector) for vector in vectors if vector}
+        if len(lengths) != 1 or bad.any():
+            seen = f"{int(bad.sum()):,} that hold something else" if bad.any() else f"lengths {sorted(lengths)[:5]}"
+            yield Finding(
+                "note" if bad.mean() < 0.05 and len(lengths) == 1 else "wrong",
                 "items",
                 f"`vectors`: {column!r} must hold lists of numbers of one length. Received: {seen}.",
             )
@@ -225,7 +236,7 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
 def _people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
     if not tables.users:
         return
-    people = measure_entities(tables.users, "users")
+    people = measure_entities(tables.users, "users", tables.user_ids)
     yield from _rejected("users", people, config)
     yield from _columns(tables.users, people)
     chose = choices.frame.user.drop_duplicates()
@@ -247,9 +258,17 @@ def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:
         return
     first, last = (pd.Timestamp(int(time), unit="ns") for time in (choices.frame.time.min(), choices.frame.time.max()))
     text = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
-    odd = first.year < 1990 or last > pd.Timestamp.now() + pd.Timedelta(days=366)
-    advice = f"; is that so? How {tables.interactions.time!r} is written is said by `data.interactions.time_format`"
-    yield Finding("note" if odd else "ok", "time", text + (advice if odd else ""))
+    if choices.frame.time.max() < 10**17:  # before 1973
+        counted = f"numbers {choices.frame.time.min() / 1e9:g} to {choices.frame.time.max() / 1e9:g}, which only give an order"
+        yield Finding("note" if tables.interactions.time_format else "ok", "time", counted)
+        return
+    soon = pd.Timestamp.now() + pd.Timedelta(days=366)
+    odd = (choices.frame.time < pd.Timestamp(1990, 1, 1).value) | (choices.frame.time > soon.value)
+    advice = (
+        f"; {int(odd.sum()):,} of {len(odd):,} lie before 1990 or in the future. How {tables.interactions.time!r} is written is said by "
+        "`data.interactions.time_format`; a value that means 'unknown' belongs into `csv.nulls`"
+    )
+    yield Finding("note" if odd.any() else "ok", "time", text + (advice if odd.any() else ""))
 
 
 def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:

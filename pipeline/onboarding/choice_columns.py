@@ -33,7 +33,7 @@ def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interac
         ledger.chose("interactions", role, column.name, why, column.path)
         taken.add(column.name)
 
-    time = _time(table, taken, hints, ledger)
+    time = _time(table, taken, hints, roles.user)
     if time:
         assert time.time
         chose("time", time, time.time.why)
@@ -57,7 +57,7 @@ def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interac
     )
 
 
-def _time(table: TableProfile, taken: set[str], hints: Hints, ledger: Ledger) -> Column | None:
+def _time(table: TableProfile, taken: set[str], hints: Hints, user: Column) -> Column | None:
     if hints.time:
         return _named_time(table, hints)
     found = [column for column in table.columns.values() if column.name not in taken and column.time]
@@ -69,7 +69,22 @@ def _time(table: TableProfile, taken: set[str], hints: Hints, ledger: Ledger) ->
         said = names.says(column.words_of_name, names.TIME)
         return (column.time.sure, not other, said, column.filled, column.distinct)
 
-    return max(found, key=rank, default=None)
+    return max(found, key=rank, default=None) or _order(table, taken, user)
+
+
+def _order(table: TableProfile, taken: set[str], user: Column) -> Column | None:
+    """A column that numbers each user's choices in their order, which is as good as a time."""
+    for column in table.columns.values():
+        if column.name in taken or not column.is_integer or column.filled < 1 or column.distinct < 3:
+            continue
+        numbers = pd.DataFrame({"user": user.strings, "number": column.as_numbers(column.strings)}).dropna()
+        steps = numbers.number.diff()[numbers.user.eq(numbers.user.shift())]
+        first = numbers.groupby("user", sort=False).number.min()
+        if len(steps) > 20 and steps.isin([0, 1]).mean() > 0.99 and (steps == 1).mean() > 0.1:
+            if (first == first.mode().iloc[0]).mean() > 0.8:
+                column.time = TimeGuess("s", f"numbers each user's choices from {first.mode().iloc[0]:g} on: their order")
+                return column
+    return None
 
 
 def _named_time(table: TableProfile, hints: Hints) -> Column:
@@ -233,6 +248,9 @@ def explain(table: TableProfile, roles: Roles, ledger: Ledger) -> None:
 
 def _reason(column: Column, has_time: bool) -> tuple[str, dict[str, Any]]:
     words = column.words_of_name
+    if not column.name:
+        numbered = column.is_number and value_shapes.is_running_number(column.numbers, column.rows)
+        return "counts the rows" if numbered else "has no name; give it one to use it", {}
     if column.is_unreadable:
         return f"cells of the type {column.array.type}; write their parts as columns of their own", {}
     if column.distinct == 0:
@@ -288,6 +306,8 @@ def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
         }
     if column.is_address:
         return "addresses or files", {}
+    if names.says(column.words_of_name, names.PERSONAL) and column.distinct > 20:
+        return f"personal, {column.distinct:,} different values", {}
     if column.distinct <= 1000 and column.distinct < 0.2 * column.rows and column.median_words <= 4:
         return f"{column.distinct:,} different values; if it is known when the choice is made, use it", {
             "context": [column.name]

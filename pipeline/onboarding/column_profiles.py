@@ -25,6 +25,7 @@ class Column:
         path: of the table that holds it.
         array: the cells, as Arrow read them.
         decimal: the sign before decimals.
+        unnamed: whether its name is made up, so that it says nothing.
         known_strings: the cells as strings where they were made already (of a table that was put together).
     """
 
@@ -32,6 +33,7 @@ class Column:
     path: str
     array: pa.Array
     decimal: str = "."
+    unnamed: bool = False
     known_strings: pd.Series | None = None
 
     @property
@@ -144,7 +146,7 @@ class Column:
             return None
         if self.is_time_type:
             return TimeGuess("iso", "the file says that it holds times")
-        return guess_time(self.values, self.is_number, self.words_of_name)
+        return guess_time(self.values, self.is_number, self.words_of_name, self.unnamed)
 
     @functools.cached_property
     def median_words(self) -> float:

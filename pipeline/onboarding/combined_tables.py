@@ -32,11 +32,11 @@ def _shared_key(lines: TableProfile, orders: TableProfile) -> tuple[Column, Colu
     """The key of orders and the column of lines that holds it, or None."""
     best: tuple[float, Column, Column] | None = None
     for key in orders.columns.values():
-        if key.is_list or key.distinct < max(2, 0.99 * orders.rows) or key.filled < 0.99 or key.median_words > 1:
+        if not key.name or "=" in key.name or key.is_list or key.distinct < max(2, 0.99 * orders.rows) or key.filled < 0.99 or key.median_words > 1:
             continue
         known = set(key.unique)
         for column in lines.columns.values():
-            if column.is_list or column.distinct < 2 or (column.is_number and not column.is_integer):
+            if not column.name or "=" in column.name or column.is_list or column.distinct < 2 or (column.is_number and not column.is_integer):
                 continue
             alike = column.words_of_name == key.words_of_name
             overlap = column.unique.isin(known).mean()
@@ -54,7 +54,7 @@ def _join(lines: TableProfile, orders: TableProfile, left: Column, right: Column
         if name not in columns and column is not right:
             moved = column.strings.reindex(position.to_numpy()).reset_index(drop=True)
             moved = moved.astype(object).where(moved.notna(), None)
-            columns[name] = Column(name, column.path, column.array[:0], column.decimal, moved)
+            columns[name] = Column(name, column.path, column.array[:0], column.decimal, column.unnamed, moved)
     on = left.name if left.name == right.name else f"{left.name}={right.name}"
     join = Join(orders.path, on, orders.csv)
     return dataclasses.replace(lines, columns=columns, join=join)
@@ -114,7 +114,7 @@ def _explode(table: TableProfile, column: Column, divider: str) -> TableProfile:
             values = pd.Series(lists.flatten().to_numpy(zero_copy_only=False), dtype=object)[:MOST_ROWS]
         else:
             values = other.strings.iloc[positions].reset_index(drop=True)
-        columns[name] = Column(name, other.path, other.array[:0], other.decimal, values)
+        columns[name] = Column(name, other.path, other.array[:0], other.decimal, other.unnamed, values)
     return dataclasses.replace(
         table, columns=columns, rows=len(positions), explode=(column.name, divider)
     )

@@ -52,7 +52,9 @@ class _Entities:
         return [column for column in self.table.columns.values() if column.name not in taken and self._may_describe(column)]
 
     def _may_describe(self, column: Column) -> bool:
-        if column.is_unreadable:
+        if not column.name:
+            self.leave(column, "has no name; give it one to use it")
+        elif column.is_unreadable:
             self.leave(column, f"cells of the type {column.array.type}; write their parts as columns of their own")
         elif column.filled < 0.01 or column.distinct < 2:
             seen = "empty" if column.filled < 0.01 else f"the same everywhere: {column.values.iloc[0]!r}"

@@ -96,9 +96,8 @@ def describe_choices(roles: Roles, hints: Hints, ledger: Ledger) -> Interactions
         ledger.chose("interactions", role, column.name, why, column.path)
     join = roles.table.join
     if join:
-        ledger.chose("interactions", "join.on", join.left, f"the key into {join.path}, in which each stands once", roles.table.path)
-        if join.right != join.left:
-            ledger.chose("interactions", "join.on", join.right, f"the same key in {join.path}", join.path)
+        ledger.chose("interactions", "join.on", join.left, f"the key into {join.path}", roles.table.path)
+        ledger.chose("interactions", "join.on", join.right, "the same key, each once", join.path)
     return describe_interactions(roles, hints, ledger)
 
 
@@ -177,7 +176,7 @@ def _explain_rest(
     used = {items.path, roles.table.path, users.path if users else "", roles.table.join.path if roles.table.join else ""}
     for table in tables:
         if table.path not in used and not (roles.user_link and table is roles.user_link.table):
-            ledger.leave(table.path, "", _why_unused(table, tables, roles, items, hints))
+            ledger.leave(table.path, None, _why_unused(table, tables, roles, items, hints))
         for column in table.columns.values():
             if column.name not in ledger.named(table.path):
                 ledger.leave(table.path, column.name, _shape(column))

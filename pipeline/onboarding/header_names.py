@@ -34,7 +34,7 @@ def name_headers(found: Tables, tables: list[TableProfile], ledger: Ledger) -> T
                 for choice in ledger.choices
             ]
             ledger.left = [
-                dataclasses.replace(entry, column=renames.get(entry.column, entry.column), offer=_renamed(entry.offer, renames))
+                dataclasses.replace(entry, column=renames.get(entry.column or "", entry.column), offer=_renamed(entry.offer, renames))
                 if entry.path == table.path
                 else entry
                 for entry in ledger.left

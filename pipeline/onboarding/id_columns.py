@@ -12,6 +12,8 @@ from pipeline.onboarding.table_profiles import TableProfile
 
 CLEAR = 0.55  # below this, a column is no id of people or items
 KEYS = 0.2  # for two columns that are listed in two other tables
+SURE = 0.9  # so clear that what remains is the other role's
+ONLY_OTHER = 0.7
 NEEDS_MORE = 0.6  # a table that must be joined or taken apart comes after one that need not
 
 
@@ -75,7 +77,7 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
                 or (hints.item or item.name) != item.name
             ):
                 continue
-            user_links, item_links = _apart(links[user.name], links[item.name])
+            user_links, item_links = _apart(links[user.name], links[item.name], table.headerless)
             user_score, user_link = _score(user, table, user_links, names.USER, names.ITEM, False)
             item_score, item_link = _score(item, table, item_links, names.ITEM, names.USER, True)
             if user.name == hints.user:
@@ -85,12 +87,11 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
             if user_link and item_link and min(user_link.strength, item_link.strength) > 0.8:
                 # Two keys into two tables: where one of them is clear, the other is what remains.
                 user_score, item_score = user_score + KEYS, item_score + KEYS
+            user_score += ONLY_OTHER * (item_score > SURE and _is_only_other(table, item, user))
+            item_score += ONLY_OTHER * (user_score > SURE and _is_only_other(table, user, item))
             if table.headerless:
-                # Without names: people come before items, and the first columns are the ids.
-                order = list(table.columns)
-                first = order.index(user.name) < order.index(item.name) <= 3 or item_link is not None
-                user_score += 0.9 * first - 0.1 * order.index(user.name)
-                item_score += 0.9 * first - 0.1 * order.index(item.name)
+                bonus = _by_position(table, user, item, item_link)
+                user_score, item_score = user_score + bonus, item_score + bonus
             if min(user_score, item_score) < CLEAR or not _belongs_together(table, user, item):
                 continue
             score = user_score + item_score + 0.1 * math.log10(table.rows + 1)
@@ -103,14 +104,36 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
     return best
 
 
-def _apart(users: list[Link], items: list[Link]) -> tuple[list[Link], list[Link]]:
-    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one."""
+def _apart(users: list[Link], items: list[Link], unnamed: bool) -> tuple[list[Link], list[Link]]:
+    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one. Without names, it is
+    items that have a table more often."""
     while users and items and users[0].table is items[0].table:
-        if users[0].strength >= items[0].strength:
+        if users[0].strength >= items[0].strength + (0.3 if unnamed else 0.0):
             items = items[1:]
         else:
             users = users[1:]
     return users, items
+
+
+def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
+    """Whether a column is the only one beside a clear id that could be an id too, whatever language its name is in."""
+
+    def may_be(other: Column) -> bool:
+        if other is known or other.is_list or other.is_flag or other.time or not 3 <= other.distinct < 0.9 * other.rows:
+            return False
+        amounts = names.QUANTITY + names.MONEY + names.LABEL + names.TIME + names.ORDER
+        return other.median_words <= 1.5 and (not other.is_number or other.is_integer) and not names.says(other.words_of_name, amounts)
+
+    return [other.name for other in table.columns.values() if may_be(other)] == [column.name]
+
+
+def _by_position(table: TableProfile, user: Column, item: Column, item_link: Link | None) -> float:
+    """Without names, users come before items and both among the first columns, unless only the first are listed as items."""
+    order = list(table.columns)
+    first, second = order.index(user.name), order.index(item.name)
+    if first > second and (item_link is None or match(user.unique, item_link.key.unique).overlap > 0.6):
+        return -1.0
+    return (0.9 if second <= 3 or item_link else 0.0) - 0.1 * (first + second)
 
 
 def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:
@@ -130,7 +153,8 @@ def _may_be_id(column: Column, hints: Hints) -> bool:
     if column.name in (hints.user, hints.item):
         return True
     if (
-        column.is_list
+        not column.name
+        or column.is_list
         or column.distinct < 2
         or column.filled < 0.2
         or column.name in (hints.time, hints.label)
@@ -149,7 +173,7 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
     if column.is_list or column.distinct < 2:
         return found
     for other in tables:
-        if other.path == table.path:
+        if other.path == table.path or (table.join and other.path == table.join.path):
             continue
         for key in other.columns.values():
             if not _is_key(key, other):

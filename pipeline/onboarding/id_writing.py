@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pandas as pd
+import pyarrow as pa
 
+from tfrec_fusion.datasets.ids import normalised
 from tfrec_fusion.datasets.tables import IdRule
 
 RULES: tuple[IdRule, ...] = ("as_written", "number", "folded")
@@ -38,12 +41,9 @@ class Match:
 
 def canonical(ids: pd.Series, rule: IdRule) -> pd.Series:
     """Ids (strings) in the form in which a rule compares them."""
-    text = ids.astype("string").str.strip()
-    if rule == "number":
-        return text.str.replace(r"^\+?(-?)0*(\d+)(?:\.0*)?$", r"\1\2", regex=True)
-    if rule == "folded":
-        return text.str.replace(r"\s+", "", regex=True).str.casefold()
-    return text
+    text = ids.astype("string").str.strip().astype(object)
+    text = pa.array(text.where(text.notna(), None), pa.string())
+    return pd.Series(normalised(text, rule).to_numpy(zero_copy_only=False), index=ids.index, dtype=object)
 
 
 def match(ids: pd.Series, known: pd.Series, rules: tuple[IdRule, ...] = RULES) -> Match:
@@ -54,7 +54,7 @@ def match(ids: pd.Series, known: pd.Series, rules: tuple[IdRule, ...] = RULES) -
         share = _share(ids, known, rule)
         if share > best[0] + CLEARLY and not merged(known, rule) > 0.02:
             best = (share, rule)
-    without = difference(ids, known) if best[1] != "as_written" else ""
+    without = difference(ids, known, best[1])
     return Match(best[1], best[0], plain, without)
 
 
@@ -69,20 +69,33 @@ def merged(ids: pd.Series, rule: IdRule) -> float:
     return 1 - canonical(own, rule).nunique() / max(1, len(own))
 
 
-def difference(ids: pd.Series, known: pd.Series) -> str:
-    """What one of the two is written with and the other is not."""
-    sides = [column.astype("string").str.strip()[:10_000] for column in (ids, known)]
-    signs = {
-        "'.0'": r"^[+-]?\d+\.0+$",
-        "leading zeros": r"^[+-]?0\d",
-        "capital letters": r"[A-Z]",
-        "spaces": r"\s",
-    }
-    shares = {name: [side.str.contains(pattern).mean() for side in sides] for name, pattern in signs.items()}
-    differing = [name for name, (one, other) in shares.items() if abs(one - other) > 0.02]
-    if not differing:
-        differing = ["case and spaces"]
-    return " and ".join(differing)
+DIFFERENCES: dict[IdRule, dict[str, Callable[[pd.Series], pd.Series]]] = {
+    "as_written": {},
+    "number": {
+        "'.0'": lambda ids: ids.str.replace(r"^([+-]?\d+)\.0*$", r"\1", regex=True),
+        "leading zeros": lambda ids: ids.str.replace(r"^([+-]?)0+(?=\d)", r"\1", regex=True),
+    },
+    "folded": {
+        "capital letters": lambda ids: ids.str.casefold(),
+        "spaces": lambda ids: ids.str.replace(r"\s+", " ", regex=True).str.strip(),
+    },
+}
+
+
+def difference(ids: pd.Series, known: pd.Series, rule: IdRule) -> str:
+    """What must be left aside so that ids match by a rule: the changes without which fewer do."""
+    steps = DIFFERENCES[rule]
+    sides = [column.astype("string").str.strip()[:20_000] for column in (ids, known)]
+
+    def overlap(without: str = "") -> float:
+        one, other = sides
+        for name, change in steps.items():
+            if name != without:
+                one, other = change(one), change(other)
+        return float(one.isin(set(other)).mean())
+
+    whole = overlap()
+    return " and ".join(name for name in steps if overlap(name) < whole) or " and ".join(steps)
 
 
 def within(ids: pd.Series) -> Match | None:
@@ -93,15 +106,20 @@ def within(ids: pd.Series) -> Match | None:
         if share > 0.05:
             forms = canonical(text, rule)
             doubled = text[forms.duplicated(keep=False)]
-            return Match(rule, 1.0, 1 - share, _without(doubled))
+            return Match(rule, 1.0, 1 - share, _between(doubled, rule))
     return None
 
 
-def _without(doubled: pd.Series) -> str:
-    found = []
-    for name, pattern in (("'.0'", r"^[+-]?\d+\.0+$"), ("leading zeros", r"^[+-]?0\d"), ("spaces", r"\s")):
-        if doubled.str.contains(pattern).any():
-            found.append(name)
-    if doubled.str.contains(r"[^\W\d_]").any():
-        found.append("capital letters")
-    return " and ".join(found) or "case and spaces"
+def _between(doubled: pd.Series, rule: IdRule) -> str:
+    """What ids of one column that a rule makes one differ in."""
+    steps = DIFFERENCES[rule]
+
+    def distinct(without: str = "") -> int:
+        text = doubled
+        for name, change in steps.items():
+            if name != without:
+                text = change(text)
+        return text.nunique()
+
+    whole = distinct()
+    return " and ".join(name for name in steps if distinct(name) > whole) or " and ".join(steps)

@@ -10,10 +10,11 @@ from typing import Any
 from pipeline.onboarding import first_settings
 from pipeline.onboarding.guessing import Guess, guess
 from pipeline.onboarding.id_columns import Hints
-from pipeline.onboarding.ledger import Ledger, LeftOut
+from pipeline.onboarding.ledger import Ledger, plain, shown
 from pipeline.onboarding.measuring import measure_choices, measure_entities
 from pipeline.onboarding.yaml_writing import Inline, Path, dump, write
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.tables import Csv, Join, Tables
 
 FEWEST = 30
@@ -52,7 +53,7 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
         ConfigError: where the tables cannot be told, or hold too little to learn from.
     """
     found = guess(folder, hints)
-    tables = _with_paths(found.tables, lambda path: str(folder.absolute() / path))
+    tables = settle(_with_paths(found.tables, lambda path: str(folder.absolute() / path))).tables
     items = measure_entities(tables.items, "items", tables.item_ids)
     choices = measure_choices(tables, None if tables.items.distinct else items.ids)
     if len(choices.frame) < FEWEST:
@@ -132,7 +133,7 @@ def _table(name: str, table: Any, ledger: Ledger, comments: dict[Path, str]) -> 
         default = field.default if field.default is not dataclasses.MISSING else None
         if field.name not in ("path", "user", "item", "id", "time") and (value == default or value == {}):
             continue
-        values[field.name] = _plain(value)
+        values[field.name] = plain(value, field.name)
         columns = value if isinstance(value, tuple) else (value,)
         why = reasons.get((field.name, columns[0])) if len(columns) == 1 and isinstance(columns[0], str) else None
         if comment := why or (NOTES.get(field.name) if field.name != "time" or value is None else None):
@@ -147,16 +148,8 @@ def _differing(value: Csv | Join) -> Inline:
         field.name: getattr(value, field.name) for field in fields if getattr(value, field.name) != field.default
     }
     return Inline(
-        {name: _differing(entry) if isinstance(entry, Csv) else _plain(entry) for name, entry in kept.items() if entry != Csv()}
+        {name: _differing(entry) if isinstance(entry, Csv) else plain(entry) for name, entry in kept.items() if entry != Csv()}
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, dict):
-        return Inline({key: int(entry) if entry % 1 == 0 else entry for key, entry in value.items()})
-    return value
 
 
 def _offers(found: Guess) -> list[str]:
@@ -168,7 +161,7 @@ def _offers(found: Guess) -> list[str]:
     for entry in found.ledger.left:
         if entry.offer and entry.path in paths:
             for key, value in entry.offer.items():
-                written = dump({key: _plain(value)}).rstrip("\n")
+                written = dump({key: plain(value)}).rstrip("\n")
                 if "\n" not in written:
                     lines.append(written)
             lines[-1:] = [f"{line}  # {entry.why}" for line in lines[-1:]]
@@ -178,9 +171,3 @@ def _offers(found: Guess) -> list[str]:
 def _end(ledger: Ledger) -> list[str]:
     lines = ["To look at:"] + [f"  {note}" for note in ledger.notes] if ledger.notes else []
     return lines + (["Left out:"] + [f"  {shown(entry)}" for entry in ledger.left] if ledger.left else [])
-
-
-def shown(entry: LeftOut) -> str:
-    """What was left out and why, with the keys that would use it."""
-    offer = "; ".join(dump({key: _plain(value)}).strip() for key, value in entry.offer.items())
-    return f"{entry}{f'. To use it: {offer}' if offer else ''}"

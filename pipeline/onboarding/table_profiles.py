@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv as csv_module
 import dataclasses
 import functools
 import itertools
@@ -11,11 +12,20 @@ from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.onboarding import column_names
+from pipeline.onboarding import column_names as names_of
 from pipeline.onboarding.column_profiles import Column
+from pipeline.onboarding.headers import has_no_header, made_up_names
+from pipeline.onboarding.ledger import Ledger
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets import cells
+from tfrec_fusion.datasets.byte_streams import first_bytes
+from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
+from tfrec_fusion.datasets.reading import column_names, read_batches
+from tfrec_fusion.datasets.records import BadRow
 from tfrec_fusion.datasets.tables import Csv, Join
+from tfrec_fusion.datasets.values import parse_numbers
 
 SAMPLE_ROWS = 300_000
 NOTHING = ("NULL", "null", "\\N", "NaN", "nan", "None", "N/A", "n/a", "#N/A", "<NA>", "-")
@@ -54,4 +64,217 @@ class TableProfile:
 
     @property
     def words_of_name(self) -> tuple[str, ...]:
-        return column_names.tokens(pathlib.Path(self.path).name.split(".")[0])
+        return names_of.tokens(pathlib.Path(self.path).name.split(".")[0])
+
+
+def read_folder(folder: pathlib.Path, ledger: Ledger) -> list[TableProfile]:
+    """Profiles of all tables in a folder; other files are named in the ledger, and how each text file was read.
+
+    Raises:
+        ConfigError: where there is no folder, or no table in it.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder {str(folder)!r}. Name the one that holds your tables.")
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    known = []
+    for file in files:
+        if file.name.lower().endswith(NO_TABLES):
+            if not file.name.lower().endswith((".yaml", ".yml")):
+                ledger.leave(file.name, None, "not read: no table, to judge by its name")
+            continue
+        try:
+            known.append(_Source(file, *_read_head(file)))
+        except (ConfigError, OSError, UnicodeError, pa.ArrowException) as error:
+            ledger.leave(file.name, None, f"not read: {error}")
+    tables = []
+    for path, group in _groups(known):
+        try:
+            tables.append(_profile(path, group, ledger))
+        except (ConfigError, OSError, UnicodeError, pa.ArrowException) as error:
+            ledger.leave(path, None, f"not read: {error}")
+    if not tables:
+        reasons = "".join(f"\n  {entry}" for entry in ledger.left) or " It holds: nothing."
+        raise ConfigError(
+            f"{str(folder)!r} holds no table (CSV, JSON lines or Parquet).{reasons}\nExport your tables into it, or name another folder."
+        )
+    return tables
+
+
+NO_TABLES = (".yaml", ".yml", ".md", ".html", ".htm", ".py", ".ipynb", ".pdf", ".png", ".jpg", ".jpeg", ".sql", ".toml", ".log", ".rst")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A file, how it is written, its columns, and whether their names are made up."""
+
+    file: pathlib.Path
+    csv: Csv
+    names: tuple[str, ...]
+    headerless: bool
+
+
+def _read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
+    kind = detect_kind(str(file))
+    if kind != "csv":
+        return Csv(), tuple(column_names(str(file))), False
+    found = read_dialect(str(file), Csv())
+    csv = Csv(delimiter=found.delimiter, encoding=found.encoding)
+    lines = _first_lines(file, csv)
+    widths = [len(line) for line in lines]
+    width = max(set(widths), key=lambda count: (widths.count(count), count))
+    first, *rows = [line for line in lines if len(line) == width] if width > 1 else lines
+    if has_no_header(first, rows):
+        names = made_up_names(width)
+        return dataclasses.replace(csv, header=names), names, True
+    names = found.names
+    if len(names) < 2 and width > 1:  # lines before the header
+        csv, names = dataclasses.replace(csv, header=tuple(first)), tuple(first)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"{file.name!r} names a column twice: {', '.join(map(repr, twice))}. Give each its own name."
+        )
+    if len(names) < 2 and file.name.lower().endswith(".txt"):
+        raise ConfigError("it is text of one column.")
+    return csv, names, False
+
+
+def _first_lines(file: pathlib.Path, csv: Csv) -> list[list[str]]:
+    """Cells of the first lines."""
+    assert csv.delimiter and csv.encoding
+    text = first_bytes(str(file), 1 << 16).decode(csv.encoding, "replace").removeprefix("\ufeff")
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    lines = lines[:-1][:60] if len(lines) > 2 else lines  # the last may be cut
+    if len(csv.delimiter) > 1:
+        return [line.split(csv.delimiter) for line in lines]
+    return [row for row in csv_module.reader([f"{line}\n" for line in lines], delimiter=csv.delimiter) if row]
+
+
+def _groups(sources: list[_Source]) -> list[tuple[str, list[_Source]]]:
+    """Files of one table go together: `orders-2023.csv` and `orders-2024.csv`, with the same columns."""
+
+    def stem(source: _Source) -> str:
+        name, dot, ending = source.file.name.partition(".")
+        whole = re.sub(r"(?:\.\d+)+(?=\.)", "*", f"{name}{dot}{ending}")
+        first, dot, rest = whole.partition(".") if "*" not in whole else whole.partition("*")
+        return re.sub(r"\*+", "*", re.sub(r"[-_ ]*\d[\d\-_]*", "*", first) + dot + rest)
+
+    groups = []
+    keyed = sorted(sources, key=lambda source: (stem(source), source.names))
+    for (pattern, _), members in itertools.groupby(keyed, key=lambda source: (stem(source), source.names)):
+        found = list(members)
+        matched = [source for source in sources if source.file.match(pattern)] if "*" in pattern else []
+        if len(found) > 1 and {id(source) for source in matched} == {id(source) for source in found}:
+            groups.append((pattern, found))
+        else:
+            groups += [(source.file.name, [source]) for source in found]
+    return groups
+
+
+def _profile(path: str, sources: list[_Source], ledger: Ledger) -> TableProfile:
+    first = sources[0]
+    batches: list[pa.RecordBatch] = []
+    rows, whole, bad = 0, True, _BadRows()
+    for source in sources:
+        for batch in read_batches(str(source.file), first.names, path, csv=source.csv, report=bad):
+            if rows >= SAMPLE_ROWS:
+                whole = False
+                break
+            batches.append(batch)
+            rows += batch.num_rows
+    arrays = {
+        name: cells.plain(pa.chunked_array(_alike([batch.column(place) for batch in batches])))
+        for place, name in enumerate(first.names)
+    }
+    style = first.csv
+    if style.delimiter is not None:
+        text = {name: pd.Series(array.to_numpy(zero_copy_only=False), dtype=object) for name, array in arrays.items()}
+        style = dataclasses.replace(style, nulls=_nulls(text))
+        style = dataclasses.replace(style, decimal=_decimal(text))
+        if style.nulls:
+            gone = pa.array(style.nulls, pa.string())
+            arrays = {name: pc.if_else(pc.is_in(array, gone), None, array) for name, array in arrays.items()}
+    if bad.count:
+        ledger.note(f"{path}: {bad.count:,} of {rows + bad.count:,} rows cannot be read and are left out, the first: {bad.first}")
+    if any(source.csv != first.csv for source in sources):
+        style = dataclasses.replace(style, delimiter=None, encoding=None)  # each file is told from its own content
+    columns = {name: Column(name, path, array, style.decimal, first.headerless) for name, array in arrays.items()}
+    table = TableProfile(path, [source.file for source in sources], style, columns, rows, whole, first.headerless)
+    _note_reading(table, ledger)
+    table.csv = _short(table)
+    return table
+
+
+class _BadRows:
+    """Counts rows that cannot be read."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, ""
+
+    def __call__(self, row: BadRow) -> None:
+        self.count += 1
+        self.first = self.first or f"{pathlib.Path(row.file).name}, line {row.line}: {row.reason}: {row.text[:80]!r}"
+
+
+def _alike(arrays: list[pa.Array]) -> list[pa.Array]:
+    """Batches of one column in one type; JSON's may differ from batch to batch."""
+    plain = [cells.plain(array) for array in arrays]
+    if len({array.type for array in plain}) <= 1:
+        return plain
+    return [cells.strings(array, "column", join_lists=True) for array in plain]
+
+
+def _note_reading(table: TableProfile, ledger: Ledger) -> None:
+    """Says how a text file was read where that is not plain: its encoding with an example, its sign between columns, no header."""
+    csv = table.csv
+    name = table.path
+    if csv.encoding and csv.encoding.replace("_", "-") not in ("utf-8", "ascii"):
+        example = _example_of(table)
+        sure = " Is that so? If not, set csv.encoding." if csv.encoding in GUESSED else ""
+        ledger.note(f"{name}: read as {csv.encoding}, for example {example!r}.{sure}")
+    if csv.delimiter and len(csv.delimiter) > 1 or table.headerless:
+        without = " and no header line; its columns are named by what they hold" if table.headerless else ""
+        ledger.note(f"{name}: columns divided by {csv.delimiter!r}{without}.")
+
+
+GUESSED = ("latin-1", "cp1252", "cp1250", "cp1254", "cp1257", "cp1253", "cp1255", "cp1256", "koi8_r", "cp866", "euc_jp", "big5")
+
+
+def _example_of(table: TableProfile) -> str:
+    """A text with other letters than ASCII's."""
+    for column in table.columns.values():
+        for value in column.values[:20_000]:
+            if not value.isascii():
+                return value[:60]
+    return ""
+
+
+def _short(table: TableProfile) -> Csv:
+    """How a file is written, without what a run tells by itself as surely."""
+    csv = table.csv
+    delimiter = None if csv.delimiter == "," or ("tsv" in table.path.lower() and csv.delimiter == "\t") else csv.delimiter
+    encoding = None if (csv.encoding or "utf-8").replace("_", "-") in ("utf-8", "ascii") else csv.encoding
+    return dataclasses.replace(csv, delimiter=delimiter, encoding=encoding)
+
+
+def _nulls(text: dict[str, pd.Series]) -> tuple[str, ...]:
+    """Words that stand for nothing in some column."""
+    found = {word for values in text.values() for word in NOTHING if (values == word).any()}
+    for values in text.values():
+        if (values == "NA").any():
+            rest = values[values.notna() & ~values.isin([*NOTHING, "NA"])][:2000]
+            if len(rest) and parse_numbers(rest).notna().mean() > 0.95:
+                found.add("NA")
+    return tuple(sorted(found))
+
+
+def _decimal(text: dict[str, pd.Series]) -> Literal[".", ","]:
+    """A comma where a column holds numbers such as `12,50` or `1.234,50 €`."""
+    for values in text.values():
+        sample = values.dropna()[:2000].astype("string").str.strip().str.replace(r"^[^\d\-+]{0,4}|[^\d]{0,4}$", "", regex=True)
+        fraction = sample.str.fullmatch(r"-?\d{1,3}(\.\d{3})*,\d{1,2}|-?\d+,\d+")
+        whole = sample.str.fullmatch(r"-?\d+|-?\d{1,3}(\.\d{3})+")
+        grouped = sample.str.fullmatch(r"-?\d{1,3}(,\d{3})+")
+        if len(sample) and (fraction & ~grouped).any() and (fraction | whole).mean() > 0.95:
+            return ","
+    return "."

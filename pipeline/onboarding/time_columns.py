@@ -31,8 +31,8 @@ class TimeGuess:
     example: str = ""
 
 
-def guess_time(values: pd.Series, is_number: bool, name: tuple[str, ...]) -> TimeGuess | None:
-    """Looks at values (strings) and at the words of the column's name."""
+def guess_time(values: pd.Series, is_number: bool, name: tuple[str, ...], unnamed: bool = False) -> TimeGuess | None:
+    """Looks at values (strings) and at the words of the column's name, if it has one."""
     called = column_names.says(name, column_names.TIME) > 0
     text = values.drop_duplicates().astype("string").str.strip()
     if not is_number and not _may_be_times(text, called):
@@ -42,7 +42,7 @@ def guess_time(values: pd.Series, is_number: bool, name: tuple[str, ...]) -> Tim
         found = detect_time_format(array)
     except ConfigError:
         return None
-    if found.share < 0.9 or not _believable(found, len(text), called, is_number):
+    if found.share < 0.9 or not _believable(found, len(text), called, is_number, unnamed):
         return None
     if found.rivals:
         return _decide(values, found)
@@ -65,13 +65,13 @@ def _may_be_times(text: pd.Series, called: bool) -> bool:
     return bool(sample.str.count(r"\d").median() >= 4 and sample.str.len().median() >= 8)
 
 
-def _believable(found: TimeFormat, distinct: int, called: bool, is_number: bool) -> bool:
+def _believable(found: TimeFormat, distinct: int, called: bool, is_number: bool, unnamed: bool) -> bool:
     """Numbers of the size of times may be ids: without a name that says so, only what hardly is anything else."""
     if not is_number:
         return True
     if not found.sure:
         return called and distinct > 10
-    return called or found.name not in ("s", "excel")
+    return called or unnamed or found.name not in ("s", "excel")
 
 
 def _decide(values: pd.Series, found: TimeFormat) -> TimeGuess:

@@ -208,9 +208,18 @@ def features(run: RunFiles) -> list[tuple[str, list[statistics.FeatureRow]]]:
     return [
         (
             "Training interactions",
-            statistics.feature_rows(run.folder("InteractionsStatistics/statistics"), "train"),
+            statistics.feature_rows(
+                run.folder("InteractionsStatistics/statistics"),
+                "train",
+                run.folder("InteractionsSchema/schema"),
+            ),
         ),
-        ("Items", statistics.feature_rows(run.folder("ItemsStatistics/statistics"), "all")),
+        (
+            "Items",
+            statistics.feature_rows(
+                run.folder("ItemsStatistics/statistics"), "all", run.folder("ItemsSchema/schema")
+            ),
+        ),
     ]
 
 
@@ -223,7 +232,8 @@ def drift(run: RunFiles) -> list[tuple[str, list[statistics.DriftRow]]]:
     ):
         before = run.before(output)
         if before:
-            found.append((name, statistics.drift(run.folder(output), before, split)))
+            schema = run.folder(output.replace("Statistics/statistics", "Schema/schema"))
+            found.append((name, statistics.drift(run.folder(output), before, split, schema)))
     return found
 
 

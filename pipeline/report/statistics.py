@@ -9,6 +9,8 @@ import pathlib
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from pipeline.data.features import shown_in
+
 DRIFT = 0.1
 
 
@@ -37,19 +39,25 @@ def load(folder: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList
     return tfdv.load_stats_binary(str(pathlib.Path(folder, f"Split-{split}", "FeatureStats.pb")))
 
 
-def feature_rows(folder: str, split: str) -> list[FeatureRow]:
-    """Every feature of a split, in alphabetical order."""
+def feature_rows(folder: str, split: str, schema: str = "") -> list[FeatureRow]:
+    """Every feature of a split, in alphabetical order, under the name that the schema in a folder has for people."""
     data = load(folder, split).datasets[0]
-    rows = []
+    rows, shown = [], shown_names(schema)
     for feature in sorted(data.features, key=lambda entry: entry.path.step[0]):
         kind = feature.WhichOneof("stats")
         common = getattr(feature, kind).common_stats
         present = common.num_non_missing / max(1, data.num_examples)
         described = _numbers(feature) if kind == "num_stats" else _strings(feature.string_stats)
-        name = feature.path.step[0]
+        name = shown.get(feature.path.step[0], feature.path.step[0])
         type_name = statistics_pb2.FeatureNameStatistics.Type.Name(feature.type).lower()
         rows.append(FeatureRow(name, type_name, present, described))
     return rows
+
+
+def shown_names(folder: str) -> dict[str, str]:
+    """What people call the features, by the schema in a folder; empty without one."""
+    path = pathlib.Path(folder, "schema.pbtxt")
+    return shown_in(tfdv.load_schema_text(str(path))) if folder and path.is_file() else {}
 
 
 def _numbers(feature) -> str:
@@ -77,11 +85,11 @@ def time_span(folder: str, split: str) -> tuple[str, str]:
     return "", ""
 
 
-def drift(folder: str, before: str, split: str) -> list[DriftRow]:
+def drift(folder: str, before: str, split: str, names: str = "") -> list[DriftRow]:
     """Distances of every feature's distribution, the farthest first.
 
     By TFDV: for strings the greatest change of one value's share (L-infinity), for numbers the Jensen-Shannon divergence;
-    above `DRIFT` is much. Time is left out, which always moves on.
+    above `DRIFT` is much. Time is left out, which always moves on. `names`: folder of the schema, as in `feature_rows`.
     """
     now, then = load(folder, split), load(before, split)
     schema = schema_pb2.Schema()
@@ -98,6 +106,7 @@ def drift(folder: str, before: str, split: str) -> list[DriftRow]:
             entry.drift_comparator.infinity_norm.threshold = DRIFT
         else:
             entry.drift_comparator.jensen_shannon_divergence.threshold = DRIFT
+    shown = shown_names(names)
     found = tfdv.validate_statistics(now, schema, previous_statistics=then)
     rows = []
     for info in found.drift_skew_info:
@@ -105,6 +114,11 @@ def drift(folder: str, before: str, split: str) -> list[DriftRow]:
             kind = type(measured).Type.Name(measured.type)
             measure = "L-infinity" if kind == "L_INFTY" else "Jensen-Shannon"
             rows.append(
-                DriftRow(info.path.step[0], measure, measured.value, measured.value > measured.threshold)
+                DriftRow(
+                    shown.get(info.path.step[0], info.path.step[0]),
+                    measure,
+                    measured.value,
+                    measured.value > measured.threshold,
+                )
             )
     return sorted(rows, key=lambda row: -row.distance)

@@ -192,7 +192,7 @@ def _texts(
     """Text vectors and tokens, one row an item index."""
     from tfrec_fusion.layers.tokenizer import load_tokenizer
 
-    fields = names.text_features(tables)
+    fields = [field.name for field in names.text_features(tables)]
     if not fields:
         raise ConfigError(
             "The text tower needs columns to read. Received: none under `data.items.text`. Name some, or set "
@@ -216,7 +216,7 @@ def _encoder(
         several = feature.kind == "categories"
         words = (word for value in values for word in ((value or ()) if several else (value,)))
         index = _vocabulary((word for word in words if word is not None), size)
-        description = Feature(feature.name, feature.kind, len(index) + 1)
+        description = Feature(feature.name, feature.kind, len(index) + 1, feature.column)
         if several:
             return description, lambda rows: _right_padded(
                 [[index.get(word, 0) for word in row or ()] for row in rows]
@@ -226,11 +226,11 @@ def _encoder(
         known = np.array([value for value in values if value is not None], np.float64)
         mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
         scale = deviation or 1.0
-        return Feature(feature.name, "number"), lambda rows: np.array(
+        return Feature(feature.name, "number", column=feature.column), lambda rows: np.array(
             [0.0 if row is None else (row - mean) / scale for row in rows], np.float32
         )
     width = max((len(value) for value in values if value is not None), default=1)
-    return Feature(feature.name, "vector", width), lambda rows: np.array(
+    return Feature(feature.name, "vector", width, feature.column), lambda rows: np.array(
         [[0.0] * width if row is None else row for row in rows], np.float32
     )
 

@@ -142,7 +142,7 @@ def anomalies(schema, csv):
 
 def test_a_text_of_nulls_is_an_anomaly_with_feature_and_reason():
     frame = pd.DataFrame(
-        {"item_id": ["a", "b"], "title": ["a", "b"], "train_count": [1, 0], "item_year": [1.0, 2.0]}
+        {"item_id": ["a", "b"], "title": ["a", "b"], "train_count": [1, 0], "item_number__year": [1.0, 2.0]}
     )
     found = anomalies(features.items_schema(TABLES, min_text_share=0.01), frame)
     assert any("feature `text_title`" in line for line in found)

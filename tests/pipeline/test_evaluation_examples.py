@@ -40,10 +40,10 @@ def items():
     for number in range(8):
         yield example(
             item_id=[f"f{number}"],
-            text_t=["eine Lampe"],
+            text__t=["eine Lampe"],
             train_count=[0 if number == 7 else 8 - number],
-            item_language=[LANGUAGES[number % 4]],
-            item_year=[1990.0 + number],
+            item_categorical__language=[LANGUAGES[number % 4]],
+            item_number__year=[1990.0 + number],
         )
 
 

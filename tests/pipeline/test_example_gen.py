@@ -152,8 +152,8 @@ def test_examples_by_hand(tmp_path):
         "click": [1.0],
         "history": ["a", "b"],
         "seen": ["a", "b"],
-        "user_gender": ["F"],
-        "user_age": [30.0],
+        "user_categorical__gender": ["F"],
+        "user_number__age": [30.0],
         "user_activity": ["light"],
         "item_activity": ["cold"],
         "item_train_count": [0],
@@ -167,11 +167,14 @@ def test_examples_by_hand(tmp_path):
         "a",
     ]  # the date of the second is parsed: nine seconds after 1970 began
     assert people["w"]["seen"] == ["a"]
-    assert people["x"] == {"user_id": ["x"], "user_gender": ["M"]}  # somebody without interactions
+    assert people["x"] == {
+        "user_id": ["x"],
+        "user_categorical__gender": ["M"],
+    }  # somebody without interactions
     items = {row["item_id"][0]: row for row in examples("items")}
     assert items["a"]["title"] == ["Alien 👽"]
-    assert items["a"]["item_genres"] == ["Horror", "Sci-Fi"]
-    assert items["a"]["text_genres"] == ["Horror Sci-Fi"]
+    assert items["a"]["item_categories__genres"] == ["Horror", "Sci-Fi"]
+    assert items["a"]["text__genres"] == ["Horror Sci-Fi"]
     assert items["a"]["train_count"] == [3]
     assert items["b"]["title"] == [LONG.strip()]
     assert items["c"] == {"item_id": ["c"], "title": ["c"], "train_count": [0]}  # nulls, no number, no title
@@ -228,13 +231,13 @@ def test_one_table_of_order_lines_is_enough(tmp_path):
     report, examples = execute(tmp_path, tables)
     reasons = {entry["reason"]: entry["rows"] for entry in report["rejected"]}
     assert reasons == {"missing user id": 1, "quantity not above 0": 1}
-    assert {row["item_id"][0]: (row["title"], row["item_price"]) for row in examples("items")} == {
+    assert {row["item_id"][0]: (row["title"], row["item_number__price"]) for row in examples("items")} == {
         "a": (["mug"], [1.5]),
         "b": (["cup"], [2.0]),
     }
     people = {row["user_id"][0]: row for row in examples("users")}
-    assert people["u"]["user_land"] == ["FR"]
-    assert "user_land" not in people["v"]
+    assert people["u"]["user_categorical__land"] == ["FR"]
+    assert "user_categorical__land" not in people["v"]
     assert people["u"]["history"] == ["a", "b", "a"]
     (last,) = (row for row in examples("interactions", "test") if row["user_id"] == ["u"])
     assert last["time"] == [44 * 86_400]  # the fourteenth of February

@@ -43,20 +43,20 @@ def test_features_are_what_transform_makes_of_them(shop):
     features = data.catalogue.features
     price = items["price"]
     np.testing.assert_allclose(
-        features["item_price"][1:], (price - price.mean()) / price.std(ddof=0), rtol=1e-5
+        features["item_number__price"][1:], (price - price.mean()) / price.std(ddof=0), rtol=1e-5
     )
-    shelf = features["item_shelf"][1:]
+    shelf = features["item_categorical__shelf"][1:]
     assert set(shelf) == {1, 2}
     assert ((shelf == shelf[0]) == (items["shelf"] == items["shelf"][0])).all()
     # 16 of 24 items are red and small, so these come first.
-    assert sorted(features["item_tags"][2]) == [1, 2]
-    assert list(features["item_tags"][1]) == [3, 0]
+    assert sorted(features["item_categories__tags"][2]) == [1, 2]
+    assert list(features["item_categories__tags"][1]) == [3, 0]
     assert {feature.name: feature.size for feature in data.space.item_features} == {
-        "item_shelf": 3, "item_tags": 4, "item_price": 1,
+        "item_categorical__shelf": 3, "item_categories__tags": 4, "item_number__price": 1,
     }  # fmt: skip
     # Most people come by web, which is the more frequent place.
     assert np.mean(data.train["context_place"] == 1) > 0.6
-    assert abs(data.train["user_age"].mean()) < 1e-5
+    assert abs(data.train["user_number__age"].mean()) < 1e-5
 
 
 def test_texts_are_joined_encoded_and_missing_ones_are_zero(shop):

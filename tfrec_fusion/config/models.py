@@ -39,11 +39,35 @@ class Feature(Settings):
     `categories`: int32 `[batch, any]`, several values padded with 0, `size` as above.
     `number`: float32 `[batch]`, standardised, `size` 1.
     `vector`: float32 `[batch, size]`, ready-made (images, audio, anything that comes as numbers).
+
+    `name` is its key in batches, and may be any string; `column` is what people call it, where that is something else.
     """
 
     name: str
     kind: FeatureKind
     size: Count = 1
+    column: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What people call it."""
+        return self.column or self.name
+
+
+RESERVED = frozenset(
+    [
+        "user_id",
+        "user_index",
+        "item_id",
+        "item_index",
+        "history",
+        "seen",
+        "text_vector",
+        "weight",
+        "history_weight",
+    ]
+)
+"""Keys that a batch has of its own, so that no feature may be called so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +84,18 @@ class FeatureSpace(Settings):
     context_features: tuple[Feature, ...] = ()
     text_dim: Width | None = None
     history_length: Count = 50
+
+    def __post_init__(self):
+        super().__post_init__()
+        seen = set(RESERVED)
+        for feature in self.user_features + self.item_features + self.context_features:
+            if feature.name in seen:
+                why = "is a key of every batch" if feature.name in RESERVED else "names two features"
+                raise ConfigError(
+                    f"Each feature of users, items and context needs a name of its own, which no batch has already. Received: "
+                    f"{feature.name!r}, which {why}. Give it another `name`; `column` keeps what people call it."
+                )
+            seen.add(feature.name)
 
 
 @dataclasses.dataclass(frozen=True)

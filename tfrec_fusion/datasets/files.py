@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.storage import find_remote, fingerprint, is_remote
 from tfrec_fusion.datasets.tables import Tables
 
-PARQUET_ENDINGS = (".parquet", ".pq")
-CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_TABLES = re.compile(
+    r"(^part-.*|.*\.(csv|tsv|tab|psv|txt|dat|data|json|jsonl|ndjson|parquet|pq|inter|item|user))(\.(gz|bz2|zst|xz|lz4))?$", re.IGNORECASE
+)
+
+
+def is_table_name(name: str) -> bool:
+    """Whether a file of a folder is taken for a part of a table by its name; a file that is named is read whatever it is called."""
+    return not name.startswith((".", "_")) and _TABLES.match(name) is not None
 
 
 def find_files(path: str, table: str = "table") -> list[str]:
     """The files of a table, sorted.
 
+    Args:
+        path: a file, a glob, or a folder, of which every file with the name of a table counts.
+        table: the table's name, for messages.
+
     Raises:
-        ConfigError: where there is none, or one of another kind than CSV and Parquet.
+        ConfigError: where there is none.
     """
     place = pathlib.Path(path).expanduser()
     if is_remote(path):
         found = find_remote(path)
     elif place.is_dir():
-        found = sorted(
-            str(file) for file in place.iterdir() if file.name.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS)
-        )
-    elif any(sign in path for sign in "*?["):
+        found = sorted(str(file) for file in place.iterdir() if file.is_file() and is_table_name(file.name))
+    elif not place.exists() and any(sign in path for sign in "*?["):
         found = sorted(
             str(file) for file in pathlib.Path(place.anchor or ".").glob(str(place.relative_to(place.anchor)))
         )
@@ -34,11 +43,6 @@ def find_files(path: str, table: str = "table") -> list[str]:
         found = [str(place)] if place.exists() else []
     if not found:
         raise ConfigError(f"The {table} table has no file at {path!r}. Mend `data.{table}.path`.")
-    for file in found:
-        if not file.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS):
-            raise ConfigError(
-                f"The {table} table must be CSV or Parquet ({', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}). Received: {file!r}."
-            )
     return found
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.datasets.values import parse_numbers
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 MD5 = "0e33842e24a9c977be4e0107933c0723"  # published beside the archive
@@ -132,7 +133,7 @@ def _read_recbole(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.
     )
     films = read("item").rename(columns={"movie_title": "title", "release_year": "year", "class": "genres"})
     films["genres"] = films["genres"].str.replace(" ", "|")
-    films["year"] = pd.to_numeric(films["year"], errors="coerce")
+    films["year"] = parse_numbers(films["year"])
     people = read("user").drop(columns="zip_code").astype({"age": "float32"})
     return ratings, films, people
 
@@ -146,7 +147,7 @@ def _read_grouplens(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame, p
     )
     columns = ["item_id", "title", "released", "video", "url", *GENRES]
     films = pd.read_csv(folder / "u.item", sep="|", names=columns, encoding="latin-1", dtype={"item_id": str})
-    films["year"] = pd.to_numeric(films["title"].str.extract(r"\((\d{4})\)\s*$")[0], errors="coerce")
+    films["year"] = parse_numbers(films["title"].str.extract(r"\((\d{4})\)\s*$")[0])
     films["title"] = films["title"].str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True)
     films["genres"] = films[GENRES].apply(
         lambda row: "|".join(genre for genre in GENRES if row[genre] == 1), axis=1

@@ -7,7 +7,7 @@ question and a client need not know which inputs matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,25 @@ from tfrec_fusion.config import Feature
 from tfrec_fusion.export.saving import save
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
+from tfrec_fusion.naming import request_input
+
+# Inputs that signatures have without any context; `test_export` holds them to the signatures.
+REQUEST_INPUTS = frozenset(
+    [
+        "user_id",
+        "history",
+        "text",
+        "texts",
+        "item_id",
+        "item_ids",
+        "k",
+        "exclude",
+        "include_seen",
+        "allow",
+        "categories",
+    ]
+    + ["probes", "diversity", "candidates", "rank_weight", "examples"]
+)
 
 __all__ = ["Lookup", "Serving", "TextTower", "save"]
 
@@ -87,7 +106,8 @@ class Serving(tf.Module):
         self.transform = transform
         self._keep(model=model, text_tower=text_tower)
         self.raw_spec = dict(raw_spec)
-        self.context_names = [feature.name for feature in context_features]
+        self.context_inputs = _context_inputs([feature.name for feature in context_features])
+        self.context_columns = [feature.shown for feature in context_features]
         self.item_rows = Lookup(catalogue.ids)
         known_as = catalogue.model_index
         self.known_as = None if known_as is None else table(known_as, "model_index")
@@ -98,8 +118,8 @@ class Serving(tf.Module):
         tables = {feature.name: catalogue.features[feature.name] for feature in item_features}
         if catalogue.text_vectors is not None:
             tables["text_vector"] = np.asarray(catalogue.text_vectors)
-        self.item_tables = {name: table(values, name) for name, values in tables.items()}
-        self.user_tables = {name: table(values, name) for name, values in profiles.features.items()}
+        self.item_tables = _numbered("item_table", tables)
+        self.user_tables = _numbered("user_table", profiles.features)
         self.history_items = table(profiles.history_items, "history_items")
         self.history_splits = table(profiles.history_splits, "history_splits")
         self.seen_items = table(profiles.seen_items, "seen_items")
@@ -121,7 +141,7 @@ class Serving(tf.Module):
         Args:
             user_id: string `[batch]`; `""` or an unknown id is somebody unknown.
             history: string `[batch, any]`, oldest first; where a row has entries they replace the known history.
-            context: string `[batch]` per context feature.
+            context: string `[batch]` per input of `context_spec`.
         """
         row = self.user_rows(user_id)
         batch = {name: tf.gather(values, row) for name, values in self.user_tables.items()}
@@ -129,9 +149,12 @@ class Serving(tf.Module):
         known = self.left_padded(_of_rows(row, self.history_items, self.history_splits))
         batch["history"] = tf.where(tf.reduce_any(given > 0, 1)[:, None], given, known)
         if context:
-            sparse = {name: tf.sparse.from_dense(value[:, None]) for name, value in context.items()}
+            sparse = {
+                self.context_inputs[name]: tf.sparse.from_dense(value[:, None])
+                for name, value in context.items()
+            }
             transformed = self.transform({**sparse, "user_id": user_id})
-            batch |= {name: transformed[name] for name in context}
+            batch |= {name: transformed[name] for name in sparse}
         return batch
 
     def left_padded(self, items: tf.Tensor) -> tf.Tensor:
@@ -172,7 +195,27 @@ class Serving(tf.Module):
         return raw, batch
 
     def context_spec(self) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_names}
+        """An input for each context feature: string `[batch]`, `""` where it is not known."""
+        return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_inputs}
+
+    def context_signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The signature `context_inputs`, where there is context: which input takes which column of the tables.
+
+        It takes `columns`, string `[any]`, and answers with `columns` and `inputs`, string `[any]`: those asked for, an empty
+        input where the model reads no such column; all of them where none is asked for.
+        """
+        if not self.context_inputs:
+            return {}
+        known, inputs = tf.constant(self.context_columns), tf.constant(list(self.context_inputs))
+
+        @graph
+        def context_inputs(columns):
+            wanted = tf.cond(tf.reduce_any(columns != ""), lambda: columns, lambda: known)
+            same = wanted[:, None] == known
+            found = tf.gather(inputs, tf.argmax(tf.cast(same, tf.int32), 1))
+            return {"columns": wanted, "inputs": tf.where(tf.reduce_any(same, 1), found, "")}
+
+        return {"context_inputs": concrete(context_inputs, columns=tf.TensorSpec([None], tf.string))}
 
 
 def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
@@ -188,6 +231,29 @@ def concrete(
     """A signature whose inputs bear the names of the function's parameters."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
     return function.get_concrete_function(**named)
+
+
+def _context_inputs(features: Sequence[str]) -> dict[str, str]:
+    """Input of a request → the context feature that it gives.
+
+    Raises:
+        ValueError: if two features would have one input.
+    """
+    found: dict[str, str] = {}
+    for feature in features:
+        name = request_input(feature, REQUEST_INPUTS)
+        if name in found:
+            raise ValueError(
+                f"Each context feature needs an input of its own. Received: {found[name]!r} and {feature!r}, which would "
+                f"both be {name!r}. Rename one of them."
+            )
+        found[name] = feature
+    return found
+
+
+def _numbered(what: str, tables: Mapping[str, np.ndarray]) -> dict[str, tf.Variable]:
+    """Variables by feature; they are numbered, since a feature may be called anything."""
+    return {name: table(values, f"{what}_{place}") for place, (name, values) in enumerate(tables.items())}
 
 
 def _of_rows(rows: tf.Tensor, items: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:

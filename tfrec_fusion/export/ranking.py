@@ -111,6 +111,7 @@ class RankingServing(CandidateScores):
         return {
             "serving_default": graph(self.evaluate).get_concrete_function(examples),
             "rank": concrete(graph(self.rank), **self.rank_spec()),
+            **self.context_signatures(),
         }
 
 

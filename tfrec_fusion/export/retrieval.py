@@ -252,6 +252,7 @@ class RetrievalServing(Serving):
             "recommend": concrete(graph(self.recommend), **self.recommend_spec()),
             "embed_query": concrete(embed_query, **person, **self.context_spec()),
             "embed_item": concrete(embed_item, item_id=strings, text=strings),
+            **self.context_signatures(),
         }
         if self.text_tower is not None:
             made["embed_text"] = concrete(embed_text, text=strings)

@@ -10,6 +10,7 @@ import tf_keras
 
 from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.input_checks import check_floats
+from tfrec_fusion.naming import identifier
 
 
 class _Experts(tf_keras.layers.Layer):
@@ -121,7 +122,9 @@ class MMoE(_TaskExperts):
     def build(self, input_shape: tf.TensorShape) -> None:
         width = _width(self, input_shape)
         self.experts = self._experts("experts", self.num_experts, width)
-        self.gates = {task: self._gate(f"gate_{task}", self.num_experts, width) for task in self.tasks}
+        self.gates = {
+            task: self._gate(f"gate_{identifier(task)}", self.num_experts, width) for task in self.tasks
+        }
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
@@ -186,8 +189,12 @@ class PLE(_TaskExperts):
         own, shared = self.num_task_experts, self.num_shared_experts
         for level in range(self.num_levels):
             for task in self.tasks:
-                self.experts[f"{task}_{level}"] = self._experts(f"experts_{task}_{level}", own, width)
-                self.gates[f"{task}_{level}"] = self._gate(f"gate_{task}_{level}", own + shared, width)
+                self.experts[f"{task}_{level}"] = self._experts(
+                    f"experts_{identifier(task)}_{level}", own, width
+                )
+                self.gates[f"{task}_{level}"] = self._gate(
+                    f"gate_{identifier(task)}_{level}", own + shared, width
+                )
             self.shared_experts.append(self._experts(f"shared_experts_{level}", shared, width))
             if level < self.num_levels - 1:
                 count = own * len(self.tasks) + shared

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.naming import identifier
+
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
 class FeatureTable(tf_keras.layers.Layer):
@@ -81,7 +83,7 @@ class FeatureTable(tf_keras.layers.Layer):
         # Without autocast: mixed precision would convert the whole table in every step, not the rows looked up.
         self.tables = {
             name: self.add_weight(
-                name=name,
+                name=f"table_{identifier(name)}",
                 shape=self.shapes[name],
                 dtype=self.dtypes[name],
                 initializer="zeros",

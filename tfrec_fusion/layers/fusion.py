@@ -18,6 +18,7 @@ import tf_keras
 from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.experts import for_all, glorot_per_expert
 from tfrec_fusion.layers.input_checks import check_modalities
+from tfrec_fusion.naming import identifier
 
 
 class _Fusion(tf_keras.layers.Layer):
@@ -119,7 +120,7 @@ class GatedFusion(_Fusion):
         super().build(input_shape)
         total = sum(self.modality_dims.values())
         self.projections = {
-            name: self._dense(f"project_{name}", dim, self.dim, activation=self.activation)
+            name: self._dense(f"project_{identifier(name)}", dim, self.dim, activation=self.activation)
             for name, dim in self.modality_dims.items()
         }
         self.gate = self._dense("gate", total, self.dim * len(self.modality_dims))
@@ -186,7 +187,8 @@ class AttentionFusion(_Fusion):
     def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
         super().build(input_shape)
         self.projections = {
-            name: self._dense(f"project_{name}", dim, self.dim) for name, dim in self.modality_dims.items()
+            name: self._dense(f"project_{identifier(name)}", dim, self.dim)
+            for name, dim in self.modality_dims.items()
         }
         attention_dim = self.attention_dim or self.dim
         self.attention = self._dense("attention", self.dim, attention_dim, activation="tanh")
@@ -363,7 +365,7 @@ class ModalityDropout(tf_keras.layers.Layer):
             )
         if self.replacement == "learned":
             self.missing = {
-                name: self.add_weight(name=f"missing_{name}", shape=[dim], initializer="zeros")
+                name: self.add_weight(name=f"missing_{identifier(name)}", shape=[dim], initializer="zeros")
                 for name, dim in self.modality_dims.items()
             }
         super().build(input_shape)

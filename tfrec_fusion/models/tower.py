@@ -32,14 +32,18 @@ class SideFeatures(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         self.features = tuple(features)
         self.dim = dim
-        self.encoders = {}
-        for feature in self.features:
+        # Layers are numbered: a feature may be called what no scope of TensorFlow can be.
+        self.encoders: list[tf_keras.layers.Layer] = []
+        for place, feature in enumerate(self.features):
+            name = f"feature_{place}"
             if feature.kind in ("categorical", "categories"):
-                self.encoders[feature.name] = tf_keras.layers.Embedding(
-                    feature.size, dim, embeddings_initializer=small_normal(), name=feature.name
+                start = small_normal()
+                encoder = tf_keras.layers.Embedding(
+                    feature.size, dim, embeddings_initializer=start, name=name
                 )
             else:
-                self.encoders[feature.name] = tf_keras.layers.Dense(dim, use_bias=False, name=feature.name)
+                encoder = tf_keras.layers.Dense(dim, use_bias=False, name=name)
+            self.encoders.append(encoder)
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encodes and sums.
@@ -51,9 +55,8 @@ class SideFeatures(tf_keras.layers.Layer):
             float `[batch, dim]`.
         """
         parts = []
-        for feature in self.features:
+        for feature, encoder in zip(self.features, self.encoders, strict=True):
             values = inputs[feature.name]
-            encoder = self.encoders[feature.name]
             if feature.kind == "categories":
                 known = tf.cast(values > 0, self.compute_dtype)[..., None]
                 total = tf.reduce_sum(encoder(values) * known, -2)
@@ -105,7 +108,8 @@ class ItemTower(tf_keras.layers.Layer):
             self.num_rows, dim, embeddings_initializer=small_normal(), name="id"
         )
         self.tables = {
-            feature.name: self._table(feature.name, catalogue.features[feature.name]) for feature in features
+            feature.name: self._table(f"feature_{place}", catalogue.features[feature.name])
+            for place, feature in enumerate(features)
         }
         self.known = self._table("known", catalogue.counts > 0)
         if self.has_text:

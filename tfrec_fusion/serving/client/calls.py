@@ -14,6 +14,8 @@ import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+from tfrec_fusion.naming import find_input
+
 DEFAULT_K = 10
 
 _STRING_TYPES = ("DT_STRING",)
@@ -182,7 +184,8 @@ class ServingMethods:
             signature_name: the signature that recommends.
             **inputs: further inputs of the signature by name. Ours take `include_seen` (bool), `allow` (item ids, of
                 which alone the answer is made), `categories` (names, of which an item must have one), `probes` (cells
-                of an inverted file) and `diversity` (0 to 1), and whatever context the model was trained with.
+                of an inverted file) and `diversity` (0 to 1), and whatever context the model was trained with, by the
+                column's own name: `**{"Device Type": "phone"}`.
 
         Returns:
             A list of `Recommended`, best first; for many rows, a list of such lists. Padding (an empty id) is
@@ -261,6 +264,7 @@ class ServingMethods:
 
     def _recommend(self, name: str, k: int, given: dict[str, Any]) -> Call:
         spec = yield from self._signature(name)
+        given = _by_input(spec, given)
         scalars = {"k": k} if "k" in spec.inputs else {}
         if not given:
             raise ValueError(f"Give at least one of {', '.join(sorted(set(spec.inputs) - {'k'}))}.")
@@ -274,6 +278,7 @@ class ServingMethods:
 
     def _rank(self, name: str, given: dict[str, Any]) -> Call:
         spec = yield from self._signature(name)
+        given = _by_input(spec, given)
         _check_names(spec, given, name)
         count = _num_candidates(spec, given)
         scores: dict[str, list[float]] = {}
@@ -294,7 +299,7 @@ class ServingMethods:
                     f"Signature {name!r} takes no text. Its inputs: {', '.join(sorted(spec.inputs))}."
                 )
             values = {main: values}
-        many, rows = _as_rows(spec, dict(values))
+        many, rows = _as_rows(spec, _by_input(spec, values))
         vectors: list[list[float]] = []
         for start in range(0, _num_rows(spec, rows), self.batch_size):
             part = _slice(spec, rows, start, self.batch_size)
@@ -309,6 +314,14 @@ def _single(ask: Ask, read: Callable[[Any], Any] = lambda reply: reply) -> Call:
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _by_input(spec: SignatureSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values by the signature's own inputs: context columns may be called what their table calls them."""
+    named = {name: find_input(name, spec.inputs) for name in given}
+    if len(set(named.values())) < len(named):
+        raise ValueError(f"Each input must be given once. Received: {', '.join(given)}.")
+    return {named[name]: value for name, value in given.items()}
 
 
 def _check_names(spec: SignatureSpec, given: Mapping[str, Any], signature: str = "") -> None:

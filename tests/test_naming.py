@@ -1,0 +1,96 @@
+"""Names made of what columns are called: never the same for two columns, and fit for TensorFlow, files and requests."""
+
+import re
+
+import pytest
+import tensorflow as tf
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tfrec_fusion import naming
+
+INTERNAL = [
+    "index",
+    "id",
+    "activity",
+    "train_count",
+    "item_id",
+    "user_index",
+    "context_device",
+    "history",
+    "k",
+    "text",
+]
+HOSTILE = [
+    "",
+    " ",
+    "a b",
+    "a_b",
+    "a/b",
+    "A b",
+    "Größe",
+    "Gro\u0308ße",
+    "店",
+    "price (%)",
+    "x" * 5000,
+    "\x00",
+    "a\nb",
+    "$5_$10",
+]
+columns = st.one_of(
+    st.text(max_size=40),
+    st.sampled_from(INTERNAL + HOSTILE),
+    st.sampled_from(INTERNAL).map(naming.identifier),
+    st.text(max_size=8).map(naming.identifier),
+)
+
+
+@given(columns, columns)
+@example("Größe", "Gro\u0308ße")
+@example("a b", naming.identifier("a b"))
+@example("Size", "size")
+def test_two_columns_never_share_a_name(one, other):
+    for made in (naming.identifier, naming.context_input, naming.digest):
+        assert (made(one) == made(other)) == (one == other)
+    # Vocabularies are files, and a file system may be blind to case.
+    assert (naming.digest(one).lower() == naming.digest(other).lower()) == (one == other)
+
+
+@given(columns)
+def test_names_are_fit_for_scopes_and_signatures(column):
+    assert re.fullmatch("[A-Za-z0-9_]{1,64}", naming.identifier(column))
+    assert re.fullmatch("context_[A-Za-z0-9_]{1,64}", naming.context_input(column))
+
+
+@given(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_]{0,20}", fullmatch=True))
+def test_plain_names_stay_as_they_are(column):
+    assert naming.identifier(column) == column
+    assert naming.context_input(column) == f"context_{column}"
+
+
+@given(columns)
+def test_a_client_finds_the_input_of_a_column(column):
+    inputs = ["user_id", "history", "text", "k", naming.context_input(column)]
+    wanted = column if column in inputs else naming.context_input(column)
+    assert naming.find_input(column, inputs) == wanted
+    assert naming.find_input(naming.context_input(column), inputs) == naming.context_input(column)
+
+
+def test_a_name_that_means_no_input_comes_back():
+    assert naming.find_input("Device Type", ["user_id"]) == "Device Type"
+
+
+def test_a_feature_keeps_its_name_where_a_request_can_have_it():
+    assert naming.request_input("context_device", {"k"}) == "context_device"
+    assert naming.request_input("k", {"k"}) == "context_k"
+    assert naming.request_input("Device Type", {"k"}) == naming.context_input("Device Type")
+
+
+@pytest.mark.parametrize("column", HOSTILE + INTERNAL)
+def test_tensorflow_takes_the_names(column):
+    name = naming.context_input(column)
+    with tf.Graph().as_default(), tf.name_scope(name):
+        assert tf.constant(1).name.startswith(name)
+    function = tf.function(lambda **given: {"x": given[name]})
+    made = function.get_concrete_function(**{name: tf.TensorSpec([None], tf.string, name)})
+    assert [spec.name for spec in tf.nest.flatten(made.structured_input_signature)] == [name]

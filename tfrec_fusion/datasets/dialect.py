@@ -1,0 +1,149 @@
+"""How a file is written, told from its content: Parquet, JSON or delimited text, its encoding and its delimiter."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import dataclasses
+import re
+from typing import Literal
+
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.byte_streams import first_bytes
+from tfrec_fusion.datasets.encodings import detect_encoding
+from tfrec_fusion.datasets.tables import Csv
+
+Kind = Literal["parquet", "json", "csv"]
+_SAMPLE = 1 << 18
+_ENCODING_SAMPLE = 1 << 26
+_DELIMITERS = (",", ";", "\t", "|", "::", "\x01", "^")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How one text file is written.
+
+    Attributes:
+        delimiter, encoding: as in `Csv`, told from the content where that says nothing.
+        names: of the columns, in order; None for JSON.
+        header: whether the first line holds the names.
+        quoted: whether quotes around a value are not part of it.
+        returns: whether lines end in a carriage return alone.
+        ragged: whether rows end in a delimiter that the header line does not have.
+    """
+
+    delimiter: str
+    encoding: str
+    names: tuple[str, ...] = ()
+    header: bool = True
+    quoted: bool = True
+    returns: bool = False
+    ragged: bool = False
+
+
+def detect_kind(path: str) -> Kind:
+    """What a file is, whatever its name ends in.
+
+    Raises:
+        ConfigError: where it is empty, or an archive or workbook.
+    """
+    start = first_bytes(path, 4096)
+    if start[:4] == b"PAR1":
+        return "parquet"
+    if not start.strip():
+        raise ConfigError(f"The file {path!r} is empty. Give it a header line and rows.")
+    for magic, name, advice in (
+        (b"PK\x03\x04", "a zip archive or an Excel workbook", "Unpack it, or save its sheet as CSV."),
+        (b"\xd0\xcf\x11\xe0", "an Excel workbook", "Save its sheet as CSV."),
+        (b"%PDF", "a PDF", "Export the table as CSV."),
+        (b"SQLite format 3", "an SQLite database", "Export the table as CSV."),
+        (b"ORC", "an ORC file", "Write the table as Parquet."),
+        (b"ARROW1", "an Arrow file", "Write the table as Parquet."),
+        (b"Obj\x01", "an Avro file", "Write the table as Parquet."),
+        (b"\x89PNG", "a picture", "Name a table."),
+        (b"\x89HDF", "an HDF5 file", "Write the table as Parquet."),
+    ):
+        if start.startswith(magic):
+            raise ConfigError(f"A table must be CSV, JSON or Parquet. Received: {name}, {path!r}. {advice}")
+    text = start.decode(detect_encoding(start), "replace").lstrip("\ufeff \t\r\n")
+    return "json" if re.match(r"\{\s*[\"'}]|\[\s*\{|\[\s*$", text) else "csv"
+
+
+def detect_csv(path: str, csv: Csv) -> Csv:
+    """The same description with delimiter and encoding told from the file, where they were not given."""
+    found = read_dialect(path, csv)
+    return dataclasses.replace(csv, delimiter=found.delimiter, encoding=found.encoding)
+
+
+def read_dialect(path: str, csv: Csv) -> Dialect:
+    """How a text file is written.
+
+    Args:
+        path: the file.
+        csv: what is known; the rest is told from the content.
+
+    Raises:
+        ConfigError: where it is empty, or cannot be read in the encoding that was given.
+    """
+    encoding = csv.encoding or detect_encoding(first_bytes(path, _ENCODING_SAMPLE))
+    text = first_bytes(path, _SAMPLE).decode(encoding, "replace").lstrip("\ufeff")
+    if not text.strip():
+        raise ConfigError(f"The file {path!r} is empty. Give it a header line and rows.")
+    returns = "\n" not in text and "\r" in text
+    lines = [line for line in re.split(r"\r\n|\n|\r" if returns else r"\r?\n", text) if line]
+    lines = lines[: max(1, len(lines) - 1)][:200] if len(lines) > 2 else lines
+    delimiter = csv.delimiter or _delimiter(lines, ".tsv" in path.lower())
+    quoted = len(delimiter.encode()) == 1 and _is_quoted(lines, delimiter)
+    if csv.header:
+        names, rows = csv.header, lines
+    else:
+        names, rows = tuple(_cells(lines[0], delimiter, quoted, lines)), lines[1:]
+    widths = [len(cells) for line in rows[:100] if (cells := _cells(line, delimiter, quoted))]
+    ends = sum(line.rstrip("\r").endswith(delimiter) for line in rows[:100])
+    ragged = bool(rows) and ends > 0.9 * len(rows[:100]) and sum(width == len(names) + 1 for width in widths) > 0.8 * len(widths)
+    if len(names) > 1 and names[-1] == "" and widths and sum(width == len(names) - 1 for width in widths) > 0.8 * len(widths):
+        names = names[:-1]
+    return Dialect(delimiter, encoding, names, not csv.header, quoted, returns, ragged)
+
+
+def _cells(line: str, delimiter: str, quoted: bool, lines: list[str] | None = None) -> list[str]:
+    if not quoted:
+        return line.split(delimiter)
+    source = [line] if lines is None else [f"{entry}\n" for entry in lines]  # a name in the header may hold a line break
+    return next(csv_module.reader(source, delimiter=delimiter), [])
+
+
+def _delimiter(lines: list[str], tabs: bool) -> str:
+    first = "\t" if tabs else ","
+    order = sorted(_DELIMITERS, key=lambda sign: sign != first)
+    best = max(order, key=lambda sign: _fit(lines, sign))
+    if _fit(lines, best)[1] >= 2:
+        return best
+    spaces = _fit(lines, " ")
+    return " " if spaces[0] >= 0.95 and spaces[1] >= 3 and len(lines) > 2 else first
+
+
+def _fit(lines: list[str], delimiter: str) -> tuple[float, int]:
+    """How regular the lines are when divided at `delimiter`, then into how many columns."""
+    best = (0.0, 0)
+    ways = [[len(line.split(delimiter)) for line in lines]]
+    if len(delimiter) == 1:
+        ways.append([len(row) for row in csv_module.reader([f"{line}\n" for line in lines], delimiter=delimiter)])
+        ways.append([len(next(csv_module.reader([line], delimiter=delimiter), [])) for line in lines])
+    for widths in ways:
+        usual = max(set(widths), key=lambda width: (widths.count(width), width), default=0)
+        if usual >= 2:
+            best = max(best, (round(widths.count(usual) / len(widths), 1), usual))
+    return best
+
+
+def _is_quoted(lines: list[str], delimiter: str) -> bool:
+    """Whether values that begin with a quote end with one, too; in a raw dump, a title may begin with a quote."""
+    sign = re.escape(delimiter)
+    proper = re.compile(rf'(?:^|{sign})"(?:[^"]|"")*"(?={sign}|$)')
+    opening = re.compile(rf'(?:^|{sign})"')
+    text = "\n".join(lines)
+    if not opening.search(text):
+        return True
+    whole = sum(len(proper.findall(line)) for line in lines)
+    begun = sum(len(opening.findall(line)) for line in lines)
+    return delimiter == "," or whole >= 0.5 * begun
