@@ -1,11 +1,15 @@
 """What was read, kept and rejected of tables: counts by reason, the rejected rows, and the verdict on them."""
 
 import json
+import logging
+from collections.abc import Sequence
 
 import apache_beam as beam
 import tensorflow as tf
 
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.events import NO_CHOICE
+from tfrec_fusion.datasets.times import SECOND
 
 
 def write_report(pipeline: beam.Pipeline, rejects: list, kept: dict, cutoffs, folder: str) -> None:
@@ -65,12 +69,31 @@ def make_report(_: None, by_reason: list, sizes: dict[str, int], cutoffs: tuple[
         kept[table] = kept.get(table, 0) + rows
     tables = {}
     for name, rows in kept.items():
-        lost = sum(entry["rows"] for entry in rejected if entry["table"] == name)
-        tables[name] = {"read": rows + lost, "kept": rows, "rejected": lost}
+        out = {False: 0, True: 0}
+        for entry in rejected:
+            if entry["table"] == name:
+                out[entry["reason"].startswith(NO_CHOICE)] += entry["rows"]
+        tables[name] = {"read": rows + sum(out.values()), "kept": rows, "rejected": out[False]}
+        if out[True]:
+            tables[name]["left_out"] = out[True]  # rows that the configuration counts 0
     report = {"tables": tables, "rejected": rejected, "splits": sizes}
     if cutoffs:
-        report["cutoffs"] = {"validation_from": cutoffs[0], "test_from": cutoffs[1]}
+        report["cutoffs"] = {"validation_from": _seconds(cutoffs[0]), "test_from": _seconds(cutoffs[1])}
     return json.dumps(report, indent=2, sort_keys=True)
+
+
+def _seconds(time: int) -> int | float:
+    """Nanoseconds as seconds, whole where they are."""
+    return time // SECOND if time % SECOND == 0 else time / SECOND
+
+
+def add_notes(folder: str, notes: Sequence[str]) -> None:
+    """Adds how the tables were read to `report.json`, where the configuration left that open."""
+    report = read_report(folder) | {"read_as": list(notes)}
+    with tf.io.gfile.GFile(f"{folder}/report.json", "w") as stream:
+        json.dump(report, stream, indent=2, sort_keys=True, ensure_ascii=False)
+    for note in notes:
+        logging.info("Read: %s", note)
 
 
 def check_report(folder: str, max_share: float, reject_folder: str) -> None:
@@ -92,7 +115,9 @@ def check_report(folder: str, max_share: float, reject_folder: str) -> None:
             tf.io.gfile.makedirs(reject_folder)
             tf.io.gfile.copy(tf.io.gfile.glob(f"{folder}/rejects-*")[0], kept_file, overwrite=True)
             reasons = ", ".join(
-                f"{entry['rows']} {entry['reason']}" for entry in report["rejected"] if entry["table"] == name
+                f"{entry['rows']} {entry['reason']}"
+                for entry in report["rejected"]
+                if entry["table"] == name and not entry["reason"].startswith(NO_CHOICE)
             )
             raise ConfigError(
                 f"{counts['rejected']} of {counts['read']} rows of the {name} table ({share:.1%}) cannot be used: {reasons}. "

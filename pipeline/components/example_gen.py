@@ -21,14 +21,16 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport
-from pipeline.components.data_report import check_report, read_report, write_report
+from pipeline.components.data_report import add_notes, check_report, read_report, write_report
 from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
 from pipeline.data.examples import make_example
 from pipeline.data.features import context_features, shown_names
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.times import SECOND
 
 HISTOGRAM_WIDTH = 100_000
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
@@ -61,11 +63,11 @@ def join_items(entry: tuple[str, dict]) -> Iterator[Any]:
     """(item, interactions and item row) → (user, event); interactions of an item without a row are rejected."""
     item, groups = entry
     known = bool(groups["items"])
-    for user, time, label, context in groups["interactions"]:
+    for user, time, label, context, weight in groups["interactions"]:
         if known:
-            yield user, Event(time, item, label, context)
+            yield user, Event(time, item, label, context, weight)
         else:
-            row = json.dumps({"user": user, "item": item, "time": time}, ensure_ascii=False)
+            row = json.dumps({"user": user, "item": item, "time": time / SECOND}, ensure_ascii=False)
             yield beam.pvalue.TaggedOutput("rejects", ("interactions", "unknown item", row))
 
 
@@ -76,7 +78,9 @@ class Order(beam.DoFn):
         user, events = entry
         kept, duplicates = in_order(user, list(events))
         for event in duplicates:
-            row = json.dumps({"user": user, "item": event.item, "time": event.time}, ensure_ascii=False)
+            row = json.dumps(
+                {"user": user, "item": event.item, "time": event.time / SECOND}, ensure_ascii=False
+            )
             yield beam.pvalue.TaggedOutput("rejects", ("interactions", "duplicate", row))
         yield user, kept
 
@@ -98,7 +102,7 @@ class SplitPeople(beam.DoFn):
             values = {
                 "user_id": user,
                 "item_id": event.item,
-                "time": event.time,
+                "time": event.time // SECOND,
                 "label": event.label,
                 "click": float(event.label is None or event.label >= self.click_threshold),
                 "history": example.history,
@@ -151,7 +155,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     """Runs the Beam pipeline of this module's docstring, then judges the rejects."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
-        tables = from_dict(Tables, json.loads(exec_properties["tables"]))
+        settled = settle(from_dict(Tables, json.loads(exec_properties["tables"])))
+        tables = settled.tables
         split = json.loads(exec_properties["split"])
         outputs = {name: artifact_utils.get_single_instance(output_dict[name]) for name in output_dict}
         outputs["interactions"].split_names = artifact_utils.encode_split_names(list(SPLITS))
@@ -161,6 +166,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         tf.io.gfile.makedirs(report_folder)
         with self._make_beam_pipeline() as pipeline:
             self._build(pipeline, tables, split, outputs)
+        add_notes(report_folder, settled.notes)
         check_report(report_folder, exec_properties["max_reject_share"], exec_properties["reject_folder"])
         check_splits(report_folder)
 
@@ -174,11 +180,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
 
         rejects = []
-        interactions = read("interactions", tables.interactions.path, ReadInteractions(tables.interactions))
+        interactions = read("interactions", tables.interactions.path, ReadInteractions(tables))
         rejects.append(interactions.rejects)
-        entities = {"items": read("items", tables.items.path, ReadEntities(tables.items, "items"))}
+        entities = {
+            "items": read("items", tables.items.path, ReadEntities(tables.items, "items", tables.item_ids))
+        }
         if tables.users:
-            entities["users"] = read("users", tables.users.path, ReadEntities(tables.users, "users"))
+            entities["users"] = read(
+                "users", tables.users.path, ReadEntities(tables.users, "users", tables.user_ids)
+            )
         rows = {}
         for name, collection in entities.items():
             table = tables.items if name == "items" else tables.users
@@ -247,7 +257,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
 
     def _cutoffs(self, pipeline: beam.Pipeline, people: beam.PCollection, split: dict) -> beam.PCollection:
-        """Two moments from a histogram of times that is as fine as 100,000 cells allow (one second for up to a day)."""
+        """Two moments from a histogram of times that is as fine as 100,000 cells allow."""
         if split["method"] != "temporal":
             return pipeline | "no cutoffs" >> beam.Create([None], reshuffle=False)
         times = people | "times" >> beam.FlatMap(lambda entry: [event.time for event in entry[1]])

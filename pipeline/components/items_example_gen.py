@@ -13,13 +13,14 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport
-from pipeline.components.data_report import check_report, write_report
+from pipeline.components.data_report import add_notes, check_report, write_report
 from pipeline.components.example_gen import keep_first
 from pipeline.components.table_reading import ReadEntities
 from pipeline.data.examples import make_example
 from pipeline.data.features import shown_names
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.settling import settle_items
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 
 
@@ -33,7 +34,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     """Reads, drops what cannot be used, and judges how much that was."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
-        table = from_dict(Items, json.loads(exec_properties["table"]))
+        table, notes = settle_items(from_dict(Items, json.loads(exec_properties["table"])))
         items = artifact_utils.get_single_instance(output_dict["items"])
         items.split_names = artifact_utils.encode_split_names(["all"])
         report = artifact_utils.get_single_uri(output_dict["report"])
@@ -44,7 +45,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 pipeline
                 | "files" >> beam.Create(find_files(table.path, "items"))
                 | "spread" >> beam.Reshuffle()
-                | "read" >> beam.ParDo(ReadEntities(table, "items")).with_outputs("rejects", main="rows")
+                | "read"
+                >> beam.ParDo(ReadEntities(table, "items", exec_properties["item_ids"])).with_outputs(
+                    "rejects", main="rows"
+                )
             )
             unique = (
                 read.rows
@@ -59,6 +63,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 f"{folder}/data_tfrecord", file_name_suffix=".gz"
             )
             write_report(pipeline, [read.rejects, unique.rejects], {("items", "all"): examples}, None, report)
+        add_notes(report, notes)
         check_report(report, exec_properties["max_reject_share"], exec_properties["reject_folder"])
 
 
@@ -72,6 +77,7 @@ class ItemsExampleGenSpec(component_spec.ComponentSpec):
     }
     PARAMETERS = {
         "table": component_spec.ExecutionParameter(type=str),
+        "item_ids": component_spec.ExecutionParameter(type=str),
         "max_reject_share": component_spec.ExecutionParameter(type=float),
         "reject_folder": component_spec.ExecutionParameter(type=str),
         "source_digest": component_spec.ExecutionParameter(type=str),
@@ -83,6 +89,7 @@ class ItemsExampleGen(base_beam_component.BaseBeamComponent):
 
     Args:
         table: JSON of an `Items`.
+        item_ids: how ids are written, as in `Tables`.
         max_reject_share: above this share of unusable rows the run stops.
         reject_folder: receives the rejected rows then.
         source_digest: digest of the files, so that changed data is read again where results are cached.

@@ -162,7 +162,7 @@ def interactions_schema(tables: Tables) -> schema_pb2.Schema:
     _add(schema, "item_id", schema_pb2.BYTES, required=True)
     _add(schema, "time", schema_pb2.INT, required=True)
     if tables.interactions.label:
-        _add(schema, "label", schema_pb2.FLOAT, required=True)
+        _add(schema, "label", schema_pb2.FLOAT, share=1e-6)  # who chose without an opinion gave none
     _add(schema, "click", schema_pb2.FLOAT, required=True)
     _add(schema, "history", schema_pb2.BYTES, most=None)
     _add_side(schema, user_features(tables) + context_features(tables))

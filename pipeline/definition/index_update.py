@@ -55,6 +55,7 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
     trained = {"retrieval": _trained(config), "recommender": last_pushed(config, "recommender")}
     read = ItemsExampleGen(
         table=to_json(table),
+        item_ids=trained_tables(_trained(config)["RetrievalTrainer/model_run"]).item_ids,
         max_reject_share=config.data.max_reject_share,
         reject_folder=str(config.home / "rejects"),
         source_digest=table_digest("items", table.path, ()),
@@ -112,8 +113,8 @@ def last_pushed(config: PipelineConfig, kind: str) -> dict[str, str] | None:
     return None
 
 
-def trained_table(model_run: str) -> Items:
-    """How the items were described that a model was trained on.
+def trained_tables(model_run: str) -> Tables:
+    """How the tables were described that a model was trained on.
 
     Args:
         model_run: folder of the trainer's `model_run`.
@@ -127,7 +128,7 @@ def trained_table(model_run: str) -> Items:
             f"The pushed model must come with the settings that it was trained with. Received: none in {model_run}, which an "
             "earlier release wrote. Train again with `tfrec run`."
         )
-    return from_dict(Tables, json.loads(json.loads(path.read_text())["tables"])).items
+    return from_dict(Tables, json.loads(json.loads(path.read_text())["tables"]))
 
 
 def offered_table(config: PipelineConfig, path: str) -> Items:
@@ -140,7 +141,9 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
     Raises:
         ConfigError: where no model was pushed, or the configuration names other columns than it was trained with.
     """
-    table = dataclasses.replace(trained_table(_trained(config)["RetrievalTrainer/model_run"]), path=path)
+    table = dataclasses.replace(
+        trained_tables(_trained(config)["RetrievalTrainer/model_run"]).items, path=path
+    )
     if config.data.items is None:
         return table
     now = dataclasses.replace(config.data.items, path=path)

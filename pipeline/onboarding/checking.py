@@ -21,8 +21,8 @@ from pipeline.onboarding.text_checks import check_text
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.files import find_files
-from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.tables import Items, Tables, Users
+from tfrec_fusion.datasets.values import arrow_of
 
 # Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are cautious guesses.
 BASE_GB = 2.4
@@ -41,14 +41,15 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
     try:
         tables = tables_of(config)
         yield from _files(tables)
-        settled = settle(tables)
-        tables = settled.tables
-        for note in settled.notes:
-            yield Finding("ok", "reading", note)
-        items = measure_entities(tables.items, "items", tables.item_ids)
+        items = measure_entities(tables.items, "items", rule=tables.item_ids)
         yield from _rejected("items", items, config)
         yield from _columns(tables.items, items)
-        choices = measure_choices(tables, None if tables.items.distinct else items.ids)
+        choices = measure_choices(
+            tables.interactions,
+            None if tables.items.distinct else items.ids,
+            user_ids=tables.user_ids,
+            item_ids=tables.item_ids,
+        )
     except ConfigError as error:
         yield Finding("wrong", "tables", str(error))
         return
@@ -80,6 +81,8 @@ def _files(tables: Tables) -> Iterator[Finding]:
 
 
 def _rejected(name: str, table: Entities | Choices, config: PipelineConfig) -> Iterator[Finding]:
+    for note in table.notes:
+        yield Finding("ok", "reading", note)
     allowed = config.data.max_reject_share
     part = "" if table.whole else f"of the first {table.rows:,} rows, "
     if not table.rejects:
@@ -88,7 +91,8 @@ def _rejected(name: str, table: Entities | Choices, config: PipelineConfig) -> I
         )
         return
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.rejects.items())
-    text = f"{part}{table.reject_share:.1%} cannot be used: {reasons}"
+    shown = f" (the first: {table.bad_rows[0]})" if table.bad_rows else ""
+    text = f"{part}{table.reject_share:.1%} cannot be used: {reasons}{shown}"
     if table.reject_share > allowed:
         advice = "Mend the rows, or the columns that are named, or raise `data.max_reject_share`."
         yield Finding("wrong", name, f"{text}. `data.max_reject_share` allows {allowed:.1%}. {advice}")
@@ -99,9 +103,9 @@ def _rejected(name: str, table: Entities | Choices, config: PipelineConfig) -> I
 def _columns(table: Items | Users, entities: Entities) -> Iterator[Finding]:
     """Each column against the role that it has."""
     name = "items" if isinstance(table, Items) else "users"
-    sample = {column: cells.plain(entities.table.column(column).slice(0, SAMPLE)) for column in table.columns()}
+    sample = {column: arrow_of(entities.frame[column].head(SAMPLE)) for column in table.columns()}
     for column in table.columns():
-        if column != table.id and entities.table.column(column).null_count == entities.table.num_rows:
+        if column != table.id and entities.filled[column] == 0:
             yield Finding(
                 "wrong", name, f"the column {column!r} is empty. Fill it, or leave it out of `data.{name}`."
             )
@@ -117,7 +121,9 @@ def _columns(table: Items | Users, entities: Entities) -> Iterator[Finding]:
                 f"`numbers`: only {share:.0%} of {column!r} are numbers ({seen}, …). Is it a category?",
             )
     for column in table.categories:
-        distinct = pc.count_distinct(cells.strings(sample[column], f"column {column!r}", join_lists=True)).as_py()
+        distinct = pc.count_distinct(
+            cells.strings(sample[column], f"column {column!r}", join_lists=True)
+        ).as_py()
         if distinct > 0.9 * len(sample[column]) and distinct > 50:
             yield Finding(
                 "note",
@@ -141,13 +147,19 @@ def _lists_and_vectors(table: Items, sample: dict[str, pa.Array]) -> Iterator[Fi
     for column in table.vectors:
         if not cells.is_list(sample[column].type) and pa.types.is_floating(sample[column].type):
             yield Finding(
-                "wrong", "items", f"`vectors`: {column!r} must hold lists of numbers of one length. Received: no lists."
+                "wrong",
+                "items",
+                f"`vectors`: {column!r} must hold lists of numbers of one length. Received: no lists.",
             )
             continue
         vectors, bad = cells.vectors(sample[column], f"column {column!r}")
         lengths = {len(vector) for vector in vectors if vector}
         if len(lengths) != 1 or bad.any():
-            seen = f"{int(bad.sum()):,} that hold something else" if bad.any() else f"lengths {sorted(lengths)[:5]}"
+            seen = (
+                f"{int(bad.sum()):,} that hold something else"
+                if bad.any()
+                else f"lengths {sorted(lengths)[:5]}"
+            )
             yield Finding(
                 "note" if bad.mean() < 0.05 and len(lengths) == 1 else "wrong",
                 "items",
@@ -182,10 +194,18 @@ def _unknown(choices: Choices, items: Entities, tables: Tables) -> Iterator[Find
 def _join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
     chosen, people = choices.frame.item.nunique(), choices.frame.user.nunique()
     text = f"{len(choices.frame):,} choices of {people:,} people among {chosen:,} of {len(items.ids):,} items"
-    least = {"interactions": (len(choices.frame), FEWEST_ROWS), "people": (people, FEWEST), "items": (chosen, FEWEST)}
-    short = [f"{count} {name} of at least {fewest}" for name, (count, fewest) in least.items() if count < fewest]
+    least = {
+        "interactions": (len(choices.frame), FEWEST_ROWS),
+        "people": (people, FEWEST),
+        "items": (chosen, FEWEST),
+    }
+    short = [
+        f"{count} {name} of at least {fewest}" for name, (count, fewest) in least.items() if count < fewest
+    ]
     if short:
-        yield Finding("wrong", "interactions", f"{text}: too few to learn from ({', '.join(short)}). Bring more data.")
+        yield Finding(
+            "wrong", "interactions", f"{text}: too few to learn from ({', '.join(short)}). Bring more data."
+        )
         return
     yield Finding("ok", "interactions", text)
     if people < 20 or len(items.ids) < 20:
@@ -211,7 +231,9 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
         return
     labels = choices.frame.label.dropna()
     if labels.empty:
-        yield Finding("wrong", "label", f"no row has a {tables.interactions.label!r}. Name another column, or none.")
+        yield Finding(
+            "wrong", "label", f"no row has a {tables.interactions.label!r}. Name another column, or none."
+        )
         return
     liked = float((labels >= config.data.click_threshold).mean())
     text = f"from {labels.min():g} to {labels.max():g}; {liked:.0%} reach `data.click_threshold` {config.data.click_threshold:g}"
@@ -236,7 +258,7 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
 def _people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
     if not tables.users:
         return
-    people = measure_entities(tables.users, "users", tables.user_ids)
+    people = measure_entities(tables.users, "users", rule=tables.user_ids)
     yield from _rejected("users", people, config)
     yield from _columns(tables.users, people)
     chose = choices.frame.user.drop_duplicates()
@@ -253,16 +275,16 @@ def _people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterato
 
 def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:
     """From when to when, so that a wrong unit or a swapped day and month are seen."""
-    if not tables.interactions.time:
+    if choices.period is None:
         yield Finding("ok", "time", "none; the order of each person's choices is a fixed shuffle")
         return
-    first, last = (pd.Timestamp(int(time), unit="ns") for time in (choices.frame.time.min(), choices.frame.time.max()))
+    first, last = choices.period
     text = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
     if choices.frame.time.max() < 10**17:  # before 1973
         counted = f"numbers {choices.frame.time.min() / 1e9:g} to {choices.frame.time.max() / 1e9:g}, which only give an order"
         yield Finding("note" if tables.interactions.time_format else "ok", "time", counted)
         return
-    soon = pd.Timestamp.now() + pd.Timedelta(days=366)
+    soon = pd.Timestamp.now("UTC") + pd.Timedelta(days=366)
     odd = (choices.frame.time < pd.Timestamp(1990, 1, 1).value) | (choices.frame.time > soon.value)
     advice = (
         f"; {int(odd.sum()):,} of {len(odd):,} lie before 1990 or in the future. How {tables.interactions.time!r} is written is said by "

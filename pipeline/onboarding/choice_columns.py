@@ -17,7 +17,18 @@ from pipeline.onboarding.time_columns import TimeGuess, readings
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Interactions
 
-NOT_WHEN = {"updated", "birth", "release", "released", "due", "end", "shipped", "delivered", "expiry", "published"}
+NOT_WHEN = {
+    "updated",
+    "birth",
+    "release",
+    "released",
+    "due",
+    "end",
+    "shipped",
+    "delivered",
+    "expiry",
+    "published",
+}
 
 
 def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interactions:
@@ -41,7 +52,11 @@ def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interac
     _label_or_choice(table, taken, hints, chose, keys, ledger)
     if "quantity" not in keys and (quantity := _returns(table, taken)):
         share = (quantity.as_numbers(quantity.values) <= 0).mean()
-        chose("quantity", quantity, f"{share:.1%} of its values are not above 0: returns or cancellations, left out")
+        chose(
+            "quantity",
+            quantity,
+            f"{share:.1%} of its values are not above 0: returns or cancellations, left out",
+        )
         keys["quantity"] = quantity.name
     if table.join:
         keys["join"] = table.join
@@ -82,7 +97,9 @@ def _order(table: TableProfile, taken: set[str], user: Column) -> Column | None:
         first = numbers.groupby("user", sort=False).number.min()
         if len(steps) > 20 and steps.isin([0, 1]).mean() > 0.99 and (steps == 1).mean() > 0.1:
             if (first == first.mode().iloc[0]).mean() > 0.8:
-                column.time = TimeGuess("s", f"numbers each user's choices from {first.mode().iloc[0]:g} on: their order")
+                column.time = TimeGuess(
+                    "s", f"numbers each user's choices from {first.mode().iloc[0]:g} on: their order"
+                )
                 return column
     return None
 
@@ -122,7 +139,9 @@ def _time_format(time: Column, hints: Hints) -> str | None:
     return None if found in ("s", "iso") else found  # what a run tells by itself
 
 
-def _label_or_choice(table: TableProfile, taken: set[str], hints: Hints, chose, keys: dict[str, Any], ledger: Ledger) -> None:
+def _label_or_choice(
+    table: TableProfile, taken: set[str], hints: Hints, chose, keys: dict[str, Any], ledger: Ledger
+) -> None:
     """An opinion in numbers or words, or a yes and no that says whether the row is a choice."""
     label, why = _label(table, taken, hints)
     if label is None:
@@ -165,7 +184,9 @@ def _label_or_choice(table: TableProfile, taken: set[str], hints: Hints, chose, 
         )
 
 
-def _note_sentinels(table: TableProfile, label: Column, labels: pd.Series, keys: dict[str, Any], ledger: Ledger) -> None:
+def _note_sentinels(
+    table: TableProfile, label: Column, labels: pd.Series, keys: dict[str, Any], ledger: Ledger
+) -> None:
     apart = value_shapes.sentinels(labels)
     if not apart:
         return
@@ -188,7 +209,11 @@ def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column |
     found = []
     for column in table.columns.values():
         words = column.words_of_name
-        if column.name in taken or not (column.is_number or column.is_flag) or (column.time and column.time.sure):
+        if (
+            column.name in taken
+            or not (column.is_number or column.is_flag)
+            or (column.time and column.time.sure)
+        ):
             continue
         if not 2 <= column.distinct <= 201 or names.names_an_id(words) or not column.is_number:
             continue
@@ -208,11 +233,20 @@ def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column |
 
 def _word_label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column | None, str]:
     for column in table.columns.values():
-        if column.name in taken or column.is_number or column.is_list or column.is_flag or column.filled < 0.02:
+        if (
+            column.name in taken
+            or column.is_number
+            or column.is_list
+            or column.is_flag
+            or column.filled < 0.02
+        ):
             continue
         grades = value_shapes.word_grades(column.unique)
         if grades:
-            shown = ", ".join(f"{word!r} is {grade:g}" for word, grade in sorted(grades.items(), key=lambda entry: entry[1])[:6])
+            shown = ", ".join(
+                f"{word!r} is {grade:g}"
+                for word, grade in sorted(grades.items(), key=lambda entry: entry[1])[:6]
+            )
             return column, f"opinions in words: {shown}"
     return None, ""
 
@@ -258,18 +292,24 @@ def _reason(column: Column, has_time: bool) -> tuple[str, dict[str, Any]]:
     if column.distinct == 1:
         return f"the same everywhere: {_example(column)}", {}
     if marked := marked_ids(column):
-        return f"ids with a mark behind each ({marked!r}), as what was shown and clicked; a row for each is needed", {}
+        return (
+            f"ids with a mark behind each ({marked!r}), as what was shown and clicked; a row for each is needed",
+            {},
+        )
     if column.is_list:
         return f"lists, such as {_example(column)}", {}
     if column.is_flag:
-        return "yes and no; where only a yes is a choice, use it", {"quantity": column.name} if column.is_number else {
-            "event": column.name, "events": _flag_events(column)}
+        return "yes and no; where only a yes is a choice, use it", {
+            "quantity": column.name
+        } if column.is_number else {"event": column.name, "events": _flag_events(column)}
     if column.time and column.time.sure:
         return ("another time" if has_time else "a time") + f", {column.time.why}", {}
     if names.says(words, names.TIME) == 1 and not column.is_number:
         return (
             f"looks like a time, but {_example(column)} fits no format that is known here; give it with "
-            f"--time {column.name} --time-format FORMAT (of strptime)", {})
+            f"--time {column.name} --time-format FORMAT (of strptime)",
+            {},
+        )
     if column.is_number:
         return _reason_of_number(column)
     return _reason_of_words(column)
@@ -284,7 +324,9 @@ def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
     if numbers.min() < 0:
         return f"numbers {column.spread}; below 0 they cannot weigh a choice", {}
     if names.says(words, names.MONEY):
-        return f"an amount of money {column.spread}; it weighs no choice unless you say so", {"weight": column.name}
+        return f"an amount of money {column.spread}; it weighs no choice unless you say so", {
+            "weight": column.name
+        }
     if column.is_integer and column.distinct > 0.9 * column.rows and column.rows > 30:
         return "whole numbers, different in almost every row: an id of something else", {}
     kind = "a count" if column.is_integer else "an amount"
@@ -295,10 +337,13 @@ def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
     few = 2 <= column.distinct <= 20 and column.distinct < 0.2 * column.rows
     if few and _is_event(column):
         events = {str(kind): 0.0 if value_shapes.is_refusal(kind) else 1.0 for kind in column.unique}
-        return f"{column.distinct} kinds of event; all rows count the same unless it says how much each counts", {
-            "event": column.name,
-            "events": events,
-        }
+        return (
+            f"{column.distinct} kinds of event; all rows count the same unless it says how much each counts",
+            {
+                "event": column.name,
+                "events": events,
+            },
+        )
     if few and names.says(column.words_of_name, names.LABEL) == 1:
         return f"{column.distinct} words, not numbers; say what each stands for", {
             "label": column.name,
@@ -322,7 +367,17 @@ _KINDS = {"view", "click", "cart", "buy", "purchase", "transaction", "addtocart"
 
 
 def _is_event(column: Column) -> bool:
-    said = set(column.words_of_name) & {"event", "action", "type", "kind", "activity", "interaction", "behavior", "behaviour", "status"}
+    said = set(column.words_of_name) & {
+        "event",
+        "action",
+        "type",
+        "kind",
+        "activity",
+        "interaction",
+        "behavior",
+        "behaviour",
+        "status",
+    }
     known = [value_shapes.folded(kind) in _KINDS or value_shapes.is_refusal(kind) for kind in column.unique]
     return bool(said) or sum(known) >= 2
 

@@ -90,7 +90,9 @@ class Column:
     def elements(self) -> pd.Series:
         """The values in lists, of a sample of rows."""
         where = f"column {self.name!r} of {self.path}"
-        array = self.array[:5000] if self.known_strings is None else pa.array(self.strings[:5000], pa.string())
+        array = (
+            self.array[:5000] if self.known_strings is None else pa.array(self.strings[:5000], pa.string())
+        )
         found = cells.lists(array, "", where).flatten()
         return pd.Series(found.to_numpy(zero_copy_only=False), dtype=object).dropna()
 
@@ -203,7 +205,9 @@ class Column:
         if not self.is_list:
             return None
         where = f"column {self.name!r} of {self.path}"
-        array = self.array[:2000] if self.known_strings is None else pa.array(self.strings[:2000], pa.string())
+        array = (
+            self.array[:2000] if self.known_strings is None else pa.array(self.strings[:2000], pa.string())
+        )
         lists = cells.lists(array, "", where)
         lengths = set(lists.value_lengths().drop_null().to_pylist()) - {0}
         if len(lengths) != 1 or min(lengths) < 2:

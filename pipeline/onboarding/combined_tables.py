@@ -32,16 +32,33 @@ def _shared_key(lines: TableProfile, orders: TableProfile) -> tuple[Column, Colu
     """The key of orders and the column of lines that holds it, or None."""
     best: tuple[float, Column, Column] | None = None
     for key in orders.columns.values():
-        if not key.name or "=" in key.name or key.is_list or key.distinct < max(2, 0.99 * orders.rows) or key.filled < 0.99 or key.median_words > 1:
+        if (
+            not key.name
+            or "=" in key.name
+            or key.is_list
+            or key.distinct < max(2, 0.99 * orders.rows)
+            or key.filled < 0.99
+            or key.median_words > 1
+        ):
             continue
         known = set(key.unique)
         for column in lines.columns.values():
-            if not column.name or "=" in column.name or column.is_list or column.distinct < 2 or (column.is_number and not column.is_integer):
+            if (
+                not column.name
+                or "=" in column.name
+                or column.is_list
+                or column.distinct < 2
+                or (column.is_number and not column.is_integer)
+            ):
                 continue
             alike = column.words_of_name == key.words_of_name
             overlap = column.unique.isin(known).mean()
             # Whole numbers are found among any: they need the same name.
-            if overlap > 0.5 and (alike or not key.is_integer) and (best is None or overlap + alike > best[0]):
+            if (
+                overlap > 0.5
+                and (alike or not key.is_integer)
+                and (best is None or overlap + alike > best[0])
+            ):
                 best = (overlap + alike, column, key)
     return (best[1], best[2]) if best else None
 
@@ -115,9 +132,7 @@ def _explode(table: TableProfile, column: Column, divider: str) -> TableProfile:
         else:
             values = other.strings.iloc[positions].reset_index(drop=True)
         columns[name] = Column(name, other.path, other.array[:0], other.decimal, other.unnamed, values)
-    return dataclasses.replace(
-        table, columns=columns, rows=len(positions), explode=(column.name, divider)
-    )
+    return dataclasses.replace(table, columns=columns, rows=len(positions), explode=(column.name, divider))
 
 
 def marked_ids(column: Column) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pandas as pd
+import pyarrow as pa
 
 from pipeline.onboarding import column_names as names
 from pipeline.onboarding import value_shapes
@@ -13,6 +14,7 @@ from pipeline.onboarding.id_columns import Roles
 from pipeline.onboarding.ledger import Ledger
 from pipeline.onboarding.popularity import Popularity
 from pipeline.onboarding.table_profiles import TableProfile
+from tfrec_fusion.datasets import markup
 from tfrec_fusion.datasets.tables import Items, Users
 
 MOST_CATEGORIES = 1000
@@ -49,17 +51,25 @@ class _Entities:
     def candidates(self) -> list[Column]:
         """Columns that may describe what has the key: not the ids themselves, and nothing that changes from row to row."""
         taken = {self.roles.user.name, self.roles.item.name} if self.distinct else {self.key.name}
-        return [column for column in self.table.columns.values() if column.name not in taken and self._may_describe(column)]
+        return [
+            column
+            for column in self.table.columns.values()
+            if column.name not in taken and self._may_describe(column)
+        ]
 
     def _may_describe(self, column: Column) -> bool:
         if not column.name:
             self.leave(column, "has no name; give it one to use it")
         elif column.is_unreadable:
-            self.leave(column, f"cells of the type {column.array.type}; write their parts as columns of their own")
+            self.leave(
+                column, f"cells of the type {column.array.type}; write their parts as columns of their own"
+            )
         elif column.filled < 0.01 or column.distinct < 2:
             seen = "empty" if column.filled < 0.01 else f"the same everywhere: {column.values.iloc[0]!r}"
             self.leave(column, seen)
-        elif not self.distinct or (_follows(self.table.frame, self.key.name, column) and not _of_the_choice(column)):
+        elif not self.distinct or (
+            _follows(self.table.frame, self.key.name, column) and not _of_the_choice(column)
+        ):
             return True
         return False
 
@@ -86,7 +96,13 @@ def describe_items(
             "title", title, f"{title.median_words:.0f} words in the middle, {title.distinct:,} different"
         )
     separator = _separator(columns)
-    found: dict[str, list[str]] = {"text": [title.name] if title else [], "categories": [], "lists": [], "numbers": [], "vectors": []}
+    found: dict[str, list[str]] = {
+        "text": [title.name] if title else [],
+        "categories": [],
+        "lists": [],
+        "numbers": [],
+        "vectors": [],
+    }
     for column in sorted(columns, key=lambda column: column.long_words if _is_text(column) else 0):
         if column is title:
             continue
@@ -103,7 +119,9 @@ def describe_items(
     title_name = title.name if title else ""
     found["text"].sort(key=lambda name: (name != title_name, lengths[name]))
     if not found["text"]:
-        ledger.note(f"{table.path}: no column says in words what an item is; the models learn from choices alone.")
+        ledger.note(
+            f"{table.path}: no column says in words what an item is; the models learn from choices alone."
+        )
     _note_markup([table.columns[name] for name in found["text"]], ledger)
     return Items(
         path=table.path,
@@ -203,7 +221,11 @@ def _may_be_title(column: Column, entities: _Entities) -> bool:
 def _title(candidates: list[Column], table: TableProfile) -> Column | None:
     def rank(column: Column) -> tuple:
         # `product_name` in `products` is as clear as `name`.
-        rest = [word for word in column.words_of_name if word not in table.words_of_name and word not in names.ITEM]
+        rest = [
+            word
+            for word in column.words_of_name
+            if word not in table.words_of_name and word not in names.ITEM
+        ]
         said = max(names.says(column.words_of_name, names.TITLE), names.says(tuple(rest), names.TITLE))
         long = -column.median_words if column.median_words > 15 else 0
         first = -list(table.columns).index(column.name) if table.headerless else 0
@@ -219,7 +241,9 @@ def _separator(columns: list[Column]) -> str | None:
 
 def _not_of_an_entity(column: Column, entities: _Entities) -> str:
     """Why a column describes nothing that is known beforehand: an id, a running number, an outcome; "" where it may."""
-    in_words = value_shapes.numbers_in_words(column.unique) if not column.is_number and not column.is_list else None
+    in_words = (
+        value_shapes.numbers_in_words(column.unique) if not column.is_number and not column.is_list else None
+    )
     if (column.is_number and not column.is_flag) or in_words is not None:
         if outcome := entities.popularity.outcome(column, in_words):
             return outcome
@@ -245,7 +269,12 @@ def _names_the_same(column: Column, table: TableProfile) -> str:
     if not 3 <= column.distinct < 0.9 * table.rows:
         return ""
     for other in table.columns.values():
-        if other is not column and not other.is_list and abs(other.distinct - column.distinct) < 1 + 0.02 * column.distinct and other.is_words:
+        if (
+            other is not column
+            and not other.is_list
+            and abs(other.distinct - column.distinct) < 1 + 0.02 * column.distinct
+            and other.is_words
+        ):
             pairs = table.frame[[column.name, other.name]].dropna().drop_duplicates()
             if len(pairs) <= 1.02 * column.distinct:
                 return other.name
@@ -268,7 +297,10 @@ def _role(column: Column, separator: str | None, entities: _Entities) -> tuple[s
     if column.separator:
         if column.separator == separator:
             return "lists", f"several values divided by {separator!r}"
-        return "text", f"values divided by {column.separator!r}, while lists here are divided by {separator!r}"
+        return (
+            "text",
+            f"values divided by {column.separator!r}, while lists here are divided by {separator!r}",
+        )
     if column.time and (column.time.sure or not column.is_number):
         return "", "a date; turn it into a number, such as a year, to use it"
     if column.is_number:
@@ -286,10 +318,13 @@ def _role(column: Column, separator: str | None, entities: _Entities) -> tuple[s
 
 def _note_markup(columns: list[Column], ledger: Ledger) -> None:
     for column in columns:
-        share = value_shapes.markup_share(column.unique)
-        if share > 0.005:
-            example = column.unique[column.unique.str.contains(value_shapes.MARKUP, regex=True)].iloc[0]
+        sample = pa.array(column.unique[:5000].astype(object), pa.string())
+        share = markup.markup_share(sample)
+        if share > 0:
+            example = next(
+                text for text in sample.to_pylist() if markup.clean_html(text) != " ".join(text.split())
+            )
             ledger.note(
                 f"{column.path}: {column.name}: {share:.0%} of the texts hold HTML ({example[:50]!r}); tags are taken out and entities "
-                "read (clean_html: true)."
+                "read, unless clean_html: false says otherwise."
             )

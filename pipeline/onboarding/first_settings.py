@@ -88,7 +88,11 @@ def _split(choices: Choices, tables: Tables) -> tuple[SplitConfig, str, Split]:
         return last_out, "there are no times", measure_split(choices.frame, last_out)
     first = choices.frame.groupby("user").time.min()
     if len(first) > 1 and first.max() < 10**17 and (first == first.mode().iloc[0]).mean() > 0.8:
-        return last_out, "each person's choices are numbered for themselves", measure_split(choices.frame, last_out)
+        return (
+            last_out,
+            "each person's choices are numbered for themselves",
+            measure_split(choices.frame, last_out),
+        )
     temporal = SplitConfig()
     measured = measure_split(choices.frame, temporal)
     other = measure_split(choices.frame, last_out)
@@ -109,7 +113,7 @@ def _text(
         values["text"] = "none"
         comments["text",] = "no column says in words what an item is"
         return
-    words = sum(items.strings(column).fillna("").str.count(r"\S+") for column in tables.items.text)
+    words = sum(items.texts(column).fillna("").str.count(r"\S+") for column in tables.items.text)
     tokens = float(words.quantile(0.9)) * TOKENS_PER_WORD
     length = 64 if tokens <= 64 else 128 if tokens <= 128 or len(items.ids) > 20_000 else 256
     if length != 64:
@@ -124,7 +128,7 @@ def _a_query(tables: Tables, items: Entities, choices: Choices) -> str | None:
     """Words of an item that many chose."""
     assert tables.items.title
     popular = choices.frame.item.value_counts().index[0]
-    titles = items.strings(tables.items.title)[(items.row_ids == popular).fillna(False).to_numpy()].dropna()
+    titles = items.texts(tables.items.title)[(items.row_ids == popular).fillna(False).to_numpy()].dropna()
     text = re.sub(r"\s*\(\d{4}\)\s*$", "", str(titles.iloc[0])) if len(titles) else ""
     return " ".join(text.split()[:8]).lower()[:200] or None
 

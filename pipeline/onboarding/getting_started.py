@@ -73,7 +73,9 @@ def _show_left_out(left: list[LeftOut]) -> None:
         entries = [entry for entry in left if entry.path == path]
         whole = "; ".join(reason(entry) for entry in entries if entry.column is None)
         print(_wrapped("  ", f"{path}{f': {whole}' if whole else ''}"))
-        columns = [(one_line(entry.column or NAMELESS), entry) for entry in entries if entry.column is not None]
+        columns = [
+            (one_line(entry.column or NAMELESS), entry) for entry in entries if entry.column is not None
+        ]
         wide = min(24, max((len(name) for name, _ in columns), default=0))
         for name, entry in columns:
             print(_wrapped(f"    {name:<{wide}}  ", reason(entry)))
@@ -99,5 +101,10 @@ def validate(options: argparse.Namespace) -> int:
 
 def _wrapped(start: str, text: str) -> str:
     return textwrap.fill(
-        one_line(text), WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False, break_long_words=False
+        one_line(text),
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+        break_long_words=False,
     )

@@ -173,7 +173,12 @@ def _explain_rest(
     tables: list[TableProfile], roles: Roles, items: Items, users: Users | None, hints: Hints, ledger: Ledger
 ) -> None:
     """Names each table that is not used with the true reason, and each column that nothing was said of."""
-    used = {items.path, roles.table.path, users.path if users else "", roles.table.join.path if roles.table.join else ""}
+    used = {
+        items.path,
+        roles.table.path,
+        users.path if users else "",
+        roles.table.join.path if roles.table.join else "",
+    }
     for table in tables:
         if table.path not in used and not (roles.user_link and table is roles.user_link.table):
             ledger.leave(table.path, None, _why_unused(table, tables, roles, items, hints))
@@ -182,11 +187,21 @@ def _explain_rest(
                 ledger.leave(table.path, column.name, _shape(column))
 
 
-def _why_unused(table: TableProfile, tables: list[TableProfile], roles: Roles, items: Items, hints: Hints) -> str:
-    for column, listing, what in ((roles.item, roles.item_link, "items"), (roles.user, roles.user_link, "users")):
+def _why_unused(
+    table: TableProfile, tables: list[TableProfile], roles: Roles, items: Items, hints: Hints
+) -> str:
+    for column, listing, what in (
+        (roles.item, roles.item_link, "items"),
+        (roles.user, roles.user_link, "users"),
+    ):
         for key in table.columns.values():
             shared = column.unique.isin(set(key.unique)).mean() if not key.is_list else 0.0
-            if shared > 0.3 and key.distinct >= 0.95 * table.rows and listing and (set(key.words_of_name) & set(column.words_of_name)):
+            if (
+                shared > 0.3
+                and key.distinct >= 0.95 * table.rows
+                and listing
+                and (set(key.words_of_name) & set(column.words_of_name))
+            ):
                 return (
                     f"not used: says more of the {what} ({key.name}), which a run reads from one table, {listing.table.path}. "
                     "To use it, join the two into one file"
@@ -197,11 +212,16 @@ def _why_unused(table: TableProfile, tables: list[TableProfile], roles: Roles, i
             f"not used: another table of who chose what ({others.user.name}, {others.item.name}; {table.rows:,} rows). To take it "
             f"in the place of {roles.table.path}: --interactions {table.path}"
         )
-    people = [column for column in table.columns.values() if column.unique.isin(set(roles.user.unique)).mean() > 0.5]
+    people = [
+        column for column in table.columns.values() if column.unique.isin(set(roles.user.unique)).mean() > 0.5
+    ]
     if len(people) == 2 and len(table.columns) <= 4:
         return f"not used: pairs of users ({people[0].name}, {people[1].name}), no choices of items"
     for key in table.columns.values():
-        for other in (*roles.table.columns.values(), *(roles.item_link.table.columns.values() if roles.item_link else ())):
+        for other in (
+            *roles.table.columns.values(),
+            *(roles.item_link.table.columns.values() if roles.item_link else ()),
+        ):
             if key.words_of_name == other.words_of_name and other.unique.isin(set(key.unique)).mean() > 0.5:
                 return f"not used: it says more of {other.path}'s {other.name}. To use it, join the two into one file"
     return f"not used: no column of it holds the ids of users ({roles.user.name}) or of items ({roles.item.name})"
@@ -220,5 +240,9 @@ def _shape(column: Column) -> str:
     if column.time and column.time.sure:
         return "times"
     if names.names_an_id(column.words_of_name) or column.distinct == column.rows:
-        return f"{column.distinct:,} different ids" if names.names_an_id(column.words_of_name) else f"{column.distinct:,} different values"
+        return (
+            f"{column.distinct:,} different ids"
+            if names.names_an_id(column.words_of_name)
+            else f"{column.distinct:,} different values"
+        )
     return f"numbers {column.spread}" if column.is_number else f"{column.distinct:,} different values"

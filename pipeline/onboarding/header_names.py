@@ -34,7 +34,11 @@ def name_headers(found: Tables, tables: list[TableProfile], ledger: Ledger) -> T
                 for choice in ledger.choices
             ]
             ledger.left = [
-                dataclasses.replace(entry, column=renames.get(entry.column or "", entry.column), offer=_renamed(entry.offer, renames))
+                dataclasses.replace(
+                    entry,
+                    column=renames.get(entry.column or "", entry.column),
+                    offer=_renamed(entry.offer, renames),
+                )
                 if entry.path == table.path
                 else entry
                 for entry in ledger.left
@@ -47,7 +51,12 @@ def _renames(table: TableProfile, ledger: Ledger) -> dict[str, str]:
     renames: dict[str, str] = {}
     for choice in ledger.choices:
         name = NAMES.get((choice.table, choice.role))
-        if choice.path == table.path and name and choice.column not in renames and name not in renames.values():
+        if (
+            choice.path == table.path
+            and name
+            and choice.column not in renames
+            and name not in renames.values()
+        ):
             renames[choice.column] = name
     return renames
 
@@ -64,7 +73,17 @@ def _apply(found: Tables, table: TableProfile, renames: dict[str, str]) -> Table
             values = {
                 field.name: _renamed(getattr(described, field.name), renames)
                 for field in dataclasses.fields(described)
-                if field.name not in ("path", "csv", "separator", "time_format", "explode", "join", "label_values", "events")
+                if field.name
+                not in (
+                    "path",
+                    "csv",
+                    "separator",
+                    "time_format",
+                    "explode",
+                    "join",
+                    "label_values",
+                    "events",
+                )
             }
             described = dataclasses.replace(described, csv=csv, **values)
         elif name == "interactions" and described.join and described.join.path == table.path:

@@ -22,7 +22,13 @@ def has_no_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
         return False
     if sum(_is_value(cell) for cell in first if cell) > len(first) / 2:
         return True
-    return sum(_is_like(cell, [row[place].strip() for row in rows if place < len(row)]) for place, cell in enumerate(first)) >= 1
+    return (
+        sum(
+            _is_like(cell, [row[place].strip() for row in rows if place < len(row)])
+            for place, cell in enumerate(first)
+        )
+        >= 1
+    )
 
 
 def made_up_names(count: int) -> tuple[str, ...]:
@@ -42,7 +48,9 @@ def _is_like(cell: str, below: list[str]) -> bool:
     if re.match(r"\w+://|\[.*\]$|\{.*\}$", cell) or _is_value(cell):
         return True
     shape = _shape(cell)
-    if any(sign.isdigit() for sign in cell) and sum(_shape(value) == shape for value in below) > 0.9 * len(below):
+    if any(sign.isdigit() for sign in cell) and sum(_shape(value) == shape for value in below) > 0.9 * len(
+        below
+    ):
         return True  # `N55528` above `N19639`
     return below.count(cell) > 1  # `lifestyle` above `lifestyle`
 

@@ -119,10 +119,20 @@ def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
     """Whether a column is the only one beside a clear id that could be an id too, whatever language its name is in."""
 
     def may_be(other: Column) -> bool:
-        if other is known or other.is_list or other.is_flag or other.time or not 3 <= other.distinct < 0.9 * other.rows:
+        if (
+            other is known
+            or other.is_list
+            or other.is_flag
+            or other.time
+            or not 3 <= other.distinct < 0.9 * other.rows
+        ):
             return False
         amounts = names.QUANTITY + names.MONEY + names.LABEL + names.TIME + names.ORDER
-        return other.median_words <= 1.5 and (not other.is_number or other.is_integer) and not names.says(other.words_of_name, amounts)
+        return (
+            other.median_words <= 1.5
+            and (not other.is_number or other.is_integer)
+            and not names.says(other.words_of_name, amounts)
+        )
 
     return [other.name for other in table.columns.values() if may_be(other)] == [column.name]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from pipeline.onboarding.yaml_writing import Inline, dump
 
-
 NAMELESS = "(no name)"
 
 
@@ -89,7 +88,9 @@ def shown(entry: LeftOut) -> str:
 def _offer(entry: LeftOut) -> str:
     if not entry.offer:
         return ""
-    return ". To use it: " + ", ".join(dump({key: plain(value)}).strip() for key, value in entry.offer.items())
+    return ". To use it: " + ", ".join(
+        dump({key: plain(value)}).strip() for key, value in entry.offer.items()
+    )
 
 
 def reason(entry: LeftOut) -> str:

@@ -11,55 +11,57 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.config.pipeline_config import SplitConfig
-from tfrec_fusion.datasets import cells
+from tfrec_fusion.datasets import cells, markup
 from tfrec_fusion.datasets.events import NO_CHOICE, read_events
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
-from tfrec_fusion.datasets.splits import temporal_cutoffs, tie_order
-from tfrec_fusion.datasets.tables import IdRule, Items, Tables, Users
+from tfrec_fusion.datasets.settling import settle_interactions, settle_items
+from tfrec_fusion.datasets.splits import temporal_cutoffs
+from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Users
 
 MOST_ROWS = 3_000_000
+MOST_UNKNOWN = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Entities:
-    """Items or users.
+    """Items or people.
 
     Attributes:
-        ids: in the form in which they are compared.
-        rows: that were read.
-        rejects: rows that cannot be used, by reason.
-        table: the columns that are needed, as Arrow read them.
-        id_column: the column of ids.
-        rule: how ids are compared.
-        whole: whether all rows were read.
+        ids: in the form by which tables are matched.
+        rows: rows read.
+        rejects: unusable rows by reason.
+        filled: of each column, the share of rows with a value.
+        frame: the cells as a run reads them, strings or lists.
+        whole: whether that is all.
+        bad_rows: some of the rows that could not be read, with file and line.
+        notes: how the files were read, where the configuration leaves that open.
+        row_ids: of each row of `frame` its id.
     """
 
     ids: frozenset[str]
     rows: int
     rejects: dict[str, int]
-    table: pa.Table
-    id_column: str
-    rule: IdRule = "as_written"
+    filled: dict[str, float]
+    frame: pd.DataFrame
     whole: bool = True
+    bad_rows: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    row_ids: pd.Series = dataclasses.field(default_factory=lambda: pd.Series(dtype=object))
+
+    def texts(self, column: str) -> pd.Series:
+        """A column's cells as strings, of a list its values with spaces between; None where there is nothing."""
+        values = self.frame[column]
+        return values.map(
+            lambda value: " ".join(map(str, value)) if isinstance(value, (list, np.ndarray)) else value
+        )
 
     @property
     def reject_share(self) -> float:
         return sum(self.rejects.values()) / max(1, self.rows)
-
-    @property
-    def row_ids(self) -> pd.Series:
-        """Of each row its id."""
-        found = ids(cells.plain(self.table.column(self.id_column)), self.rule, f"column {self.id_column!r}")
-        return pd.Series(found.to_numpy(zero_copy_only=False), dtype=object)
-
-    def strings(self, column: str) -> pd.Series:
-        """A column's cells as strings, None where there is nothing."""
-        text = cells.strings(self.table.column(column), f"column {column!r}", join_lists=True)
-        return pd.Series(text.to_numpy(zero_copy_only=False), dtype=object)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +69,38 @@ class Choices:
     """Interactions.
 
     Attributes:
-        frame: the usable ones: `user`, `item`, `time` (nanoseconds), `label` (NaN where nothing was said), `weight`.
-        rows: events that were read.
-        rejects: events that cannot be used, by reason.
-        left_out: events that are no choices, as the configuration says, by reason.
-        unknown_items: ids that the table of items does not hold.
-        whole: whether all rows were read.
+        frame: usable ones as columns `user`, `item`, `time` (nanoseconds since 1970), `label` (NaN where nothing was said), `weight`.
+        rows: rows read; of lists of items, their values.
+        rejects: unusable rows by reason.
+        whole: whether that is all.
+        left_out: rows by reason that the configuration says are no choices.
+        bad_rows: some of the rows that could not be read, with file and line.
+        notes: how the files were read, where the configuration leaves that open.
+        time_format: how times were read; None without times.
+        unknown_items: some of the ids that the table of items does not hold.
     """
 
     frame: pd.DataFrame
     rows: int
     rejects: dict[str, int]
-    left_out: dict[str, int]
-    unknown_items: frozenset[str]
     whole: bool = True
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    bad_rows: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    time_format: str | None = None
+    unknown_items: frozenset[str] = frozenset()
 
     @property
     def reject_share(self) -> float:
         return sum(self.rejects.values()) / max(1, self.rows)
+
+    @property
+    def period(self) -> tuple[pd.Timestamp, pd.Timestamp] | None:
+        """First and last time, in UTC; None without times."""
+        if self.time_format is None or self.frame.empty:
+            return None
+        first, last = pd.to_datetime([self.frame.time.min(), self.frame.time.max()], utc=True)
+        return first, last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,106 +118,148 @@ class Split:
     cold_items: float
 
 
-class _Rows:
-    """Counts rows that cannot be read."""
-
-    def __init__(self) -> None:
-        self.bad = 0
-
-    def __call__(self, row: BadRow) -> None:
-        self.bad += 1
-
-
 def measure_entities(
-    table: Items | Users, name: str, rule: IdRule = "as_written", most_rows: int = MOST_ROWS
+    table: Items | Users, name: str, most_rows: int = MOST_ROWS, rule: IdRule = "as_written"
 ) -> Entities:
-    """Reads items or users as the run does.
+    """Reads items or people as the run does.
 
     Args:
         table: the table.
         name: `items` or `users`, for messages.
-        rule: how ids are compared.
         most_rows: reading stops there; `whole` says whether it did.
+        rule: how ids are written, as in `Tables`.
 
     Raises:
-        ConfigError: where the files or columns are not there.
+        ConfigError: where the files or columns are not there, or a column cannot be what it is named as.
     """
-    wanted, report = table.columns(), _Rows()
-    batches: list[pa.RecordBatch] = []
-    rows, whole = 0, True
+    notes: tuple[str, ...] = ()
+    if isinstance(table, Items):
+        table, notes = settle_items(table)
+    wanted, bad = table.columns(), list[BadRow]()
+    frames, found, rows, whole = [], [], 0, True
+    vectors: collections.Counter[str] = collections.Counter()
     for file in find_files(table.path, name):
-        for batch in read_batches(file, wanted, name, csv=table.csv, report=report):
+        for batch in read_batches(file, wanted, name, csv=table.csv, report=bad.append):
             if rows >= most_rows:
                 whole = False
                 break
-            batches.append(batch)
+            found.append(ids(batch.column(table.id), rule, f"column {table.id!r} of the {name} table"))
+            frames.append(_frame(batch, table, name))
+            for column in table.vectors if isinstance(table, Items) else ():
+                _, broken = cells.vectors(batch.column(column), f"column {column!r} of the {name} table")
+                vectors[f"a vector of {column!r} that holds NaN, an infinity or no number"] += int(
+                    broken.sum()
+                )
             rows += batch.num_rows
-    joined = _table(batches, wanted)
-    known = pd.Series(ids(joined.column(table.id).combine_chunks(), rule, f"column {table.id!r}").to_numpy(zero_copy_only=False))
-    rejects = {"cannot be read": report.bad}
+    frame = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame({name: [] for name in wanted}, dtype=object)
+    )
+    keys = pd.Series([key for part in found for key in part.to_pylist()], dtype=object)
+    rejects = collections.Counter(row.reason for row in bad)
     if not table.distinct:
-        rejects["missing id"] = int(known.isna().sum())
-        rejects["duplicate id"] = int(known.dropna().duplicated().sum())
-    return Entities(frozenset(known.dropna()), rows + report.bad, _some(rejects), joined, table.id, rule, whole)
+        rejects["missing id"] = int(keys.isna().sum())
+        rejects["duplicate id"] = int(keys.dropna().duplicated().sum())
+        rejects.update(vectors)
+    filled = {name: float(frame[name].notna().mean()) for name in wanted}
+    return Entities(
+        frozenset(keys.dropna()),
+        len(frame) + len(bad),
+        _some(rejects),
+        filled,
+        frame,
+        whole,
+        _shown(bad),
+        notes,
+        keys,
+    )
 
 
-def _table(batches: list[pa.RecordBatch], names: tuple[str, ...]) -> pa.Table:
-    """Batches in one; a column whose type differs from batch to batch (of JSON) as strings."""
+def _frame(batch: pa.RecordBatch, table: Items | Users, name: str) -> pd.DataFrame:
+    """The cells as a run reads them: strings, and lists where the file has lists."""
     columns = {}
-    for name in names:
-        parts = [cells.plain(batch.column(name)) for batch in batches]
-        if len({part.type for part in parts}) > 1:
-            parts = [cells.strings(part, f"column {name!r}", join_lists=True) for part in parts]
-        columns[name] = pa.chunked_array(parts) if parts else pa.array([], pa.string())
-    return pa.table(columns)
+    texts = (table.title, *table.text) if isinstance(table, Items) else ()
+    for column in batch.schema.names:
+        array = cells.plain(batch.column(column))
+        if not cells.is_list(array.type) or (column in texts and column not in getattr(table, "lists", ())):
+            array = cells.strings(array, f"column {column!r} of the {name} table", join_lists=column in texts)
+            if column in texts and getattr(table, "clean_html", False):
+                array = markup.cleaned(array)
+        columns[column] = array.to_pandas()
+    return pd.DataFrame(columns)
 
 
-def measure_choices(tables: Tables, items: frozenset[str] | None, most_rows: int = MOST_ROWS) -> Choices:
+def _shown(bad: list[BadRow]) -> tuple[str, ...]:
+    """The first rows of each kind that could not be read, with file and line."""
+    kinds: dict[str, list[str]] = {}
+    for row in bad:
+        kinds.setdefault(row.reason, []).append(str(row))
+    return tuple(text for texts in kinds.values() for text in texts[:3])
+
+
+def measure_choices(
+    table: Interactions,
+    items: frozenset[str] | None,
+    most_rows: int = MOST_ROWS,
+    user_ids: IdRule = "as_written",
+    item_ids: IdRule = "as_written",
+) -> Choices:
     """Reads interactions as the run does.
 
     Args:
-        tables: with nothing left open (`settling.settle`).
+        table: the table.
         items: ids of the known items, or None where every item is known.
         most_rows: reading stops there.
+        user_ids, item_ids: how ids are written, as in `Tables`.
 
     Raises:
-        ConfigError: where the files or columns are not there.
+        ConfigError: where the files or columns are not there, or times cannot be told.
     """
-    table, report = tables.interactions, _Rows()
-    frames, rows, whole = [], 0, True
-    reasons: collections.Counter[str] = collections.Counter()
+    table, notes = settle_interactions(table)
+    frames, rows, whole, bad = [], 0, True, list[BadRow]()
+    rejects: collections.Counter[str] = collections.Counter()
     reader = InteractionRows(table)
     for file in find_files(table.path, "interactions"):
-        for batch in reader.batches(file, report=report):
+        for batch in reader.batches(file, bad.append):
             if rows >= most_rows:
                 whole = False
                 break
-            events = read_events(batch, table, tables.user_ids, tables.item_ids)
-            rows += len(events.reason)
-            reasons.update(events.reason[~events.good])
+            events = read_events(batch, table, user_ids, item_ids)
+            rows += len(events.rows)
+            rejects.update(events.reason[~events.good])
             frame = pd.DataFrame(
-                {
-                    "user": events.users.to_numpy(zero_copy_only=False),
-                    "item": events.items.to_numpy(zero_copy_only=False),
-                    "time": events.times,
-                    "label": events.labels if events.labels is not None else math.nan,
-                    "weight": events.weights,
-                }
+                {"user": events.users.to_pandas(), "item": events.items.to_pandas(), "time": events.times}
             )
+            frame["label"] = events.labels if events.labels is not None else math.nan
+            frame["weight"] = events.weights
             frames.append(frame[events.good])
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["user", "item", "time", "label", "weight"])
-    rejects = {reason: count for reason, count in reasons.items() if not reason.startswith(NO_CHOICE)}
-    left_out = {reason: count for reason, count in reasons.items() if reason.startswith(NO_CHOICE)}
-    rejects["cannot be read"] = report.bad
+    frame = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=["user", "item", "time", "label", "weight"])
+    )
+    left_out = {reason: rejects.pop(reason) for reason in list(rejects) if reason.startswith(NO_CHOICE)}
+    rejects.update(row.reason for row in bad)
     unknown: frozenset[str] = frozenset()
     if items is not None:
         known = frame.item.isin(items)
+        unknown = frozenset(frame.item[~known].head(MOST_UNKNOWN))
         rejects["unknown item"] = int((~known).sum())
-        unknown = frozenset(frame.item[~known])
         frame = frame[known]
     repeated = frame.duplicated(["user", "item", "time"])
     rejects["duplicate"] = int(repeated.sum())
-    return Choices(frame[~repeated], rows + report.bad, _some(rejects), left_out, unknown, whole)
+    return Choices(
+        frame[~repeated],
+        rows + len(bad),
+        _some(rejects),
+        whole,
+        left_out,
+        _shown(bad),
+        notes,
+        table.time_format,
+        unknown,
+    )
 
 
 def _some(counts: dict[str, int]) -> dict[str, int]:
@@ -209,7 +267,7 @@ def _some(counts: dict[str, int]) -> dict[str, int]:
 
 
 def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
-    """What a split makes of the interactions, in the order of a run."""
+    """What a split makes of the interactions; with `leave_last_out`, ties of time are broken by order of rows."""
     if split.method == "temporal":
         counts = choices.time.value_counts()
         validation, test = temporal_cutoffs(
@@ -219,7 +277,7 @@ def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
         part[choices.time >= validation] = "validation"
         part[choices.time >= test] = "test"
     else:
-        ordered = in_run_order(choices)
+        ordered = choices.sort_values("time", kind="stable")
         people = ordered.groupby("user", sort=False)
         last, size = people.cumcount(ascending=False), people.user.transform("size")
         part = pd.Series("train", index=ordered.index)
@@ -233,11 +291,3 @@ def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
         float(people.isin(set(train.user)).mean()) if len(people) else 0.0,
         float((~held_out.item.isin(set(train.item))).mean()) if len(held_out) else 0.0,
     )
-
-
-def in_run_order(choices: pd.DataFrame) -> pd.DataFrame:
-    """Interactions by time, those of one user and moment in the fixed shuffle of `splits.in_order`."""
-    tied = choices.duplicated(["user", "time"], keep=False).to_numpy()
-    order = np.full(len(choices), b"", dtype=object)
-    order[tied] = [tie_order(user, item) for user, item in zip(choices.user[tied], choices.item[tied], strict=True)]
-    return choices.assign(tie=order).sort_values(["time", "tie"], kind="stable").drop(columns="tie")

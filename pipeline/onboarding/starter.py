@@ -14,7 +14,6 @@ from pipeline.onboarding.ledger import Ledger, plain, shown
 from pipeline.onboarding.measuring import measure_choices, measure_entities
 from pipeline.onboarding.yaml_writing import Inline, Path, dump, write
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.tables import Csv, Join, Tables
 
 FEWEST = 30
@@ -53,12 +52,17 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
         ConfigError: where the tables cannot be told, or hold too little to learn from.
     """
     found = guess(folder, hints)
-    tables = settle(_with_paths(found.tables, lambda path: str(folder.absolute() / path))).tables
-    items = measure_entities(tables.items, "items", tables.item_ids)
-    choices = measure_choices(tables, None if tables.items.distinct else items.ids)
+    tables = _with_paths(found.tables, lambda path: str(folder.absolute() / path))
+    items = measure_entities(tables.items, "items", rule=tables.item_ids)
+    choices = measure_choices(
+        tables.interactions,
+        None if tables.items.distinct else items.ids,
+        user_ids=tables.user_ids,
+        item_ids=tables.item_ids,
+    )
     if len(choices.frame) < FEWEST:
         raise ConfigError(_too_few(found.tables, choices))
-    people = measure_entities(tables.users, "users", tables.user_ids) if tables.users else None
+    people = measure_entities(tables.users, "users", rule=tables.user_ids) if tables.users else None
     values: dict[str, Any] = {"name": name, "data": {}}
     comments: dict[Path, str] = {}
     paths = _relative(found.tables, folder, relative_to)
@@ -85,7 +89,9 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
 
 
 def _too_few(tables: Tables, choices) -> str:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in choices.rejects.items()) or "there are no more"
+    reasons = (
+        ", ".join(f"{count} {reason}" for reason, count in choices.rejects.items()) or "there are no more"
+    )
     interactions = tables.interactions
     return (
         f"At least {FEWEST} usable interactions are needed to begin with. Received: {len(choices.frame)} of "
@@ -135,7 +141,11 @@ def _table(name: str, table: Any, ledger: Ledger, comments: dict[Path, str]) -> 
             continue
         values[field.name] = plain(value, field.name)
         columns = value if isinstance(value, tuple) else (value,)
-        why = reasons.get((field.name, columns[0])) if len(columns) == 1 and isinstance(columns[0], str) else None
+        why = (
+            reasons.get((field.name, columns[0]))
+            if len(columns) == 1 and isinstance(columns[0], str)
+            else None
+        )
         if comment := why or (NOTES.get(field.name) if field.name != "time" or value is None else None):
             comments["data", name, field.name] = comment
     return values
@@ -145,10 +155,16 @@ def _differing(value: Csv | Join) -> Inline:
     """What differs from the defaults, on one line."""
     fields = dataclasses.fields(value)
     kept = {
-        field.name: getattr(value, field.name) for field in fields if getattr(value, field.name) != field.default
+        field.name: getattr(value, field.name)
+        for field in fields
+        if getattr(value, field.name) != field.default
     }
     return Inline(
-        {name: _differing(entry) if isinstance(entry, Csv) else plain(entry) for name, entry in kept.items() if entry != Csv()}
+        {
+            name: _differing(entry) if isinstance(entry, Csv) else plain(entry)
+            for name, entry in kept.items()
+            if entry != Csv()
+        }
     )
 
 

@@ -100,7 +100,23 @@ def read_folder(folder: pathlib.Path, ledger: Ledger) -> list[TableProfile]:
     return tables
 
 
-NO_TABLES = (".yaml", ".yml", ".md", ".html", ".htm", ".py", ".ipynb", ".pdf", ".png", ".jpg", ".jpeg", ".sql", ".toml", ".log", ".rst")
+NO_TABLES = (
+    ".yaml",
+    ".yml",
+    ".md",
+    ".html",
+    ".htm",
+    ".py",
+    ".ipynb",
+    ".pdf",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".sql",
+    ".toml",
+    ".log",
+    ".rst",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,18 +204,29 @@ def _profile(path: str, sources: list[_Source], ledger: Ledger) -> TableProfile:
     }
     style = first.csv
     if style.delimiter is not None:
-        text = {name: pd.Series(array.to_numpy(zero_copy_only=False), dtype=object) for name, array in arrays.items()}
+        text = {
+            name: pd.Series(array.to_numpy(zero_copy_only=False), dtype=object)
+            for name, array in arrays.items()
+        }
         style = dataclasses.replace(style, nulls=_nulls(text))
         style = dataclasses.replace(style, decimal=_decimal(text))
         if style.nulls:
             gone = pa.array(style.nulls, pa.string())
             arrays = {name: pc.if_else(pc.is_in(array, gone), None, array) for name, array in arrays.items()}
     if bad.count:
-        ledger.note(f"{path}: {bad.count:,} of {rows + bad.count:,} rows cannot be read and are left out, the first: {bad.first}")
+        ledger.note(
+            f"{path}: {bad.count:,} of {rows + bad.count:,} rows cannot be read and are left out, the first: {bad.first}"
+        )
     if any(source.csv != first.csv for source in sources):
-        style = dataclasses.replace(style, delimiter=None, encoding=None)  # each file is told from its own content
-    columns = {name: Column(name, path, array, style.decimal, first.headerless) for name, array in arrays.items()}
-    table = TableProfile(path, [source.file for source in sources], style, columns, rows, whole, first.headerless)
+        style = dataclasses.replace(
+            style, delimiter=None, encoding=None
+        )  # each file is told from its own content
+    columns = {
+        name: Column(name, path, array, style.decimal, first.headerless) for name, array in arrays.items()
+    }
+    table = TableProfile(
+        path, [source.file for source in sources], style, columns, rows, whole, first.headerless
+    )
     _note_reading(table, ledger)
     table.csv = _short(table)
     return table
@@ -213,7 +240,9 @@ class _BadRows:
 
     def __call__(self, row: BadRow) -> None:
         self.count += 1
-        self.first = self.first or f"{pathlib.Path(row.file).name}, line {row.line}: {row.reason}: {row.text[:80]!r}"
+        self.first = (
+            self.first or f"{pathlib.Path(row.file).name}, line {row.line}: {row.reason}: {row.text[:80]!r}"
+        )
 
 
 def _alike(arrays: list[pa.Array]) -> list[pa.Array]:
@@ -232,12 +261,25 @@ def _note_reading(table: TableProfile, ledger: Ledger) -> None:
         example = _example_of(table)
         sure = " Is that so? If not, set csv.encoding." if csv.encoding in GUESSED else ""
         ledger.note(f"{name}: read as {csv.encoding}, for example {example!r}.{sure}")
-    if csv.delimiter and len(csv.delimiter) > 1 or table.headerless:
+    if (csv.delimiter and len(csv.delimiter) > 1) or table.headerless:
         without = " and no header line; its columns are named by what they hold" if table.headerless else ""
         ledger.note(f"{name}: columns divided by {csv.delimiter!r}{without}.")
 
 
-GUESSED = ("latin-1", "cp1252", "cp1250", "cp1254", "cp1257", "cp1253", "cp1255", "cp1256", "koi8_r", "cp866", "euc_jp", "big5")
+GUESSED = (
+    "latin-1",
+    "cp1252",
+    "cp1250",
+    "cp1254",
+    "cp1257",
+    "cp1253",
+    "cp1255",
+    "cp1256",
+    "koi8_r",
+    "cp866",
+    "euc_jp",
+    "big5",
+)
 
 
 def _example_of(table: TableProfile) -> str:
@@ -252,7 +294,11 @@ def _example_of(table: TableProfile) -> str:
 def _short(table: TableProfile) -> Csv:
     """How a file is written, without what a run tells by itself as surely."""
     csv = table.csv
-    delimiter = None if csv.delimiter == "," or ("tsv" in table.path.lower() and csv.delimiter == "\t") else csv.delimiter
+    delimiter = (
+        None
+        if csv.delimiter == "," or ("tsv" in table.path.lower() and csv.delimiter == "\t")
+        else csv.delimiter
+    )
     encoding = None if (csv.encoding or "utf-8").replace("_", "-") in ("utf-8", "ascii") else csv.encoding
     return dataclasses.replace(csv, delimiter=delimiter, encoding=encoding)
 
@@ -271,7 +317,12 @@ def _nulls(text: dict[str, pd.Series]) -> tuple[str, ...]:
 def _decimal(text: dict[str, pd.Series]) -> Literal[".", ","]:
     """A comma where a column holds numbers such as `12,50` or `1.234,50 €`."""
     for values in text.values():
-        sample = values.dropna()[:2000].astype("string").str.strip().str.replace(r"^[^\d\-+]{0,4}|[^\d]{0,4}$", "", regex=True)
+        sample = (
+            values.dropna()[:2000]
+            .astype("string")
+            .str.strip()
+            .str.replace(r"^[^\d\-+]{0,4}|[^\d]{0,4}$", "", regex=True)
+        )
         fraction = sample.str.fullmatch(r"-?\d{1,3}(\.\d{3})*,\d{1,2}|-?\d+,\d+")
         whole = sample.str.fullmatch(r"-?\d+|-?\d{1,3}(\.\d{3})+")
         grouped = sample.str.fullmatch(r"-?\d{1,3}(,\d{3})+")

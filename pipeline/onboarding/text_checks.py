@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pandas as pd
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.onboarding import value_shapes
 from pipeline.onboarding.finding import Finding
 from pipeline.onboarding.measuring import Entities
 from tfrec_fusion.datasets.tables import Items
@@ -44,7 +43,7 @@ def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterato
 
 def joined_texts(table: Items, items: Entities) -> pd.Series:
     """The text of each item in one, None where it has none."""
-    parts = [items.strings(column).fillna("").astype(str) for column in table.text]
+    parts = [items.texts(column).fillna("").astype(str) for column in table.text]
     joined = parts[0]
     for part in parts[1:]:
         joined = joined + " " + part
@@ -81,11 +80,9 @@ def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
             "cannot tell items apart. Name other columns in `data.items.text`, or turn the text tower off: `text: none`.",
         )
     elif len(distinct) < 0.5 * items:
-        yield Finding("note", "text", f"{items:,} items share {len(distinct):,} different texts; the others read alike")
-    share = value_shapes.markup_share(distinct)
-    if share > 0.005:
-        done = "left in it: `clean_html: false`" if table.clean_html is False else "taken out"
-        yield Finding("note" if table.clean_html is False else "ok", "text", f"{share:.0%} of the texts hold HTML, which is {done}")
+        yield Finding(
+            "note", "text", f"{items:,} items share {len(distinct):,} different texts; the others read alike"
+        )
 
 
 def _encoder(name: str) -> Iterator[Finding]:
@@ -143,7 +140,9 @@ def tokenizer_of(folder: pathlib.Path):
     if (folder / "vocab.txt").is_file():
         settings = folder / "tokenizer_config.json"
         read = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-        return BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=bool(read.get("do_lower_case", True)))
+        return BertWordPieceTokenizer(
+            str(folder / "vocab.txt"), lowercase=bool(read.get("do_lower_case", True))
+        )
     return None
 
 
@@ -156,7 +155,11 @@ def measure_tokens(texts: pd.Series, folder: pathlib.Path) -> tuple[float, float
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokens = [token for encoded in tokenizer.encode_batch(sample, add_special_tokens=False) for token in encoded.tokens]
+    tokens = [
+        token
+        for encoded in tokenizer.encode_batch(sample, add_special_tokens=False)
+        for token in encoded.tokens
+    ]
     words = sum(len(text.split()) for text in sample)
     unknown = sum(token in ("[UNK]", "<unk>") for token in tokens)
     return unknown / max(1, len(tokens)), len(tokens) / max(1, words)

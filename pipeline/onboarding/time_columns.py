@@ -31,7 +31,9 @@ class TimeGuess:
     example: str = ""
 
 
-def guess_time(values: pd.Series, is_number: bool, name: tuple[str, ...], unnamed: bool = False) -> TimeGuess | None:
+def guess_time(
+    values: pd.Series, is_number: bool, name: tuple[str, ...], unnamed: bool = False
+) -> TimeGuess | None:
     """Looks at values (strings) and at the words of the column's name, if it has one."""
     called = column_names.says(name, column_names.TIME) > 0
     text = values.drop_duplicates().astype("string").str.strip()

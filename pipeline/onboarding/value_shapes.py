@@ -95,16 +95,26 @@ def word_grades(unique: pd.Series) -> dict[str, float] | None:
     return {word: float(order.index(grade)) for word, grade in zip(words, grades, strict=True)}
 
 
-_NUMERALS = "one two three four five six seven eight nine ten".split()
+_NUMERALS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 def _numbered_grades(words: list[str]) -> dict[str, float] | None:
     """`3 stars`, `4/5`, `5 von 5`, `four stars`: the first number of each, where the rest hardly differs."""
-    plain = [re.sub(rf"(?i)\b({'|'.join(_NUMERALS)})\b", lambda found: str(_NUMERALS.index(found[1].lower()) + 1), word) for word in words]
+    plain = [
+        re.sub(
+            rf"(?i)\b({'|'.join(_NUMERALS)})\b",
+            lambda found: str(_NUMERALS.index(found[1].lower()) + 1),
+            word,
+        )
+        for word in words
+    ]
     found = [re.search(r"\d+(?:[.,]\d+)?", word) for word in plain]
     if not all(found) or any(len(word) > 30 for word in plain):
         return None
-    rests = {re.sub(r"(?<=[^\W\d_])s$", "", re.sub(r"\d+(?:[.,]\d+)?", "", word, count=1).strip().casefold()) for word in plain}
+    rests = {
+        re.sub(r"(?<=[^\W\d_])s$", "", re.sub(r"\d+(?:[.,]\d+)?", "", word, count=1).strip().casefold())
+        for word in plain
+    }
     values = [float(number[0].replace(",", ".")) for number in found if number]
     if len(rests) > 1 or rests == {""} or len(set(values)) < len(values) or max(values) > 100:
         return None
@@ -145,15 +155,6 @@ def sentinels(values: pd.Series) -> list[float]:
         else:
             break
     return sorted(found)
-
-
-MARKUP = r"<\/?[a-zA-Z][^<>]{0,200}>|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,6});"
-
-
-def markup_share(values: pd.Series) -> float:
-    """Of texts, the share that hold HTML tags or entities."""
-    sample = values[:5000].astype("string")
-    return float(sample.str.contains(MARKUP, regex=True).mean()) if len(sample) else 0.0
 
 
 def rank_correlation(one: pd.Series, other: pd.Series) -> float:

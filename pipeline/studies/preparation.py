@@ -20,8 +20,9 @@ from pipeline.data import features as names
 from pipeline.data.text_vectors import encode_items
 from tfrec_fusion.config import ConfigError, Feature, FeatureSpace, TextConfig
 from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, in_order, split_person, temporal_cutoffs
-from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.tables import IdRule, Tables
 from tfrec_fusion.models.catalogue import Catalogue
 
 TOKENIZED = 4096  # texts at once
@@ -63,9 +64,9 @@ def prepare(config: PipelineConfig) -> Prepared:
     Raises:
         ConfigError: if a table cannot be read or a split is empty.
     """
-    tables = tables_of(config)
-    items = _entities(tables.items, tables.items.path, "items")
-    users = _entities(tables.users, tables.users.path, "users") if tables.users else {}
+    tables = settle(tables_of(config)).tables
+    items = _entities(tables.items, tables.items.path, "items", tables.item_ids)
+    users = _entities(tables.users, tables.users.path, "users", tables.user_ids) if tables.users else {}
     examples = _split(_events(tables, items), config)
     size = config.transform.vocabulary_size
     item_index = {item: place for place, item in enumerate(items, 1)}
@@ -108,9 +109,9 @@ def _rows(reader: beam.DoFn, path: str, table: str) -> Iterable[Any]:
                 yield row
 
 
-def _entities(table, path: str, name: str) -> Rows:
+def _entities(table, path: str, name: str, rule: IdRule) -> Rows:
     rows: dict[str, list[dict[str, Any]]] = {}
-    for key, row in _rows(ReadEntities(table, name), path, name):
+    for key, row in _rows(ReadEntities(table, name, rule), path, name):
         rows.setdefault(key, []).append(row)
     return {key: most_frequent(same) if table.distinct else same[0] for key, same in rows.items()}
 
@@ -118,10 +119,10 @@ def _entities(table, path: str, name: str) -> Rows:
 def _events(tables: Tables, items: Rows) -> dict[str, list[Event]]:
     """Each person's interactions with known items, in order."""
     people: dict[str, list[Event]] = {}
-    reader = ReadInteractions(tables.interactions)
-    for item, (user, time, label, context) in _rows(reader, tables.interactions.path, "interactions"):
+    reader = ReadInteractions(tables)
+    for item, (user, time, label, context, weight) in _rows(reader, tables.interactions.path, "interactions"):
         if item in items:
-            people.setdefault(user, []).append(Event(time, item, label, context))
+            people.setdefault(user, []).append(Event(time, item, label, context, weight))
     return {user: in_order(user, events)[0] for user, events in people.items()}
 
 

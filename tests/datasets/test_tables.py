@@ -12,7 +12,7 @@ from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets import movielens
 from tfrec_fusion.datasets.files import find_files, source_digest
 from tfrec_fusion.datasets.movielens import movielens_100k
-from tfrec_fusion.datasets.reading import csv_columns, read_batches
+from tfrec_fusion.datasets.reading import column_names, read_batches
 from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables
 
 FRAME = pd.DataFrame({"id": ["007", "8"], "text": ['a, "quoted"\nline 🤖', None], "n": [1, 2]})
@@ -76,10 +76,10 @@ def test_an_empty_file_is_an_error(tmp_path):
 
 
 def test_a_file_of_another_kind_is_an_error(tmp_path):
-    path = tmp_path / "t.xlsx"
-    path.touch()
-    with pytest.raises(ConfigError, match="must be CSV or Parquet"):
-        find_files(str(path), "items")
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"PK\x03\x04 a workbook, whatever it is called")
+    with pytest.raises(ConfigError, match="an Excel workbook, .* save its sheet as CSV"):
+        rows(path)
 
 
 def test_a_missing_file_is_an_error(tmp_path):
@@ -140,7 +140,7 @@ def test_a_csv_file_of_another_habit(tmp_path):
     csv = Csv(";", "latin-1")
     (batch,) = read_batches(str(path), ("id", "text"), csv=csv)
     assert batch.to_pylist() == [{"id": "1", "text": "Café, crème"}]
-    assert csv_columns(str(path), csv) == ["id", "text"]
+    assert column_names(str(path), csv) == ["id", "text"]
     with pytest.raises(ConfigError, match="no line break. Received: '\\\\n'"):
         Csv("\n")
     with pytest.raises(ConfigError, match="`csv.encoding` must be a known one. Received: 'utf-7b'"):

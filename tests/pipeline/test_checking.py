@@ -30,7 +30,7 @@ def validate(capsys, *sets):
     [
         ("data.interactions.path=nothing.csv", "has no file at"),
         ("data.items.title=nme", "has no column 'nme'. It has: sku, name"),
-        ("data.interactions.time=customer", "1,500 unparsable time"),
+        ("data.interactions.time=customer", "must hold times of one known format"),
         ("data.interactions.label=customer", "1,500 unparsable label"),
         (
             "data.interactions.item=order_id",

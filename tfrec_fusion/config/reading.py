@@ -93,7 +93,9 @@ def _build(cls: type, values: Any, where: str, errors: list[str]) -> Any:
         errors.append(f"`{where or cls.__name__}` must be a mapping of keys to values. Received: {values!r}.")
         return _WRONG
     hints, before = _hints(cls), len(errors)
-    values = {_YAML_KEYS.get(key, key) if isinstance(key, bool) else key: value for key, value in values.items()}
+    values = {
+        _YAML_KEYS.get(key, key) if isinstance(key, bool) else key: value for key, value in values.items()
+    }
     for key in values:
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)

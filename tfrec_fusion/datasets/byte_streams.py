@@ -23,7 +23,11 @@ def open_raw(path: str, seekable: bool = False) -> Any:
     try:
         if is_remote(path):
             filesystem, inside = open_remote(path)
-            return filesystem.open_input_file(inside) if seekable else filesystem.open_input_stream(inside, compression=None)
+            return (
+                filesystem.open_input_file(inside)
+                if seekable
+                else filesystem.open_input_stream(inside, compression=None)
+            )
         return pa.OSFile(path, "rb")
     except OSError as error:
         raise ConfigError(f"{path!r} cannot be read: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as csv_module
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 from tfrec_fusion.config import ConfigError
@@ -90,26 +91,48 @@ def read_dialect(path: str, csv: Csv) -> Dialect:
         raise ConfigError(f"The file {path!r} is empty. Give it a header line and rows.")
     returns = "\n" not in text and "\r" in text
     lines = [line for line in re.split(r"\r\n|\n|\r" if returns else r"\r?\n", text) if line]
-    lines = lines[: max(1, len(lines) - 1)][:200] if len(lines) > 2 else lines
+    lines = (
+        lines[:-1][:200] if len(text) >= _SAMPLE // 4 and len(lines) > 2 else lines[:200]
+    )  # the last may be cut
     delimiter = csv.delimiter or _delimiter(lines, ".tsv" in path.lower())
-    quoted = len(delimiter.encode()) == 1 and _is_quoted(lines, delimiter)
+    quoted = len(delimiter.encode()) == 1 and _is_quoted(
+        text.replace("\r", "\n") if returns else text, delimiter
+    )
     if csv.header:
         names, rows = csv.header, lines
     else:
         names, rows = tuple(_cells(lines[0], delimiter, quoted, lines)), lines[1:]
     widths = [len(cells) for line in rows[:100] if (cells := _cells(line, delimiter, quoted))]
     ends = sum(line.rstrip("\r").endswith(delimiter) for line in rows[:100])
-    ragged = bool(rows) and ends > 0.9 * len(rows[:100]) and sum(width == len(names) + 1 for width in widths) > 0.8 * len(widths)
-    if len(names) > 1 and names[-1] == "" and widths and sum(width == len(names) - 1 for width in widths) > 0.8 * len(widths):
+    ragged = (
+        bool(rows)
+        and ends > 0.9 * len(rows[:100])
+        and sum(width == len(names) + 1 for width in widths) > 0.8 * len(widths)
+    )
+    if (
+        len(names) > 1
+        and names[-1] == ""
+        and widths
+        and sum(width == len(names) - 1 for width in widths) > 0.8 * len(widths)
+    ):
         names = names[:-1]
     return Dialect(delimiter, encoding, names, not csv.header, quoted, returns, ragged)
 
 
 def _cells(line: str, delimiter: str, quoted: bool, lines: list[str] | None = None) -> list[str]:
-    if not quoted:
-        return line.split(delimiter)
-    source = [line] if lines is None else [f"{entry}\n" for entry in lines]  # a name in the header may hold a line break
-    return next(csv_module.reader(source, delimiter=delimiter), [])
+    """A line's values; of a header, whose names may hold line breaks, with the lines that it begins."""
+    if quoted:
+        for row in _rows(lines or [line], delimiter):
+            return row
+    return line.split(delimiter)
+
+
+def _rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
+    """Rows of a sample; none after one that is not CSV."""
+    try:
+        yield from csv_module.reader((f"{line}\n".replace("\r", " ") for line in lines), delimiter=delimiter)
+    except csv_module.Error:
+        return
 
 
 def _delimiter(lines: list[str], tabs: bool) -> str:
@@ -127,8 +150,8 @@ def _fit(lines: list[str], delimiter: str) -> tuple[float, int]:
     best = (0.0, 0)
     ways = [[len(line.split(delimiter)) for line in lines]]
     if len(delimiter) == 1:
-        ways.append([len(row) for row in csv_module.reader([f"{line}\n" for line in lines], delimiter=delimiter)])
-        ways.append([len(next(csv_module.reader([line], delimiter=delimiter), [])) for line in lines])
+        ways.append([len(row) for row in _rows(lines, delimiter)])
+        ways.append([len(row) for line in lines for row in _rows([line], delimiter)])
     for widths in ways:
         usual = max(set(widths), key=lambda width: (widths.count(width), width), default=0)
         if usual >= 2:
@@ -136,14 +159,10 @@ def _fit(lines: list[str], delimiter: str) -> tuple[float, int]:
     return best
 
 
-def _is_quoted(lines: list[str], delimiter: str) -> bool:
+def _is_quoted(text: str, delimiter: str) -> bool:
     """Whether values that begin with a quote end with one, too; in a raw dump, a title may begin with a quote."""
     sign = re.escape(delimiter)
-    proper = re.compile(rf'(?:^|{sign})"(?:[^"]|"")*"(?={sign}|$)')
-    opening = re.compile(rf'(?:^|{sign})"')
-    text = "\n".join(lines)
-    if not opening.search(text):
-        return True
-    whole = sum(len(proper.findall(line)) for line in lines)
-    begun = sum(len(opening.findall(line)) for line in lines)
-    return delimiter == "," or whole >= 0.5 * begun
+    proper = re.compile(rf'(?m:^|{sign})"[^"]*(?:""[^"]*)*"(?={sign}|\r?$)', re.MULTILINE)
+    opening = re.compile(rf'(?m:^|{sign})"')
+    whole, begun = len(proper.findall(text)), len(opening.findall(proper.sub("", text)))
+    return delimiter == "," or whole >= begun

@@ -9,7 +9,12 @@ import unicodedata
 MULTIBYTE = ("gb18030", "cp932", "cp949", "big5", "euc_jp")
 LATIN = ("cp1252", "cp1250", "cp1254", "cp1257")
 SINGLE_BYTE = ("cp1251", "cp1253", "cp1255", "cp1256", "cp874", "koi8_r", "cp866")
-_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _EVIDENCE = 1 << 16  # bytes
 
 
@@ -64,13 +69,22 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
+def _is_usual_hangul(sign: str) -> bool:
+    """Whether a syllable is one of the 2,350 of KS X 1001; others are written in eight bytes there."""
+    return "\uac00" <= sign <= "\ud7a3" and len(sign.encode("euc_kr", "replace")) == 2
+
+
 def _best(evidence: bytes) -> str:
     from charset_normalizer import from_bytes
 
     # Letters with accents stand among plain ones; other scripts fill whole words.
-    runs = len(re.findall(rb"[\x80-\xff]+", evidence))
-    inside = len(re.findall(rb"(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])", evidence))
-    known = LATIN if inside >= 0.6 * runs else (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
+    high = sum(byte > 127 for byte in evidence)
+    short = rb"(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])"
+    known = (
+        LATIN
+        if sum(map(len, re.findall(short, evidence))) >= 0.7 * high
+        else (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
+    )
     found = from_bytes(evidence, cp_isolation=list(known), threshold=0.5, steps=10)
     order = {name: place for place, name in enumerate(known)}
     scores = {
@@ -79,7 +93,13 @@ def _best(evidence: bytes) -> str:
         for name in match.could_be_from_charset
         if name in order
     }
-    return max(scores, key=lambda name: scores[name]) if scores else "cp1252" if _decodes(evidence, "cp1252") else "latin-1"
+    return (
+        max(scores, key=lambda name: scores[name])
+        if scores
+        else "cp1252"
+        if _decodes(evidence, "cp1252")
+        else "latin-1"
+    )
 
 
 def _letters(text: str, encoding: str) -> float:
@@ -98,10 +118,12 @@ def _letters(text: str, encoding: str) -> float:
 
     if encoding in ("cp932", "euc_jp"):
         kana = share("HIRAGANA", "KATAKANA")
-        return share("HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH", "IDEOGRAPHIC") * (1.0 if kana >= 0.08 else 0.8)
+        return share("HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH", "IDEOGRAPHIC") * (
+            1.0 if kana >= 0.08 else 0.8
+        )
     if encoding == "cp949":
-        hangul = share("HANGUL")
-        return 1.0 if hangul >= 0.85 else 0.7 * hangul
+        usual = sum(map(_is_usual_hangul, beyond)) / total
+        return 1.0 if usual >= 0.85 else 0.7 * usual
     if encoding in ("gb18030", "big5"):
         return 0.9 * share("CJK", "FULLWIDTH", "IDEOGRAPHIC")
     if encoding in ("cp1251", "koi8_r", "cp866"):

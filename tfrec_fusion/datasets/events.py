@@ -2,44 +2,186 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+import dataclasses
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from tfrec_fusion.datasets.tables import Interactions
-from tfrec_fusion.datasets.values import clean_ids, parse_numbers, parse_times
+from tfrec_fusion.datasets import cells
+from tfrec_fusion.datasets.ids import ids, normalised
+from tfrec_fusion.datasets.tables import IdRule, Interactions
+from tfrec_fusion.datasets.times import MISSING, detect_time_format, parse_times
+from tfrec_fusion.datasets.values import arrow_of
+
+NO_CHOICE = "no choice"
+"""How the reason of a row begins that is left out because the configuration says that it is no choice: no fault of the row."""
+
+_YAML_WORDS = {"true": ("true", "yes", "on"), "false": ("false", "no", "off")}
 
 
-class EventColumns(NamedTuple):
-    """One entry per row: ids (None where missing), seconds since 1970, labels if there are any, and `reason`, "" where
-    the row can be used."""
+@dataclasses.dataclass(frozen=True)
+class EventColumns:
+    """One entry per event; a row whose cell holds several items is several events.
 
-    users: pd.Series
-    items: pd.Series
-    times: pd.Series
-    labels: pd.Series | None
-    reason: pd.Series
+    Attributes:
+        rows: int64, the row of the batch.
+        users, items: ids; null where missing.
+        times: int64, nanoseconds since 1970; 0 without a column of times.
+        labels: float64, NaN where nothing was said; None without a column of labels.
+        weights: float64, how much an event counts.
+        reason: objects, "" where the event can be used. Those that begin with `NO_CHOICE` are left out on purpose.
+    """
+
+    rows: np.ndarray
+    users: pa.Array
+    items: pa.Array
+    times: np.ndarray
+    labels: np.ndarray | None
+    weights: np.ndarray
+    reason: np.ndarray
+
+    @property
+    def good(self) -> np.ndarray:
+        """Which events can be used."""
+        return self.reason == ""
 
 
-def read_events(frame: pd.DataFrame, table: Interactions) -> EventColumns:
+def read_events(
+    batch: pa.RecordBatch | pd.DataFrame,
+    table: Interactions,
+    user_ids: IdRule = "as_written",
+    item_ids: IdRule = "as_written",
+) -> EventColumns:
     """Reads a batch of rows.
 
     Args:
-        frame: the columns of `table.columns()`.
-        table: what they mean.
+        batch: the columns of `table.columns()`.
+        table: what they mean. Without a `time_format` it is told from this batch alone; see `settling.settle`.
+        user_ids, item_ids: the form of ids, as in `Tables`.
+
+    Raises:
+        ConfigError: where a column cannot be what the table says.
     """
-    users, items = clean_ids(frame[table.user]), clean_ids(frame[table.item])
-    reason = pd.Series("", index=frame.index)
+    columns = {name: _column(batch, name) for name in table.columns()}
+    reason = np.full(len(columns[table.user]), "", object)
+    weights = _weights(columns, table, reason)
     if table.quantity:
-        reason[~(parse_numbers(frame[table.quantity], table.csv.decimal) > 0)] = "quantity not above 0"
-    labels = parse_numbers(frame[table.label], table.csv.decimal) if table.label else None
-    if labels is not None:
-        reason[labels.isna() | labels.abs().eq(math.inf)] = "unparsable label"
-    times = pd.Series(0.0, index=frame.index)
-    if table.time:
-        times = parse_times(frame[table.time], table.time_format)
-        reason[times.isna()] = "unparsable time"
-    reason[items.isna()] = "missing item id"
-    reason[users.isna()] = "missing user id"
-    return EventColumns(users, items, times, labels, reason)
+        pieces = cells.numbers(columns[table.quantity], _where(table.quantity), table.csv.decimal)
+        reason[~(pieces > 0)] = "quantity not above 0"
+    labels = _labels(columns[table.label], table, reason) if table.label else None
+    times = _times(columns[table.time], table, reason) if table.time else np.zeros(len(reason), np.int64)
+    users = ids(columns[table.user], user_ids, _where(table.user))
+    rows, items, places = _items(columns[table.item], table, item_ids)
+    missing = pc.is_null(users).to_numpy(zero_copy_only=False)
+    reason = reason[rows]
+    kept_out = (
+        np.char.startswith(reason.astype(str), NO_CHOICE) if table.weighted else np.zeros(len(rows), bool)
+    )
+    reason[pc.is_null(items).to_numpy(zero_copy_only=False) & ~kept_out] = "missing item id"
+    reason[missing[rows] & ~kept_out] = "missing user id"
+    return EventColumns(
+        rows,
+        users.take(pa.array(rows)),
+        items,
+        np.where(times[rows] == MISSING, MISSING, times[rows] + places),
+        None if labels is None else labels[rows],
+        weights[rows],
+        reason,
+    )
+
+
+def _column(batch: pa.RecordBatch | pd.DataFrame, name: str) -> pa.Array:
+    return arrow_of(batch[name]) if isinstance(batch, pd.DataFrame) else cells.plain(batch.column(name))
+
+
+def _where(column: str) -> str:
+    return f"column {column!r} of the interactions table"
+
+
+def _items(array: pa.Array, table: Interactions, rule: IdRule) -> tuple[np.ndarray, pa.Array, np.ndarray]:
+    """Of each event its row, its item, and its place in the row's cell."""
+    count = len(array)
+    if not table.explode:
+        return np.arange(count), ids(array, rule, _where(table.item)), np.zeros(count, np.int64)
+    several = cells.lists(array, table.explode, _where(table.item))
+    lengths = np.diff(several.offsets.to_numpy())
+    values = normalised(several.flatten(), rule)
+    # A row without an item is an event without one, to be counted.
+    entries = np.maximum(lengths, 1)
+    rows = np.repeat(np.arange(count), entries)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(entries) - entries, entries)
+    taken = np.where(lengths[rows] > 0, several.offsets.to_numpy()[rows] + places, -1)
+    return rows, values.take(pa.array(taken, mask=taken < 0)), places
+
+
+def _times(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndarray:
+    assert table.time
+    time_format = table.time_format or detect_time_format(array, _where(table.time)).name
+    times = parse_times(array, time_format, _where(table.time))
+    lost = times == MISSING
+    reason[lost] = "unparsable time"
+    reason[lost & pc.is_null(array, nan_is_null=True).to_numpy(zero_copy_only=False)] = "missing time"
+    return times
+
+
+def _labels(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndarray:
+    """Numbers, NaN where nothing was said."""
+    assert table.label
+    where = _where(table.label)
+    given, words = cells.numbers(array, where, table.csv.decimal), pc.utf8_lower(cells.strings(array, where))
+    nothing = pc.is_null(words).to_numpy(zero_copy_only=False)
+    labels = given.copy()
+    for value, number in table.label_values.items():
+        labels[_equal(words, given, value)] = number
+    for null in table.label_nulls:
+        nothing = nothing | _equal(words, given, str(null))
+    reason[~np.isfinite(labels) & ~nothing] = "unparsable label"
+    labels[nothing] = np.nan
+    return labels
+
+
+def _equal(words: pa.Array, numbers: np.ndarray, value: str) -> np.ndarray:
+    """Which cells are a value of the configuration: as numbers where it is one, else as words, case aside."""
+    value = value.strip().lower()
+    number = cells.parse_numbers(pa.array([value]))[0]
+    if np.isfinite(number):
+        return numbers == number
+    known = pa.array(_YAML_WORDS.get(value, (value,)))  # YAML reads `yes` as true
+    return pc.is_in(words, known).to_numpy(zero_copy_only=False)
+
+
+def _weights(columns: dict[str, pa.Array], table: Interactions, reason: np.ndarray) -> np.ndarray:
+    """How much each row counts, 1 where nothing says so."""
+    weights = np.ones(len(reason))
+    if table.weight:
+        array, where = columns[table.weight], _where(table.weight)
+        given = cells.numbers(array, where, table.csv.decimal)
+        nothing = pc.is_null(array, nan_is_null=True).to_numpy(zero_copy_only=False)
+        weights = np.where(nothing, 1.0, given)
+        reason[~np.isfinite(weights)] = "unparsable weight"
+        reason[weights < 0] = "weight below 0"
+        reason[weights == 0] = f"{NO_CHOICE}: weight 0"
+    if table.event:
+        kinds = pc.dictionary_encode(
+            pc.fill_null(cells.strings(columns[table.event], _where(table.event)), "")
+        )
+        known = {name.strip().lower(): value for name, value in table.events.items()}
+        for yaml, words in _YAML_WORDS.items():
+            known |= {word: known[yaml] for word in words if yaml in known and word not in known}
+        names = kinds.dictionary.to_pylist()
+        places = kinds.indices.to_numpy(zero_copy_only=False)
+        counts = np.array([known.get(name.lower(), np.nan) for name in names] or [1.0])[places]
+        said = np.array([_reason_of_kind(name, known.get(name.lower())) for name in names] or [""], object)[
+            places
+        ]
+        weights = weights * counts
+        reason[said != ""] = said[said != ""]
+    return weights
+
+
+def _reason_of_kind(name: str, count: float | None) -> str:
+    if count is None:
+        return f"event {name!r} is not among `events`" if name else "missing kind of event"
+    return f"{NO_CHOICE}: event {name!r} counts 0" if count == 0 else ""

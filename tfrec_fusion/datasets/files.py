@@ -11,7 +11,8 @@ from tfrec_fusion.datasets.storage import find_remote, fingerprint, is_remote
 from tfrec_fusion.datasets.tables import Tables
 
 _TABLES = re.compile(
-    r"(^part-.*|.*\.(csv|tsv|tab|psv|txt|dat|data|json|jsonl|ndjson|parquet|pq|inter|item|user))(\.(gz|bz2|zst|xz|lz4))?$", re.IGNORECASE
+    r"(^part-.*|.*\.(csv|tsv|tab|psv|txt|dat|data|json|jsonl|ndjson|parquet|pq|inter|item|user))(\.(gz|bz2|zst|xz|lz4))?$",
+    re.IGNORECASE,
 )
 
 

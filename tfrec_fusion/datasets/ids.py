@@ -23,7 +23,8 @@ def ids(array: pa.Array, rule: IdRule, where: str) -> pa.Array:
 def normalised(text: pa.Array, rule: IdRule) -> pa.Array:
     """Trimmed strings in the form that a rule asks for; `number` leaves what is no whole number as it is."""
     if rule == "number":
-        return pc.replace_substring_regex(text, r"^\+?(-?)0*(\d+)(?:\.0*)?$", r"\1\2")
+        digits = pc.replace_substring_regex(text, r"^\+?(-?)0*(\d+)(?:\.0*)?$", r"\1\2")
+        return pc.if_else(pc.equal(digits, "-0"), "0", digits)
     if rule == "folded":
         # Not Arrow's `utf8_lower`: ß and ss are one when case does not count.
         folded = [None if value is None else " ".join(value.casefold().split()) for value in text.to_pylist()]

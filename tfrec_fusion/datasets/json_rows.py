@@ -17,7 +17,9 @@ BLOCK = 1 << 20
 LONGEST_ROW = 1 << 26
 
 
-def json_objects(stream: Any, path: str, encoding: str, report: Callable[[int, str, str], None]) -> Iterator[dict[str, Any]]:
+def json_objects(
+    stream: Any, path: str, encoding: str, report: Callable[[int, str, str], None]
+) -> Iterator[dict[str, Any]]:
     """The objects of a stream, one after the other.
 
     Args:
@@ -140,11 +142,19 @@ def column(values: list[Any]) -> pa.Array:
     """Values of one key as an Arrow array: as they are where they are of one kind, else as strings or lists of strings."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError):
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowTypeError,
+        pa.ArrowNotImplementedError,
+        OverflowError,
+        UnicodeEncodeError,
+    ):
         pass
     if any(isinstance(value, (list, tuple)) for value in values):
         cells = [
-            None if value is None else [_safe(entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
+            None
+            if value is None
+            else [_safe(entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
             for value in values
         ]
         return pa.array(cells, pa.list_(pa.string()))

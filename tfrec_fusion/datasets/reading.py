@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import lzma
 from collections.abc import Callable, Iterator
 
@@ -97,7 +96,9 @@ def column_names(path: str, csv: Csv = PLAIN) -> list[str]:
         raise ConfigError(f"{path!r} cannot be read: {error}") from error
 
 
-def _check_columns(found: list[str] | tuple[str, ...], wanted: tuple[str, ...], path: str, table: str) -> None:
+def _check_columns(
+    found: list[str] | tuple[str, ...], wanted: tuple[str, ...], path: str, table: str
+) -> None:
     missing = [column for column in wanted if column not in found]
     if missing:
         raise ConfigError(
@@ -141,7 +142,9 @@ def _read_json(
         for name, values in zip(columns, cells, strict=True):
             values.append(row.get(name))
         if len(cells[0]) >= rows:
-            yield pa.RecordBatch.from_arrays([json_rows.column(values) for values in cells], names=list(columns))
+            yield pa.RecordBatch.from_arrays(
+                [json_rows.column(values) for values in cells], names=list(columns)
+            )
             cells = [[] for _ in columns]
     if missing:
         _check_columns(tuple(found), columns, path, table)
@@ -156,7 +159,11 @@ def _read_csv(
     header = dialect.header
     with open_stream(path) as stream:
         for block in blocks(
-            stream, dialect, lambda line, reason, text: report(BadRow(path, line, reason, text.replace("\x1f", dialect.delimiter)))
+            stream,
+            dialect,
+            lambda line, reason, text: report(
+                BadRow(path, line, reason, text.replace("\x1f", dialect.delimiter))
+            ),
         ):
             parsed = _parse(block, dialect, columns, csv, path, report, header)
             header = False
@@ -165,7 +172,13 @@ def _read_csv(
 
 
 def _parse(
-    block: Block, dialect: Dialect, columns: tuple[str, ...], csv: Csv, path: str, report: Report, header: bool
+    block: Block,
+    dialect: Dialect,
+    columns: tuple[str, ...],
+    csv: Csv,
+    path: str,
+    report: Report,
+    header: bool,
 ) -> pa.Table | None:
     """One block by Arrow; rows of another width are reported with their lines."""
     names = [f"f{place}" for place in range(len(dialect.names) + dialect.ragged)]
@@ -193,9 +206,13 @@ def _parse(
         null_values=["", *csv.nulls],
         check_utf8=False,
     )
-    read = pa.csv.ReadOptions(column_names=names, block_size=len(block.data) + 1, skip_rows_after_names=int(header))
+    read = pa.csv.ReadOptions(
+        column_names=names, block_size=len(block.data) + 1, skip_rows_after_names=int(header)
+    )
     try:
-        found = pa.csv.read_csv(pa.BufferReader(data), read_options=read, parse_options=parse, convert_options=convert)
+        found = pa.csv.read_csv(
+            pa.BufferReader(data), read_options=read, parse_options=parse, convert_options=convert
+        )
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             return None
@@ -210,7 +227,11 @@ def _report_widths(
     place = 0
     for row in wrong:
         text = row.text.encode()
-        found = 0 if place == 0 and block.data.startswith(text) else block.data.find(b"\n" + text, max(0, place - 1)) + 1
+        found = (
+            0
+            if place == 0 and block.data.startswith(text)
+            else block.data.find(b"\n" + text, max(0, place - 1)) + 1
+        )
         place = found + len(text)
         more = "too many" if row.actual_columns > row.expected_columns else "too few"
         shown = row.text.replace("\x1f", dialect.delimiter)

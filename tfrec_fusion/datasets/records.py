@@ -109,7 +109,9 @@ def _decoded(stream: Any, dialect: Dialect, size: int) -> Iterator[tuple[bytes, 
             return
 
 
-def _without_broken_text(data: bytes, line: int, encoding: str, report: Callable[[int, str, str], None]) -> bytes:
+def _without_broken_text(
+    data: bytes, line: int, encoding: str, report: Callable[[int, str, str], None]
+) -> bytes:
     """The lines that could be decoded. A line that goes is replaced by an empty one, which counts and holds no row."""
     while True:
         try:
@@ -171,7 +173,9 @@ class _Repair:
         return Block(b"".join(parts), offsets, sources), len(data)
 
     def _suspects(self, data: bytes, starts: np.ndarray) -> np.ndarray:
-        lines = pa.StringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts.tobytes()), pa.py_buffer(data))
+        lines = pa.StringArray.from_buffers(
+            len(starts) - 1, pa.py_buffer(starts.tobytes()), pa.py_buffer(data)
+        )
         bare = pc.utf8_rtrim(lines, "\n")
         odd = pc.and_(pc.match_substring(bare, '"'), pc.invert(pc.match_substring_regex(bare, self.clean)))
         return np.flatnonzero(odd.to_numpy(zero_copy_only=False))

@@ -15,12 +15,14 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Event(NamedTuple):
-    """One interaction of one person: seconds since 1970, item id, label (None without one), context values."""
+    """One interaction of one person: nanoseconds since 1970, item id, label (None without one), context values, and how much
+    it counts."""
 
     time: int
     item: str
     label: float | None = None
     context: tuple[str, ...] = ()
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ def in_order(user: str, events: Sequence[Event]) -> tuple[list[Event], list[Even
     """Sorts a person's events by time, ties by a fixed shuffle.
 
     Returns:
-        The events in order, and those left out because the same item was met at the same second.
+        The events in order, and those left out because the same item was met at the same moment.
     """
     kept: list[Event] = []
     duplicates: list[Event] = []
@@ -71,7 +73,7 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
         validation, test: the shares wanted; what is reached depends on how coarse the times are.
 
     Returns:
-        First second of validation and first second of test. Interactions of one time are never divided.
+        First moment of validation and first moment of test. Interactions of one time are never divided.
     """
     total = sum(count for _, count in counts)
     passed = 0
@@ -98,7 +100,7 @@ def split_person(
     Args:
         events: in order (`in_order`).
         method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all training.
-        cutoffs: first second of validation and of test, for `temporal`.
+        cutoffs: first moment of validation and of test, for `temporal`.
         history_length: how many of the most recent earlier items to keep.
         long_history: how many to keep in validation and test, where that is more.
 

@@ -181,7 +181,11 @@ def _exact(text: pa.Array, factor: int) -> np.ndarray:
     rest = pc.utf8_slice_codeunits(pc.struct_field(parts, "rest"), 0, digits) if digits else None
     if rest is not None:
         padded = pc.utf8_rpad(pc.if_else(plain, rest, None), max(digits, 1), "0")
-        whole = np.where(whole == MISSING, MISSING, whole + pc.fill_null(padded.cast(pa.int64()), 0).to_numpy(zero_copy_only=False))
+        whole = np.where(
+            whole == MISSING,
+            MISSING,
+            whole + pc.fill_null(padded.cast(pa.int64()), 0).to_numpy(zero_copy_only=False),
+        )
     minus = pc.fill_null(pc.equal(pc.struct_field(parts, "sign"), "-"), False).to_numpy(zero_copy_only=False)
     found = np.where(minus & (whole != MISSING), -whole, whole)
     others = pc.and_(pc.invert(plain), text.is_valid())
@@ -191,7 +195,9 @@ def _exact(text: pa.Array, factor: int) -> np.ndarray:
     return found
 
 
-def detect_time_format(values: pa.Array | pa.ChunkedArray | pd.Series | Sequence, where: str = "column of times") -> TimeFormat:
+def detect_time_format(
+    values: pa.Array | pa.ChunkedArray | pd.Series | Sequence, where: str = "column of times"
+) -> TimeFormat:
     """How a column of times is written, from all of its values or a large sample.
 
     Returns:
@@ -208,10 +214,16 @@ def detect_time_format(values: pa.Array | pa.ChunkedArray | pd.Series | Sequence
         return TimeFormat("iso", 1.0, "the file says that it holds times")
     text = pc.unique(cells.strings(array, where)).drop_null()
     if not len(text):
-        raise ConfigError(f"The {where} must hold times. Received: nothing. Name another column, or set `time: null`.")
+        raise ConfigError(
+            f"The {where} must hold times. Received: nothing. Name another column, or set `time: null`."
+        )
     numbers = cells.parse_numbers(text)
     numeric = np.isfinite(numbers)
-    found = _of_numbers(text.filter(pa.array(numeric)), numbers[numeric]) if numeric.mean() >= 0.5 else _of_texts(text)
+    found = (
+        _of_numbers(text.filter(pa.array(numeric)), numbers[numeric])
+        if numeric.mean() >= 0.5
+        else _of_texts(text)
+    )
     if found is None:
         seen = ", ".join(map(repr, text.slice(0, 3).to_pylist()))
         raise ConfigError(
@@ -220,7 +232,9 @@ def detect_time_format(values: pa.Array | pa.ChunkedArray | pd.Series | Sequence
         )
     known = parse_times(text, found.name) != MISSING
     misfits = text.filter(pa.array(~known))
-    return dataclasses.replace(found, share=float(known.mean()), misfit=misfits[0].as_py() if len(misfits) else None)
+    return dataclasses.replace(
+        found, share=float(known.mean()), misfit=misfits[0].as_py() if len(misfits) else None
+    )
 
 
 def _of_numbers(text: pa.Array, numbers: np.ndarray) -> TimeFormat:

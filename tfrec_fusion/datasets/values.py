@@ -16,7 +16,9 @@ def arrow_of(values: pd.Series) -> pa.Array:
     try:
         return cells.plain(pa.array(values, from_pandas=True))
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return column([None if value is pd.NA or value is None or value != value else value for value in values])
+        return column(
+            [None if value is pd.NA or value is None or value != value else value for value in values]
+        )
 
 
 def parse_numbers(values: pd.Series, decimal: str = ".") -> pd.Series:
