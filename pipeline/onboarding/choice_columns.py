@@ -95,12 +95,11 @@ def _order(table: TableProfile, taken: set[str], user: Column) -> Column | None:
         numbers = pd.DataFrame({"user": user.strings, "number": column.as_numbers(column.strings)}).dropna()
         steps = numbers.number.diff()[numbers.user.eq(numbers.user.shift())]
         first = numbers.groupby("user", sort=False).number.min()
-        if len(steps) > 20 and steps.isin([0, 1]).mean() > 0.99 and (steps == 1).mean() > 0.1:
-            if (first == first.mode().iloc[0]).mean() > 0.8:
-                column.time = TimeGuess(
-                    "s", f"numbers each user's choices from {first.mode().iloc[0]:g} on: their order"
-                )
-                return column
+        start = first.mode().iloc[0]
+        counts_up = len(steps) > 20 and steps.isin([0, 1]).mean() > 0.99 and (steps == 1).mean() > 0.1
+        if counts_up and (first == start).mean() > 0.8:
+            column.time = TimeGuess("s", f"numbers each user's choices from {start:g} on: their order")
+            return column
     return None
 
 
@@ -272,15 +271,15 @@ def _returns(table: TableProfile, taken: set[str]) -> Column | None:
 
 def explain(table: TableProfile, roles: Roles, ledger: Ledger) -> None:
     """Says of each column of the interactions that has no role why, and with which keys it would have one."""
-    has_time = any(choice.table == "interactions" and choice.role == "time" for choice in ledger.choices)
+    taken = {choice.role for choice in ledger.choices if choice.table == "interactions"}
     for column in table.columns.values():
         if column.name in ledger.named(column.path):
             continue
-        reason, offer = _reason(column, has_time)
+        reason, offer = _reason(column, taken)
         ledger.leave(column.path, column.name, reason, **offer)
 
 
-def _reason(column: Column, has_time: bool) -> tuple[str, dict[str, Any]]:
+def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
     words = column.words_of_name
     if not column.name:
         numbered = column.is_number and value_shapes.is_running_number(column.numbers, column.rows)
@@ -299,11 +298,14 @@ def _reason(column: Column, has_time: bool) -> tuple[str, dict[str, Any]]:
     if column.is_list:
         return f"lists, such as {_example(column)}", {}
     if column.is_flag:
+        if taken & {"quantity", "event", "label"}:
+            return "yes and no", {}
+        offer: dict[str, Any] = {"event": column.name, "events": _flag_events(column)}
         return "yes and no; where only a yes is a choice, use it", {
             "quantity": column.name
-        } if column.is_number else {"event": column.name, "events": _flag_events(column)}
+        } if column.is_number else offer
     if column.time and column.time.sure:
-        return ("another time" if has_time else "a time") + f", {column.time.why}", {}
+        return ("another time" if "time" in taken else "a time") + f", {column.time.why}", {}
     if names.says(words, names.TIME) == 1 and not column.is_number:
         return (
             f"looks like a time, but {_example(column)} fits no format that is known here; give it with "
@@ -351,6 +353,8 @@ def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
         }
     if column.is_address:
         return "addresses or files", {}
+    if names.says(column.words_of_name, names.ORDER) and column.distinct > 20:
+        return f"an id of something else, {column.distinct:,} different", {}
     if names.says(column.words_of_name, names.PERSONAL) and column.distinct > 20:
         return f"personal, {column.distinct:,} different values", {}
     if column.distinct <= 1000 and column.distinct < 0.2 * column.rows and column.median_words <= 4:

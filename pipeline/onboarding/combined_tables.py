@@ -112,9 +112,9 @@ def _are_ids(parts: pd.Series, column: Column, tables: list[TableProfile]) -> bo
         return False
     for table in tables:
         for key in table.columns.values():
-            if key.path != column.path and key.distinct >= 0.95 * table.rows and not key.is_list:
-                if distinct.isin(set(key.unique)).mean() > 0.8:
-                    return True
+            is_key = key.path != column.path and key.distinct >= 0.95 * table.rows and not key.is_list
+            if is_key and distinct.isin(set(key.unique)).mean() > 0.8:
+                return True
     codes = distinct.str.fullmatch(r"(?=.*\d)[\w.\-]{1,40}").mean()
     named = names.says(column.words_of_name, [*names.ITEM, "history", "session", "basket", "sequence"]) > 0
     return bool(codes > 0.9 and len(parts) > 2 * len(distinct) and named)

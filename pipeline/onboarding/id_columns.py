@@ -100,6 +100,8 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
             score -= NEEDS_MORE * (table.join is not None) + NEEDS_MORE * (table.explode is not None)
             roles = Roles(table, user, item, user_link, item_link, user_score, item_score, score)
             if best is None or roles.score > best.score:
+                if _is_symmetric(table, user, item):
+                    continue
                 best = roles
     return best
 
@@ -113,6 +115,13 @@ def _apart(users: list[Link], items: list[Link], unnamed: bool) -> tuple[list[Li
         else:
             users = users[1:]
     return users, items
+
+
+def _is_symmetric(table: TableProfile, user: Column, item: Column) -> bool:
+    """Whether pairs stand both ways round, as friends do and choices do not."""
+    pairs = set(zip(user.strings[:50_000], item.strings[:50_000], strict=True))
+    both = sum((item_id, user_id) in pairs for user_id, item_id in pairs if user_id != item_id)
+    return table.rows > 20 and both > 0.3 * len(pairs)
 
 
 def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
@@ -209,7 +218,9 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
 
 
 def _is_key(column: Column, table: TableProfile) -> bool:
-    if column.is_list or column.median_words > 1.5 or (column.is_number and not column.is_integer):
+    if not column.name or column.is_list or column.median_words > 1.5:
+        return False
+    if column.is_number and not column.is_integer:
         return False
     return column.distinct >= 0.95 * table.rows and column.distinct >= 2
 
@@ -247,4 +258,6 @@ def _score(
         score -= 0.5
     if column.distinct < 6:
         score -= 0.4
+    if not item and column.distinct < 20 and len(column.values) > 100 * column.distinct:
+        score -= 0.8  # a kind of user
     return score, link

@@ -17,6 +17,7 @@ from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Csv, Join, Tables
 
 FEWEST = 30
+MOST_OFFERS = 12  # lines; all of them stand below
 NOTES = {
     "text": "what the text tower reads, in this order",
     "distinct": "each of many rows says what it is; the most frequent value counts",
@@ -181,7 +182,7 @@ def _offers(found: Guess) -> list[str]:
                 if "\n" not in written:
                     lines.append(written)
             lines[-1:] = [f"{line}  # {entry.why}" for line in lines[-1:]]
-    return lines
+    return lines[:MOST_OFFERS]
 
 
 def _end(ledger: Ledger) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pandas as pd
 
@@ -12,12 +12,17 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.onboarding.finding import Finding
 from pipeline.onboarding.measuring import Entities
 from tfrec_fusion.datasets.tables import Items
-from tfrec_fusion.layers.pretrained import PACKAGED, SHORT_NAMES, PretrainedNotFoundError, find_pretrained
+from tfrec_fusion.layers.pretrained import (
+    MODEL_TYPES,
+    PACKAGED,
+    SHORT_NAMES,
+    PretrainedNotFoundError,
+    find_pretrained,
+)
 
 SAMPLE = 2000
 UNKNOWN_WRONG, UNKNOWN_NOTE = 0.3, 0.05  # shares of tokens
 SPLIT_NOTE = 4.0  # tokens a word: hardly more than its letters
-SUPPORTED = ("bert", "distilbert", "electra", "roberta", "xlm-roberta", "mpnet")
 WEIGHTS = ("*.safetensors", "*.h5", "pytorch_model*.bin")
 
 
@@ -34,6 +39,8 @@ def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterato
         )
         return
     texts = joined_texts(table, items)
+    if table.distinct:
+        texts = texts.groupby(items.row_ids.to_numpy()).first()
     yield from _length(texts, config)
     yield from _variety(texts, table)
     folder = yield from _encoder(config.text.encoder)
@@ -85,7 +92,7 @@ def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
         )
 
 
-def _encoder(name: str) -> Iterator[Finding]:
+def _encoder(name: str) -> Generator[Finding, None, pathlib.Path | None]:
     """Whether the encoder is here and whole; returns its folder. One that would have to be downloaded is not."""
     here = SHORT_NAMES.get(name, name) in PACKAGED or pathlib.Path(name).expanduser().is_dir()
     if not here:
@@ -117,8 +124,8 @@ def encoder_fault(folder: pathlib.Path) -> str:
     except ValueError as error:
         return f"`config.json` is no JSON ({error}). Write it again with `model.save_pretrained(folder)`."
     kind = settings.get("model_type") if isinstance(settings, dict) else None
-    if kind not in SUPPORTED:
-        return f"`model_type` must be one of {', '.join(SUPPORTED)}. Received: {kind!r}. Choose an encoder of one of these types."
+    if kind not in MODEL_TYPES:
+        return f"`model_type` must be one of {', '.join(MODEL_TYPES)}. Received: {kind!r}. Choose an encoder of one of these types."
     weights = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
     if not weights:
         return "the folder holds no weights (`model.safetensors` or `tf_model.h5`). Write them with `model.save_pretrained(folder)`."
@@ -182,6 +189,6 @@ def _unknown_tokens(texts: pd.Series, folder: pathlib.Path, config: PipelineConf
         yield Finding(
             "note",
             "encoder",
-            f"{config.text.encoder} cuts each word into {pieces:.1f} pieces, hardly more than its letters: it was made for another "
-            f"language. {advice}.",
+            f"{config.text.encoder} cuts each word into {pieces:.1f} pieces, hardly more than its letters: it was made for other "
+            f"texts. {advice}.",
         )

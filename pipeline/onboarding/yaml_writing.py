@@ -107,7 +107,7 @@ class _Mark(NamedTuple):
     several: bool
 
 
-def _marks(node: yaml.Node, path: Path) -> Iterator[tuple[Path, _Mark]]:
+def _marks(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, _Mark]]:
     """The marks of each path of keys; nothing of what stands in one line."""
     for key, value in node.value if isinstance(node, yaml.MappingNode) and not node.flow_style else ():
         inner = (*path, str(key.value))
