@@ -145,23 +145,20 @@ def _lists_and_vectors(table: Items, sample: dict[str, pa.Array]) -> Iterator[Fi
                 f"`lists`: no value of {column!r} holds the separator {table.separator!r}. {advice}",
             )
     for column in table.vectors:
-        if not cells.is_list(sample[column].type) and pa.types.is_floating(sample[column].type):
-            yield Finding(
-                "wrong",
-                "items",
-                f"`vectors`: {column!r} must hold lists of numbers of one length. Received: no lists.",
-            )
-            continue
         vectors, bad = cells.vectors(sample[column], f"column {column!r}")
         lengths = {len(vector) for vector in vectors if vector}
-        if len(lengths) != 1 or bad.any():
+        if len(lengths) != 1 or bad.any() or lengths == {1}:
             seen = (
-                f"{int(bad.sum()):,} that hold something else"
-                if bad.any()
-                else f"lengths {sorted(lengths)[:5]}"
+                "no lists"
+                if lengths <= {1}
+                else (
+                    f"{int(bad.sum()):,} that hold something else"
+                    if bad.any()
+                    else f"lengths {sorted(lengths)[:5]}"
+                )
             )
             yield Finding(
-                "note" if bad.mean() < 0.05 and len(lengths) == 1 else "wrong",
+                "note" if bad.mean() < 0.05 and len(lengths) == 1 and lengths != {1} else "wrong",
                 "items",
                 f"`vectors`: {column!r} must hold lists of numbers of one length. Received: {seen}.",
             )

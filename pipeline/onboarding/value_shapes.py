@@ -74,7 +74,8 @@ def numbers_in_words(unique: pd.Series) -> pd.Series | None:
     # Few ways to say it, and many numbers: a title with a number in it is another text each time.
     if said.nunique() > max(2, 0.2 * len(sample)) or first.nunique() < 2:
         return None
-    return pd.Series(first.to_numpy(dtype="float64"), index=sample.to_numpy())
+    found = pd.Series(first.to_numpy(dtype="float64"), index=sample.to_numpy())
+    return found[~found.index.duplicated()]
 
 
 def word_grades(unique: pd.Series) -> dict[str, float] | None:
