@@ -1,4 +1,4 @@
-"""Packaging of tfrec_fusion (the library) and pipeline (the TFX pipeline and its command)."""
+"""Packaging of tfrec_fusion, the library. The pipeline is a distribution of its own: pipeline/setup.py."""
 
 import pathlib
 import re
@@ -67,8 +67,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["tfrec_fusion", "tfrec_fusion.*", "pipeline", "pipeline.*"]),
-    package_data={"tfrec_fusion": ["py.typed"], "pipeline": ["config/*.yaml", "report/*.html"]},
+    packages=find_packages(include=["tfrec_fusion", "tfrec_fusion.*"]),
+    package_data={"tfrec_fusion": ["py.typed"]},
     install_requires=LIBRARY,
     extras_require={
         "serving": SERVING,
@@ -79,5 +79,4 @@ setup(
         "notebooks": NOTEBOOKS,
         "dev": PIPELINE + SERVING + VERTEX + BASELINES + DOCS + NOTEBOOKS + DEV,
     },
-    entry_points={"console_scripts": ["tfrec = pipeline.cli.main:main"]},
 )

@@ -21,7 +21,7 @@ RUN python -m venv /opt/installer \
 COPY setup.py pyproject.toml README.md ./
 COPY tfrec_fusion tfrec_fusion
 COPY pipeline pipeline
-RUN /opt/installer/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/tfrec/bin/python . \
+RUN /opt/installer/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/tfrec/bin/python . ./pipeline \
     && /opt/tfrec/bin/python -m compileall -q /opt/tfrec/lib/python3.12/site-packages/pipeline \
         /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion
 

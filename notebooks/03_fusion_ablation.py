@@ -36,12 +36,17 @@ work = tempfile.mkdtemp() if SMALL else f"{tempfile.gettempdir()}/tfrec_fusion_a
 shipped = tables_of(load_config("movielens_100k", [f"root={work}"]))
 films = pd.read_parquet(shipped.items.path).assign(genres=lambda films: films.genres.str.replace("|", ", "))
 films.to_parquet(f"{work}/films.parquet")
+choices = shipped.interactions
+if SMALL:  # every sixth person
+    rows = pd.read_parquet(choices.path)
+    rows[rows[choices.user].astype("category").cat.codes % 6 == 0].to_parquet(f"{work}/choices.parquet")
+    choices = dataclasses.replace(choices, path=f"{work}/choices.parquet")
 
 def experiment(name, **columns):
     """A configuration that differs in what is told of films."""
     items = Items(f"{work}/films.parquet", "item_id", title="title", text=("title", "genres"), **columns)
     training = dataclasses.replace(RetrievalConfig().training, epochs=EPOCHS)
-    return PipelineConfig(name, DataConfig(interactions=shipped.interactions, items=items), root=work, retrieval=RetrievalConfig(training=training))
+    return PipelineConfig(name, DataConfig(interactions=choices, items=items), root=work, retrieval=RetrievalConfig(training=training))
 
 config = experiment("text_only")
 films[["title", "genres"]].sample(4, random_state=4)

@@ -53,7 +53,7 @@ def imports(path: pathlib.Path, inside_functions: bool = True) -> set[str]:
 
 
 def modules(package: str) -> list[pathlib.Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+    return sorted(path for path in (ROOT / package).rglob("*.py") if path.name != "setup.py")
 
 
 def room(path: pathlib.Path, package: str) -> str:

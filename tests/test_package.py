@@ -1,5 +1,6 @@
 """The package import: the Keras 2 switch, and nothing heavy."""
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -15,3 +16,11 @@ def test_importing_the_package_selects_keras_2_and_imports_nothing_heavy():
         f"print([m for m in {heavy!r} if m in sys.modules], os.environ['TF_USE_LEGACY_KERAS'])"
     )
     assert out.split() == ["[]", "1"]
+
+
+def test_each_distribution_claims_its_own_import_name_only():
+    claimed = {
+        name: importlib.metadata.distribution(name).read_text("top_level.txt").split()
+        for name in ("tfrec-fusion", "tfrec-fusion-pipeline")
+    }
+    assert claimed == {"tfrec-fusion": ["tfrec_fusion"], "tfrec-fusion-pipeline": ["pipeline"]}

@@ -34,8 +34,8 @@ TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
     "": """config config.models config.reading datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
-        serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_text serving.launcher
-        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.client.vertex_client naming""",
+        serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
+        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version serving.client.vertex_client naming""",
     "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",

@@ -28,7 +28,13 @@ VENV = ROOT / ".venv"
 RUNTIME = VENV / "glibc"
 STAMP = VENV / ".ready"
 LOG = ROOT / ".setup.log"
-INPUTS = ["requirements/bootstrap.txt", "requirements/dev.txt", "setup.py", "tools/setup_env.py"]
+INPUTS = [
+    "requirements/bootstrap.txt",
+    "requirements/dev.txt",
+    "setup.py",
+    "pipeline/setup.py",
+    "tools/setup_env.py",
+]
 CANDIDATES = ["python3.12", "python3.11", "python3.13", "python3.10", "python3"]
 WANTED_GLIBC = (2, 38)
 SUPPORTED = (
@@ -288,7 +294,9 @@ def set_up():
             **options,
         )
         run(
-            uv + ["install", "--python", python, "--no-deps", "--no-build-isolation", "--editable", "."],
+            uv
+            + ["install", "--python", python, "--no-deps", "--no-build-isolation"]
+            + ["--editable", ".", "--editable", "./pipeline"],
             **options,
         )
 

@@ -46,3 +46,20 @@ def results(cluster):
     from tests.pipeline.vertex_containers import TASKS
 
     return cluster.run_all(TASKS)
+
+
+@pytest.fixture(scope="session")
+def config_file(tmp_path_factory):
+    """Configuration and tables of the films."""
+    from tests.pipeline.films import write_films
+
+    return write_films(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture(scope="session")
+def first(config_file):
+    """The summary of the films' first run: a minute, so all tests of the group `films` share it."""
+    from pipeline.config.pipeline_config import load_config
+    from pipeline.runner.local import run
+
+    return run(load_config(str(config_file)))

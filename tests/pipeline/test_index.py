@@ -10,17 +10,16 @@ import pytest
 from pipeline.cli.main import main
 from pipeline.config.pipeline_config import load_config
 from pipeline.definition.index_update import last_pushed
-from tests.pipeline.test_end_to_end import config_file, first  # noqa: F401  (fixtures)
 from tfrec_fusion.serving.client.rest_client import RestClient
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.shared_run("films")]
 
 GONE, CHANGED, TWIN = "f0", "f20", "f13"
 
 
 @pytest.fixture(scope="module")
-def films(first, config_file):  # noqa: F811
+def films(first, config_file):
     """The films as they are now: one left, one has another plot, two are new."""
     table = pd.read_parquet(config_file.parent / "films.parquet")
     table = table[table.film != GONE].copy()
@@ -43,13 +42,13 @@ def films(first, config_file):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def rebuilt(films, first, config_file):  # noqa: F811
+def rebuilt(films, first, config_file):
     assert main(["index", str(config_file), "--items", str(films)]) == 0
     return json.loads((load_config(str(config_file)).home / "index.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def answers(rebuilt, first):  # noqa: F811
+def answers(rebuilt, first):
     """Clients of the version before and of the one after."""
     folder = pathlib.Path(first["serving"])
     bases = {}
@@ -72,7 +71,7 @@ def scores(client, **asked):
     }
 
 
-def test_the_rebuilt_models_are_pushed_as_the_next_versions(rebuilt, first):  # noqa: F811
+def test_the_rebuilt_models_are_pushed_as_the_next_versions(rebuilt, first):
     for kind in ("retrieval", "recommender"):
         assert rebuilt[kind]["servable"]["ok"]
         assert int(pathlib.Path(rebuilt[kind]["pushed"]).name) > int(pathlib.Path(first[kind]["pushed"]).name)
@@ -156,7 +155,7 @@ def test_what_is_gone_never_comes(answers):
 def test_bad_input_is_told_and_nothing_is_pushed(
     rebuilt,
     films,
-    config_file,  # noqa: F811
+    config_file,
     tmp_path,
     capfd,
     change,
@@ -176,7 +175,7 @@ def test_bad_input_is_told_and_nothing_is_pushed(
     assert sorted(serving.glob("*/*")) == versions
 
 
-def test_a_run_of_another_model_is_refused(first, config_file):  # noqa: F811
+def test_a_run_of_another_model_is_refused(first, config_file):
     from pipeline.callbacks.index_update import _settings
     from tfrec_fusion.config import ConfigError
 

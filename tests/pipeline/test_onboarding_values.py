@@ -178,7 +178,7 @@ def test_a_configuration_reads_back_as_it_was_written(values, comment):
         (key, inner) for key, value in values.items() if isinstance(value, dict) for inner in value
     ]
     text = yaml_writing.write(
-        values, dict.fromkeys(paths, comment), [comment], dict.fromkeys(paths[:1], [comment]), [comment]
+        values, dict.fromkeys(paths, comment), [comment], {key: [comment] for key in paths[:1]}, [comment]
     )
     assert yaml.safe_load(text) == values
     assert comment == "" or yaml_writing.one_line(comment) in text

@@ -21,6 +21,13 @@ class Reply(NamedTuple):
         return self.json["error"]
 
 
+def error_body(message):
+    """An error to the byte: PrettyWriter's four spaces, its escapes (`json`'s, but for letters in hex), nothing after it."""
+    return ('{\n    "error": ' + json.dumps(message, ensure_ascii=False) + "\n}").encode(
+        "utf-8", "surrogateescape"
+    )
+
+
 class Caller:
     """Sends requests to a server's REST port over one kept connection."""
 
@@ -84,3 +91,19 @@ def server(models):
 @pytest.fixture(scope="session")
 def call(server):
     return Caller(server.rest_port)
+
+
+@pytest.fixture(scope="session")
+def ask(server):
+    """The same server's REST handler, without HTTP: (path, body, method) → Reply."""
+
+    def send(path, body=None, method=None):
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+        if isinstance(body, str):
+            body = body.encode("utf-8", "surrogateescape")
+        method = method or ("GET" if body is None else "POST")
+        status, answer = server._rest.handler.handle(method.encode(), path.encode(), body or b"")
+        return Reply(status, answer, {})
+
+    return send

@@ -285,7 +285,7 @@ def multi(*tasks, examples=1):
     return request
 
 
-def test_multi_inference(prediction):
+def test_multi_inference(prediction, server):
     response = prediction.MultiInference(
         multi(("estimator", "", "classify"), ("estimator", "regress", "regress")), timeout=10
     )
@@ -293,6 +293,8 @@ def test_multi_inference(prediction):
     assert [entry.score for entry in first.classification_result.classifications[0].classes] == [0.75, 0.25]
     assert first.model_spec.signature_name == "serving_default"
     assert second.regression_result.regressions[0].value == 0.5
+    # multi_inference.cc Infer is what records it
+    assert ':tensorflow:serving:request_example_counts_count{model="estimator"} ' in server.metrics.page()
 
 
 @pytest.mark.parametrize(
@@ -330,7 +332,7 @@ def test_metadata(prediction):
     request.metadata_field[0] = "other"
     assert error_of(prediction.GetModelMetadata, request) == (
         "INVALID_ARGUMENT",
-        "Metadata field %s is not supportedother",
+        "Metadata field other is not supported",
     )
     del request.metadata_field[:]
     assert error_of(prediction.GetModelMetadata, request) == (

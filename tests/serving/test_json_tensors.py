@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tfrec_fusion.serving.protocol.status import StatusError
 from tfrec_fusion.serving.server import json_tensors, json_writer
 from tfrec_fusion.serving.server.config_file import ModelConfig
-from tfrec_fusion.serving.server.json_reader import parse_object
 from tfrec_fusion.serving.server.json_tensors import COLUMNS, ROWS, decode_predict
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.rest_handler import RestHandler
@@ -176,8 +175,3 @@ def test_odd_requests_are_answered_or_refused(handler, method, signature, member
     assert status in (200, 400, 501), answer
     if status != 200:
         assert set(json.loads(answer)) == {"error"}
-
-
-def test_repeated_keys_are_found_only_where_they_matter():
-    assert parse_object(b'{"inputs": 1, "inputs": 2}') == {"inputs": 1}
-    assert parse_object(b'{"note": "\\"inputs\\"", "inputs": 2}')["inputs"] == 2

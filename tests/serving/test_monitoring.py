@@ -25,3 +25,37 @@ def test_counts_and_latencies():
         f":tensorflow:serving:request_latency_sum{{{labels}}} 1.00001e+06",
         f":tensorflow:serving:request_latency_count{{{labels}}} 2",
     ]
+
+
+def test_examples_have_limits_of_their_own():
+    """servables/tensorflow/util.cc: Exponential(1, 2, 15)."""
+    metrics = Metrics()
+    metrics.examples("m", 3)
+    metrics.examples("m", 20_000)
+    lines = [line for line in metrics.page().splitlines() if "request_example_count" in line]
+    assert lines[:2] == [
+        "# TYPE :tensorflow:serving:request_example_count_total counter",
+        ':tensorflow:serving:request_example_count_total{model="m"} 20003',
+    ]
+    name = ":tensorflow:serving:request_example_counts"
+    assert lines[2:6] == [
+        f"# TYPE {name} histogram",
+        f'{name}_bucket{{model="m",le="1"}} 0',
+        f'{name}_bucket{{model="m",le="2"}} 0',
+        f'{name}_bucket{{model="m",le="4"}} 1',
+    ]
+    assert lines[-4:] == [
+        f'{name}_bucket{{model="m",le="16384"}} 1',
+        f'{name}_bucket{{model="m",le="+Inf"}} 2',
+        f'{name}_sum{{model="m"}} 20003',
+        f'{name}_count{{model="m"}} 2',
+    ]
+
+
+def test_names_that_are_not_served_are_kept_within_bounds():
+    metrics = Metrics()
+    for number in range(1000):
+        metrics.request(f"m{number}", "", "REST", "NOT_FOUND", 1.0, known=False)
+    metrics.request("m" * 1000, "", "REST", "NOT_FOUND", 1.0, known=False)
+    metrics.request("served", "", "REST", "NOT_FOUND", 1.0)
+    assert metrics.page().count("NOT_FOUND") == 101

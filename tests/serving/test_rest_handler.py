@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.serving.conftest import error_body
 from tfrec_fusion.serving.server import rest_handler
 from tfrec_fusion.serving.server.config_file import ModelConfig
 from tfrec_fusion.serving.server.monitoring import Metrics
@@ -53,7 +54,7 @@ def test_one_slow_answer_is_enough_to_leave_the_loop(handler, monkeypatch):
 
 def test_a_fault_of_ours_answers_one_request_with_500(handler, monkeypatch):
     monkeypatch.setattr(rest_handler.inference, "predict", lambda *arguments, **options: 1 / 0)
-    assert handler.handle(b"POST", PATH, BODY) == (500, b'{ "error": "ZeroDivisionError: division by zero" }')
+    assert handler.handle(b"POST", PATH, BODY) == (500, error_body("ZeroDivisionError: division by zero"))
     monkeypatch.undo()
     assert handler.handle(b"POST", PATH, BODY)[0] == 200
 

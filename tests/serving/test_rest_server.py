@@ -147,7 +147,6 @@ def test_http_1_0_is_told_that_its_connection_is_kept(raw):
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
-        (b"GET", b"/elsewhere", 404, b"Not Found"),
         (b"TRACE", b"/elsewhere", 501, b"Not Implemented"),
         (b"TRACE", b"/v1/models/half", 501, b"Not Implemented"),
         (b"GET", b'/v1/models/a"b', 400, b"Bad Request"),
@@ -155,10 +154,12 @@ def test_http_1_0_is_told_that_its_connection_is_kept(raw):
         (b"GET", b"/v1/models/h%zzalf", 400, b"Bad Request"),
         (b"GET", b"/v1/models/half#a#b", 400, b"Bad Request"),
         (b"GET", b'/elsewhere"', 400, b"Bad Request"),
+        (b"GET", b"/v1/models/a|b", 400, b"Bad Request"),
+        (b"GET", b"//host:x/v1/models/half", 400, b"Bad Request"),
     ],
 )
 def test_pages_close_the_connection(raw, method, path, status, reason):
-    """As libevent's do; it answers so what it knows no method or handler for, and what is no path (RFC 3986, 3.3)."""
+    """libevent 2.1.12 evhttp_send_error, evhttp_uri_parse: for what it knows no method for, and what is no URI."""
     received, body, headers = raw.send(b"%s %s HTTP/1.1\r\nHost: x\r\n\r\n" % (method, path)).read()
     assert received == status
     assert body == (
@@ -169,6 +170,24 @@ def test_pages_close_the_connection(raw, method, path, status, reason):
     assert raw.ended()
 
 
+def test_what_no_handler_is_registered_for(raw):
+    """net_http evhttp_server.cc DispatchEvRequest: 404 and nothing more, but for libevent's page, which is left out."""
+    status, body, headers = raw.send(b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n").read()
+    assert (status, body, headers["Content-Type"], headers["Connection"]) == (404, b"", "text/html", "close")
+    assert raw.ended()
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://some.host:8501/v1/models/half", b"//h/v1/models/half", b"//[::1]:1/v1/models/half"]
+)
+def test_a_target_may_be_a_whole_uri(raw, target):
+    """evhttp_request.cc ParsedEvRequest::decode: path, query and fragment are looked at, scheme and authority are not."""
+    status, body, _ = raw.send(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target).read()
+    assert (status, json.loads(body)["model_version_status"][0]["version"]) == (200, "1")
+    status, body, _ = raw.send(b"GET %s#f HTTP/1.1\r\nHost: x\r\n\r\n" % target).read()
+    assert (status, json.loads(body)["error"]) == (404, "Could not find any versions of model half#f")
+
+
 @pytest.mark.parametrize("name", [b"a!$&'()*+,;=@b", b"a-._~b", b"a%7Bb"])
 def test_characters_that_a_path_may_have(raw, name):
     status, body, headers = raw.send(b"GET /v1/models/%s HTTP/1.1\r\nHost: x\r\n\r\n" % name).read()
@@ -176,12 +195,42 @@ def test_characters_that_a_path_may_have(raw, name):
     assert json.loads(body)["error"].startswith("Could not find any versions of model a")
 
 
+# libevent 2.1.12 http.c evhttp_get_body, evhttp_have_expect
 def test_expect_continue(raw):
-    head, _, body = post(extra=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+    head, _, body = post(extra=b"Expect: 100-Continue\r\n").partition(b"\r\n\r\n")
     raw.send(head + b"\r\n\r\n")
     assert raw.file.readline() == b"HTTP/1.1 100 Continue\r\n"
     assert raw.file.readline() == b"\r\n"
     assert raw.send(body).read()[:2] == (200, ANSWER)
+    # Nobody waits for the word who has sent the body along, or sends none, or speaks HTTP/1.0.
+    assert raw.send(post(extra=b"Expect: 100-continue\r\n")).read()[:2] == (200, ANSWER)
+    assert raw.send(post(b"", extra=b"Expect: something\r\n")).read()[0] == 400
+    head = head.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"POST", b"POST", 1)
+    assert raw.send(head + b"\r\n\r\n" + body).read()[:2] == (200, ANSWER)
+
+
+def test_other_expectations_fail(raw):
+    status, body, headers = raw.send(post(extra=b"Expect: 200-ok\r\n")).read()
+    assert (status, headers["Content-Type"], headers["Connection"]) == (417, "text/html", "close")
+    assert b"<H1>Expectation Failed</H1>" in body
+    assert raw.ended()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [(b"rubbish", 400), (b"GET\t/v1/models/half\tHTTP/1.1", 400), (b"GET /v1/models/half", 400),
+     (b"GET /v1/models/half HTTP/2.0", 400), (b"BREW /v1/models/half HTTP/1.1", 501), (b"get /v1/models/half HTTP/1.1", 501)],
+)  # fmt: skip
+def test_lines_that_are_no_request(raw, line, status):
+    """libevent 2.1.12 http.c evhttp_parse_request_line."""
+    received, body, headers = raw.send(line + b"\r\nHost: x\r\n\r\n").read()
+    assert (received, headers["Content-Type"], body[:6]) == (status, "text/html", b"<HTML>")
+    assert raw.ended()
+
+
+def test_http_1_0_is_answered_in_its_own_version(raw):
+    raw.send(post().replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert raw.file.readline() == b"HTTP/1.0 200 OK\r\n"
 
 
 def test_an_upgrade_is_not_taken_but_the_request_is_answered(raw):
@@ -347,8 +396,13 @@ def test_cors(strict):
     assert reply.headers["access-control-allow-methods"] == "POST, GET"
     assert reply.headers["access-control-allow-headers"] == "Content-Type"
     assert call("/v1/models/half:predict", BODY).headers["access-control-allow-origin"] == "*"
-    for headers in ({}, {"Origin": "null"}):
-        assert call("/v1/models/half:predict", method="OPTIONS", headers=headers).status == 400
+    for headers in (
+        {},
+        {"Origin": "null"},
+    ):  # http_server.cc ProcessRequest: the handler, which writes bodies, is not asked
+        reply = call("/v1/models/half:predict", method="OPTIONS", headers=headers)
+        assert (reply.status, reply.body) == (400, b"")
+        assert reply.headers["content-type"] == "text/html; charset=ISO-8859-1"
     assert call("/elsewhere", method="OPTIONS", headers={"Origin": "https://example.com"}).status == 404
 
 

@@ -1,5 +1,6 @@
 """The server as people run it: flags, exit codes, hot swap under load, kill -9."""
 
+import pathlib
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ from tests.serving.conftest import Caller
 from tests.serving.server_processes import free_ports, wait_for
 from tfrec_fusion.serving.client.rest_client import RestClient
 from tfrec_fusion.serving.protocol.status import StatusError
+from tfrec_fusion.serving.protocol.version import EMULATED, IMAGE
 from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy, read_config_file
 from tfrec_fusion.serving.server.embedded import EmbeddedServer, TlsConfig, main
 from tfrec_fusion.serving.server.flags import Flags, parse_flags
@@ -110,9 +112,11 @@ def test_the_version_is_said(capsys):
     with pytest.raises(SystemExit) as ended:
         parse_flags(["--version"])
     assert ended.value.code == 0
-    assert re.match(
-        r"TensorFlow ModelServer: \d+\.\d+.*\nTensorFlow Library: 2\.\d+", capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert re.match(rf"TensorFlow ModelServer: {re.escape(EMULATED)} .*\nTensorFlow Library: 2\.\d+", said)
+    assert f"tensorflow/serving:{EMULATED}" == IMAGE
+    for page in ("explanation/serving.md", "howto/tf-serving-docker.md"):
+        assert EMULATED in (pathlib.Path(__file__).parents[2] / "docs" / page).read_text()
 
 
 def test_warm_up_runs_at_least_once_however_often_it_is_asked_for(tmp_path):
@@ -181,7 +185,8 @@ def test_config_files(tmp_path):
           config { name: "b" base_path: "/b" model_platform: "tensorflow" model_version_policy { all {} } }
           config { name: "c" base_path: "/c" model_platform: "tensorflow"
                    model_version_policy { latest { num_versions: 3 } } }
-          config { name: "d" base_path: "/d" model_type: TENSORFLOW }
+          config { name: "d" base_path: "/d" model_type: TENSORFLOW
+                   model_version_policy { specific {} } }
           config { name: "e" base_path: "gs://bucket/e" model_type: TENSORFLOW }
         }"""
     )
@@ -189,31 +194,39 @@ def test_config_files(tmp_path):
         ModelConfig("a", "/a", VersionPolicy("specific", versions=(2, 5)), (("stable", 2),)),
         ModelConfig("b", "/b", VersionPolicy("all")),
         ModelConfig("c", "/c", VersionPolicy("latest", 3)),
-        ModelConfig("d", "/d"),
+        ModelConfig("d", "/d", VersionPolicy("specific")),
         ModelConfig("e", "gs://bucket/e"),
     ]
 
 
+# server.cc ParseProtoTextFile; server_core.cc ValidateModelConfigList, GetPlatform, CreateStoragePathRoutes
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rubbish {", "Invalid protobuf file: "),
-        ('model_config_list { config { name: "a" base_path: "/a" } }', "neither"),
-        ('model_config_list { config { base_path: "/a" model_platform: "tensorflow" } }', "non-empty"),
-        ('model_config_list { config { name: "a" base_path: "/a" model_platform: "other" } }', "unsupported platform other"),
+        ("rubbish {", "Invalid protobuf file: '{path}'"),
+        ('model_config_list { config { name: "a" base_path: "/a" } }',
+         "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."),
+        ('model_config_list { config { base_path: "/a" model_platform: "tensorflow" } }', "Model name must be non-empty"),
+        ('model_config_list { config { name: "a" base_path: "/a" model_platform: "other" } }',
+         "Model a requests unsupported platform other"),
         ('model_config_list { config { name: "a" base_path: "/a" model_type: TENSORFLOW model_platform: "tensorflow" } }',
-         "Illegal setting both"),
-        ('model_config_list { config { name: "a" base_path: "/a" model_type: OTHER } }', "model_type choice 2 not supported"),
-        ('model_config_list { config { name: "a" base_path: "a" model_platform: "tensorflow" } }', "absolute path or URI"),
+         "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."),
+        ('model_config_list { config { name: "a" base_path: "/a" model_type: OTHER } }',
+         "ModelServerConfig::model_type choice 2 not supported."),
+        ('model_config_list { config { name: "a" base_path: "a" model_platform: "tensorflow" } }',
+         "Expected model a to have an absolute path or URI; got base_path()=a"),
+        ('model_config_list { config { name: "a" } }', "Expected model a to have an absolute path or URI; got base_path()="),
         ('model_config_list { config { name: "a" model_platform: "tensorflow" } '
-         'config { name: "a" model_platform: "tensorflow" } }', "multiple times"),
+         'config { name: "a" model_platform: "tensorflow" } }', "Illegal to list model a multiple times in config list"),
+        ("custom_model_config {}", "Missing custom_model_config_loader in ServerCore Options"),
     ],
 )  # fmt: skip
 def test_config_files_that_are_wrong(tmp_path, text, message):
     path = tmp_path / "models.config"
     path.write_text(text)
-    with pytest.raises(StatusError, match=message):
+    with pytest.raises(StatusError) as caught:
         read_config_file(str(path))
+    assert str(caught.value) == "INVALID_ARGUMENT: " + message.format(path=path)
 
 
 def test_a_base_path_of_another_file_system(tmp_path):

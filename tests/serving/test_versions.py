@@ -336,6 +336,25 @@ def test_a_label_for_later_where_allowed(tmp_path, manage):
         manager.get("m", label="next")
 
 
+# server_core.cc UpdateModelVersionLabelMap
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_label_in_use_moves_to_a_later_version_by_force_alone(tmp_path, manage, forced):
+    push(tmp_path / "m", 1)
+    one, two = (
+        ModelConfig("m", str(tmp_path / "m"), VersionPolicy(), (("next", number),)) for number in (1, 2)
+    )
+    manager = manage(one, allow_unavailable_labels=True, force_unavailable_labels=forced)
+    manager.wait_available(timeout=5)
+    if forced:
+        manager.reload([two], timeout=5)
+        with pytest.raises(StatusError, match=r"Specific\(m, 2\)"):
+            manager.get("m", label="next")
+    else:
+        with pytest.raises(StatusError, match="Request to assign label to version 2 of model m"):
+            manager.reload([two], timeout=5)
+        assert manager.get("m", label="next").version == 1
+
+
 def test_reloading_adds_changes_and_removes_models(tmp_path, manage):
     for name in ("m", "n"):
         push(tmp_path / name, 1)
@@ -353,6 +372,36 @@ def test_reloading_adds_changes_and_removes_models(tmp_path, manage):
         manager.get("n")
     assert states(manager, "n") == [(2, "END")]
     until(lambda: manager.get("m", 1).path == str(tmp_path / "n" / "1"))
+
+
+# file_system_storage_path_source.cc AspireSpecificVersions, AspireSpecificVersionsFastPath: warnings, and no error
+@pytest.mark.parametrize(
+    ("versions", "warnings"),
+    [
+        ((), ["No specific versions requested for servable m."]),
+        ((7, 9), [
+            "Version 7 of servable m, which was requested to be served as a 'specific' version in the servable's version "
+            "policy, was not found in the file system",
+            "Version 9 of servable m, which was requested to be served as a 'specific' version in the servable's version "
+            "policy, was not found in the file system",
+            "No versions of servable m found under base path {path}. Did you forget to name your leaf directory as a number "
+            "(eg. '/1/')?",
+        ]),
+    ],
+)  # fmt: skip
+def test_specific_versions_that_are_not_there(tmp_path, manage, caplog, versions, warnings):
+    push(tmp_path / "m", 1)
+    manager = manage()
+    manager.wait_available(timeout=5)
+    policy = VersionPolicy("specific", versions=versions)
+    manager.reload([ModelConfig("m", str(tmp_path / "m"), policy)], timeout=5)
+    until(lambda: states(manager) == [(1, "END")])
+    time.sleep(0.1)  # further looks say nothing new
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [warning.format(path=tmp_path / "m") for warning in warnings]
+    push(tmp_path / "m", 9)
+    if versions:
+        until(lambda: states(manager)[0] == (9, "AVAILABLE"))
 
 
 @pytest.mark.parametrize(("version", "after"), [(1, [(1, "AVAILABLE")]), (2, [(2, "AVAILABLE"), (1, "END")])])

@@ -23,11 +23,11 @@ from typing import Any, Literal
 
 from tfrec_fusion.serving.client.calls import SignatureSpec, empty_columns, read_metadata
 from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+from tfrec_fusion.serving.protocol.version import IMAGE
 
 Engine = Literal["auto", "tensorflow_model_server", "docker", "embedded"]
 
 BINARY = "tensorflow_model_server"
-IMAGE = "tensorflow/serving:2.19.1"
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*(cuda|oneDNN)|To enable the following instructions"
 )

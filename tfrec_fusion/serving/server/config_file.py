@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Collection
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from tfrec_fusion.serving.protocol.status import StatusError, code_of, invalid_argument
 from tfrec_fusion.serving.server.version_folders import is_uri
+
+logger = logging.getLogger(__name__)
 
 PLATFORM = "tensorflow"
 
@@ -59,14 +62,15 @@ def read_config_file(path: str) -> list[ModelConfig]:
 
 
 def parse_text_proto(path: str, message: object) -> None:
-    """Reads a text proto into `message`; a StatusError says which file and where."""
+    """Reads a text proto into `message`; a StatusError says which file, the log where in it."""
     try:
         with tf.io.gfile.GFile(path) as file:
             text_format.Parse(file.read(), message)
     except tf.errors.OpError as error:
         raise StatusError(code_of(error), str(error.message)) from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise invalid_argument(f"Invalid protobuf file: '{path}' ({error})") from None
+        logger.error("%s: %s", path, error)
+        raise invalid_argument(f"Invalid protobuf file: '{path}'") from None
 
 
 def from_proto(
@@ -145,8 +149,6 @@ def _policy(proto: Any) -> VersionPolicy:
     if choice == "all":
         return VersionPolicy("all")
     if choice == "specific":
-        if not proto.specific.versions:
-            raise invalid_argument("'specific' policy must list at least one version")
         return VersionPolicy("specific", versions=tuple(proto.specific.versions))
     if choice == "latest":
         # 0 is what an empty `latest {}` holds, and means one.

@@ -112,7 +112,8 @@ class EmbeddedServer:
         max_load_retries: how often a version that failed to load is tried again.
         load_retry_seconds: the pause between those tries.
         retry_at_startup: whether the very first load is retried too, before the failure is reported.
-        allow_unavailable_labels: whether a label may name a version that is not loaded yet.
+        allow_unavailable_labels: whether an unused label may name a version that is not loaded yet.
+        force_unavailable_labels: whether any label may, whatever it named before.
         rest_timeout_ms: how long a model may take to answer a REST request.
         warmup_iterations: how often a model's warm-up requests are run before it serves; 0 for not at all.
         tags: which graph of a SavedModel to load.
@@ -145,6 +146,7 @@ class EmbeddedServer:
         load_retry_seconds: float = 60.0,
         retry_at_startup: bool = False,
         allow_unavailable_labels: bool = False,
+        force_unavailable_labels: bool = False,
         rest_timeout_ms: int = 30_000,
         warmup_iterations: int = 1,
         tags: Sequence[str] = ("serve",),
@@ -182,6 +184,7 @@ class EmbeddedServer:
             retry_seconds=load_retry_seconds,
             retry_at_startup=retry_at_startup,
             allow_unavailable_labels=allow_unavailable_labels,
+            force_unavailable_labels=force_unavailable_labels,
         )
         self._log = RequestLog(request_log) if request_log else None
         self._rest = RestServer(
@@ -381,6 +384,7 @@ def _server(flags: Flags) -> EmbeddedServer:
         load_retry_seconds=flags.load_retry_interval_micros / 1e6,
         retry_at_startup=flags.retries_given,
         allow_unavailable_labels=flags.allow_version_labels_for_unavailable_models,
+        force_unavailable_labels=flags.force_allow_any_version_labels_for_unavailable_models,
         rest_timeout_ms=flags.rest_api_timeout_in_ms,
         warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
         tags=flags.saved_model_tags.split(","),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import invalid_argument
+from tfrec_fusion.serving.protocol.version import EMULATED
 from tfrec_fusion.serving.server import monitoring
 from tfrec_fusion.serving.server.batching import BatchingOptions
 from tfrec_fusion.serving.server.config_file import parse_text_proto
@@ -40,6 +40,7 @@ class Flags:
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     allow_version_labels_for_unavailable_models: bool = False
+    force_allow_any_version_labels_for_unavailable_models: bool = False
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 0
     saved_model_tags: str = "serve"
@@ -126,7 +127,8 @@ _HELP = {
     "file_system_poll_wait_seconds": "How often base paths are looked at; 0 for once.",
     "max_num_load_retries": "How often a version that failed to load is tried again.",
     "load_retry_interval_micros": "The pause between these tries.",
-    "allow_version_labels_for_unavailable_models": "Let a label name a version that is not loaded yet.",
+    "allow_version_labels_for_unavailable_models": "Let an unused label name a version that is not loaded yet.",
+    "force_allow_any_version_labels_for_unavailable_models": "Let any label do so, whatever it named before.",
     "enable_model_warmup": "Run the warm-up requests that a model carries.",
     "num_request_iterations_for_warmup": "How often each of them is run; 0 for once.",
     "saved_model_tags": "Comma-separated tags of the graph to load.",
@@ -191,8 +193,7 @@ def _boolean(text: str) -> bool:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        api = importlib.metadata.version("tensorflow-serving-api")
-        print(f"TensorFlow ModelServer: {api} (embedded)\nTensorFlow Library: {tf.__version__}")
+        print(f"TensorFlow ModelServer: {EMULATED} (embedded)\nTensorFlow Library: {tf.__version__}")
         parser.exit()
 
 

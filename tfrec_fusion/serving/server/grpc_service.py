@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -111,12 +112,12 @@ def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentia
 
 
 def _abort(context: grpc.ServicerContext, error: StatusError) -> None:
-    message = error.message
+    message = error.message.encode("utf-8", "surrogateescape")
     if len(message) > _MESSAGE_LIMIT:
-        message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
-    # The message travels in a header and must be UTF-8.
-    message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    context.abort(grpc.StatusCode[error.code], message)
+        message = message[:_MESSAGE_LIMIT] + b"...TRUNCATED"
+    context.abort(
+        grpc.StatusCode[error.code], message.decode("utf-8", "replace")
+    )  # Python's gRPC takes UTF-8 alone
 
 
 def _timeout_ms(context: grpc.ServicerContext) -> int:
@@ -160,8 +161,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             code = "INTERNAL"
             _abort(context, StatusError(code, f"{type(error).__name__}: {error}"))
         finally:
-            if self._manager.knows(spec.name):
-                self._metrics.request(spec.name, api, "GRPC", code, (time.perf_counter() - start) * 1e6)
+            seconds, known = time.perf_counter() - start, self._manager.knows(spec.name)
+            self._metrics.request(spec.name, api, "GRPC", code, seconds * 1e6, known)
 
     def _ran(self, model: LoadedModel, api: str) -> Callable[[float], None]:
         return lambda seconds: self._metrics.runtime(model.name, api, seconds * 1e6)
@@ -188,7 +189,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
         def work(model: LoadedModel, timeout_ms: int) -> Any:
-            return proto_inference.multi_inference(model, request, timeout_ms)
+            count = functools.partial(self._metrics.examples, model.name)
+            return proto_inference.multi_inference(model, request, timeout_ms, count)
 
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         return self._answer("MultiInference", spec, context, work)

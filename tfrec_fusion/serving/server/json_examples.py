@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
 from tfrec_fusion.serving.server.json_tensors import decode_base64, is_base64, signature_name
-from tfrec_fusion.serving.server.json_text import type_name, value_to_string
+from tfrec_fusion.serving.server.json_text import members, type_name, value_to_string
 
 EXAMPLES = "examples"
 CONTEXT = "context"
@@ -46,11 +46,12 @@ def _format_error(value: Any, message: str) -> StatusError:
 
 
 def _example(value: Any) -> bytes:
-    if type(value) is not dict:
+    if not isinstance(value, dict):
         raise invalid_argument(f"Example must be JSON object but got JSON {type_name(value)}")
     example = tf.train.Example()
     features = example.features.feature
-    for name, content in value.items():
+    for key, content in members(value):
+        name = key.partition("\0")[0]  # as a C string
         feature = tf.train.Feature()
         for element in content if type(content) is list else [content]:
             _add(element, name, feature)
@@ -66,7 +67,7 @@ _KINDS = {"int64_list": "int64", "float_list": "float", "bytes_list": "bytes"}
 
 def _add(value: Any, name: str, feature: tf.train.Feature) -> None:
     kind = type(value)
-    if value is None or kind is list or (kind is dict and not is_base64(value)):
+    if value is None or kind is list or (isinstance(value, dict) and not is_base64(value)):
         raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {type_name(value)}")
     field = {bool: "int64_list", int: "int64_list", float: "float_list"}.get(kind, "bytes_list")
     current = feature.WhichOneof("kind")
@@ -76,7 +77,7 @@ def _add(value: Any, name: str, feature: tf.train.Feature) -> None:
         )
     if field == "int64_list":
         if value >= 2**63:
-            raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+            raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
         feature.int64_list.value.append(int(value))
     elif field == "float_list":
         feature.float_list.value.append(value)

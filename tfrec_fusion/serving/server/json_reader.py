@@ -1,8 +1,9 @@
 """Reads JSON as TF Serving does: the same documents are accepted and refused, with the same messages.
 
-TF Serving parses with RapidJSON and its NaN flag, without checking encodings. orjson reads what both accept at
-full speed; whatever it refuses (NaN, Infinity, invalid UTF-8, real mistakes) is read again by the exact parser
-here, whose messages and byte offsets are RapidJSON's.
+TF Serving parses with RapidJSON, iteratively, with its flag for NaN, without checking encodings, and stops where the
+document ends: what follows it is not looked at. orjson reads what both accept at full speed; whatever it refuses (NaN,
+Infinity, invalid UTF-8, text after the document, real mistakes) is read again by the exact parser here, whose messages
+and byte offsets are RapidJSON 1.1.0's.
 
 Integers that fit 64 bits stay `int`, every other number is a `float`; bytes that are not UTF-8 survive as
 surrogate escapes, so that a string tensor receives them unchanged.
@@ -10,23 +11,20 @@ surrogate escapes, so that a string tensor receives them unchanged.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 import orjson
 
 from tfrec_fusion.serving.protocol.status import invalid_argument
-from tfrec_fusion.serving.server.json_text import value_to_string
+from tfrec_fusion.serving.server.json_numbers import ParseError, read_number
+from tfrec_fusion.serving.server.json_text import Members, value_to_string
 
 MAX_DEPTH = 200
-"""Nesting that the exact parser follows; RapidJSON would overflow its stack further down. No array here has over 64
-axes (`json_tensors.MAX_AXES`)."""
+"""Nesting that is followed. TF Serving parses deeper and then overflows its stack (CVE-2025-0649); no array here has over
+64 axes (`json_tensors.MAX_AXES`)."""
 
 _WHITESPACE = re.compile(rb"[ \n\r\t]*")
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
-_FRACTION = re.compile(rb"\.[0-9]+")
-_EXPONENT = re.compile(rb"[eE][+-]?[0-9]+")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _ESCAPES = {
     0x22: b'"',
@@ -39,6 +37,7 @@ _ESCAPES = {
     0x74: b"\t",
 }
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.S)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         body: the bytes, plain (not compressed).
 
     Returns:
-        The object. Where a key comes twice, the first one counts.
+        The object; a `Members` where it has a key twice, of which the first counts.
 
     Raises:
         StatusError: INVALID_ARGUMENT with RapidJSON's message and offset, or `JSON Value: … Is not object`.
@@ -60,28 +59,33 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         document = parse_exactly(body)
     else:
-        if _may_repeat_keys(body):
+        # orjson keeps a repeated key's last value alone.
+        if _repeats_a_key(document, body):
             document = parse_exactly(body)
-    if type(document) is not dict:
+    if not isinstance(document, dict):
         raise invalid_argument(f"JSON Value: {value_to_string(document)} Is not object")
     return document
 
 
-def _may_repeat_keys(body: bytes) -> bool:
-    # orjson keeps a repeated key's last value, RapidJSON's lookup finds the first. Only the keys that requests
-    # are made of are worth a look; the scan costs a few hundred nanoseconds.
-    return (
-        body.count(b'"instances"') > 1
-        or body.count(b'"inputs"') > 1
-        or body.count(b'"signature_name"') > 1
-        or body.count(b'"examples"') > 1
-    )
+def _repeats_a_key(document: Any, body: bytes) -> bool:
+    """Whether the text has more members than what was read of it: one colon each, and those in strings do not count."""
+    colons = body.count(b":")
+    if type(document) is dict and colons == len(document):
+        return False  # no objects inside, which is most requests
+    found = _num_members(document)
+    return colons != found and _STRING.sub(b"", body).count(b":") != found
 
 
-class _ParseError(Exception):
-    def __init__(self, message: str, offset: int):
-        self.message = message
-        self.offset = offset
+def _num_members(document: Any) -> int:
+    count, waiting = 0, [document]
+    while waiting:
+        value = waiting.pop()
+        if type(value) is dict:
+            count += len(value)
+            waiting.extend(value.values())
+        elif type(value) is list and not {dict, list}.isdisjoint(map(type, value)):
+            waiting.extend(value)
+    return count
 
 
 def parse_exactly(body: bytes) -> Any:
@@ -92,7 +96,7 @@ def parse_exactly(body: bytes) -> Any:
     """
     try:
         return _Parser(body).document()
-    except _ParseError as error:
+    except ParseError as error:
         raise invalid_argument(f"JSON Parse error: {error.message} at offset: {error.offset}") from None
 
 
@@ -113,18 +117,14 @@ class _Parser:
         """Consumes `text`; the offset of a mismatch is where it begins to differ."""
         for byte in text:
             if self.peek() != byte:
-                raise _ParseError("Invalid value.", self.at)
+                raise ParseError("Invalid value.", self.at)
             self.at += 1
 
     def document(self) -> Any:
         self.skip()
-        if self.peek() == 0:
-            raise _ParseError("The document is empty.", self.at)
-        value = self.value(0)
-        self.skip()
-        if self.peek() != 0:
-            raise _ParseError("The document root must not be followed by other values.", self.at)
-        return value
+        if self.peek() in b"\0,:]}":  # none of which begins a value; RapidJSON has no other word for it
+            raise ParseError("The document is empty.", self.at)
+        return self.value(0)
 
     def value(self, depth: int) -> Any:
         byte = self.peek()
@@ -132,7 +132,7 @@ class _Parser:
             return self.string()
         if byte in b"{[" and byte:
             if depth >= MAX_DEPTH:
-                raise _ParseError(f"Nesting is limited to {MAX_DEPTH} levels.", self.at)
+                raise ParseError(f"Nesting is limited to {MAX_DEPTH} levels.", self.at)
             return self.object(depth) if byte == 0x7B else self.array(depth)
         if byte == 0x6E:
             self.take(b"null")
@@ -143,32 +143,34 @@ class _Parser:
         if byte == 0x66:
             self.take(b"false")
             return False
-        return self.number()
+        value, self.at = read_number(self.body, self.at)
+        return value
 
     def object(self, depth: int) -> dict[str, Any]:
         self.at += 1
         self.skip()
-        members: dict[str, Any] = {}
+        pairs: list[tuple[str, Any]] = []
         if self.peek() == 0x7D:
             self.at += 1
-            return members
+            return {}
         while True:
             if self.peek() != 0x22:
-                raise _ParseError("Missing a name for object member.", self.at)
+                raise ParseError("Missing a name for object member.", self.at)
             name = self.string()
             self.skip()
             if self.peek() != 0x3A:
-                raise _ParseError("Missing a colon after a name of object member.", self.at)
+                raise ParseError("Missing a colon after a name of object member.", self.at)
             self.at += 1
             self.skip()
-            members.setdefault(name, self.value(depth + 1))
+            pairs.append((name, self.value(depth + 1)))
             self.skip()
             byte = self.peek()
             self.at += 1
             if byte == 0x7D:
-                return members
+                found = dict(pairs)
+                return found if len(found) == len(pairs) else Members(pairs)
             if byte != 0x2C:
-                raise _ParseError("Missing a comma or } after an object member.", self.at - 1)
+                raise ParseError("Missing a comma or '}' after an object member.", self.at - 1)
             self.skip()
 
     def array(self, depth: int) -> list[Any]:
@@ -186,54 +188,8 @@ class _Parser:
             if byte == 0x5D:
                 return elements
             if byte != 0x2C:
-                raise _ParseError("Missing a comma or ] after an array element.", self.at - 1)
+                raise ParseError("Missing a comma or ']' after an array element.", self.at - 1)
             self.skip()
-
-    def number(self) -> int | float:
-        start = self.at
-        match = _NUMBER.match(self.body, start)
-        if match is None:
-            return self.special()
-        self.at = match.end()
-        is_float = False
-        if self.peek() == 0x2E:
-            fraction = _FRACTION.match(self.body, self.at)
-            if fraction is None:
-                raise _ParseError("Miss fraction part in number.", self.at + 1)
-            self.at = fraction.end()
-            is_float = True
-        if self.peek() in b"eE" and self.peek():
-            exponent = _EXPONENT.match(self.body, self.at)
-            if exponent is None:
-                signed = self.body[self.at + 1 : self.at + 2] in (b"+", b"-")
-                raise _ParseError("Miss exponent in number.", self.at + (2 if signed else 1))
-            self.at = exponent.end()
-            is_float = True
-        token = self.body[start : self.at]
-        # Length first: a hundred thousand digits must not cost quadratic time.
-        if not is_float and len(token) <= 20:
-            whole = int(token)
-            if -(2**63) <= whole < 2**64:
-                return whole
-        value = float(token)
-        if math.isinf(value):
-            raise _ParseError("Number too big to be stored in double.", start)
-        return value
-
-    def special(self) -> float:
-        sign = 1.0
-        if self.peek() == 0x2D:
-            sign = -1.0
-            self.at += 1
-        if self.peek() == 0x4E:
-            self.take(b"NaN")
-            return math.nan
-        if self.peek() == 0x49:
-            self.take(b"Inf")
-            if self.peek() == 0x69:
-                self.take(b"inity")
-            return sign * math.inf
-        raise _ParseError("Invalid value.", self.at)
 
     def string(self) -> str:
         self.at += 1
@@ -248,9 +204,9 @@ class _Parser:
                 self.at += 1
                 return b"".join(parts).decode("utf-8", "surrogateescape")
             if byte == 0:
-                raise _ParseError("Missing a closing quotation mark in string.", self.at)
+                raise ParseError("Missing a closing quotation mark in string.", self.at)
             if byte != 0x5C:
-                raise _ParseError("Invalid escape character in string.", self.at)
+                raise ParseError("Invalid escape character in string.", self.at)
             parts.append(self.escape())
 
     def escape(self) -> bytes:
@@ -261,15 +217,15 @@ class _Parser:
         if byte in _ESCAPES:
             return _ESCAPES[byte]
         if byte != 0x75:
-            raise _ParseError("Invalid escape character in string.", start)
+            raise ParseError("Invalid escape character in string.", start)
         point = self.hex4(start)
         if 0xD800 <= point <= 0xDBFF:
             if self.body[self.at : self.at + 2] != b"\\u":
-                raise _ParseError("The surrogate pair in string is invalid.", start)
+                raise ParseError("The surrogate pair in string is invalid.", start)
             self.at += 2
             low = self.hex4(start)
             if not 0xDC00 <= low <= 0xDFFF:
-                raise _ParseError("The surrogate pair in string is invalid.", start)
+                raise ParseError("The surrogate pair in string is invalid.", start)
             point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00)
         return chr(point).encode(
             "utf-8", "surrogatepass"
@@ -278,6 +234,6 @@ class _Parser:
     def hex4(self, start: int) -> int:
         match = _HEX4.match(self.body, self.at)
         if match is None:
-            raise _ParseError("Incorrect hex digit after \\u escape in string.", start)
+            raise ParseError("Incorrect hex digit after \\u escape in string.", start)
         self.at = match.end()
         return int(match.group(), 16)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
-from tfrec_fusion.serving.server.json_text import type_name, value_to_string
+from tfrec_fusion.serving.server.json_text import members, type_name, value_to_string
 
 INT32 = (-(2**31), 2**31 - 1)
 _INTEGERS: dict[str, tuple[int, int]] = {
@@ -79,7 +80,7 @@ def decode_predict(
             )
         rows = document[ROWS]
         if type(rows) is not list:
-            raise _format_error(document, f"Excepting '{ROWS}' to be an list/array")
+            raise _format_error(document, f"Expecting '{ROWS}' to be an list/array")
         if not rows:
             raise _format_error(document, f"No values in '{ROWS}' array")
         return signature, _rows(rows, dtypes), ROWS
@@ -158,7 +159,7 @@ def _column(rows: list[Any], name: str, num_inputs: int) -> list[Any] | None:
 
 
 def _columns(value: Any, dtypes: DtypeMap) -> dict[str, np.ndarray]:
-    if type(value) is not dict or is_base64(value):
+    if not isinstance(value, dict) or is_base64(value):
         if len(dtypes) > 1:
             raise invalid_argument(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
@@ -277,7 +278,7 @@ def _fill(value: Any, level: int, shape: list[int], dtype: str, values: list[Any
 
 def _leaf(value: Any, dtype: str) -> Any:
     kind = type(value)
-    if kind is dict:
+    if isinstance(value, dict):
         if dtype == "string":
             return decode_base64(value)
         raise _type_error(value, dtype)
@@ -309,12 +310,12 @@ def _type_error(value: Any, dtype: str) -> StatusError:
 
 def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
     """TF Serving's own order of checks over `instances`, one row and one key after the other."""
-    if type(rows[0]) is not dict and len(dtypes) > 1:
+    if not isinstance(rows[0], dict) and len(dtypes) > 1:
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
-    by_name = type(rows[0]) is dict and not is_base64(rows[0])
+    by_name = isinstance(rows[0], dict) and not is_base64(rows[0])
     shapes: dict[str, list[int]] = {}
     values: dict[str, list[Any]] = {}
 
@@ -336,22 +337,25 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
 
     for place, row in enumerate(rows):
         if by_name:
-            if type(row) is not dict or is_base64(row):
+            if not isinstance(row, dict) or is_base64(row):
                 raise invalid_argument(f"Expecting object but got list at item {place} of input list")
-            for name, item in row.items():
+            seen = set()
+            for key, item in members(row):
+                name = key.partition("\0")[0]  # as a C string
+                seen.add(name)
                 try:
                     add(item, name)
                 except StatusError as error:
                     raise invalid_argument(
                         f"Failed to process element: {place} key: {name} of 'instances' list. Error: {error}"
                     ) from None
-            if row.keys() != dtypes.keys():
+            if seen != dtypes.keys():
                 raise invalid_argument(
                     f"Failed to process element: {place} of 'instances' list. JSON object: "
                     f"{value_to_string(row)} keys must be equal to: {','.join(sorted(dtypes))}"
                 )
         else:
-            if type(row) is dict and not is_base64(row):
+            if isinstance(row, dict) and not is_base64(row):
                 raise invalid_argument(f"Expecting value/list but got object at item {place} of input list")
             try:
                 add(row, next(iter(dtypes)))
@@ -359,7 +363,9 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
                 raise invalid_argument(
                     f"Failed to process element: {place} of 'instances' list. Error: {error}"
                 ) from None
-    return {name: _make(values[name], [len(rows), *shapes[name]], dtypes[name]) for name in values}
+    # A key twice in a row has put in more values than the tensor has room for: TensorFlow takes the first of them.
+    sizes = {name: [len(rows), *shape] for name, shape in shapes.items()}
+    return {name: _make(values[name][: math.prod(size)], size, dtypes[name]) for name, size in sizes.items()}
 
 
 def _brackets(shape: list[int]) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -20,6 +21,21 @@ def type_name(value: Any) -> str:
     if isinstance(value, list):
         return "Array"
     return "String" if isinstance(value, str) else "Number"
+
+
+class Members(dict[str, Any]):
+    """A JSON object that has a key twice: a look-up finds the first, as RapidJSON's does; `pairs` holds every member."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(reversed(pairs))
+        self.pairs = pairs
+
+
+def members(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Every member of a JSON object in its order, repeated keys included."""
+    return value.pairs if isinstance(value, Members) else value.items()
 
 
 class _NotWritable(Exception):
@@ -40,7 +56,7 @@ def value_to_string(value: Any) -> str:
 
 def _write(value: Any, level: int, parts: list[str]) -> None:
     if isinstance(value, dict):
-        _write_members([(quote(key) + ": ", member) for key, member in value.items()], "{}", level, parts)
+        _write_members([(quote(key) + ": ", member) for key, member in members(value)], "{}", level, parts)
     elif isinstance(value, list):
         _write_members([("", element) for element in value], "[]", level, parts)
     elif isinstance(value, str):

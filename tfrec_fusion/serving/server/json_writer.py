@@ -61,9 +61,9 @@ def encode_regressions(values: Sequence[float]) -> bytes:
 
 
 def encode_error(message: str) -> bytes:
-    """`{ "error": "…" }`; what is not UTF-8 in the message is replaced, so that any JSON reader takes it."""
+    """`{"error": …}`, indented as answers are; what is not UTF-8 in the message is replaced, so that any reader takes it."""
     text = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return f'{{ "error": {quote(text)} }}'.encode()
+    return f'{{\n{_INDENT}"error": {quote(text)}\n}}'.encode()
 
 
 def _to_bytes(text: str) -> bytes:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 PATH = "/monitoring/prometheus/metrics"
 
-_BOUNDS = [10 * 1.8**power for power in range(33)]
-"""Bucket limits in microseconds, TF Serving's own (10 µs to some 20 minutes)."""
+_MICROSECONDS = tuple(10 * 1.8**power for power in range(33))
+"""Bucket limits of latencies, TF Serving's own (10 µs to some 20 minutes)."""
+
+_EXAMPLES = tuple(2.0**power for power in range(15))
+"""Bucket limits of how many Examples a request holds, TF Serving's own."""
+
+_MAX_STRANGERS = 100
+_MAX_STRANGERS_NAME = 100
+"""TF Serving counts whatever name a request gives; here names that are not served must not fill the memory."""
 
 
 class _Histogram:
-    __slots__ = ("counts", "total")
+    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_BOUNDS) + 1)
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def add(self, value: float) -> None:
         # Under the GIL a lost update is possible and harmless; a lock would cost every request.
-        self.counts[bisect.bisect_right(_BOUNDS, value)] += 1
+        self.counts[bisect.bisect_right(self.bounds, value)] += 1
         self.total += value
 
 
@@ -37,14 +45,19 @@ class Metrics:
             "cc:saved_model:load_attempt_count": {},
             "cc:saved_model:load_latency": {},
             "serving:request_count": {},
+            "serving:request_example_count_total": {},
         }
         self._histograms: dict[str, dict[Labels, _Histogram]] = {
+            "serving:request_example_counts": {},
             "serving:request_latency": {},
             "serving:runtime_latency": {},
         }
+        self._strangers: set[str] = set()
         self._lock = threading.Lock()
 
-    def request(self, model: str, api: str, entrypoint: str, code: str, microseconds: float) -> None:
+    def request(
+        self, model: str, api: str, entrypoint: str, code: str, microseconds: float, known: bool = True
+    ) -> None:
         """Records a finished request.
 
         Args:
@@ -53,7 +66,12 @@ class Metrics:
             entrypoint: REST or GRPC.
             code: the canonical code it was answered with.
             microseconds: how long it took.
+            known: whether the model is served; names that are not are kept within bounds.
         """
+        if not known and model not in self._strangers:
+            if len(self._strangers) >= _MAX_STRANGERS or len(model) > _MAX_STRANGERS_NAME:
+                return
+            self._strangers.add(model)
         self.count("serving:request_count", (("model_name", model), ("status", code)))
         if code == "OK":
             self.observe(
@@ -70,6 +88,12 @@ class Metrics:
             microseconds,
         )
 
+    def examples(self, model: str, count: int) -> None:
+        """Records how many Examples a request held."""
+        labels = (("model", model),)
+        self.count("serving:request_example_count_total", labels, count)
+        self.observe("serving:request_example_counts", labels, count, _EXAMPLES)
+
     def load(self, path: str, microseconds: float | None) -> None:
         """Records that a model was loaded from a folder and how long that took, or with None that it could not be."""
         status = "fail" if microseconds is None else "success"
@@ -84,7 +108,9 @@ class Metrics:
                 counters = self._counters.setdefault(name, {})
         counters[labels] = counters.get(labels, 0) + by
 
-    def observe(self, name: str, labels: Labels, value: float) -> None:
+    def observe(
+        self, name: str, labels: Labels, value: float, bounds: Sequence[float] = _MICROSECONDS
+    ) -> None:
         histograms = self._histograms.get(name)
         if histograms is None:
             with self._lock:
@@ -92,26 +118,29 @@ class Metrics:
         histogram = histograms.get(labels)
         if histogram is None:
             with self._lock:
-                histogram = histograms.setdefault(labels, _Histogram())
+                histogram = histograms.setdefault(labels, _Histogram(bounds))
         histogram.add(value)
 
     def page(self) -> str:
         """All metrics in Prometheus' text format."""
         lines: list[str] = []
-        for name, counters in sorted(dict(self._counters).items()):
-            lines.append(f"# TYPE :tensorflow:{name} counter")
-            for labels, value in sorted(dict(counters).items()):
-                lines.append(f":tensorflow:{name}{{{_labels(labels)}}} {value}")
-        for name, histograms in sorted(dict(self._histograms).items()):
-            lines.append(f"# TYPE :tensorflow:{name} histogram")
-            for labels, histogram in sorted(dict(histograms).items()):
-                lines.extend(_histogram_lines(f":tensorflow:{name}", _labels(labels), histogram))
+        metrics: dict[str, Mapping[Labels, int | _Histogram]] = {**self._counters, **self._histograms}
+        for name, values in sorted(metrics.items()):
+            metric = f":tensorflow:{name}"
+            lines.append(f"# TYPE {metric} {'counter' if name in self._counters else 'histogram'}")
+            for labels, value in sorted(dict(values).items()):
+                if isinstance(value, _Histogram):
+                    lines.extend(_histogram_lines(metric, _labels(labels), value))
+                else:
+                    lines.append(f"{metric}{{{_labels(labels)}}} {value}")
         return "\n".join(lines) + "\n"
 
 
 def _histogram_lines(name: str, labels: str, histogram: _Histogram) -> list[str]:
     lines, seen = [], 0
-    for bound, count in zip([*(f"{bound:.6g}" for bound in _BOUNDS), "+Inf"], histogram.counts, strict=True):
+    for bound, count in zip(
+        [*(f"{bound:.6g}" for bound in histogram.bounds), "+Inf"], histogram.counts, strict=True
+    ):
         seen += count
         lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {seen}')
     lines.append(f"{name}_sum{{{labels}}} {histogram.total:.6g}")

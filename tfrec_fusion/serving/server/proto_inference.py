@@ -162,9 +162,12 @@ def _fill_values(result: regression_pb2.RegressionResult, values: Sequence[float
 
 
 def multi_inference(
-    model: LoadedModel, request: inference_pb2.MultiInferenceRequest, timeout_ms: int | None = None
+    model: LoadedModel,
+    request: inference_pb2.MultiInferenceRequest,
+    timeout_ms: int | None = None,
+    counted: Callable[[int], None] = lambda number: None,
 ) -> inference_pb2.MultiInferenceResponse:
-    """Answers a MultiInferenceRequest with one run of the graph; raises StatusError."""
+    """Answers a MultiInferenceRequest with one run of the graph, whose Examples are counted; raises StatusError."""
     tasks, feeds, fetches = [], set(), set()
     seen: set[str] = set()
     for task in request.tasks:
@@ -197,6 +200,7 @@ def multi_inference(
     examples = serialized_examples(request.input)
     names = tuple(sorted(fetches))
     arrays = model.run(tuple(feeds), [inference.examples_tensor(examples)], names, False, timeout_ms)
+    counted(len(examples))
     return _multi_response(model, tasks, len(examples), dict(zip(names, arrays, strict=True)))
 
 
@@ -224,8 +228,7 @@ def check_metadata_request(request: get_model_metadata_pb2.GetModelMetadataReque
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
-            # TF Serving joins the two and fills in nothing.
-            raise invalid_argument(f"Metadata field %s is not supported{field}")
+            raise invalid_argument(f"Metadata field {field} is not supported")
 
 
 def metadata(model: LoadedModel) -> get_model_metadata_pb2.GetModelMetadataResponse:

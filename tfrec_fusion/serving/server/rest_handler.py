@@ -102,6 +102,8 @@ class RestHandler:
             else:
                 answer = self._model_status(route)
             code, status = "OK", 200
+        except _Unexplained as error:
+            code, status, answer = error.code, error.http_status, b""
         except StatusError as error:
             code, status, answer = error.code, error.http_status, json_writer.encode_error(error.message)
         except RecursionError:  # orjson reads deeper than Python code can follow
@@ -110,18 +112,20 @@ class RestHandler:
         except Exception as error:  # a fault of ours must answer this request and harm no other
             code, status = "INTERNAL", 500
             answer = json_writer.encode_error(f"{type(error).__name__}: {error}")
-        if route is not None and self.manager.knows(route.name):
-            seconds = time.perf_counter() - start
-            inferring = method == b"POST"
-            if inferring and code == "OK":
-                # What this thread worked counts, and a tenth of what it waited: a busy neighbour must not make a
-                # small model look slow, nor may a model that sleeps look quick.
-                spent = time.thread_time() - worked + seconds / 10 if inline else seconds
-                # A decaying maximum: one slow signature is enough to keep a model off the event loop.
-                before = self._seconds.get(route.name, 0.0)
-                self._seconds[route.name] = max(spent, 0.9 * before + 0.1 * spent)
-            # TF Serving takes the method from the path as it stands, so that what asks for none counts under no name.
-            self.metrics.request(route.name, route.method if inferring else "", "REST", code, seconds * 1e6)
+        seconds = time.perf_counter() - start
+        name = "" if route is None else route.name
+        known = self.manager.knows(name)
+        inferring = method == b"POST"
+        if known and inferring and code == "OK":
+            # What this thread worked counts, and a tenth of what it waited: a busy neighbour must not make a
+            # small model look slow, nor may a model that sleeps look quick.
+            spent = time.thread_time() - worked + seconds / 10 if inline else seconds
+            # A decaying maximum: one slow signature is enough to keep a model off the event loop.
+            before = self._seconds.get(name, 0.0)
+            self._seconds[name] = max(spent, 0.9 * before + 0.1 * spent)
+        # TF Serving takes the method from the path as it stands, so that what asks for none counts under no name.
+        api = route.method if route is not None and inferring else ""
+        self.metrics.request(name, api, "REST", code, seconds * 1e6, known)
         return status, answer
 
     def _route(self, method: bytes, target: bytes) -> Route:
@@ -193,6 +197,10 @@ class RestHandler:
         return cached
 
 
+class _Unexplained(StatusError):
+    """TF Serving returns from its reading of a path before it has written the error into the body."""
+
+
 def _text(message: str) -> str:
     return quote(message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
@@ -201,7 +209,8 @@ def parse_target(method: bytes, target: bytes) -> Route:
     """What a path asks for.
 
     Raises:
-        StatusError: INVALID_ARGUMENT `Malformed request: METHOD PATH` and the like.
+        StatusError: INVALID_ARGUMENT `Malformed request: METHOD PATH` and the like; without a body where the version is
+            too large a number.
     """
     text = f"{method.decode('latin-1')} {target.decode('utf-8', 'surrogateescape')}"
     malformed = invalid_argument(f"Malformed request: {text}")
@@ -218,7 +227,8 @@ def parse_target(method: bytes, target: bytes) -> Route:
     if digits:
         version = int(digits) if len(digits) <= 32 else 2**63
         if version >= 2**63:
-            raise invalid_argument(f"Failed to convert version: {digits.decode()} to numeric.")
+            message = f"Failed to convert version: {digits.decode()} to numeric."
+            raise _Unexplained("INVALID_ARGUMENT", message)
     if method == b"POST" and action.decode() not in ("classify", "regress", "predict"):
         raise malformed  # the path matches in any case, the method's name is then compared in lower case
     if not name:

@@ -30,7 +30,19 @@ from tfrec_fusion.serving.server.rest_handler import RestHandler
 logger = logging.getLogger(__name__)
 
 _ORIGIN = re.compile(rb"https?://")
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.I)
+
+# A request's target as libevent reads it (RFC 3986): a scheme and an authority may come first, and are not looked at.
+_ESCAPED = rb"%[0-9A-Fa-f]{2}"
+_SCHEME = rb"[A-Za-z][A-Za-z0-9+.-]*:"
+_USER = rb"(?:(?:[!$&-.0-;=A-Z_a-z~]|" + _ESCAPED + rb")*@)?"
+_HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[!$&-.0-9;=A-Z_a-z~]|" + _ESCAPED + rb")*)"
+_AUTHORITY = rb"//" + _USER + _HOST + rb"(?::[0-9]*)?(?=[/?#]|\Z)"
+_IN_A_PATH = rb"(?:[!$&-;=@-Z_a-z~]|" + _ESCAPED + rb")*"
+_IN_A_QUERY = rb"(?:[!$&-;=?-Z_a-z~]|" + _ESCAPED + rb")*"
+_TARGET = re.compile(
+    rb"(?:(?:" + _SCHEME + rb")?" + _AUTHORITY + rb"|" + _SCHEME + rb"(?!//)|(?!//|[^/?#]*:))"
+    rb"(" + _IN_A_PATH + rb"(?:\?" + _IN_A_QUERY + rb")?(?:#" + _IN_A_QUERY + rb")?)"
+)
 _CORS = (
     b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST, GET\r\n"
     b"Access-Control-Allow-Headers: Content-Type\r\n"
@@ -42,8 +54,8 @@ _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
     499: "Client Error",
     504: "Gateway Time-out",
 }
+_REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1")
 _DEFAULT_CONTENT_TYPE = b"text/html; charset=ISO-8859-1"
-_NOT_IN_A_PATH = re.compile(rb"[^!$&-;=?-Z_a-z~#%]|%(?![0-9A-Fa-f]{2})|#.*#", re.S)
 _INLINE_BODY = 64 * 1024
 
 
@@ -182,6 +194,7 @@ class _Connection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
+        self.expects_to_go_on = self.expects_too_much = False
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
         self.body: list[bytes] = []
@@ -228,7 +241,7 @@ class _Connection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserInvalidMethodError:
-            self._refuse(501)
+            self._refuse(501 if _REQUEST_LINE.search(data) else 400)
         except httptools.HttpParserUpgrade:
             # Nothing here can be upgraded to (`curl --http2` asks for it); the request is answered, and what
             # follows it is no longer HTTP/1.1 to the parser.
@@ -244,6 +257,11 @@ class _Connection(asyncio.Protocol):
             else:
                 self._refuse(400)
         else:
+            if self.expects_to_go_on:
+                # Who sends a body with its head does not wait for the word.
+                self.expects_to_go_on = False
+                if self.in_body and not self.body_bytes and not (self.busy or self.waiting):
+                    cast(asyncio.Transport, self.transport).write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if not self.in_body and self.receiving and self.head_bytes > self.server.limits.max_header_bytes:
                 self._refuse(431)
         self._next()
@@ -266,8 +284,11 @@ class _Connection(asyncio.Protocol):
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self.server.limits.max_body_bytes:
             raise self._too_large()
-        if b"100-continue" in self.headers.get(b"expect", b"").lower() and not (self.busy or self.waiting):
-            cast(asyncio.Transport, self.transport).write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        expected = self.headers.get(b"expect", b"").lower()
+        if expected and length != b"0" and (length or b"transfer-encoding" in self.headers):
+            version = self.parser.get_http_version()
+            self.expects_to_go_on = version == "1.1" and expected == b"100-continue"
+            self.expects_too_much = version == "1.1" and expected != b"100-continue"
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -277,13 +298,15 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
+        target = _path(self.target)
         request = _Request(
             self.parser.get_method(),
-            _path(self.target),
+            target or b"",
             body,
             self.headers,
             self.parser.should_keep_alive(),
             self.parser.get_http_version() == "1.0",
+            self._refusal(target),
         )
         self.receiving = self.in_body = False
         self.head_bytes = 0
@@ -291,6 +314,16 @@ class _Connection(asyncio.Protocol):
         self.since = time.monotonic()
         self.waiting.append(request)
         self._pace()
+
+    def _refusal(self, target: bytes | None) -> tuple[int, None] | None:
+        """The page that libevent answers a request with that it does not hand on; None for others."""
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            return 400, None
+        if self.expects_too_much:
+            return 417, None
+        if self.parser.get_method() not in _KNOWN_METHODS:
+            return 501, None
+        return (400, None) if target is None else None
 
     def _too_large(self) -> _TooLarge:
         limit = self.server.limits.max_body_bytes
@@ -324,21 +357,14 @@ class _Connection(asyncio.Protocol):
                 self._send(status, json_writer.encode_error(message), request)
             return
         server = self.server
-        path = request.target.partition(b"?")[0]
-        if request.method not in _KNOWN_METHODS:
-            self._send_page(501, request)
-        elif _is_malformed(request.target):
-            self._send_page(400, request)
-        elif server.metrics_path is not None and path == server.metrics_path:
+        path = re.split(b"[?#]", request.target, maxsplit=1)[0]
+        if server.metrics_path is not None and path == server.metrics_path:
             self._send_metrics(request, server.metrics_path)
         elif request.target[:4].lower() != b"/v1/":
-            self._send_page(404, request)
+            self._write(404, b"Content-Type: text/html\r\n", b"", request, keep_alive=False)
         elif request.method == b"OPTIONS":
-            if _ORIGIN.search(request.headers.get(b"origin", b"")):
-                self._send(200, b"", request, content_type=_DEFAULT_CONTENT_TYPE)
-            else:
-                body = json_writer.encode_error("Origin header is missing in CORS preflight")
-                self._send(400, body, request)
+            status = 200 if _ORIGIN.search(request.headers.get(b"origin", b"")) else 400
+            self._send(status, b"", request, content_type=_DEFAULT_CONTENT_TYPE)
         else:
             compressed = b"gzip" in request.headers.get(b"content-encoding", b"")
             small = len(request.body) <= _INLINE_BODY and not compressed
@@ -387,8 +413,7 @@ class _Connection(asyncio.Protocol):
         if request.target == expected:
             status, text = 200, self.server.metrics.page()
         else:
-            target = request.target.decode("utf-8", "replace")
-            status, text = 400, f"Unexpected path: {target}. Should be {expected.decode()}"
+            status, text = 400, f"Unexpected path: {request.target.decode()}. Should be {expected.decode()}"
         self._write(status, b"Content-Type: text/plain\r\n", text.encode(), request, request.keep_alive)
 
     def _send_page(self, status: int, request: _Request) -> None:
@@ -403,7 +428,8 @@ class _Connection(asyncio.Protocol):
         keep_alive = keep_alive and not (self.ended and not self.waiting)
         # HTTP/1.0 closes unless both sides say otherwise; later versions stay open unless one says `close`.
         kept = b"Connection: keep-alive\r\n" if request.is_http10 else b""
-        head = b"HTTP/1.1 %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
+        head = b"HTTP/1.%d %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
+            not request.is_http10,
             status,
             _REASON_BYTES[status],
             headers,
@@ -442,18 +468,11 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _path(target: bytes) -> bytes:
-    """The path of a request's target, which may be a whole URL (RFC 9112, 3.2.2; proxies are sent such)."""
-    if target[:1] == b"/":
-        return target
-    match = _ABSOLUTE.match(target)
-    return target if match is None else target[match.end() :] or b"/"
-
-
 @functools.lru_cache(maxsize=256)
-def _is_malformed(path: bytes) -> bool:
-    """Whether a path with its query has what RFC 3986 has no place for: `"`, `[`, a `%` before other than two digits."""
-    return _NOT_IN_A_PATH.search(path) is not None
+def _path(target: bytes) -> bytes | None:
+    """The path of a request's target with its query and fragment, or None where it is no URI."""
+    match = _TARGET.fullmatch(target)
+    return None if match is None else match[1]
 
 
 _REASON_BYTES = {status: reason.encode() for status, reason in _REASONS.items()}

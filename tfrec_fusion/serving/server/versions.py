@@ -65,6 +65,7 @@ class _Model:
         self.serving: dict[int, LoadedModel] = {}
         self.latest: int | None = None
         self.startup = True
+        self.warned: tuple[object, ...] = ()
 
 
 class ModelManager:
@@ -77,7 +78,8 @@ class ModelManager:
         max_retries: how many times a version that failed to load is tried again.
         retry_seconds: the pause between tries. A folder that changed since is tried at once, for free.
         retry_at_startup: whether the very first load is retried too, before the failure is reported.
-        allow_unavailable_labels: whether a label may name a version that is not loaded yet.
+        allow_unavailable_labels: whether an unused label may name a version that is not loaded yet.
+        force_unavailable_labels: whether any label may, whatever it named before.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class ModelManager:
         retry_seconds: float = 60.0,
         retry_at_startup: bool = False,
         allow_unavailable_labels: bool = False,
+        force_unavailable_labels: bool = False,
     ):
         self._load = load
         self.poll_seconds = poll_seconds
@@ -97,6 +100,7 @@ class ModelManager:
         self.retry_seconds = retry_seconds
         self.retry_at_startup = retry_at_startup
         self.allow_unavailable_labels = allow_unavailable_labels
+        self.force_unavailable_labels = force_unavailable_labels
         self._models: dict[str, _Model] = {}
         self._retired: dict[str, _Model] = {}
         self._labels: dict[str, dict[str, int]] = {}
@@ -229,7 +233,8 @@ class ModelManager:
                 available = model is not None and version in model.serving
                 current = self._labels.get(config.name, {}).get(label)
                 unused = current is None or current == version
-                if not available and not (self.allow_unavailable_labels and unused):
+                allowed = self.force_unavailable_labels or (self.allow_unavailable_labels and unused)
+                if not available and not allowed:
                     raise failed_precondition(
                         f"Request to assign label to version {version} of model {config.name}, which is not "
                         "currently available for inference"
@@ -317,6 +322,7 @@ class ModelManager:
 
     def _aspire(self, model: _Model, found: dict[int, str]) -> None:
         wanted = model.config.policy.choose(list(found))
+        _warn_of_missing(model, wanted)
         for number in sorted(wanted, reverse=True):
             version = model.versions.get(number)
             ended = version is not None and version.status.state == "END"
@@ -425,6 +431,33 @@ class ModelManager:
         model.serving = serving
         version.model = None  # the last request to finish now closes the session
         logger.info("Unloading servable version {name: %s version: %d}", model.config.name, number)
+
+
+def _warn_of_missing(model: _Model, wanted: set[int]) -> None:
+    """Warns in TF Serving's words, which repeats them at each look; here once, until something has changed."""
+    config = model.config
+    missing = set(config.policy.versions) - wanted
+    warning = (config, frozenset(missing), not wanted)
+    if warning == model.warned:
+        return
+    model.warned = warning
+    if config.policy.kind == "specific" and not config.policy.versions:
+        logger.warning("No specific versions requested for servable %s.", config.name)
+        return
+    for version in sorted(missing):
+        logger.warning(
+            "Version %d of servable %s, which was requested to be served as a 'specific' version in the servable's version "
+            "policy, was not found in the file system",
+            version,
+            config.name,
+        )
+    if not wanted:
+        logger.warning(
+            "No versions of servable %s found under base path %s. Did you forget to name your leaf directory as a number "
+            "(eg. '/1/')?",
+            config.name,
+            config.base_path,
+        )
 
 
 def _set_state(status: VersionStatus, state: str) -> None:
