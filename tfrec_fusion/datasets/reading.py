@@ -227,14 +227,21 @@ def _report_widths(
     place = 0
     for row in wrong:
         text = row.text.encode()
-        found = (
-            0
-            if place == 0 and block.data.startswith(text)
-            else block.data.find(b"\n" + text, max(0, place - 1)) + 1
-        )
+        found = _find_row(block.data, text, place)
         place = found + len(text)
-        more = "too many" if row.actual_columns > row.expected_columns else "too few"
-        shown = row.text.replace("\x1f", dialect.delimiter)
         if header and found == 0:
             continue
-        report(BadRow(path, block.line_of(found), f"{more} values", shown))
+        more = "too many" if row.actual_columns > row.expected_columns else "too few"
+        report(
+            BadRow(path, block.line_of(found), f"{more} values", row.text.replace("\x1f", dialect.delimiter))
+        )
+
+
+def _find_row(data: bytes, text: bytes, start: int) -> int:
+    """Where a row of this very text begins, from `start` on."""
+    while (found := data.find(text, start)) >= 0:
+        end = found + len(text)
+        if (found == 0 or data[found - 1] in b"\r\n") and (end == len(data) or data[end] in b"\r\n"):
+            return found
+        start = found + 1
+    return start
