@@ -220,6 +220,7 @@ def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column |
         if names.says(words, names.QUANTITY + names.MONEY) and said != 1:
             continue
         numbers = column.numbers.dropna()
+        numbers = numbers[~numbers.isin(value_shapes.sentinels(column.as_numbers(column.values)))]
         steps = bool(((numbers * 2) % 1 == 0).all()) and numbers.min() >= 0 and numbers.max() <= 10
         if (said and column.filled > 0.02) or (steps and 4 <= column.distinct <= 21 and column.filled > 0.9):
             found.append((said, -column.distinct, column.name, column))
@@ -240,7 +241,12 @@ def _word_label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Col
             or column.filled < 0.02
         ):
             continue
-        grades = value_shapes.word_grades(column.unique)
+        named = names.says(column.words_of_name, names.LABEL) > 0
+        grades = (
+            None
+            if names.names_an_id(column.words_of_name)
+            else value_shapes.word_grades(column.unique, named)
+        )
         if grades:
             shown = ", ".join(
                 f"{word!r} is {grade:g}"
@@ -251,7 +257,7 @@ def _word_label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Col
 
 
 def _grades(label: Column) -> dict[str, float]:
-    grades = value_shapes.word_grades(label.unique)
+    grades = value_shapes.word_grades(label.unique, named=True)
     if grades is None:
         raise ConfigError(
             f"`--label {label.name}` must be a column of numbers, or of words that stand for grades. Received: "

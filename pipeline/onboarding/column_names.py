@@ -34,7 +34,8 @@ TEXT = (
     "beschreibung about review comment notes features ingredients story blurb lead snippet"
 ).split()
 ORDER = (
-    "order invoice transaction basket session receipt cart bestellung rechnung ticket line row event".split()
+    "order invoice transaction basket session receipt cart bestellung rechnung ticket line row event pedido factura fatura commande "
+    "facture ordine fattura zamowienie заказ чек 订单 订单号 注文 طلب".split()
 )
 OUTCOME = (
     "rating ratings votes vote votecount popularity views sales sold clicks purchases likes stars score reviews rank "

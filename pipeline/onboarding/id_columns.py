@@ -87,8 +87,10 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
             if user_link and item_link and min(user_link.strength, item_link.strength) > 0.8:
                 # Two keys into two tables: where one of them is clear, the other is what remains.
                 user_score, item_score = user_score + KEYS, item_score + KEYS
-            user_score += ONLY_OTHER * (item_score > SURE and _is_only_other(table, item, user))
-            item_score += ONLY_OTHER * (user_score > SURE and _is_only_other(table, user, item))
+            if item_score > SURE > user_score and _is_only_other(table, item, user):
+                user_score += ONLY_OTHER
+            elif user_score > SURE > item_score and _is_only_other(table, user, item):
+                item_score += ONLY_OTHER
             if table.headerless:
                 bonus = _by_position(table, user, item, item_link)
                 user_score, item_score = user_score + bonus, item_score + bonus
@@ -121,7 +123,8 @@ def _is_symmetric(table: TableProfile, user: Column, item: Column) -> bool:
     """Whether pairs stand both ways round, as friends do and choices do not."""
     pairs = set(zip(user.strings[:50_000], item.strings[:50_000], strict=True))
     both = sum((item_id, user_id) in pairs for user_id, item_id in pairs if user_id != item_id)
-    return table.rows > 20 and both > 0.3 * len(pairs)
+    by_chance = len(pairs) / max(1, user.distinct * item.distinct)
+    return table.rows > 20 and both > max(0.3, 3 * by_chance) * len(pairs)
 
 
 def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
@@ -231,7 +234,7 @@ def _alike(column: Column, key: Column, table: TableProfile) -> float:
     others = set(key.words_of_name) - set(names.ID) | {names.singular(word) for word in table.words_of_name}
     if column.words_of_name == key.words_of_name:
         return 1.0
-    return len(own & others) / len(own)
+    return len(own & others) / len(own) if own else 0.0
 
 
 def _score(

@@ -19,7 +19,7 @@ from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
 from tfrec_fusion.datasets.settling import settle_interactions, settle_items
-from tfrec_fusion.datasets.splits import temporal_cutoffs
+from tfrec_fusion.datasets.splits import temporal_cutoffs, tie_order
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Users
 
 MOST_ROWS = 3_000_000
@@ -267,7 +267,7 @@ def _some(counts: dict[str, int]) -> dict[str, int]:
 
 
 def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
-    """What a split makes of the interactions; with `leave_last_out`, ties of time are broken by order of rows."""
+    """What a split makes of the interactions, in the order of a run."""
     if split.method == "temporal":
         counts = choices.time.value_counts()
         validation, test = temporal_cutoffs(
@@ -277,7 +277,7 @@ def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
         part[choices.time >= validation] = "validation"
         part[choices.time >= test] = "test"
     else:
-        ordered = choices.sort_values("time", kind="stable")
+        ordered = in_run_order(choices)
         people = ordered.groupby("user", sort=False)
         last, size = people.cumcount(ascending=False), people.user.transform("size")
         part = pd.Series("train", index=ordered.index)
@@ -291,3 +291,13 @@ def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
         float(people.isin(set(train.user)).mean()) if len(people) else 0.0,
         float((~held_out.item.isin(set(train.item))).mean()) if len(held_out) else 0.0,
     )
+
+
+def in_run_order(choices: pd.DataFrame) -> pd.DataFrame:
+    """Interactions by time, those of one user and moment in the fixed shuffle of `splits.in_order`."""
+    tied = choices.duplicated(["user", "time"], keep=False).to_numpy()
+    order = np.full(len(choices), b"", dtype=object)
+    order[tied] = [
+        tie_order(user, item) for user, item in zip(choices.user[tied], choices.item[tied], strict=True)
+    ]
+    return choices.assign(tie=order).sort_values(["time", "tie"], kind="stable").drop(columns="tie")

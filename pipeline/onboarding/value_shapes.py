@@ -78,15 +78,25 @@ def numbers_in_words(unique: pd.Series) -> pd.Series | None:
     return found[~found.index.duplicated()]
 
 
-def word_grades(unique: pd.Series) -> dict[str, float] | None:
-    """What opinions in words stand for as numbers (`3 stars` → 3, `dislike` → 0, `love` → 2), or None."""
+_STARS = re.compile(
+    r"^(?:stars?|sterne?n?|[eé]toiles?|estrellas?|estrelas?|stelle|звёзд\w*|звезд\w*|星|points?|punkte?|pts|/ ?\d+|(?:out )?of \d+|von \d+|sur \d+|de \d+)$"
+)
+
+
+def word_grades(unique: pd.Series, named: bool = False) -> dict[str, float] | None:
+    """What opinions in words stand for as numbers (`3 stars` → 3, `dislike` → 0, `love` → 2), or None.
+
+    Args:
+        unique: distinct values.
+        named: whether the column's name says that it holds opinions; otherwise only words that say so themselves count.
+    """
     words = [str(word).strip() for word in unique]
     if not 2 <= len(words) <= 21:
         return None
     for sign in "★⭐*✮":
         if all(set(word) <= set(sign + "☆ ") and sign in word for word in words):
             return {word: float(word.count(sign)) for word in words}
-    numbered = _numbered_grades(words)
+    numbered = _numbered_grades(words, named)
     if numbered:
         return numbered
     grades = [_GRADE_OF.get(folded(word)) for word in words]
@@ -99,7 +109,7 @@ def word_grades(unique: pd.Series) -> dict[str, float] | None:
 _NUMERALS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
-def _numbered_grades(words: list[str]) -> dict[str, float] | None:
+def _numbered_grades(words: list[str], named: bool) -> dict[str, float] | None:
     """`3 stars`, `4/5`, `5 von 5`, `four stars`: the first number of each, where the rest hardly differs."""
     plain = [
         re.sub(
@@ -109,7 +119,7 @@ def _numbered_grades(words: list[str]) -> dict[str, float] | None:
         )
         for word in words
     ]
-    found = [re.search(r"\d+(?:[.,]\d+)?", word) for word in plain]
+    found = [re.search(r"(?<!\w)\d+(?:[.,]\d+)?", word) for word in plain]
     if not all(found) or any(len(word) > 30 for word in plain):
         return None
     rests = {
@@ -118,6 +128,8 @@ def _numbered_grades(words: list[str]) -> dict[str, float] | None:
     }
     values = [float(number[0].replace(",", ".")) for number in found if number]
     if len(rests) > 1 or rests == {""} or len(set(values)) < len(values) or max(values) > 100:
+        return None
+    if not named and not _STARS.match(rests.pop()):
         return None
     return dict(zip(words, values, strict=True))
 

@@ -51,6 +51,9 @@ def test_flags_are_no_texts(values, flag):
         (["Paris", "Rome"], None),
         (["12", "13"], None),
         (["1 Main Street", "2 Broadway"], None),
+        (["i1", "i2", "i3"], None),
+        (["room 1", "room 2"], None),
+        (["2 von 5", "4 von 5"], {"2 von 5": 2, "4 von 5": 4}),
     ],
 )
 def test_opinions_in_words_become_grades(words, expected):
