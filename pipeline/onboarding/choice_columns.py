@@ -143,10 +143,12 @@ def _label_or_choice(
 ) -> None:
     """An opinion in numbers or words, or a yes and no that says whether the row is a choice."""
     label, why = _label(table, taken, hints)
+    if label is None or not (hints.label or names.says(label.words_of_name, names.LABEL)):
+        # Grades in words say more than numbers that only look like grades.
+        words, reason = _word_label(table, taken)
+        label, why = (words, reason) if words else (label, why)
     if label is None:
-        label, why = _word_label(table, taken, hints)
-        if label is None:
-            return
+        return
     grades = None if label.is_number else _grades(label)
     labels = label.values.map(grades).astype(float) if grades else label.as_numbers(label.values)
     if grades and not hints.label and any(value_shapes.is_refusal(word) for word in grades):
@@ -231,7 +233,7 @@ def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column |
     return column, f"{named}{column.distinct} values {column.spread}"
 
 
-def _word_label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column | None, str]:
+def _word_label(table: TableProfile, taken: set[str]) -> tuple[Column | None, str]:
     for column in table.columns.values():
         if (
             column.name in taken

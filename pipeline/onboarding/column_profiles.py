@@ -190,7 +190,7 @@ class Column:
             return None
         sample = self.values[:20_000].astype("string")
         best: tuple[float, str] | None = None
-        for sign in "|;,、，":
+        for sign in "|;,、，/":
             parts = sample.str.split(sign, regex=False).explode().str.strip()
             parts = parts[parts.notna() & (parts != "")]
             several = sample.str.contains(sign, regex=False).mean()

@@ -132,7 +132,9 @@ def _explode(table: TableProfile, column: Column, divider: str) -> TableProfile:
         else:
             values = other.strings.iloc[positions].reset_index(drop=True)
         columns[name] = Column(name, other.path, other.array[:0], other.decimal, other.unnamed, values)
-    return dataclasses.replace(table, columns=columns, rows=len(positions), explode=(column.name, divider))
+    return dataclasses.replace(
+        table, columns=columns, rows=len(positions), explode=(column.name, divider), lists=len(lengths)
+    )
 
 
 def marked_ids(column: Column) -> str | None:

@@ -91,6 +91,8 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
                 user_score += ONLY_OTHER
             elif user_score > SURE > item_score and _is_only_other(table, user, item):
                 item_score += ONLY_OTHER
+            if table.explode and user.distinct >= 0.9 * table.lists:
+                user_score -= 0.8  # an id of each row rather than of people
             if table.headerless:
                 bonus = _by_position(table, user, item, item_link)
                 user_score, item_score = user_score + bonus, item_score + bonus
@@ -139,6 +141,8 @@ def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
             or not 3 <= other.distinct < 0.9 * other.rows
         ):
             return False
+        if other is not column and other.is_integer and other.distinct < 12:
+            return False  # grades, pieces
         amounts = names.QUANTITY + names.MONEY + names.LABEL + names.TIME + names.ORDER
         return (
             other.median_words <= 1.5

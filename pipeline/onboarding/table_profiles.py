@@ -45,6 +45,7 @@ class TableProfile:
         headerless: whether the columns' names are made up, since the file has no line with them.
         join: the second table whose columns were joined to this one's.
         explode: the column whose cells held several ids, and what divides them.
+        lists: how many such cells there were.
     """
 
     path: str
@@ -56,6 +57,7 @@ class TableProfile:
     headerless: bool = False
     join: Join | None = None
     explode: tuple[str, str] | None = None
+    lists: int = 0
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
