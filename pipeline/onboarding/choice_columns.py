@@ -151,9 +151,10 @@ def _label_or_choice(
         return
     grades = None if label.is_number else _grades(label)
     labels = label.values.map(grades).astype(float) if grades else label.as_numbers(label.values)
-    if grades and not hints.label and any(value_shapes.is_refusal(word) for word in grades):
+    disliked = [word for word in grades or () if value_shapes.is_dislike(word)]
+    if grades and not hints.label and disliked and label.filled > 0.99:
         # Retrieval learns from every row: who dislikes something did not choose it.
-        kinds = {word: 0.0 if value_shapes.is_refusal(word) else 1.0 for word in grades}
+        kinds = {word: 0.0 if word in disliked else 1.0 for word in grades}
         if any(kinds.values()):
             shown = ", ".join(repr(word) for word, weight in kinds.items() if weight)
             chose("event", label, f"opinions in words; only {shown} are choices")
@@ -327,7 +328,10 @@ def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
 
 def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
     words, numbers = column.words_of_name, column.numbers.dropna()
-    if value_shapes.is_running_number(numbers, column.rows):
+    steps = column.as_numbers(column.values).diff()[1:]
+    if value_shapes.is_running_number(numbers, column.rows) or (
+        column.distinct > 20 and steps.isin([0, 1]).all()
+    ):
         return "counts the rows", {}
     if names.names_an_id(words) or names.says(words, names.ORDER):
         return f"an id of something else, {column.distinct:,} different", {}

@@ -159,7 +159,7 @@ def _by_position(table: TableProfile, user: Column, item: Column, item_link: Lin
     first, second = order.index(user.name), order.index(item.name)
     if first > second and (item_link is None or match(user.unique, item_link.key.unique).overlap > 0.6):
         return -1.0
-    return (0.9 if second <= 3 or item_link else 0.0) - 0.1 * (first + second)
+    return (1.0 if second <= 3 or item_link else 0.0) - 0.05 * (first + second)
 
 
 def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:

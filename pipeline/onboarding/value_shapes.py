@@ -134,6 +134,34 @@ def _numbered_grades(words: list[str], named: bool) -> dict[str, float] | None:
     return dict(zip(words, values, strict=True))
 
 
+DISLIKES = set(
+    [
+        "dislike",
+        "disliked",
+        "thumbs_down",
+        "thumbsdown",
+        "down",
+        "downvote",
+        "unlike",
+        "no",
+        "nein",
+        "nao",
+        "non",
+        "odiei",
+        "不喜欢",
+        "踩",
+        "нет",
+        "не_нравится",
+        "لا",
+    ]
+)
+
+
+def is_dislike(word: str) -> bool:
+    """Whether a word says that something was not chosen, unlike a low grade for what was."""
+    return folded(word) in DISLIKES or bool(REFUSALS.search(folded(word)))
+
+
 def is_refusal(kind: str) -> bool:
     """Whether a kind of event takes something back or is no choice: `remove_from_cart`, `dislike`, `refund`."""
     grade = _GRADE_OF.get(folded(kind))

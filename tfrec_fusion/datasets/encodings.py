@@ -109,7 +109,7 @@ LETTERS = {
     "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"),
 }  # fmt: skip
 """Letters beyond ASCII of the languages that are written in an encoding."""
-SIGNS = set("“”„‘’‚«»–—…€£§°©®™²³½¼¾·•¿¡ªº×÷±´¨\xa0")
+SIGNS = set("“”„‘’‚«»–—…€£§°©®™²³½¼¾·•¿¡ªº×÷±´¨\xa0\u0307")
 
 
 def _latin(evidence: bytes) -> str:
