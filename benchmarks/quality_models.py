@@ -15,7 +15,8 @@ from benchmarks.quality_data import Protocol
 from pipeline.callbacks.recommender_builder import BATCH_SIZE, VALIDATION_BATCHES
 from pipeline.callbacks.training import WithNegatives
 from tfrec_fusion.config import RankingConfig, RetrievalConfig
-from tfrec_fusion.export.recommender import DEFAULT_CANDIDATES, choose_weight, mixture, validate_weights
+from tfrec_fusion.export.recommender import choose_weight, mixture, validate_weights
+from tfrec_fusion.export.request import CANDIDATES
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
@@ -127,7 +128,7 @@ def reranked(retrieved: Scores, ranker: Ranking, protocol: Protocol, head: str, 
         open_to = np.where(protocol.allowed, values, -np.inf)
         for row, place in enumerate(places):
             open_to[row, protocol.seen[place]] = -np.inf
-        count = min(DEFAULT_CANDIDATES, values.shape[1] - 1)
+        count = min(CANDIDATES, values.shape[1] - 1)
         rows = np.argsort(-open_to, axis=1)[:, :count].astype(np.int32)
         best = np.take_along_axis(open_to, rows, 1)
         items = ranker.item_tower.values(tf.constant(rows.ravel()))

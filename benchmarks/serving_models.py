@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfrec_fusion.serving.client.calls import Ask, _fill, read_metadata
+from tfrec_fusion.serving.child_process import python_module
+from tfrec_fusion.serving.client.calls import Ask, columns, read_metadata
 from tfrec_fusion.serving.client.rest_client import RestClient, predict_body
 
 CANDIDATES = 500
@@ -30,7 +30,7 @@ def serving(folder: pathlib.Path, port: int) -> Iterator[str]:
     )
     file = pathlib.Path(f"/tmp/models-{port}.config")
     file.write_text(f"model_config_list {{ {config} }}")
-    command = [sys.executable, "-m", "tfrec_fusion.serving.server", f"--model_config_file={file}", "--port=0"]
+    command = [*python_module("tfrec_fusion.serving.server"), f"--model_config_file={file}", "--port=0"]
     process = subprocess.Popen(
         [*command, f"--rest_api_port={port}"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
@@ -64,7 +64,7 @@ def questions(url: str, folder: pathlib.Path, user: str) -> dict[str, tuple[str,
     ids, texts = [item.item_id for item in found], [item.title for item in found]
 
     def body(model: str, signature: str, **given: Any) -> tuple[str, bytes]:
-        return model, predict_body(Ask("predict", signature, _fill(signatures[model][signature], given)))
+        return model, predict_body(Ask("predict", signature, columns(signatures[model][signature], given)))
 
     text = ["a space adventure with robots"]
     asked = {

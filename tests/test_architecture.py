@@ -18,7 +18,7 @@ LIBRARY = {
     "metrics": set(),
     "models": {"config", "layers", "losses", "tasks"},
     "naming": set(),
-    "serving": {"naming"},
+    "serving": {"export", "naming"},
     "tasks": {"layers", "losses"},
     "training": {"config", "layers", "models"},
 }

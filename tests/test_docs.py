@@ -5,7 +5,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import types
 
 import pytest
 import yaml
@@ -13,6 +12,7 @@ import yaml
 import tfrec_fusion
 from pipeline.cli import main as cli
 from pipeline.config.pipeline_config import load_config
+from tfrec_fusion.export import request
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -63,14 +63,25 @@ def test_commands_exist(name):
                 assert line.split()[1] in targets, line
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
-def test_requests_name_every_input(name):
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [("README.md", "42"), ("docs/tutorial.md", "C001"), ("docs/reference/requests.md", "42")],
+)
+def test_printed_requests_are_those_of_the_contract(name, user):
     """TF Serving refuses a request that leaves an input out."""
-    from tfrec_fusion.export.retrieval import RetrievalServing
-
-    inputs = RetrievalServing.recommend_spec(types.SimpleNamespace(context_spec=dict))
+    names = [one for one in request.SIGNATURES["recommend"] if one not in request.RANKING_ONLY]
     (body,) = re.findall(r"curl -d '(.*?)'", (ROOT / name).read_text(), re.S)
-    assert set(json.loads(body)["inputs"]) == set(inputs)
+    asked = request.columns(names, user_id=[user], k=5)
+    assert json.loads(body) == {"signature_name": "recommend", "inputs": asked}
+
+
+def test_the_page_about_requests_holds_the_contract():
+    page = (ROOT / "docs/reference/requests.md").read_text()
+    assert request.markdown(request.INPUTS) in page
+    for name, meaning in request.OUTPUTS.items():
+        assert f"| `{name}` | {meaning} |" in page
+    for name, inputs in request.SIGNATURES.items():
+        assert f"| `{name}` | {', '.join(f'`{one}`' for one in inputs)} |" in page
 
 
 def test_the_tutorials_tables_are_guessed_as_it_says(tmp_path, monkeypatch, capsys):

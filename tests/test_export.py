@@ -13,6 +13,7 @@ from tests.models.planted_models import catalogue, ranking, tensors, two_tower
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
+from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED, evaluated
 from tfrec_fusion.export.ranking import RankingServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
@@ -211,7 +212,8 @@ def test_only_what_is_allowed_comes(retrieval, data):
     circle = [item for item in everything if data.genre[list(data.ids).index(item)] == 2]
     found = recommend(loaded, k=99, categories=["circle 2", "no circle"])
     assert ids(found) == circle + [""] * (len(everything) - len(circle))
-    assert np.isneginf(found["scores"].numpy()[0, len(circle) :]).all()
+    assert (found["scores"].numpy()[0, len(circle) :] == 0).all()
+    assert found["num_results"].numpy().tolist() == [len(circle)]
     both = [item for item in circle if item in listed]
     assert ids(recommend(loaded, k=len(both), allow=listed, categories=["circle 2"])) == both
     assert set(ids(recommend(loaded, categories=["no circle"]))) == {""}
@@ -256,10 +258,39 @@ def test_a_history_replaces_the_known_one(retrieval, data, profiles):
     assert ids(stranger) == ids(recommend(loaded, history=["not an item", *history], k=5))
 
 
-def test_zero_k_means_ten_and_too_many_means_all(retrieval, data):
+def test_more_than_there_are_gives_all(retrieval, data):
     _, _, loaded = retrieval
-    assert len(ids(recommend(loaded, k=0))) == 10
     assert len(ids(recommend(loaded, k=999))) == len(data.ids) - 1
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"k": 0}, r"`k` must be from 1 to 1000\. Received:\] \[0\]"),
+        ({"k": -5}, r"`k` must be from 1 to 1000\. Received:\] \[-5\]"),
+        ({"k": 1001}, r"`k` must be from 1 to 1000\. Received:\] \[1001\]"),
+        ({"diversity": 3.0}, r"`diversity` must be from 0 to 1\. Received:\] \[3\]"),
+        ({"diversity": -0.1}, "`diversity` must be from 0 to 1"),
+        ({"diversity": float("nan")}, "`diversity` must be from 0 to 1"),
+        ({"probes": -1}, "`probes` must be at least 1, or 0 for as many as its recall target needs"),
+    ],
+)
+def test_a_setting_outside_its_range_is_refused(retrieval, given, rule):
+    _, _, loaded = retrieval
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rule):
+        recommend(loaded, **given)
+
+
+def test_a_model_describes_what_can_be_asked_for(retrieval, data):
+    _, _, loaded = retrieval
+    answer = {
+        name: value.numpy() for name, value in loaded.signatures["describe"](count=tf.constant(2)).items()
+    }
+    assert answer["categories"].tolist() == [b"circle 1", b"circle 2"]
+    assert answer["item_ids"].astype(str).tolist() == list(data.ids[1:3])
+    assert answer["max_k"] == 1000
+    everything = loaded.signatures["describe"](count=tf.constant(99_999))
+    assert len(everything["item_ids"]) == len(data.ids) - 1
 
 
 def test_text_changes_the_answer_and_adds_to_a_person(retrieval, data, profiles):
@@ -318,7 +349,8 @@ def test_ranks_against_numpy(retrieval, data, profiles):
     examples.append(example(user_id=["nobody"], item_id=[data.ids[1]], seen=[data.ids[1]]))
     answer = loaded.signatures["serving_default"](examples=tf.constant(examples))
     np.testing.assert_array_equal(answer["rank"].numpy()[:6], expected)
-    assert np.isnan(answer["rank"].numpy()[6:]).all()
+    assert (answer["rank"].numpy()[6:] == NOT_RANKED).all()
+    assert np.isnan(evaluated(answer)["rank"][6:]).all()
 
 
 def test_what_stands_at_the_top_agrees_with_the_metrics(retrieval, data, profiles):
@@ -363,6 +395,30 @@ def test_equal_scores_are_shuffled_and_no_number_comes_last():
     rank, top = export_retrieval.ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
     assert rank.numpy().tolist() == [2, 2, np.inf]
     assert top.numpy()[1].tolist() == [4, 1, 3] + [0] * 7
+
+
+def test_what_was_evaluated_is_finite_and_read_back(retrieval, data):
+    """An item that is unknown, one that was seen, and somebody who has seen everything: of whom there is no list."""
+    _, _, loaded = retrieval
+    items = [str(item) for item in data.ids[1:]]
+    examples = [
+        example(user_id=["x"], item_id=["nowhere"], history=[items[0]], seen=[]),
+        example(user_id=["x"], item_id=[items[3]], history=[items[0]], seen=[items[3]]),
+        example(user_id=["x"], item_id=[items[3]], history=[items[0]], seen=items),
+        example(
+            user_id=["x"], item_id=[items[3]], history=[items[0]], seen=[i for i in items if i != items[3]]
+        ),
+    ]
+    answer = loaded.signatures["serving_default"](examples=tf.constant(examples))
+    for name, values in answer.items():
+        assert np.isfinite(values.numpy()).all(), name
+    read = evaluated(answer)
+    np.testing.assert_array_equal(np.isnan(read["rank"]), [True, True, True, False])
+    assert np.isnan(read["novelty"][2]) and np.isnan(read["diversity"][2:]).all()
+    assert np.isfinite(read["novelty"][:2]).all() and read["rank"][3] == 1
+    planted_ = {"rank": [NOT_RANKED, NO_SCORE, 3.0, np.nan], "diversity": [UNDEFINED, -1e-7, 0.5, np.nan]}
+    np.testing.assert_array_equal(evaluated(planted_)["rank"], [np.nan, np.inf, 3, np.nan])
+    np.testing.assert_array_equal(evaluated(planted_)["diversity"], [np.nan, -1e-7, 0.5, np.nan])
 
 
 def test_rank_scores_known_and_new_items_in_one_request(ranker, data, profiles):
@@ -454,4 +510,4 @@ def test_a_server_can_warm_up_with_every_signature(retrieval):
         loaded.signatures[name](
             **{key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
         )
-    assert asked == {"recommend", "embed_query", "embed_item", "embed_text"}
+    assert asked == {"recommend", "describe", "embed_query", "embed_item", "embed_text"}

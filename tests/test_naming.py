@@ -4,7 +4,7 @@ import re
 
 import pytest
 import tensorflow as tf
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tfrec_fusion import naming
@@ -37,6 +37,8 @@ HOSTILE = [
     "a\nb",
     "$5_$10",
 ]
+# The clock says nothing about names, and a busy machine much about the clock.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 columns = st.one_of(
     st.text(max_size=40),
     st.sampled_from(INTERNAL + HOSTILE),
@@ -45,6 +47,7 @@ columns = st.one_of(
 )
 
 
+@PATIENT
 @given(columns, columns)
 @example("Größe", "Gro\u0308ße")
 @example("a b", naming.identifier("a b"))
@@ -56,18 +59,21 @@ def test_two_columns_never_share_a_name(one, other):
     assert (naming.digest(one).lower() == naming.digest(other).lower()) == (one == other)
 
 
+@PATIENT
 @given(columns)
 def test_names_are_fit_for_scopes_and_signatures(column):
     assert re.fullmatch("[A-Za-z0-9_]{1,64}", naming.identifier(column))
     assert re.fullmatch("context_[A-Za-z0-9_]{1,64}", naming.context_input(column))
 
 
+@PATIENT
 @given(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_]{0,20}", fullmatch=True))
 def test_plain_names_stay_as_they_are(column):
     assert naming.identifier(column) == column
     assert naming.context_input(column) == f"context_{column}"
 
 
+@PATIENT
 @given(columns)
 def test_a_client_finds_the_input_of_a_column(column):
     inputs = ["user_id", "history", "text", "k", naming.context_input(column)]

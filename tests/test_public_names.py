@@ -16,8 +16,10 @@ ROOMS = ["datasets", "export", "index", "layers", "metrics", "models", "serving"
 SINGLE = [
     "config",
     "export.base",
+    "export.evaluated",
     "export.ranking",
     "export.recommender",
+    "export.request",
     "export.retrieval",
     "export.saving",
     "layers.replicas",
@@ -33,10 +35,10 @@ NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplo
 TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
-    "": """config config.models config.reading datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained lazy metrics models serving
-        serving.client.rest_client serving.client.calls serving.client.http_transport serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
+    "": """config config.models config.reading datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
+        serving.client.rest_client serving.client.calls serving.child_process serving.client.values export.request serving.client.http_transport serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version serving.client.vertex_client naming""",
-    "numpy": """datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
+    "numpy": """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",

@@ -49,7 +49,7 @@ def ask(signatures, **given):
     plain = {
         "user_id": tf.constant([""]),
         "text": tf.constant([""]),
-        "k": tf.constant(0),
+        "k": tf.constant(10),
         "probes": tf.constant(0),
     }
     settings = {"include_seen": tf.constant(False), "diversity": tf.constant(0.0)}
@@ -69,7 +69,7 @@ def ask(signatures, **given):
 def expected(served, user, k, weight, candidates=100):
     """Item ids by the two models' own answers, mixed in NumPy."""
     found = ask(served["retrieval"], user_id=[user], k=candidates)
-    items = found["item_ids"][0][np.isfinite(found["scores"][0])]
+    items = found["item_ids"][0][: found["num_results"][0]]
     scores = found["scores"][0][: len(items)]
     ranked = served["ranking"]["rank"](
         user_id=tf.constant([user]), history=matrix(), item_ids=tf.constant([items]), texts=matrix()
@@ -117,7 +117,7 @@ def test_filters_exclusions_and_diversity_reach_the_answer(served, data):  # noq
     allowed = [data.ids[1], data.ids[2]]
     answer = ask(served["recommender"], k=3, allow=[allowed], diversity=0.5)
     assert {item.decode() for item in answer["item_ids"][0]} == {*allowed, ""}
-    assert np.isneginf(answer["scores"][0, 2])
+    assert answer["scores"][0, 2] == 0 and answer["num_results"] == 2
     spread = ask(served["recommender"], k=6, diversity=0.9)
     assert len(set(spread["item_ids"][0])) == 6
     assert list(spread["item_ids"][0]) != list(ask(served["recommender"], k=6)["item_ids"][0])
@@ -134,7 +134,7 @@ def test_text_alone_finds_by_meaning_and_new_text_is_ranked(served):
         "texts": matrix("space robot"),
     }
     for name, values in served["recommender"]["rank"](**new).items():
-        if name != "titles":
+        if name not in ("titles", "unknown_items"):
             np.testing.assert_allclose(values, served["ranking"]["rank"](**new)[name], rtol=1e-4, atol=1e-5)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "StreamingFrequency",
     "binary_cross_entropy",
     "bpr",
+    "confidence",
     "contrastive_alignment",
     "full_softmax",
     "in_batch_bpr",
@@ -249,6 +250,23 @@ def in_batch_bpr(
     else:
         mask = own_ids[:, None] != candidate_ids[None, :]
     return bpr(own_score, scores, mask)
+
+
+def confidence(weight: tf.Tensor) -> tf.Tensor:
+    """How much a choice counts of which somebody says how much it was: `log2(1 + w)`.
+
+    The confidence `1 + alpha log(1 + w / eps)` of Hu, Koren and Volinsky with `eps = 1`, scaled so that a weight of 1, as a
+    choice without a weight has, counts 1: of plays from 1 to 13,000 the most count 14 times the least.
+
+    Args:
+        weight: float `[...]`, at least 0: plays, hours, pieces.
+
+    Returns:
+        float32 `[...]`.
+
+    Reference: Hu et al., 2008, https://doi.org/10.1109/ICDM.2008.22
+    """
+    return tf.math.log1p(tf.cast(weight, tf.float32)) / tf.math.log(2.0)
 
 
 def squared_error(label: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:

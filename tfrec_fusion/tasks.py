@@ -121,13 +121,17 @@ class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
         """Computes the loss and updates the metric.
 
         Args:
-            labels: float `[batch]`.
+            labels: float `[batch]`; NaN where there is none, which counts nothing.
             logits: float `[batch]`, a rating, or the log-odds of a binary label.
             sample_weight: float `[batch]`.
 
         Returns:
             float32 scalar.
         """
+        known = ~tf.math.is_nan(labels)
+        labels = tf.where(known, labels, tf.zeros_like(labels))
+        counts = tf.cast(known, tf.float32)
+        sample_weight = counts if sample_weight is None else counts * tf.cast(sample_weight, tf.float32)
         self.metric.update_state(labels, logits, sample_weight=sample_weight)
         loss = losses.squared_error if self.kind == "rating" else losses.binary_cross_entropy
         return mean_over_replicas(loss(labels, logits), sample_weight)

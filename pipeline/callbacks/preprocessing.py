@@ -27,6 +27,9 @@ def interactions_preprocessing_fn(inputs, custom_config):
     }
     if "label" in inputs:
         outputs["rating"] = _dense(inputs["label"], float("nan"))  # who chose without a grade gave none
+    if "weight" in inputs:
+        outputs["weight"] = _dense(inputs["weight"], 1.0)
+        outputs["history_weight"] = inputs["history_weight"]
     for feature in features.user_features(tables) + features.context_features(tables):
         outputs[feature.name] = _transform(inputs[feature.name], feature, custom_config["vocabulary_size"])
     return outputs

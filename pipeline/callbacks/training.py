@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from pipeline.data import features as names
 from pipeline.data.catalogue_reading import feature_space, load_catalogue, read_examples, split_files
 from tfrec_fusion.config import (
     FeatureSpace,
@@ -107,7 +108,7 @@ class Run:
     def _model_inputs(self, parsed: dict, width: int) -> dict[str, tf.Tensor]:
         batch = {}
         for name, value in parsed.items():
-            if name not in ("item_id", "history"):
+            if name not in ("item_id", "history", "history_weight"):
                 dense = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
                 batch[name] = tf.cast(dense, tf.int32) if dense.dtype == tf.int64 else dense
         batch["item_index"] = self.item_rows(parsed["item_id"])
@@ -115,6 +116,9 @@ class Run:
         history = tf.RaggedTensor.from_sparse(parsed["history"])[:, -width:]
         turned = self.item_rows(history[:, ::-1]).to_tensor(shape=[None, width])
         batch["history"] = tf.reverse(turned, [1])
+        if "history_weight" in parsed:
+            counts = tf.RaggedTensor.from_sparse(parsed["history_weight"])[:, -width:]
+            batch["history_weight"] = tf.reverse(counts[:, ::-1].to_tensor(shape=[None, width]), [1])
         return batch
 
     def text_tower(self, model: Model) -> export.TextTower | None:
@@ -137,8 +141,7 @@ class Run:
     def raw_spec(self) -> dict:
         """How interaction Examples are parsed in serving: Transform's raw features and the items already seen."""
         raw = self.transform.raw_feature_spec()
-        drop = ("label", "click", "time", "item_train_count", "item_activity", "user_activity")
-        spec = {name: value for name, value in raw.items() if name not in drop}
+        spec = {name: value for name, value in raw.items() if name not in names.NOT_SERVED}
         spec["seen"] = tf.io.VarLenFeature(tf.string)
         spec["history"] = tf.io.VarLenFeature(tf.string)
         return spec
@@ -323,6 +326,8 @@ def rating_biases(
         items.append(batch["item_index"].numpy())
         ratings.append(batch["rating"].numpy())
     user, item, rating = (np.concatenate(values) for values in (users, items, ratings))
+    rated = ~np.isnan(rating)
+    user, item, rating = user[rated], item[rated], rating[rated]
     mean = rating.mean(dtype=np.float64)
 
     def damped(rows: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:

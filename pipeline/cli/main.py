@@ -6,6 +6,7 @@ Each subcommand imports what it needs when it runs: `tfrec serve` and `tfrec rec
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -15,12 +16,21 @@ import time
 import traceback
 
 from pipeline.cli import parser as command_line
+from pipeline.config.terminal import Guarded
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.export.request import RequestError, refusal
+from tfrec_fusion.serving.child_process import safe_path
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one subcommand; the exit code is 0 if all went well, 2 if a model was not good enough to be pushed."""
     options = parser().parse_args(arguments)
+    out, err = Guarded(sys.stdout), Guarded(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), safe_path():  # type: ignore[type-var]
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         return options.command(options)
     except KeyboardInterrupt:
@@ -34,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         elif isinstance(error, ModuleNotFoundError):
             print(f"\n{error}. `tfrec doctor` says what is missing and how to get it.", file=sys.stderr)
+        elif refused := refusal(str(error)):
+            print(f"\n{refused}", file=sys.stderr)
         elif _is_for_the_user(error):
             advice = ". Start a server with `tfrec serve` and wait until it names its address, or name another with --url."
             print(
@@ -45,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_for_the_user(error: Exception) -> bool:
-    return isinstance(error, ConfigError) or type(error).__name__ in ("StepFailed", "ServingError")
+    return isinstance(error, (ConfigError, RequestError)) or type(error).__name__ in (
+        "StepFailed",
+        "ServingError",
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -252,54 +267,16 @@ def batch(options: argparse.Namespace) -> int:
 
 def recommend(options: argparse.Namespace) -> int:
     """`tfrec recommend`."""
-    from tfrec_fusion.serving.client.rest_client import RestClient
+    from pipeline.cli.requests import recommend
 
-    if not (options.user or options.text or options.history):
-        raise ConfigError("Nothing was asked. Give --user, --text or --history.")
-    with RestClient(options.url, options.model) as client:
-        start = time.perf_counter()
-        found = client.recommend(
-            user_id=options.user,
-            text=options.text,
-            history=_ids(options.history),
-            exclude=_ids(options.exclude),
-            allow=_ids(options.allow),
-            categories=options.category,
-            diversity=options.diversity,
-            probes=options.probes,
-            include_seen=options.include_seen,
-            k=options.k,
-        )
-        seconds = time.perf_counter() - start
-    for place, item in enumerate(found, 1):
-        print(f"{place:>3}  {item.score:>8.3f}  {item.item_id:>8}  {item.title}")
-    print(f"({1000 * seconds:.0f} ms, connection and metadata included)", file=sys.stderr)
-    return 0
+    return recommend(options)
 
 
 def rank(options: argparse.Namespace) -> int:
     """`tfrec rank`."""
-    from tfrec_fusion.serving.client.rest_client import RestClient
+    from pipeline.cli.requests import rank
 
-    ids = _ids(options.items)
-    candidates = ids + [""] * len(options.text)
-    texts = [""] * len(ids) + options.text
-    if not candidates:
-        raise ConfigError(
-            "There is nothing to rank. Give --items, or --text for an item that is in no catalogue."
-        )
-    with RestClient(options.url, "ranking") as client:
-        answer = client.rank(
-            user_id=options.user, item_ids=candidates, texts=texts, history=_ids(options.history)
-        )
-    titles = answer.pop("titles")
-    heads = sorted(answer)
-    print("  ".join(f"{head:>8}" for head in heads) + "        id  title")
-    order = sorted(range(len(candidates)), key=lambda place: -answer[heads[-1]][place])
-    for place in order:
-        scores = "  ".join(f"{answer[head][place]:>8.3f}" for head in heads)
-        print(f"{scores}  {candidates[place] or 'new':>8}  {titles[place] or '(unknown)'}")
-    return 0
+    return rank(options)
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -318,7 +295,3 @@ def vertex(options: argparse.Namespace) -> int:
     from pipeline.vertex import runner as vertex_runner
 
     return vertex_runner.ACTIONS[options.action](_load(options), options)
-
-
-def _ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

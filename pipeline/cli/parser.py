@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 
+from pipeline.cli.requests import add_flags
 from tfrec_fusion import __version__
+from tfrec_fusion.export.request import INPUTS
 
 Command = Callable[[argparse.Namespace], int]
 DEFAULT_CONFIG = "movielens_100k"
@@ -117,14 +119,9 @@ def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_config(command)
     _add_batch(command)
     command = add("recommend", "ask for recommendations")
-    _add_person(command)
     _add_recommend(command)
     command = add("rank", "score candidates for somebody")
-    _add_person(command)
-    command.add_argument("--items", default="", help="candidates: item ids, comma-separated")
-    command.add_argument(
-        "--text", action="append", default=[], help="a candidate that is in no catalogue, by its text"
-    )
+    _add_rank(command)
     command = add("vertex", "run the pipeline on Vertex AI")
     _add_vertex(command)
     return parser
@@ -173,43 +170,32 @@ def _add_server(command: argparse.ArgumentParser) -> None:
 def _add_batch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, help="folder that receives the files")
     command.add_argument("--model", default="recommender", help="which pushed model to ask (or: retrieval)")
-    command.add_argument("-k", type=int, default=10, help="how many items a person")
+    command.add_argument("-k", type=int, default=INPUTS["k"].default, help="how many items a user")
     command.add_argument("--format", default="parquet", choices=("parquet", "jsonl"), help="kind of file")
     command.add_argument(
         "--beam", action="append", default=[], metavar="ARG", help="e.g. --beam=--runner=FlinkRunner"
     )
 
 
-def _add_person(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--user", default="", help="a person's id")
-    command.add_argument("--history", default="", help="item ids, comma-separated, latest last")
-    command.add_argument("--url", default="http://127.0.0.1:8501", help="the model server")
-
-
 def _add_recommend(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--text", default="", help="what is asked for, in words")
-    command.add_argument("-k", type=int, default=10, help="how many")
+    add_flags(command, "recommend")
     command.add_argument(
         "--model",
         default="retrieval",
         choices=("retrieval", "recommender"),
         help="retrieval alone, or retrieval and ranking in one",
     )
-    command.add_argument("--exclude", default="", help="item ids to leave out, comma-separated")
-    command.add_argument("--allow", default="", help="item ids to choose among, comma-separated")
+
+
+def _add_rank(command: argparse.ArgumentParser) -> None:
+    add_flags(command, "rank")
     command.add_argument(
-        "--category",
+        "--text",
+        dest="texts",
         action="append",
         default=[],
-        help="only items of this category; may be given several times",
+        help="a candidate that is in no catalogue, by its text",
     )
-    command.add_argument(
-        "--diversity", type=float, default=0.0, help="0 to 1: how much unlike each other they should be"
-    )
-    command.add_argument(
-        "--probes", type=int, default=0, help="cells that an inverted file reads (0: as tuned)"
-    )
-    command.add_argument("--include-seen", action="store_true", help="also items that the person has met")
 
 
 def _add_ablation(command: argparse.ArgumentParser) -> None:

@@ -32,6 +32,8 @@ from pipeline.evaluation.example_slices import Slices
 from pipeline.evaluation.retrieval import rank_feature
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.export.evaluated import evaluated
+from tfrec_fusion.losses import confidence
 from tfrec_fusion.training import progress
 
 BATCH = 512
@@ -51,12 +53,14 @@ def examples(uri: str, split: str) -> Iterator[tf.train.Example]:
     return map(tf.train.Example.FromString, records(uri, split))
 
 
-def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """User and item ids (bytes) of all training interactions, batch by batch."""
+def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """User and item ids (bytes) of all training interactions, and how much each counts, batch by batch."""
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("user_id", "item_id")}
+    spec["weight"] = tf.io.FixedLenFeature([], tf.float32, default_value=1.0)
     data = tf.data.TFRecordDataset(split_files(uri, "train"), compression_type="GZIP").batch(8192)
     for batch in data.map(lambda records: tf.io.parse_example(records, spec)):
-        yield batch["user_id"].numpy(), batch["item_id"].numpy()
+        counts = confidence(batch["weight"]).numpy()
+        yield batch["user_id"].numpy(), batch["item_id"].numpy(), counts
 
 
 def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -> schema_pb2.Schema:
@@ -132,7 +136,7 @@ class Judged:
             ranks = self.baselines.ranks(people, target, [self._seen(example) for example in batch])
             if self.plain is not None:
                 given = tf.constant([example.SerializeToString() for example in batch])
-                ranks["text_none"] = self.plain(examples=given)["rank"].numpy()
+                ranks["text_none"] = evaluated(self.plain(examples=given))["rank"]
             for place, (example, item) in enumerate(zip(batch, items, strict=True)):
                 self._slice(example, item)
                 for name, values in ranks.items():

@@ -88,10 +88,11 @@ class Order(beam.DoFn):
 class SplitPeople(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the person's own Example."""
 
-    def __init__(self, split: dict, context: list[str], click_threshold: float):
+    def __init__(self, split: dict, context: list[str], click_threshold: float, weighted: bool = False):
         self.method = split["method"]
         self.history_length, self.long_history = split["history_length"], split["long_history"]
         self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
+        self.weighted = weighted
 
     def process(self, entry: tuple[str, dict], cutoffs: tuple[int, int] | None) -> Iterator[Any]:
         user, groups = entry
@@ -109,7 +110,11 @@ class SplitPeople(beam.DoFn):
                 **features,
                 **{name: value or None for name, value in zip(self.context, event.context, strict=True)},
             }
+            if self.weighted:
+                values["weight"] = event.weight
             if example.split == "train":
+                if self.weighted:
+                    values["history_weight"] = example.history_weights
                 yield beam.pvalue.TaggedOutput("pairs", event.item)
                 yield beam.pvalue.TaggedOutput("train", make_example(values))
             else:
@@ -225,9 +230,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             people
             | "with features" >> beam.CoGroupByKey()
             | "split"
-            >> beam.ParDo(SplitPeople(split, context, split["click_threshold"]), cutoffs).with_outputs(
-                "train", "pairs", "users", main="held_out"
-            )
+            >> beam.ParDo(
+                SplitPeople(split, context, split["click_threshold"], tables.interactions.weighted), cutoffs
+            ).with_outputs("train", "pairs", "users", main="held_out")
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
         finished = (

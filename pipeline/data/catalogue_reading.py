@@ -13,7 +13,7 @@ from pipeline.data import features as names
 from pipeline.data.vocabularies import read_vocabulary
 from tfrec_fusion.config import Feature, FeatureSpace
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.catalogue import Catalogue, check_numbers
 
 TOKENS = ("input_ids", "attention_mask")
 
@@ -77,16 +77,18 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
     transform = tft.TFTransformOutput(transform_uri)
     columns = read_items(items_uri, spec=transform.transformed_feature_spec())
     side, values = {}, {}
+    ids = np.array([""] + [value.decode() for value in columns["item_id"]], object)
     for feature in names.item_features(tables):
         dtype = np.int32 if feature.kind in ("categorical", "categories") else np.float32
         side[feature.name] = with_row_0(columns[feature.name].astype(dtype))
+        check_numbers(feature.shown, side[feature.name], ids)
         if dtype == np.int32:
             known = [
                 value.decode("utf-8", "replace") for value in read_vocabulary(transform, feature.vocabulary)
             ]
             values[feature.name] = np.array(["", *known], object)
     return Catalogue(
-        ids=np.array([""] + [value.decode() for value in columns["item_id"]], object),
+        ids=ids,
         titles=np.array([""] + [value.decode() for value in columns["title"]], object),
         features=side,
         text_vectors=np.load(os.path.join(vectors_uri, "vectors.npy"), mmap_mode="r")

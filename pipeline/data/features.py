@@ -27,6 +27,10 @@ from tfrec_fusion.datasets.tables import Tables
 
 ITEM_VOCABULARY = "item_id"
 USER_VOCABULARY = "user_id"
+# What is known of an interaction only when it is over, or is asked of the model.
+NOT_SERVED = (
+    "label", "click", "time", "weight", "history_weight", "item_train_count", "item_activity", "user_activity",
+)  # fmt: skip
 Role = Literal["user", "item", "context", "text"]
 
 
@@ -163,6 +167,9 @@ def interactions_schema(tables: Tables) -> schema_pb2.Schema:
     _add(schema, "time", schema_pb2.INT, required=True)
     if tables.interactions.label:
         _add(schema, "label", schema_pb2.FLOAT, share=1e-6)  # who chose without an opinion gave none
+    if tables.interactions.weighted:
+        _add(schema, "weight", schema_pb2.FLOAT)
+        _add(schema, "history_weight", schema_pb2.FLOAT, most=None).in_environment.append("train")
     _add(schema, "click", schema_pb2.FLOAT, required=True)
     _add(schema, "history", schema_pb2.BYTES, most=None)
     _add_side(schema, user_features(tables) + context_features(tables))

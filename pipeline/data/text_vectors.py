@@ -148,6 +148,7 @@ def encode_items(
         "reused": int(len(wanted) - missing.sum()),
         "encoding_seconds": round(seconds, 3),
         "encoder": text.encoder,
+        "pooling": encoder.pooling,
         "encoder_digest": encoder.digest(),
     }
     return vectors, report

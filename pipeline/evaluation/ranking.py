@@ -166,7 +166,11 @@ class RankingCombiner(beam.CombineFn):
         clicked = fields["click"] > 0
         columns = {"examples": np.ones(len(rows)), "click": fields["click"]}
         columns |= {"clicks": clicked.astype(np.float64), "others": (~clicked).astype(np.float64)}
+        # A choice without a grade is in no error of grades and in nobody's order of grades.
+        rated = ~np.isnan(fields["label"])
+        ordered_by = rated if self.has_rating else np.ones(len(rows), bool)
         gains = np.maximum(fields["label" if self.has_rating else "click"], 0)
+        columns["rated"] = rated.astype(np.float64)
         first = np.flatnonzero(np.diff(person, prepend=-1))
         for prefix in ("", "blessed_") if self.blessed is not None else ("",):
             scores = fields[f"{prefix}click_score"]
@@ -179,13 +183,14 @@ class RankingCombiner(beam.CombineFn):
                 clicked, 0, places - places[clicked].sum() / max(1, clicked.sum())
             )
             ordered = fields[f"{prefix}rating"] if self.has_rating else scores
-            known = per_person_auc(person, clicked, scores), per_person_ndcg(person, gains, ordered)
+            ndcg = _ndcg_of_people(person, gains, ordered, ordered_by)
+            known = per_person_auc(person, clicked, scores), ndcg
             for name, values in zip(OF_PEOPLE, known, strict=True):
                 columns[f"{prefix}{name}"], columns[f"{prefix}{name}_known"] = np.zeros((2, len(rows)))
                 columns[f"{prefix}{name}"][first] = np.nan_to_num(values)
                 columns[f"{prefix}{name}_known"][first] = ~np.isnan(values)
         for prefix in ("", "blessed_", "baseline_"):
-            error = fields[f"{prefix}rating"] - fields["label"]
+            error = np.where(rated, fields[f"{prefix}rating"] - fields["label"], 0.0)
             columns[f"{prefix}squared"], columns[f"{prefix}absolute"] = error**2, np.abs(error)
         return columns
 
@@ -213,6 +218,16 @@ class RankingCombiner(beam.CombineFn):
         return values | {"calibration_error": abs(values["calibration"] - 1)}
 
 
+def _ndcg_of_people(
+    person: np.ndarray, gains: np.ndarray, scores: np.ndarray, used: np.ndarray
+) -> np.ndarray:
+    """`per_person_ndcg` by some rows alone, float64 `[people]`: NaN for who has none of them."""
+    found = np.full(person.max(initial=-1) + 1, np.nan)
+    there, index = np.unique(person[used], return_inverse=True)
+    found[there] = per_person_ndcg(index, gains[used], scores[used])
+    return found
+
+
 def _mean_of_people(name: str):
     return lambda prefix: lambda totals: totals[f"{prefix}{name}"] / totals[f"{prefix}{name}_known"]
 
@@ -228,8 +243,8 @@ _FIGURES = {
     **{name: _mean_of_people(name) for name in OF_PEOPLE},
     "log_loss": lambda prefix: lambda totals: totals[f"{prefix}log_loss"] / totals["examples"],
     "calibration": lambda prefix: lambda totals: totals[f"{prefix}click_score"] / totals["click"],
-    "rmse": lambda prefix: lambda totals: np.sqrt(totals[f"{prefix}squared"] / totals["examples"]),
-    "mae": lambda prefix: lambda totals: totals[f"{prefix}absolute"] / totals["examples"],
+    "rmse": lambda prefix: lambda totals: np.sqrt(totals[f"{prefix}squared"] / totals["rated"]),
+    "mae": lambda prefix: lambda totals: totals[f"{prefix}absolute"] / totals["rated"],
 }
 
 

@@ -28,6 +28,7 @@ from pipeline.evaluation.figures import (
     of_some_people,
     person_keys,
 )
+from tfrec_fusion.export.evaluated import evaluated
 from tfrec_fusion.metrics import beyond_accuracy
 
 SAMPLED = ("recall", "ndcg", "hit_rate", "map")
@@ -128,7 +129,10 @@ class RetrievalCombiner(beam.CombineFn):
     def pack(self, element: metric_types.StandardMetricInputs) -> tuple[bytes, ...]:
         """What is kept of examples: a row of each, and its list by each model; nothing where its item cannot be
         recommended."""
-        found = [element.get_predictions(name) if name else element.get_predictions() for name in self.models]
+        found = [
+            evaluated(element.get_predictions(name) if name else element.get_predictions())
+            for name in self.models
+        ]
         features = element.get_features()
         people = person_keys(features["user_id"])
         size = len(people)

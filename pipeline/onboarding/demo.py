@@ -11,7 +11,9 @@ import time
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.terminal import safe
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.serving.child_process import python_module
 from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
 
 
@@ -29,15 +31,8 @@ def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
         ConfigError: if the server ends, or is not ready in two minutes.
     """
     port = options.rest_api_port if options.rest_api_port is not None else config.serving.rest_port
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline.cli.main",
-        "serve",
-        options.config,
-        f"--rest_api_port={port}",
-        f"--host={options.host}",
-    ]
+    command = [*python_module("pipeline.cli"), "serve", options.config]
+    command += [f"--rest_api_port={port}", f"--host={options.host}"]
     command += [f"--engine={options.engine}", f"--root={config.root}"]
     command += [f"--set={override}" for override in options.set]
     server = subprocess.Popen(command)
@@ -107,7 +102,7 @@ def _ask(config: PipelineConfig, url: str) -> None:
                 f"\nrecommend {words} ({sorted(times)[len(times) // 2]:.1f} ms at the median of 25 requests)"
             )
             for item in found:
-                print(f"  {item.score:>8.3f}  {item.title}")
+                print(f"  {item.score:>8.3f}  {safe(item.title)}")
         new = "Chess Masters. A young champion meets the machine that cannot lose. Drama"
         scores = ranking.rank(user_id="42", item_ids=[""], texts=[new])
         print(f'\nrank for user 42 an item that was never in the catalogue, "{new}":')

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 
 from tfrec_fusion import __version__
+from tfrec_fusion.serving.child_process import python_code
 
 EXTRAS = {
     "": "the library",
@@ -150,7 +151,7 @@ def _fault(requirement) -> str:
 def _tensorflow() -> Iterator[Line]:
     if importlib.util.find_spec("tensorflow") is None:
         return  # said by the packages
-    found = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=300)
+    found = subprocess.run(python_code(PROBE), capture_output=True, text=True, timeout=300)
     if found.returncode:
         why = (found.stderr.strip().splitlines() or ["no message"])[-1]
         yield Line(

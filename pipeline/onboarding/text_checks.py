@@ -43,7 +43,7 @@ def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterato
         texts = texts.groupby(items.row_ids.to_numpy()).first()
     yield from _length(texts, config)
     yield from _variety(texts, table)
-    folder = yield from _encoder(config.text.encoder)
+    folder = yield from _encoder(config.text.encoder, config.text.pooling)
     if folder is not None:
         yield from _unknown_tokens(texts, folder, config)
 
@@ -92,8 +92,9 @@ def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
         )
 
 
-def _encoder(name: str) -> Generator[Finding, None, pathlib.Path | None]:
-    """Whether the encoder is here and whole; returns its folder. One that would have to be downloaded is not."""
+def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib.Path | None]:
+    """Whether the encoder is here, whole, and used as its folder says; returns its folder. One that would have to be downloaded is
+    not."""
     here = SHORT_NAMES.get(name, name) in PACKAGED or pathlib.Path(name).expanduser().is_dir()
     if not here:
         yield Finding(
@@ -104,14 +105,21 @@ def _encoder(name: str) -> Generator[Finding, None, pathlib.Path | None]:
         return None
     try:
         folder = find_pretrained(name)
-    except PretrainedNotFoundError as error:
+        own = read_sentence_modules(folder).pooling
+        fault = encoder_fault(folder)
+        if not fault and tokenizer_class(folder) in WORDPIECE_CLASSES:
+            read_wordpiece(folder)
+    except (PretrainedNotFoundError, ValueError) as error:
         yield Finding("wrong", "encoder", str(error))
         return None
-    missing = encoder_fault(folder)
-    if missing:
-        yield Finding("wrong", "encoder", f"{name}: {missing}")
+    if fault:
+        yield Finding("wrong", "encoder", f"{name}: {fault}")
         return None
-    yield Finding("ok", "encoder", name)
+    if None not in (pooling, own) and pooling != own:
+        text = f"`text.pooling` is {pooling!r}, while the encoder was trained with {own!r}. Leave it out to take its own"
+        yield Finding("note", "encoder", f"{name}: {text}")
+    else:
+        yield Finding("ok", "encoder", f"{name}, {pooling or own or 'mean'} pooling")
     return folder
 
 

@@ -10,6 +10,8 @@ import tensorflow_text  # noqa: F401  (registers the operations that the models 
 
 from pipeline.data.examples import read
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.export.evaluated import evaluated
+from tfrec_fusion.export.request import DIAGNOSES, default_of
 
 BATCH = 100
 
@@ -98,9 +100,8 @@ class Model:
                 for place, size in enumerate(spec.shape)
             ]
             if given is None:
-                given = np.full(
-                    shape, "" if spec.dtype == tf.string else 0, object if spec.dtype == tf.string else None
-                )
+                value = default_of(spec.name, spec.dtype.name)
+                given = np.full(shape, value, object if spec.dtype == tf.string else None)
             elif len(shape) == 2:
                 given = (
                     tf.ragged.constant(given, dtype=tf.string).to_tensor(shape=[count, None])
@@ -147,7 +148,8 @@ class Model:
                 item_ids=wanted,
                 **_context(part),
             )
-            answer.pop("titles")
+            for name in ("titles", *DIAGNOSES):
+                answer.pop(name, None)
             found += [
                 {head: scores[row, : len(items)] for head, scores in answer.items()}
                 for row, items in enumerate(wanted)
@@ -173,7 +175,7 @@ class Model:
         found = []
         for start in range(0, len(examples), 512):
             part = tf.constant([example.SerializeToString() for example in examples[start : start + 512]])
-            found.append(self.loaded.signatures["serving_default"](examples=part)["rank"].numpy())
+            found.append(evaluated(self.loaded.signatures["serving_default"](examples=part))["rank"])
         return np.concatenate(found)
 
 

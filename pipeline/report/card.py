@@ -97,10 +97,11 @@ def _encoder(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
     text = lineage.get("TextEmbeddings", {}).get("text")
     if not run.summary["text"] or not isinstance(text, dict):
         return [("Encoder", "none (`text: none`)")]
+    pooling = run.summary["text"].get("pooling") or text["pooling"]
     return [
         (
             "Encoder",
-            f"{text['encoder']}, {text['stage']}, {text['pooling']} pooling, {text['max_length']} tokens at most",
+            f"{text['encoder']}, {text['stage']}, {pooling} pooling, {text['max_length']} tokens at most",
         ),
         ("Digest", run.summary["text"]["encoder_digest"]),
         ("Licence", licence_of(text["encoder"])),

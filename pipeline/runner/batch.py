@@ -18,6 +18,7 @@ from apache_beam.utils.shared import Shared
 
 from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.export.request import INPUTS, default_of
 from tfrec_fusion.serving.server.session import LoadedModel
 
 SCHEMA = pyarrow.schema(
@@ -64,7 +65,7 @@ def write_recommendations(
     users: Sequence[str],
     model: str,
     output: str,
-    k: int = 10,
+    k: int = INPUTS["k"].default,
     kind: str = "parquet",
     beam_args: Sequence[str] = (),
 ) -> int:
@@ -86,6 +87,7 @@ def write_recommendations(
     """
     if kind not in FORMATS:
         raise ConfigError(f"`--format` must be one of {', '.join(FORMATS)}. Received: {kind!r}.")
+    INPUTS["k"].check(k)
     pipeline = beam.Pipeline(options=PipelineOptions(list(beam_args)))
     answers = (
         pipeline
@@ -157,9 +159,11 @@ def absent(model: LoadedModel, signature: str, batch: int) -> dict[str, np.ndarr
     for name, tensor in model.meta_graph.signature_def[signature].inputs.items():
         sizes = [dim.size for dim in tensor.tensor_shape.dim]
         shape = [batch if place == 0 and size < 0 else max(size, 0) for place, size in enumerate(sizes)]
-        kind = {"string": object, "float": np.float32}.get(model.signatures[signature].inputs[name])
-        kind = kind or np.dtype(model.signatures[signature].inputs[name])
-        inputs[name] = np.full(shape, b"" if kind is object else 0, kind)
+        kind = {"float": "float32"}.get(declared := model.signatures[signature].inputs[name], declared)
+        value = default_of(name, kind)
+        inputs[name] = np.full(
+            shape, value.encode() if kind == "string" else value, object if kind == "string" else kind
+        )
     return inputs
 
 

@@ -15,6 +15,8 @@ from types import TracebackType
 
 import psutil
 
+from pipeline.config.terminal import safe
+
 NAME, STATE, WIDTH = 27, 8, 100
 SPINNER = "|/-\\"
 
@@ -102,7 +104,7 @@ class Table:
         """Writes a line to the terminal."""
         with self._lock:
             self._erase()
-            self.out.write(text + "\n")
+            self.out.write(safe(text, breaks="\n") + "\n")
 
     def begin(self, name: str) -> None:
         """A step starts."""
@@ -128,7 +130,7 @@ class Table:
                 with self._lock:
                     seconds = time.perf_counter() - self._start
                     text = f"  {self._name:<{NAME}} {SPINNER[turn % 4]:<{STATE}} {seconds:>7.1f} {'':>8}  {self._doing}"
-                    self.out.write("\r" + text[:WIDTH].ljust(WIDTH))
+                    self.out.write("\r" + safe(text)[:WIDTH].ljust(WIDTH))
                     self.out.flush()
                 turn += 1
 

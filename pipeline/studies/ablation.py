@@ -258,7 +258,10 @@ class Console:
     def __call__(self, line: str, passing: bool) -> None:
         if passing and not sys.stdout.isatty():
             return
-        print(("\r\033[K" if self.passing else "") + line, end="" if passing else "\n", flush=True)
+        if self.passing:
+            terminal = getattr(sys.stdout, "unguarded", sys.stdout)
+            terminal.write("\r\033[K")
+        print(line, end="" if passing else "\n", flush=True)
         self.passing = passing
 
 

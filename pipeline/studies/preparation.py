@@ -38,7 +38,8 @@ class Prepared:
         space: sizes and features.
         catalogue: the items, with tokens where there is a text tower.
         train, validation, test: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`
-            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, and the user and context features.
+            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, and the user and context features;
+            in training also `weight` and `history_weight` where choices have weights.
         person: int64 per row of `test`, equal where two rows are of one person, also of one that training never saw.
         seen: per row of `test` int32, the items that its person had met before.
     """
@@ -83,6 +84,10 @@ def prepare(config: PipelineConfig) -> Prepared:
                 [item_index[example.event.item] for _, example in examples[part]], np.int32
             ),
         }
+    if tables.interactions.weighted:
+        parts["train"]["weight"] = np.array([row.event.weight for _, row in examples["train"]], np.float32)
+        earlier = [row.history_weights for _, row in examples["train"]]
+        parts["train"]["history_weight"] = _left_padded(earlier, config.split.history_length, np.float32)
     counts = np.bincount(parts["train"]["item_index"], minlength=len(items) + 1)
     catalogue, item_features = _catalogue(tables, items, counts, config.text, str(config.home), size)
     space = FeatureSpace(
@@ -241,8 +246,8 @@ def _vocabulary(values: Iterable[str], size: int | None) -> dict[str, int]:
     return {value: place for place, (value, _) in enumerate(collections.Counter(values).most_common(size), 1)}
 
 
-def _left_padded(rows: list[list[int]], width: int) -> np.ndarray:
-    padded = np.zeros((len(rows), width), np.int32)
+def _left_padded(rows: Sequence[Sequence[float]], width: int, dtype: type = np.int32) -> np.ndarray:
+    padded = np.zeros((len(rows), width), dtype)
     for place, row in enumerate(rows):
         if row:
             padded[place, -len(row) :] = row

@@ -61,30 +61,34 @@ def prepared(folder: pathlib.Path, tables: Tables, split: SplitConfig | None = N
         transform(folder, name, tables, raw / name)
 
 
-def trained(folder: pathlib.Path, tables: Tables, kind: str, model: RetrievalConfig | RankingConfig):
-    """Trains and exports one of the two models with the pipeline's own callback; returns the loaded SavedModel."""
-    inputs = {
-        "examples": str(folder / "interactions"),
-        "items": str(folder / "items"),
-        "items_transform_graph": str(folder / "items_graph"),
-        "users": str(folder / "raw" / "users"),
-    }
+def arguments(folder: pathlib.Path, tables: Tables, kind: str, model: dict) -> types.SimpleNamespace:
+    """What TFX gives a trainer's callback."""
     settings = {
         "kind": kind,
-        "model": dataclasses.asdict(model),
+        "model": model,
         "tables": to_json(tables),
         "text": None,
         "history_length": 6,
         "held_out_history": 6,
         "index": dataclasses.asdict(IndexConfig()),
         "checkpoints": str(folder / "checkpoints"),
-        "inputs": inputs,
+        "inputs": {
+            "examples": str(folder / "interactions"),
+            "items": str(folder / "items"),
+            "items_transform_graph": str(folder / "items_graph"),
+            "users": str(folder / "raw" / "users"),
+        },
     }
-    arguments = types.SimpleNamespace(
+    return types.SimpleNamespace(
         custom_config=json.loads(json.dumps(settings)),
         transform_output=str(folder / "interactions_graph"),
         serving_model_dir=str(folder / kind / "model"),
         model_run_dir=str(folder / kind / "run"),
     )
-    getattr(training, f"run_{kind}")(arguments)
-    return tf.saved_model.load(arguments.serving_model_dir)
+
+
+def trained(folder: pathlib.Path, tables: Tables, kind: str, model: RetrievalConfig | RankingConfig):
+    """Trains and exports one of the two models with the pipeline's own callback; returns the loaded SavedModel."""
+    given = arguments(folder, tables, kind, dataclasses.asdict(model))
+    getattr(training, f"run_{kind}")(given)
+    return tf.saved_model.load(given.serving_model_dir)

@@ -255,6 +255,22 @@ def test_rmse_gain_by_hand():
     assert found["rmse_gain_over_biases"] == pytest.approx(np.sqrt(2) - np.sqrt(0.5))
 
 
+def test_choices_without_a_grade_are_in_no_figure_of_grades():
+    rng = np.random.default_rng(0)
+    users = [b"u%d" % (row % 5) for row in range(60)]
+    graded = [
+        rated(user, int(rng.integers(2)), float(rng.uniform(0.1, 0.9)), *rng.integers(1, 6, 3).astype(float))
+        for user in users
+    ]
+    ungraded = [rated(user, 1, 0.7, np.nan, 9.0, 9.0) for user in [*users[:9], b"new"]]
+    expected, found = (
+        combine(RankingCombiner(has_rating=True), rows) for rows in (graded, graded + ungraded)
+    )
+    for name in ("rmse", "mae", "baseline_rmse", "rmse_gain_over_biases", "user_ndcg"):
+        assert found[name] == pytest.approx(expected[name], abs=1e-9), name
+    assert found["people"] == 6 and np.isfinite(found["log_loss"])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_ranking_figures_agree_with_scikit_learn(seed):
     rng = np.random.default_rng(seed)

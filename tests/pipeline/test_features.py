@@ -3,13 +3,13 @@
 import dataclasses
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config.pipeline_config import ConfigError
 from pipeline.data import features
 from pipeline.evaluation import slices
-from tests.test_naming import columns
+from tests.test_naming import PATIENT, columns
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 
 # Everything that Examples, Transform's outputs and batches hold beside features made of columns.
@@ -37,7 +37,7 @@ def every(found):
     )  # fmt: skip
 
 
-@settings(max_examples=200)
+@PATIENT
 @given(st.lists(some, min_size=8, max_size=8))
 @example([HOSTILE] * 8)
 def test_no_feature_meets_another_or_one_of_the_pipelines_own(names):
@@ -50,6 +50,7 @@ def test_no_feature_meets_another_or_one_of_the_pipelines_own(names):
     assert not any(feature.name.startswith(("slice_", "baseline_")) for feature in made)
 
 
+@PATIENT
 @given(some, some, some)
 @example(HOSTILE, HOSTILE, HOSTILE)
 def test_the_tables_own_name_comes_back(item, numbers, context):
@@ -63,6 +64,7 @@ def test_the_tables_own_name_comes_back(item, numbers, context):
     assert [feature.column for feature in features.context_features(found)] == list(dict.fromkeys(context))
 
 
+@PATIENT
 @given(some, some, some, some)
 @example(("activity", "reach"), ("activity (column)",), ("activity",), ("period",))
 def test_each_column_has_a_slice_of_its_own(item, numbers, user, context):

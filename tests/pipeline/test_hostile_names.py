@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from pipeline.callbacks import training
 from pipeline.config.pipeline_config import SplitConfig
 from pipeline.data import features
 from pipeline.data.catalogue_reading import load_catalogue, read_examples
+from pipeline.data.vocabularies import as_it_was
 from tests.pipeline import steps
 from tfrec_fusion.config import RankingConfig, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
@@ -48,19 +50,21 @@ def shop(tmp_path_factory):
     orders = pd.DataFrame(rows, columns=["who", "sku", "at"])
     for column in CONTEXT:
         orders[column] = [LINES if row % 2 else "phone" for row in range(len(orders))]
+    orders["weight"] = [2.0 ** (row % 7) for row in range(len(orders))]
+    orders["rating"] = ["" if row % 3 == 0 else 1 + row % 5 for row in range(len(orders))]
     for name, frame in (("items", items), ("people", people), ("orders", orders)):
         frame.to_csv(folder / f"{name}.csv", index=False)
     tables = Tables(
-        Interactions(str(folder / "orders.csv"), "who", "sku", "at", context=CONTEXT),
+        Interactions(str(folder / "orders.csv"), "who", "sku", "at", "rating", CONTEXT, weight="weight"),
         Items(str(folder / "items.csv"), "sku", categories=ITEM_CATEGORIES, numbers=ITEM_NUMBERS),
         Users(str(folder / "people.csv"), "who", categories=USER_CATEGORIES, numbers=USER_NUMBERS),
     )
     steps.prepared(folder, tables, SplitConfig(method="leave_last_out", history_length=6, long_history=6))
-    return folder, tables, items
+    return folder, tables, items, orders
 
 
 def test_transform_keeps_every_column_apart_from_the_pipelines_own(shop):
-    folder, tables, items = shop
+    folder, tables, items, _ = shop
     catalogue = load_catalogue(str(folder / "items"), str(folder / "items_graph"), tables, None)
     assert sorted(catalogue.ids[1:]) == sorted(items["sku"])
     made = features.item_features(tables)
@@ -85,22 +89,41 @@ def test_transform_keeps_every_column_apart_from_the_pipelines_own(shop):
         assert set(batch[feature.name].numpy()) == {1, 2}
 
 
+def test_weights_stay_beside_their_choices_and_missing_grades_are_none(shop):
+    folder, tables, _, orders = shop
+    run = training.Run(steps.arguments(folder, tables, "ranking", {}))
+    people = run.transform.vocabulary_by_name(features.USER_VOCABULARY)
+    people = ["", *(as_it_was(value).decode() for value in people)]
+    given = {(row.who, row.sku): row for row in orders.itertuples()}
+    seen = missing = 0
+    for batch in run.batches("train", 7, shuffle=False).as_numpy_iterator():
+        for row, user in enumerate(batch["user_index"]):
+            order = given[people[user], run.catalogue.ids[batch["item_index"][row]]]
+            assert batch["weight"][row] == order.weight
+            if order.rating == "":
+                assert np.isnan(batch["rating"][row]) and batch["click"][row] == 1.0
+                missing += 1
+            else:
+                assert batch["rating"][row] == order.rating
+            for item, weight in zip(batch["history"][row], batch["history_weight"][row], strict=True):
+                known = given.get((people[user], run.catalogue.ids[item]))
+                assert weight == (known.weight if item else 0.0)
+            seen += 1
+    assert seen == 20 * 4 and missing == 20 * 2
+
+
 def test_retrieval_answers_by_the_columns_own_names(shop):
-    folder, tables, items = shop
+    folder, tables, items, _ = shop
     config = RetrievalConfig(TOWER, TrainingConfig(epochs=1, batch_size=16))
     loaded = steps.trained(folder, tables, "retrieval", config)
     inputs = {
         spec.name for spec in tf.nest.flatten(loaded.signatures["recommend"].structured_input_signature)
     }
     assert {context_input(column) for column in CONTEXT} < inputs
-    found = loaded.signatures["context_inputs"](columns=tf.constant([], tf.string))
-    shown = [value.decode() for value in found["columns"].numpy()]
-    assert sorted(shown) == sorted(CONTEXT)
-    assert [value.decode() for value in found["inputs"].numpy()] == [
-        context_input(column) for column in shown
-    ]
-    asked = loaded.signatures["context_inputs"](columns=tf.constant(["店", "nothing"]))
-    assert [value.decode() for value in asked["inputs"].numpy()] == [context_input("店"), ""]
+    found = loaded.signatures["describe"](count=tf.constant(0))
+    shown = [value.decode() for value in found["context_columns"].numpy()]
+    assert shown == list(CONTEXT)
+    assert [value.decode() for value in found["context_inputs"].numpy()] == list(map(context_input, CONTEXT))
 
     base = folder / "serving" / "retrieval"
     base.mkdir(parents=True)
@@ -119,11 +142,12 @@ def test_retrieval_answers_by_the_columns_own_names(shop):
 
 
 def test_ranking_answers_by_the_columns_own_names(shop):
-    folder, tables, _ = shop
+    folder, tables, _, _ = shop
     config = RankingConfig(TOWER, TrainingConfig(epochs=1, batch_size=32), hidden=(4,))
     loaded = steps.trained(folder, tables, "ranking", config)
     rank = loaded.signatures["rank"]
     fed = {spec.name: tf.constant([""]) for spec in tf.nest.flatten(rank.structured_input_signature)}
     fed |= {"history": tf.zeros([1, 0], tf.string), "texts": tf.constant([["", ""]])}
     fed |= {"item_ids": tf.constant([["new\nline", "s3"]]), context_input("lieu é"): tf.constant([LINES])}
-    assert np.isfinite(rank(**fed)["click"].numpy()).all()
+    answer = rank(**fed)
+    assert np.isfinite(answer["click"].numpy()).all() and np.isfinite(answer["rating"].numpy()).all()

@@ -75,7 +75,8 @@ def test_ranks_of_baselines_against_sorting(monkeypatch):
     people = np.array([b"c", b"a", b"b", b"b", b"c", b"a", b"c"], object)
     items = np.array([b"1", b"1", b"2", b"3", b"2", b"2", b"4"], object)
     pairs = TrainingPairs(
-        [(people[:3], items[:3]), (people[3:], items[3:])], {b"%d" % n: n for n in range(1, 8)}
+        [(people[:3], items[:3], np.ones(3)), (people[3:], items[3:], np.ones(4))],
+        {b"%d" % n: n for n in range(1, 8)},
     )
     assert pairs.people == {b"a": 0, b"b": 1, b"c": 2}
     assert pairs.users.tolist() == [2, 0, 1, 1, 2, 0, 2]
@@ -102,4 +103,4 @@ def test_a_baseline_whose_library_is_missing_says_what_to_do(monkeypatch):
     with pytest.raises(
         ConfigError, match=r"needs the package `implicit`.*Or leave it out: `evaluation.baselines.als: off`"
     ):
-        Baselines(["als"], TrainingPairs([([b"a"], [b"i"])], {b"i": 1}), 3, None)
+        Baselines(["als"], TrainingPairs([([b"a"], [b"i"], [1.0])], {b"i": 1}), 3, None)

@@ -10,11 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tfrec_fusion.naming import context_input
 from tfrec_fusion.serving.client.calls import (
     ServingMethods,
     SignatureSpec,
     TensorSpec,
-    empty_columns,
+    columns,
     read_metadata,
 )
 from tfrec_fusion.serving.client.grpc_client import AsyncGrpcClient, GrpcClient
@@ -180,9 +181,9 @@ def test_mistakes_of_the_caller(make):
 def test_errors_carry_the_servers_message(make):
     client = make()
     with pytest.raises(ServingError) as caught:
-        client.recommend("u", k=-1)
+        client.recommend("u", k=4)
     assert caught.value.code == "INVALID_ARGUMENT"
-    assert "Need k >= 0" in caught.value.message
+    assert "input must have at least k columns" in caught.value.message
 
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
@@ -372,7 +373,7 @@ def test_settings_are_sent_once_and_rows_are_made_rectangular():
     assert second == {"history": [[]], "num_probes": [8], "diversity": 0.0, "k": [1]}
     client.recommend(history=["x"])
     assert client.asked[-1].inputs["num_probes"] == [0]
-    with pytest.raises(ValueError, match="Give at least one of diversity, history, num_probes"):
+    with pytest.raises(ValueError, match="Give at least one of history, num_probes"):
         client.recommend()
 
 
@@ -383,7 +384,7 @@ def test_a_signature_without_k_is_cut_off_here():
     assert client.asked[0].inputs == {"user_id": ["u"]}
 
 
-def test_empty_columns():
+def test_a_row_in_which_nothing_is_given():
     spec = SignatureSpec(
         {
             "user_id": TensorSpec("DT_STRING", 1),
@@ -394,7 +395,7 @@ def test_empty_columns():
         },
         {},
     )
-    assert empty_columns(spec) == {
+    assert columns(spec, {}) == {
         "user_id": [""], "history": [[]], "k": [10], "diversity": 0.0, "flags": [False],
     }  # fmt: skip
 
@@ -429,3 +430,30 @@ def test_what_makes_no_tensor_is_refused_over_grpc_as_over_rest(server):
                 assert caught.value.code == "INVALID_ARGUMENT"
             with pytest.raises(ServingError, match="nope"):
                 client.predict([1.0], signature_name="nope")
+
+
+def test_context_is_given_by_the_columns_own_name():
+    inputs = {
+        "user_id": 1,
+        "text": 1,
+        "k": 0,
+        "context_device": 1,
+        context_input("Device Type"): 1,
+        context_input("text"): 1,
+    }
+    spec = SignatureSpec(
+        {name: TensorSpec("DT_INT32" if name == "k" else "DT_STRING", rank) for name, rank in inputs.items()},
+        {"item_ids": TensorSpec("DT_STRING", 2)},
+    )
+    client = Recorder({"recommend": spec}, lambda ask: {"item_ids": [["a"]]})
+    client.recommend("u", device="phone", context_text="x", **{"Device Type": "web"})
+    assert client.asked[-1].inputs == {
+        "user_id": ["u"], "text": [""], "k": 10, "context_device": ["phone"], context_input("Device Type"): ["web"],
+        "context_text": ["x"],
+    }  # fmt: skip
+    with pytest.raises(
+        ValueError, match="must be given once. Received: 'user_id', 'device', 'context_device'"
+    ):
+        client.recommend("u", device="phone", context_device="web")
+    with pytest.raises(ValueError, match="no input 'Devise Type'"):
+        client.recommend("u", **{"Devise Type": "phone"})

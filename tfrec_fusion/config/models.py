@@ -102,6 +102,7 @@ class FeatureSpace(Settings):
 class TextConfig(Settings):
     """The text tower: which encoder, how its tokens become one vector, and what of it is trained.
 
+    `pooling`: null takes the encoder's own (`1_Pooling` in its folder), and the mean where it names none.
     `stage`: `frozen` trains on vectors made beforehand. The others train the model so first, and then up to `epochs` more
     with the encoder, everything else at a tenth of its learning rate: `top_n` the `top_n` upper blocks, `lora` low-rank
     updates in them (in all blocks where `top_n` is null), `full` everything. `learning_rate` is the highest block's, each
@@ -111,7 +112,7 @@ class TextConfig(Settings):
 
     encoder: str = "all-MiniLM-L6-v2"
     max_length: Annotated[int, Interval(ge=3, le=8192)] = 64
-    pooling: Literal["mean", "cls", "max", "attention"] = "mean"
+    pooling: Literal["mean", "cls", "max", "attention"] | None = None
     stage: Literal["frozen", "top_n", "lora", "full"] = "frozen"
     batch_size: Batch = 64
     top_n: Annotated[int, Interval(ge=1, le=1000)] | None = 2

@@ -36,6 +36,7 @@ class SplitExample:
             begins, so that nothing of the split itself is seen.
         seen: all distinct items met before the split (validation and test only); a recommender does not repeat them.
         user_train_count: the person's interactions in training.
+        history_weights: how much each interaction of the history counts.
     """
 
     split: Split
@@ -43,6 +44,7 @@ class SplitExample:
     history: tuple[str, ...]
     seen: tuple[str, ...]
     user_train_count: int
+    history_weights: tuple[float, ...] = ()
 
 
 def tie_order(user: str, item: str) -> bytes:
@@ -130,5 +132,6 @@ def split_person(
         else:
             split, known = "test", test_start
         length = history_length if split == "train" else max(history_length, long_history)
-        history = tuple(items[max(0, known - length) : known])
-        yield SplitExample(split, event, history, seen[split], validation_start)
+        before = slice(max(0, known - length), known)
+        weights = tuple(event.weight for event in events[before])
+        yield SplitExample(split, event, tuple(items[before]), seen[split], validation_start, weights)

@@ -1,8 +1,8 @@
 """What a model server loads: what the signatures of both models share (`export_retrieval`, `export_ranking`).
 
 Raw strings in, titles and scores out: ids, tokenizer, text encoder, index and titles are all inside the SavedModel.
-An input that a caller leaves empty (`""`, no entries, 0) means "not given", so that one signature answers every
-question and a client need not know which inputs matter.
+An input that a caller leaves at its default means "not given", so that one signature answers every question and a client
+need not know which inputs matter; `request` describes each.
 """
 
 from __future__ import annotations
@@ -13,30 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import Feature
+from tfrec_fusion.export import request
 from tfrec_fusion.export.saving import save
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.naming import request_input
 
-# Inputs that signatures have without any context; `test_export` holds them to the signatures.
-REQUEST_INPUTS = frozenset(
-    [
-        "user_id",
-        "history",
-        "text",
-        "texts",
-        "item_id",
-        "item_ids",
-        "k",
-        "exclude",
-        "include_seen",
-        "allow",
-        "categories",
-    ]
-    + ["probes", "diversity", "candidates", "rank_weight", "examples"]
-)
-
-__all__ = ["Lookup", "Serving", "TextTower", "save"]
+__all__ = ["Lookup", "Serving", "TextTower", "checked", "save", "says_something"]
 
 
 class TextTower(tf.Module):
@@ -52,8 +35,8 @@ class TextTower(tf.Module):
         self.tokenizer, self.encoder, self.dim = tokenizer, encoder, dim
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """float32 `[n, dim]` of strings `[n]`; zeros where a string is empty. Only non-empty strings are encoded."""
-        given = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
+        """float32 `[n, dim]` of strings `[n]`; zeros where a string says nothing. Only the others are encoded."""
+        given = tf.where(says_something(texts))
         encoded = tf.cond(
             tf.size(given) > 0,
             lambda: tf.cast(self.encoder(self.tokenizer(tf.gather_nd(texts, given))), tf.float32),
@@ -177,7 +160,7 @@ class Serving(tf.Module):
         features = {name: tf.gather(values, row) for name, values in self.item_tables.items()}
         features["item_index"] = self.model_index(row)
         if self.text_tower is not None:
-            given = tf.strings.length(tf.strings.strip(text)) > 0
+            given = says_something(text)
             known = tf.cast(features["text_vector"], tf.float32)
             features["text_vector"] = tf.where(given[:, None], self.text_tower(text), known)
         return features
@@ -194,28 +177,33 @@ class Serving(tf.Module):
         batch["history"] = self.left_padded(self.item_rows(dense(raw["history"])))
         return raw, batch
 
+    def unknown_items(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """string `[batch, any]`: the ids whose rows are 0, each in its place, `""` elsewhere."""
+        return tf.where(rows == 0, ids, "")
+
+    def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most `count`; and all context
+        columns, `context_columns` as their table calls them and `context_inputs` as signatures do."""
+        count = checked("count", count)
+        # Gathered: TensorFlow copies a variable at each whole read, for a slice too, once a part of it was gathered.
+        rows = tf.range(1, 1 + tf.minimum(count, self.num_offered))
+        return {
+            "item_ids": tf.gather(self.item_ids, rows),
+            "titles": tf.gather(self.titles, rows),
+            "context_columns": tf.constant(self.context_columns, tf.string),
+            "context_inputs": tf.constant(list(self.context_inputs), tf.string),
+        }
+
+    def input_spec(self, signature: str, without: tuple[str, ...] = ()) -> dict[str, tf.TensorSpec]:
+        """The inputs of a signature by name (`request.SIGNATURES`), and a string a row for each context feature where the
+        signature asks for a user."""
+        names = [name for name in request.SIGNATURES[signature] if name not in without]
+        specs = {name: _tensor_spec(request.INPUTS[name]) for name in names}
+        return {**specs, **self.context_spec()} if "user_id" in names else specs
+
     def context_spec(self) -> dict[str, tf.TensorSpec]:
         """An input for each context feature: string `[batch]`, `""` where it is not known."""
         return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_inputs}
-
-    def context_signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """The signature `context_inputs`, where there is context: which input takes which column of the tables.
-
-        It takes `columns`, string `[any]`, and answers with `columns` and `inputs`, string `[any]`: those asked for, an empty
-        input where the model reads no such column; all of them where none is asked for.
-        """
-        if not self.context_inputs:
-            return {}
-        known, inputs = tf.constant(self.context_columns), tf.constant(list(self.context_inputs))
-
-        @graph
-        def context_inputs(columns):
-            wanted = tf.cond(tf.reduce_any(columns != ""), lambda: columns, lambda: known)
-            same = wanted[:, None] == known
-            found = tf.gather(inputs, tf.argmax(tf.cast(same, tf.int32), 1))
-            return {"columns": wanted, "inputs": tf.where(tf.reduce_any(same, 1), found, "")}
-
-        return {"context_inputs": concrete(context_inputs, columns=tf.TensorSpec([None], tf.string))}
 
 
 def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
@@ -241,7 +229,7 @@ def _context_inputs(features: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for feature in features:
-        name = request_input(feature, REQUEST_INPUTS)
+        name = request_input(feature, [*request.INPUTS, "examples"])
         if name in found:
             raise ValueError(
                 f"Each context feature needs an input of its own. Received: {found[name]!r} and {feature!r}, which would "
@@ -254,6 +242,37 @@ def _context_inputs(features: Sequence[str]) -> dict[str, str]:
 def _numbered(what: str, tables: Mapping[str, np.ndarray]) -> dict[str, tf.Variable]:
     """Variables by feature; they are numbered, since a feature may be called anything."""
     return {name: table(values, f"{what}_{place}") for place, (name, values) in enumerate(tables.items())}
+
+
+def _tensor_spec(described: request.Input) -> tf.TensorSpec:
+    return tf.TensorSpec([None] * described.axes, tf.as_dtype(described.dtype), described.name)
+
+
+def checked(name: str, value: tf.Tensor, high: float | None = None) -> tf.Tensor:
+    """The value of a setting; a request with one outside its range fails with INVALID_ARGUMENT and says the range.
+
+    Args:
+        name: of the input; its range is in `request.INPUTS`.
+        value: a scalar.
+        high: the highest value, where the model decides.
+    """
+    described = request.INPUTS[name]
+    low, high = described.low or 0, described.high if high is None else high
+    inside = value >= tf.cast(low, value.dtype)
+    if high is not None:
+        inside = tf.logical_and(inside, value <= tf.cast(high, value.dtype))
+    for other in (described.default, described.off):
+        if other is not None and not (low <= other and (high is None or other <= high)):
+            inside = tf.logical_or(inside, value == tf.cast(other, value.dtype))
+    rule = f"`{name}` must be {described.range_in_words(high)}. Received:"
+    # The operation itself: `tf.debugging.Assert` would put it into a branch, which costs more.
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=inside, data=[rule, value])]):
+        return tf.identity(value)
+
+
+def says_something(texts: tf.Tensor) -> tf.Tensor:
+    """bool of `texts`' shape: False where a string has nothing but white space and what cannot be seen."""
+    return tf.logical_not(tf.strings.regex_full_match(texts, request.BLANK))
 
 
 def _of_rows(rows: tf.Tensor, items: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import Serving, concrete, graph, table
+from tfrec_fusion.export.base import Serving, concrete, graph, says_something, table
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import ranking_vectors
 
@@ -26,10 +26,14 @@ class CandidateScores(Serving):
         self.ranked_vectors = table(ranking_vectors(ranking, catalogue), "ranked_vectors")
 
     def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
-        """Scores candidates for each request; see `rank_spec` for shapes.
+        """Scores candidates for each request; see `request.SIGNATURES` and `request.INPUTS` for the inputs.
+
+        The candidates `[batch, n]` come by `item_ids`, by `texts`, or both.
 
         Returns:
-            float32 `[batch, n]` a label, and `titles` string `[batch, n]`, the text itself for an item without one.
+            float32 `[batch, n]` a label; `titles` string `[batch, n]`, the text itself for an item without one; `known_user`
+            bool `[batch]`; `unknown_items` string `[batch, any]`: ids of the history, and of candidates that came without a
+            text, which are in no catalogue.
         """
         # One of the two may be left empty; the other says how many candidates there are.
         count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
@@ -39,8 +43,15 @@ class CandidateScores(Serving):
         person = self.person(user_id, history, context)
         scores = self.scores(person, self.item_rows(flat_ids), vectors)
         answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
-        titles = tf.gather(self.titles, self.item_rows(item_ids))
-        return {**answer, "titles": tf.where(titles == "", texts, titles)}
+        rows = self.item_rows(item_ids)
+        titles = tf.gather(self.titles, rows)
+        unknown = tf.where(says_something(texts), "", self.unknown_items(item_ids, rows))
+        return {
+            **answer,
+            "titles": tf.where(titles == "", texts, titles),
+            "known_user": self.user_rows(user_id) > 0,
+            "unknown_items": tf.concat([self.unknown_items(history, self.item_rows(history)), unknown], 1),
+        }
 
     def scores(
         self, person: dict[str, tf.Tensor], rows: tf.Tensor, vectors: tf.Tensor
@@ -62,7 +73,7 @@ class CandidateScores(Serving):
         vectors = tf.gather(self.ranked_vectors, self.item_rows(item_ids))
         if self.text_tower is None:
             return vectors
-        given = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
+        given = tf.where(says_something(texts))
 
         def replaced():
             features = self.items(tf.gather_nd(item_ids, given), tf.gather_nd(texts, given))
@@ -72,15 +83,12 @@ class CandidateScores(Serving):
         return tf.cond(tf.size(given) > 0, replaced, lambda: vectors)
 
     def rank_spec(self) -> dict[str, tf.TensorSpec]:
-        """What `rank` takes: string `user_id` `[batch]`, `history` `[batch, any]`, and the candidates `[batch, n]` by
-        `item_ids`, by `texts`, or both; where both are given for one, its text replaces what is known of it."""
-        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-        named = {"user_id": strings, "history": matrix, "item_ids": matrix, "texts": matrix}
-        return {**named, **self.context_spec()}
+        """What `rank` takes (`request.SIGNATURES`)."""
+        return self.input_spec("rank")
 
 
 class RankingServing(CandidateScores):
-    """The ranking model's signatures: `serving_default` and `rank`.
+    """The ranking model's signatures: `serving_default`, `rank` and `describe`.
 
     Args:
         biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
@@ -111,7 +119,7 @@ class RankingServing(CandidateScores):
         return {
             "serving_default": graph(self.evaluate).get_concrete_function(examples),
             "rank": concrete(graph(self.rank), **self.rank_spec()),
-            **self.context_signatures(),
+            "describe": concrete(graph(self.describe), **self.input_spec("describe")),
         }
 
 

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import concrete, graph
+from tfrec_fusion.export.base import checked, concrete, graph
 from tfrec_fusion.export.ranking import CandidateScores
-from tfrec_fusion.export.retrieval import DEFAULT_K, RetrievalServing
+from tfrec_fusion.export.request import CANDIDATES
+from tfrec_fusion.export.retrieval import RetrievalServing
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 
 __all__ = ["RecommenderServing", "choose_weight", "validate_weights"]
-
-DEFAULT_CANDIDATES = 100
 
 
 class RecommenderServing(CandidateScores, RetrievalServing):
@@ -62,21 +61,22 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         rank_weight,
         **context,
     ) -> dict[str, tf.Tensor]:
-        """The best items for each request; see `recommend_spec` for shapes.
+        """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for the answer.
 
-        Returns:
-            `item_ids` and `titles` string, `scores` float32, all `[batch, k]` in the order of the answer; `scores` lie in
-            [0, 1]. Beside them `retrieval_score`, and the ranking's prediction for each of its labels.
+        `scores` lie in [0, 1]. Beside them stand `retrieval_score`, and the ranking's prediction for each of its labels.
         """
+        k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
+        candidates = checked("candidates", candidates, self.max_k)
+        rank_weight = checked("rank_weight", rank_weight)
         queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
-        wanted = tf.minimum(tf.where(k > 0, k, DEFAULT_K), self.max_k)
-        number = tf.maximum(wanted, tf.where(candidates > 0, candidates, DEFAULT_CANDIDATES))
+        wanted = tf.minimum(k, self.max_k)
+        number = tf.maximum(wanted, tf.where(candidates > 0, candidates, CANDIDATES))
         found, rows = self.search(
             queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
         )
         ranked = self.rank_rows(self.person(user_id, history, context), rows)
-        weight = tf.clip_by_value(tf.where(rank_weight == 0.0, self.rank_weight, rank_weight), 0.0, 1.0)
+        weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
         scores = mixture(found, ranked[self.head], rows > 0, weight)
         wanted = tf.minimum(wanted, tf.shape(rows)[1])
         # Without diversity, re-ranking would sort, one pick after the other; `top_k` does it at once.
@@ -85,21 +85,14 @@ class RecommenderServing(CandidateScores, RetrievalServing):
             lambda: self.rerank(scores, self.index.vectors(rows - 1), diversity, wanted),
             lambda: tf.math.top_k(scores, wanted).indices,
         )
-        return self._answer(places, scores, rows, {"retrieval_score": found, **ranked})
-
-    def _answer(self, places, scores, rows, others) -> dict[str, tf.Tensor]:
-        there = tf.logical_and(places >= 0, tf.gather(rows, tf.maximum(places, 0), batch_dims=1) > 0)
-        places = tf.maximum(places, 0)
-        rows = tf.where(there, tf.gather(rows, places, batch_dims=1), 0)
-        return {
-            "item_ids": tf.gather(self.item_ids, rows),
-            "titles": tf.gather(self.titles, rows),
-            "scores": tf.where(there, tf.gather(scores, places, batch_dims=1), -np.inf),
-            **{
-                name: tf.where(there, tf.gather(values, places, batch_dims=1), 0.0)
-                for name, values in others.items()
-            },
+        picked = tf.maximum(places, 0)
+        rows = tf.where(places >= 0, tf.gather(rows, picked, batch_dims=1), 0)
+        columns = {
+            name: tf.gather(values, picked, batch_dims=1)
+            for name, values in {"scores": scores, "retrieval_score": found, **ranked}.items()
         }
+        diagnosis = self.diagnosis(user_id, history, exclude, allow, categories)
+        return {**self.answer(rows, **columns), **diagnosis}
 
     def rank_rows(self, person: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """The ranking's scores of items of the catalogue, int32 `[batch, n]`: float32 `[batch, n]` a label."""
@@ -108,15 +101,8 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         return {name: tf.reshape(value, tf.shape(rows)) for name, value in scores.items()}
 
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:
-        """What `recommend` takes: what the retrieval model's takes, and two inputs more.
-
-        Inputs:
-            candidates: int32 `[]`, how many items are ranked; 0 for 100, and never fewer than `k`.
-            rank_weight: float32 `[]` up to 1, what the ranking's score counts against the retrieval's; 0 for the weight
-                that validated best, below 0 for none.
-        """
-        settings = {"candidates": tf.TensorSpec([], tf.int32), "rank_weight": tf.TensorSpec([], tf.float32)}
-        return {**super().recommend_spec(), **settings}
+        """What `recommend` takes (`request.SIGNATURES`)."""
+        return self.input_spec("recommend")
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Concrete functions by signature name."""
@@ -156,7 +142,7 @@ def validate_weights(
     ranking: Ranking,
     catalogue: Catalogue,
     batches: Iterable[Mapping[str, tf.Tensor]],
-    candidates: int = DEFAULT_CANDIDATES,
+    candidates: int = CANDIDATES,
 ) -> dict[str, dict[float, np.ndarray]]:
     """What each weight of the ranking is worth, on interactions that neither model was trained on.
 

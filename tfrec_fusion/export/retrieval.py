@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import Serving, concrete, dense, graph, table
+from tfrec_fusion.export.base import Serving, checked, concrete, dense, graph, says_something, table
+from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED
+from tfrec_fusion.export.request import INPUTS, PADDING, RANKING_ONLY
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
 from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
@@ -16,13 +18,13 @@ from tfrec_fusion.models.new_items import retrieval_vectors
 
 __all__ = ["RetrievalServing", "searchable"]
 
-DEFAULT_K = 10
+DEFAULT_K = INPUTS["k"].default
 DIVERSITY_POOL, LARGEST_POOL = 4, 400
 """A request for diversity chooses among so many times `k` further items, and at most so many."""
 
 
 class RetrievalServing(Serving):
-    """The retrieval model's signatures: `serving_default`, `recommend`, `embed_query`, `embed_item`, `embed_text`."""
+    """The retrieval model's signatures: `serving_default`, `recommend`, `describe`, `embed_query`, `embed_item`, `embed_text`."""
 
     def __init__(self, model, catalogue: Catalogue, *args, index: TopKIndex, max_k: int = 1000, **kwargs):
         super().__init__(model, catalogue, *args, **kwargs)
@@ -54,7 +56,7 @@ class RetrievalServing(Serving):
         queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
         if self.text_tower is None:
             return queries
-        asked = tf.strings.length(tf.strings.strip(text)) > 0
+        asked = says_something(text)
         known = tf.logical_or(tf.reduce_any(batch["history"] > 0, 1), self.user_rows(user_id) > 0)
         from_person = tf.where(tf.logical_or(known, ~asked)[:, None], queries, 0.0)
         return tf.concat([from_person, self.text_tower(text)], 1)
@@ -80,10 +82,11 @@ class RetrievalServing(Serving):
         diversity,
         **context,
     ) -> dict[str, tf.Tensor]:
-        """The best items for each request; see `recommend_spec` for shapes."""
+        """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for the answer."""
+        k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
         queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
-        wanted = tf.minimum(tf.where(k > 0, k, DEFAULT_K), self.max_k)
+        wanted = tf.minimum(k, self.max_k)
         further = tf.minimum(DIVERSITY_POOL * wanted, LARGEST_POOL)
         pool = tf.where(diversity > 0, wanted + further, wanted)
         scores, rows = self.search(queries, pool, excluded, allow, categories, probes)
@@ -92,11 +95,40 @@ class RetrievalServing(Serving):
             lambda: self.diversify(scores, rows, diversity, wanted),
             lambda: (scores, rows),
         )
+        diagnosis = self.diagnosis(user_id, history, exclude, allow, categories)
+        return {**self.answer(rows, scores), **diagnosis}
+
+    def answer(self, rows: tf.Tensor, scores: tf.Tensor, **others: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Items, titles and finite scores; `PADDING` and empty strings where `rows` int32 `[batch, k]` are 0."""
+        there = rows > 0
         return {
             "item_ids": tf.gather(self.item_ids, rows),
-            "scores": scores,
             "titles": tf.gather(self.titles, rows),
+            "num_results": tf.reduce_sum(tf.cast(there, tf.int32), 1),
+            **{
+                name: tf.where(there, values, PADDING)
+                for name, values in {"scores": scores, **others}.items()
+            },
         }
+
+    def diagnosis(self, user_id, history, exclude, allow, categories) -> dict[str, tf.Tensor]:
+        """What of a request the model does not know; see `request.OUTPUTS`."""
+        batch = tf.shape(user_id)[0]
+        # One list may stand for all rows where the search takes that.
+        allow, categories = (
+            tf.broadcast_to(some, [batch, tf.shape(some)[1]]) for some in (allow, categories)
+        )
+        ids = tf.concat([history, exclude, allow], 1)
+        return {
+            "known_user": self.user_rows(user_id) > 0,
+            "unknown_items": self.unknown_items(ids, self.item_rows(ids)),
+            "unknown_categories": tf.where(self.categories.rows(categories) == 0, categories, ""),
+        }
+
+    def describe(self, count) -> dict[str, tf.Tensor]:
+        """Adds the names of at most `count` `categories`, and `max_k`."""
+        items = super().describe(count)
+        return {**items, "categories": self.categories.names[:count], "max_k": tf.constant(self.max_k)}
 
     def excluded(self, user_id, history, exclude, include_seen) -> tf.Tensor:
         """int32 `[batch, any]` of the items that must not come: seen ones unless asked for, listed ones, the history."""
@@ -116,6 +148,7 @@ class RetrievalServing(Serving):
             categories: string `[batch, any]`; where a row has entries, only items that have one of them are returned.
             probes: int32 `[]`, cells that an inverted file reads; 0 for the number it was tuned to.
         """
+        probes = checked("probes", probes)
         tuned = getattr(self.index, "default_probes", None)
         options = {
             "exclude": self.indexed(excluded),
@@ -153,34 +186,8 @@ class RetrievalServing(Serving):
         return scores, tf.where(there, tf.gather(rows, places, batch_dims=1), 0)
 
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:
-        """What `recommend` takes. Everything may be left empty: `""`, no entries, 0, False.
-
-        Inputs:
-            user_id, text: string `[batch]`; who asks, and what for in words.
-            history: string `[batch, any]`, item ids, oldest first; replaces what is known of the person.
-            k: int32 `[]`; 0 means 10, more than `max_k` means `max_k`.
-            exclude: string `[batch, any]`, item ids that must not come.
-            include_seen: bool `[]`, whether items may come that the person has met.
-            allow: string `[batch, any]`, item ids; where there are any, nothing else comes.
-            categories: string `[batch, any]`; where there are any, only items come that have one of them.
-            probes: int32 `[]`, cells that an inverted file reads; 0 for as many as its recall target needs.
-            diversity: float32 `[]` in [0, 1], how much being unlike the others counts against the score.
-            and `[batch]` for each context feature.
-        """
-        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-        return {
-            "user_id": strings,
-            "history": matrix,
-            "text": strings,
-            "k": tf.TensorSpec([], tf.int32),
-            "exclude": matrix,
-            "include_seen": tf.TensorSpec([], tf.bool),
-            "allow": matrix,
-            "categories": matrix,
-            "probes": tf.TensorSpec([], tf.int32),
-            "diversity": tf.TensorSpec([], tf.float32),
-            **self.context_spec(),
-        }
+        """What `recommend` takes (`request.SIGNATURES`)."""
+        return self.input_spec("recommend", without=RANKING_ONLY)
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Where the held-out item of each Example stands among the whole catalogue, and what stands at the top.
@@ -188,12 +195,14 @@ class RetrievalServing(Serving):
         Items that the Example calls seen cannot be recommended. Ranks order equal scores by a fixed shuffle.
 
         Returns:
-            `rank`: float32 `[batch]`, from 1; NaN where the item is unknown or was already seen, and so cannot be
-            recommended; infinite where the model gives it no number.
+            Finite numbers (`evaluated` reads them):
+            `rank`: float32 `[batch]`, from 1; `NOT_RANKED` where the item is unknown or was already seen, and so cannot be
+            recommended; `NO_SCORE` where the model gives it no number.
             `top`: int32 `[batch, DEFAULT_K]` rows of the items recommended, best first, 0 where there are no more.
-            `novelty`: float32 `[batch]`, mean self-information of those in bits (`metrics.beyond_accuracy.novelty`).
+            `novelty`: float32 `[batch]`, mean self-information of those in bits (`metrics.beyond_accuracy.novelty`);
+            `UNDEFINED` where there are none.
             `diversity`: float32 `[batch]`, mean `1 - cosine` between those, by text where there is any, else by the model's
-            embeddings; NaN with fewer than two.
+            embeddings; `UNDEFINED` with fewer than two.
             `catalogue_size`: int32 `[batch]`, how many items there are.
             `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
         """
@@ -219,19 +228,19 @@ class RetrievalServing(Serving):
         _, ranks, tops = tf.while_loop(lambda number, *_: number < count, block, [0, ranks, tops])
         top = tops.concat()
         shown = tf.cast(top > 0, tf.float32)
+        rank, novelty = ranks.concat(), tf.reduce_sum(tf.gather(self.bits, top) * shown, 1)
+        diversity = _diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown)
         return {
-            "rank": tf.where(usable, ranks.concat(), float("nan")),
+            "rank": tf.where(usable, tf.where(tf.math.is_finite(rank), rank, NO_SCORE), NOT_RANKED),
             "top": top,
-            "novelty": tf.reduce_sum(tf.gather(self.bits, top) * shown, 1) / tf.reduce_sum(shown, 1),
-            "diversity": _diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown),
+            "novelty": _or_undefined(novelty / tf.reduce_sum(shown, 1)),
+            "diversity": _or_undefined(diversity),
             "catalogue_size": tf.fill(tf.shape(target), self.num_offered),
             "unexpected": tf.gather(self.unexpected, target),
         }
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Concrete functions by signature name."""
-        strings, matrix = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-        person = {"user_id": strings, "history": matrix, "text": strings}
 
         @graph
         def embed_query(user_id, history, text, **context):
@@ -250,12 +259,12 @@ class RetrievalServing(Serving):
                 tf.TensorSpec([None], tf.string, "examples")
             ),
             "recommend": concrete(graph(self.recommend), **self.recommend_spec()),
-            "embed_query": concrete(embed_query, **person, **self.context_spec()),
-            "embed_item": concrete(embed_item, item_id=strings, text=strings),
-            **self.context_signatures(),
+            "describe": concrete(graph(self.describe), **self.input_spec("describe")),
+            "embed_query": concrete(embed_query, **self.input_spec("embed_query")),
+            "embed_item": concrete(embed_item, **self.input_spec("embed_item")),
         }
         if self.text_tower is not None:
-            made["embed_text"] = concrete(embed_text, text=strings)
+            made["embed_text"] = concrete(embed_text, **self.input_spec("embed_text"))
         return made
 
 
@@ -296,6 +305,10 @@ def ranked(
     top = tf.where(values > scores.dtype.min, top, 0)
     top = tf.pad(top, [[0, 0], [0, DEFAULT_K - tf.shape(top)[1]]])
     return tf.where(tf.math.is_nan(own[:, 0]), np.inf, rank), tf.ensure_shape(top, [None, DEFAULT_K])
+
+
+def _or_undefined(values: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.math.is_finite(values), values, UNDEFINED)
 
 
 def _diversity(vectors: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfrec_fusion.export.request import default_of
+
 __all__ = ["save", "write_warmup"]
 
 
@@ -67,8 +69,7 @@ def write_warmup(
 
 
 def _sample(tensor: tf.TensorSpec) -> np.ndarray:
-    """One row of an input: a word where text goes, else nothing."""
+    """One row of an input: a word where text goes, else its default."""
     shape = [1 if size is None else size for size in tensor.shape]
-    if tensor.dtype == tf.string:
-        return np.full(shape, "warm" if tensor.name in ("text", "texts") else "", object)
-    return np.zeros(shape, tensor.dtype.as_numpy_dtype)
+    value = "warm" if tensor.name in ("text", "texts") else default_of(tensor.name, tensor.dtype.name)
+    return np.full(shape, value, object if tensor.dtype == tf.string else tensor.dtype.as_numpy_dtype)

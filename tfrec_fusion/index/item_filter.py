@@ -20,6 +20,7 @@ class CategoryFilter(tf.Module):
         super().__init__()
         self.num_items = num_items
         names = sorted(members)
+        self.names = tf.Variable(tf.constant(names, tf.string), trainable=False, name="category_names")
         # A table needs one entry; nobody sends this key. Category 0 is the one that nothing belongs to.
         entries = (names or ["\x00"], np.arange(1, len(names) + 1, dtype=np.int32) if names else [0])
         self.table = tf.lookup.StaticHashTable(
@@ -31,6 +32,10 @@ class CategoryFilter(tf.Module):
         self.items = tf.Variable(np.concatenate(lists), trainable=False, name="category_items")
         self.splits = tf.Variable(splits, trainable=False, name="category_splits")
 
+    def rows(self, categories: tf.Tensor) -> tf.Tensor:
+        """int32 of `categories`' shape: the number of each category, 0 for a name that no item has."""
+        return self.table.lookup(categories)
+
     def __call__(self, categories: tf.Tensor) -> tf.Tensor:
         """Which items have at least one of the categories.
 
@@ -40,7 +45,7 @@ class CategoryFilter(tf.Module):
         Returns:
             bool `[batch, num_items]`.
         """
-        rows = self.table.lookup(categories)
+        rows = self.rows(categories)
         starts, ends = tf.gather(self.splits, rows), tf.gather(self.splits, rows + 1)
         items = tf.ragged.range(tf.reshape(starts, [-1]), tf.reshape(ends, [-1]))
         per_query = tf.reduce_sum(ends - starts, axis=1)

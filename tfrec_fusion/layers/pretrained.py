@@ -71,6 +71,9 @@ def _download(name: str, weights: bool) -> pathlib.Path:
 
     try:
         folder = pathlib.Path(snapshot_download(name, allow_patterns=_TEXT_FILES, ignore_patterns=["*/*"]))
+        modules: Any = read_json(folder, "modules.json") or []
+        if paths := [f"{module['path']}/*.json" for module in modules if module.get("path")]:
+            snapshot_download(name, allow_patterns=paths)
         for patterns in _WEIGHT_FILES if weights else ():
             snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"])
             if any(folder.glob(patterns[0])):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -22,6 +23,7 @@ from tfrec_fusion.layers.backbone import (
 )
 from tfrec_fusion.layers.lora import LoraDense
 from tfrec_fusion.layers.pretrained import find_pretrained, read_json
+from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 
 POOLINGS = ("mean", "cls", "max", "attention")
 STAGES = ("frozen", "top_n", "lora", "full")
@@ -113,9 +115,9 @@ class TextEncoder(tf_keras.layers.Layer):
     def from_pretrained(
         cls,
         name_or_folder: str | os.PathLike,
-        pooling: str = "mean",
+        pooling: str | None = None,
         stage: str = "frozen",
-        normalize: bool = False,
+        normalize: bool | None = None,
         **kwargs,
     ) -> TextEncoder:
         """Creates the layer with pretrained weights.
@@ -123,9 +125,10 @@ class TextEncoder(tf_keras.layers.Layer):
         Args:
             name_or_folder: see `find_pretrained`; ``"all-MiniLM-L6-v2"`` needs no network where its package is
                 installed.
-            pooling: see the class.
+            pooling: see the class; None for what the folder says (`sentence_modules`), and the mean where it says nothing.
+                Another than the folder's is taken with a warning.
             stage: see the class.
-            normalize: see the class.
+            normalize: see the class; None for what the folder says.
             **kwargs: further arguments of the class.
 
         Returns:
@@ -133,12 +136,22 @@ class TextEncoder(tf_keras.layers.Layer):
 
         Raises:
             PretrainedNotFoundError: if the files cannot be found.
-            ValueError: if the architecture is not supported, or weights that it needs are not in the files.
+            ValueError: if the architecture is not supported, weights that it needs are not in the files, or the folder
+                names a module or a pooling that there is not here.
         """
         folder = find_pretrained(name_or_folder)
         plain_config(
             read_json(folder, "config.json")
         )  # an unsupported architecture fails before weights are read
+        said = read_sentence_modules(folder)
+        if pooling is not None and said.pooling not in (None, pooling):
+            warnings.warn(
+                f"`pooling` is {pooling!r}, while the encoder was trained with {said.pooling!r} ({folder.name}). Leave "
+                "`pooling` out to take the encoder's own.",
+                stacklevel=2,
+            )
+        pooling = pooling or said.pooling or "mean"
+        normalize = said.normalize if normalize is None else normalize
         from transformers import TFAutoModel
         from transformers import logging as transformers_logging
 

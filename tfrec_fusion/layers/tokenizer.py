@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import pathlib
+import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,8 +20,16 @@ from tfrec_fusion.layers.bert_characters import (
     SPACES,
     regex_class,
 )
-from tfrec_fusion.layers.pretrained import find_pretrained, read_json
+from tfrec_fusion.layers.pretrained import find_pretrained
+from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.tokenizer_base import TextTokenizer
+from tfrec_fusion.layers.wordpiece_files import (
+    WORDPIECE_CLASSES,
+    check_vocabulary,
+    read_vocabulary,
+    read_wordpiece,
+    tokenizer_class,
+)
 
 _MAX_WORD_CHARACTERS = 100  # BERT's `max_input_chars_per_word`; a longer word is unknown
 
@@ -57,7 +64,8 @@ class WordPieceTokenizer(TextTokenizer):
         pad_to: ``"max_length"`` or ``"longest"``.
 
     Raises:
-        ValueError: for an empty vocabulary, a special token that is not in it, or a `max_length` under 3.
+        ValueError: for a vocabulary that is empty, holds a token twice or an empty one, or lacks a special token; or for a
+            `max_length` under 3.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class WordPieceTokenizer(TextTokenizer):
         super().__init__(max_length=max_length, pad_to=pad_to, **kwargs)
         if isinstance(vocabulary, (str, os.PathLike)):
             vocabulary = read_vocabulary(vocabulary)
+        check_vocabulary(vocabulary)
         # A tuple, because Keras wraps lists for tracking, which is slow to save at this length.
         self.vocabulary = tuple(vocabulary)
         self.lowercase = lowercase
@@ -127,9 +136,16 @@ class WordPieceTokenizer(TextTokenizer):
 
         Raises:
             PretrainedNotFoundError: if the files cannot be found.
-            ValueError: if it is not a WordPiece tokenizer.
+            ValueError: if it is not a WordPiece tokenizer, or does something that cannot be done here (`read_wordpiece`).
         """
         folder = find_pretrained(name_or_folder, weights=False)
+        said = read_sentence_modules(folder).max_length
+        if said is not None and max_length > said:
+            warnings.warn(
+                f"`max_length` is {max_length}, while the encoder was trained on at most {said} tokens ({folder.name}). Lower "
+                "it, or see that longer texts are compared well.",
+                stacklevel=2,
+            )
         return cls(**{**read_wordpiece(folder), "max_length": max_length, **kwargs})
 
     def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
@@ -179,44 +195,6 @@ class WordPieceTokenizer(TextTokenizer):
         }
 
 
-def read_vocabulary(path: str | os.PathLike) -> list[str]:
-    """Reads a `vocab.txt`: one token a line, the line's number is the id."""
-    text = pathlib.Path(path).read_text(encoding="utf-8")
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-def read_wordpiece(folder: pathlib.Path) -> dict[str, Any]:
-    """Reads a folder's WordPiece tokenizer as arguments of `WordPieceTokenizer`."""
-    settings, model = (
-        read_json(folder, "tokenizer_config.json"),
-        read_json(folder, "tokenizer.json").get("model", {}),
-    )
-    if model.get("type") == "WordPiece":
-        vocabulary = sorted(model["vocab"], key=model["vocab"].get)
-    elif (folder / "vocab.txt").is_file():
-        vocabulary = read_vocabulary(folder / "vocab.txt")
-    else:
-        raise ValueError(
-            "A WordPiece tokenizer needs `vocab.txt` or a `tokenizer.json` with a WordPiece model. Received: the folder "
-            f"{str(folder)!r} with {sorted(path.name for path in folder.iterdir())}. Use `load_tokenizer`, which "
-            "chooses the layer by the tokenizer's class."
-        )
-    mpnet = "MPNet" in settings.get("tokenizer_class", "")
-    named = {**read_json(folder, "special_tokens_map.json"), **settings}
-    arguments: dict[str, Any] = {
-        "vocabulary": vocabulary,
-        "lowercase": settings.get("do_lower_case", True),
-        "strip_accents": settings.get("strip_accents"),
-        "split_ideographs": settings.get("tokenize_chinese_chars", True),
-        "separators": 2 if mpnet else 1,
-    }
-    for argument in ("cls_token", "sep_token", "pad_token", "unk_token"):
-        token = named.get(argument)
-        if token is not None:
-            arguments[argument] = token["content"] if isinstance(token, dict) else token
-    return arguments
-
-
 def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kwargs) -> TextTokenizer:
     """Reads a pretrained encoder's tokenizer, as the layer that gives the same ids in the graph.
 
@@ -242,35 +220,3 @@ def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kw
         "one of these (for example 'all-MiniLM-L6-v2'), or tokenize before the graph with transformers'"
         " AutoTokenizer and feed `TextEncoder` with its ids."
     )
-
-
-WORDPIECE_CLASSES = (
-    "BertTokenizer",
-    "DistilBertTokenizer",
-    "ElectraTokenizer",
-    "MPNetTokenizer",
-    "MobileBertTokenizer",
-    "ConvBertTokenizer",
-    "RetriBertTokenizer",
-)
-
-_CLASS_OF_MODEL = {
-    "bert": "BertTokenizer",
-    "distilbert": "DistilBertTokenizer",
-    "electra": "ElectraTokenizer",
-    "mpnet": "MPNetTokenizer",
-    "mobilebert": "MobileBertTokenizer",
-    "convbert": "ConvBertTokenizer",
-    "roberta": "RobertaTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-}
-
-
-def tokenizer_class(folder: pathlib.Path) -> str:
-    """The name of a folder's tokenizer class, without ``Fast``; from the model's type where none is written."""
-    name = read_json(folder, "tokenizer_config.json").get("tokenizer_class")
-    config = read_json(folder, "config.json")
-    name = (
-        name or config.get("tokenizer_class") or _CLASS_OF_MODEL.get(config.get("model_type", ""), "unknown")
-    )
-    return name.removesuffix("Fast")

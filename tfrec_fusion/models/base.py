@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from tfrec_fusion.config import Feature
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.xla_ops import dense
 
@@ -45,12 +46,16 @@ class Model(tfrs.Model):
         return lambda epoch: train
 
     def recent(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """A batch with no more of each `history` than the query tower reads: the newest `history_length` items."""
-        history = batch["history"]
-        return {
-            **batch,
-            "history": history if self.history_length is None else history[:, -self.history_length :],
+        """A batch with no more of each `history` than the query tower reads: the newest `history_length` items, and what
+        they count (`history_weight`)."""
+        if self.history_length is None:
+            return dict(batch)
+        cut = {
+            name: batch[name][:, -self.history_length :]
+            for name in ("history", "history_weight")
+            if name in batch
         }
+        return {**batch, **cut}
 
     def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         """Embeddings with a row per item, each with the vector that stands for an unknown item (None: row 0)."""
@@ -59,6 +64,11 @@ class Model(tfrs.Model):
     def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         """The same with a row per user."""
         return []
+
+    @property
+    def query_features(self) -> tuple[Feature, ...]:
+        """What is read of users and context, beside ids and histories."""
+        return ()
 
     @property
     def item_text(self) -> ItemText | None:

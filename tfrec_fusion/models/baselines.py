@@ -15,23 +15,37 @@ import scipy.sparse.linalg
 
 
 def interaction_matrix(
-    user_index: np.ndarray, item_index: np.ndarray, num_users: int, num_items: int
+    user_index: np.ndarray,
+    item_index: np.ndarray,
+    num_users: int,
+    num_items: int,
+    counts: np.ndarray | None = None,
 ) -> scipy.sparse.csr_matrix:
-    """A binary matrix of who met what.
+    """A matrix of who met what.
 
     Args:
         user_index: integer `[interactions]`.
         item_index: integer `[interactions]`.
         num_users: rows, index 0 included.
         num_items: columns, index 0 included.
+        counts: float `[interactions]`, how much each counts (`losses.confidence`); 1 where None.
 
     Returns:
-        float32 `[num_users, num_items]`, 1 where the user met the item once or more.
+        float32 `[num_users, num_items]`, 1 where the user met the item once or more; with `counts` the most that one of
+        these interactions counts.
     """
-    ones = np.ones(len(user_index), np.float32)
-    matrix = scipy.sparse.csr_matrix((ones, (user_index, item_index)), shape=(num_users, num_items))
-    matrix.data[:] = 1
-    return matrix
+    shape = (num_users, num_items)
+    if counts is None:
+        ones = np.ones(len(user_index), np.float32)
+        matrix = scipy.sparse.csr_matrix((ones, (user_index, item_index)), shape=shape)
+        matrix.data[:] = 1
+        return matrix
+    # Sparse matrices add up what stands in one place: of each pair the greatest is kept, which sorts last.
+    order = np.lexsort((counts, item_index, user_index))
+    user_index, item_index, counts = user_index[order], item_index[order], counts[order]
+    last = np.append((np.diff(user_index) != 0) | (np.diff(item_index) != 0), True)[: len(counts)]
+    entries = counts[last].astype(np.float32), (user_index[last], item_index[last])
+    return scipy.sparse.csr_matrix(entries, shape=shape)
 
 
 class Baseline(abc.ABC):
@@ -199,7 +213,7 @@ class ALS(_Implicit):
     Args:
         dim: of the factors.
         regularization: of the factors.
-        alpha: weight of an interaction against what was not met.
+        alpha: weight of an interaction against what was not met, times what the interaction counts: `c = alpha x`.
         iterations: sweeps.
         seed: of the start.
 

@@ -32,7 +32,7 @@ class Catalogue:
             only. All where None.
 
     Raises:
-        ValueError: if an array does not have one row per id.
+        ValueError: if an array does not have one row per id, or a feature of numbers holds one that is not finite.
     """
 
     ids: np.ndarray
@@ -57,6 +57,8 @@ class Catalogue:
                     f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received: {len(array)} rows. "
                     "Build it from the same list of items."
                 )
+        for name, values in self.features.items():
+            check_numbers(name, values, self.ids)
 
     @property
     def offered(self) -> int:
@@ -79,3 +81,23 @@ class Catalogue:
     def __len__(self) -> int:
         """Rows, row 0 included."""
         return len(self.ids)
+
+
+def check_numbers(name: str, values: np.ndarray, ids: np.ndarray) -> None:
+    """Raises ValueError where a feature of items holds a number that is not finite: training would end in NaN.
+
+    Args:
+        name: of the feature, as people call it.
+        values: `[N + 1, ...]`; integers are left alone.
+        ids: `N + 1` strings.
+    """
+    rows = np.asarray(values).reshape(len(values), -1)
+    if rows.dtype.kind != "f" or np.isfinite(rows).all():
+        return
+    wrong = np.flatnonzero(~np.isfinite(rows).all(1))
+    row = rows[wrong[0]]
+    others = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
+    raise ValueError(
+        f"Feature {name!r} must hold finite numbers. Received: {row[~np.isfinite(row)][0]} of item "
+        f"{str(ids[wrong[0]])!r}{others}. Give it a number there, or leave the feature out."
+    )

@@ -81,6 +81,10 @@ class Multitask(Model):
         return self.weighting(parts)
 
     @property
+    def query_features(self):
+        return self.two_tower.query_features
+
+    @property
     def item_text(self):
         return self.two_tower.item_text
 

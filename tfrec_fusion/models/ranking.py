@@ -83,6 +83,10 @@ class Ranking(Model):
         self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}
 
     @property
+    def query_features(self):
+        return self.query_tower.features
+
+    @property
     def item_text(self):
         return self.item_tower.text
 

@@ -98,6 +98,10 @@ class TwoTower(Model):
         return windows.epochs(train, batch_size, seed)
 
     @property
+    def query_features(self):
+        return self.query_tower.features
+
+    @property
     def item_text(self):
         return self.item_tower.text
 
@@ -258,7 +262,9 @@ class TwoTower(Model):
         """The retrieval loss, plus the free text query's when training.
 
         Args:
-            inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen.
+            inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen. Optional in training:
+                `weight` float32 `[batch]`, how much each choice counts, and `history_weight` float32 `[batch, H]`, how much
+                those of the history; a loss is multiplied by `losses.confidence` of it.
 
         Returns:
             float32 scalar.
@@ -288,14 +294,21 @@ class TwoTower(Model):
         last_only = not self.all_positions
         queries = self._queries(inputs, shared["items"], rows["history"], True, last_only)
         targets, target_rows = inputs["item_index"], rows["targets"]
+        counts = losses.confidence(inputs["weight"]) if "weight" in inputs else None
         if last_only:
-            return self._target_losses(queries, targets, target_rows, shared, True)
+            per_target = self._target_losses(queries, targets, target_rows, shared, True)
+            return per_target if counts is None else per_target * counts
         targets = tf.concat([inputs["history"][:, 1:], targets[:, None]], 1)
         target_rows = tf.concat([rows["history"][:, 1:], target_rows[:, None]], 1)
         # The position before the first item of a history that is padded, hence complete, learns what people start with.
         used = targets > 0
         queries, targets, target_rows = (tf.boolean_mask(x, used) for x in (queries, targets, target_rows))
-        return self._target_losses(queries, targets, target_rows, shared, True)
+        per_target = self._target_losses(queries, targets, target_rows, shared, True)
+        if counts is None:
+            return per_target
+        earlier = inputs.get("history_weight", tf.ones_like(inputs["history"], tf.float32))
+        counts = tf.concat([losses.confidence(earlier[:, 1:]), counts[:, None]], 1)
+        return per_target * tf.boolean_mask(counts, used)
 
     def _target_losses(self, queries, targets, target_rows, shared, training: bool) -> tf.Tensor:
         if self.whole_catalogue:

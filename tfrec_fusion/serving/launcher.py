@@ -21,7 +21,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from tfrec_fusion.serving.client.calls import SignatureSpec, empty_columns, read_metadata
+from tfrec_fusion.export.request import curl_line
+from tfrec_fusion.serving.child_process import python_module
+from tfrec_fusion.serving.client.calls import columns, read_metadata
 from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
 from tfrec_fusion.serving.protocol.version import IMAGE
 
@@ -31,7 +33,6 @@ BINARY = "tensorflow_model_server"
 NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*(cuda|oneDNN)|To enable the following instructions"
 )
-_PREFERRED = ("recommend", "rank", "serving_default")
 
 
 @dataclasses.dataclass
@@ -160,7 +161,7 @@ def launch(
         elif chosen == "tensorflow_model_server":
             command = [BINARY, *common, f"--model_config_file={_write_config(folder, paths)}", *flags]
         else:
-            command = [sys.executable, "-m", "tfrec_fusion.serving.server", *common, f"--host={host}"]
+            command = [*python_module("tfrec_fusion.serving.server"), *common, f"--host={host}"]
             command += [f"--model_config_file={_write_config(folder, paths)}", *flags]
         process = subprocess.Popen(
             command,
@@ -267,14 +268,23 @@ def _announce(
         with RestClient(url, name) as client:
             version = next(status["version"] for status in client.status() if status["state"] == "AVAILABLE")
             out(f"  {name} version {version} from {path}")
-            out(f"  {curl_line(url, name, read_metadata(client.metadata()))}")
+            out(f"  {question(client, url, name)}")
 
 
-def curl_line(url: str, name: str, signatures: Mapping[str, SignatureSpec]) -> str:
-    """A command that asks a model something it can answer: its best-known signature, with empty inputs."""
-    base = f"{url}/v1/models/{name}"
-    chosen = next((key for key in _PREFERRED if key in signatures), None)
-    if chosen is None or (chosen == "serving_default" and "examples" in signatures[chosen].inputs):
-        return f"curl {base}"
-    body = json.dumps({"signature_name": chosen, "inputs": empty_columns(signatures[chosen])})
-    return f"curl -d '{body}' {base}:predict"
+def question(client: RestClient, url: str, name: str) -> str:
+    """A `curl` command that asks a model something it has an answer to: what goes with an item of its catalogue, or how it
+    ranks some; of a model of another kind, its status."""
+    signatures = read_metadata(client.metadata())
+    items: list[str] = []
+    if "describe" in signatures and "count" in signatures["describe"].inputs:
+        items = client.predict({"count": 3}, signature_name="describe")["item_ids"]
+    for signature, given in (("recommend", {"history": [items[:1]]}), ("rank", {"item_ids": [items]})):
+        if signature in signatures:
+            known = {
+                key: value for key, value in given.items() if items and key in signatures[signature].inputs
+            }
+            return curl_line(url, name, signature, columns(signatures[signature], known))
+    spec = signatures.get("serving_default")
+    if spec is None or "examples" in spec.inputs:
+        return f"curl {url}/v1/models/{name}"
+    return curl_line(url, name, "serving_default", columns(spec, {}))

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.config import TextConfig, TrainingConfig
+from tfrec_fusion.config import Feature, TextConfig, TrainingConfig
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.training import cluster
@@ -185,6 +185,29 @@ def fit_staged(
     return first.then(second, model.monitor)
 
 
+def check_inputs(features: Sequence[Feature], batches: tf.data.Dataset, what: str) -> None:
+    """Raises ValueError where a feature of users or context holds a number that is not finite.
+
+    Args:
+        features: which; those that are no numbers are left alone.
+        batches: what the model is given.
+        what: these are, for the message.
+    """
+    numbers = [feature for feature in features if feature.kind in ("number", "vector")]
+    for batch in batches if numbers else ():
+        for feature in numbers:
+            values = np.asarray(batch[feature.name])
+            values = values.reshape(len(values), -1)
+            wrong = np.flatnonzero(~np.isfinite(values).all(1))
+            if len(wrong):
+                seen = values[wrong[0]][~np.isfinite(values[wrong[0]])][0]
+                user = int(batch["user_index"][wrong[0]])
+                raise ValueError(
+                    f"Feature {feature.shown!r} must hold finite numbers. Received: {seen} in `{what}`, of the user with "
+                    f"`user_index` {user}. Give it a number there, or leave the feature out."
+                )
+
+
 class _Run:
     """The state of one training run: counters, the best weights so far, and their checkpoints."""
 
@@ -244,6 +267,7 @@ class _Run:
         self.steps.settle()
         logs = self.steps.means()
         if not np.isfinite(logs.get("loss", 0.0)):
+            check_inputs(self.model.query_features, dataset, "train")
             raise ValueError(
                 f"The loss must be a number. Received: {logs['loss']} in epoch {self.epoch + 1}. "
                 f"Lower `learning_rate` ({self.config.learning_rate})."
@@ -258,6 +282,8 @@ class _Run:
             self.steps.test(batch)
         self.steps.settle()
         logs = self.steps.means()
+        if not np.isfinite(logs.get("loss", 0.0)):
+            check_inputs(self.model.query_features, validation, "validation")
         if not logs:
             raise ValueError(
                 "`validation` must hold at least one batch. Received: an empty dataset. Pass None for none."

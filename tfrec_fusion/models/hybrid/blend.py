@@ -6,7 +6,8 @@ Their scores are dot products too. So their vectors are put beside the towers' a
 validation (`blend_fitting`), and what is served stays one vector a query and one an item.
 
 - tower: both towers' embeddings.
-- factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of who met what. Its
+- factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of who met what, 1 or,
+  where choices have weights, `losses.confidence` of it. Its
   ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its zero
   diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item `V_i / (1 - V_i g V_i)`.
 - content: the principal components of the text vectors, of length 1; the query is the sum of the history's, of length 1.

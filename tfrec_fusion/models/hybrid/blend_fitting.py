@@ -19,7 +19,9 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+from tfrec_fusion.losses import confidence
 from tfrec_fusion.models import windows
+from tfrec_fusion.models.baselines import interaction_matrix
 from tfrec_fusion.models.hybrid.blend import PARTS
 from tfrec_fusion.models.hybrid.blend_solving import (
     Choices,
@@ -341,23 +343,22 @@ def _fill_tables(
 def _read_training(
     train: tf.data.Dataset, counts: np.ndarray, rng: np.random.Generator
 ) -> tuple[scipy.sparse.csr_matrix, Rows]:
-    """Who met what, float32 `[people, items]`, of people who are told apart; and a sample of histories with anything else
+    """Who met what, float32 `[people, items]` (`losses.confidence` of its weight, 1 without), of people who are told apart; and a sample of histories with anything else
     that their people chose, sooner or later."""
-    users, items = [], []
+    users, items, counted = [], [], []
     parts: dict[str, list[np.ndarray]] = {}
     share = min(1.0, MOST_ROWS / max(1, counts.sum()))
     for batch in train.as_numpy_iterator():
         users.append(batch["user_index"])
         items.append(batch["item_index"])
+        counted.append(batch.get("weight", np.ones(len(batch["item_index"]), np.float32)))
         drawn = (rng.random(len(batch["item_index"])) < share) & (batch["user_index"] > 0)
         for name, values in batch.items():
             parts.setdefault(name, []).append(values[drawn])
-    user, item = np.concatenate(users), np.concatenate(items)
-    user, item = user[user > 0], item[user > 0]
+    user, item, weight = np.concatenate(users), np.concatenate(items), np.concatenate(counted)
+    user, item, weight = user[user > 0], item[user > 0], weight[user > 0]
     people, rows = np.unique(user, return_inverse=True)
-    ones = np.ones(len(item), np.float32)
-    matrix = scipy.sparse.csr_matrix((ones, (rows, item)), shape=(len(people), len(counts)))
-    matrix.data[:] = 1
+    matrix = interaction_matrix(rows, item, len(people), len(counts), confidence(weight).numpy())
 
     sample = {name: windows.joined(values).numpy() for name, values in parts.items()}
     _, place, times = np.unique(sample["user_index"], return_inverse=True, return_counts=True)

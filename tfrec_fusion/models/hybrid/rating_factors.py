@@ -116,6 +116,8 @@ def fit_rating_factors(
             parts[name].append(values)
     seen: dict[str, np.ndarray] = {name: windows.joined(values).numpy() for name, values in parts.items()}
     shape = (factors.users.shape[0], factors.items.shape[0])
+    rated = ~np.isnan(seen[label])
+    seen = {name: values[rated] for name, values in seen.items()}
     users, items, ratings = (seen[name] for name in names[:3])
     # What somebody said twice counts once, by its mean: a sparse matrix would add it up.
     pairs, place = np.unique(users.astype(np.int64) * shape[1] + items, return_inverse=True)
@@ -147,8 +149,9 @@ def _best_weight(factors: RatingFactors, model: Ranking, label: str, validation:
     crossed = squared = 0.0
     for batch in validation:
         network, solved = ask(batch)
+        rated = ~np.isnan(np.asarray(batch[label]))
         apart, left = (
-            np.asarray(values, np.float64) for values in (solved - network, batch[label] - network)
+            np.asarray(values, np.float64)[rated] for values in (solved - network, batch[label] - network)
         )
         crossed, squared = crossed + float(apart @ left), squared + float(apart @ apart)
     return float(np.clip(crossed / squared, 0.0, 1.0)) if squared else 0.0

@@ -3,20 +3,20 @@
 Each call is a generator: it yields `Ask`s, is sent the replies, and returns the result. A client drives it, by
 blocking or by awaiting. Nothing here needs TensorFlow or NumPy.
 
-TF Serving has no optional inputs. What a caller leaves out is therefore filled with the empty value of its type
-(`""`, `0`, an empty list), which the models read as absent. Which inputs there are comes from the model's own
-metadata, read once.
+TF Serving has no optional inputs. What a caller leaves out is therefore filled with its default, which the contract states
+(`export.request`); another signature's inputs with the empty value of their type. Which inputs there are comes from the
+model's own metadata, read once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
+from tfrec_fusion.export.request import DIAGNOSES, INPUTS, RequestError, default_of, is_setting
 from tfrec_fusion.naming import find_input
-
-DEFAULT_K = 10
+from tfrec_fusion.serving.client.values import plain, strings
 
 _STRING_TYPES = ("DT_STRING",)
 _FLOAT_TYPES = ("DT_FLOAT", "DT_DOUBLE", "DT_HALF", "DT_BFLOAT16")
@@ -29,6 +29,28 @@ class Recommended:
     item_id: str
     score: float
     title: str = ""
+
+
+class Recommendations(list[Recommended]):
+    """The answer to one request, best first, and what the model said of the request.
+
+    Attributes:
+        known_user: whether the user was in the training data; None where nobody was named or the model does not say.
+        unknown_items: ids that were sent and are in no catalogue.
+        unknown_categories: names that were sent and no item has.
+    """
+
+    known_user: bool | None = None
+    unknown_items: tuple[str, ...] = ()
+    unknown_categories: tuple[str, ...] = ()
+
+
+class Scores(dict[str, Any]):
+    """Scores by head, and `titles`: a list with one entry a candidate. `known_user` and `unknown_items` as in
+    `Recommendations`; candidates that came by their text are not unknown."""
+
+    known_user: bool | None = None
+    unknown_items: tuple[str, ...] = ()
 
 
 class ServingError(RuntimeError):
@@ -56,13 +78,10 @@ class TensorSpec:
     rank: int | None
     first: int | None = None
 
-    def empty(self) -> Any:
-        """The value that stands for absence, for one row."""
-        if self.dtype in _STRING_TYPES:
-            return ""
-        if self.dtype in _FLOAT_TYPES:
-            return 0.0
-        return False if self.dtype == "DT_BOOL" else 0
+    def empty(self, name: str = "") -> Any:
+        """The value that stands for absence, for one row, of the input of that name."""
+        names = {"DT_STRING": "string", "DT_FLOAT": "float32", "DT_INT32": "int32", "DT_BOOL": "bool"}
+        return default_of(name, names.get(self.dtype, "float" if self.dtype in _FLOAT_TYPES else "int"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,44 +183,43 @@ class ServingMethods:
 
     def recommend(
         self,
-        user_id: str | Sequence[str] | None = None,
+        user_id: Any = None,
         *,
-        history: Sequence[Any] | None = None,
+        history: Iterable[Any] | None = None,
         text: str | Sequence[str] | None = None,
-        k: int = DEFAULT_K,
-        exclude: Sequence[Any] | None = None,
+        k: int = INPUTS["k"].default,
+        exclude: Iterable[Any] | None = None,
         signature_name: str = "recommend",
         **inputs: Any,
     ) -> Any:
         """Asks for the best items for a user, a history, a free text, or any mixture of these.
 
         Args:
-            user_id: one id, or a list of them for many rows.
+            user_id: one id, or a list of them for many rows. Ids may be strings, integers, or arrays and scalars of NumPy,
+                here and wherever ids are given.
             history: ids of items, latest last; for many rows, a list of such lists.
             text: what is asked for, in words; for many rows, a list.
             k: how many items; cut off here where the signature has no such input.
             exclude: ids of items to leave out; for many rows, a list of lists.
             signature_name: the signature that recommends.
-            **inputs: further inputs of the signature by name. Ours take `include_seen` (bool), `allow` (item ids, of
-                which alone the answer is made), `categories` (names, of which an item must have one), `probes` (cells
-                of an inverted file) and `diversity` (0 to 1), and whatever context the model was trained with, by the
-                column's own name: `**{"Device Type": "phone"}`.
+            **inputs: further inputs of the signature by name: those of `export.request.INPUTS`, and whatever context the
+                model was trained with, by the column's own name: `**{"Device Type": "phone"}`.
 
         Returns:
-            A list of `Recommended`, best first; for many rows, a list of such lists. Padding (an empty id) is
-            left out, so a list may be shorter than `k`.
+            `Recommendations`: a list of `Recommended`, best first; for many rows, a list of such lists. Padding (an
+            empty id) is left out, so a list may be shorter than `k`.
 
         Raises:
             ServingError: with the server's message.
-            ValueError: the signature has no such input, or nothing says how many rows there are.
+            ValueError: the signature has no such input, a value is out of range, or nothing says how many rows there are.
         """
         given = {"user_id": user_id, "history": history, "text": text, "exclude": exclude, **inputs}
         return self._run(self._recommend(signature_name, k, _present(given)))
 
     def rank(
         self,
-        user_id: str | None = None,
-        item_ids: Sequence[str] | None = None,
+        user_id: Any = None,
+        item_ids: Iterable[Any] | None = None,
         *,
         signature_name: str = "rank",
         **inputs: Any,
@@ -216,7 +234,7 @@ class ServingMethods:
                 user's history, context.
 
         Returns:
-            A dict of scores by head, each a list with one number a candidate.
+            `Scores`: a dict of scores by head, each a list with one number a candidate.
 
         Raises:
             ServingError: with the server's message.
@@ -264,29 +282,38 @@ class ServingMethods:
 
     def _recommend(self, name: str, k: int, given: dict[str, Any]) -> Call:
         spec = yield from self._signature(name)
-        given = _by_input(spec, given)
+        k = plain(k)
+        INPUTS["k"].check(k)
         scalars = {"k": k} if "k" in spec.inputs else {}
         if not given:
-            raise ValueError(f"Give at least one of {', '.join(sorted(set(spec.inputs) - {'k'}))}.")
+            raise ValueError(
+                f"Give at least one of {', '.join(sorted(name for name in spec.inputs if not is_setting(name)))}."
+            )
+        given = _values(spec, given, name)
         many, rows = _as_rows(spec, given)
-        results: list[list[Recommended]] = []
+        results: list[Recommendations] = []
         for start in range(0, _num_rows(spec, rows), self.batch_size):
             part = _slice(spec, rows, start, self.batch_size)
-            outputs = yield Ask("predict", name, _fill(spec, {**scalars, **part}))
-            results.extend(row[:k] for row in _read_recommendations(_named(outputs, spec)))
+            outputs = yield Ask("predict", name, columns(spec, {**scalars, **part}))
+            results.extend(_read_recommendations(_named(outputs, spec), part.get("user_id"), k))
         return results if many else results[0]
 
     def _rank(self, name: str, given: dict[str, Any]) -> Call:
         spec = yield from self._signature(name)
-        given = _by_input(spec, given)
-        _check_names(spec, given, name)
+        given = _values(spec, given, name)
         count = _num_candidates(spec, given)
-        scores: dict[str, list[float]] = {}
+        scores, unknown = Scores(), dict[str, None]()
         for start in range(0, count, self.batch_size):
             part = _candidates(spec, given, count, start, min(self.batch_size, count - start))
-            outputs = yield Ask("predict", name, _fill(spec, part))
-            for head, values in _named(outputs, spec).items():
-                scores.setdefault(head, []).extend(_flatten(values))
+            outputs = yield Ask("predict", name, columns(spec, part))
+            outputs = dict(_named(outputs, spec))
+            unknown.update(dict.fromkeys(_not_empty(_flatten(outputs.get("unknown_items", [])))))
+            if given.get("user_id") and "known_user" in outputs:
+                scores.known_user = all(_flatten(outputs["known_user"]))
+            for head, values in outputs.items():
+                if head not in DIAGNOSES:
+                    scores.setdefault(head, []).extend(_flatten(values))
+        scores.unknown_items = tuple(unknown)
         return scores
 
     def _embed(self, name: str, values: Any) -> Call:
@@ -299,11 +326,11 @@ class ServingMethods:
                     f"Signature {name!r} takes no text. Its inputs: {', '.join(sorted(spec.inputs))}."
                 )
             values = {main: values}
-        many, rows = _as_rows(spec, _by_input(spec, values))
+        many, rows = _as_rows(spec, _values(spec, values, name))
         vectors: list[list[float]] = []
         for start in range(0, _num_rows(spec, rows), self.batch_size):
             part = _slice(spec, rows, start, self.batch_size)
-            outputs = _named((yield Ask("predict", name, _fill(spec, part))), spec)
+            outputs = _named((yield Ask("predict", name, columns(spec, part))), spec)
             vectors.extend(next(iter(outputs.values())))
         return vectors if many else vectors[0]
 
@@ -320,14 +347,26 @@ def _by_input(spec: SignatureSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """The same values by the signature's own inputs: context columns may be called what their table calls them."""
     named = {name: find_input(name, spec.inputs) for name in given}
     if len(set(named.values())) < len(named):
-        raise ValueError(f"Each input must be given once. Received: {', '.join(given)}.")
+        raise ValueError(f"Each input must be given once. Received: {', '.join(map(repr, given))}.")
     return {named[name]: value for name, value in given.items()}
+
+
+def _values(spec: SignatureSpec, given: Mapping[str, Any], signature: str) -> dict[str, Any]:
+    """The caller's values as JSON has them, strings where the signature takes strings, each inside its range."""
+    given = _by_input(spec, given)
+    _check_names(spec, given, signature)
+    values = {}
+    for name, value in given.items():
+        values[name] = strings(name, value) if spec.inputs[name].dtype in _STRING_TYPES else plain(value)
+        if is_setting(name):
+            INPUTS[name].check(values[name])
+    return values
 
 
 def _check_names(spec: SignatureSpec, given: Mapping[str, Any], signature: str = "") -> None:
     for name in given:
         if name not in spec.inputs:
-            raise ValueError(
+            raise RequestError(
                 f"The signature {signature} has no input {name!r}. Its inputs: {', '.join(sorted(spec.inputs))}."
             )
 
@@ -362,9 +401,9 @@ def _as_rows(spec: SignatureSpec, given: dict[str, Any]) -> tuple[bool, dict[str
 
 
 def _is_batched(spec: SignatureSpec, name: str) -> bool:
-    """Whether an input has one entry a row; `k` and other settings may come as `[1]`, one for the whole request."""
+    """Whether an input has one entry a row; a setting may come as `[1]`, one for the whole request."""
     tensor = spec.inputs[name]
-    return name != "k" and tensor.rank not in (0, None) and tensor.first != 1
+    return not is_setting(name) and tensor.rank not in (0, None) and tensor.first != 1
 
 
 def _is_ragged_empty(value: Any, rank: int) -> bool:
@@ -382,35 +421,28 @@ def _slice(spec: SignatureSpec, rows: Mapping[str, Any], start: int, size: int) 
     }
 
 
-def _fill(spec: SignatureSpec, given: dict[str, Any]) -> dict[str, Any]:
-    """Columns for all inputs of a signature: the given ones made rectangular, the others empty."""
+def columns(spec: SignatureSpec, given: dict[str, Any]) -> dict[str, Any]:
+    """Columns for all inputs of a signature: the given ones made rectangular, the others at their defaults."""
     _check_names(spec, given)
     count = max((len(given[name]) for name in given if _is_batched(spec, name)), default=1)
-    columns = {}
+    filled = {}
     for name, tensor in spec.inputs.items():
         rank = tensor.rank or 0
         if name in given:
             value = given[name]
-            if name == "k" and rank == 1 and not isinstance(value, (list, tuple)):
+            if is_setting(name) and rank == 1 and not isinstance(value, (list, tuple)):
                 value = [value]
-            columns[name] = _pad(value, tensor.empty()) if rank > 1 else value
+            filled[name] = _pad(value, tensor.empty()) if rank > 1 else value
         elif rank == 0:
-            columns[name] = tensor.empty()
-        elif name == "k":
-            columns[name] = [DEFAULT_K]
+            filled[name] = tensor.empty(name)
         elif not _is_batched(spec, name):
-            columns[name] = [tensor.empty()]
+            filled[name] = [tensor.empty(name)]
         else:
-            row: Any = tensor.empty()
+            row: Any = tensor.empty(name)
             for _ in range(rank - 1):
                 row = []
-            columns[name] = [row] * count
-    return columns
-
-
-def empty_columns(spec: SignatureSpec) -> dict[str, Any]:
-    """Columns for one row in which every input is absent: a request that a signature can answer."""
-    return _fill(spec, {})
+            filled[name] = [row] * count
+    return filled
 
 
 def _pad(rows: Sequence[Any], empty: Any) -> list[list[Any]]:
@@ -426,20 +458,36 @@ def _named(outputs: Any, spec: SignatureSpec) -> dict[str, Any]:
     return outputs
 
 
-def _read_recommendations(outputs: Mapping[str, Any]) -> list[list[Recommended]]:
+def _read_recommendations(
+    outputs: Mapping[str, Any], users: Sequence[Any] | None, k: int
+) -> list[Recommendations]:
     ids = outputs["item_ids"]
     empty = [[None] * len(row) for row in ids]
     scores, titles = outputs.get("scores", empty), outputs.get("titles", empty)
-    return [
-        [
+    answers = []
+    for number, row in enumerate(zip(ids, scores, titles, strict=True)):
+        found = Recommendations(
             Recommended(
                 _text(item), 0.0 if score is None else float(score), "" if title is None else _text(title)
             )
             for item, score, title in zip(*row, strict=True)
             if item not in ("", b"")
-        ]
-        for row in zip(ids, scores, titles, strict=True)
-    ]
+        )
+        del found[k:]
+        if users and users[number] and "known_user" in outputs:
+            found.known_user = bool(outputs["known_user"][number])
+        found.unknown_items = _unknown(outputs, "unknown_items", number)
+        found.unknown_categories = _unknown(outputs, "unknown_categories", number)
+        answers.append(found)
+    return answers
+
+
+def _unknown(outputs: Mapping[str, Any], name: str, row: int) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_not_empty(outputs[name][row]))) if name in outputs else ()
+
+
+def _not_empty(values: Iterable[Any]) -> list[str]:
+    return [_text(value) for value in values if value not in ("", b"")]
 
 
 def _text(value: Any) -> str:

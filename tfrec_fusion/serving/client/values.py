@@ -1,0 +1,49 @@
+"""What callers pass, as JSON has it: NumPy, pandas, Arrow and TensorFlow values to lists, ids to strings.
+
+Nothing here imports those libraries.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["plain", "strings"]
+
+
+def plain(value: Any) -> Any:
+    """Lists, numbers, strings and bytes of a value; arrays, scalars and other containers included."""
+    if value is None or (
+        isinstance(value, (bool, int, float, str, bytes)) and type(value).__module__ == "builtins"
+    ):
+        return value
+    for method in ("to_pylist", "as_py", "tolist", "to_list", "numpy"):
+        if callable(getattr(value, method, None)):
+            converted = getattr(value, method)()
+            return converted if converted is value else plain(converted)
+    if isinstance(value, (str, bytes, Mapping)):
+        return value
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=repr)  # an order, so that one request has one body
+    if isinstance(value, Iterable):
+        return [plain(element) for element in value]
+    return value
+
+
+def strings(name: str, value: Any) -> Any:
+    """The same for an input of strings: integers as their digits.
+
+    Raises:
+        ValueError: for what is no string and no integer. A float would have to guess whether `12.0` or `12` is the id.
+    """
+    value = plain(value)
+    if isinstance(value, list):
+        return [strings(name, element) for element in value]
+    if isinstance(value, (str, bytes)):
+        return value
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return str(int(value))
+    raise ValueError(
+        f"`{name}` takes strings or integers. Received: {value!r} ({type(value).__name__}). Give ids as they stand in the table."
+    )
