@@ -147,6 +147,25 @@ def test_ranking_names_what_it_does_not_know(answering, data):  # noqa: F811
     assert not answer["known_user"][0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["retrieval", "recommender"])
+def test_bytes_that_are_no_text_and_no_rows_at_all(name, answering):
+    """What comes back is JSON, whatever was sent."""
+    odd = [["\udcff", "\x00", "a\udc80b", "fine"]]
+    odd = [[one.encode("utf-8", "surrogateescape") for one in row] for row in odd]
+    answer = ask(answering[name], history=odd, exclude=odd, categories=odd, text=[b"\xff\xfe"], k=3)
+    orjson.loads(encode_predict(answer, "columns"))
+    assert {one.decode() for one in answer["unknown_categories"][0]} == {"\ufffd", "\x00", "a\ufffdb", "fine"}
+    nothing = {key: np.zeros([0, 0], object) for key in ("history", "exclude", "allow", "categories")}
+    spec, function = answering[name]
+    row = request.columns(spec, k=3)
+    row |= {"user_id": np.zeros([0], object), "text": np.zeros([0], object), **nothing}
+    empty = function(
+        **{key: tf.constant(value, spec[key].dtype, np.shape(value)) for key, value in row.items()}
+    )
+    assert all(len(values) == 0 for values in empty.values())
+
+
 def test_blank_means_the_same_in_the_graph_and_in_python():
     """Every code point alone, and among the letters of a word."""
     points = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]

@@ -102,6 +102,8 @@ def rank(options: argparse.Namespace) -> int:
     given = _given(options, "rank")
     ids, texts = given.pop("item_ids", []), [text for text in options.texts if not is_blank(text)]
     candidates = ids + [""] * len(texts)
+    if len(texts) < len(options.texts):
+        _note(f"--text: {len(options.texts) - len(texts)} of white space alone left out")
     if not candidates:
         raise RequestError(
             "There is nothing to rank. Give --items, or --text for an item that is in no catalogue."
@@ -165,14 +167,14 @@ def _say(given: dict, known_user: bool | None, unknown: tuple[str, ...]) -> None
     rest = [name for name, value in (("text", given.get("text")), ("history", history)) if value]
     basis = f"goes by the {' and the '.join(rest)} alone" if rest else "is what is popular"
     if "item_ids" in given:
-        basis = "goes by the history alone" if history else "holds for somebody of whom nothing is known"
+        basis = "goes by the history alone" if history else "holds for a user without history"
     if known_user is False:
         _note(f"{given['user_id']!r} is not a known user; what follows {basis}")
     for name, outcome in (
         ("history", "left out" if history or given.get("user_id") or rest else f"what follows {basis}"),
         ("exclude", "nothing to leave out"),
         ("allow", "left out"),
-        ("item_ids", "scored as an item of which nothing is known"),
+        ("item_ids", "scored as an unknown item"),
     ):
         missing = [item for item in dict.fromkeys(given.get(name, ())) if item in unknown]
         if missing:

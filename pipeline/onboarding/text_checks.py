@@ -19,6 +19,8 @@ from tfrec_fusion.layers.pretrained import (
     PretrainedNotFoundError,
     find_pretrained,
 )
+from tfrec_fusion.layers.sentence_modules import read_sentence_modules
+from tfrec_fusion.layers.wordpiece_files import WORDPIECE_CLASSES, read_wordpiece, tokenizer_class
 
 SAMPLE = 2000
 UNKNOWN_WRONG, UNKNOWN_NOTE = 0.3, 0.05  # shares of tokens

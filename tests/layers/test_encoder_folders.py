@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from transformers import BertTokenizerFast
 
-from pipeline.onboarding.checking import _encoder
+from pipeline.onboarding.text_checks import _encoder
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.layers import TextEncoder, load_tokenizer
 from tfrec_fusion.layers.pretrained import find_pretrained

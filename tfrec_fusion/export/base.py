@@ -179,7 +179,7 @@ class Serving(tf.Module):
 
     def unknown_items(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """string `[batch, any]`: the ids whose rows are 0, each in its place, `""` elsewhere."""
-        return tf.where(rows == 0, ids, "")
+        return tf.where(rows == 0, as_unicode(ids), "")
 
     def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
         """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most `count`; and all context
@@ -268,6 +268,11 @@ def checked(name: str, value: tf.Tensor, high: float | None = None) -> tf.Tensor
     # The operation itself: `tf.debugging.Assert` would put it into a branch, which costs more.
     with tf.control_dependencies([tf.raw_ops.Assert(condition=inside, data=[rule, value])]):
         return tf.identity(value)
+
+
+def as_unicode(texts: tf.Tensor) -> tf.Tensor:
+    """The same strings, U+FFFD for bytes that are no UTF-8: what a caller sent comes back, and JSON holds nothing else."""
+    return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
 def says_something(texts: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import Serving, concrete, graph, says_something, table
+from tfrec_fusion.export.base import Serving, as_unicode, concrete, graph, says_something, table
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import ranking_vectors
 
@@ -48,7 +48,7 @@ class CandidateScores(Serving):
         unknown = tf.where(says_something(texts), "", self.unknown_items(item_ids, rows))
         return {
             **answer,
-            "titles": tf.where(titles == "", texts, titles),
+            "titles": tf.where(titles == "", as_unicode(texts), titles),
             "known_user": self.user_rows(user_id) > 0,
             "unknown_items": tf.concat([self.unknown_items(history, self.item_rows(history)), unknown], 1),
         }

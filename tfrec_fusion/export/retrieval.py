@@ -7,7 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import Serving, checked, concrete, dense, graph, says_something, table
+from tfrec_fusion.export.base import (
+    Serving,
+    as_unicode,
+    checked,
+    concrete,
+    dense,
+    graph,
+    says_something,
+    table,
+)
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED
 from tfrec_fusion.export.request import INPUTS, PADDING, RANKING_ONLY
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
@@ -122,7 +131,7 @@ class RetrievalServing(Serving):
         return {
             "known_user": self.user_rows(user_id) > 0,
             "unknown_items": self.unknown_items(ids, self.item_rows(ids)),
-            "unknown_categories": tf.where(self.categories.rows(categories) == 0, categories, ""),
+            "unknown_categories": tf.where(self.categories.rows(categories) == 0, as_unicode(categories), ""),
         }
 
     def describe(self, count) -> dict[str, tf.Tensor]:

@@ -278,11 +278,13 @@ def question(client: RestClient, url: str, name: str) -> str:
     items: list[str] = []
     if "describe" in signatures and "count" in signatures["describe"].inputs:
         items = client.predict({"count": 3}, signature_name="describe")["item_ids"]
-    for signature, given in (("recommend", {"history": [items[:1]]}), ("rank", {"item_ids": [items]})):
+    # Few items, so that the answer fits a terminal.
+    asks: dict[str, dict[str, Any]] = {"recommend": {"k": 3}, "rank": {}}
+    if items:
+        asks = {"recommend": {"k": 3, "history": [items[:1]]}, "rank": {"item_ids": [items]}}
+    for signature, given in asks.items():
         if signature in signatures:
-            known = {
-                key: value for key, value in given.items() if items and key in signatures[signature].inputs
-            }
+            known = {key: value for key, value in given.items() if key in signatures[signature].inputs}
             return curl_line(url, name, signature, columns(signatures[signature], known))
     spec = signatures.get("serving_default")
     if spec is None or "examples" in spec.inputs:
