@@ -18,8 +18,9 @@ LIBRARY = [
     "transformers>=4.51.3,<4.55",
     "numpy>=1.26",
     "pandas>=2.0",
-    "pyarrow>=10",
+    "pyarrow>=18",
     "annotated-types>=0.6",
+    "charset-normalizer>=3.3",
     "scipy>=1.11",
     "threadpoolctl>=3.1",
 ]

@@ -13,6 +13,7 @@ import yaml
 from annotated_types import Interval
 
 from pipeline.config.vertex_config import VertexConfig
+from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, from_dict
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
@@ -300,7 +301,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
             f"There is no configuration file {str(path)!r}. Name a YAML file, or one of: {shipped}."
         )
     try:
-        values = yaml.safe_load(place.read_text())
+        values = read_yaml(place.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
     values = values or {}
@@ -323,12 +324,7 @@ def _override(values: dict, override: str) -> None:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
             raise ConfigError(f"`{key}` cannot be set: `{name}` is {values!r} and has no keys of its own.")
-    try:
-        values[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"The value of `{key}` is not YAML. Received: {value!r}. Put it in quotes."
-        ) from error
+    values[last] = read_yaml(value)
 
 
 def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:

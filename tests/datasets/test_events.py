@@ -68,12 +68,6 @@ def test_words_of_labels():
     assert events.reason.tolist() == ["", "", "", "", "unparsable label"]
     swapped = read({"u": ["a", "b"], "i": ["x", "x"], "l": [1, 0]}, label="l", label_values={"1": 0, "0": 1})
     assert swapped.labels.tolist() == [0, 1]
-    yaml = read(
-        {"u": ["a", "b"], "i": ["x", "x"], "l": ["yes", "no"]},
-        label="l",
-        label_values={"True": 1, "False": 0},
-    )
-    assert yaml.labels.tolist() == [1, 0]
 
 
 def test_weights_and_kinds_of_events():

@@ -8,6 +8,7 @@ import json
 import pandas as pd
 import pytest
 
+from pipeline.config.pipeline_config import load_config
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets import movielens
 from tfrec_fusion.datasets.files import find_files, source_digest
@@ -200,3 +201,13 @@ def test_keys_survive_json():
     assert table.label_nulls == ("-1", "99", "0.5")
     assert (table.join.left, table.join.right) == ("order", "id")
     assert from_dict(Interactions, json.loads(json.dumps(dataclasses.asdict(table)))) == table
+
+
+def test_yaml_keys_are_names_as_they_are_written(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "name: x\ndata:\n  items: {path: i.csv}\n  interactions:\n    path: lines.csv\n    label: liked\n"
+        "    label_values: {yes: 1, no: 0}\n    join: {path: orders.csv, on: order_id}\n"
+    )
+    table = load_config(str(tmp_path / "c.yaml")).data.interactions
+    assert table.label_values == {"yes": 1, "no": 0}
+    assert table.join == Join(str(tmp_path / "orders.csv"), "order_id")

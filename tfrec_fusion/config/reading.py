@@ -17,7 +17,6 @@ from typing import Any, Literal, TypeVar
 from annotated_types import Interval
 
 T = TypeVar("T")
-_YAML_KEYS = {True: "on", False: "off"}  # YAML 1.1 reads `on: order_id` as `true: order_id`
 _WRONG = object()  # what a value that cannot be used becomes, while the others are still read
 
 
@@ -93,9 +92,6 @@ def _build(cls: type, values: Any, where: str, errors: list[str]) -> Any:
         errors.append(f"`{where or cls.__name__}` must be a mapping of keys to values. Received: {values!r}.")
         return _WRONG
     hints, before = _hints(cls), len(errors)
-    values = {
-        _YAML_KEYS.get(key, key) if isinstance(key, bool) else key: value for key, value in values.items()
-    }
     for key in values:
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)

@@ -15,7 +15,7 @@ from tfrec_fusion.datasets.tables import Csv
 
 Kind = Literal["parquet", "json", "csv"]
 _SAMPLE = 1 << 18
-_ENCODING_SAMPLE = 1 << 26
+_ENCODING_SAMPLE = 1 << 24
 _DELIMITERS = (",", ";", "\t", "|", "::", "\x01", "^")
 
 

@@ -18,8 +18,6 @@ from tfrec_fusion.datasets.values import arrow_of
 NO_CHOICE = "no choice"
 """How the reason of a row begins that is left out because the configuration says that it is no choice: no fault of the row."""
 
-_YAML_WORDS = {"true": ("true", "yes", "on"), "false": ("false", "no", "off")}
-
 
 @dataclasses.dataclass(frozen=True)
 class EventColumns:
@@ -148,8 +146,7 @@ def _equal(words: pa.Array, numbers: np.ndarray, value: str) -> np.ndarray:
     number = cells.parse_numbers(pa.array([value]))[0]
     if np.isfinite(number):
         return numbers == number
-    known = pa.array(_YAML_WORDS.get(value, (value,)))  # YAML reads `yes` as true
-    return pc.is_in(words, known).to_numpy(zero_copy_only=False)
+    return pc.fill_null(pc.equal(words, value), False).to_numpy(zero_copy_only=False)
 
 
 def _weights(columns: dict[str, pa.Array], table: Interactions, reason: np.ndarray) -> np.ndarray:
@@ -168,8 +165,6 @@ def _weights(columns: dict[str, pa.Array], table: Interactions, reason: np.ndarr
             pc.fill_null(cells.strings(columns[table.event], _where(table.event)), "")
         )
         known = {name.strip().lower(): value for name, value in table.events.items()}
-        for yaml, words in _YAML_WORDS.items():
-            known |= {word: known[yaml] for word in words if yaml in known and word not in known}
         names = kinds.dictionary.to_pylist()
         places = kinds.indices.to_numpy(zero_copy_only=False)
         counts = np.array([known.get(name.lower(), np.nan) for name in names] or [1.0])[places]
