@@ -324,7 +324,12 @@ def _override(values: dict, override: str) -> None:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
             raise ConfigError(f"`{key}` cannot be set: `{name}` is {values!r} and has no keys of its own.")
-    values[last] = read_yaml(value)
+    try:
+        values[last] = read_yaml(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"The value of `{key}` is not YAML. Received: {value!r}. Put it in quotes."
+        ) from error
 
 
 def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
