@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.onboarding import column_names as names
 from pipeline.onboarding import popularity
-from pipeline.onboarding.choice_columns import describe_interactions, explain
+from pipeline.onboarding.choice_columns import describe_interactions
 from pipeline.onboarding.column_profiles import Column
 from pipeline.onboarding.combined_tables import divider_words, exploded_tables, joined_tables
 from pipeline.onboarding.entity_columns import describe_items, describe_users
@@ -21,6 +21,7 @@ from pipeline.onboarding.id_columns import Hints, Link, Roles, find_roles, is_ca
 from pipeline.onboarding.id_writing import Match, within
 from pipeline.onboarding.ledger import Ledger
 from pipeline.onboarding.table_profiles import TableProfile, read_folder
+from pipeline.onboarding.unused_columns import explain
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
@@ -57,7 +58,7 @@ def guess(folder: pathlib.Path, hints: Hints | None = None) -> Guess:
     item_rule, user_rule = _rule(best, "item", ledger), _rule(best, "user", ledger)
     items = _describe_items(best, label, item_rule, ledger)
     users = _describe_users(best, label, user_rule, ledger)
-    explain(best.table, best, ledger)
+    explain(best.table, ledger)
     _explain_rest(tables, best, items, users, hints, ledger)
     found = Tables(interactions, items, users, user_ids=user_rule, item_ids=item_rule)
     return Guess(name_headers(found, tables, ledger), ledger, best.table)
