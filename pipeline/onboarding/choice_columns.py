@@ -84,7 +84,10 @@ def _time(table: TableProfile, taken: set[str], hints: Hints, user: Column) -> C
         said = names.says(column.words_of_name, names.TIME)
         return (column.time.sure, not other, said, column.filled, column.distinct)
 
-    return max(found, key=rank, default=None) or _order(table, taken, user)
+    best = max(found, key=rank, default=None)
+    if best is not None and best.time and best.time.sure:
+        return best
+    return _order(table, taken, user) or best
 
 
 def _order(table: TableProfile, taken: set[str], user: Column) -> Column | None:
@@ -225,6 +228,10 @@ def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column |
         numbers = column.numbers.dropna()
         numbers = numbers[~numbers.isin(value_shapes.sentinels(column.as_numbers(column.values)))]
         steps = bool(((numbers * 2) % 1 == 0).all()) and numbers.min() >= 0 and numbers.max() <= 10
+        if not said and (
+            names.says(words, names.ORDER) or (column.as_numbers(column.values).diff() == 1).mean() > 0.5
+        ):
+            continue  # positions: 1, 2, 3, 1, 2
         if (said and column.filled > 0.02) or (steps and 4 <= column.distinct <= 21 and column.filled > 0.9):
             found.append((said, -column.distinct, column.name, column))
     if not found:

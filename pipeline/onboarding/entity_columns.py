@@ -122,6 +122,11 @@ def describe_items(
         ledger.note(
             f"{table.path}: no column says in words what an item is; the models learn from choices alone."
         )
+        if key.is_words and key.median_words >= 2:
+            ledger.note(
+                f"{table.path}: the ids themselves are words ({key.unique.iloc[0]!r}): to have them read, set title: {key.name} and text: "
+                f"[{key.name}] under items, and leave out text: none."
+            )
     _note_markup([table.columns[name] for name in found["text"]], ledger)
     return Items(
         path=table.path,
@@ -255,13 +260,19 @@ def _not_of_an_entity(column: Column, entities: _Entities) -> str:
             return "an outcome of choices: it would tell the models what happens later"
     if in_words is not None and in_words.nunique() > 12:
         return f"a number in words, {column.values.iloc[0]!r}; write it as a number to use it"
-    if not column.is_integer or column.is_flag:
+    if column.is_flag or column.is_list:
         return ""
-    if value_shapes.is_running_number(column.numbers, len(column.values)):
+    if column.is_integer and value_shapes.is_running_number(column.numbers, len(column.values)):
         return "counts the rows"
-    if names.names_an_id(column.words_of_name):
+    if names.names_an_id(column.words_of_name) and (column.is_integer or not column.is_words):
+        known = names.USER if entities.name == "users" else names.ITEM
+        if names.says(column.words_of_name, known) and column.distinct < entities.key.distinct:
+            return f"another id of {entities.name}, {column.distinct:,} for {entities.key.distinct:,} of {entities.key.name}"
         return "an id of something else"
-    if column.distinct > 0.95 * entities.table.rows and column.distinct > 20 and not entities.distinct:
+    if not column.is_integer:
+        return ""
+    unique = column.distinct > 0.95 * entities.table.rows and column.distinct > 20
+    if unique and not entities.distinct and value_shapes.are_id_like(column.numbers):
         return "whole numbers, different in almost every row: an id of something else, or a count"
     if other := _names_the_same(column, entities.table):
         return f"an id of {other}, which says the same in words"

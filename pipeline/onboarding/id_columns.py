@@ -159,7 +159,7 @@ def _by_position(table: TableProfile, user: Column, item: Column, item_link: Lin
     first, second = order.index(user.name), order.index(item.name)
     if first > second and (item_link is None or match(user.unique, item_link.key.unique).overlap > 0.6):
         return -1.0
-    return (1.0 if second <= 3 or item_link else 0.0) - 0.05 * (first + second)
+    return (1.1 if second <= 3 or item_link else 0.0) - 0.05 * (first + second)
 
 
 def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:
@@ -219,7 +219,7 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
             )
             if is_called(other, hints.items or "") or is_called(other, hints.users or ""):
                 strength += 1
-            if alike or strength > 0.5:
+            if alike or (strength > 0.5 and (overlap > 0.9 or not key.is_integer)):
                 found.append(Link(other, key, found_in, strength))
     return sorted(found, key=lambda link: -link.strength)
 

@@ -174,15 +174,13 @@ def _offers(found: Guess) -> list[str]:
     paths = {found.tables.interactions.path}
     if found.tables.interactions.join:
         paths.add(found.tables.interactions.join.path)
-    lines = []
+    lines: list[str] = []
     for entry in found.ledger.left:
-        if entry.offer and entry.path in paths:
-            for key, value in entry.offer.items():
-                written = dump({key: plain(value)}).rstrip("\n")
-                if "\n" not in written:
-                    lines.append(written)
-            lines[-1:] = [f"{line}  # {entry.why}" for line in lines[-1:]]
-    return lines[:MOST_OFFERS]
+        if entry.path not in paths or not entry.offer or len(lines) > MOST_OFFERS:
+            continue
+        *first, last = (dump({key: plain(value)}).rstrip("\n") for key, value in entry.offer.items())
+        lines += [*first, f"{last}  # {entry.why}"]
+    return lines
 
 
 def _end(ledger: Ledger) -> list[str]:

@@ -67,7 +67,7 @@ def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
         column.distinct > 20 and steps.isin([0, 1]).all()
     ):
         return "counts the rows", {}
-    if names.names_an_id(words) or names.says(words, names.ORDER):
+    if names.names_an_id(words) or (names.says(words, names.ORDER) and column.distinct > 0.1 * column.rows):
         return f"an id of something else, {column.distinct:,} different", {}
     if numbers.min() < 0:
         return f"numbers {column.spread}; below 0 they cannot weigh a choice", {}

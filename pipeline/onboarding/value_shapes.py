@@ -207,6 +207,15 @@ def rank_correlation(one: pd.Series, other: pd.Series) -> float:
     return float(rho) if abs(rho) >= 3 / (len(both) - 1) ** 0.5 else 0.0
 
 
+def are_id_like(numbers: pd.Series) -> bool:
+    """Whether distinct whole numbers stand close together or have one length, as ids do and weights and prices do not."""
+    values = numbers.dropna().abs()
+    dense = values.max() - values.min() < 20 * len(values)
+    return bool(
+        dense or (values.min() >= 10_000 and len(str(int(values.min()))) == len(str(int(values.max()))))
+    )
+
+
 def is_running_number(numbers: pd.Series, rows: int) -> bool:
     """Whether whole numbers count the rows: 0, 1, 2, … without a gap, each once."""
     values = np.sort(numbers.dropna().to_numpy())

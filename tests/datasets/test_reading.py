@@ -225,6 +225,7 @@ def test_any_bytes_are_read_or_refused_with_words(tmp_path_factory, content):
     [
         ("cp1252", "Pão orgânico;avaliação;ótimo;Maçã;situação"),
         ("cp1252", "été;français;à côté;garçon;où"),
+        ("cp1252", "Film é abc;e à terra"),
         ("cp1252", "smörgås;blåbär;øl;ærlig"),
         ("cp1250", "žluťoučký kůň;příliš;řeka"),
         ("cp1250", "őrült;fűtő;árvíztűrő"),

@@ -321,7 +321,10 @@ def test_names_that_say_nothing_need_a_hint(tmp_path, monkeypatch, capsys):
         ({}, "holds no table"),
         ({"notes.pdf": "x"}, "notes.pdf: not read"),
         ({"a.csv": ""}, "is empty"),
-        ({"a.csv": "1,2,3\n4,5,6\n"}, "Seen: a.csv: column_1, column_2, column_3"),
+        (
+            {"a.csv": "1,2,3\n4,5,6\n"},
+            "At least 30 usable interactions are needed to begin with. Received: 2 of 2 rows",
+        ),
         ({"a.csv": "user,user\n1,2\n"}, "names a column twice"),
         ({"a.csv": "user,item,time\nu,i,1\nv,j,2\n"}, "At least 30 usable interactions"),
     ],

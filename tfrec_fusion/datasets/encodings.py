@@ -79,7 +79,7 @@ def _best(evidence: bytes) -> str:
 
     # Letters with accents stand among plain ones; other scripts fill whole words.
     high = sum(byte > 127 for byte in evidence)
-    short = rb"(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])"
+    short = rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])|(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])"
     if sum(map(len, re.findall(short, evidence))) >= 0.7 * high:
         return _latin(evidence)
     known = (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
