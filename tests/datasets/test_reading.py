@@ -235,3 +235,14 @@ def test_any_bytes_are_read_or_refused_with_words(tmp_path_factory, content):
 )
 def test_latin_letters_are_told_by_the_accents_of_one_language(encoding, text):
     assert detect_encoding(f"id,title\n1,{text}\n2,{text}\n".encode(encoding)) == encoding
+
+
+@pytest.mark.parametrize("start", ['"never closed\n', ""])
+def test_many_bad_rows_take_no_longer_than_good_ones(tmp_path, start):
+    """Arrow's own way to set rows aside takes a time that grows with their square: minutes here."""
+    rows, bad = read(tmp_path, f"a,b\n{start}" + "line\n" * 200_000 + "1,x\n")
+    assert rows == [("1", "x")]
+    assert len(bad) == 200_000 + bool(start)
+    assert {reason for _, reason in bad} == {"too few values"} | (
+        {"a quote that is never closed"} if start else set()
+    )

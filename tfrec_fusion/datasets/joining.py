@@ -120,6 +120,12 @@ class InteractionRows:
             for file in self.joined_files
             for batch in read_batches(file, wanted, "interactions.join", csv=join.csv, report=report)
         ]
+        if not batches:
+            raise ConfigError(
+                f"The joined table {join.path!r} has no row that can be read. Mend `data.interactions.join`."
+            )
+        if len({str(batch.schema) for batch in batches}) > 1:  # files that write a column in several types
+            batches = [_as_strings(batch) for batch in batches]
         table = pa.Table.from_batches(batches)
         keys = cells.strings(
             table.column(join.right), f"column {join.right!r} of the joined table"
@@ -140,3 +146,9 @@ class InteractionRows:
             pd.Index(known[kept], dtype=object),
             np.append(doubtful[kept], False),
         )
+
+
+def _as_strings(batch: pa.RecordBatch) -> pa.RecordBatch:
+    names = batch.schema.names
+    columns = [cells.strings(batch.column(name), f"column {name!r} of the joined table") for name in names]
+    return pa.RecordBatch.from_arrays(columns, names=names)

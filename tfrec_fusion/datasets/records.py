@@ -65,8 +65,9 @@ def blocks(
         size: bytes read at once.
     """
     sign = dialect.delimiter.encode()
-    repair = _Repair(sign, len(dialect.names) + dialect.ragged, report)
-    line, rest, begun = 1, b"", False
+    width = len(dialect.names) + dialect.ragged
+    repair = _Repair(sign, width, report)
+    line, rest, begun, headed = 1, b"", False, False
     for data, last in _decoded(stream, dialect, size):
         data = rest + data
         if not begun:
@@ -79,15 +80,62 @@ def blocks(
         if len(sign) > 1:
             data = data.replace(SEPARATOR, b" ").replace(sign, SEPARATOR)
         if not dialect.quoted or b'"' not in data:
+            count = data.count(b"\n")
+            first = line if dialect.header and not headed else 0
+            data = _without_wrong_widths(
+                data, line, SEPARATOR if len(sign) > 1 else sign, width, report, first
+            )
+            headed = True
             if data:
                 yield Block(data, [0], [line])
-            line += data.count(b"\n")
+            line += count
             continue
-        block, used = repair.block(data, line, last)
+        block, used = repair.block(data, line, last, line if dialect.header and not headed else 0)
+        headed = True
         if block.data:
             yield block
         line += data.count(b"\n", 0, used)
         rest = data[used:] + rest
+
+
+def _without_wrong_widths(
+    data: bytes,
+    line: int,
+    sign: bytes,
+    width: int,
+    report: Callable[[int, str, str], None],
+    header: int = 0,
+    quoted: bool = False,
+) -> bytes:
+    """Lines without quotes that have as many values as the header; others become empty lines.
+
+    Arrow sets them aside, too, but takes a time that grows with their square. The line `header` is let through, and, where
+    values are `quoted`, so are lines with quotes.
+    """
+    bytes_of = np.frombuffer(data, np.uint8)
+    starts = _line_starts(data)
+    ends = np.append(starts[1:-1] - 1, len(data) - data.endswith(b"\n")) if len(starts) > 1 else starts[:0]
+    begins = starts[:-1]
+    places = np.flatnonzero(bytes_of == sign[0])
+    counts = np.searchsorted(places, ends) - np.searchsorted(places, begins)
+    quotes = np.flatnonzero(bytes_of == 34) if quoted else places[:0]
+    plain = np.searchsorted(quotes, ends) == np.searchsorted(quotes, begins)
+    wrong = np.flatnonzero(
+        (counts != width - 1) & (ends > begins) & plain & (np.arange(len(begins)) + line != header)
+    )
+    if not len(wrong):
+        return data
+    parts, done = [], 0
+    for place in wrong.tolist():
+        begin, end = int(begins[place]), int(ends[place])
+        text = data[begin:end].rstrip(b"\r")
+        parts.append(data[done:begin])
+        done = end
+        if text:
+            shown = text.decode(errors="replace")
+            report(line + place, f"too {'many' if counts[place] >= width else 'few'} values", shown)
+    parts.append(data[done:])
+    return b"".join(parts)
 
 
 def _decoded(stream: Any, dialect: Dialect, size: int) -> Iterator[tuple[bytes, bool]]:
@@ -148,8 +196,14 @@ class _Repair:
         self.open = re.compile(rb'"[^"]*(?:""[^"]*)*\Z')
         self.bare = re.compile(rb"[^" + delimiter + rb"\n]*")
 
-    def block(self, data: bytes, line: int, last: bool) -> tuple[Block, int]:
+    def block(self, data: bytes, line: int, last: bool, header: int = 0) -> tuple[Block, int]:
         """The records of whole lines, and how many bytes were used: a value may go on in what was not read yet."""
+
+        def plain(begin: int, end: int | None = None) -> bytes:
+            """Lines that need no repair."""
+            text, before = data[begin:end], line + data.count(b"\n", 0, begin)
+            return _without_wrong_widths(text, before, self.sign, self.width, self.report, header, True)
+
         starts = _line_starts(data)
         parts, offsets, sources, done, size = [], [0], [line], 0, 0
         for place in self._suspects(data, starts):
@@ -157,8 +211,8 @@ class _Repair:
             if start < done:
                 continue  # inside a value that was put together
             record = self._record(data, start, last or len(data) - start >= LONGEST_CELL)
-            parts.append(data[done:start])
-            size += start - done
+            parts.append(plain(done, start))
+            size += len(parts[-1])
             if record is None:
                 return Block(b"".join(parts), offsets, sources), start
             text, end = record
@@ -169,7 +223,7 @@ class _Repair:
             offsets += [size, size + len(text)]
             sources += [line + int(place), line + data.count(b"\n", 0, end)]
             size, done = size + len(text), end
-        parts.append(data[done:])
+        parts.append(plain(done))
         return Block(b"".join(parts), offsets, sources), len(data)
 
     def _suspects(self, data: bytes, starts: np.ndarray) -> np.ndarray:

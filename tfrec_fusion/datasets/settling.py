@@ -108,7 +108,7 @@ def _time_format(table: Interactions) -> TimeFormat:
     assert table.time
     only = Interactions(table.path, table.time, table.time, table.time, csv=table.csv, join=table.join)
     where = f"column {table.time!r} of the interactions table"
-    parts: list[pa.Array] = []
+    parts: list[pa.Array] = [pa.array([], pa.string())]
     rows, found = 0, None
     for file in find_files(table.path, "interactions"):
         for batch in InteractionRows(only).batches(file, report=lambda _: None):
