@@ -53,10 +53,22 @@ columns = st.one_of(
 @example("a b", naming.identifier("a b"))
 @example("Size", "size")
 def test_two_columns_never_share_a_name(one, other):
-    for made in (naming.identifier, naming.context_input, naming.digest):
-        assert (made(one) == made(other)) == (one == other)
-    # Vocabularies are files, and a file system may be blind to case.
-    assert (naming.digest(one).lower() == naming.digest(other).lower()) == (one == other)
+    assert (naming.context_input(one) == naming.context_input(other)) == (one == other)
+    # TensorFlow's export and file systems may be blind to case.
+    for made in (naming.identifier, naming.digest):
+        assert (made(one).lower() == made(other).lower()) == (one == other)
+
+
+@PATIENT
+@given(st.lists(columns, max_size=6, unique=True))
+@example(["Device", "device", "DEVICE", naming.identifier("Device"), "a b", "A b"])
+def test_no_two_inputs_are_one_in_another_case_and_clients_find_them_all(names):
+    for inputs in (naming.context_inputs(names), list(naming.request_inputs(names, {"k", "user_id"}))):
+        assert len({name.lower() for name in inputs}) == len(names)
+    inputs = naming.context_inputs(names)
+    for column, name in zip(names, inputs, strict=True):
+        if column not in inputs:
+            assert naming.find_input(column, inputs) == name
 
 
 @PATIENT
@@ -69,8 +81,9 @@ def test_names_are_fit_for_scopes_and_signatures(column):
 @PATIENT
 @given(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_]{0,20}", fullmatch=True))
 def test_plain_names_stay_as_they_are(column):
-    assert naming.identifier(column) == column
+    assert naming.identifier(column.lower()) == column.lower()
     assert naming.context_input(column) == f"context_{column}"
+    assert naming.context_inputs([column, "other column"])[0] == f"context_{column}"
 
 
 @PATIENT
@@ -87,9 +100,13 @@ def test_a_name_that_means_no_input_comes_back():
 
 
 def test_a_feature_keeps_its_name_where_a_request_can_have_it():
-    assert naming.request_input("context_device", {"k"}) == "context_device"
-    assert naming.request_input("k", {"k"}) == "context_k"
-    assert naming.request_input("Device Type", {"k"}) == naming.context_input("Device Type")
+    found = naming.request_inputs(["context_device", "K", "Device Type", "Country"], {"k"})
+    assert found == {
+        "context_device": "context_device", "context_K": "K", naming.context_input("Device Type"): "Device Type",
+        "Country": "Country",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="'k', whose 'context_k' is there already"):
+        naming.request_inputs(["context_k", "k"], {"k"})
 
 
 @pytest.mark.parametrize("column", HOSTILE + INTERNAL)
@@ -100,3 +117,16 @@ def test_tensorflow_takes_the_names(column):
     function = tf.function(lambda **given: {"x": given[name]})
     made = function.get_concrete_function(**{name: tf.TensorSpec([None], tf.string, name)})
     assert [spec.name for spec in tf.nest.flatten(made.structured_input_signature)] == [name]
+
+
+def test_columns_that_differ_in_case_alone_can_be_exported(tmp_path):
+    names = naming.context_inputs(["Device", "device", "DEVICE", "class", "K"])
+    function = tf.function(lambda **given: {"all": tf.strings.join([given[name] for name in names], "|")})
+    signature = function.get_concrete_function(
+        **{name: tf.TensorSpec([None], tf.string, name) for name in names}
+    )
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures=signature)
+    served = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    assert served(**{name: tf.constant([name]) for name in names})["all"].numpy()[0].decode() == "|".join(
+        names
+    )

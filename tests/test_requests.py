@@ -247,7 +247,7 @@ def test_ids_are_typed_as_in_csv(typed, expected):
 
 @pytest.mark.parametrize("typed", ['"a,b', '"a"b'])
 def test_a_quote_that_is_not_closed_is_told(typed):
-    with pytest.raises(RequestError, match="written as in CSV, a quote inside doubled. Received:"):
+    with pytest.raises(RequestError, match="Ids must be separated by commas.*Double a quote"):
         _ids(["c", typed])
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-__all__ = ["context_input", "digest", "find_input", "identifier", "request_input"]
+__all__ = ["context_input", "context_inputs", "digest", "find_input", "identifier", "request_inputs"]
 
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+# TensorFlow takes `Size` and `size` for one name where it exports, and so do some file systems.
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+_PLAIN_IN_ANY_CASE = re.compile(_PLAIN.pattern, re.IGNORECASE | re.ASCII)
 _INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 CONTEXT = "context_"
 
@@ -25,13 +27,13 @@ def digest(name: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """Letters, digits and `_` that stand for a name, different ones for different names.
+    """Letters, digits and `_` that stand for a name, different ones for different names, in whatever case they are read.
 
     Args:
         name: any string.
 
     Returns:
-        The name itself where it is plain (ASCII letters, digits and `_`, no `_` first, at most 64), else `_`, what is
+        The name itself where it is plain (`a` to `z`, digits and `_`, no `_` first, at most 64), else `_`, what is
         plain of it, and its digest. A plain name has no `_` first, so that the two never meet.
 
     >>> identifier("device")
@@ -47,21 +49,48 @@ def identifier(name: str) -> str:
 
 
 def context_input(column: str) -> str:
-    """The input of a signature that takes a context column: `context_device` for `device`."""
-    return CONTEXT + identifier(column)
+    """The input of a signature that takes a context column: `context_device` for `device`, `context_Device` for `Device`."""
+    return CONTEXT + (column if _PLAIN_IN_ANY_CASE.fullmatch(column) else identifier(column))
 
 
-def request_input(feature: str, taken: Collection[str]) -> str:
-    """The input of a signature that takes a context feature.
+def context_inputs(columns: Iterable[str]) -> list[str]:
+    """The inputs that take some context columns, each by `context_input`, but for columns that differ in case alone: of
+    those, such as `Device` beside `device`, what is not all lower case goes by its `identifier`."""
+    columns = list(columns)
+    lower = [context_input(column).lower() for column in columns]
+    return [
+        context_input(column) if lower.count(name) == 1 else CONTEXT + identifier(column)
+        for column, name in zip(columns, lower, strict=True)
+    ]
+
+
+def request_inputs(features: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """The inputs of a signature that take context features.
 
     Args:
-        feature: what the feature is called.
+        features: what the features are called.
         taken: inputs that the signature has already.
 
     Returns:
-        The feature's own name where a signature can have such an input, else that of a context column so called.
+        Input → feature: the feature's own name where a signature can have such an input, else that of a context column so
+        called.
+
+    Raises:
+        ValueError: if two features would have one input.
     """
-    return feature if _INPUT.fullmatch(feature) and feature not in taken else context_input(feature)
+    features = list(features)
+    lower = [feature.lower() for feature in features]
+    found: dict[str, str] = {}
+    for feature, column in zip(features, context_inputs(features), strict=True):
+        own = _INPUT.fullmatch(feature) and feature.lower() not in taken and lower.count(feature.lower()) == 1
+        name = feature if own else column
+        if name.lower() in (known.lower() for known in found):
+            raise ValueError(
+                f"Each context feature needs an input of its own. Received: {feature!r}, whose {name!r} is there already. "
+                "Rename it."
+            )
+        found[name] = feature
+    return found
 
 
 def find_input(name: str, inputs: Collection[str]) -> str:
@@ -74,4 +103,5 @@ def find_input(name: str, inputs: Collection[str]) -> str:
     Returns:
         One of `inputs`, or `name` as it is where none is meant.
     """
-    return name if name in inputs or context_input(name) not in inputs else context_input(name)
+    candidates = (name, context_input(name), CONTEXT + identifier(name))
+    return next((candidate for candidate in candidates if candidate in inputs), name)

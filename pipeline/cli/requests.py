@@ -154,8 +154,8 @@ def _ids(texts: Iterable[str]) -> list[str]:
             rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
         except csv.Error as error:
             raise RequestError(
-                f"Ids in quotes must be written as in CSV, a quote inside doubled. Received: {text!r} ({error}). For example: "
-                "'\"a,b\",c'."
+                f"Ids must be separated by commas, with quotes around one that holds a comma. Received: {text!r} ({error}). "
+                "Double a quote that belongs to an id, and put that id in quotes."
             ) from error
         found += [part.strip() for row in rows for part in row if part.strip()]
     return found

@@ -42,17 +42,19 @@ class RawFeature:
         role: whose column it is, `text` for what the text tower reads of items.
         kind: as in `tfrec_fusion.config.Feature`; text is `categorical`, a string.
         column: what its table calls it.
+        request: the input of a request that takes it, of context.
     """
 
     role: Role
     kind: FeatureKind
     column: str
+    request: str = ""
 
     @property
     def name(self) -> str:
         """What it is called in Examples, in Transform's graph and in models."""
-        if self.role == "context":
-            return naming.context_input(self.column)
+        if self.request:
+            return self.request
         kind = "" if self.role == "text" else f"_{self.kind}"
         return f"{self.role}{kind}__{naming.identifier(self.column)}"
 
@@ -76,7 +78,11 @@ def user_features(tables: Tables) -> list[RawFeature]:
 
 def context_features(tables: Tables) -> list[RawFeature]:
     """What is known of the moment of a choice."""
-    return _features("context", {"categorical": tables.interactions.context})
+    columns = list(dict.fromkeys(tables.interactions.context))
+    return [
+        RawFeature("context", "categorical", column, request)
+        for column, request in zip(columns, naming.context_inputs(columns), strict=True)
+    ]
 
 
 def item_features(tables: Tables) -> list[RawFeature]:

@@ -223,8 +223,9 @@ def _ndcg_of_people(
 ) -> np.ndarray:
     """`per_person_ndcg` by some rows alone, float64 `[people]`: NaN for who has none of them."""
     found = np.full(person.max(initial=-1) + 1, np.nan)
-    there, index = np.unique(person[used], return_inverse=True)
-    found[there] = per_person_ndcg(index, gains[used], scores[used])
+    if used.any():
+        there, index = np.unique(person[used], return_inverse=True)
+        found[there] = per_person_ndcg(index, gains[used], scores[used])
     return found
 
 

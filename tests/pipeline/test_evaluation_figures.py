@@ -269,6 +269,8 @@ def test_choices_without_a_grade_are_in_no_figure_of_grades():
     for name in ("rmse", "mae", "baseline_rmse", "rmse_gain_over_biases", "user_ndcg"):
         assert found[name] == pytest.approx(expected[name], abs=1e-9), name
     assert found["people"] == 6 and np.isfinite(found["log_loss"])
+    alone = combine(RankingCombiner(has_rating=True), ungraded)
+    assert np.isnan(alone["rmse"]) and np.isnan(alone["user_ndcg"]) and np.isfinite(alone["log_loss"])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -19,7 +19,20 @@ OWN = {
     "attention_mask", "text_vector",
 }  # fmt: skip
 some = st.lists(columns, max_size=4).map(tuple)
-HOSTILE = ("index", "id", "activity", "train_count", "item_id", "Index", "a b", "a_b", "")
+HOSTILE = (
+    "index",
+    "Device",
+    "device",
+    "DEVICE",
+    "id",
+    "activity",
+    "train_count",
+    "item_id",
+    "Index",
+    "a b",
+    "a_b",
+    "",
+)
 
 
 def tables(item=(), lists=(), numbers=(), vectors=(), text=(), user=(), user_numbers=(), context=()):
@@ -44,7 +57,7 @@ def test_no_feature_meets_another_or_one_of_the_pipelines_own(names):
     found = tables(*names)
     made = every(found)
     assert len(made) == sum(len(set(role)) for role in names)
-    assert len({feature.name for feature in made}) == len(made)
+    assert len({feature.name.lower() for feature in made}) == len(made)
     assert len({feature.vocabulary.lower() for feature in made}) == len(made)
     assert not {feature.name for feature in made} & OWN
     assert not any(feature.name.startswith(("slice_", "baseline_")) for feature in made)

@@ -14,15 +14,26 @@ from pipeline.data.vocabularies import as_it_was
 from tests.pipeline import steps
 from tfrec_fusion.config import RankingConfig, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
-from tfrec_fusion.naming import context_input
+from tfrec_fusion.naming import context_input, context_inputs
 from tfrec_fusion.serving.client.rest_client import RestClient
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.slow
 
-ITEM_CATEGORIES = ("index", "id", "activity", "Product Category", "product category", "Größe", "item_id", "")
+ITEM_CATEGORIES = (
+    "index",
+    "Index",
+    "INDEX",
+    "id",
+    "activity",
+    "Product Category",
+    "product category",
+    "Größe",
+    "item_id",
+    "",
+)
 ITEM_NUMBERS = ("train_count", "price (%)", "Price/kg", "x" * 300)
-CONTEXT = ("Device Type", "shop/web", "lieu é", "user_id", "text", "店")
+CONTEXT = ("Device Type", "Shop", "shop", "shop/web", "lieu é", "user_id", "text", "店")
 USER_CATEGORIES, USER_NUMBERS = ("id", "activity", "Product Category"), ("index", "train_count")
 LINES = "tea\nand\\n coffee\r"  # holds what line breaks are written as, beside line breaks
 TOWER = TowerConfig(dim=4, history_encoder="mean", dropout=0.0)
@@ -119,11 +130,11 @@ def test_retrieval_answers_by_the_columns_own_names(shop):
     inputs = {
         spec.name for spec in tf.nest.flatten(loaded.signatures["recommend"].structured_input_signature)
     }
-    assert {context_input(column) for column in CONTEXT} < inputs
+    assert set(context_inputs(CONTEXT)) < inputs
     found = loaded.signatures["describe"](count=tf.constant(0))
     shown = [value.decode() for value in found["context_columns"].numpy()]
     assert shown == list(CONTEXT)
-    assert [value.decode() for value in found["context_inputs"].numpy()] == list(map(context_input, CONTEXT))
+    assert [value.decode() for value in found["context_inputs"].numpy()] == context_inputs(CONTEXT)
 
     base = folder / "serving" / "retrieval"
     base.mkdir(parents=True)

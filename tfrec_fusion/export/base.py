@@ -7,7 +7,7 @@ need not know which inputs matter; `request` describes each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ from tfrec_fusion.export import request
 from tfrec_fusion.export.saving import save
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
-from tfrec_fusion.naming import request_input
+from tfrec_fusion.naming import request_inputs
 
 __all__ = ["Lookup", "Serving", "TextTower", "checked", "save", "says_something"]
 
@@ -89,7 +89,9 @@ class Serving(tf.Module):
         self.transform = transform
         self._keep(model=model, text_tower=text_tower)
         self.raw_spec = dict(raw_spec)
-        self.context_inputs = _context_inputs([feature.name for feature in context_features])
+        self.context_inputs = request_inputs(
+            [feature.name for feature in context_features], [*request.INPUTS, "examples"]
+        )
         self.context_columns = [feature.shown for feature in context_features]
         self.item_rows = Lookup(catalogue.ids)
         known_as = catalogue.model_index
@@ -219,24 +221,6 @@ def concrete(
     """A signature whose inputs bear the names of the function's parameters."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
     return function.get_concrete_function(**named)
-
-
-def _context_inputs(features: Sequence[str]) -> dict[str, str]:
-    """Input of a request → the context feature that it gives.
-
-    Raises:
-        ValueError: if two features would have one input.
-    """
-    found: dict[str, str] = {}
-    for feature in features:
-        name = request_input(feature, [*request.INPUTS, "examples"])
-        if name in found:
-            raise ValueError(
-                f"Each context feature needs an input of its own. Received: {found[name]!r} and {feature!r}, which would "
-                f"both be {name!r}. Rename one of them."
-            )
-        found[name] = feature
-    return found
 
 
 def _numbered(what: str, tables: Mapping[str, np.ndarray]) -> dict[str, tf.Variable]:
