@@ -54,7 +54,7 @@ _MORE: dict[str, tuple[list[str], str]] = {
     "id": (ID, "编号 编码 номер код رقم معرف 番号 번호"),
     "user": (
         USER,
-        "用户 会员 顾客 客户 读者 ユーザー 会員 顧客 사용자 пользователь клиент покупатель читатель مستخدم عميل زبون قارئ",
+        "用户 会员 顾客 客户 读者 ユーザー 会員 顧客 사용자 пользователь клиент покупатель читатель czytelnik uzytkownik leitor lector lecteur acheteur membre socio jogador مستخدم عميل زبون قارئ",
     ),
     "item": (
         ITEM,

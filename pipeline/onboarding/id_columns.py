@@ -141,16 +141,18 @@ def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
             or not 3 <= other.distinct < 0.9 * other.rows
         ):
             return False
-        if other is not column and other.is_integer and other.distinct < 12:
-            return False  # grades, pieces
+        if other is not column and other.distinct < 12:
+            return False  # grades, pieces, kinds
         amounts = names.QUANTITY + names.MONEY + names.LABEL + names.TIME + names.ORDER
         return (
-            other.median_words <= 1.5
+            other.median_words <= 3
             and (not other.is_number or other.is_integer)
             and not names.says(other.words_of_name, amounts)
         )
 
-    return [other.name for other in table.columns.values() if may_be(other)] == [column.name]
+    found = [other for other in table.columns.values() if may_be(other)]
+    found = [other for other in found if not other.is_number] or found  # codes rather than amounts
+    return found == [column]
 
 
 def _by_position(table: TableProfile, user: Column, item: Column, item_link: Link | None) -> float:
@@ -205,7 +207,9 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
             if not _is_key(key, other):
                 continue
             alike = _alike(column, key, other)
-            found_in = match(column.unique, key.unique, RULES if alike else RULES[:1])
+            # Short ids that are the same but for their zeros may be so by chance.
+            long = column.unique[:1000].str.len().median() >= 5
+            found_in = match(column.unique, key.unique, RULES if alike or long else RULES[:1])
             overlap = found_in.overlap
             covered = overlap * column.distinct / max(1, key.distinct)
             if overlap < 0.3:

@@ -534,3 +534,39 @@ def test_a_folder_without_users_says_what_is_missing(folder):
     write(folder, items=items())
     with pytest.raises(ConfigError, match="No table says who chose what"):
         guess(folder)
+
+
+def test_names_of_columns_in_another_language(folder, capsys):
+    """A Polish library: no name is alike in the two tables, ISBNs have lost their zeros in one, cp1250, prices in words."""
+    rng = np.random.default_rng(8)
+    isbn = [f"{n:010d}" for n in rng.choice(10**9, 15, replace=False)]
+    loans = pd.DataFrame(
+        {
+            "czytelnik": [f"CZ {n}" for n in rng.integers(1, 20, ROWS)],
+            "ksiazka": rng.choice(isbn, ROWS),
+            "wypozyczono": pd.date_range("2023-01-05", periods=ROWS, freq="9h").strftime("%d.%m.%Y"),
+            "dni": rng.integers(1, 60, ROWS),
+            "filia": rng.choice(["A", "B", "C"], ROWS),
+        }
+    )
+    books = pd.DataFrame(
+        {
+            "isbn": [str(int(code)) for code in isbn],
+            "tytuł": [f"Zażółć gęślą {word}" for word in WORDS],
+            "cena": [f"{n + 5},99 zł" for n in range(15)],
+            "dostępna": ["tak", "nie", "tak"] * 5,
+        }
+    )
+    loans.to_csv("loans.csv", sep=";", index=False)
+    books.to_csv("books.csv", sep=";", index=False, encoding="cp1250")
+    status, out = init(capsys)
+    assert status == 0
+    data = load_config("x.yaml").data
+    assert (data.interactions.user, data.interactions.item) == ("czytelnik", "ksiazka")
+    assert (data.items.title, data.items.numbers, data.items.categories) == (
+        "tytuł",
+        ("cena",),
+        ("dostępna",),
+    )
+    assert (data.items.csv.encoding, data.items.csv.decimal, data.item_ids) == ("cp1250", ",", "number")
+    assert "dni: a count" in out or "dni a count" in out
