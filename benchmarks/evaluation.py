@@ -29,6 +29,7 @@ from pipeline.evaluation.verdict import judge
 from pipeline.runner.console import MemoryWatch
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.export.retrieval import DEFAULT_K, ranked
+from tfrec_fusion.metrics.ranks import tie_order
 
 SHARDS, SEEN, TEXT_DIM = 16, 20, 384
 GZIP = tf.io.TFRecordOptions(compression_type="GZIP")
@@ -52,7 +53,7 @@ class Factors(tf.Module):
         rng = np.random.default_rng(seed)
         self.people = tf.Variable(rng.normal(size=(people, dim)).astype(np.float32))
         self.items = tf.Variable(rng.normal(size=(items + 1, dim)).astype(np.float32))
-        self.ties = tf.Variable(rng.random(items + 1).astype(np.float32))
+        self.ties = tf.Variable(tie_order(items + 1))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")], autograph=False)
     def evaluate(self, examples):

@@ -3,7 +3,9 @@
 Starts a server process, and mutates good requests: bytes flipped, cut, repeated, spliced; lengths that lie; chunks that
 break off; JSON whose values are swapped for hostile ones; clients that vanish. Whatever comes, the server must answer
 with a status that the API knows (never 500) and a body that can be read, or close the connection; must answer a good
-request right afterwards; and must not grow. Prints the counts, and ends with 1 if any of that failed.
+request right afterwards; and must not grow. Beside these come small requests that ask for much, over REST and gRPC
+(`benchmarks.fuzz_attacks`): they must be answered within the time limit and in little memory. Prints the counts, and ends
+with 1 if any of that failed.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+HELD_MEGABYTES = 700.0
+"""By which the server may be larger while hostile requests are in work: a document of a million values, and its row."""
 ALLOWED = {200, 400, 404, 408, 413, 415, 417, 429, 431, 499, 501, 503, 504}
 HOSTILE = (
     b"null", b"true", b"-0", b"1e308", b"1e999", b"-1e-400", b"NaN", b"-Infinity", b"18446744073709551616", b"[]", b"{}",
@@ -181,11 +185,79 @@ def fuzz(port: int, model: str, seconds: float, seed: int = 0) -> collections.Co
     return counts
 
 
+def attack(
+    port: int,
+    grpc_port: int,
+    model: str,
+    seconds: float,
+    seed: int,
+    limit: float,
+    resident: Callable[[], float],
+) -> collections.Counter:
+    """Hostile requests one after the other, a good one after every twenty.
+
+    Args:
+        port: REST's.
+        grpc_port: gRPC's.
+        model: a model whose `serving_default` takes a float `x` `[any]`.
+        seconds: how long.
+        seed: of the requests.
+        limit: seconds within which each must be answered.
+        resident: megabytes that the server holds.
+
+    Returns:
+        How often each status or code came.
+
+    Raises:
+        Finding: with the number of the request that led to it.
+    """
+    from benchmarks.fuzz_attacks import check_reply, grpc_attack, rest_attack
+
+    rng = random.Random(seed)
+    counts: collections.Counter = collections.Counter()
+    deadline, number, before = time.monotonic() + seconds, 0, resident()
+    while time.monotonic() < deadline:
+        number += 1
+        if rng.random() < 0.5:
+            code, wrong = grpc_attack(grpc_port, model, rng, limit)
+            counts[code] += 1
+        else:
+            data, start = rest_attack(model, rng), time.monotonic()
+            reply = exchange(port, data, limit + 5)
+            wrong = check_reply(reply, time.monotonic() - start, limit + 1)
+            counts.update(read(reply) or [None])
+        if not wrong and resident() - before > HELD_MEGABYTES:
+            wrong = f"the server grew by {resident() - before:.0f} MB"
+        if not wrong and number % 20 == 0:
+            start = time.monotonic()
+            if read(exchange(port, corpus(model)[0], 5)) != [200] or time.monotonic() - start > 2:
+                wrong = "a good request was not answered afterwards"
+        if wrong:
+            raise Finding(f"{wrong}\nattack {number} of seed {seed}")
+    return counts
+
+
+def exchange(port: int, data: bytes, timeout: float) -> bytes:
+    """Sends bytes and gives all that comes back until the server closes or the answer is whole."""
+    with contextlib.closing(socket.create_connection(("127.0.0.1", port), timeout=timeout)) as opened:
+        reply = b""
+        try:
+            opened.sendall(data)
+            opened.shutdown(socket.SHUT_WR)
+            while part := opened.recv(1 << 20):
+                reply += part
+        except TimeoutError:
+            raise Finding(f"no answer and no end within {timeout} seconds") from None
+        except OSError:  # closed by the server while we were sending
+            pass
+        return reply
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="how long")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations")
-    parser.add_argument("--growth", type=float, default=64.0, help="megabytes by which the server may grow")
+    parser.add_argument("--growth", type=float, default=200.0, help="megabytes by which the server may grow")
     arguments = parser.parse_args()
 
     import tensorflow as tf
@@ -196,12 +268,22 @@ def main() -> int:
         base = pathlib.Path(folder) / "small"
         small = Small(2.0)
         tf.saved_model.save(small, str(base / "1"), signatures=small.__call__)
-        port = free_port()
-        with running(embedded(base, port), port) as (_, process):
+        port, grpc_port = free_port(), free_port()
+        command = [part for part in embedded(base, port) if not part.startswith("--port=")]
+        command += [f"--port={grpc_port}", f"--reload_base_paths={folder}"]
+        command += ["--rest_api_timeout_in_ms=3000", "--request_seconds=3"]
+        with running(command, port) as (_, process):
             try:
-                counts = fuzz(port, "small", arguments.seconds / 10, arguments.seed)
+                counts = fuzz(port, "small", arguments.seconds / 20, arguments.seed)
+                attacks = (port, grpc_port, "small")
+
+                def held() -> float:
+                    return process.memory_info().rss / 2**20
+
+                counts += attack(*attacks, arguments.seconds / 10, arguments.seed, 3.0, held)
                 before, files = process.memory_info().rss, process.num_fds()
-                counts += fuzz(port, "small", arguments.seconds * 9 / 10, arguments.seed + 1)
+                counts += fuzz(port, "small", arguments.seconds * 0.45, arguments.seed + 1)
+                counts += attack(*attacks, arguments.seconds * 0.4, arguments.seed + 1, 3.0, held)
             except Finding as finding:
                 print(finding)
                 return 1

@@ -19,6 +19,7 @@ from benchmarks.quality_data import Protocol
 from benchmarks.quality_tfrs import TFRSTwoTower
 from benchmarks.recbole_question import digest
 from pipeline.studies.preparation import Prepared
+from tfrec_fusion.metrics.ranks import gain, mean_of_known, next_item_ranks, tie_order
 from tfrec_fusion.models.baselines import (
     ALS,
     BPR,
@@ -236,13 +237,12 @@ def _answers(
 
 
 def _gain(scores: Callable[[np.ndarray], np.ndarray], validation: dict[str, np.ndarray]) -> float:
-    """Mean `1 / log2(1 + rank)` of what was chosen, among what the history does not hold."""
+    """Mean gain (`metrics.ranks`) of what was chosen, among what the history does not hold."""
     gains = []
     for start in range(0, len(validation["item_index"]), 256):
         rows = np.arange(start, min(start + 256, len(validation["item_index"])))
-        found, target = scores(rows), validation["item_index"][rows]
-        own = found[np.arange(len(rows)), target][:, None]
-        better = (found > own) + 0.5 * (found == own)
-        better[np.arange(len(rows))[:, None], validation["history"][rows]] = 0
-        gains.append(1 / np.log2(1.5 + better.sum(1)))
-    return float(np.concatenate(gains).mean())
+        found = scores(rows)
+        ties = tie_order(found.shape[1])
+        rank = next_item_ranks(found, validation["item_index"][rows], validation["history"][rows], ties)
+        gains.append(gain(rank))
+    return mean_of_known(np.concatenate(gains))

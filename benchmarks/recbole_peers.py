@@ -14,7 +14,9 @@ so: `converged` is then false, of the setting that was chosen.
 from __future__ import annotations
 
 import argparse
+import pathlib
 import resource
+import sys
 import time
 import types
 
@@ -33,6 +35,11 @@ if not hasattr(scipy.sparse.dok_matrix, "_update"):
 from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.model.sequential_recommender.sasrec import SASRec
 from recbole_question import digest  # beside this file
+
+# The library is not installed in this environment; its metrics need NumPy alone.
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+from tfrec_fusion.metrics.ranks import gain as rank_gain
+from tfrec_fusion.metrics.ranks import mean_of_known, next_item_ranks, tie_order
 
 # Evaluations without a rise; one is every `EVERY` passes over the data.
 PATIENCE, EVERY = 6, {"SASRec": 5, "LightGCN": 5}
@@ -167,17 +174,15 @@ class Graph(Columns):
 
 
 def gain(peer, question) -> float:
-    """As `quality_peers` tunes by: mean `1 / log2(1 + rank)` among what the history does not hold."""
+    """As `quality_peers` tunes by: the mean gain among what the history does not hold."""
     gains = []
     for start in range(0, len(question["v_item"]), 512):
         rows = np.arange(start, min(start + 512, len(question["v_item"])))
         histories, target = question["v_history"][rows], question["v_item"][rows]
         found = peer.scores(question["v_user"][rows], histories)
-        own = found[np.arange(len(rows)), target][:, None]
-        better = (found > own) + 0.5 * (found == own)
-        better[np.arange(len(rows))[:, None], histories] = 0
-        gains.append(1 / np.log2(1.5 + better.sum(1)))
-    return float(np.concatenate(gains).mean())
+        rank = next_item_ranks(found, target, histories, tie_order(found.shape[1]))
+        gains.append(rank_gain(rank))
+    return mean_of_known(np.concatenate(gains))
 
 
 def learn(peer, question, every: int, seconds: float, seed: int) -> tuple[float, int, bool]:

@@ -29,5 +29,7 @@ ENV PATH=/opt/tfrec/bin:$PATH \
 USER 1000
 WORKDIR /home/tfrec
 RUN python -c "import tfrec_fusion.serving.server.embedded, tensorflow_text"
+# A container is reached from outside only where its ports are published. On all addresses the server takes no configuration
+# by gRPC unless --reload_base_paths names folders; --port=0 switches gRPC off.
 EXPOSE 8500 8501
 ENTRYPOINT ["python", "-m", "tfrec_fusion.serving.server", "--host=0.0.0.0"]

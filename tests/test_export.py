@@ -388,12 +388,13 @@ def test_what_stands_at_the_top_agrees_with_the_metrics(retrieval, data, profile
 
 
 def test_equal_scores_are_shuffled_and_no_number_comes_last():
-    ties = tf.constant([0.0, 0.3, 0.9, 0.5, 0.1])
+    ties = tf.constant([4, 3, 0, 1, 2])  # the lowest first
     scores = tf.constant(
         [[9.0, 1.0, 1.0, 1.0, 1.0], [9.0, 2.0, np.nan, 1.0, 3.0], [9.0, np.nan, 0.0, 1.0, 2.0]]
     )
     rank, top = export_retrieval.ranked(scores, ties, tf.constant([3, 1, 1]), tf.constant([[0], [0], [0]]))
     assert rank.numpy().tolist() == [2, 2, np.inf]
+    assert top.numpy()[0].tolist() == [2, 3, 4, 1] + [0] * 6
     assert top.numpy()[1].tolist() == [4, 1, 3] + [0] * 7
 
 

@@ -37,9 +37,11 @@ HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx
 COSTS = {
     "": """config config.models config.reading datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.rest_client serving.client.calls serving.child_process serving.client.values export.request serving.client.http_transport serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
-        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version serving.client.vertex_client naming""",
+        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version serving.client.vertex_client naming
+        serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
+        serving.server.pseudonyms serving.server.wire""",
     "numpy": """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
-        metrics.classification metrics.pointwise models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
+        metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log""",
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
     "pyarrow": """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
@@ -51,15 +53,15 @@ COSTS = {
         layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops
         models.item_text models.hybrid.rating_factors models.design_matrix
-        models.tower models.windows layers.replicas export.saving serving.server.batching
+        models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
-        serving.server.version_folders""",
+        serving.server.version_folders serving.server.admission""",
     "tensorflow_text": "layers.tokenizer",
     "tensorflow_recommenders": """export.base export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting""",
     "tensorflow_serving": """serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
-        serving.server.rest_server serving.server.versions serving.server.warmup""",
+        serving.server.rest_server serving.server.versions serving.server.warmup serving.server.reload_rules""",
     "grpc": "serving.server.__main__ serving.client.grpc_client serving.server.grpc_health serving.server.grpc_service serving.server.embedded",
 }
 

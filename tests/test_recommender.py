@@ -11,10 +11,12 @@ from tests.index.check_index import copied_variables, graph_ops
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, ids, matrix, profiles, serving_arguments  # noqa: F401  (fixtures)
 from tfrec_fusion.export import base as export
+from tfrec_fusion.export import recommender
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.ranking import RankingServing
 from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, mixture, validate_weights
 from tfrec_fusion.index import BruteForce
+from tfrec_fusion.metrics.ranks import tie_order
 
 pytestmark = pytest.mark.slow
 
@@ -205,3 +207,12 @@ def test_a_mixture_by_hand():
         0.25,
     )
     np.testing.assert_allclose(scores, [[0.25, 0.75, -np.inf]])
+
+
+def test_equal_mixtures_are_ordered_by_the_shuffle():
+    """Once the chosen item stood first among all that had its score."""
+    ties = tie_order(6)
+    rows = tf.constant([[1, 2, 3, 4, 5]] * 2)
+    batch = {"item_index": tf.constant([3, 3])}
+    found = recommender._rank(tf.constant([[0.0] * 5, [-np.inf] * 5]), rows, batch, ties).numpy()
+    assert found.tolist() == [1 + sum(ties[item] < ties[3] for item in (1, 2, 4, 5)), np.inf]

@@ -45,7 +45,9 @@ def run_recommender(fn_args) -> None:
     head, weight = choose_weight(found)
     save_recommender(run, retrieval, ranking, head, weight)
     gains = {
-        name: {str(key): round(float(values.mean()), 5) for key, values in row.items()}
+        name: {
+            str(key): round(float(values.mean()), 5) if len(values) else 0.0 for key, values in row.items()
+        }
         for name, row in found.items()
     }
     _report(run, {"built": True, "head": head, "rank_weight": weight, "validation_ndcg@10": gains})

@@ -278,7 +278,8 @@ def searchable_index(model, catalogue: Catalogue, settings: IndexConfig) -> TopK
 
 
 def run_ranking(fn_args) -> None:
-    """Trains the ranking model and exports it beside a baseline of user and item biases."""
+    """Trains the ranking model and exports it beside a baseline: user and item biases, or how often
+    items are chosen."""
     config = from_dict(RankingConfig, fn_args.custom_config["model"])
     chosen = distribution(config.training, fn_args)
     run = Run(fn_args)
@@ -296,8 +297,11 @@ def run_ranking(fn_args) -> None:
         train, validation = (data.map(WithNegatives(run.catalogue)) for data in (train, validation))
     run.train(model, config.training, train, validation)
     model = off_servers(run, model, build)
-    biases = None if implicit else rating_biases(run.batches("train", 4096, shuffle=False), run.space)
-    export.save(RankingServing(model, *run.serving_arguments(model), biases=biases), run.model_folder)
+    if implicit:
+        baseline = {"click_rate": np.asarray(run.catalogue.counts)}
+    else:
+        baseline = {"biases": rating_biases(run.batches("train", 4096, shuffle=False), run.space)}
+    export.save(RankingServing(model, *run.serving_arguments(model), **baseline), run.model_folder)
 
 
 class WithNegatives:

@@ -144,6 +144,8 @@ def show(summary: dict) -> int:
         if not servable["ok"]:
             print(f"  not servable; {servable['reason']}")
         pushed = pushed and bool(model["pushed"])
+    for words in summary.get("doubts", ()):
+        print(f"  look twice; {words}")
     if whole := summary.get("recommender"):
         print(f"\nrecommender: {'pushed to ' + whole['pushed'] if whole['pushed'] else 'NOT pushed'}")
         if not whole["servable"]["ok"]:

@@ -66,7 +66,7 @@ def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
 def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -> schema_pb2.Schema:
     """What the Evaluators read of the Examples; models parse the rest by themselves."""
     schema = schema_pb2.Schema()
-    kinds = {"user_id": schema_pb2.BYTES, "click": schema_pb2.FLOAT}
+    kinds = {"user_id": schema_pb2.BYTES, "item_id": schema_pb2.BYTES, "click": schema_pb2.FLOAT}
     if has_label:
         kinds["label"] = schema_pb2.FLOAT
     kinds |= {rank_feature(name): schema_pb2.FLOAT for name in baselines}
@@ -110,7 +110,8 @@ class Judged:
     @property
     def splits(self) -> list[str]:
         """The splits that are written."""
-        return [TEST] if self.settings["has_label"] else [TEST, RANKING]
+        alone = self.settings["has_label"] or not self.settings.get("judges_ranking", True)
+        return [TEST] if alone else [TEST, RANKING]
 
     def write(self, split: str, folder: str) -> None:
         """Writes a split, `SHARD` test interactions a file."""
@@ -242,7 +243,8 @@ class EvaluationExamples(base_component.BaseComponent):
     """Writes the Examples by which both models are judged.
 
     Args:
-        settings: JSON of `tables`, `baselines`, `slices`, `slice_values`, `rare_item` and `has_label`.
+        settings: JSON of `tables`, `baselines`, `slices`, `slice_values`, `rare_item`, `has_label` and
+            `judges_ranking`.
         code: digest of the code, for TFX's cache.
         interactions, raw_items: raw Examples.
         items, items_transform_graph: transformed items, and the graph that made them.

@@ -28,11 +28,18 @@ from pipeline.data.features import context_features, shown_names
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
-from tfrec_fusion.datasets.splits import SPLITS, Event, in_order, split_person, temporal_cutoffs
+from tfrec_fusion.datasets.splits import (
+    SPLITS,
+    Event,
+    cell_start,
+    cell_width,
+    in_order,
+    split_person,
+    temporal_cutoffs,
+)
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.datasets.times import SECOND
 
-HISTOGRAM_WIDTH = 100_000
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
 
 
@@ -152,10 +159,6 @@ class FinishItems(beam.DoFn):
             yield make_example({"item_id": item, **row, "title": title, "train_count": count})
 
 
-def _bucket(time: int, low: int, width: int) -> int:
-    return low + (time - low) // width * width
-
-
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Runs the Beam pipeline of this module's docstring, then judges the rejects."""
 
@@ -262,7 +265,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
 
     def _cutoffs(self, pipeline: beam.Pipeline, people: beam.PCollection, split: dict) -> beam.PCollection:
-        """Two moments from a histogram of times that is as fine as 100,000 cells allow."""
+        """Two moments from a histogram of times (`splits.cutoffs_of`)."""
         if split["method"] != "temporal":
             return pipeline | "no cutoffs" >> beam.Create([None], reshuffle=False)
         times = people | "times" >> beam.FlatMap(lambda entry: [event.time for event in entry[1]])
@@ -272,7 +275,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             times
             | "cells"
             >> beam.Map(
-                lambda time, low, high: _bucket(time, low, max(1, (high - low) // HISTOGRAM_WIDTH)),
+                lambda time, low, high: cell_start(time, low, cell_width(low, high)),
                 beam.pvalue.AsSingleton(low),
                 beam.pvalue.AsSingleton(high),
             )

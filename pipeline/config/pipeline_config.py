@@ -25,7 +25,9 @@ BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
     "content_knn": "match",
     "text_none": "off",
     "biases": "match",
+    "click_rate": "match",
 }
+OF_RANKING = ("biases", "click_rate")
 
 Count = Annotated[int, Interval(ge=1)]
 CountOrNone = Annotated[int, Interval(ge=0)]
@@ -131,13 +133,14 @@ class EvaluationConfig(Settings):
         k: cutoffs of Recall, NDCG and the like; the first one decides.
         slices: what figures are broken down by, besides overall: `item_activity` (cold, rare, common), `item_reach` (head,
             long tail, cold), `user_activity` (new, light, regular), `text_length`, `script` (of the writing), `period` (of
-            time), and any column of the tables as `item_<column>`, `user_<column>` or `context_<column>`.
+            time, where there are times), and any column of the tables as `item_<column>`, `user_<column>` or `context_<column>`.
         slice_values: of a column with more values, this many of the most frequent are shown, the rest together.
         baselines: what is trained beside the retrieval model on the same interactions, and whether the model must be
             significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`); `off`
             leaves it out. Those not named: `popularity: beat`, `als: match`, `content_knn: match` (with text), and
             `text_none: off`, the same model without text, which costs a training; for the ranking model `biases: match`, a
-            mean with a deviation for each user and item.
+            mean with a deviation for each user and item, and where there are no labels `click_rate: match`, how often each
+            item was chosen.
         min_ndcg_gain: over each baseline to `beat`, in NDCG at the first `k`, that the interval must exceed.
         min_rmse_gain: over the baseline `biases`, in RMSE, that the ranking model must reach; where it is to `beat` them,
             with the whole interval.
@@ -214,7 +217,8 @@ class ServingConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig(Settings):
-    """A whole run. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+    """A whole run. `ranking: null` leaves the ranking model out. `root` receives everything: artifacts, metadata, text vectors,
+    `serving/`, summaries. `vertex` is where
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
     the direct runner in this process."""
 
@@ -225,7 +229,7 @@ class PipelineConfig(Settings):
     transform: TransformConfig = TransformConfig()
     text: library.TextConfig | None = library.TextConfig()
     retrieval: library.RetrievalConfig = library.RetrievalConfig()
-    ranking: library.RankingConfig = library.RankingConfig()
+    ranking: library.RankingConfig | None = library.RankingConfig()
     index: library.IndexConfig = library.IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
@@ -246,18 +250,32 @@ class PipelineConfig(Settings):
                 "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
                 "or DataflowRunner."
             )
-        for model in (self.retrieval, self.ranking):
-            library.check_training(model.training, self.text)
+        for kind in self.kinds:
+            library.check_training(getattr(self, kind).training, self.text)
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
             raise ConfigError(
                 "`split.method: temporal` needs times. Received: `data.interactions.time` null. "
                 "Name the column, or divide with `split.method: leave_last_out`."
             )
+        if not self.has_times:
+            slices = tuple(name for name in self.evaluation.slices if name != "period")
+            object.__setattr__(self, "evaluation", dataclasses.replace(self.evaluation, slices=slices))
+
+    @property
+    def has_times(self) -> bool:
+        """Whether interactions have times; without, the order of a person's choices is a shuffle and means nothing."""
+        return self.data.interactions is None or self.data.interactions.time is not None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The models that are trained."""
+        return ("retrieval",) if self.ranking is None else ("retrieval", "ranking")
 
     @property
     def builds_recommender(self) -> bool:
         """Whether both models are also put into one; not where each has trained a text encoder of its own."""
-        return self.serving.recommender and not (self.text and self.text.trained)
+        both = self.ranking is not None
+        return both and self.serving.recommender and not (self.text and self.text.trained)
 
     @property
     def home(self) -> pathlib.Path:
@@ -270,7 +288,7 @@ class PipelineConfig(Settings):
         return tuple(
             name
             for name, demand in self.evaluation.baselines.items()
-            if demand != "off" and name != "biases" and (self.text or name in ("popularity", "als"))
+            if demand != "off" and name not in OF_RANKING and (self.text or name in ("popularity", "als"))
         )
 
     @property
@@ -307,8 +325,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     values = values or {}
     for override in overrides:
         _override(values, override)
-    if isinstance(values, dict) and values.get("text") == "none":
-        values["text"] = None
+    for name in ("text", "ranking"):
+        if isinstance(values, dict) and values.get(name) == "none":
+            values[name] = None
     config = from_dict(PipelineConfig, values)
     return dataclasses.replace(
         config, data=_resolve(config.data, place.parent), root=str(pathlib.Path(config.root).absolute())

@@ -90,7 +90,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     judged = evaluation_examples(config, tables, examples, transformed_items, vectors, plain)
     components.append(judged)
     parts = {}
-    for kind in ("retrieval", "ranking"):
+    for kind in config.kinds:
         trainer = train(config, places, kind, transformed, transformed_items, examples, vectors)
         baseline = blessed_model(kind, trainer, places)
         evaluator = evaluate(config, tables, kind, judged, trainer, baseline)
@@ -291,7 +291,8 @@ def evaluation_examples(
 ) -> EvaluationExamples:
     """Test interactions with slices, and with the ranks of baselines fitted in this run."""
     check_slices(config.evaluation.slices, tables)
-    check_names(config.evaluation, config.baselines, tables.interactions.label is not None)
+    has_rating = tables.interactions.label is not None if config.ranking else None
+    check_names(config.evaluation, config.baselines, has_rating)
     settings = {
         "tables": dataclasses.asdict(tables),
         "baselines": config.baselines,
@@ -299,6 +300,7 @@ def evaluation_examples(
         "slice_values": config.evaluation.slice_values,
         "rare_item": config.split.rare_item,
         "has_label": tables.interactions.label is not None,
+        "judges_ranking": config.ranking is not None,
     }
     return EvaluationExamples(
         settings=json.dumps(settings, sort_keys=True),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.metrics.ranks import target_ranks, tie_order
 from tfrec_fusion.training import progress
 
 SCORES = 2**23  # numbers that a block of scores holds at most
@@ -61,7 +62,7 @@ class Baselines:
         met = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size)
         counted = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size, pairs.counts)
         self.popularity = np.bincount(pairs.items, minlength=num_items).astype(np.float32)
-        self.ties = np.random.default_rng(0).random(num_items).astype(np.float32)
+        self.ties = tie_order(num_items)
         makers = {
             "popularity": baselines.Popularity,
             "als": baselines.ALS,
@@ -79,7 +80,8 @@ class Baselines:
     def ranks(self, people: list[bytes], target: np.ndarray, seen: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Where the targets stand.
 
-        People without training interactions are given the most popular items. Equal scores are ordered by a fixed shuffle.
+        People without training interactions are given the most popular items. Equal scores are ordered as
+        `tfrec_fusion.metrics.ranks` states.
 
         Args:
             people: a string per example.
@@ -109,10 +111,7 @@ class Baselines:
     def _places(self, baseline, users: np.ndarray, target: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
         scores = np.array(baseline.scores(users), np.float32)
         scores[users == 0] = self.popularity
-        own = scores[np.arange(len(target)), target][:, None]
         scores[:, 0] = -np.inf
         for row, met in enumerate(seen):
             scores[row, met] = -np.inf
-        rows, items = np.nonzero(scores == own)
-        before = rows[self.ties[items] > self.ties[target[rows]]]
-        return 1 + np.count_nonzero(scores > own, axis=1) + np.bincount(before, minlength=len(target))
+        return target_ranks(scores, target, self.ties)

@@ -9,23 +9,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_model_analysis.metrics import metric_types
 
+from pipeline.data.figure_words import LOWER_IS_BETTER
 from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
 
-LOWER_IS_BETTER = (
-    "gini@10",
-    "items_without_score",
-    "rmse",
-    "mae",
-    "log_loss",
-    "calibration_error",
-)
 EXAMPLES = "example_count"  # the name by which TFMA's viewer sizes slices
 BASELINE = "baseline"  # TFMA's name for the last blessed model
 
 
-def person_keys(users: object) -> np.ndarray:
-    """int64 `[people]` that stand for ids of people, spread evenly over all that are not negative."""
-    ids = np.ravel(np.asarray(users, object))
+def id_keys(ids: object) -> np.ndarray:
+    """int64 `[ids]` that stand for ids of users or items, spread evenly over all that are not negative."""
+    ids = np.ravel(np.asarray(ids, object))
     return tf.strings.to_hash_bucket_fast(tf.constant(ids, tf.string), 2**63 - 1).numpy()
 
 
@@ -39,7 +32,7 @@ def of_some_people(records: np.ndarray, most: int) -> np.ndarray:
     """All records, or where they are more than `most`, those of as many people as fit.
 
     Which people does not depend on the order of records, nor on what else was left out before: those with the lowest keys
-    (`person_keys`), which is a random sample. Parts may so be cut one by one, and their union again.
+    (`id_keys`), which is a random sample. Parts may so be cut one by one, and their union again.
 
     Args:
         records: structured `[records]` with a field `person`.

@@ -46,7 +46,8 @@ def retrieval_eval_config(
 
 
 def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb2.EvalConfig:
-    """The ranking model's figures, slices and thresholds: errors of ratings where there are any, AUC of clicks.
+    """The ranking model's figures, slices and thresholds: errors of ratings where there are any, else the AUC
+    of choices beside that of how often each item was chosen.
 
     Raises:
         ConfigError: without any threshold.
@@ -62,18 +63,27 @@ def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb
         thresholds.no_worse_anywhere("rmse")
     else:
         thresholds.bound("auc", low=0.5)
+        if config.baselines["click_rate"] == "beat":
+            thresholds.bound("auc_gain_over_click_rate_low", low=0.0)
+        elif config.baselines["click_rate"] == "match":
+            thresholds.bound("auc_gain_over_click_rate_high", low=0.0)
         thresholds.no_worse_anywhere("log_loss")
     thresholds.check("ranking")
     metric = _metric("ranking", "RankingMetrics", config, has_rating=has_rating)
     return thresholds.eval_config(metric)
 
 
-def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: bool) -> None:
-    """Raises ConfigError where a threshold names a figure of neither model: each Evaluator takes those that it knows."""
-    names = {
-        *RetrievalCombiner(list(config.k), list(baselines)).names(),
-        *RankingCombiner(has_rating).names(),
-    }
+def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: bool | None) -> None:
+    """Raises ConfigError where a threshold names a figure of neither model: each Evaluator takes those that it knows.
+
+    Args:
+        config: the settings.
+        baselines: of the retrieval model.
+        has_rating: whether there are labels; None where there is no ranking model.
+    """
+    names = set(RetrievalCombiner(list(config.k), list(baselines)).names())
+    if has_rating is not None:
+        names |= set(RankingCombiner(has_rating).names())
     for place, found in (
         ("thresholds", config.thresholds),
         ("changes", config.changes),

@@ -16,10 +16,10 @@ from pipeline.evaluation.figures import (
     candidate_and_blessed,
     change_names,
     column,
+    id_keys,
     metric_key,
     of_nobody,
     of_some_people,
-    person_keys,
 )
 from tfrec_fusion.metrics.pointwise import log_losses, per_person_auc, per_person_ndcg, placements
 
@@ -29,6 +29,7 @@ FIELDS = (
     "click_score",
     "rating",
     "baseline_rating",
+    "baseline_click_score",
     "blessed_click_score",
     "blessed_rating",
 )
@@ -44,7 +45,7 @@ def _by_head(predictions):
 
 
 class RankingCombiner(beam.CombineFn):
-    """Gathers labels and predictions as packed bytes (36 an example), and ends in errors and in averages over people.
+    """Gathers labels and predictions as packed bytes (40 an example), and ends in errors and in averages over people.
 
     Args:
         has_rating: whether Examples have a `label` and the model predicts a `rating`.
@@ -71,13 +72,14 @@ class RankingCombiner(beam.CombineFn):
         features = element.get_features()
         own = _by_head(element.get_predictions(self.model) if self.model else element.get_predictions())
         other = (_by_head(element.get_predictions(self.blessed)) if self.blessed else None) or {}
-        people = person_keys(features["user_id"])
+        people = id_keys(features["user_id"])
         fields = {
             "click": features["click"],
             "label": features.get("label"),
             "click_score": own["click"],
             "rating": own.get("rating"),
             "baseline_rating": own.get("baseline_rating"),
+            "baseline_click_score": own.get("baseline_click"),
             "blessed_click_score": other.get("click"),
             "blessed_rating": other.get("rating"),
         }
@@ -154,6 +156,9 @@ class RankingCombiner(beam.CombineFn):
         if self.has_rating:
             intervals += ["rmse", "mae", "rmse_gain_over_biases"]
             others += ["baseline_rmse", "rmse_gain_over_biases"]
+        else:
+            intervals += ["auc_gain_over_click_rate"]
+            others += ["baseline_auc", "auc_gain_over_click_rate"]
         return [
             *self.own_names(),
             *(f"{name}{end}" for name in intervals for end in ("_low", "_high")),
@@ -176,12 +181,7 @@ class RankingCombiner(beam.CombineFn):
             scores = fields[f"{prefix}click_score"]
             columns[f"{prefix}click_score"] = scores
             columns[f"{prefix}log_loss"] = log_losses(fields["click"], scores)
-            places = placements(clicked, scores)
-            # To first order the AUC moves with both kinds' means, each of which is the AUC.
-            columns[f"{prefix}placed_clicks"] = np.where(clicked, places, 0)
-            columns[f"{prefix}placed_others"] = np.where(
-                clicked, 0, places - places[clicked].sum() / max(1, clicked.sum())
-            )
+            columns |= _placed(prefix, clicked, scores)
             ordered = fields[f"{prefix}rating"] if self.has_rating else scores
             ndcg = _ndcg_of_people(person, gains, ordered, ordered_by)
             known = per_person_auc(person, clicked, scores), ndcg
@@ -189,6 +189,8 @@ class RankingCombiner(beam.CombineFn):
                 columns[f"{prefix}{name}"], columns[f"{prefix}{name}_known"] = np.zeros((2, len(rows)))
                 columns[f"{prefix}{name}"][first] = np.nan_to_num(values)
                 columns[f"{prefix}{name}_known"][first] = ~np.isnan(values)
+        if not self.has_rating:
+            columns |= _placed("baseline_", clicked, fields["baseline_click_score"])
         for prefix in ("", "blessed_", "baseline_"):
             error = np.where(rated, fields[f"{prefix}rating"] - fields["label"], 0.0)
             columns[f"{prefix}squared"], columns[f"{prefix}absolute"] = error**2, np.abs(error)
@@ -206,6 +208,13 @@ class RankingCombiner(beam.CombineFn):
             values |= estimates.with_interval(
                 "rmse_gain_over_biases", lambda totals: biases(totals) - own(totals)
             )
+        else:
+            rate, own = _FIGURES["auc"]("baseline_"), _FIGURES["auc"]("")
+            values["baseline_auc"] = estimates.of(rate)[0]
+            gain = estimates.with_interval(
+                "auc_gain_over_click_rate", lambda totals: own(totals) - rate(totals)
+            )
+            values |= gain
         return values
 
     def _own(self, estimates: Estimates, prefix: str) -> dict[str, float]:
@@ -227,6 +236,17 @@ def _ndcg_of_people(
         there, index = np.unique(person[used], return_inverse=True)
         found[there] = per_person_ndcg(index, gains[used], scores[used])
     return found
+
+
+def _placed(prefix: str, clicked: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Where clicks stand among the others, and the others among clicks: to first order the AUC moves with both kinds' means,
+    each of which is the AUC."""
+    places = placements(clicked, scores)
+    mean = places[clicked].sum() / max(1, clicked.sum())
+    return {
+        f"{prefix}placed_clicks": np.where(clicked, places, 0),
+        f"{prefix}placed_others": np.where(clicked, 0, places - mean),
+    }
 
 
 def _mean_of_people(name: str):

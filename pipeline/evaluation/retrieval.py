@@ -2,14 +2,13 @@
 
 The model's `serving_default` signature answers with the rank of each held-out item among the whole catalogue, seen items
 excluded, and with the items at the top; Examples bring the ranks that baselines give (`components/evaluation_examples.py`).
-The metric here turns ranks into figures per person and averages over people. Slices are cut before people are grouped,
+The metric here hands ranks to the library's core (`tfrec_fusion.metrics.ranks`) and averages over people; an item that a
+person chose several times is held out once. Slices are cut before people are grouped,
 so that a slice of items judges exactly the held-out items in it (TFMA's own `query_key` would cut whole people and mix
 other items in).
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import apache_beam as beam
 import numpy as np
@@ -23,13 +22,14 @@ from pipeline.evaluation.figures import (
     candidate_and_blessed,
     change_names,
     column,
+    id_keys,
     metric_key,
     of_nobody,
     of_some_people,
-    person_keys,
 )
 from tfrec_fusion.export.evaluated import evaluated
 from tfrec_fusion.metrics import beyond_accuracy
+from tfrec_fusion.metrics.ranks import first_choices, per_person_figures
 
 SAMPLED = ("recall", "ndcg", "hit_rate", "map")
 TOP = 10
@@ -47,52 +47,13 @@ LIST_TYPE = np.dtype(
 )
 LIST_DIGEST = np.random.default_rng(0).integers(1, 2**62, TOP)  # tells the lists of a person apart
 MOST_LISTS = 10_000
-
-
-def per_person_figures(
-    people: np.ndarray, ranks: np.ndarray, cutoffs: Iterable[int]
-) -> dict[str, np.ndarray]:
-    """Metrics of each person from the ranks of the items that were held out.
-
-    With `n` held-out items at ranks `r` (from 1) and cutoff `k`:
-    `recall = |{r <= k}| / n`; `hit_rate = [any r <= k]`;
-    `ndcg = sum_{r <= k} 1 / log2(r + 1) / sum_{i <= min(n, k)} 1 / log2(i + 1)`;
-    `map = sum_{r <= k} (held-out items at or above r) / r / n`; `mrr = 1 / min(r)`.
-
-    Args:
-        people: `[targets]`, equal where two targets belong to one person.
-        ranks: float `[targets]`.
-        cutoffs: the values of `k`.
-
-    Returns:
-        `{"ndcg@10": float64 [people], …, "mrr": …}`, people in ascending order.
-    """
-    _, person = np.unique(people, return_inverse=True)
-    order = np.lexsort((ranks, person))
-    person, ranks = person[order], ranks[order]
-    count = np.bincount(person)
-    first = np.concatenate([[0], np.cumsum(count)[:-1]])
-    place = np.arange(len(ranks)) - first[person] + 1  # the target's position among the person's own targets
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(person, weights=values, minlength=len(count))
-
-    figures = {"mrr": 1 / ranks[first]}
-    for k in cutoffs:
-        hit = ranks <= k
-        most = np.minimum(count, k)
-        ideal = np.cumsum(1 / np.log2(np.arange(2, most.max() + 2)))[most - 1]
-        figures[f"recall@{k}"] = total(hit) / count
-        figures[f"hit_rate@{k}"] = (total(hit) > 0).astype(float)
-        figures[f"ndcg@{k}"] = total(hit / np.log2(ranks + 1)) / ideal
-        figures[f"map@{k}"] = total(hit * place / ranks) / count
-    return figures
+UNNAMED = -1  # of an Example that does not name its item; equal ranks are one item then
 
 
 class RetrievalCombiner(beam.CombineFn):
     """Gathers ranks and lists as packed bytes, and ends in averages over people.
 
-    An accumulator holds 16 bytes and 4 per baseline for a held-out item, of twice `most` at most, and 60 for each person's
+    An accumulator holds 24 bytes and 4 per baseline for a held-out choice, of twice `most` at most, and 60 for each person's
     list, of twice `MOST_LISTS` at most.
 
     Args:
@@ -118,10 +79,9 @@ class RetrievalCombiner(beam.CombineFn):
         self.most = most
         self.models = [model] if blessed is None else [model, blessed]
         self.systems = [*self.models, *map(rank_feature, baselines)]
-        # person; whether and how unexpected the item is; ranks of all systems
-        self.row_type = np.dtype(
-            [("person", "<i8"), ("unexpected", "<f4"), ("ranks", "<f4", (len(self.systems),))]
-        )
+        # person and item; whether and how unexpected the item is; ranks of all systems
+        ranks = ("ranks", "<f4", (len(self.systems),))
+        self.row_type = np.dtype([("person", "<i8"), ("item", "<i8"), ("unexpected", "<f4"), ranks])
 
     def create_accumulator(self) -> list[bytearray]:
         return [bytearray() for _ in range(1 + len(self.models))]
@@ -134,12 +94,13 @@ class RetrievalCombiner(beam.CombineFn):
             for name in self.models
         ]
         features = element.get_features()
-        people = person_keys(features["user_id"])
+        people = id_keys(features["user_id"])
         size = len(people)
         ranks = [column(answer["rank"], size) for answer in found]
         ranks += [column(features.get(name), size) for name in self.systems[len(self.models) :]]
         rows = np.empty(size, self.row_type)
         rows["person"], rows["ranks"] = people, np.stack(ranks, 1)
+        rows["item"] = item_keys(features.get("item_id"), size)
         rows["unexpected"] = column(found[0].get("unexpected"), size)
         usable = ~np.isnan(ranks[0])
         return rows[usable].tobytes(), *(packed_lists(people, answer, usable) for answer in found)
@@ -173,6 +134,9 @@ class RetrievalCombiner(beam.CombineFn):
         rows = of_some_people(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
         if not len(rows):
             return of_nobody(self.keys())
+        count = len(rows)
+        if (rows["item"] != UNNAMED).all():
+            rows = rows[first_choices(rows["person"], rows["item"], rows["ranks"])]
         estimates = self._estimates(rows)
         lists = [unique_lists(buffer) for buffer in accumulator[1:]]
         shown = self._lists_estimates(lists)
@@ -186,7 +150,7 @@ class RetrievalCombiner(beam.CombineFn):
             own |= figures_of_the_whole(lists[place])
             own["items_without_score"] = float(np.isinf(rows["ranks"][:, place]).sum())
             values |= {metric_key(name, model): value for name, value in own.items()}
-        counts = {"people": estimates.totals["people"], "held_out_items": len(rows), EXAMPLES: len(rows)}
+        counts = {"people": estimates.totals["people"], "held_out_items": len(rows), EXAMPLES: count}
         values |= {metric_key(name, self.model): float(value) for name, value in counts.items()}
         if self.blessed is not None:
             values |= {
@@ -198,11 +162,13 @@ class RetrievalCombiner(beam.CombineFn):
     def _estimates(self, rows: np.ndarray) -> Estimates:
         """Of what rests on held-out items."""
         people, person = np.unique(rows["person"], return_inverse=True)
+        items = None if (rows["item"] == UNNAMED).any() else rows["item"]
         columns: dict[str, np.ndarray] = {"people": np.ones(len(people))}
         for place, system in enumerate(self.systems):
             given = rows["ranks"][:, place].astype(np.float64)
             ranks = np.where(np.isnan(given), np.inf, given)
-            figures = per_person_figures(person, ranks, self.cutoffs)
+            found = per_person_figures(person, ranks, self.cutoffs, items)
+            figures = {name: found[name] for name in self.accuracy_names()}
             if place >= len(self.models) and np.isnan(given).any():
                 # A baseline that is not there must not be beaten.
                 figures = dict.fromkeys(figures, np.full(len(people), np.nan))
@@ -285,6 +251,13 @@ class RetrievalCombiner(beam.CombineFn):
     def change_names(self) -> list[str]:
         """Every figure of the difference to the last blessed model that TFMA does not make by itself."""
         return [end for name in self.names_with_change() for end in change_names(name)]
+
+
+def item_keys(items: object, size: int) -> np.ndarray:
+    """int64 `[size]` that stand for items; `UNNAMED` for all where one has no name."""
+    ids = np.ravel(np.asarray(items, object))
+    named = len(ids) == size and all(isinstance(name, bytes | str) and name for name in ids)
+    return id_keys(ids) if named else np.full(size, UNNAMED)
 
 
 def rank_feature(baseline: str) -> str:

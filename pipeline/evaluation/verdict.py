@@ -10,12 +10,12 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 
+from pipeline.data.figure_words import LOWER_IS_BETTER, difference, doubtful_figures, telling_slices
 from pipeline.evaluation import ranking, retrieval  # noqa: F401  (TFMA finds the metrics by name)
-from pipeline.evaluation.figures import LOWER_IS_BETTER
 from pipeline.evaluation.slices import PREFIX
 
 CHANGE = re.compile(r"(.+)_change_(high|low|most|least)")
-GAIN = re.compile(r"(.+)_gain_over_(.+)_(low|high)")
+GAIN = re.compile(r"(.+)_gain_over_(.+?)(?:_(low|high))?")
 NAMES = {
     "popularity": "popularity",
     "als": "ALS",
@@ -32,7 +32,7 @@ def judge(folder: str) -> dict[str, Any]:
         folder: of its `evaluation` artifact.
 
     Returns:
-        `blessed`; `reasons`, why or why not, in words; `metrics` by slice and name, changes against the last blessed model
+        `blessed`; `reasons`, why or why not, in words; `doubts`, what is too good to be true; `metrics` by slice and name, changes against the last blessed model
         among them (`…_change`, and what TFMA subtracts as `…_diff`).
     """
     metrics = read_metrics(folder)
@@ -54,7 +54,12 @@ def judge(folder: str) -> dict[str, Any]:
         reasons.append(f"{name}: no test interaction belongs to this slice, which a threshold is set for")
     if not reasons:
         reasons = describe_success(metrics, thresholds(folder))
-    return {"blessed": bool(validation.validation_ok), "reasons": reasons, "metrics": metrics}
+    return {
+        "blessed": bool(validation.validation_ok),
+        "reasons": reasons,
+        "doubts": doubtful_figures(metrics.get("overall", {})),
+        "metrics": metrics,
+    }
 
 
 def read_metrics(folder: str) -> dict[str, dict[str, float]]:
@@ -120,8 +125,8 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
         )
     if gain:
         figure, baseline, end = gain.groups()
-        shown = _with_interval(f"{figure}_gain_over_{baseline}", metrics, sign="+")
-        verb = "does not beat" if end == "low" else "is significantly worse than"
+        shown = difference(figure, baseline, metrics)
+        verb = "is significantly worse than" if end == "high" else "does not beat"
         if math.isinf(value):
             return f"{figure} cannot be told from {NAMES.get(baseline, baseline)}'s: {people} people are too few (`evaluation.min_people`)"
         return f"{figure} {verb} {NAMES.get(baseline, baseline)}: {shown} over {people:,} people"
@@ -174,15 +179,17 @@ def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[s
             compared[name] = f"{name} {_with_interval(f'{name}_diff', overall, sign='+')}"
         elif gain:
             figure, baseline, end = gain.groups()
-            verb = "beats" if end == "low" else "is no worse than"
-            shown = _with_interval(f"{figure}_gain_over_{baseline}", overall, sign="+")
-            words.append(
-                f"{figure} {overall.get(figure, float('nan')):.4f} {verb} {NAMES.get(baseline, baseline)}: {shown}"
-            )
-        elif name in overall and name != "items_without_score" and "_gain_over_" not in name:
+            if end is None:
+                continue
+            # Whatever was demanded: where the whole interval is a gain, it is better and not only no worse.
+            better = end == "low" or overall.get(f"{figure}_gain_over_{baseline}_low", 0.0) > 0
+            line = f"{figure} {overall.get(figure, float('nan')):.4f} {'beats' if better else 'is no worse than'} "
+            line += f"{NAMES.get(baseline, baseline)}: {difference(figure, baseline, overall)}"
+            words.append(line)
+        elif name in overall and name != "items_without_score":
             words.append(f"{name} {overall[name]:.4f}")
     if compared:
-        slices = [name for name in metrics if name != "overall"]
+        slices = [name for name in telling_slices(metrics) if name != "overall"]
         words.append(
             f"not significantly worse than the last blessed model ({', '.join(compared.values())}), nor in any of {len(slices)} slices"
         )

@@ -19,7 +19,7 @@ from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
 from tfrec_fusion.datasets.settling import settle_interactions, settle_items
-from tfrec_fusion.datasets.splits import temporal_cutoffs, tie_order
+from tfrec_fusion.datasets.splits import Event, cutoffs_of, held_out_starts, in_order
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Users
 
 MOST_ROWS = 3_000_000
@@ -267,37 +267,36 @@ def _some(counts: dict[str, int]) -> dict[str, int]:
 
 
 def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
-    """What a split makes of the interactions, in the order of a run."""
-    if split.method == "temporal":
-        counts = choices.time.value_counts()
-        validation, test = temporal_cutoffs(
-            list(zip(counts.index.tolist(), counts.tolist(), strict=True)), split.validation, split.test
-        )
-        part = pd.Series("train", index=choices.index)
-        part[choices.time >= validation] = "validation"
-        part[choices.time >= test] = "test"
-    else:
-        ordered = in_run_order(choices)
-        people = ordered.groupby("user", sort=False)
-        last, size = people.cumcount(ascending=False), people.user.transform("size")
-        part = pd.Series("train", index=ordered.index)
-        part[(last == 1) & (size >= 3)] = "validation"
-        part[(last == 0) & (size >= 3)] = "test"
-        part = part.reindex(choices.index)
-    train, held_out = choices[part == "train"], choices[part == "test"]
-    people = held_out.user.drop_duplicates()
-    return Split(
-        {name: int((part == name).sum()) for name in ("train", "validation", "test")},
-        float(people.isin(set(train.user)).mean()) if len(people) else 0.0,
-        float((~held_out.item.isin(set(train.item))).mean()) if len(held_out) else 0.0,
-    )
-
-
-def in_run_order(choices: pd.DataFrame) -> pd.DataFrame:
-    """Interactions by time, those of one user and moment in the fixed shuffle of `splits.in_order`."""
-    tied = choices.duplicated(["user", "time"], keep=False).to_numpy()
-    order = np.full(len(choices), b"", dtype=object)
-    order[tied] = [
-        tie_order(user, item) for user, item in zip(choices.user[tied], choices.item[tied], strict=True)
+    """What a split makes of the interactions, by the very rules of a run (`tfrec_fusion.datasets.splits`)."""
+    choices = choices.drop_duplicates(["user", "item", "time"])
+    codes, users = pd.factorize(choices["user"])
+    order = np.lexsort((choices["time"].to_numpy(), codes))
+    codes, ordered = codes[order], choices.iloc[order]
+    times, items = ordered["time"].tolist(), ordered["item"].tolist()
+    ends = np.cumsum(np.bincount(codes, minlength=len(users))).tolist()
+    parts = list(zip([0, *ends[:-1]], ends, strict=True)) if len(users) else []
+    # Only where moments are shared does the order take more than sorting by time.
+    shared = np.flatnonzero((codes[1:] == codes[:-1]) & (np.diff(ordered["time"].to_numpy()) == 0))
+    for code in np.unique(codes[shared]).tolist():
+        own = slice(*parts[code])
+        kept, _ = in_order(users[code], list(map(Event, times[own], items[own])))
+        items[own] = [event.item for event in kept]
+    cutoffs = cutoffs_of(times, split.validation, split.test) if split.method == "temporal" else None
+    starts = [held_out_starts(times[start:end], split.method, cutoffs) for start, end in parts]
+    known = {
+        item
+        for (start, _), (end, _) in zip(parts, starts, strict=True)
+        for item in items[start : start + end]
+    }
+    held_out = [
+        item
+        for (start, end), (_, test) in zip(parts, starts, strict=True)
+        for item in items[start + test : end]
     ]
-    return choices.assign(tie=order).sort_values(["time", "tie"], kind="stable").drop(columns="tie")
+    tested = [train for (start, end), (train, test) in zip(parts, starts, strict=True) if start + test < end]
+    train = sum(validation for validation, _ in starts)
+    return Split(
+        {"train": train, "validation": len(items) - train - len(held_out), "test": len(held_out)},
+        sum(train > 0 for train in tested) / max(1, len(tested)),
+        sum(item not in known for item in held_out) / max(1, len(held_out)),
+    )

@@ -6,8 +6,10 @@ import pathlib
 import re
 from typing import Any
 
+from pipeline.data.figure_words import difference, telling_slices
 from pipeline.report import statistics
 from pipeline.report.lineage import open_store, upstream
+from pipeline.report.plain import markdown_text
 from pipeline.report.run_files import RunFiles
 from tfrec_fusion.layers.pretrained import find_pretrained
 
@@ -79,8 +81,10 @@ def _data(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     for split in ("train", "validation", "test"):
-        first, last = statistics.time_span(run.folder("InteractionsStatistics/statistics"), split)
-        rows.append((split, f"{sizes[f'interactions/{split}']:,} interactions, {first} to {last}"))
+        times = "times: none"
+        if run.config.has_times:
+            times = " to ".join(statistics.time_span(run.folder("InteractionsStatistics/statistics"), split))
+        rows.append((split, f"{sizes[f'interactions/{split}']:,} interactions, {times}"))
     rejected = sum(entry["rows"] for entry in run.summary["data"]["rejected"])
     rows.append(
         (
@@ -127,7 +131,7 @@ def figures(kind: str, overall: dict[str, float]) -> str:
 
 
 def _gates(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = []
+    rows = [("In doubt", words) for words in summary.get("doubts", ())]
     for kind in ("retrieval", "ranking"):
         model = summary[kind]
         rows.append(
@@ -152,10 +156,10 @@ def _weak(run: RunFiles) -> list[tuple[str, str]]:
         ("ranking", "rmse_gain_over_biases"),
     ):
         weak = []
-        for name, metrics in summary[kind]["metrics"].items():
+        for name, metrics in telling_slices(summary[kind]["metrics"]).items():
             if name != "overall" and f"{key}_low" in metrics and metrics[f"{key}_low"] <= 0:
-                between = f"[{metrics[f'{key}_low']:+.4f}, {metrics[f'{key}_high']:+.4f}]"
-                weak.append(f"{name} ({metrics[key]:+.4f} {between}, {metrics.get('people', 0):,.0f} people)")
+                shown = difference(*key.split("_gain_over_"), metrics)
+                weak.append(f"{name} ({shown}, {metrics.get('people', 0):,.0f} people)")
         rows.append((kind, ", ".join(weak) or "none: better in every slice with enough people"))
     return rows
 
@@ -170,7 +174,7 @@ def _limits(run: RunFiles) -> str:
         parts.append(f"Text was seen in these scripts: {', '.join(scripts)}.")
     few = [
         name
-        for name, found in metrics.items()
+        for name, found in telling_slices(metrics).items()
         if name != "overall" and found.get("people", 0) < run.config.evaluation.min_people
     ]
     if few:
@@ -179,9 +183,9 @@ def _limits(run: RunFiles) -> str:
 
 
 def markdown(name: str, content: list[tuple[str, list[tuple[str, str]]]]) -> str:
-    """The card as Markdown."""
-    lines = [f"# Model card: {name}", ""]
+    """The card as Markdown, in which whatever tables, files and models are called is text and nothing else."""
+    lines = [f"# Model card: {markdown_text(name)}", ""]
     for heading, rows in content:
-        lines += [f"## {heading}", ""]
-        lines += [f"- **{label}**: {text}" for label, text in rows] + [""]
+        lines += [f"## {markdown_text(heading)}", ""]
+        lines += [f"- **{markdown_text(label)}**: {markdown_text(text)}" for label, text in rows] + [""]
     return "\n".join(lines)

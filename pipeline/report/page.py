@@ -11,8 +11,10 @@ import jinja2
 import markupsafe
 
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.data.figure_words import telling_slices
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
+from pipeline.report.plain import one_line
 from pipeline.report.run_files import Item, RunFiles
 
 KINDS = ("retrieval", "ranking")
@@ -61,6 +63,7 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         pictures=pictures,
         analysis=analysis,
         k=K,
+        times=config.has_times,
         names=NAMES,
         metrics=metric_rows(run),
         ranking=ranking_rows(run),
@@ -69,7 +72,7 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         deciding={"retrieval": deciding(run, "retrieval"), "ranking": deciding(run, "ranking")},
         features=features(run),
         drift=drift(run),
-        people=sample_rows(analysis, items),
+        people=sample_rows(analysis, items, config.has_times),
         disagreeing=analysis.agreement[:DISAGREEING],
         agreement=agreement_figures(analysis),
         costs=costs(run),
@@ -94,12 +97,15 @@ def code(text: str) -> markupsafe.Markup:
 
 def title(item: str, items: dict[str, Item]) -> str:
     """An item's title, or its id where it has none."""
-    return items[item].title if item in items else item
+    return one_line(items[item].title if item in items else item)
 
 
 def metric_names(run: RunFiles) -> list[str]:
-    ks = run.config.evaluation.k
-    return ["mrr", *(f"{name}@{k}" for k in ks for name in ("ndcg", "recall", "hit_rate", "map"))]
+    """The figures that are shown; the hit rate only where it is not the recall, as it is of one held-out item a person."""
+    ks, overall = run.config.evaluation.k, run.summary["retrieval"]["metrics"]["overall"]
+    several = overall.get("held_out_items") != overall.get("people")
+    shown = ("ndcg", "recall", "hit_rate", "map") if several else ("ndcg", "recall", "map")
+    return ["mrr", *(f"{name}@{k}" for k in ks for name in shown)]
 
 
 def metric_rows(run: RunFiles) -> list[dict[str, Any]]:
@@ -146,13 +152,12 @@ def deciding(run: RunFiles, kind: str) -> str:
 
 
 def slice_rows(run: RunFiles, kind: str) -> list[dict[str, Any]]:
-    """One row a slice, features together, with what it is compared to."""
+    """One row a slice that is not everything, features together, with what it is compared to."""
     name = deciding(run, kind)
     reference = f"popularity_{name}" if kind == "retrieval" else f"baseline_{name}"
     rows = []
-    for part, metrics in sorted(
-        run.summary[kind]["metrics"].items(), key=lambda pair: (pair[0] != "overall", pair[0])
-    ):
+    slices = telling_slices(run.summary[kind]["metrics"])
+    for part, metrics in sorted(slices.items(), key=lambda pair: (pair[0] != "overall", pair[0])):
         if metrics.get(name) is None:
             continue
         rows.append(
@@ -204,15 +209,14 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
 
 
 def features(run: RunFiles) -> list[tuple[str, list[statistics.FeatureRow]]]:
-    """TFDV's statistics of the training interactions and of the items."""
+    """TFDV's statistics of the training interactions and of the items; of times only where there are any."""
+    interactions = statistics.feature_rows(
+        run.folder("InteractionsStatistics/statistics"), "train", run.folder("InteractionsSchema/schema")
+    )
     return [
         (
             "Training interactions",
-            statistics.feature_rows(
-                run.folder("InteractionsStatistics/statistics"),
-                "train",
-                run.folder("InteractionsSchema/schema"),
-            ),
+            [row for row in interactions if run.config.has_times or row.name != "time"],
         ),
         (
             "Items",
@@ -237,7 +241,16 @@ def drift(run: RunFiles) -> list[tuple[str, list[statistics.DriftRow]]]:
     return found
 
 
-def sample_rows(analysis: Analysis, items: dict[str, Item]) -> list[dict[str, Any]]:
+def history_words(count: int, times: bool) -> str:
+    """What is shown of a history of `count` items: the last ones, where there are times to say which these are."""
+    if count <= HISTORY:
+        return "history"
+    return (
+        f"history, the last {HISTORY} of {count}" if times else f"history, {HISTORY} of {count} in no order"
+    )
+
+
+def sample_rows(analysis: Analysis, items: dict[str, Item], times: bool) -> list[dict[str, Any]]:
     """People with their history, what came next, and two lists side by side."""
     rows = []
     for person, own, popular in list(
@@ -253,7 +266,7 @@ def sample_rows(analysis: Analysis, items: dict[str, Item]) -> list[dict[str, An
                 "user": person.user,
                 "activity": person.activity,
                 "history": [title(item, items) for item in person.history[-HISTORY:]],
-                "earlier": max(0, len(person.history) - HISTORY),
+                "history_of": history_words(len(person.history), times),
                 "held_out": [title(item, items) for item in person.held_out[:K]],
                 "model": marked(own),
                 "popularity": marked(popular),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import pathlib
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report.analysis import Analysis, K
+from pipeline.report.plain import one_line
 
 INK = "#010203"  # stands for the text's colour until the page says which that is
 OWN, OTHER, THIRD, BAD, QUIET = "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8a94a3"
+LONGEST_NAME = 60
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tfrec",
@@ -33,6 +37,7 @@ STYLE = {
     "axes.linewidth": 0.6,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
+    "text.parse_math": False,  # `$` in a name is money
     "axes.prop_cycle": cycler(color=[OWN, OTHER, THIRD, BAD]),
 }
 
@@ -57,17 +62,24 @@ class Pictures:
             width, height: inches.
             paint: draws into the figure.
         """
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            # The page's browser has glyphs that the PNG's font has not.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure = Figure(figsize=(width, height), layout="constrained")
             paint(figure)
             figure.savefig(self.folder / f"{name}.png", dpi=150, facecolor="white")
             stream = io.StringIO()
             figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
         svg = stream.getvalue()
-        svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-        # Ids are unique within a picture only, and a page holds many.
-        svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-        return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+
+        def own(tag: re.Match[str]) -> str:
+            # Ids are unique within a picture only, and a page holds many.
+            ids = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", tag[0])
+            return ids.replace(INK, "currentColor")
+
+        # In tags alone: what tables say stays as it is.
+        svg = re.sub(r"<[^>]*>", own, svg[svg.index("<svg") :])
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
 
 
 def training_curves(figure: Figure, histories: dict[str, dict[str, list[float]]]) -> None:
@@ -107,7 +119,7 @@ def intervals(axis: Axes, rows: list[dict[str, Any]], zero: bool) -> None:
         axis.plot([row["value"]], [place], "o", color=colour, markersize=5)
         if row.get("mark") is not None:
             axis.plot([row["mark"]], [place], "D", color=OTHER, markersize=4)
-    axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axis.set_yticks(range(len(rows)), [one_line(row["name"], LONGEST_NAME) for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", linewidth=0.3, alpha=0.5)

@@ -70,13 +70,16 @@ class Table:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Table:
+        # What libraries write may hold rows of the data: the folder and the file are their owner's alone.
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.chmod(0o700)
+        file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        os.fchmod(file, 0o600)
         sys.stdout.flush()
         sys.stderr.flush()
         self._saved = [os.dup(1), os.dup(2)]
         self.out = os.fdopen(os.dup(1), "w", buffering=1)
         self.live = self.out.isatty()
-        file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, 1)
         os.dup2(file, 2)
         os.close(file)

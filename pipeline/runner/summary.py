@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.data.figure_words import doubtful_cutoffs, doubtful_texts
 
 KINDS = ("retrieval", "ranking")
 
@@ -71,7 +72,8 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
 
         verdict = judge(artifacts["evaluation"].uri)
         shown = deciding(verdict["metrics"].get("overall", {}))
-        return ("blessed: " if verdict["blessed"] else "NOT blessed: ") + shown
+        doubt = "; too good to be true?" if verdict["doubts"] else ""
+        return ("blessed: " if verdict["blessed"] else "NOT blessed: ") + shown + doubt
     if "anomalies" in artifacts:
         return "no anomalies"
     return ""
@@ -88,7 +90,7 @@ def write_summary(
     """Collects a run's results and writes them to `summary.json`, in the run's own folder and as the latest.
 
     Returns:
-        What was written: `components`, `data`, `text`, and for `retrieval` and `ranking` metrics by slice, the baseline's
+        What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words), and for `retrieval` and `ranking` metrics by slice, the baseline's
         figures, blessing, reasons and the folder pushed to; for `recommender` how it was built, whether it answers, and the
         folder; `artifacts` holds the folder of each output by component.
     """
@@ -111,6 +113,12 @@ def write_summary(
     }
     if config.builds_recommender:
         models["recommender"] = _recommender(by_name)
+    data = _json(by_name["TablesExampleGen"].artifacts["report"].uri, "report.json")
+    text = (
+        _json(by_name["TextEmbeddings"].artifacts["text_vectors"].uri, "report.json") if config.text else None
+    )
+    items = data["splits"]["items/all"]
+    doubts = [f"{kind}: {words}" for kind in KINDS for words in models[kind]["doubts"]]
     training = sum(
         step.seconds for step in steps if step.name.endswith("Trainer") or step.name == "TextEmbeddings"
     )
@@ -120,10 +128,9 @@ def write_summary(
         "seconds": round(seconds, 1),
         "seconds_without_training_and_encoding": round(seconds - training, 1),
         "peak_memory_mb": round(megabytes),
-        "data": _json(by_name["TablesExampleGen"].artifacts["report"].uri, "report.json"),
-        "text": _json(by_name["TextEmbeddings"].artifacts["text_vectors"].uri, "report.json")
-        if config.text
-        else None,
+        "data": data,
+        "text": text,
+        "doubts": doubts + doubtful_texts(text, items) + doubtful_cutoffs(config.evaluation.k, items),
         **models,
         "components": _components(steps),
         "artifacts": artifacts,

@@ -1,7 +1,7 @@
 """A configuration's tables as arrays in memory, without TFX: for studies that train many models from one preparation.
 
 Reading, ordering, splits, features and text vectors are those of a run. What differs is what memory allows: whole columns
-at once, time cut-offs to the second, and vocabularies counted here.
+at once, and vocabularies counted here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.data.text_vectors import encode_items
 from tfrec_fusion.config import ConfigError, Feature, FeatureSpace, TextConfig
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
-from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, in_order, split_person, temporal_cutoffs
+from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, cutoffs_of, in_order, split_person
 from tfrec_fusion.datasets.tables import IdRule, Tables
 from tfrec_fusion.models.catalogue import Catalogue
 
@@ -135,8 +135,8 @@ def _split(people: dict[str, list[Event]], config: PipelineConfig) -> dict[str, 
     split = config.split
     cutoffs = None
     if split.method == "temporal":
-        times = collections.Counter(event.time for events in people.values() for event in events)
-        cutoffs = temporal_cutoffs(list(times.items()), split.validation, split.test)
+        times = (event.time for events in people.values() for event in events)
+        cutoffs = cutoffs_of(times, split.validation, split.test)
     examples: dict[str, list[Example]] = {part: [] for part in SPLITS}
     for user, events in people.items():
         for example in split_person(events, split.method, cutoffs, split.history_length, split.long_history):

@@ -19,6 +19,8 @@ import yaml
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.studies.ablation import CODE, Finished, batches, train, with_training
 from tfrec_fusion.config import ConfigError, FusionName, HistoryEncoderName
+from tfrec_fusion.metrics.ranks import gain as rank_gain
+from tfrec_fusion.metrics.ranks import mean_of_known, next_item_ranks, tie_order
 
 if typing.TYPE_CHECKING:
     from pipeline.studies.preparation import Prepared
@@ -148,21 +150,15 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
 
 
 def gain(model, rows: dict[str, np.ndarray], k: int) -> float:
-    """Mean NDCG at `k` of what was chosen, among all that the history does not hold; ties count half."""
-    import tensorflow as tf
-
+    """Mean NDCG at `k` of what was chosen next, among all that the history does not hold (`metrics.ranks`)."""
     items = model.candidate_embeddings()
     vectors, gains = items.numpy(), []
+    ties = tie_order(len(vectors))
     for batch in batches(rows, 512):
         scores = model.query_embeddings(batch, items=items).numpy() @ vectors.T
-        place, target = np.arange(len(scores)), batch["item_index"].numpy()
-        own = scores[place, target][:, None]
-        scores[:, 0] = -np.inf
-        scores[place[:, None], tf.cast(batch["history"], tf.int32).numpy()] = -np.inf
-        scores[place, target] = own[:, 0]
-        rank = 1 + (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
-        gains.append(np.where(rank <= k, 1 / np.log2(1 + rank), 0.0))
-    return float(np.concatenate(gains).mean())
+        rank = next_item_ranks(scores, batch["item_index"].numpy(), batch["history"].numpy(), ties)
+        gains.append(rank_gain(rank, k))
+    return mean_of_known(np.concatenate(gains))
 
 
 def with_settings(config: PipelineConfig, settings: dict[str, object]) -> PipelineConfig:

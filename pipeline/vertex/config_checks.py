@@ -172,7 +172,7 @@ def accelerators(key: str, machine) -> Iterator[Finding]:
 def strategies(config: PipelineConfig, job: TrainingJob) -> Iterator[Finding]:
     """Machines that training would not use, or not as it is configured."""
     tpu = job.machine.startswith(TPU_MACHINES)
-    for name in ("retrieval", "ranking"):
+    for name in config.kinds:
         strategy = getattr(config, name).training.strategy
         key = f"{name}.training.strategy"
         if tpu != (strategy == "tpu"):

@@ -177,6 +177,8 @@ def test_without_files_and_network_the_way_out_is_named(tmp_path, monkeypatch):
             "`events.buy` must be at least 0",
         ),
         ({"event": "kind", "events": {"view": 0}}, "must count at least one kind above 0"),
+        ({"time_format": "%Q"}, "`interactions.time_format` must be .*'Q' is a bad directive"),
+        ({"time_format": "seconds"}, "Received: 'seconds' .it names no part of a time."),
         ({"explode": ""}, "`interactions.explode` must be at least one character"),
         ({"join": {"path": "o.csv", "on": "a=b=c"}}, "`interactions.join.on` must name .* Received: 'a=b=c'"),
         ({"join": {"path": "o.csv"}}, "`join.on` is missing"),

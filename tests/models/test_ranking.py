@@ -68,3 +68,23 @@ def test_unknown_kinds_of_label_are_refused():
 
 def test_the_default_configuration_builds():
     ranking(DATA, RankingConfig())
+
+
+def test_predicted_ratings_stay_within_the_ratings_of_training(tmp_path):
+    """5.015 was predicted on a scale to 5; a missing rating says nothing of the scale."""
+    scaled = {**DATA.train, "rating": np.clip(DATA.train["rating"], 1.0, 2.0)}
+    scaled["rating"][0] = np.nan
+    model = ranking(DATA, labels={"rating": "rating", "click": "binary"})
+    before = model(tensors(DATA.test))["rating"].numpy()
+    assert before.min() < 1
+    model.finish(batches({**DATA.train, "rating": scaled["rating"]}, 64), None)
+    predictions = model(tensors(DATA.test))
+    assert predictions["rating"].numpy().min() >= 1
+    assert predictions["rating"].numpy().max() <= 2
+    features = {"genre": DATA.genre[[3] * 4], "text_vector": DATA.text_vectors[[3] * 4]}
+    people = {name: DATA.test[name][:4] for name in ("user_index", "history")}
+    assert model.score_features(tensors({**people, **features}))["rating"].numpy().min() >= 1
+    tf.train.Checkpoint(model=model).write(str(tmp_path / "weights"))
+    again = ranking(DATA, labels={"rating": "rating", "click": "binary"})
+    tf.train.Checkpoint(model=again).read(str(tmp_path / "weights")).expect_partial()
+    np.testing.assert_allclose(again(tensors(DATA.test))["rating"], predictions["rating"])

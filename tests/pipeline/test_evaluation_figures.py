@@ -373,3 +373,30 @@ def test_predictions_that_are_no_numbers_make_no_figures():
     )
     for name in ("auc", "log_loss", "rmse", "rmse_gain_over_biases"):
         assert np.isnan(found[name]), name
+
+
+def bought(user, item, rank, popular=1.0):
+    features = {"user_id": user, "item_id": item, "baseline_popularity_rank": popular}
+    lists = {"top": list(range(1, TOP + 1)), "unexpected": 1.0, "novelty": 1.0, "diversity": 1.0}
+    return element(features, rank=rank, catalogue_size=40, **lists)
+
+
+def test_an_item_that_was_bought_several_times_is_held_out_once():
+    once = [bought(b"u", b"tea", 2, 1), bought(b"u", b"pot", 40, 3), bought(b"v", b"tea", np.inf, 2)]
+    several = [*once, once[0], once[0], once[2]]
+    plain, repeated = (combine(RetrievalCombiner([10], ["popularity"]), rows) for rows in (once, several))
+    assert plain.pop("example_count") == 3
+    assert repeated.pop("example_count") == 6
+    np.testing.assert_equal(repeated, plain)
+    assert plain["held_out_items"] == 3
+    assert plain["items_without_score"] == 1
+    assert plain["serendipity@10"] == pytest.approx(0.1 / 2)
+
+
+def test_figures_stay_in_range_where_context_changes_a_persons_lists():
+    """Two items, each first in the list of its own moment; one of them twice, at other ranks."""
+    elements = [bought(b"u", b"tea", 1), bought(b"u", b"pot", 1), bought(b"u", b"pot", 7)]
+    found = combine(RetrievalCombiner([10], ["popularity"]), elements)
+    assert found["held_out_items"] == 2
+    assert 0 < found["ndcg@10"] <= 1
+    assert found["recall@10"] == 1

@@ -304,3 +304,13 @@ def test_models_with_parameters_of_their_own(tmp_path):
             "maximum input batch size 2"
         )
         assert call("/v1/models/none:predict", {"instances": [0] * 3}).status == 200
+
+
+def test_one_long_row_does_not_make_all_others_as_long():
+    from tfrec_fusion.serving.server.batching import _Batch, _pads_little, _Task
+
+    batch = _Batch(None, None, 0.0)
+    batch.tasks.append(_Task([np.zeros((100, 3)), np.zeros(100)], 100, 0.0))
+    batch.size = 100
+    assert _pads_little(batch, _Task([np.zeros((1, 40_000)), np.zeros(1)], 1, 0.0))
+    assert not _pads_little(batch, _Task([np.zeros((1, 50_000)), np.zeros(1)], 1, 0.0))

@@ -91,3 +91,133 @@ def test_nothing_that_a_line_holds_ends_the_log(tmp_path):
     log.close()
     assert log.dropped == 1
     assert json.loads((tmp_path / "log").read_text())["signature"] == "even"
+
+
+def example(**features):
+    import tensorflow as tf
+
+    made = tf.train.Example()
+    for name, value in features.items():
+        feature = made.features.feature[name]
+        if isinstance(value, int):
+            feature.int64_list.value.append(value)
+        else:
+            feature.bytes_list.value.append(value)
+    return made.SerializeToString()
+
+
+def written(tmp_path, **config):
+    """What a log holds after one request whose input `examples` and output `x` are given."""
+    import numpy as np
+
+    values = config.pop("values")
+    path = tmp_path / "requests.jsonl"
+    log = RequestLog(RequestLogConfig(str(path), 1.0, **config))
+    log.write("m", 1, "s", {"examples": np.array(values, object)}, {"x": np.array(values, object)})
+    log.close()
+    return path.read_text(), log
+
+
+def test_ids_inside_examples_get_pseudonyms(tmp_path):
+    text, log = written(
+        tmp_path,
+        values=[example(user_id=b"ann@example.org", item=b"i7", text=b"my secret"), example(user_id=42)],
+        drop_fields=("text",),
+        key=b"k",
+    )
+    assert "ann" not in text
+    assert "secret" not in text
+    line = json.loads(text)
+    features = line["inputs"]["examples"][0]["example"]
+    assert features == {"user_id": [log.pseudonym(b"ann@example.org")], "item": ["i7"]}
+    assert line["inputs"]["examples"][1] == {"example": {"user_id": [log.pseudonym(b"42")]}}
+    assert line["outputs"]["x"] == line["inputs"]["examples"]
+
+
+def test_binary_values_that_cannot_be_opened_are_left_out(tmp_path):
+    import tensorflow as tf
+
+    steps = tf.train.SequenceExample()
+    steps.context.feature["item"].bytes_list.value.append(b"i")
+    steps.feature_lists.feature_list["user_id"].feature.add().bytes_list.value.append(b"ann")
+    text, _ = written(
+        tmp_path, values=[steps.SerializeToString(), b"\xffann", b"\x0a\x05ann", b"plain\ntext"], key=b"k"
+    )
+    assert "ann" not in text
+    assert json.loads(text)["inputs"]["examples"][1:] == [
+        {"binary_bytes": 4},
+        {"binary_bytes": 5},
+        "plain\ntext",
+    ] or ("plain\\ntext" in text)
+
+
+def test_the_key_outlives_the_process_and_is_its_owners_alone(tmp_path):
+    key = tmp_path / "key"
+    first = RequestLog(RequestLogConfig(str(tmp_path / "a"), key_file=str(key)))
+    second = RequestLog(RequestLogConfig(str(tmp_path / "b"), key_file=str(key)))
+    assert first.pseudonym(b"ann") == second.pseudonym(b"ann")
+    assert stat.S_IMODE(os.stat(key).st_mode) == 0o600
+    key.chmod(0o640)
+    with pytest.raises(ValueError, match="mode 0640. Use `chmod 600`"):
+        RequestLog(RequestLogConfig(str(tmp_path / "c"), key_file=str(key)))
+    key.chmod(0o600)
+    (tmp_path / "link").symlink_to(key)
+    with pytest.raises(ValueError, match="cannot be read"):
+        RequestLog(RequestLogConfig(str(tmp_path / "c"), key_file=str(tmp_path / "link")))
+    key.write_bytes(b"short")
+    with pytest.raises(ValueError, match="at least 16 bytes"):
+        RequestLog(RequestLogConfig(str(tmp_path / "c"), key_file=str(key)))
+    for log in (first, second):
+        log.close()
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "pipe"])
+def test_no_line_goes_where_somebody_else_points(tmp_path, kind):
+    target, path = tmp_path / "precious", tmp_path / "requests.jsonl"
+    target.write_text("precious")
+    if kind == "symbolic link":
+        path.symlink_to(target)
+    elif kind == "hard link":
+        os.link(target, path)
+    else:
+        os.mkfifo(path)
+    import numpy as np
+
+    log = RequestLog(RequestLogConfig(str(path), 1.0, key=b"k"))
+    log.write("m", 1, "s", {"x": np.zeros(1)}, {})
+    log.close()
+    assert target.read_text() == "precious"
+    assert log.dropped == 1
+
+
+def test_a_log_that_others_could_read_is_closed_to_them(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    path.write_text("")
+    path.chmod(0o644)
+    written(tmp_path, values=[b"a"], key=b"k")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_large_requests_do_not_wait_in_memory(tmp_path):
+    import numpy as np
+
+    log = RequestLog(RequestLogConfig(str(tmp_path / "log"), 1.0, key=b"k", max_bytes=1_000_000))
+    log.write("m", 1, "s", {"x": np.full(1, b"x" * 2_000_000, object)}, {})
+    assert log.dropped == 1
+    log._waiting_bytes = 64 * 1024 * 1024
+    log.write("m", 1, "s", {"x": np.zeros(1)}, {})
+    assert log.dropped == 2
+    log.close()
+
+
+def test_the_flags_name_a_key_beside_the_log():
+    from tfrec_fusion.serving.server.flags import parse_flags
+
+    flags = ["--model_base_path=/m", "--request_log_file=/l", "--request_log_user_fields=user,visitor"]
+    config = parse_flags([*flags, "--request_log_drop_fields=text"]).request_log()
+    assert (config.key_file, config.user_fields, config.drop_fields) == (
+        "/l.key",
+        ("user", "visitor"),
+        ("text",),
+    )
+    assert parse_flags([*flags, "--request_log_key_file=/k"]).request_log().key_file == "/k"

@@ -27,14 +27,14 @@ def handler(models):
 
 def until_quick(handler):
     for _ in range(2000):
-        handler.handle(b"POST", PATH, BODY, handler.is_quick(b"POST", PATH))
-        if handler.is_quick(b"POST", PATH):
+        handler.handle(b"POST", PATH, BODY, handler.is_quick(b"POST", PATH, BODY))
+        if handler.is_quick(b"POST", PATH, BODY):
             return True
     return False
 
 
 def test_a_small_model_is_answered_on_the_loop_once_it_is_known_to_be_quick(handler):
-    assert not handler.is_quick(b"POST", PATH)
+    assert not handler.is_quick(b"POST", PATH, BODY)
     assert handler.is_quick(b"GET", b"/v1/models/half")
     assert until_quick(handler)
 
@@ -49,7 +49,7 @@ def test_one_slow_answer_is_enough_to_leave_the_loop(handler, monkeypatch):
 
     monkeypatch.setattr(rest_handler.inference, "predict", sleepy)
     handler.handle(b"POST", PATH, BODY, True)
-    assert not handler.is_quick(b"POST", PATH)
+    assert not handler.is_quick(b"POST", PATH, BODY)
 
 
 def test_a_fault_of_ours_answers_one_request_with_500(handler, monkeypatch):
@@ -63,5 +63,10 @@ def test_paths_are_remembered_within_bounds(handler, monkeypatch):
     monkeypatch.setattr(rest_handler, "_MAX_ROUTES", 10)
     for number in range(100):
         handler.handle(b"POST", b"/v1/models/m%d:predict" % number, BODY)
-    assert len(handler._routes) <= 10
-    assert handler._seconds == {}  # nothing is kept of models that are not there
+        handler.handle(b"GET", b"/v1/models/half/versions/%d" % number, b"")
+        handler.handle(b"GET", b"/v1/models/half/labels/" + b"x" * 600 + b"%d" % number, b"")
+    assert (
+        0 < len(handler._routes) <= 10
+    )  # and nothing is kept of models that are not there, nor of long paths
+    assert all(b"/half/versions/" in target for _, target in handler._routes)
+    assert handler._inline._costs == {}

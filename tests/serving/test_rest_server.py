@@ -15,7 +15,7 @@ import pytest
 from benchmarks.fuzz import fuzz
 from tests.serving.conftest import Caller
 from tfrec_fusion.serving.server.embedded import EmbeddedServer, TlsConfig
-from tfrec_fusion.serving.server.rest_server import RestLimits
+from tfrec_fusion.serving.server.limits import Limits
 
 BODY = b'{"instances": [1]}'
 ANSWER = b'{\n    "predictions": [2.5\n    ]\n}'
@@ -32,7 +32,7 @@ def strict(models, tmp_path_factory):
 
     base = tmp_path_factory.mktemp("strict") / "half"
     shutil.copytree(models / "half" / "1", base / "1")
-    limits = RestLimits(
+    limits = Limits(
         max_body_bytes=100_000,
         max_header_bytes=4096,
         max_connections=20,

@@ -199,12 +199,16 @@ class _Repair:
     def block(self, data: bytes, line: int, last: bool, header: int = 0) -> tuple[Block, int]:
         """The records of whole lines, and how many bytes were used: a value may go on in what was not read yet."""
 
+        starts = _line_starts(data)
+
+        def line_at(place: int) -> int:
+            return line + int(np.searchsorted(starts, place, side="right")) - 1
+
         def plain(begin: int, end: int | None = None) -> bytes:
             """Lines that need no repair."""
-            text, before = data[begin:end], line + data.count(b"\n", 0, begin)
+            text, before = data[begin:end], line_at(begin)
             return _without_wrong_widths(text, before, self.sign, self.width, self.report, header, True)
 
-        starts = _line_starts(data)
         parts, offsets, sources, done, size = [], [0], [line], 0, 0
         for place in self._suspects(data, starts):
             start = int(starts[place])
@@ -221,7 +225,7 @@ class _Repair:
                 self.report(line + int(place), "a quote that is never closed", shown)
             parts.append(text)
             offsets += [size, size + len(text)]
-            sources += [line + int(place), line + data.count(b"\n", 0, end)]
+            sources += [line + int(place), line_at(end)]
             size, done = size + len(text), end
         parts.append(plain(done))
         return Block(b"".join(parts), offsets, sources), len(data)

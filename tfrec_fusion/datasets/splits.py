@@ -5,13 +5,16 @@ Everything here works on one person's events, or on counts, so that Beam can spr
 
 from __future__ import annotations
 
+import bisect
+import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+CELLS = 100_000  # of the histogram of times that cut-offs are taken from
 
 
 class Event(NamedTuple):
@@ -61,10 +64,42 @@ def in_order(user: str, events: Sequence[Event]) -> tuple[list[Event], list[Even
     kept: list[Event] = []
     duplicates: list[Event] = []
     met = set()
-    for event in sorted(events, key=lambda event: (event.time, tie_order(user, event.item), repr(event))):
+    shared = collections.Counter(event.time for event in events)
+
+    def key(event: Event) -> tuple:
+        # A moment of its own needs no shuffle, which is slow.
+        return (
+            (event.time, tie_order(user, event.item), repr(event))
+            if shared[event.time] > 1
+            else (event.time,)
+        )
+
+    for event in sorted(events, key=key):
         (duplicates if (event.item, event.time) in met else kept).append(event)
         met.add((event.item, event.time))
     return kept, duplicates
+
+
+def cell_width(low: int, high: int) -> int:
+    """How much time a cell of the histogram covers, between the first and the last time: the least that times tell apart,
+    unless that needs more than `CELLS`."""
+    return max(1, (high - low) // CELLS)
+
+
+def cell_start(time: int, low: int, width: int) -> int:
+    """Where the cell of a time begins."""
+    return low + (time - low) // width * width
+
+
+def cutoffs_of(times: Iterable[int], validation: float, test: float) -> tuple[int, int]:
+    """`temporal_cutoffs` of times in memory, from the histogram that a run makes with Beam."""
+    counts = collections.Counter(times)
+    low, high = min(counts, default=0), max(counts, default=0)
+    width = cell_width(low, high)
+    cells: collections.Counter[int] = collections.Counter()
+    for time, count in counts.items():
+        cells[cell_start(time, low, width)] += count
+    return temporal_cutoffs(list(cells.items()), validation, test)
 
 
 def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test: float) -> tuple[int, int]:
@@ -90,6 +125,22 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
     return starts[0], starts[1]
 
 
+def held_out_starts(times: Sequence[int], method: str, cutoffs: tuple[int, int] | None) -> tuple[int, int]:
+    """Where a person's validation and test begin, as positions among the events.
+
+    Args:
+        times: of the events, in order.
+        method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all training.
+        cutoffs: first second of validation and of test, for `temporal`.
+    """
+    count = len(times)
+    if method == "leave_last_out":
+        return (count - 2, count - 1) if count >= 3 else (count, count)
+    if cutoffs is None:
+        raise ValueError("`cutoffs` must be given with the method 'temporal'. Received: None.")
+    return bisect.bisect_left(times, cutoffs[0]), bisect.bisect_left(times, cutoffs[1])
+
+
 def split_person(
     events: Sequence[Event],
     method: str,
@@ -101,22 +152,14 @@ def split_person(
 
     Args:
         events: in order (`in_order`).
-        method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all training.
-        cutoffs: first moment of validation and of test, for `temporal`.
+        method, cutoffs: as in `held_out_starts`.
         history_length: how many of the most recent earlier items to keep.
         long_history: how many to keep in validation and test, where that is more.
 
     Yields:
         One example per event, in the order of the events.
     """
-    count = len(events)
-    if method == "leave_last_out":
-        validation_start, test_start = (count - 2, count - 1) if count >= 3 else (count, count)
-    else:
-        if cutoffs is None:
-            raise ValueError("`cutoffs` must be given with the method 'temporal'. Received: None.")
-        validation_start = sum(event.time < cutoffs[0] for event in events)
-        test_start = sum(event.time < cutoffs[1] for event in events)
+    validation_start, test_start = held_out_starts([event.time for event in events], method, cutoffs)
     items = [event.item for event in events]
     seen: dict[Split, tuple[str, ...]] = {
         "train": (),

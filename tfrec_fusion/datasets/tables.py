@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import datetime
 from typing import Annotated, Literal
 
 from annotated_types import Interval
@@ -60,6 +61,21 @@ def _check_encoding(encoding: str) -> None:
         raise ConfigError(
             f"`csv.encoding` must be a known one. Received: {encoding!r}. Try utf-8."
         ) from error
+
+
+def _check_time_format(time_format: str) -> None:
+    if time_format in ("s", "ms", "us", "ns", "excel", "iso"):
+        return
+    fault = "" if "%" in time_format else "it names no part of a time"
+    try:
+        datetime.datetime.strptime("", time_format)
+    except ValueError as error:  # of an empty text, unless the format itself is wrong
+        fault = fault or (str(error) if "directive" in str(error) or "stray" in str(error) else "")
+    if fault:
+        raise ConfigError(
+            "`interactions.time_format` must be s, ms, us, ns, excel, iso, or a format of `strptime` such as '%d/%m/%Y %H:%M'. "
+            f"Received: {time_format!r} ({fault}). Leave it out to have it told from the column."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +162,8 @@ class Interactions(Settings):
             f"{value:.15g}" if isinstance(value, float) else str(value) for value in self.label_nulls
         )
         object.__setattr__(self, "label_nulls", nulls)
+        if self.time_format is not None:
+            _check_time_format(self.time_format)
         if self.explode == "":
             raise ConfigError("`interactions.explode` must be at least one character. Received: ''.")
         for key in ("label_values", "label_nulls"):

@@ -31,9 +31,9 @@ class CandidateScores(Serving):
         The candidates `[batch, n]` come by `item_ids`, by `texts`, or both.
 
         Returns:
-            float32 `[batch, n]` a label; `titles` string `[batch, n]`, the text itself for an item without one; `known_user`
-            bool `[batch]`; `unknown_items` string `[batch, any]`: ids of the history, and of candidates that came without a
-            text, which are in no catalogue.
+            float32 `[batch, n]` a label, ratings between the lowest and the highest of training; `titles` string `[batch, n]`,
+            the text itself for an item without one; `known_user` bool `[batch]`; `unknown_items` string `[batch, any]`: ids
+            of the history, and of candidates that came without a text, which are in no catalogue.
         """
         # One of the two may be left empty; the other says how many candidates there are.
         count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
@@ -93,24 +93,37 @@ class RankingServing(CandidateScores):
     Args:
         biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
             judged beside the model; None without ratings.
+        click_rate: float `[N + 1]`, how often each item was chosen, to be judged beside the model; None for nothing.
     """
 
-    def __init__(self, model, *args, biases: Mapping[str, np.ndarray] | None = None, **kwargs):
+    def __init__(
+        self,
+        model,
+        *args,
+        biases: Mapping[str, np.ndarray] | None = None,
+        click_rate: np.ndarray | None = None,
+        **kwargs,
+    ):
         super().__init__(model, *args, **kwargs)
         self.score_with(model, args[0])
         self.biases = {name: table(values, f"bias_{name}") for name, values in (biases or {}).items()}
+        self.click_rate = None if click_rate is None else table(click_rate.astype(np.float32), "click_rate")
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predictions for the interaction of each Example: float32 `[batch]` per label."""
+        """Predictions for the interaction of each Example: float32 `[batch]` per label; ratings within the scale of training,
+        and the baselines'."""
         raw, batch = self.parse(examples)
-        batch["item_index"] = self.model_index(self.item_rows(raw["item_id"]))
+        rows = self.item_rows(raw["item_id"])
+        batch["item_index"] = self.model_index(rows)
         batch["history"] = self.model_index(batch["history"])
         answer = dict(self.model(batch))
         if self.biases:
             users = tf.gather(self.biases["users"], batch["user_index"])
-            answer["baseline_rating"] = (
-                self.biases["mean"] + users + tf.gather(self.biases["items"], batch["item_index"])
-            )
+            items = tf.gather(self.biases["items"], batch["item_index"])
+            # As the model's own: whoever keeps to the scale must not win by that alone.
+            answer["baseline_rating"] = self.model.within_range("rating", self.biases["mean"] + users + items)
+        if self.click_rate is not None:
+            answer["baseline_click"] = tf.gather(self.click_rate, rows)
         return answer
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:

@@ -12,6 +12,7 @@ from tfrec_fusion.export.ranking import CandidateScores
 from tfrec_fusion.export.request import CANDIDATES
 from tfrec_fusion.export.retrieval import RetrievalServing
 from tfrec_fusion.index.top_k_index import remove_slots
+from tfrec_fusion.metrics.ranks import gain, stands_before, tie_order
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
@@ -153,8 +154,8 @@ def validate_weights(
         candidates: how many items are ranked.
 
     Returns:
-        label → weight → NDCG@10 of each chosen item among the whole catalogue, the history's items left out: float32
-        `[interactions]`.
+        label → weight → NDCG@10 of each chosen item among the whole catalogue, the history's items left out: float64
+        `[interactions]`, without those that repeat an item of the history.
     """
     vectors = retrieval.candidate_embeddings()
     columns = {name: tf.constant(values) for name, values in catalogue.features.items()}
@@ -162,8 +163,10 @@ def validate_weights(
         columns["text_vector"] = tf.constant(np.asarray(catalogue.text_vectors))
     candidates = min(candidates, len(catalogue) - 1)
 
+    ties = tie_order(len(catalogue))
+
     @graph
-    def gains(batch):
+    def ranks(batch):
         scores = tf.matmul(retrieval.query_embeddings(batch), vectors, transpose_b=True)
         # Padding of the history is row 0, which is no item either.
         scores = remove_slots(scores, tf.pad(batch["history"], [[0, 0], [1, 0]]))
@@ -175,7 +178,9 @@ def validate_weights(
         return {
             name: tf.stack(
                 [
-                    _gain(mixture(found, tf.reshape(values, tf.shape(rows)), there, weight), rows, batch)
+                    _rank(
+                        mixture(found, tf.reshape(values, tf.shape(rows)), there, weight), rows, batch, ties
+                    )
                     for weight in WEIGHTS
                 ],
                 1,
@@ -185,8 +190,9 @@ def validate_weights(
 
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
-        for name, values in gains(batch).items():
-            parts.setdefault(name, []).append(values.numpy())
+        new = ~tf.reduce_any(batch["history"] == batch["item_index"][:, None], 1).numpy()
+        for name, values in ranks(batch).items():
+            parts.setdefault(name, []).append(gain(values.numpy(), 10)[new])
     return {name: dict(zip(WEIGHTS, np.concatenate(values).T, strict=True)) for name, values in parts.items()}
 
 
@@ -202,17 +208,20 @@ def choose_weight(gains: Mapping[str, Mapping[float, np.ndarray]]) -> tuple[str,
     """
     label, weight = max(
         ((label, weight) for label, row in gains.items() for weight in row),
-        key=lambda choice: gains[choice[0]][choice[1]].mean(),
+        key=lambda choice: gains[choice[0]][choice[1]].sum(),
     )
     difference = gains[label][weight] - gains[label][0.0]
-    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.inf
+    if len(difference) < 2:
+        return label, 0.0
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
     return label, weight if difference.mean() > 2 * error else 0.0
 
 
-def _gain(scores: tf.Tensor, rows: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """NDCG@10 of one chosen item a query, float32 `[batch]`."""
-    chosen = rows == batch["item_index"][:, None]
+def _rank(scores: tf.Tensor, rows: tf.Tensor, batch: Mapping[str, tf.Tensor], ties: np.ndarray) -> tf.Tensor:
+    """The rank of one chosen item a query among the items at `rows`, float32 `[batch]`; infinite where it is not there."""
+    target = batch["item_index"][:, None]
+    chosen = (rows == target) & (scores > -np.inf)
     own = tf.reduce_max(tf.where(chosen, scores, -np.inf), 1, keepdims=True)
-    rank = 1.0 + tf.reduce_sum(tf.cast(scores > own, tf.float32), 1)
-    reached = tf.reduce_any(chosen, 1) & (rank <= 10)
-    return tf.where(reached, tf.math.log(2.0) / tf.math.log(rank + 1), 0.0)
+    before = stands_before(scores, tf.gather(ties, rows), own, tf.gather(ties, target))
+    rank = 1.0 + tf.reduce_sum(tf.cast(before, tf.float32), 1)
+    return tf.where(tf.reduce_any(chosen, 1), rank, np.inf)

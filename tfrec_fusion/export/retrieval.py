@@ -22,6 +22,7 @@ from tfrec_fusion.export.request import INPUTS, PADDING, RANKING_ONLY
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
 from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
+from tfrec_fusion.metrics.ranks import stands_before, tie_order
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import retrieval_vectors
 
@@ -44,8 +45,7 @@ class RetrievalServing(Serving):
         )
         self.rerank = MaximalMarginalRelevance()
         self.vectors = table(retrieval_vectors(model, catalogue), "candidate_embeddings")
-        # Equal scores are told apart by a fixed shuffle: by item id would leak popularity, which ids often follow.
-        self.ties = table(np.random.default_rng(0).random(len(catalogue)).astype(np.float32), "ties")
+        self.ties = table(tie_order(len(catalogue)), "ties")
         counts = np.asarray(catalogue.counts, np.float64)
         share = (counts + 1) / (counts[1:].sum() + max(1, len(counts) - 1))
         self.bits = table(-np.log2(share).astype(np.float32), "bits")
@@ -201,7 +201,8 @@ class RetrievalServing(Serving):
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Where the held-out item of each Example stands among the whole catalogue, and what stands at the top.
 
-        Items that the Example calls seen cannot be recommended. Ranks order equal scores by a fixed shuffle.
+        Items that the Example calls seen cannot be recommended. Equal scores, NaN and all else count as
+        `tfrec_fusion.metrics.ranks` states.
 
         Returns:
             Finite numbers (`evaluated` reads them):
@@ -292,7 +293,7 @@ def ranked(
     """The target's rank and the items at the top, both without what is seen; row 0 is no item.
 
     Returns:
-        float32 `[batch]`: 1 + the number of items that score above the target, or the same with a higher `ties`; infinite
+        float32 `[batch]`: 1 + the number of items that stand before the target (`metrics.ranks.stands_before`); infinite
         where the target's score is not a number. int32 `[batch, DEFAULT_K]`: rows, 0 where none is left.
     """
     shape = tf.shape(scores)
@@ -308,12 +309,16 @@ def ranked(
     # What is no number sorts last, and must not make the rest look better than it is.
     numbers = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
     hidden = tf.tensor_scatter_nd_min(numbers, places, tf.fill([tf.shape(places)[0]], -np.inf))
-    before = (hidden > own) | ((hidden == own) & (ties > tf.gather(ties, target)[:, None]))
+    before = stands_before(hidden, ties, own, tf.gather(ties, target)[:, None])
     rank = 1.0 + tf.reduce_sum(tf.cast(before, tf.float32), 1)
-    values, top = tf.math.top_k(hidden, tf.minimum(DEFAULT_K, shape[1]))
+    # `top_k` takes the first of equal scores: the columns stand in the order of ties.
+    order = tf.argsort(ties)
+    values, places = tf.math.top_k(tf.gather(hidden, order, axis=1), tf.minimum(DEFAULT_K, shape[1]))
+    top = tf.gather(order, places)
     top = tf.where(values > scores.dtype.min, top, 0)
     top = tf.pad(top, [[0, 0], [0, DEFAULT_K - tf.shape(top)[1]]])
-    return tf.where(tf.math.is_nan(own[:, 0]), np.inf, rank), tf.ensure_shape(top, [None, DEFAULT_K])
+    scored = tf.logical_not(tf.math.is_nan(own[:, 0])) & (own[:, 0] > -np.inf)
+    return tf.where(scored, rank, np.inf), tf.ensure_shape(top, [None, DEFAULT_K])
 
 
 def _or_undefined(values: tf.Tensor) -> tf.Tensor:

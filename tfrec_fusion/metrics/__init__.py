@@ -11,6 +11,7 @@ __all__ = [
     "classification_report",
     "coverage",
     "evaluate",
+    "gain",
     "gini",
     "group_sums",
     "interval",
@@ -19,12 +20,15 @@ __all__ = [
     "normal_interval",
     "novelty",
     "per_person_auc",
+    "per_person_figures",
     "per_person_ndcg",
     "rank_catalogue",
     "rank_scores",
     "ranking_metrics",
     "resample",
     "serendipity",
+    "target_ranks",
+    "tie_order",
 ]
 
 if TYPE_CHECKING:
@@ -46,5 +50,6 @@ if TYPE_CHECKING:
     from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
     from tfrec_fusion.metrics.classification import classification_report
     from tfrec_fusion.metrics.pointwise import auc, log_losses, per_person_auc, per_person_ndcg
+    from tfrec_fusion.metrics.ranks import gain, per_person_figures, target_ranks, tie_order
 else:
     __getattr__, __dir__ = lazy_names(__name__)

@@ -1,7 +1,7 @@
 """Accuracy of ranked lists over the whole catalogue: Recall, Precision, Hit rate, NDCG, MRR and MAP at k.
 
-Each user is ranked once, by matrix products over batches of users; ties are broken by a fixed shuffle of the items,
-because item ids often follow popularity and would leak it. NumPy only, so that any model's scores can be judged.
+Each user is ranked once, by matrix products over batches of users. What ties, NaN, repeats and empty lists count is
+stated in `ranks`. NumPy only, so that any model's scores can be judged.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+
+from tfrec_fusion.metrics.ranks import figures_of_hits, tie_order
 
 METRICS = ("recall", "precision", "hit_rate", "ndcg", "mrr", "map")
 
@@ -29,11 +31,11 @@ def rank_catalogue(
     Args:
         query_embeddings: float `[queries, dim]`, one row per user, not per interaction.
         candidate_embeddings: float `[items, dim]`.
-        exclude: per query the rows of items that may not be recommended (seen in training, say).
+        exclude: per query the rows of items that may not be recommended (seen in training, say); -1 is padding.
         k: how many items to return, at least 1.
         allowed: bool `[items]`; false items are never recommended (row 0 when it is padding, say).
         batch_size: queries scored at a time; memory is `batch_size * items` floats.
-        seed: of the shuffle that breaks ties.
+        seed: of the shuffle that breaks ties (`ranks.tie_order`).
 
     Returns:
         int64 `[queries, min(k, items)]`, item rows best first; -1 where fewer items may be recommended.
@@ -83,8 +85,10 @@ def rank_scores(
             "Give an empty array for a query without exclusions."
         )
     k = min(k, num_items)
-    shuffle = np.random.default_rng(seed).permutation(num_items)
     ranked = np.full((num_queries, k), -1, np.int64)
+    if not k:
+        return ranked
+    shuffle = np.argsort(tie_order(num_items, seed))
     for start in range(0, num_queries, batch_size):
         rows = np.arange(start, min(start + batch_size, num_queries))
         batch = np.array(scores(rows), np.float32)
@@ -99,7 +103,8 @@ def rank_scores(
             lengths = [len(items) for items in left_out]
             if sum(lengths):
                 columns = np.concatenate([np.asarray(items, np.int64) for items in left_out])
-                batch[np.repeat(np.arange(len(rows)), lengths), columns] = -np.inf
+                there = columns >= 0
+                batch[np.repeat(np.arange(len(rows)), lengths)[there], columns[there]] = -np.inf
         top = _top_k(batch[:, shuffle], k)
         values = np.take_along_axis(batch, shuffle[top], 1)
         ranked[rows] = np.where(np.isneginf(values), -1, shuffle[top])
@@ -123,59 +128,46 @@ def ranking_metrics(
 ) -> dict[str, np.ndarray]:
     """Every accuracy metric of every query, so that means, intervals and slices can be made of them.
 
-    With `h_j` 1 when the item at rank `j` (from 1) is relevant and `R` the number of relevant items:
-    recall `sum h_j / R`; precision `sum h_j / k`; hit_rate `max h_j`; ndcg
-    `sum h_j / log2(j + 1)` over the same sum for the best possible list; mrr `1 / first j with h_j`;
-    map `sum h_j precision@j / R`. A query without a relevant item gets NaN.
+    The formulas stand in `ranks.figures_of_hits`. An item counts once, however often it is relevant or listed. A query
+    without a relevant item gets NaN.
 
     Args:
-        ranked: integer `[queries, at least max(ks)]` as `rank_catalogue` returns it; a shorter list counts as missing
-            items at its end.
-        relevant: per query the rows of the items that are right, without repeats.
+        ranked: integer `[queries, any]` as `rank_catalogue` returns it, -1 for an empty position; a list shorter than `k`
+            counts as missing items at its end.
+        relevant: per query the rows of the items that are right; -1 is padding.
         ks: cut-offs.
 
     Returns:
         `{"ndcg@10": float64 [queries], ...}` for each of `METRICS` and each cut-off.
 
     Raises:
-        ValueError: if `ranked` and `relevant` differ in length.
+        ValueError: if `ranked` and `relevant` differ in length, or a cut-off is below 1.
     """
+    ranked = np.asarray(ranked)
     if len(ranked) != len(relevant):
         raise ValueError(
             f"`ranked` and `relevant` must have one entry per query. Received: {len(ranked)} and {len(relevant)}. "
             "Give an empty array for a query without relevant items."
         )
-    hits = _hits(ranked, relevant)
-    totals = np.array([len(items) for items in relevant], np.float64)
-    totals[totals == 0] = np.nan
-    results = {}
-    for k in ks:
-        at_k = hits[:, :k].astype(np.float64)
-        places = np.arange(1, at_k.shape[1] + 1)
-        gains = 1 / np.log2(places + 1)
-        best = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
-        ideal = best[np.minimum(np.nan_to_num(totals), k).astype(int)]
-        ideal[ideal == 0] = np.nan
-        missing = 0 * totals
-        results[f"recall@{k}"] = at_k.sum(1) / totals
-        results[f"precision@{k}"] = at_k.sum(1) / k + missing
-        results[f"hit_rate@{k}"] = at_k.max(1, initial=0) + missing
-        results[f"ndcg@{k}"] = at_k @ gains / ideal
-        results[f"mrr@{k}"] = (at_k / places).max(1, initial=0) + missing
-        results[f"map@{k}"] = (at_k * np.cumsum(at_k, 1) / places).sum(1) / totals
-    return results
+    query, ranks, counts = _hits(ranked, relevant)
+    found = figures_of_hits(query, ranks, counts, ks)
+    return {f"{name}@{k}": found[f"{name}@{k}"] for k in ks for name in METRICS}
 
 
-def _hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
-    """bool `[queries, k]`: whether the item at each place is relevant to its query."""
+def _hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Query and rank of every relevant item that is listed, and the number of relevant items of every query."""
     lengths = [len(items) for items in relevant]
-    if not sum(lengths):
-        return np.zeros(ranked.shape, bool)
-    items = np.concatenate([np.asarray(entry, np.int64) for entry in relevant])
-    width = max(int(ranked.max(initial=0)), int(items.max())) + 1
-    pairs = np.repeat(np.arange(len(relevant)), lengths) * width + items
-    keys = np.arange(len(ranked))[:, None] * width + ranked
-    return np.isin(keys, pairs) & (ranked >= 0)
+    items = np.concatenate([np.zeros(0, np.int64), *(np.asarray(entry, np.int64) for entry in relevant)])
+    owner = np.repeat(np.arange(len(relevant)), lengths)[items >= 0]
+    items = items[items >= 0]
+    width = max(int(ranked.max(initial=-1)), int(items.max(initial=-1))) + 1
+    right = np.unique(owner * width + items)
+    query, place = np.nonzero(ranked >= 0)
+    keys, first = np.unique(query * width + ranked[query, place], return_index=True)
+    # The first position of each item, in the order of the list.
+    first = np.sort(first[np.isin(keys, right)])
+    counts = np.bincount(right // max(1, width), minlength=len(relevant))
+    return query[first], place[first] + 1.0, counts
 
 
 @dataclasses.dataclass
@@ -208,7 +200,7 @@ def evaluate(
         ranked, relevant, ks: as in `ranking_metrics`.
 
     Returns:
-        `{"ndcg@10": mean, ...}`.
+        `{"ndcg@10": mean, ...}`; NaN where no query counts.
     """
     mean = StreamingMean()
     for rows in _slices(len(ranked), 65536):
@@ -217,5 +209,5 @@ def evaluate(
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:
-    for start in range(0, length, size):
+    for start in range(0, max(1, length), size):
         yield slice(start, min(start + size, length))

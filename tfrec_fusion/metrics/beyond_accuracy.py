@@ -1,7 +1,7 @@
 """What accuracy does not see: coverage, novelty, diversity, serendipity and concentration of recommendations.
 
 All functions take `recommended`, integer `[users, k]` item rows as `accuracy.rank_catalogue` returns them, -1 for an
-empty place.
+empty position.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ def coverage(recommended: np.ndarray, num_items: int) -> float:
         recommended: integer `[users, k]`.
         num_items: items that could have been recommended.
     """
-    return len(np.unique(recommended[recommended >= 0])) / num_items
+    shown = _shown(recommended, num_items)
+    return len(np.unique(shown)) / num_items if num_items else float("nan")
 
 
 def novelty(recommended: np.ndarray, counts: np.ndarray, num_users: int | None = None) -> float:
     """Mean self-information of what is recommended, in bits.
 
     `mean(-log2((counts_i + 1) / (total + items)))` without `num_users` (an item's share of interactions), or
-    `mean(-log2(max(counts_i, 1) / num_users))` with it (an item's share of users). An item that nobody met counts as
-    met once.
+    `mean(-log2(max(counts_i, 1) / num_users))` with it (an item's share of users, at most 1). An item that nobody met
+    counts as met once.
 
     Args:
         recommended: integer `[users, k]`.
@@ -38,14 +39,15 @@ def novelty(recommended: np.ndarray, counts: np.ndarray, num_users: int | None =
 
     Reference: Zhou et al., 2010, https://doi.org/10.1073/pnas.1000488107
     """
-    shown = recommended[recommended >= 0]
+    counts = np.asarray(counts)
+    shown = _shown(recommended, len(counts))
     if not len(shown):
         return float("nan")
     if num_users is None:
         share = (counts + 1) / (counts.sum() + len(counts))
     else:
-        share = np.maximum(counts, 1) / num_users
-    return float(np.mean(-np.log2(share[shown])))
+        share = np.minimum(np.maximum(counts, 1) / num_users, 1)
+    return float(np.mean(-np.log2(share[shown])) + 0.0)
 
 
 def intra_list_diversity(recommended: np.ndarray, vectors: np.ndarray) -> float:
@@ -71,7 +73,8 @@ def intra_list_diversity(recommended: np.ndarray, vectors: np.ndarray) -> float:
     enough = pairs > 0
     if not enough.any():
         return float("nan")
-    return float(np.mean(1 - total[enough] / pairs[enough]))
+    # Rounding may lead a little beyond what cosines can be.
+    return float(np.mean(np.clip(1 - total[enough] / pairs[enough], 0, 2)))
 
 
 def serendipity(
@@ -80,7 +83,7 @@ def serendipity(
     """Share of a list that is both right and unexpected: `mean_u 1/k sum_j hit_uj (1 - counts_j / num_users)`.
 
     Unexpected is what popularity would not have shown: a hit weighs as much as the share of users that did not meet
-    the item.
+    the item. A repetition in a list is no hit.
 
     Args:
         recommended: integer `[users, k]`.
@@ -93,12 +96,13 @@ def serendipity(
 
     Reference: after Ge et al., 2010, https://doi.org/10.1145/1864708.1864761, with popularity as the obvious model.
     """
-    unexpected = 1 - counts / num_users
+    unexpected = np.clip(1 - np.asarray(counts) / num_users, 0, 1)
+    _shown(recommended, len(unexpected))
     scores = []
     for row, items in zip(recommended, relevant, strict=True):
         if len(items):
-            hits = row[np.isin(row, items) & (row >= 0)]
-            scores.append(unexpected[hits].sum() / recommended.shape[1])
+            hits = np.intersect1d(row[row >= 0], items)
+            scores.append(unexpected[hits].sum() / max(1, recommended.shape[1]))
     return float(np.mean(scores)) if scores else float("nan")
 
 
@@ -114,11 +118,26 @@ def gini(recommended: np.ndarray, num_items: int) -> float:
     Returns:
         In [0, 1); NaN when nothing is recommended.
     """
-    shown = recommended[recommended >= 0]
+    shown = _shown(recommended, num_items)
     if not len(shown):
         return float("nan")
     times = np.unique(shown, return_counts=True)[1]
     frequencies = np.zeros(num_items)
     frequencies[num_items - len(times) :] = np.sort(times)
     weights = 2 * np.arange(1, num_items + 1) - num_items - 1
-    return float(weights @ frequencies / (num_items * frequencies.sum()))
+    return float(max(0.0, weights @ frequencies / (num_items * frequencies.sum())))
+
+
+def _shown(recommended: np.ndarray, num_items: int) -> np.ndarray:
+    """All that is recommended to anybody.
+
+    Raises:
+        ValueError: if there are more items than the catalogue has.
+    """
+    shown = recommended[recommended >= 0]
+    if (distinct := len(np.unique(shown))) > num_items:
+        raise ValueError(
+            f"`recommended` must hold items of the catalogue. Received: {distinct} items of {num_items}. "
+            "Give the number of all items that could have been recommended."
+        )
+    return shown

@@ -1,8 +1,13 @@
-"""Errors of predicted labels, and how well a person's own items are ordered: what a ranking model is judged by."""
+"""Errors of predicted labels, and how well a person's own items are ordered: what a ranking model is judged by.
+
+Examples have no order of their own: figures of equal scores are expectations over all their orders.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+
+from tfrec_fusion.metrics.ranks import gain
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -62,7 +67,9 @@ def per_person_auc(person: np.ndarray, labels: np.ndarray, scores: np.ndarray) -
     Returns:
         float64 `[people]`; NaN for a person whose labels are all equal or who has a score that is not a number.
     """
-    positive = np.asarray(labels) > 0
+    person, positive, scores = np.asarray(person), np.asarray(labels) > 0, np.asarray(scores, np.float64)
+    if not len(person):
+        return np.zeros(0)
     order = np.lexsort((scores, person))
     owner, value = person[order], scores[order]
     # Average ranks within a person: equal scores share the mean of the places that they fill.
@@ -87,28 +94,44 @@ def per_person_auc(person: np.ndarray, labels: np.ndarray, scores: np.ndarray) -
 def per_person_ndcg(person: np.ndarray, gains: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """NDCG of each person's own examples in the order of their scores, the whole list.
 
-    `sum_j gain_j / log2(j + 1)` over the same sum in the best order. Equal scores keep the order of the examples.
+    `sum_j gain_j / log2(j + 1)` over the same sum in the best order; of equal scores the expectation.
 
     Args:
         person: integer `[examples]`, from 0.
-        gains: float `[examples]`, at least 0 (ratings, clicks).
+        gains: float `[examples]` (ratings, clicks); below 0 counts as 0.
         scores: float `[examples]`.
 
     Returns:
-        float64 `[people]`; NaN for a person without any gain or with a score that is not a number.
+        float64 `[people]`, in [0, 1]; NaN for a person whose gains are all equal, a single example among them: every order
+        is the best one then. NaN also for a person with a score that is not a number.
 
-    Reference: Järvelin and Kekäläinen, 2002, https://doi.org/10.1145/582415.582418
+    Reference: Järvelin and Kekäläinen, 2002, https://doi.org/10.1145/582415.582418; of ties McSherry and Najork, 2008,
+    https://doi.org/10.1007/978-3-540-78646-7_38
     """
+    person, scores = np.asarray(person), np.asarray(scores, np.float64)
+    gains = np.maximum(np.asarray(gains, np.float64), 0)
+    if not len(person):
+        return np.zeros(0)
     people = int(person.max()) + 1
 
-    def discounted(order: np.ndarray) -> np.ndarray:
-        owner = person[order]
-        place = np.arange(len(order)) - np.searchsorted(owner, owner, side="left")
-        return np.bincount(owner, weights=gains[order] / np.log2(place + 2), minlength=people)
+    def discounted(keys: np.ndarray) -> np.ndarray:
+        """Expected gain in descending order of keys: equal ones share the mean of their ranks' discounts."""
+        order = np.lexsort((-keys, person))
+        owner, key = person[order], keys[order]
+        rank = np.arange(len(order)) - np.searchsorted(owner, owner, side="left") + 1
+        first = np.ones(len(order), bool)
+        first[1:] = (owner[1:] != owner[:-1]) | (key[1:] != key[:-1])
+        group = np.cumsum(first) - 1
+        share = np.bincount(group, weights=gain(rank)) / np.bincount(group)
+        return np.bincount(owner, weights=gains[order] * share[group], minlength=people)
 
-    unknown = np.bincount(person, weights=np.isnan(scores).astype(float), minlength=people) > 0
-    own, best = discounted(np.lexsort((-scores, person))), discounted(np.lexsort((-gains, person)))
-    return np.divide(own, best, out=np.full(people, np.nan), where=(best > 0) & ~unknown)
+    lowest, highest = np.full(people, np.inf), np.full(people, -np.inf)
+    np.minimum.at(lowest, person, gains)
+    np.maximum.at(highest, person, gains)
+    unknown = np.bincount(person, weights=np.isnan(scores), minlength=people) > 0
+    own, best = discounted(np.nan_to_num(scores, nan=0.0)), discounted(gains)
+    told = (highest > lowest) & ~unknown
+    return np.minimum(np.divide(own, best, out=np.full(people, np.nan), where=told), 1)
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +22,8 @@ class Model(tfrs.Model):
     returns a scalar already averaged over the global batch (`replicas.mean_over_replicas`).
 
     Attributes:
-        monitor: name of the metric that says in validation which weights are best, and `min` or `max`.
+        monitor: name of the metric that says in validation which weights are best, and `min` or `max`. The loss says it
+            where the metric is not there.
         history_length: how many items of a history the query tower reads; None for all.
     """
 
@@ -77,6 +79,14 @@ class Model(tfrs.Model):
 
     def end_epoch(self) -> None:
         """Called when an epoch's steps are done, before anything is evaluated."""
+
+    def validation_sample(self, validation: tf.data.Dataset) -> Any:
+        """What `validation_figures` is asked with after each epoch, drawn once; its size is bounded."""
+        return None
+
+    def validation_figures(self, sample: Any) -> dict[str, float]:
+        """Figures of an epoch beside the means over validation's batches, by name."""
+        return {}
 
     def finish(self, train: tf.data.Dataset, validation: tf.data.Dataset | None) -> None:
         """Called when training is done and the best weights are in place; may use both data sets."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -20,7 +21,8 @@ class Ranking(Model):
 
     A rating starts from the mean plus a bias of the user and of the item, both learned; the crossed vectors add what is
     particular to the pair. A binary label starts from the same biases in log-odds. Beside this network stand factors of ratings
-    that are solved when training is done (`rating_factors`).
+    that are solved when training is done (`rating_factors`). Predicted ratings stay between the lowest and the highest of
+    training, from when that is done on: 5.015 is no rating where five stars are the most.
 
     Args:
         item_tower: see `ItemTower`.
@@ -80,6 +82,11 @@ class Ranking(Model):
             name="logits",
             dtype="float32",
         )
+        self.ranges = {
+            name: self.add_weight(f"range_{place}", [2], tf.float32, _unbounded, trainable=False)
+            for place, (name, kind) in enumerate(self.labels.items())
+            if kind == "rating"
+        }
         self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}
 
     @property
@@ -94,9 +101,24 @@ class Ranking(Model):
         self.item_tower.refresh_text()
 
     def finish(self, train, validation):
-        """Solves for what stands beside the network, and weighs it by validation."""
+        """Solves for what stands beside the network, and weighs it by validation; notes what ratings there are."""
         if self.rating_factors is not None and self.rated is not None and validation is not None:
             fit_rating_factors(self.rating_factors, self, self.rated, train, validation)
+        if self.ranges:
+            ends = {name: (np.inf, -np.inf) for name in self.ranges}
+            for batch in train.map(lambda batch: {name: batch[name] for name in ends}).as_numpy_iterator():
+                for name, values in batch.items():
+                    low, high = ends[name]
+                    ends[name] = np.fmin.reduce(values, initial=low), np.fmax.reduce(values, initial=high)
+            for name, (low, high) in ends.items():
+                if low <= high:
+                    self.ranges[name].assign([low, high])
+
+    def within_range(self, name: str, ratings: tf.Tensor) -> tf.Tensor:
+        """Predictions of a label, float32 of any shape, brought to between its ends where it is a rating."""
+        if name not in self.ranges:
+            return ratings
+        return tf.clip_by_value(ratings, self.ranges[name][0], self.ranges[name][1])
 
     def item_embeddings(self):
         return [*self.item_tower.embeddings(), (self.item_bias, None), (self.item_factors, None)]
@@ -115,7 +137,7 @@ class Ranking(Model):
         """
         answer = self._activate(self._catalogue_logits(inputs, training))
         if self.rating_factors is None:
-            return answer
+            return self._mixed(answer, inputs["user_index"], None)
         return self._mixed(
             answer,
             inputs["user_index"],
@@ -216,12 +238,16 @@ class Ranking(Model):
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
 
     def _mixed(
-        self, answer: dict[str, tf.Tensor], users: tf.Tensor, items: tf.Tensor
+        self, answer: dict[str, tf.Tensor], users: tf.Tensor, items: tf.Tensor | None
     ) -> dict[str, tf.Tensor]:
-        """Answers with the rating factors' part: users int32 `[n]`, items float `[n, width]`."""
-        if self.rating_factors is None or self.rated is None:
-            return answer
-        return {**answer, self.rated: self.rating_factors.mix(answer[self.rated], users, items)}
+        """Answers with the rating factors' part, within range: users int32 `[n]`, items float `[n, width]`."""
+        if self.rating_factors is not None and self.rated is not None:
+            answer = {**answer, self.rated: self.rating_factors.mix(answer[self.rated], users, items)}
+        return {name: self.within_range(name, values) for name, values in answer.items()}
 
     def _activate(self, logits: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {name: task.activate(logits[name]) for name, task in self.tasks.items()}
+
+
+def _unbounded(shape, dtype=None, **_) -> tf.Tensor:
+    return tf.constant([-np.inf, np.inf], dtype)

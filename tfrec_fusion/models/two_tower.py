@@ -16,12 +16,14 @@ from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.blend_fitting import fit_blend
+from tfrec_fusion.models.next_items import NextItems
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 from tfrec_fusion.models.xla_ops import distinct
 
 # Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one over the
 # length: of an empty history's zero vector it would overflow float16 at any loss scale.
 SMALLEST_SQUARE = 1e-6
+ITEMS_AT_ONCE = 16384  # encoded for validation
 
 
 class TwoTower(Model):
@@ -30,7 +32,8 @@ class TwoTower(Model):
     A history is encoded from the same item embeddings that are recommended, each distinct item once a batch. The loss
     is an exact softmax over the catalogue where that is no larger than `negatives`, and an in-batch softmax with
     `negatives` uniform negatives beside otherwise. With `all_positions` every item of a history is learned as the
-    answer to what came before it (as in SASRec), and not the newest alone.
+    answer to what came before it (as in SASRec), and not the newest alone. Early stopping watches NDCG@10 over the whole
+    catalogue, on a sample of validation (`next_items`).
 
     Args:
         item_tower: see `ItemTower`.
@@ -48,6 +51,8 @@ class TwoTower(Model):
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
         history_length: how many items of a history the query tower reads, the newest; the blend reads all. None for all.
     """
+
+    monitor = ("ndcg_10", "max")
 
     def __init__(
         self,
@@ -85,11 +90,26 @@ class TwoTower(Model):
         self.trained_items = tf.constant(trained if len(trained) else np.arange(1, len(counts)), tf.int32)
         self.is_candidate = tf.constant(np.isin(np.arange(len(counts)), self.trained_items))
         self.share = tf.constant(counts / max(counts.sum(), 1), tf.float32)
-        self.ndcg = tf_keras.metrics.Mean("ndcg_10")
 
-    @property
-    def monitor(self) -> tuple[str, str]:  # type: ignore[override]
-        return ("ndcg_10", "max") if self.whole_catalogue else ("loss", "min")
+    def validation_sample(self, validation: tf.data.Dataset) -> NextItems:
+        """Choices of validation that every epoch is judged by (`next_items`)."""
+        return NextItems.sample(validation, len(self.counts))
+
+    def validation_figures(self, sample: NextItems) -> dict[str, float]:
+        """`ndcg_10` of the towers; nothing where validation only repeats what histories hold.
+
+        Items with training interactions compete with what was chosen: of the others the towers know nothing yet, and the
+        blend decides.
+        """
+        if not len(sample):
+            return {}
+        chunks = [
+            self.tower_candidates(tf.range(start, min(start + ITEMS_AT_ONCE, len(self.counts)))).numpy()
+            for start in range(0, len(self.counts), ITEMS_AT_ONCE)
+        ]
+        vectors = tf.constant(np.concatenate(chunks))
+        queries = lambda batch: self.tower_queries(batch, items=vectors)  # noqa: E731
+        return {"ndcg_10": sample.ndcg(queries, vectors.numpy(), self.is_candidate.numpy())}
 
     def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
         """With `all_positions`, each epoch takes examples that cover every interaction about once (`windows`)."""
@@ -254,10 +274,6 @@ class TwoTower(Model):
             query, candidate = self.query_embeddings(inputs), self.candidate_embeddings(inputs["item_index"])
         return tf.reduce_sum(query * candidate, -1)
 
-    def train_step(self, inputs):
-        """One step of gradient descent; the figures of evaluation are left out, since training counts none."""
-        return {name: value for name, value in super().train_step(inputs).items() if name != self.ndcg.name}
-
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The retrieval loss, plus the free text query's when training.
 
@@ -281,8 +297,6 @@ class TwoTower(Model):
         else:
             queries = self._queries(inputs, items.embeddings, items.history, training, last_only=True)
             per_target = self._target_losses(queries, inputs["item_index"], items.targets, shared, False)
-            if self.whole_catalogue:
-                self._update_ndcg(queries, items.embeddings, inputs["item_index"], inputs["history"])
         loss = mean_over_replicas(per_target)
         if training and self.text_query_layer is not None:
             loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
@@ -385,16 +399,6 @@ class TwoTower(Model):
         candidates = tf.gather(items.embeddings, items.targets)
         options = {"candidate_ids": item_index, "temperature": self.temperature}
         return mean_over_replicas(losses.in_batch_softmax(queries, candidates, **options))
-
-    def _update_ndcg(self, queries, catalogue, targets, history) -> None:
-        scores = tf.matmul(queries, catalogue, transpose_b=True)
-        own = tf.gather(scores, targets, batch_dims=1)[:, None]
-        seen = tf.reduce_any(
-            tf.one_hot(history, tf.shape(catalogue)[0], on_value=True, off_value=False, dtype=tf.bool), 1
-        )
-        better = tf.logical_and(scores > own, tf.logical_not(seen) & self.is_candidate)
-        rank = tf.reduce_sum(tf.cast(better, tf.float32), -1) + 1
-        self.ndcg.update_state(tf.where(rank <= 10, tf.math.log(2.0) / tf.math.log(rank + 1), 0.0))
 
     def _finish(self, embeddings: tf.Tensor) -> tf.Tensor:
         embeddings = tf.cast(embeddings, tf.float32)

@@ -47,11 +47,15 @@ class History:
         """Epochs completed."""
         return len(self.history.get("loss", []))
 
-    def best(self, monitor: tuple[str, str]) -> float:
-        """The best validation value of a `Model.monitor`, turned so that more is better; 0 without validation."""
-        name, mode = monitor
+    def watched(self, monitor: tuple[str, str]) -> list[float]:
+        """Validation values of a `Model.monitor` by epoch, turned so that more is better; the loss's where it has none."""
+        name, mode = monitor if f"val_{monitor[0]}" in self.history else ("loss", "min")
         sign = 1 if mode == "max" else -1
-        return max((sign * value for value in self.history.get(f"val_{name}", [])), default=0.0)
+        return [sign * value for value in self.history.get(f"val_{name}", [])]
+
+    def best(self, monitor: tuple[str, str]) -> float:
+        """The best of `watched`; 0 without validation."""
+        return max(self.watched(monitor), default=0.0)
 
     def then(self, later: History, monitor: tuple[str, str]) -> History:
         """Both one after the other, the best epoch that of the better one."""
@@ -104,9 +108,10 @@ def fit(
     run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
     writer = _event_writer(run.folder / "tensorboard") if tensorboard and run.folder else None
     epochs = model.epochs(train, config.batch_size, config.seed)
-    distributed = None
+    distributed = sample = None
     if validation is not None:
         distributed = run.steps.batches(validation)
+        sample = model.validation_sample(validation)
     while not run.finished():
         bar = tf_keras.utils.Progbar(steps, unit_name="step") if progress is True else None
         logs = {
@@ -114,7 +119,7 @@ def fit(
             **run.train_epoch(epochs(run.epoch), steps, checkpoint_seconds, bar),
         }
         if distributed is not None:
-            logs |= {f"val_{name}": value for name, value in run.evaluate(distributed).items()}
+            logs |= {f"val_{name}": value for name, value in run.evaluate(distributed, sample).items()}
         run.end_epoch(logs)
         if bar is not None:
             bar.update(run.steps_done, logs.items(), finalize=True)
@@ -275,8 +280,8 @@ class _Run:
         self.model.end_epoch()
         return logs
 
-    def evaluate(self, validation) -> dict[str, float]:
-        """Means over the validation batches."""
+    def evaluate(self, validation, sample) -> dict[str, float]:
+        """Means over the validation batches, and the model's figures of the sample."""
         self.steps.reset()
         for batch in validation:
             self.steps.test(batch)
@@ -288,7 +293,8 @@ class _Run:
             raise ValueError(
                 "`validation` must hold at least one batch. Received: an empty dataset. Pass None for none."
             )
-        return logs
+        figures = self.model.validation_figures(sample)
+        return logs | {name: self.steps.mean(value) for name, value in figures.items()}
 
     def end_epoch(self, logs: dict[str, float]) -> None:
         """Notes an epoch's metrics and whether it was the best."""
@@ -296,9 +302,7 @@ class _Run:
             if name != "epoch":
                 self.history.history.setdefault(name, []).append(value)
         self.epoch, self.step = self.epoch + 1, 0
-        name, mode = self.model.monitor
-        sign = 1 if mode == "max" else -1
-        values = [sign * value for value in self.history.history.get(f"val_{name}", [])]
+        values = self.history.watched(self.model.monitor)
         better = not values or values[-1] > max(values[:-1], default=-np.inf)
         self.waited = 0 if better else self.waited + 1
         if better:

@@ -77,6 +77,16 @@ class Steps:
         """Whether something is so in any process; their clocks differ, and what they do may not."""
         return int(self._sum(tf.constant(int(here), tf.int64))) > 0 if self.together else here
 
+    def mean(self, here: float) -> float:
+        """The mean of a number over processes, to nine digits: the same in all, where rounding might tell theirs apart."""
+        if not self.together:
+            return here
+        return (
+            int(self._sum(tf.constant(round(here * 1e9), tf.int64)))
+            / self.strategy.num_replicas_in_sync
+            / 1e9
+        )
+
     def agree(self, number: int) -> bool:
         """Whether all processes have the same number."""
         everywhere = number * self.strategy.num_replicas_in_sync

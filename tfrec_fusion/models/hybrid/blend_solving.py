@@ -12,6 +12,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 import scipy.special
 
+from tfrec_fusion.metrics.ranks import gain, target_ranks, tie_order
+
 # No part is weighed with nothing: from an item's vector its parts must be recoverable.
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.02, 50.0
 
@@ -50,12 +52,10 @@ class Choices:
         return dataclasses.replace(self, scores=self.scores[..., [part]])
 
     def gains(self, weights: np.ndarray) -> np.ndarray:
-        """`1 / log2(1 + rank)` of what was chosen, among what was allowed: float64 `[rows]`."""
+        """`metrics.ranks.gain` of what was chosen, among what was allowed: float64 `[rows]`."""
         totals = self.scores @ weights.astype(np.float32)
         totals[~self.allowed] = -np.inf
-        own = np.take_along_axis(totals, self.target[:, None], 1)
-        rank = 1 + (totals > own).sum(1) + ((totals == own).sum(1) - 1) / 2
-        return 1 / np.log2(1 + rank)
+        return gain(target_ranks(totals, self.target, tie_order(totals.shape[1])))
 
 
 def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, float]:
@@ -112,9 +112,9 @@ def highest(data: Choices, weights: np.ndarray, part: int, shares: Sequence[floa
     alone[part] = np.linalg.norm(weights * deviations) / deviations[part]
     mixtures = [share * weights + (1 - share) * alone for share in shares]
     gains = [data.gains(mixture) for mixture in mixtures]
-    best = max(gains, key=lambda gain: data.weight @ gain)
-    for mixture, gain in zip(mixtures, gains, strict=True):
-        lost = best - gain
+    best = max(gains, key=lambda reached: data.weight @ reached)
+    for mixture, reached in zip(mixtures, gains, strict=True):
+        lost = best - reached
         mean = data.weight @ lost
         if mean <= np.sqrt(data.weight**2 @ (lost - mean) ** 2):
             return np.maximum(mixture, SMALLEST_WEIGHT / deviations)

@@ -24,22 +24,27 @@ _FIELDS = {
     **dict.fromkeys(_INT_VAL, "int_val"),
 }
 _COMPLEX = {"complex64": ("scomplex_val", np.float32), "complex128": ("dcomplex_val", np.float64)}
-_MAX_BYTES = 2**31 - 1
+_MAX_BYTES = MAX_ELEMENTS = 2**31 - 1
 """What a message of the largest size could hold; a shape that claims more is an attack on memory."""
 
 
-def to_array(name: str, proto: TensorProto) -> np.ndarray:
+def to_array(name: str, proto: TensorProto, max_elements: int = MAX_ELEMENTS) -> np.ndarray:
     """The array that a request's tensor holds; strings as an object array of `bytes`.
 
     It is read as `Tensor::FromProto` does: `tensor_content` goes before typed fields; of these, too few values repeat
     the last one, none stand for zeros, and too many are cut off.
+
+    Args:
+        name: the input's, for the message.
+        proto: the tensor.
+        max_elements: the most elements that its shape may claim.
 
     Raises:
         StatusError: INVALID_ARGUMENT `tensor parsing error: NAME`.
     """
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     count = math.prod(sizes)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes) or count > _MAX_BYTES:
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes) or count > max_elements:
         raise invalid_argument(f"tensor parsing error: {name}")
     try:
         return _values(proto, count).reshape(sizes)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.serving.protocol.status import StatusError, failed_precondition, invalid_argument
+from tfrec_fusion.serving.server import deadline as deadlines
 from tfrec_fusion.serving.server.session import RunFn, Signature
 
 
@@ -94,6 +95,9 @@ class BatchingOptions:
         return next((allowed for allowed in self.allowed_batch_sizes if allowed >= size), size)
 
 
+_MAX_PADDED = 4 * 1024 * 1024
+"""Elements of a batch whose requests are padded to one length; a longer one runs in a batch of its own."""
+
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -139,13 +143,14 @@ class BatchScheduler:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Runs what is queued and ends the threads."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Runs what is queued and ends the threads; after so many seconds it no longer waits for them."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
+        ends = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if ends is None else max(0.0, ends - time.monotonic()))
 
     def enqueue(self, queue: _Queue, tasks: Sequence[_Task]) -> None:
         """Adds the parts of a request, all or none, to a queue's open batches.
@@ -162,7 +167,9 @@ class BatchScheduler:
                     (
                         open_batch
                         for open_batch in reversed(queue.batches)
-                        if open_batch.kind == kind and open_batch.size + task.size <= options.rows_in_a_run
+                        if open_batch.kind == kind
+                        and open_batch.size + task.size <= options.rows_in_a_run
+                        and (not options.pad_variable_length_inputs or _pads_little(open_batch, task))
                     ),
                     None,
                 )
@@ -294,7 +301,8 @@ class BatchingRunner:
         ]
         self._scheduler.enqueue(queue, tasks)
         for task in tasks:
-            task.done.wait()
+            if not task.done.wait(deadlines.seconds_left()):
+                raise StatusError("DEADLINE_EXCEEDED", "Timed out before the batch was run")
             if task.error is not None:
                 raise task.error
         if len(tasks) == 1:
@@ -313,6 +321,17 @@ def _size(arrays: Sequence[np.ndarray]) -> int:
     if len(sizes) > 1:
         raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
     return sizes.pop()
+
+
+def _pads_little(batch: _Batch, task: _Task) -> bool:
+    """Whether a batch stays small with a request's tensors in it: one long row is not to make all others as long."""
+    rows = batch.size + task.size
+    padded = sum(
+        rows * math.prod(np.max([part.shape[1:] for part in parts], axis=0, initial=1).tolist())
+        for parts in zip(*(other.arrays for other in (*batch.tasks, task)), strict=True)
+        if parts[0].ndim > 1
+    )
+    return padded <= _MAX_PADDED
 
 
 def _kind(arrays: Sequence[np.ndarray], padded: bool) -> tuple[Any, ...]:

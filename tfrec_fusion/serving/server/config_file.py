@@ -42,12 +42,16 @@ class VersionPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One model: its name in requests, the folder that holds its version folders, policy and labels."""
+    """One model: its name in requests, the folder that holds its version folders, policy and labels.
+
+    `within`, where given, is a folder that no file of a version may leave by a symbolic link.
+    """
 
     name: str
     base_path: str
     policy: VersionPolicy = VersionPolicy()
     labels: tuple[tuple[str, int], ...] = ()
+    within: str = ""
 
 
 def read_config_file(path: str) -> list[ModelConfig]:

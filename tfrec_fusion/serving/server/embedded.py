@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server.admission import Gate, LimitedRunner
 from tfrec_fusion.serving.server.batching import BatchingOptions, BatchingRunner, BatchScheduler
 from tfrec_fusion.serving.server.config_file import (
     ModelConfig,
@@ -36,10 +37,12 @@ from tfrec_fusion.serving.server.config_file import (
 from tfrec_fusion.serving.server.flags import Flags, parse_flags
 from tfrec_fusion.serving.server.grpc_health import HealthService
 from tfrec_fusion.serving.server.grpc_service import GrpcOptions, start_grpc_server
+from tfrec_fusion.serving.server.limits import Limits
 from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.reload_rules import folders
 from tfrec_fusion.serving.server.request_log import RequestLog, RequestLogConfig
 from tfrec_fusion.serving.server.rest_handler import RestHandler
-from tfrec_fusion.serving.server.rest_server import RestLimits, RestServer
+from tfrec_fusion.serving.server.rest_server import RestServer
 from tfrec_fusion.serving.server.session import LoadedModel
 from tfrec_fusion.serving.server.versions import ModelManager
 from tfrec_fusion.serving.server.warmup import warm_up
@@ -124,7 +127,7 @@ class EmbeddedServer:
         cors: whether REST answers carry CORS headers.
         metrics_path: path of the Prometheus page, or None for no page.
         request_log: sampling of requests to disk, or None.
-        limits: limits of the REST server.
+        limits: what requests may cost; see `Limits`.
         rest_threads: threads for REST requests that are not quick.
         grpc: how gRPC is served.
         tls: certificates for gRPC, and for REST where it says so.
@@ -156,7 +159,7 @@ class EmbeddedServer:
         cors: bool = False,
         metrics_path: str | None = None,
         request_log: RequestLogConfig | None = None,
-        limits: RestLimits | None = None,
+        limits: Limits | None = None,
         rest_threads: int = 4 * (os.cpu_count() or 1),
         grpc: GrpcOptions | None = None,
         tls: TlsConfig | None = None,
@@ -168,6 +171,8 @@ class EmbeddedServer:
         self.grpc_port: int | None = None
         self.metrics = Metrics()
         self._ports = (rest_port, grpc_port)
+        self.limits = limits = limits or Limits()
+        self._gate = Gate(limits.max_running_rows, "rows")
         self._timeout_ms = rest_timeout_ms
         self._warmup_iterations = warmup_iterations
         self._tags = tuple(tags)
@@ -186,9 +191,9 @@ class EmbeddedServer:
             allow_unavailable_labels=allow_unavailable_labels,
             force_unavailable_labels=force_unavailable_labels,
         )
-        self._log = RequestLog(request_log) if request_log else None
+        self._log = _request_log(request_log)
         self._rest = RestServer(
-            RestHandler(self.manager, self.metrics, self._log),
+            RestHandler(self.manager, self.metrics, self._log, limits, rest_timeout_ms),
             self.metrics,
             metrics_path=metrics_path,
             cors=cors,
@@ -223,7 +228,10 @@ class EmbeddedServer:
             raise self._failure
 
     def stop(self) -> None:
-        """Finishes requests in work, closes ports and lets the models go. May be called twice."""
+        """Finishes requests in work, closes ports and lets the models go. May be called twice.
+
+        What a model still computes after `drain_seconds` goes on in its thread, and nobody waits for it.
+        """
         loop, finish, thread = self._loop, self._finish, self._thread
         self.manager.request_stop()
         if loop is not None and finish is not None and not loop.is_closed():
@@ -231,9 +239,9 @@ class EmbeddedServer:
                 loop.call_soon_threadsafe(finish.set)
         if thread is not None:
             thread.join()
-        self.manager.stop()
+        self.manager.stop(self.limits.drain_seconds)
         if self._scheduler is not None:
-            self._scheduler.stop()
+            self._scheduler.stop(self.limits.drain_seconds)
         if self._log is not None:
             self._log.close()
 
@@ -265,6 +273,7 @@ class EmbeddedServer:
                 model.run = BatchingRunner(model.run, model.signatures.values(), self._scheduler, options)
         if self._warmup_iterations:
             warm_up(model, self._warmup_iterations)
+        model.run = LimitedRunner(model.run, self.limits, self._gate)
         return model
 
     def _batching_of(self, path: str, common: BatchingOptions) -> BatchingOptions | None:
@@ -301,7 +310,7 @@ class EmbeddedServer:
             if self._tls is not None:
                 options = dataclasses.replace(options, credentials=self._tls.grpc_credentials())
             grpc_server, self.grpc_port = start_grpc_server(
-                self.manager, self.metrics, self.host, grpc_port, options, health, self._log
+                self.manager, self.metrics, self.host, grpc_port, options, health, self._log, self.limits
             )
         try:
             if rest_port is not None:
@@ -313,10 +322,18 @@ class EmbeddedServer:
             if health is not None:
                 health.shut_down()
             # Both finish what they have begun; gRPC on threads of its own meanwhile.
-            stopped = grpc_server.stop(grace=5.0) if grpc_server is not None else None
+            grace = self.limits.drain_seconds
+            stopped = grpc_server.stop(grace) if grpc_server is not None else None
             await self._rest.stop()
             if stopped is not None:
-                stopped.wait()
+                stopped.wait(grace + 1.0)
+
+
+def _request_log(config: RequestLogConfig | None) -> RequestLog | None:
+    try:
+        return RequestLog(config) if config else None
+    except (ValueError, OSError) as error:
+        raise invalid_argument(f"Requests cannot be logged: {error}") from None
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -394,7 +411,7 @@ def _server(flags: Flags) -> EmbeddedServer:
         cors=flags.rest_api_enable_cors_support,
         metrics_path=flags.metrics_path(),
         request_log=flags.request_log(),
-        limits=RestLimits(max_body_bytes=flags.rest_api_max_body_bytes),
+        limits=flags.limits,
         rest_threads=flags.rest_api_num_threads or 4 * (os.cpu_count() or 1),
         grpc=GrpcOptions(
             num_threads=flags.grpc_max_threads or 4 * (os.cpu_count() or 1),
@@ -402,6 +419,7 @@ def _server(flags: Flags) -> EmbeddedServer:
             health=flags.enable_grpc_healthcheck_service,
             socket_path=flags.grpc_socket_path,
             arguments=flags.channel_arguments(),
+            reload_base_paths=folders(flags.reload_base_paths),
         ),
         tls=_tls(flags),
     )

@@ -18,6 +18,7 @@ from tfrec_fusion.serving.protocol.version import EMULATED
 from tfrec_fusion.serving.server import monitoring
 from tfrec_fusion.serving.server.batching import BatchingOptions
 from tfrec_fusion.serving.server.config_file import parse_text_proto
+from tfrec_fusion.serving.server.limits import Limits
 from tfrec_fusion.serving.server.request_log import RequestLogConfig
 
 logger = logging.getLogger(__name__)
@@ -53,14 +54,18 @@ class Flags:
     grpc_max_threads: int = 0
     grpc_socket_path: str = ""
     grpc_channel_arguments: str = ""
+    reload_base_paths: str = ""
     enable_serialization_as_tensor_content: bool = False
     enable_grpc_healthcheck_service: bool = False
     host: str = "127.0.0.1"
     rest_api_enable_ssl: bool = False
-    rest_api_max_body_bytes: int = 256 * 1024 * 1024
     request_log_file: str = ""
     request_log_sampling_rate: float = 0.01
+    request_log_user_fields: str = "user_id"
+    request_log_drop_fields: str = ""
+    request_log_key_file: str = ""
     retries_given: bool = False
+    limits: Limits = Limits()
 
     def batching(self) -> BatchingOptions | None:
         """Batching's parameters, or None without `--enable_batching`."""
@@ -109,7 +114,13 @@ class Flags:
         if not self.request_log_file:
             return None
         try:
-            return RequestLogConfig(self.request_log_file, self.request_log_sampling_rate)
+            return RequestLogConfig(
+                self.request_log_file,
+                self.request_log_sampling_rate,
+                tuple(filter(None, self.request_log_user_fields.split(","))),
+                tuple(filter(None, self.request_log_drop_fields.split(","))),
+                key_file=self.request_log_key_file or f"{self.request_log_file}.key",
+            )
         except ValueError as error:
             raise invalid_argument(str(error)) from None
 
@@ -143,11 +154,16 @@ _HELP = {
     "grpc_channel_arguments": "Arguments of the gRPC server: KEY=VALUE, separated by commas.",
     "enable_serialization_as_tensor_content": "Send outputs in tensor_content.",
     "enable_grpc_healthcheck_service": "Serve gRPC's health check.",
+    "reload_base_paths": "(not TF Serving's) Folders, separated by commas, that models may be loaded from when their "
+    "configuration comes by gRPC. Without it, that works on loopback alone, and from any folder.",
     "host": "(not TF Serving's) Address to bind to; 0.0.0.0 opens the server to the network.",
     "rest_api_enable_ssl": "(not TF Serving's) TLS for REST too, from --ssl_config_file.",
-    "rest_api_max_body_bytes": "(not TF Serving's) The largest body that REST takes.",
     "request_log_file": "(not TF Serving's) Where a sample of requests is written.",
     "request_log_sampling_rate": "(not TF Serving's) The share of requests that is written.",
+    "request_log_user_fields": "(not TF Serving's) Inputs and features that get pseudonyms, separated by commas.",
+    "request_log_drop_fields": "(not TF Serving's) Inputs and features that are not written at all.",
+    "request_log_key_file": "(not TF Serving's) The key of the pseudonyms, made where it is not there (mode 0600); "
+    "beside the log where empty.",
 }
 
 _WITHOUT_EFFECT = (
@@ -218,6 +234,11 @@ def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str
             parser.add_argument(f"--{field.name}", type=_boolean, nargs="?", const=True, help=help_text)
         else:
             parser.add_argument(f"--{field.name}", type=type(field.default), help=help_text)
+    for names, default, text in Limits.flags():
+        flag_names = [f"--{name}" for name in names]
+        parser.add_argument(
+            *flag_names, type=type(default), help=f"(not TF Serving's) {text} Default: {default!r}."
+        )
     for name in _WITHOUT_EFFECT:
         parser.add_argument(f"--{name}", nargs="?", const="true", help=argparse.SUPPRESS)
     parser.add_argument("--version", action=_Version, nargs=0, help="Say which versions these are, and end.")
@@ -232,7 +253,8 @@ def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str
     ):
         name, folder = (environment.get(key) or default for key, default in _ENVIRONMENT.items())
         values = {"model_name": name, **values, "model_base_path": os.path.join(folder, name)}
-    flags = Flags(**values, retries_given=retries_given)
+    limits = {names[0]: given[names[0]] for names, *_ in Limits.flags() if names[0] in given}
+    flags = Flags(**values, retries_given=retries_given, limits=Limits(**limits))
     if not flags.model_base_path and not flags.model_config_file:
         raise invalid_argument(
             "Both server_options.model_base_path and server_options.model_config_file are empty!"

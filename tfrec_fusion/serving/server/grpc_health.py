@@ -15,6 +15,8 @@ import grpc
 from tfrec_fusion.serving.protocol.serving_protos import HealthCheckRequest, HealthCheckResponse
 
 SERVICE = "grpc.health.v1.Health"
+_MAX_WATCHERS = 100
+"""Watches take none of the threads, but do count among the calls that gRPC takes at a time."""
 _KNOWN = ("", "ModelService", "PredictionService")
 
 
@@ -68,6 +70,10 @@ class HealthService:
             with self._lock:
                 self._watchers.pop(send, None)
 
+        with self._lock:
+            full = len(self._watchers) >= _MAX_WATCHERS
+        if full:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHERS} clients watch already")
         with self._lock:
             stopped = self._status == HealthCheckResponse.NOT_SERVING
             status = self._status if known else HealthCheckResponse.SERVICE_UNKNOWN

@@ -5,29 +5,35 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
+    predict_pb2,
+    regression_pb2,
 )
 
 from tfrec_fusion.serving.protocol.status import CODES, StatusError, invalid_argument
 from tfrec_fusion.serving.server import proto_inference
 from tfrec_fusion.serving.server.config_file import from_proto
+from tfrec_fusion.serving.server.deadline import Deadline
 from tfrec_fusion.serving.server.grpc_health import HealthService
+from tfrec_fusion.serving.server.limits import Limits, too_much
 from tfrec_fusion.serving.server.monitoring import Metrics
+from tfrec_fusion.serving.server.reload_rules import ReloadRules, is_loopback
 from tfrec_fusion.serving.server.request_log import RequestLog
 from tfrec_fusion.serving.server.session import LoadedModel
 from tfrec_fusion.serving.server.versions import ModelManager
+from tfrec_fusion.serving.server.wire import holds_more_messages
 
-MAX_MESSAGE_BYTES = 2**31 - 1
 _MESSAGE_LIMIT = 1024
 _NO_DEADLINE_SECONDS = 365 * 24 * 3600.0
 
@@ -43,6 +49,7 @@ class GrpcOptions:
         credentials: TLS, or None for plain text.
         socket_path: a UNIX socket to listen at too; none where empty.
         arguments: gRPC's own channel arguments.
+        reload_base_paths: folders that a configuration by gRPC may name models in; see `ReloadRules`.
     """
 
     num_threads: int = 16
@@ -51,6 +58,7 @@ class GrpcOptions:
     credentials: grpc.ServerCredentials | None = None
     socket_path: str = ""
     arguments: tuple[tuple[str, int | str], ...] = ()
+    reload_base_paths: tuple[str, ...] = ()
 
 
 def start_grpc_server(
@@ -61,6 +69,7 @@ def start_grpc_server(
     options: GrpcOptions,
     health: HealthService | None = None,
     log: RequestLog | None = None,
+    limits: Limits | None = None,
 ) -> tuple[grpc.Server, int | None]:
     """Starts a gRPC server, with the health service and a log of requests where they are given.
 
@@ -70,19 +79,25 @@ def start_grpc_server(
     Raises:
         StatusError: UNAVAILABLE where the port cannot be bound.
     """
+    limits = limits or Limits()
     server = grpc.server(
         ThreadPoolExecutor(options.num_threads, thread_name_prefix="grpc"),
         options=[
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", limits.max_body_bytes),
+            ("grpc.max_send_message_length", limits.max_answer_bytes),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
             *options.arguments,
         ],
+        maximum_concurrent_rpcs=options.num_threads + limits.max_waiting,
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _PredictionService(manager, metrics, options.as_content, log), server
+    rules = ReloadRules(port is None or is_loopback(host), options.reload_base_paths, limits.max_models)
+    prediction = _PredictionService(manager, metrics, options.as_content, log, limits)
+    server.add_generic_rpc_handlers(
+        [
+            _handlers("PredictionService", _PREDICTION_SERVICE, prediction, limits),
+            _handlers("ModelService", _MODEL_SERVICE, _ModelService(manager, rules), limits),
+        ]
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(manager), server)
     if health is not None:
         server.add_generic_rpc_handlers([health.handler()])
     bound = None
@@ -92,6 +107,63 @@ def start_grpc_server(
         _listen(server, f"unix:{options.socket_path}", options.credentials)
     server.start()
     return server, bound
+
+
+_PREDICTION_SERVICE = {
+    "Predict": (predict_pb2.PredictRequest, predict_pb2.PredictResponse),
+    "Classify": (classification_pb2.ClassificationRequest, classification_pb2.ClassificationResponse),
+    "Regress": (regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
+    "MultiInference": (inference_pb2.MultiInferenceRequest, inference_pb2.MultiInferenceResponse),
+    "GetModelMetadata": (
+        get_model_metadata_pb2.GetModelMetadataRequest,
+        get_model_metadata_pb2.GetModelMetadataResponse,
+    ),
+}
+_MODEL_SERVICE = {
+    "GetModelStatus": (
+        get_model_status_pb2.GetModelStatusRequest,
+        get_model_status_pb2.GetModelStatusResponse,
+    ),
+    "HandleReloadConfigRequest": (
+        model_management_pb2.ReloadConfigRequest,
+        model_management_pb2.ReloadConfigResponse,
+    ),
+}
+
+
+def _handlers(
+    name: str, methods: Mapping[str, tuple[Any, Any]], servicer: Any, limits: Limits
+) -> grpc.GenericRpcHandler:
+    """A service's methods, whose requests are counted before they are parsed."""
+    return grpc.method_handlers_generic_handler(
+        f"tensorflow.serving.{name}",
+        {
+            method: grpc.unary_unary_rpc_method_handler(
+                _method(getattr(servicer, method)),
+                request_deserializer=_reader(request, limits),
+                response_serializer=response.SerializeToString,
+            )
+            for method, (request, response) in methods.items()
+        },
+    )
+
+
+def _reader(kind: Any, limits: Limits) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        if holds_more_messages(data, kind.DESCRIPTOR, limits.max_messages):
+            return too_much(
+                "max_messages", limits.max_messages, "more", "messages in it", "Send several smaller ones."
+            )
+        return kind.FromString(data)
+
+    return read
+
+
+def _method(work: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        return _abort(context, request) if isinstance(request, StatusError) else work(request, context)
+
+    return call
 
 
 def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
@@ -120,13 +192,25 @@ def _abort(context: grpc.ServicerContext, error: StatusError) -> None:
     )  # Python's gRPC takes UTF-8 alone
 
 
-def _timeout_ms(context: grpc.ServicerContext) -> int:
+def _deadline(context: grpc.ServicerContext, limits: Limits) -> Deadline:
+    """The client's deadline or the server's, whichever is earlier; it ends with the call."""
     left = context.time_remaining()
-    return 0 if left is None or left > _NO_DEADLINE_SECONDS else max(1, int(left * 1000))
+    deadline = Deadline(limits.request_seconds if left is None else min(left, limits.request_seconds))
+    if not context.add_callback(deadline.cancel):
+        deadline.cancel()
+    return deadline
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, manager: ModelManager, metrics: Metrics, as_content: bool, log: RequestLog | None):
+class _PredictionService:
+    def __init__(
+        self,
+        manager: ModelManager,
+        metrics: Metrics,
+        as_content: bool,
+        log: RequestLog | None,
+        limits: Limits,
+    ):
+        self._limits = limits
         self._manager = manager
         self._metrics = metrics
         self._as_content = as_content
@@ -147,13 +231,16 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         api: str,
         spec: model_pb2.ModelSpec,
         context: grpc.ServicerContext,
-        work: Callable[[LoadedModel, int], Any],
+        work: Callable[[LoadedModel], Any],
         check: Callable[[], None] = lambda: None,
     ) -> Any:
         start, code = time.perf_counter(), "OK"
         try:
             check()
-            return work(self._find(spec), _timeout_ms(context))
+            deadline = _deadline(context, self._limits)
+            deadline.check()
+            with deadline.current():
+                return work(self._find(spec))
         except StatusError as error:
             code = error.code
             _abort(context, error)
@@ -168,29 +255,29 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return lambda seconds: self._metrics.runtime(model.name, api, seconds * 1e6)
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
-        def work(model: LoadedModel, timeout_ms: int) -> Any:
+        def work(model: LoadedModel) -> Any:
             return proto_inference.predict(
-                model, request, self._as_content, timeout_ms, self._ran(model, "Predict"), self._log
+                model, request, self._as_content, None, self._ran(model, "Predict"), self._log, self._limits
             )
 
         return self._answer("Predict", request.model_spec, context, work, lambda: _require_spec(request))
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
-        def work(model: LoadedModel, timeout_ms: int) -> Any:
-            return proto_inference.classify(model, request, timeout_ms, self._ran(model, "Classify"))
+        def work(model: LoadedModel) -> Any:
+            return proto_inference.classify(model, request, None, self._ran(model, "Classify"), self._limits)
 
         return self._answer("Classify", request.model_spec, context, work, lambda: _require_spec(request))
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
-        def work(model: LoadedModel, timeout_ms: int) -> Any:
-            return proto_inference.regress(model, request, timeout_ms, self._ran(model, "Regress"))
+        def work(model: LoadedModel) -> Any:
+            return proto_inference.regress(model, request, None, self._ran(model, "Regress"), self._limits)
 
         return self._answer("Regress", request.model_spec, context, work, lambda: _require_spec(request))
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
-        def work(model: LoadedModel, timeout_ms: int) -> Any:
+        def work(model: LoadedModel) -> Any:
             count = functools.partial(self._metrics.examples, model.name)
-            return proto_inference.multi_inference(model, request, timeout_ms, count)
+            return proto_inference.multi_inference(model, request, None, count, self._limits)
 
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         return self._answer("MultiInference", spec, context, work)
@@ -208,9 +295,10 @@ def _require_spec(request: Any) -> None:
         raise invalid_argument("Missing ModelSpec")
 
 
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, manager: ModelManager):
+class _ModelService:
+    def __init__(self, manager: ModelManager, rules: ReloadRules):
         self._manager = manager
+        self._rules = rules
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         response = get_model_status_pb2.GetModelStatusResponse()
@@ -239,7 +327,8 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 )
             left = context.time_remaining()
             timeout = None if left is None or left > _NO_DEADLINE_SECONDS else left
-            self._manager.reload(from_proto(config, self._manager.names()), timeout, context.is_active)
+            configs = self._rules.check(from_proto(config, self._manager.names()))
+            self._manager.reload(configs, timeout, context.is_active)
         except StatusError as error:
             response.status.error_code = CODES.index(error.code)
             response.status.error_message = error.message

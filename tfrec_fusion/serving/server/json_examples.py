@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server import deadline
 from tfrec_fusion.serving.server.json_tensors import decode_base64, is_base64, signature_name
 from tfrec_fusion.serving.server.json_text import members, type_name, value_to_string
 
@@ -14,11 +16,12 @@ EXAMPLES = "examples"
 CONTEXT = "context"
 
 
-def decode_examples(document: dict[str, Any]) -> tuple[str, list[bytes]]:
+def decode_examples(document: dict[str, Any], max_bytes: float = math.inf) -> tuple[str, list[bytes]]:
     """Reads a classify or regress request.
 
     Args:
         document: the request's JSON object: `signature_name`, `context` (optional) and `examples`.
+        max_bytes: of all Examples together, each with its own copy of the context.
 
     Returns:
         The signature's name (may be empty) and the serialised Examples, each with the context merged in.
@@ -38,7 +41,17 @@ def decode_examples(document: dict[str, Any]) -> tuple[str, list[bytes]]:
     if not examples:
         raise _format_error(document, f"'{EXAMPLES}' value is an empty array")
     # Serialised messages that follow each other merge, which is what a context means.
+    check_context(context, len(examples), max_bytes)
     return signature, [context + _example(value) for value in examples]
+
+
+def check_context(context: bytes, copies: int, max_bytes: float) -> None:
+    """Raises INVALID_ARGUMENT where a context, which each Example gets a copy of, outgrows a request."""
+    if len(context) * copies > max_bytes:
+        raise invalid_argument(
+            f"A request's Examples may have at most {max_bytes:.0f} bytes (--max_body_bytes), each with a copy of the "
+            f"context. Received: a context of {len(context)} bytes and {copies} Examples. Send several smaller requests."
+        )
 
 
 def _format_error(value: Any, message: str) -> StatusError:
@@ -51,6 +64,7 @@ def _example(value: Any) -> bytes:
     example = tf.train.Example()
     features = example.features.feature
     for key, content in members(value):
+        deadline.check()
         name = key.partition("\0")[0]  # as a C string
         feature = tf.train.Feature()
         for element in content if type(content) is list else [content]:

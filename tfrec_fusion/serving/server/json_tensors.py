@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server import deadline
 from tfrec_fusion.serving.server.json_text import members, type_name, value_to_string
 
 INT32 = (-(2**31), 2**31 - 1)
@@ -272,6 +273,7 @@ def _fill(value: Any, level: int, shape: list[int], dtype: str, values: list[Any
         raise invalid_argument(
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
+    deadline.check()
     for element in value:
         _fill(element, level + 1, shape, dtype, values)
 
@@ -336,6 +338,7 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
         values[name].extend(row)
 
     for place, row in enumerate(rows):
+        deadline.check()
         if by_name:
             if not isinstance(row, dict) or is_base64(row):
                 raise invalid_argument(f"Expecting object but got list at item {place} of input list")
@@ -345,6 +348,8 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
                 seen.add(name)
                 try:
                     add(item, name)
+                except deadline.Ended:
+                    raise
                 except StatusError as error:
                     raise invalid_argument(
                         f"Failed to process element: {place} key: {name} of 'instances' list. Error: {error}"
@@ -359,6 +364,8 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
                 raise invalid_argument(f"Expecting value/list but got object at item {place} of input list")
             try:
                 add(row, next(iter(dtypes)))
+            except deadline.Ended:
+                raise
             except StatusError as error:
                 raise invalid_argument(
                     f"Failed to process element: {place} of 'instances' list. Error: {error}"

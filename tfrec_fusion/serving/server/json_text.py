@@ -9,6 +9,9 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
+MAX_CHARS = 64 * 1024
+"""Text of a value in a message: an indented document is many times as long as the request that held it."""
+
 
 def type_name(value: Any) -> str:
     """RapidJSON's name of a value's type, as TF Serving's messages print it."""
@@ -39,7 +42,19 @@ def members(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 class _NotWritable(Exception):
-    """RapidJSON's writer stops at a NaN inside a document; the message then ends there."""
+    """RapidJSON's writer stops at a NaN inside a document, and ours at `MAX_CHARS`; the message then ends there."""
+
+
+class _Parts(list[str]):
+    """Text in parts, which takes no more when there is enough of it."""
+
+    size = 0
+
+    def append(self, part: str) -> None:
+        self.size += len(part)
+        super().append(part if self.size <= MAX_CHARS else part[:MAX_CHARS])
+        if self.size > MAX_CHARS:
+            raise _NotWritable
 
 
 def value_to_string(value: Any) -> str:
@@ -48,19 +63,20 @@ def value_to_string(value: Any) -> str:
         if abs(value) <= 3.4028234e38:
             return format_decimal(struct.unpack("f", struct.pack("f", value))[0], 9)
         return format_decimal(value, 17)
-    parts: list[str] = []
+    parts = _Parts()
     with contextlib.suppress(_NotWritable):
         _write(value, 0, parts)
     return "".join(parts)
 
 
-def _write(value: Any, level: int, parts: list[str]) -> None:
+def _write(value: Any, level: int, parts: _Parts) -> None:
     if isinstance(value, dict):
-        _write_members([(quote(key) + ": ", member) for key, member in members(value)], "{}", level, parts)
+        pairs = ((quote(key[: MAX_CHARS + 1]) + ": ", member) for key, member in members(value))
+        _write_members(pairs, "{}", level, parts)
     elif isinstance(value, list):
-        _write_members([("", element) for element in value], "[]", level, parts)
+        _write_members((("", element) for element in value), "[]", level, parts)
     elif isinstance(value, str):
-        parts.append(quote(value))
+        parts.append(quote(value[: MAX_CHARS + 1]))
     elif type(value) is float:
         if not math.isfinite(value):
             raise _NotWritable
@@ -71,16 +87,13 @@ def _write(value: Any, level: int, parts: list[str]) -> None:
         )
 
 
-def _write_members(members: list[tuple[str, Any]], brackets: str, level: int, parts: list[str]) -> None:
-    if not members:
-        parts.append(brackets)
-        return
+def _write_members(members: Iterable[tuple[str, Any]], brackets: str, level: int, parts: _Parts) -> None:
     separator = brackets[0] + "\n"
     for prefix, member in members:
         parts.append(separator + "    " * (level + 1) + prefix)
         _write(member, level + 1, parts)
         separator = ",\n"
-    parts.append("\n" + "    " * level + brackets[1])
+    parts.append(brackets if separator[0] == brackets[0] else "\n" + "    " * level + brackets[1])
 
 
 def _shortest_double(value: float) -> str:

@@ -7,6 +7,7 @@ that answers with bytes that are not UTF-8 should name its output `…_bytes`, w
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
+from tfrec_fusion.serving.server import deadline
 from tfrec_fusion.serving.server.json_tensors import ROWS
 from tfrec_fusion.serving.server.json_text import format_decimal, quote
 
@@ -21,6 +23,18 @@ _PLAIN_BYTES = re.compile(rb'[^"\\\x00-\x1f]*')
 _INDENT = "    "
 _VECTORISE_FROM = 24
 _UNWRITABLE = {"float16": "half", "complex64": "complex64", "complex128": "complex128", "uint16": "uint16"}
+
+
+def estimated_bytes(outputs: Mapping[str, np.ndarray], form: str) -> int:
+    """About how long the body of `encode_predict` will be, without writing it."""
+    total = 0
+    for array in outputs.values():
+        indent = 2 if form == ROWS else 4 * (array.ndim + 2)
+        elements = math.prod([size or 1 for size in array.shape])
+        total += elements * (12 + indent)
+        if array.dtype.kind == "O":
+            total += sum(map(len, array.ravel().tolist()))
+    return total
 
 
 def encode_predict(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
@@ -136,6 +150,7 @@ def _nest(leaves: Any, shape: tuple[int, ...], depth: int) -> str:
         return next(leaves)
     if not shape[0]:
         return "[]"
+    deadline.check()
     indent = "\n" + _INDENT * (depth + 1)
     parts = [_nest(leaves, shape[1:], depth + 1) for _ in range(shape[0])]
     return "[" + indent + ("," + indent).join(parts) + "\n" + _INDENT * depth + "]"

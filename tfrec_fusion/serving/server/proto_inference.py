@@ -6,7 +6,7 @@ Used by the gRPC service and by warm-up, which replays such requests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec_fusion.serving.protocol.status import StatusError, failed_precondition, invalid_argument
-from tfrec_fusion.serving.protocol.tensor_protos import to_array, to_proto
+from tfrec_fusion.serving.protocol.tensor_protos import MAX_ELEMENTS, to_array, to_proto
 from tfrec_fusion.serving.server import inference
+from tfrec_fusion.serving.server.admission import check_elements, check_rows, check_texts, claimed_elements
+from tfrec_fusion.serving.server.json_examples import check_context
+from tfrec_fusion.serving.server.limits import Limits
 from tfrec_fusion.serving.server.request_log import RequestLog
 from tfrec_fusion.serving.server.session import (
     CLASSIFY_METHOD,
@@ -34,6 +37,7 @@ from tfrec_fusion.serving.server.session import (
 )
 
 SIGNATURE_DEF = "signature_def"
+_STRING = 7  # DT_STRING
 
 Ran = Callable[[float], None]
 """Is told how many seconds the graph of a request ran."""
@@ -57,6 +61,7 @@ def predict(
     timeout_ms: int | None = None,
     ran: Ran = _unheard,
     log: RequestLog | None = None,
+    limits: Limits | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest; raises StatusError."""
     name = request.model_spec.signature_name
@@ -69,7 +74,10 @@ def predict(
         key: request.inputs[key] if key in request.inputs else signature.defaults[key]
         for key in signature.inputs
     }
-    inputs = {key: to_array(key, proto) for key, proto in protos.items()}
+    if limits is not None:
+        _check_size(protos.values(), limits)
+    most = limits.max_elements if limits is not None else MAX_ELEMENTS
+    inputs = {key: to_array(key, proto, most) for key, proto in protos.items()}
     output_filter = list(request.output_filter)
     inference.check_outputs(signature, output_filter)
     _check_types(signature, {key: type_string(proto.dtype) for key, proto in protos.items()})
@@ -83,6 +91,24 @@ def predict(
     for key, array in outputs.items():
         response.outputs[key].CopyFrom(to_proto(array, as_content))
     return response
+
+
+def _check_size(protos: Iterable[Any], limits: Limits) -> None:
+    """Raises INVALID_ARGUMENT for tensors that claim more than a request may have, before any of it is made."""
+    elements = texts = 0
+    for proto in protos:
+        shape = [max(dim.size, 0) for dim in proto.tensor_shape.dim]
+        claimed = claimed_elements(shape)
+        brought = proto.ByteSize()
+        if claimed > limits.max_elements and claimed > brought:
+            continue  # what nothing stands behind is no tensor; `to_array` says so
+        if shape and (proto.dtype == _STRING or claimed > brought):
+            check_rows(shape[0], limits)
+        elements += claimed
+        if proto.dtype == _STRING:
+            texts += claimed
+    check_elements(elements, limits)
+    check_texts(texts, limits)
 
 
 def _check_types(signature: Signature, types: dict[str, str]) -> None:
@@ -99,9 +125,15 @@ def _check_types(signature: Signature, types: dict[str, str]) -> None:
     raise invalid_argument(f"Expects arg[{place}] to be {expected} but {found} is provided")
 
 
-def serialized_examples(source: input_pb2.Input) -> list[bytes]:
+def serialized_examples(source: input_pb2.Input, limits: Limits | None = None) -> list[bytes]:
     """The Examples of a request, serialised, the context merged into each."""
     kind = source.WhichOneof("kind")
+    if kind is not None and limits is not None:
+        rows = len(getattr(source, kind).examples)
+        check_rows(rows, limits)
+        if kind == "example_list_with_context":
+            context_bytes = source.example_list_with_context.context.SerializeToString()
+            check_context(context_bytes, rows, limits.max_body_bytes)
     if kind == "example_list":
         return [example.SerializeToString() for example in source.example_list.examples]
     if kind == "example_list_with_context":
@@ -117,11 +149,12 @@ def classify(
     request: classification_pb2.ClassificationRequest,
     timeout_ms: int | None = None,
     ran: Ran = _unheard,
+    limits: Limits | None = None,
 ) -> classification_pb2.ClassificationResponse:
     """Answers a ClassificationRequest; raises StatusError."""
     name = request.model_spec.signature_name
     signature = inference.find_signature(model, name, CLASSIFY_METHOD)
-    examples, start = serialized_examples(request.input), time.perf_counter()
+    examples, start = serialized_examples(request.input, limits), time.perf_counter()
     rows = inference.classify(model, signature, examples, timeout_ms)
     ran(time.perf_counter() - start)
     response = classification_pb2.ClassificationResponse()
@@ -135,11 +168,12 @@ def regress(
     request: regression_pb2.RegressionRequest,
     timeout_ms: int | None = None,
     ran: Ran = _unheard,
+    limits: Limits | None = None,
 ) -> regression_pb2.RegressionResponse:
     """Answers a RegressionRequest; raises StatusError."""
     name = request.model_spec.signature_name
     signature = inference.find_signature(model, name, REGRESS_METHOD)
-    examples, start = serialized_examples(request.input), time.perf_counter()
+    examples, start = serialized_examples(request.input, limits), time.perf_counter()
     values = inference.regress(model, signature, examples, timeout_ms)
     ran(time.perf_counter() - start)
     response = regression_pb2.RegressionResponse()
@@ -166,6 +200,7 @@ def multi_inference(
     request: inference_pb2.MultiInferenceRequest,
     timeout_ms: int | None = None,
     counted: Callable[[int], None] = lambda number: None,
+    limits: Limits | None = None,
 ) -> inference_pb2.MultiInferenceResponse:
     """Answers a MultiInferenceRequest with one run of the graph, whose Examples are counted; raises StatusError."""
     tasks, feeds, fetches = [], set(), set()
@@ -197,7 +232,7 @@ def multi_inference(
             raise invalid_argument("Input tensor must be the same for all Signatures.")
         fetches.update(outputs)
         tasks.append((task, signature))
-    examples = serialized_examples(request.input)
+    examples = serialized_examples(request.input, limits)
     names = tuple(sorted(fetches))
     arrays = model.run(tuple(feeds), [inference.examples_tensor(examples)], names, False, timeout_ms)
     counted(len(examples))

@@ -6,6 +6,7 @@ What it speaks of is the API alone; connections, limits and time-outs are `rest_
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 import weakref
@@ -17,10 +18,16 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
 from tfrec_fusion.serving.server import inference, json_writer
-from tfrec_fusion.serving.server.json_examples import decode_examples
+from tfrec_fusion.serving.server.admission import Gate, check_answer, check_rows
+from tfrec_fusion.serving.server.deadline import Deadline
+from tfrec_fusion.serving.server.deadline import check as check_deadline
+from tfrec_fusion.serving.server.inline_costs import InlineCosts
+from tfrec_fusion.serving.server.json_examples import EXAMPLES, decode_examples
 from tfrec_fusion.serving.server.json_reader import MAX_DEPTH, parse_object
+from tfrec_fusion.serving.server.json_size import holds_more_values, most_values
 from tfrec_fusion.serving.server.json_tensors import DtypeMap, decode_predict
 from tfrec_fusion.serving.server.json_text import quote
+from tfrec_fusion.serving.server.limits import Limits, cut, too_much
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.request_log import RequestLog
 from tfrec_fusion.serving.server.session import (
@@ -41,8 +48,9 @@ _STATUS = re.compile(
     rb"/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?(?:/(metadata))?", re.I
 )
 _MAX_ROUTES = 4096
-QUICK_SECONDS = 0.001
-"""A model whose requests take no longer is answered on the event loop itself."""
+_LONG_TARGET = 512
+_FEW_VALUES = 10_000
+"""Documents of fewer values are parsed without asking for room."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,24 +70,43 @@ class RestHandler:
         manager: finds the models.
         metrics: counts requests.
         request_log: keeps a sample of them, or None.
+        limits: see `Limits`.
+        timeout_ms: how long a request may take; 0 for no limit.
     """
 
-    def __init__(self, manager: ModelManager, metrics: Metrics, request_log: RequestLog | None = None):
+    def __init__(
+        self,
+        manager: ModelManager,
+        metrics: Metrics,
+        request_log: RequestLog | None = None,
+        limits: Limits | None = None,
+        timeout_ms: int = 0,
+    ):
+        self.limits = limits or Limits()
+        self.timeout_ms = timeout_ms
         self.manager = manager
         self.metrics = metrics
         self.request_log = request_log
         self._routes: dict[tuple[bytes, bytes], Route] = {}
-        self._seconds: dict[str, float] = {}
+        self._inline = InlineCosts(self.limits)
+        self._parsing = Gate(4 * self.limits.max_json_values, "JSON values")
         self._metadata: weakref.WeakKeyDictionary[LoadedModel, bytes] = weakref.WeakKeyDictionary()
 
-    def is_quick(self, method: bytes, target: bytes) -> bool:
+    def is_quick(self, method: bytes, target: bytes, body: bytes = b"") -> bool:
         """Whether a request is known to be answered too quickly to be worth a hand-over to another thread."""
         if method != b"POST":
             return True
         route = self._routes.get((method, target))
-        return route is not None and self._seconds.get(route.name, 1.0) < QUICK_SECONDS
+        return route is not None and self._inline.allow(route.name, body)
 
-    def handle(self, method: bytes, target: bytes, body: bytes, inline: bool = False) -> tuple[int, bytes]:
+    def handle(
+        self,
+        method: bytes,
+        target: bytes,
+        body: bytes,
+        inline: bool = False,
+        deadline: Deadline | None = None,
+    ) -> tuple[int, bytes]:
         """Answers one request.
 
         Args:
@@ -87,15 +114,25 @@ class RestHandler:
             target: path and query as sent.
             body: the plain body.
             inline: run the model on this thread alone.
+            deadline: when the work must end; `timeout_ms` from now where None.
 
         Returns:
             HTTP status and JSON body.
         """
+        if inline:  # what is quick needs none
+            return self._handle(method, target, body, True)
+        if deadline is None:
+            deadline = Deadline(self.timeout_ms / 1e3 if self.timeout_ms else math.inf)
+        with deadline.current():
+            return self._handle(method, target, body, False)
+
+    def _handle(self, method: bytes, target: bytes, body: bytes, inline: bool) -> tuple[int, bytes]:
         start, worked = time.perf_counter(), time.thread_time() if inline else 0.0
         route: Route | None = None
         try:
             route = self._route(method, target)
             if method == b"POST":
+                check_deadline()
                 answer = self._infer(route, body, inline)
             elif route.method == "metadata":
                 answer = self._model_metadata(route)
@@ -105,24 +142,22 @@ class RestHandler:
         except _Unexplained as error:
             code, status, answer = error.code, error.http_status, b""
         except StatusError as error:
-            code, status, answer = error.code, error.http_status, json_writer.encode_error(error.message)
+            code, status, answer = error.code, error.http_status, self.error(error.message)
         except RecursionError:  # orjson reads deeper than Python code can follow
             code, status = "INVALID_ARGUMENT", 400
             answer = json_writer.encode_error(f"JSON Parse error: Nesting is limited to {MAX_DEPTH} levels.")
         except Exception as error:  # a fault of ours must answer this request and harm no other
             code, status = "INTERNAL", 500
-            answer = json_writer.encode_error(f"{type(error).__name__}: {error}")
+            answer = self.error(f"{type(error).__name__}: {error}")
         seconds = time.perf_counter() - start
         name = "" if route is None else route.name
         known = self.manager.knows(name)
         inferring = method == b"POST"
-        if known and inferring and code == "OK":
+        if known and inferring and (code == "OK" or inline):
             # What this thread worked counts, and a tenth of what it waited: a busy neighbour must not make a
             # small model look slow, nor may a model that sleeps look quick.
             spent = time.thread_time() - worked + seconds / 10 if inline else seconds
-            # A decaying maximum: one slow signature is enough to keep a model off the event loop.
-            before = self._seconds.get(name, 0.0)
-            self._seconds[name] = max(spent, 0.9 * before + 0.1 * spent)
+            self._inline.measured(name, body, spent, inline)
         # TF Serving takes the method from the path as it stands, so that what asks for none counts under no name.
         api = route.method if route is not None and inferring else ""
         self.metrics.request(name, api, "REST", code, seconds * 1e6, known)
@@ -132,16 +167,35 @@ class RestHandler:
         route = self._routes.get((method, target))
         if route is None:
             route = parse_target(method, target)
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            self._routes[method, target] = route
+            # What nobody serves, and what is long, is not worth remembering: a client can make it up.
+            if len(target) <= _LONG_TARGET and self.manager.knows(route.name):
+                if len(self._routes) >= _MAX_ROUTES:
+                    self._routes.clear()
+                self._routes[method, target] = route
         return route
 
+    def error(self, message: str) -> bytes:
+        """The body of an error, of at most `max_error_bytes`."""
+        return json_writer.encode_error(cut(message, self.limits.max_error_bytes))
+
     def _infer(self, route: Route, body: bytes, inline: bool) -> bytes:
+        limit = self.limits.max_json_values
+        if inline or (values := most_values(body)) <= _FEW_VALUES:
+            return self._answer(route, body, inline)
+        if holds_more_values(body, limit):
+            raise too_much("max_json_values", limit, "more", "JSON values", "Send several smaller ones.")
+        with self._parsing.hold(values):
+            return self._answer(route, body, inline)
+
+    def _answer(self, route: Route, body: bytes, inline: bool) -> bytes:
         if route.method == "predict":
             return self._predict(route, body, inline)
         # Classify and regress check the JSON wholly before they look for the model.
-        signature_name, examples = decode_examples(parse_object(body))
+        document = parse_object(body)
+        examples_sent = document.get(EXAMPLES)
+        if type(examples_sent) is list:
+            check_rows(len(examples_sent), self.limits)
+        signature_name, examples = decode_examples(document, self.limits.max_body_bytes)
         model = self.manager.get(route.name, route.version, route.label)
         if route.method == "classify":
             signature = inference.find_signature(model, signature_name, CLASSIFY_METHOD)
@@ -174,6 +228,8 @@ class RestHandler:
         start = time.perf_counter()
         outputs = inference.predict(model, signature, inputs, inline=inline)
         self.metrics.runtime(route.name, "Predict", (time.perf_counter() - start) * 1e6)
+        if not inline:
+            check_answer(json_writer.estimated_bytes(outputs, form), self.limits)
         answer = json_writer.encode_predict(outputs, form)
         log = self.request_log
         if log is not None and log.wants():

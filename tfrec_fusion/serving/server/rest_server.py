@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import http
 import logging
+import math
 import re
 import ssl
 import time
@@ -24,6 +25,9 @@ import httptools
 
 from tfrec_fusion.serving.protocol.status import StatusError
 from tfrec_fusion.serving.server import json_writer
+from tfrec_fusion.serving.server.deadline import Deadline
+from tfrec_fusion.serving.server.deadline import check as check_deadline
+from tfrec_fusion.serving.server.limits import Limits
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.rest_handler import RestHandler
 
@@ -56,30 +60,12 @@ _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
 }
 _REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1")
 _DEFAULT_CONTENT_TYPE = b"text/html; charset=ISO-8859-1"
-_INLINE_BODY = 64 * 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class RestLimits:
-    """What the server puts up with from one client; TF Serving has no limits here but memory.
-
-    Attributes:
-        max_body_bytes: a larger body is answered with 413, after decompression too.
-        max_header_bytes: a longer request line or header block is answered with 431.
-        max_connections: further ones are closed at once.
-        read_seconds: a request must arrive within this, counted anew while its body makes progress.
-        write_seconds: a client must take its answer within this.
-        idle_seconds: a connection without a request is closed after this.
-        max_pipelined: requests of one connection that wait for their turn before reading pauses.
-    """
-
-    max_body_bytes: int = 256 * 1024 * 1024
-    max_header_bytes: int = 64 * 1024
-    max_connections: int = 4096
-    read_seconds: float = 30.0
-    write_seconds: float = 60.0
-    idle_seconds: float = 300.0
-    max_pipelined: int = 64
+_SLICE = 16 * 1024
+"""Bytes that are parsed at a time, so that a burst of tiny requests is not unpacked before its turn."""
+_LONG_PATH = 512
+_FREE_EXPANSION = 1024 * 1024
+_LATE_SECONDS = 0.25
+"""What a request's own answer may come after its deadline before the server answers in its place."""
 
 
 class RestServer:
@@ -90,7 +76,7 @@ class RestServer:
         metrics: the page under `metrics_path`.
         metrics_path: path of the Prometheus page, or None for no page.
         cors: whether answers carry CORS headers.
-        limits: see `RestLimits`.
+        limits: see `Limits`.
         num_threads: threads for requests that are not quick.
         allow_inline: whether quick requests may be answered on the loop.
     """
@@ -102,7 +88,7 @@ class RestServer:
         *,
         metrics_path: str | None = None,
         cors: bool = False,
-        limits: RestLimits | None = None,
+        limits: Limits | None = None,
         num_threads: int = 8,
         allow_inline: bool = True,
     ):
@@ -110,7 +96,10 @@ class RestServer:
         self.metrics = metrics
         self.metrics_path = metrics_path.encode() if metrics_path else None
         self.cors = _CORS if cors else b""
-        self.limits = limits or RestLimits()
+        self.limits = limits or Limits()
+        self.held_bytes = 0
+        self.waiting = 0
+        self.num_threads = num_threads
         self.allow_inline = allow_inline
         self.connections: set[_Connection] = set()
         self.pool = ThreadPoolExecutor(num_threads, thread_name_prefix="rest")
@@ -128,7 +117,12 @@ class RestServer:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: _Connection(self, loop), host, port, ssl=tls, backlog=1024
+                lambda: _Connection(self, loop),
+                host,
+                port,
+                ssl=tls,
+                backlog=1024,
+                ssl_handshake_timeout=None if tls is None else 10.0,
             )
         except OSError as error:
             message = f"Failed to bind the REST API to {host}:{port}: {error.strerror or error}"
@@ -136,8 +130,10 @@ class RestServer:
         self._sweeper = loop.create_task(self._sweep())
         return self._server.sockets[0].getsockname()[1]
 
-    async def stop(self, grace_seconds: float = 5.0) -> None:
-        """Stops accepting, lets requests in work finish within the grace, closes what is left."""
+    async def stop(self, grace_seconds: float | None = None) -> None:
+        """Stops accepting, lets requests in work finish within the grace (`drain_seconds`), closes what is left."""
+        if grace_seconds is None:
+            grace_seconds = self.limits.drain_seconds
         if self._server is not None:
             self._server.close()
         deadline = time.monotonic() + grace_seconds
@@ -151,7 +147,7 @@ class RestServer:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.25)
             self._refresh_date()
             now = time.monotonic()
             for connection in list(self.connections):
@@ -170,6 +166,7 @@ class _Request:
     keep_alive: bool
     is_http10: bool = False
     refusal: tuple[int, str | None] | None = None
+    reading_seconds: float = 0.0
 
 
 class _Connection(asyncio.Protocol):
@@ -188,17 +185,23 @@ class _Connection(asyncio.Protocol):
         self.receiving = False
         self.write_paused = False
         self.read_paused = False
-        self.since = time.monotonic()
+        self.since = self.began = time.monotonic()
         self.head_bytes = 0
+        self.wire_bytes = 0
         self.in_body = False
+        self.unread = b""
+        self.held = 0
+        self.deadline: Deadline | None = None
+        self.pending: _Request | None = None
         self._begin()
 
     def _begin(self) -> None:
         self.expects_to_go_on = self.expects_too_much = False
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
-        self.body: list[bytes] = []
+        self.body: bytes | bytearray = b""
         self.body_bytes = 0
+        self.wire_bytes = 0
 
     # asyncio's callbacks
 
@@ -210,9 +213,21 @@ class _Connection(asyncio.Protocol):
         self.server.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._forget()
+        if self.deadline is not None:
+            self.deadline.cancel()
+        self.server.connections.discard(self)
+
+    def _forget(self) -> None:
+        """Lets go of what was read and is no longer answered."""
         self.closing = True
         self.waiting.clear()
-        self.server.connections.discard(self)
+        self.body = self.unread = b""
+        self._hold(-self.held)
+
+    def _hold(self, size: int) -> None:
+        self.held += size
+        self.server.held_bytes += size
 
     def eof_received(self) -> bool:
         # A client that has sent all it wants to send (`nc -N` does so) still reads its answers.
@@ -231,12 +246,32 @@ class _Connection(asyncio.Protocol):
         self._next()
 
     def data_received(self, data: bytes) -> None:
+        if self.unread:
+            self.unread += data  # it was on its way when reading paused
+        elif len(data) <= _SLICE:
+            self._feed(data)
+        else:
+            self.unread = data
+            self._feed_unread()
+
+    def _feed_unread(self) -> None:
+        data, at, self.unread = self.unread, 0, b""
+        while at < len(data) and len(self.waiting) < self.server.limits.max_pipelined:
+            self._feed(data[at : at + _SLICE])
+            at += _SLICE
+        if not (self.closing or self.refused):
+            self.unread = data[at:]
+        self._pace()
+
+    def _feed(self, data: bytes) -> None:
         if self.closing or self.refused:
             return
-        if not self.receiving or self.in_body:
-            self.since = time.monotonic()
+        if not self.receiving:
+            self.since = self.began = time.monotonic()
         self.receiving = True
-        if not self.in_body:
+        if self.in_body:
+            self.wire_bytes += len(data)
+        else:
             self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -262,7 +297,13 @@ class _Connection(asyncio.Protocol):
                 self.expects_to_go_on = False
                 if self.in_body and not self.body_bytes and not (self.busy or self.waiting):
                     cast(asyncio.Transport, self.transport).write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if not self.in_body and self.receiving and self.head_bytes > self.server.limits.max_header_bytes:
+            limit = self.server.limits.max_header_bytes
+            if self.receiving and (
+                self.head_bytes > limit
+                if not self.in_body
+                # Sizes of chunks, their extensions and the trailers; the smallest chunk takes six bytes for one.
+                else self.wire_bytes - 8 * self.body_bytes > limit
+            ):
                 self._refuse(431)
         self._next()
 
@@ -270,6 +311,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.receiving = True
+        self.began = time.monotonic()
         self._begin()
 
     def on_url(self, url: bytes) -> None:
@@ -280,7 +322,6 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.in_body = True
-        self.since = time.monotonic()
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self.server.limits.max_body_bytes:
             raise self._too_large()
@@ -292,26 +333,39 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
-        if self.body_bytes > self.server.limits.max_body_bytes:
+        limits = self.server.limits
+        if self.body_bytes > limits.max_body_bytes:
             raise self._too_large()
-        self.body.append(body)
+        if self.server.held_bytes + len(body) > limits.max_held_bytes:
+            raise _TooLarge(
+                503,
+                f"The bodies that the server holds have {limits.max_held_bytes} bytes (--max_held_bytes). Try again later.",
+            )
+        self._hold(len(body))
+        if not self.body:
+            self.body = body
+        else:
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)
+            self.body += body
 
     def on_message_complete(self) -> None:
-        body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
-        target = _path(self.target)
+        now = time.monotonic()
+        target = _path(self.target) if len(self.target) <= _LONG_PATH else _path.__wrapped__(self.target)
         request = _Request(
             self.parser.get_method(),
             target or b"",
-            body,
+            bytes(self.body),
             self.headers,
             self.parser.should_keep_alive(),
             self.parser.get_http_version() == "1.0",
             self._refusal(target),
+            reading_seconds=now - self.began,
         )
         self.receiving = self.in_body = False
         self.head_bytes = 0
-        self.body = []
-        self.since = time.monotonic()
+        self.body = b""
+        self.since = now
         self.waiting.append(request)
         self._pace()
 
@@ -333,7 +387,9 @@ class _Connection(asyncio.Protocol):
 
     def _pace(self) -> None:
         """Stops reading while the client owes us a read or has sent many requests ahead."""
-        pause = self.write_paused or len(self.waiting) >= self.server.limits.max_pipelined
+        pause = (
+            self.write_paused or bool(self.unread) or len(self.waiting) >= self.server.limits.max_pipelined
+        )
         if self.transport is None or self.transport.is_closing() or pause == self.read_paused:
             return
         self.read_paused = pause
@@ -345,7 +401,10 @@ class _Connection(asyncio.Protocol):
     def _next(self) -> None:
         while self.waiting and not (self.busy or self.closing or self.write_paused):
             request = self.waiting.popleft()
+            self._hold(-len(request.body))
             self._answer(request)
+            if self.unread and len(self.waiting) < self.server.limits.max_pipelined:
+                self._feed_unread()
         self._pace()
 
     def _answer(self, request: _Request) -> None:
@@ -367,37 +426,60 @@ class _Connection(asyncio.Protocol):
             self._send(status, b"", request, content_type=_DEFAULT_CONTENT_TYPE)
         else:
             compressed = b"gzip" in request.headers.get(b"content-encoding", b"")
-            small = len(request.body) <= _INLINE_BODY and not compressed
-            if small and server.allow_inline and server.handler.is_quick(request.method, request.target):
-                status, body = server.handler.handle(request.method, request.target, request.body, True)
+            handler, inline = server.handler, server.allow_inline and not compressed
+            if inline and handler.is_quick(request.method, request.target, request.body):
+                status, body = handler.handle(request.method, request.target, request.body, True)
                 self._send(status, body, request)
+            elif server.waiting >= server.num_threads + server.limits.max_waiting:
+                message = (
+                    f"{server.limits.max_waiting} requests wait already (--max_waiting). Try again later."
+                )
+                self._send(503, json_writer.encode_error(message), request)
             else:
-                self.busy = True
-                work = functools.partial(self._work, request, compressed)
-                self.loop.run_in_executor(server.pool, work).add_done_callback(
-                    functools.partial(self._finished, request)
-                )
+                self._hand_over(request, compressed)
 
-    def _work(self, request: _Request, compressed: bool) -> tuple[int, bytes]:
+    def _hand_over(self, request: _Request, compressed: bool) -> None:
+        """Gives a request to a thread, with the time that reading it has left."""
+        server = self.server
+        seconds = server.handler.timeout_ms / 1e3 or math.inf
+        deadline = self.deadline = Deadline(seconds - request.reading_seconds)
+        self.busy = True
+        server.waiting += 1
+        size = len(request.body)
+        server.held_bytes += size
+        work = functools.partial(self._work, request, compressed, deadline)
+
+        def finished(future: asyncio.Future[tuple[int, bytes]]) -> None:
+            server.waiting -= 1
+            server.held_bytes -= size
+            if self.deadline is deadline:  # else it was answered in its place
+                self._finished(request, future)
+
+        self.pending = request
+        self.loop.run_in_executor(server.pool, work).add_done_callback(finished)
+
+    def _work(self, request: _Request, compressed: bool, deadline: Deadline) -> tuple[int, bytes]:
         body = request.body
+        handler, limits = self.server.handler, self.server.limits
         if compressed:
-            limit = self.server.limits.max_body_bytes
-            plain = _gunzip(body, limit)
-            if plain is None:
-                return 413, json_writer.encode_error(
-                    f"The request's body is larger than the limit of {limit} bytes."
-                )
-            body = plain
-        return self.server.handler.handle(request.method, request.target, body)
+            try:
+                with deadline.current():
+                    body = _gunzip(body, limits)
+            except _TooLarge as error:
+                return error.status, json_writer.encode_error(error.message)
+            except StatusError as error:
+                return error.http_status, handler.error(error.message)
+        return handler.handle(request.method, request.target, body, deadline=deadline)
 
     def _finished(self, request: _Request, future: asyncio.Future[tuple[int, bytes]]) -> None:
         self.busy = False
+        self.deadline = None
         if self.closing or future.cancelled():
             return
         error = future.exception()
         if error is not None:
             logger.error("Answering %r failed.", request.target, exc_info=error)
-            status, body = 500, json_writer.encode_error(str(error))
+            status, body = 500, self.server.handler.error(str(error))
         else:
             status, body = future.result()
         self._send(status, body, request)
@@ -425,7 +507,7 @@ class _Connection(asyncio.Protocol):
     def _write(self, status: int, headers: bytes, body: bytes, request: _Request, keep_alive: bool) -> None:
         if self.transport is None or self.transport.is_closing():
             return
-        keep_alive = keep_alive and not (self.ended and not self.waiting)
+        keep_alive = keep_alive and not (self.ended and not (self.waiting or self.unread))
         # HTTP/1.0 closes unless both sides say otherwise; later versions stay open unless one says `close`.
         kept = b"Connection: keep-alive\r\n" if request.is_http10 else b""
         head = b"HTTP/1.%d %d %s\r\n%s%sContent-Length: %d\r\n%s\r\n" % (
@@ -439,31 +521,49 @@ class _Connection(asyncio.Protocol):
         )
         self.transport.write(head if request.method == b"HEAD" else head + body)
         if not keep_alive:
-            self.closing = True
-            self.waiting.clear()
+            self._forget()
             self.transport.close()
 
     def _refuse(self, status: int, message: str | None = None) -> None:
         """Answers what cannot be read as a request, and closes: where the next one begins is unknown."""
         self.receiving = False
         self.refused = True
+        self._hold(-len(self.body))
+        self.body = self.unread = b""
         self.waiting.append(_Request(b"", b"", b"", {}, False, refusal=(status, message)))
 
     def check_time(self, now: float) -> None:
-        """Closes a connection whose client has kept us waiting for too long."""
+        """Closes a connection whose client has kept us waiting for too long, and answers what is overdue."""
         limits = self.server.limits
         waited = now - self.since
         if self.busy:
-            return
-        if self.write_paused:
+            if self.deadline is not None and self.deadline.left() < -_LATE_SECONDS:
+                self._give_up()
+        elif self.write_paused:
             if waited > limits.write_seconds:
                 self.abort()
-        elif waited > (limits.read_seconds if self.receiving else limits.idle_seconds):
+        elif self.receiving:
+            seconds = limits.read_seconds + self.body_bytes / limits.min_bytes_per_second
+            if now - self.began > seconds:
+                self.abort()
+        elif waited > limits.idle_seconds:
             self.abort()
 
+    def _give_up(self) -> None:
+        """Answers in place of a thread that is late; what it works on ends at its next check."""
+        assert self.deadline is not None
+        assert self.pending is not None
+        self.deadline.cancel()
+        self.deadline = None
+        self.busy = False
+        message = "Timed out before the request was answered"
+        self._send(504, json_writer.encode_error(message), self.pending)
+        self._next()
+
     def abort(self) -> None:
-        self.closing = True
-        self.waiting.clear()
+        self._forget()
+        if self.deadline is not None:
+            self.deadline.cancel()
         if self.transport is not None:
             self.transport.abort()
 
@@ -485,13 +585,33 @@ class _TooLarge(Exception):
         self.message = message
 
 
-def _gunzip(body: bytes, limit: int) -> bytes | None:
-    """The plain body; empty where it is not one gzip stream (as TF Serving has it), None where it outgrows the limit."""
+def _gunzip(body: bytes, limits: Limits) -> bytes:
+    """The plain body; empty where it is not one gzip stream, as TF Serving has it.
+
+    Raises:
+        _TooLarge: it outgrows `max_body_bytes` or `max_expansion`.
+        StatusError: the time is up.
+    """
+    longest = min(limits.max_body_bytes, max(_FREE_EXPANSION, limits.max_expansion * len(body)))
     inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    parts, size, rest = [], 0, body
     try:
-        plain = inflater.decompress(body, limit + 1)
+        while not inflater.eof:
+            check_deadline()
+            part = inflater.decompress(rest, min(_FREE_EXPANSION, longest + 1 - size))
+            rest = inflater.unconsumed_tail
+            if not part:
+                return b""
+            parts.append(part)
+            size += len(part)
+            if size > longest:
+                raise _TooLarge(413, _too_long(longest, limits))
     except zlib.error:
         return b""
-    if len(plain) > limit:
-        return None
-    return plain if inflater.eof and not inflater.unused_data else b""
+    return b"" if inflater.unused_data else b"".join(parts)
+
+
+def _too_long(longest: int, limits: Limits) -> str:
+    if longest == limits.max_body_bytes:
+        return f"The request's body is larger than the limit of {longest} bytes."
+    return f"The request's body unpacks to more than {limits.max_expansion} times its size (--max_expansion). Send it plain."

@@ -13,6 +13,7 @@ import functools
 import importlib
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,8 +37,9 @@ REGRESS_METHOD = "tensorflow/serving/regress"
 
 RunFn = Callable[..., Sequence[Any]]
 
-_MAX_RUNS = 256
-"""Prepared callables that a model keeps: requests choose outputs and time limits, and must not fill the memory."""
+_MAX_RUNS = 64
+"""Prepared callables that a model keeps beside those of whole signatures at its own time limit: requests choose outputs
+and time limits, and must neither fill the memory nor push out what everybody needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,9 @@ class GraphRunner:
         self.session = session
         self.timeout_ms = timeout_ms
         self._runs: dict[tuple[tuple[str, ...], tuple[str, ...], bool, int], RunFn] = {}
+        self._chosen: dict[tuple[tuple[str, ...], tuple[str, ...], bool, int], RunFn] = {}
+        self._lock = threading.Lock()
+        self.signatures: frozenset[tuple[tuple[str, ...], tuple[str, ...]]] = frozenset()
 
     def __call__(
         self,
@@ -96,24 +101,41 @@ class GraphRunner:
             fetches: names of the tensors to return.
             inline: run on the calling thread alone, which spares a small model two hand-overs (7 µs, not 40),
                 and costs a large one its parallelism and its time limit.
-            timeout_ms: a time limit of its own; a callable is prepared for each power of two.
+            timeout_ms: a time limit of its own, rounded up by a quarter at most; a callable is prepared for each.
 
         Raises:
             StatusError: what TensorFlow says, under its own code.
         """
-        limit = self.timeout_ms if timeout_ms is None else timeout_ms and 1 << (timeout_ms - 1).bit_length()
+        limit = self.timeout_ms if timeout_ms is None else self._rounded(timeout_ms)
         key = (feeds, fetches, inline, limit)
-        run = self._runs.get(key)
+        run = self._runs.get(key) or self._chosen.get(key)
         if run is None:
-            if len(self._runs) >= _MAX_RUNS:
-                self._runs.clear()
-            run = self._runs[key] = _prepare(self.session, feeds, fetches, limit, inline)
+            run = self._prepared(key)
         try:
             return [value if isinstance(value, np.ndarray) else _array(value) for value in run(*arrays)]
         except tf.errors.OpError as error:
             raise StatusError(code_of(error), str(error.message)) from None
         except (ValueError, TypeError) as error:  # from the conversion of a feed
             raise StatusError("INVALID_ARGUMENT", str(error)) from None
+
+    def _prepared(self, key: tuple[tuple[str, ...], tuple[str, ...], bool, int]) -> RunFn:
+        feeds, fetches, inline, limit = key
+        run = _prepare(self.session, feeds, fetches, limit, inline)
+        if limit == self.timeout_ms and (feeds, fetches) in self.signatures:
+            self._runs[key] = run
+            return run
+        with self._lock:
+            while len(self._chosen) >= _MAX_RUNS:
+                del self._chosen[next(iter(self._chosen))]
+            self._chosen[key] = run
+        return run
+
+    def _rounded(self, timeout_ms: int) -> int:
+        """The time limit of the callable that serves a time limit: the model's own where it is at most a tenth longer."""
+        if self.timeout_ms and 0.9 * self.timeout_ms <= timeout_ms <= self.timeout_ms:
+            return self.timeout_ms
+        step = max(1, 1 << max(timeout_ms.bit_length() - 3, 0))
+        return -(-timeout_ms // step) * step
 
 
 class LoadedModel:
@@ -163,7 +185,11 @@ class LoadedModel:
             for key, definition in self.meta_graph.signature_def.items()
             if not key.startswith("__saved_model_")
         }
-        self.run: RunFn = GraphRunner(session, timeout_ms)
+        runner = GraphRunner(session, timeout_ms)
+        runner.signatures = frozenset(
+            (signature.feeds, signature.fetches) for signature in self.signatures.values()
+        )
+        self.run: RunFn = runner
         weakref.finalize(self, session.close)
 
     def signature(self, name: str) -> Signature | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
 from collections.abc import Iterator
 
 import tensorflow as tf
+
+logger = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"[0-9]{1,19}")
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -18,11 +21,16 @@ SETTLE_SECONDS = 0.2
 _SETTLE_AT_MOST = 60.0
 
 
-def find_versions(base_path: str) -> dict[int, str] | None:
+def find_versions(base_path: str, within: str = "") -> dict[int, str] | None:
     """Paths of the versions under a base path by number, or None where the base path cannot be read.
 
     A folder's name is its version (`00017` is 17, and gives way to `17`); other names are ignored. A folder counts from
     the moment it holds a `saved_model.pb`, because pushes that copy file by file are seen half way.
+
+    Args:
+        base_path: the folder of version folders.
+        within: where given, the folder that everything read must really lie in: a version that has a symbolic link
+            out of it is left out.
     """
     versions: dict[int, str] = {}
     try:
@@ -32,6 +40,9 @@ def find_versions(base_path: str) -> dict[int, str] | None:
                 continue
             path = os.path.join(base_path, name)
             if any(tf.io.gfile.exists(os.path.join(path, file)) for file in _MODEL_FILES):
+                if within and not all(is_inside(found, within) for found in (path, *_links(path))):
+                    logger.warning("Not loaded: %s leads out of %s.", path, within)
+                    continue
                 versions[number] = path
         # A base path that was moved away meanwhile looks emptied, and must not unload what is served.
         if before is not None and not os.path.samestat(before, os.stat(base_path)):
@@ -44,6 +55,26 @@ def find_versions(base_path: str) -> dict[int, str] | None:
 def is_uri(path: str) -> bool:
     """Whether a path is one of another file system, such as `gs://bucket/model`, which TensorFlow reads too."""
     return re.match(r"[A-Za-z][A-Za-z0-9.+-]*://", path) is not None
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a path lies in a folder or is it, symbolic links resolved; of URIs, whether it begins with the folder's."""
+    if is_uri(path) or is_uri(folder):
+        parts = path.split("/")
+        return is_uri(path) and ".." not in parts and f"{path}/".startswith(folder.rstrip("/") + "/")
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([real, root]) == root
+
+
+def _links(path: str) -> Iterator[str]:
+    """Symbolic links below a folder."""
+    if is_uri(path):
+        return
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            full = os.path.join(folder, name)
+            if os.path.islink(full):
+                yield full
 
 
 Fingerprint = tuple[tuple[str, int, int], ...]

@@ -6,6 +6,7 @@ when its last request has been answered. A version that fails to load leaves eve
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import logging
 import os
@@ -28,6 +29,8 @@ from tfrec_fusion.serving.server.version_folders import (
 logger = logging.getLogger(__name__)
 
 NUM_LOAD_THREADS = 2
+_MAX_RETIRED = 1000
+"""Models that are no longer configured and whose states are still told."""
 
 Loader = Callable[[str, str, int], LoadedModel]
 """Loads a version: (path, model name, version number) → a model ready to serve, warmed up."""
@@ -108,6 +111,7 @@ class ModelManager:
         self._changed = threading.Condition(self._lock)
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._loads: set[concurrent.futures.Future[None]] = set()
         self._pool = ThreadPoolExecutor(NUM_LOAD_THREADS, thread_name_prefix="model-load")
         self._thread = threading.Thread(target=self._run, name="model-poll", daemon=True)
         self._apply(configs)
@@ -123,12 +127,13 @@ class ModelManager:
         with self._changed:
             self._changed.notify_all()
 
-    def stop(self) -> None:
-        """Ends polling and lets every model go."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Ends polling and lets every model go; waits at most so many seconds for what is being loaded."""
         self.request_stop()
         if self._thread.is_alive():
-            self._thread.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            self._thread.join(seconds)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        concurrent.futures.wait(list(self._loads), seconds)
         with self._lock:
             for model in self._models.values():
                 for version in model.versions.values():
@@ -223,6 +228,8 @@ class ModelManager:
                     version.aspired = False
                     self._unload(model, version)
                 self._retired[name] = model
+                if len(self._retired) > _MAX_RETIRED:  # clients choose names
+                    del self._retired[next(iter(self._retired))]
         self._models, self._labels = models, labels
 
     def _check_labels(self, configs: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
@@ -310,7 +317,7 @@ class ModelManager:
         with self._lock:
             models = list(self._models.values())
         for model in models:
-            found = find_versions(model.config.base_path)
+            found = find_versions(model.config.base_path, model.config.within)
             if found is None:
                 logger.warning(
                     "Could not find base path %s for servable %s.", model.config.base_path, model.config.name
@@ -353,7 +360,9 @@ class ModelManager:
     def _submit(self, model: _Model, version: _Version) -> None:
         version.retry_at = None
         version.status.state = "LOADING"
-        self._pool.submit(self._load_version, model, version)
+        load = self._pool.submit(self._load_version, model, version)
+        self._loads.add(load)
+        load.add_done_callback(self._loads.discard)
 
     def _retry(self) -> None:
         with self._lock:

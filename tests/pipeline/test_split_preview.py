@@ -1,0 +1,131 @@
+"""The split that `init` and `validate` announce is the one that a run makes."""
+
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.components.example_gen import Order, SplitPeople
+from pipeline.config.pipeline_config import SplitConfig
+from pipeline.onboarding.measuring import Split, measure_choices, measure_split
+from pipeline.studies.preparation import _split
+from tests.pipeline.test_example_gen import execute
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+
+CHOICES = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 7), st.integers(0, 12).map(lambda time: time * 40_000)),
+    min_size=1,
+    max_size=60,
+)
+SPLITS = st.one_of(
+    st.just(SplitConfig(method="leave_last_out")),
+    st.builds(SplitConfig, st.just("temporal"), st.sampled_from([0.1, 0.3]), st.sampled_from([0.1, 0.4])),
+)
+
+
+def announced(parts):
+    """Sizes, known people and cold items of what a run wrote: split → (user, item) pairs."""
+    known, users = {item for _, item in parts["train"]}, {user for user, _ in parts["train"]}
+    tested = {user for user, _ in parts["test"]}
+    cold = sum(item not in known for _, item in parts["test"])
+    return Split(
+        {name: len(rows) for name, rows in parts.items()},
+        len(tested & users) / max(1, len(tested)),
+        cold / max(1, len(parts["test"])),
+    )
+
+
+def run(choices, split):
+    """ExampleGen's steps, without Beam."""
+    people = {}
+    for user, item, time in choices:
+        people.setdefault(user, []).append(Event(time, item))
+    ordered = {}
+    for entry in people.items():
+        ordered.update(found for found in Order().process(entry) if isinstance(found, tuple))
+    cutoffs = None
+    if split.method == "temporal":
+        times = (event.time for events in ordered.values() for event in events)
+        cutoffs = cutoffs_of(times, split.validation, split.test)
+    parts = {"train": [], "validation": [], "test": []}
+    step = SplitPeople(vars(split), (), 4.0)
+    for user, events in ordered.items():
+        for found in step.process((user, {"events": [events], "users": []}), cutoffs):
+            if getattr(found, "tag", "") == "pairs":
+                parts["train"].append((user, found.value))
+            elif isinstance(found, tuple):
+                item, (part, _) = found
+                parts[part].append((user, item))
+    return parts, ordered
+
+
+@given(CHOICES, SPLITS, st.randoms(use_true_random=False))
+def test_the_preview_is_the_run_on_random_tables(choices, split, random):
+    """Times shared by many, no times (all equal), duplicates, people with one choice, rows in any order."""
+    choices = [(f"u{user}", f"i{item}", time) for user, item, time in choices]
+    parts, ordered = run(choices, split)
+    random.shuffle(choices)
+    frame = pd.DataFrame(choices, columns=["user", "item", "time"])
+    assert measure_split(frame, split) == announced(parts)
+    config = types.SimpleNamespace(split=split)
+    if all(parts.values()):
+        studied = _split(ordered, config)
+        for name, rows in studied.items():
+            assert [(user, example.event.item) for user, example in rows] == parts[name]
+    else:
+        with pytest.raises(ConfigError, match="has no interactions"):
+            _split(ordered, config)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=20))
+def test_order_is_by_time_and_the_shuffle_alone(pairs):
+    events = [Event(time, f"i{item}") for item, time in pairs]
+    kept, dropped = in_order("u", events)
+    again, _ = in_order("u", events[::-1])
+    assert kept == again
+    assert len(kept) + len(dropped) == len(events)
+    assert [event.time for event in kept] == sorted(event.time for event in kept)
+
+
+def test_without_times_the_last_row_is_not_the_last_choice():
+    """Each person's last row is an artist that nobody else has; only some of these come to be tested."""
+    rows = [(f"u{user}", item) for user in range(40) for item in [*(f"a{n}" for n in range(4)), f"own{user}"]]
+    frame = pd.DataFrame(rows, columns=["user", "item"]).assign(time=0)
+    split = SplitConfig(method="leave_last_out")
+    found = measure_split(frame, split)
+    assert found == announced(run(list(frame.itertuples(index=False)), split)[0])
+    assert 0 < found.cold_items < 0.5
+
+
+@pytest.mark.slow  # Beam runs once for each method
+@pytest.mark.parametrize("split", [SplitConfig(), SplitConfig(method="leave_last_out")])
+@pytest.mark.parametrize("times", ["equal", "coarse", "fine"])
+def test_the_preview_is_what_example_gen_writes(tmp_path, split, times):
+    rng = np.random.default_rng(0)
+    time = {"equal": np.zeros(300), "coarse": rng.integers(0, 20, 300), "fine": rng.integers(0, 10**9, 300)}
+    if times == "equal" and split.method == "temporal":
+        pytest.skip("times that are all equal divide nothing")
+    frame = pd.DataFrame(
+        {
+            "user": rng.integers(0, 30, 300).astype(str),
+            "item": rng.integers(0, 60, 300),
+            "time": time[times].astype(int),
+        }
+    )
+    frame = pd.concat([frame, frame[:20]])
+    frame["item"] = "i" + frame["item"].astype(str)
+    frame.to_csv(tmp_path / "interactions.csv", index=False)
+    pd.DataFrame({"item": frame["item"].unique()}).to_csv(tmp_path / "items.csv", index=False)
+    table = Interactions(str(tmp_path / "interactions.csv"), "user", "item", "time")
+    _, read = execute(tmp_path, Tables(table, Items(str(tmp_path / "items.csv"), "item")), split)
+    written = {
+        part: [(row["user_id"][0], row["item_id"][0]) for row in read("interactions", part)]
+        for part in ("train", "validation", "test")
+    }
+    choices = measure_choices(table, frozenset(frame["item"]))
+    assert measure_split(choices.frame, split) == announced(written)
