@@ -19,6 +19,7 @@ LIBRARY = [
     "numpy>=1.26",
     "pandas>=2.0",
     "pyarrow>=18",
+    "annotated-types>=0.6",
     "charset-normalizer>=3.3",
     "scipy>=1.11",
     "threadpoolctl>=3.1",

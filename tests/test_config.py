@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pipeline.config.pipeline_config import DataConfig, PipelineConfig, code_digest, load_config
-from tfrec_fusion.config import ConfigError, RetrievalConfig, TowerConfig, from_dict
+from tfrec_fusion.config import ConfigError, RankingConfig, RetrievalConfig, TowerConfig, from_dict
 
 
 def test_what_is_left_out_keeps_its_default():
@@ -132,3 +132,12 @@ def test_a_trained_text_stage_refuses_what_needs_fixed_shapes():
     assert load_config("movielens_100k", ["text.stage=lora"]).text.trained
     with pytest.raises(ConfigError, match="`text.stage` must be 'frozen' with `strategy: tpu`"):
         load_config("movielens_100k", ["text.stage=lora", "ranking.training.strategy=tpu"])
+
+
+def test_one_setting_of_a_block_leaves_the_others_at_the_blocks_defaults():
+    """A model's defaults for training are not those of `TrainingConfig` alone."""
+    read = from_dict(RetrievalConfig, {"training": {"epochs": 3}})
+    assert read.training == dataclasses.replace(RetrievalConfig().training, epochs=3)
+    assert from_dict(RankingConfig, {"tower": {"dim": 5}}).tower == dataclasses.replace(
+        RankingConfig().tower, dim=5
+    )

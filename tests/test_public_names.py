@@ -36,7 +36,7 @@ NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplo
 TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
-    "": """config files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
+    "": """config config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.rest_client serving.client.calls serving.child_process serving.client.values export.request serving.client.http_transport serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version serving.client.vertex_client naming
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits

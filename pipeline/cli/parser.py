@@ -259,6 +259,11 @@ def _add_first_steps(add) -> None:
         command.add_argument(
             f"--{role}", metavar="COLUMN", help=f"the interactions' column of the {role}, likewise"
         )
+    command.add_argument(
+        "--time-format",
+        metavar="FORMAT",
+        help="how the times are written, such as %%d/%%m/%%Y %%H:%%M, ms or excel",
+    )
     command = add("validate", "check a configuration against its tables, in seconds")
     _add_config(command)
     command = add("doctor", "say what this machine has, what is missing, and how to get it")

@@ -7,14 +7,15 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
+from annotated_types import Interval
 
 from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
-from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.config import ConfigError, Settings, from_dict
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent
@@ -28,12 +29,18 @@ BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
 }
 OF_RANKING = ("biases", "click_rate")
 
+Count = Annotated[int, Interval(ge=1)]
+CountOrNone = Annotated[int, Interval(ge=0)]
+Finite = Annotated[float, Interval()]
+Share = Annotated[float, Interval(ge=0, le=1)]
+ProperShare = Annotated[float, Interval(gt=0, lt=1)]
+
 # Flags of Beam for steps that run where they are called.
 IN_PROCESS = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Settings):
     """Where the three tables come from.
 
     Attributes:
@@ -52,25 +59,22 @@ class DataConfig:
     interactions: Interactions | None = None
     items: Items | None = None
     users: Users | None = None
-    click_threshold: float = 4.0
-    max_reject_share: float = 0.05
+    click_threshold: Finite = 4.0
+    max_reject_share: Share = 0.05
     user_ids: IdRule = "as_written"
     item_ids: IdRule = "as_written"
 
     def __post_init__(self):
+        super().__post_init__()
         if self.reader == "tables" and not (self.interactions and self.items):
             raise ConfigError(
                 "`data.interactions` and `data.items` must be described with the reader `tables`. "
                 f"Received: interactions={self.interactions}, items={self.items}. Add them, or name a `data.reader`."
             )
-        if not 0 <= self.max_reject_share <= 1:
-            raise ConfigError(
-                f"`data.max_reject_share` must be from 0 to 1. Received: {self.max_reject_share}. It is a share, not a percentage."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(Settings):
     """How interactions are divided by time into training, validation and test.
 
     Attributes:
@@ -85,25 +89,19 @@ class SplitConfig:
     """
 
     method: Literal["temporal", "leave_last_out"] = "temporal"
-    validation: float = 0.1
-    test: float = 0.1
-    history_length: int = 50
-    long_history: int = 500
-    light_user: int = 20
-    rare_item: int = 10
+    validation: ProperShare = 0.1
+    test: ProperShare = 0.1
+    history_length: Annotated[int, Interval(ge=1, le=100_000)] = 50
+    long_history: Annotated[int, Interval(ge=0, le=1_000_000)] = 500
+    light_user: CountOrNone = 20
+    rare_item: CountOrNone = 10
 
     def __post_init__(self):
-        if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
+        super().__post_init__()
+        if self.validation + self.test >= 1:
             raise ConfigError(
-                "`split.validation` and `split.test` must be above 0 and together below 1. "
+                "`split.validation` and `split.test` must be together below 1, so that something is left for training. "
                 f"Received: validation={self.validation}, test={self.test}."
-            )
-        if self.history_length < 1:
-            raise ConfigError(f"`split.history_length` must be at least 1. Received: {self.history_length}.")
-        if self.long_history < 0:
-            raise ConfigError(
-                f"`split.long_history` must be at least 0. Received: {self.long_history}. 0 keeps no more than "
-                "`split.history_length`."
             )
 
     @property
@@ -113,7 +111,7 @@ class SplitConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformConfig:
+class TransformConfig(Settings):
     """How raw features become numbers.
 
     Attributes:
@@ -121,12 +119,12 @@ class TransformConfig:
         min_text_share: of the items, the share that must have some text where the text tower is on.
     """
 
-    vocabulary_size: int = 100_000
-    min_text_share: float = 0.01
+    vocabulary_size: Count = 100_000
+    min_text_share: Share = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """What a model must show before it is pushed.
 
     "Significantly" means: with the whole confidence interval, from a bootstrap over people, on one side.
@@ -165,7 +163,7 @@ class EvaluationConfig:
             judged, so that memory does not grow with the data.
     """
 
-    k: tuple[int, ...] = (10, 50, 100)
+    k: tuple[Annotated[int, Interval(ge=1, le=100_000)], ...] = (10, 50, 100)
     slices: tuple[str, ...] = (
         "item_activity",
         "item_reach",
@@ -174,45 +172,38 @@ class EvaluationConfig:
         "script",
         "period",
     )
-    slice_values: int = 12
+    slice_values: Count = 12
     baselines: dict[str, Literal["beat", "match", "show", "off"]] = dataclasses.field(default_factory=dict)
-    min_ndcg_gain: float = 0.0
-    min_rmse_gain: float = 0.0
-    max_drop: float | None = 0.005
-    max_slice_drop: float | None = 0.0
-    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
-    slice_thresholds: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    changes: dict[str, float] = dataclasses.field(default_factory=dict)
-    slice_changes: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    confidence: float = 0.95
-    slice_confidence: float = 0.998
-    min_people: int = 10
+    min_ndcg_gain: Annotated[float, Interval(ge=-1, le=1)] = 0.0
+    min_rmse_gain: Finite = 0.0
+    max_drop: Share | None = 0.005
+    max_slice_drop: Share | None = 0.0
+    thresholds: dict[str, Finite] = dataclasses.field(default_factory=dict)
+    slice_thresholds: dict[str, dict[str, Finite]] = dataclasses.field(default_factory=dict)
+    changes: dict[str, Finite] = dataclasses.field(default_factory=dict)
+    slice_changes: dict[str, dict[str, Finite]] = dataclasses.field(default_factory=dict)
+    confidence: ProperShare = 0.95
+    slice_confidence: ProperShare = 0.998
+    min_people: CountOrNone = 10
     push_baseline_when_none: bool = True
-    max_interactions: int = 1_000_000
+    max_interactions: Count = 1_000_000
 
     def __post_init__(self):
-        if not self.k or min(self.k) < 1:
-            raise ConfigError(f"`evaluation.k` must hold cutoffs of at least 1. Received: {self.k}.")
+        super().__post_init__()
+        if not self.k:
+            raise ConfigError(
+                "`evaluation.k` must hold a cutoff. Received: an empty list. Name one, such as 10."
+            )
         unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
             raise ConfigError(
                 f"`evaluation.baselines` must be of {', '.join(BASELINES)}. Received: {', '.join(unknown)}."
             )
         object.__setattr__(self, "baselines", {**BASELINES, **self.baselines})
-        for name in ("confidence", "slice_confidence"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(
-                    f"`evaluation.{name}` must lie between 0 and 1. Received: {getattr(self, name)}. It is a share, not a percentage."
-                )
-        if self.max_interactions < 1:
-            raise ConfigError(
-                f"`evaluation.max_interactions` must be at least 1. Received: {self.max_interactions}. "
-                "A model that nothing is asked of cannot be judged."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
-class ServingConfig:
+class ServingConfig(Settings):
     """Where models are pushed and how they are asked before that.
 
     Attributes:
@@ -225,15 +216,16 @@ class ServingConfig:
     """
 
     queries: tuple[str, ...] = ()
-    rest_port: int = 8501
-    keep_versions: int | None = 3
+    rest_port: Annotated[int, Interval(ge=1, le=65_535)] = 8501
+    keep_versions: Count | None = 3
     recommender: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
-class PipelineConfig:
-    """A whole run. `ranking: null` leaves the ranking model out. `keep_runs`: what so many of the last
-    runs made stays, beside what is served and what new candidates are compared with; null keeps all. `root` receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+class PipelineConfig(Settings):
+    """A whole run. `ranking: null` leaves the ranking model out. `keep_runs`: what so many of the last runs made stays, beside what
+    is served and what new candidates are compared with; null keeps all. `root` receives everything: artifacts, metadata, text vectors,
+    `serving/`, summaries. `vertex` is where
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
     the direct runner in this process."""
 
@@ -248,11 +240,12 @@ class PipelineConfig:
     index: library.IndexConfig = library.IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
-    keep_runs: int | None = 3
+    keep_runs: Count | None = 3
     vertex: VertexConfig | None = None
     beam: tuple[str, ...] = IN_PROCESS
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.name or any(
             sign not in "abcdefghijklmnopqrstuvwxyz0123456789_-" for sign in self.name.lower()
         ):
@@ -265,14 +258,6 @@ class PipelineConfig:
                 "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
                 "or DataflowRunner."
             )
-        for name, kept in (
-            ("keep_runs", self.keep_runs),
-            ("serving.keep_versions", self.serving.keep_versions),
-        ):
-            if kept is not None and kept < 1:
-                raise ConfigError(
-                    f"`{name}` must be at least 1. Received: {kept}. Null keeps everything; the latest always stays."
-                )
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
@@ -366,7 +351,12 @@ def _override(values: dict, override: str) -> None:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
             raise ConfigError(f"`{key}` cannot be set: `{name}` is {values!r} and has no keys of its own.")
-    values[last] = read_yaml(value)
+    try:
+        values[last] = read_yaml(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"The value of `{key}` is not YAML. Received: {value!r}. Put it in quotes."
+        ) from error
 
 
 def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from tfrec_fusion.config import ConfigError
+from annotated_types import Interval
+
+from tfrec_fusion.config import ConfigError, Settings
 
 GCS = "gs://"
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+Machines = Annotated[int, Interval(ge=1, le=10_000)]
+Gigabytes = Annotated[int, Interval(ge=1, le=100_000)]
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 
 
 @dataclasses.dataclass(frozen=True)
-class StepMachine:
+class StepMachine(Settings):
     """What a step's container asks for; Vertex AI chooses the smallest machine that has it."""
 
-    cpu: float = 4.0
-    memory_gb: float = 16.0
-
-    def __post_init__(self):
-        if self.cpu <= 0 or self.memory_gb <= 0:
-            raise ConfigError(
-                f"`vertex.steps` must ask for more than nothing. Received: cpu={self.cpu}, memory_gb={self.memory_gb}."
-            )
+    cpu: Annotated[float, Interval(gt=0, le=10_000)] = 4.0
+    memory_gb: Annotated[float, Interval(gt=0, le=100_000)] = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingJob:
+class TrainingJob(Settings):
     """The custom job that each Trainer becomes.
 
     Attributes:
@@ -46,26 +44,17 @@ class TrainingJob:
 
     machine: str = "n1-standard-8"
     accelerator: str | None = None
-    accelerators: int = 1
-    workers: int = 1
-    servers: int = 0
+    accelerators: Machines = 1
+    workers: Machines = 1
+    servers: Annotated[int, Interval(ge=0, le=10_000)] = 0
     image: str | None = None
     spot: bool = False
-    disk_gb: int = 100
-    hours: float = 24.0
-
-    def __post_init__(self):
-        for name in ("accelerators", "workers", "disk_gb", "hours"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    f"`vertex.training.{name}` must be above 0. Received: {getattr(self, name)}."
-                )
-        if self.servers < 0:
-            raise ConfigError(f"`vertex.training.servers` must be at least 0. Received: {self.servers}.")
+    disk_gb: Gigabytes = 100
+    hours: Annotated[float, Interval(gt=0, le=100_000)] = 24.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Dataflow:
+class Dataflow(Settings):
     """Dataflow for the steps made with Beam (reading, statistics, validation, Transform, evaluation).
 
     Attributes:
@@ -78,21 +67,15 @@ class Dataflow:
     """
 
     machine: str = "n1-standard-4"
-    max_workers: int = 10
-    disk_gb: int = 50
+    max_workers: Machines = 10
+    disk_gb: Gigabytes = 50
     subnetwork: str | None = None
     public_ips: bool = True
     flags: tuple[str, ...] = ()
 
-    def __post_init__(self):
-        if self.max_workers < 1:
-            raise ConfigError(
-                f"`vertex.dataflow.max_workers` must be at least 1. Received: {self.max_workers}."
-            )
-
 
 @dataclasses.dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Settings):
     """A Vertex endpoint for each model, named `<pipeline>-<model>`, whose container is TF Serving (which reads buckets).
 
     Attributes:
@@ -105,20 +88,21 @@ class Endpoint:
     image: str
     machine: str = "n1-standard-4"
     accelerator: str | None = None
-    accelerators: int = 1
-    min_replicas: int = 1
-    max_replicas: int = 2
+    accelerators: Machines = 1
+    min_replicas: Machines = 1
+    max_replicas: Machines = 2
 
     def __post_init__(self):
-        if not 1 <= self.min_replicas <= self.max_replicas:
+        super().__post_init__()
+        if self.min_replicas > self.max_replicas:
             raise ConfigError(
-                "`vertex.endpoint` must have 1 <= min_replicas <= max_replicas. "
+                "`vertex.endpoint` must have min_replicas <= max_replicas. "
                 f"Received: {self.min_replicas}, {self.max_replicas}."
             )
 
 
 @dataclasses.dataclass(frozen=True)
-class VertexConfig:
+class VertexConfig(Settings):
     """Where a run goes on Vertex AI Pipelines.
 
     Attributes:
@@ -152,6 +136,7 @@ class VertexConfig:
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        super().__post_init__()
         if not _PROJECT.fullmatch(self.project):
             raise ConfigError(
                 "`vertex.project` must be a project's id: 6 to 30 small letters, digits and hyphens, a letter first. "

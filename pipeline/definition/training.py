@@ -33,12 +33,12 @@ from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieva
 from pipeline.evaluation.slices import check_slices
 from tfrec_fusion.datasets.tables import Tables
 
-LAYERS = ("tfrec_fusion/config.py", "tfrec_fusion/layers")
+LAYERS = ("tfrec_fusion/config", "tfrec_fusion/layers")
 EXPORT = (
     "pipeline/callbacks/training.py",
     "pipeline/data/catalogue_reading.py",
     "pipeline/data/features.py",
-    "tfrec_fusion/config.py",
+    "tfrec_fusion/config",
     "tfrec_fusion/export",
     "tfrec_fusion/index",
     "tfrec_fusion/layers",

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import shutil
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 import psutil
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
-from pipeline.onboarding.measuring import Choices, Entities, measure_choices, measure_entities, measure_split
+from pipeline.onboarding import value_shapes
+from pipeline.onboarding.finding import Finding
+from pipeline.onboarding.measuring import Choices, measure_choices, measure_entities, measure_split
+from pipeline.onboarding.table_checks import (
+    check_columns,
+    check_join,
+    check_people,
+    check_rejected,
+    check_unknown,
+)
+from pipeline.onboarding.text_checks import check_text
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
-from tfrec_fusion.datasets.tables import Items, Tables, Users
-from tfrec_fusion.datasets.values import parse_numbers
-from tfrec_fusion.layers.pretrained import PACKAGED, SHORT_NAMES, PretrainedNotFoundError, find_pretrained
-from tfrec_fusion.layers.sentence_modules import read_sentence_modules
-from tfrec_fusion.layers.wordpiece_files import WORDPIECE_CLASSES, read_wordpiece, tokenizer_class
+from tfrec_fusion.datasets.tables import Tables
 
 # Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are cautious guesses.
 BASE_GB = 2.4
 GB_PER_MILLION_INTERACTIONS = 6.0
 GB_PER_MILLION_ITEMS = 4.0
-SAMPLE = 50_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One check's outcome: `ok`, `note` (look at it), or `wrong` (a run would stop)."""
-
-    state: str
-    what: str
-    text: str
 
 
 def check(config: PipelineConfig) -> Iterator[Finding]:
@@ -46,25 +40,34 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
     try:
         tables = tables_of(config)
         yield from _files(tables)
-        items = measure_entities(tables.items, "items")
-        yield from _rejected("items", items, config)
-        yield from _columns(tables.items, items)
-        choices = measure_choices(tables.interactions, None if tables.items.distinct else items.ids)
+        items = measure_entities(tables.items, "items", rule=tables.item_ids)
+        yield from check_rejected("items", items, config)
+        yield from check_columns(tables.items, items)
+        choices = measure_choices(
+            tables.interactions,
+            None if tables.items.distinct else items.ids,
+            user_ids=tables.user_ids,
+            item_ids=tables.item_ids,
+        )
     except ConfigError as error:
         yield Finding("wrong", "tables", str(error))
         return
-    yield from _rejected("interactions", choices, config)
-    yield from _unknown(choices, items, tables)
+    yield from check_rejected("interactions", choices, config)
+    if choices.left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in choices.left_out.items())
+        yield Finding("ok", "interactions", f"left out as the configuration says: {reasons}")
+    yield from check_unknown(choices, items, tables)
     if choices.frame.empty:
         return
-    yield from _join(choices, items, tables)
+    yield from check_join(choices, items, tables)
     yield from _label(choices, config, tables)
     try:
-        yield from _people(tables, choices, config)
+        yield from check_people(tables, choices, config)
     except ConfigError as error:
         yield Finding("wrong", "users", str(error))
+    yield from _times(choices, tables)
     yield from _split(choices, config)
-    yield from _text(tables, items, config)
+    yield from check_text(tables.items, items, config)
     yield from _resources(len(choices.frame), len(items.ids), config)
 
 
@@ -76,113 +79,16 @@ def _files(tables: Tables) -> Iterator[Finding]:
         yield Finding("ok", name, f"{count}, {size:.1f} MB; columns {', '.join(columns)}")
 
 
-def _rejected(name: str, table: Entities | Choices, config: PipelineConfig) -> Iterator[Finding]:
-    allowed = config.data.max_reject_share
-    part = "" if table.whole else f"of the first {table.rows:,} rows, "
-    if not table.rejects:
-        yield Finding(
-            "ok", name, f"{part}all {table.rows:,} rows can be used" if not part else f"{part}all can be used"
-        )
-        return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.rejects.items())
-    text = f"{part}{table.reject_share:.1%} cannot be used: {reasons}"
-    if table.reject_share > allowed:
-        advice = "Mend the rows, or the columns that are named, or raise `data.max_reject_share`."
-        yield Finding("wrong", name, f"{text}. `data.max_reject_share` allows {allowed:.1%}. {advice}")
-    else:
-        yield Finding("note" if table.reject_share > 0.02 else "ok", name, f"{text}; {allowed:.1%} may be")
-
-
-def _columns(table: Items | Users, entities: Entities) -> Iterator[Finding]:
-    """Each column against the role that it has."""
-    name = "items" if isinstance(table, Items) else "users"
-    sample = entities.frame.head(SAMPLE)
-    for column, share in entities.filled.items():
-        if share == 0 and column != table.id:
-            yield Finding(
-                "wrong", name, f"the column {column!r} is empty. Fill it, or leave it out of `data.{name}`."
-            )
-    for column in table.numbers:
-        filled = sample[column].dropna()
-        share = float(parse_numbers(filled, table.csv.decimal).notna().mean()) if len(filled) else 1.0
-        if share < 0.5:
-            seen = ", ".join(map(repr, filled.head(3)))
-            yield Finding(
-                "wrong",
-                name,
-                f"`numbers`: only {share:.0%} of {column!r} are numbers ({seen}, …). Is it a category?",
-            )
-    for column in table.categories:
-        distinct = sample[column].nunique()
-        if distinct > 0.9 * len(sample) and distinct > 50:
-            yield Finding(
-                "note",
-                name,
-                f"`categories`: {column!r} differs in nearly every row; it says little as a category",
-            )
-    if isinstance(table, Items):
-        yield from _lists_and_vectors(table, sample)
-
-
-def _lists_and_vectors(table: Items, sample: pd.DataFrame) -> Iterator[Finding]:
-    for column in table.lists:
-        texts = sample[column].dropna()
-        if (
-            len(texts)
-            and isinstance(texts.iloc[0], str)
-            and not texts.str.contains(table.separator, regex=False).any()
-        ):
-            advice = "Set `data.items.separator`, or make it one of `categories`."
-            yield Finding(
-                "wrong",
-                "items",
-                f"`lists`: no value of {column!r} holds the separator {table.separator!r}. {advice}",
-            )
-    for column in table.vectors:
-        lengths = {
-            len(value) if isinstance(value, (list, np.ndarray)) else -1 for value in sample[column].dropna()
-        }
-        if len(lengths) != 1 or -1 in lengths:
-            seen = "no lists" if -1 in lengths else f"lengths {sorted(lengths)[:5]}"
-            yield Finding(
-                "wrong",
-                "items",
-                f"`vectors`: {column!r} must hold lists of numbers of one length. Received: {seen}.",
-            )
-
-
-def _unknown(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
-    unknown = choices.rejects.get("unknown item", 0)
-    if unknown > 0.5 * choices.rows:
-        ids = ", ".join(sorted(items.ids)[:3])
-        yield Finding(
-            "wrong",
-            "join",
-            f"most interactions name an item that {pathlib.Path(tables.items.path).name} does not hold. "
-            f"Its {tables.items.id!r} reads {ids}, …: is this the column of ids?",
-        )
-
-
-def _join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
-    chosen, people = choices.frame.item.nunique(), choices.frame.user.nunique()
-    yield Finding(
-        "ok",
-        "interactions",
-        f"{len(choices.frame):,} choices of {people:,} people among {chosen:,} of {len(items.ids):,} items",
-    )
-    if people < 20 or len(items.ids) < 20:
-        yield Finding("note", "interactions", "that is little to learn from; figures will be accidents")
-    if len(choices.frame) / people < 2:
-        yield Finding(
-            "note", "interactions", "most people chose once: there is hardly any history to learn from"
-        )
-
-
 def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator[Finding]:
     if not tables.interactions.label:
         yield Finding("ok", "label", "none; every interaction counts as a choice")
         return
-    labels = choices.frame.label
+    labels = choices.frame.label.dropna()
+    if labels.empty:
+        yield Finding(
+            "wrong", "label", f"no row has a {tables.interactions.label!r}. Name another column, or none."
+        )
+        return
     liked = float((labels >= config.data.click_threshold).mean())
     text = f"from {labels.min():g} to {labels.max():g}; {liked:.0%} reach `data.click_threshold` {config.data.click_threshold:g}"
     if liked in (0.0, 1.0):
@@ -193,19 +99,34 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
         )
     else:
         yield Finding("ok" if 0.05 <= liked <= 0.95 else "note", "label", text)
+    if apart := value_shapes.sentinels(labels):
+        shown = ", ".join(f"{value:g}" for value in apart)
+        yield Finding(
+            "note",
+            "label",
+            f"{shown} stands apart from the other values and looks like 'not rated'. If so: "
+            f"`data.interactions.label_nulls: [{shown}]`",
+        )
 
 
-def _people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
-    if not tables.users:
+def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:
+    """From when to when, so that a wrong unit or a swapped day and month are seen."""
+    if choices.period is None:
+        yield Finding("ok", "time", "none; the order of each person's choices is a fixed shuffle")
         return
-    people = measure_entities(tables.users, "users")
-    yield from _rejected("users", people, config)
-    yield from _columns(tables.users, people)
-    known = float(choices.frame.user.drop_duplicates().isin(people.ids).mean())
-    state = "ok" if known > 0.5 else "wrong" if known == 0 else "note"
-    text = f"{known:.0%} of the people who chose stand in the users table"
-    advice = " Is `data.users.id` the column of their ids?" if state == "wrong" else ""
-    yield Finding(state, "join", text + advice)
+    first, last = choices.period
+    text = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    if choices.frame.time.max() < 10**17:  # before 1973
+        counted = f"numbers {choices.frame.time.min() / 1e9:g} to {choices.frame.time.max() / 1e9:g}, which only give an order"
+        yield Finding("note" if tables.interactions.time_format else "ok", "time", counted)
+        return
+    soon = pd.Timestamp.now("UTC") + pd.Timedelta(days=366)
+    odd = (choices.frame.time < pd.Timestamp(1990, 1, 1).value) | (choices.frame.time > soon.value)
+    advice = (
+        f"; {int(odd.sum()):,} of {len(odd):,} lie before 1990 or in the future. How {tables.interactions.time!r} is written is said by "
+        "`data.interactions.time_format`; a value that means 'unknown' belongs into `csv.nulls`"
+    )
+    yield Finding("note" if odd.any() else "ok", "time", text + (advice if odd.any() else ""))
 
 
 def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
@@ -219,7 +140,14 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
         return
     text = f"{config.split.method}: {sizes}; {split.known_people:.0%} of the test's people and "
     text += f"{1 - split.cold_items:.0%} of its items are known from training"
-    if config.split.method == "temporal" and split.known_people < 0.2:
+    if split.cold_items == 1:
+        yield Finding(
+            "wrong",
+            "split",
+            f"{text}: no model can be judged by items that it never saw. Is `data.interactions.item` the column of the items' ids, "
+            "and do its cells hold one id each (`explode`)? Or divide otherwise: `split.method: leave_last_out`.",
+        )
+    elif config.split.method == "temporal" and split.known_people < 0.2:
         yield Finding(
             "note",
             "split",
@@ -227,59 +155,6 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "split", text)
-
-
-def _text(tables: Tables, items: Entities, config: PipelineConfig) -> Iterator[Finding]:
-    if config.text is None:
-        yield Finding(
-            "ok" if not tables.items.text else "note", "text", "off; items are known by their choices alone"
-        )
-        return
-    if not tables.items.text:
-        yield Finding(
-            "wrong",
-            "text",
-            "`data.items.text` names no column. Name some, or turn the text tower off: `text: none`.",
-        )
-        return
-    frame = items.frame[list(tables.items.text)].head(SAMPLE)
-    filled = frame.notna().any(axis=1).mean()
-    words = sum(frame[column].map(str, na_action="ignore").fillna("").str.count(r"\S+") for column in frame)
-    cut = float((words * 1.4 > config.text.max_length).mean())
-    state = (
-        "wrong" if filled < config.transform.min_text_share else "note" if filled < 0.5 or cut > 0.5 else "ok"
-    )
-    yield Finding(
-        state,
-        "text",
-        f"{filled:.0%} of the items have some; about {cut:.0%} are longer than `text.max_length` {config.text.max_length} tokens",
-    )
-    yield from _encoder(config.text.encoder, config.text.pooling)
-
-
-def _encoder(name: str, pooling: str | None) -> Iterator[Finding]:
-    """Whether the encoder is here, and can be used as its folder says. One that would have to be downloaded is not downloaded for that."""
-    packaged = SHORT_NAMES.get(name, name) in PACKAGED
-    if packaged or pathlib.Path(name).expanduser().is_dir():
-        try:
-            folder = find_pretrained(name)
-            own = read_sentence_modules(folder).pooling
-            if tokenizer_class(folder) in WORDPIECE_CLASSES:
-                read_wordpiece(folder)
-        except (PretrainedNotFoundError, ValueError) as error:
-            yield Finding("wrong", "encoder", str(error))
-            return
-        if None not in (pooling, own) and pooling != own:
-            text = f"`text.pooling` is {pooling!r}, while the encoder was trained with {own!r}. Leave it out to take its own"
-            yield Finding("note", "encoder", f"{name}: {text}")
-        else:
-            yield Finding("ok", "encoder", f"{name}, {pooling or own or 'mean'} pooling")
-    else:
-        yield Finding(
-            "note",
-            "encoder",
-            f"{name} is no folder here: the run takes it from the Hugging Face Hub or its cache",
-        )
 
 
 def estimate_memory(interactions: int, items: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 ID = "id ids key no nr num number code uuid guid identifier ref hash pk fk index idx".split()
 USER = (
@@ -34,7 +35,8 @@ TEXT = (
     "beschreibung about review comment notes features ingredients story blurb lead snippet"
 ).split()
 ORDER = (
-    "order invoice transaction basket session receipt cart bestellung rechnung ticket line row event".split()
+    "order invoice transaction basket session receipt cart bestellung rechnung ticket line row event pedido factura fatura commande "
+    "facture ordine fattura zamowienie заказ чек 订单 订单号 注文 طلب".split()
 )
 OUTCOME = (
     "rating ratings votes vote votecount popularity views sales sold clicks purchases likes stars score reviews rank "
@@ -42,10 +44,41 @@ OUTCOME = (
 ).split()
 PERSONAL = (
     "name firstname lastname surname email mail phone tel telephone address street password ip ssn zip zipcode postcode "
-    "postal birthdate birthday dob first last middle plz postleitzahl vorname nachname strasse straße telefon adresse "
+    "postal birthdate birthday dob first last middle plz postleitzahl vorname nachname strasse telefon adresse "
     "anschrift geburtsdatum"
 ).split()
 LINK = "url uri link href image img picture photo thumbnail poster path file icon cover".split()
+
+# Words of other scripts, which are also found inside longer names: 电影编号 is (电影, 编号).
+_MORE: dict[str, tuple[list[str], str]] = {
+    "id": (ID, "编号 编码 номер код رقم معرف 番号 번호"),
+    "user": (
+        USER,
+        "用户 会员 顾客 客户 读者 ユーザー 会員 顧客 사용자 пользователь клиент покупатель читатель czytelnik uzytkownik leitor lector lecteur acheteur membre socio jogador مستخدم عميل زبون قارئ",
+    ),
+    "item": (
+        ITEM,
+        "电影 影片 商品 产品 物品 图书 歌曲 新闻 文章 作品 상품 товар фильм книга статья منتج فيلم خبر كتاب مقال",
+    ),
+    "time": (TIME, "时间 日期 日時 日付 날짜 дата время تاريخ وقت data hora"),
+    "label": (
+        LABEL,
+        "评分 评价 打分 評価 평점 оценка рейтинг تقييم nota avaliacao valoracion calificacion ocena puntuacion",
+    ),
+    "quantity": (QUANTITY, "数量 個数 수량 количество كمية qtde qtd quantidade quantite ilosc"),
+    "money": (MONEY, "价格 金额 価格 가격 цена сумма سعر preco precio prix cena prezzo valor"),
+    "title": (TITLE, "片名 名称 标题 书名 題名 제목 название عنوان اسم titulo nazwa naslov"),
+    "text": (TEXT, "简介 描述 内容 概要 описание وصف descricao descripcion opis resumo"),
+    "order": (ORDER, "订单 注文 주문 заказ طلب"),
+}
+for _words, _added in _MORE.values():
+    _words.extend(_added.split())
+_OTHER_SCRIPTS = sorted(
+    {word for words, added in _MORE.values() for word in added.split() if not word.isascii()},
+    key=len,
+    reverse=True,
+)
+
 
 _ALL = sorted(
     {word for words in (ID, USER, ITEM, TIME, LABEL, QUANTITY, MONEY, TITLE, TEXT, ORDER) for word in words},
@@ -57,6 +90,8 @@ _ALL = sorted(
 def tokens(name: str) -> tuple[str, ...]:
     """The words of a name: `CustomerID`, `customer_id`, `customerid:token` are all (customer, id)."""
     name = name.split(":")[0]
+    name = "".join(sign for sign in unicodedata.normalize("NFKD", name) if not unicodedata.combining(sign))
+    name = unicodedata.normalize("NFC", name)
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     found: list[str] = []
     for word in re.findall(r"[^\W\d_]+|\d+", spaced.lower()):
@@ -68,6 +103,9 @@ def _cut(word: str) -> list[str]:
     """Cuts `movieid` and `stockcode` where both parts are known words."""
     if word in _ALL:
         return [word]
+    for known in _OTHER_SCRIPTS:
+        if known in word:
+            return [known, *(part for part in word.split(known, 1) if part)]
     for known in _ALL:
         rest = word[len(known) :]
         if len(known) > 2 and word.startswith(known) and (rest in _ALL or singular(rest) in _ALL):

@@ -1,47 +1,81 @@
-"""What the columns of items and of people are for: titles, text, categories, numbers, or nothing."""
+"""What the columns of items and of users are for: titles, text, categories, numbers, or nothing."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import pandas as pd
+import pyarrow as pa
 
 from pipeline.onboarding import column_names as names
-from pipeline.onboarding.column_profiles import Column, TableProfile
+from pipeline.onboarding import value_shapes
+from pipeline.onboarding.column_profiles import Column
 from pipeline.onboarding.id_columns import Roles
+from pipeline.onboarding.ledger import Ledger
+from pipeline.onboarding.popularity import Popularity
+from pipeline.onboarding.table_profiles import TableProfile
+from tfrec_fusion.datasets import markup
 from tfrec_fusion.datasets.tables import Items, Users
 
 MOST_CATEGORIES = 1000
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """One thing that was guessed: of which table, which role, which column, and why."""
-
-    table: str
-    role: str
-    column: str
-    why: str
-
-
 @dataclasses.dataclass
-class _Notes:
-    """Where reasons go while one table is described."""
+class _Entities:
+    """One table while it is described.
+
+    Attributes:
+        table: lists items (or users), or, where `distinct`, the interactions themselves.
+        key: their ids.
+        distinct: whether each has many rows.
+        name: `items` or `users`.
+        popularity: how often each was chosen (or chose).
+    """
 
     table: TableProfile
+    key: Column
+    distinct: bool
     name: str
-    choices: list[Choice]
-    unused: list[str]
+    roles: Roles
+    ledger: Ledger
+    popularity: Popularity
 
-    def chose(self, role: str, column: str, why: str) -> None:
-        self.choices.append(Choice(self.name, role, column, why))
+    def chose(self, role: str, column: Column, why: str) -> None:
+        self.ledger.chose(self.name, role, column.name, why, column.path)
 
-    def left(self, column: str, why: str) -> None:
-        self.unused.append(f"{self.table.path}: {column}: {why}")
+    def leave(self, column: Column, why: str) -> None:
+        # A column of the interactions may have a role there, and is explained there where it has none.
+        if not self.distinct:
+            self.ledger.leave(column.path, column.name, why)
+
+    def candidates(self) -> list[Column]:
+        """Columns that may describe what has the key: not the ids themselves, and nothing that changes from row to row."""
+        taken = {self.roles.user.name, self.roles.item.name} if self.distinct else {self.key.name}
+        return [
+            column
+            for column in self.table.columns.values()
+            if column.name not in taken and self._may_describe(column)
+        ]
+
+    def _may_describe(self, column: Column) -> bool:
+        if not column.name:
+            self.leave(column, "has no name; give it one to use it")
+        elif column.is_unreadable:
+            self.leave(
+                column, f"cells of the type {column.array.type}; write their parts as columns of their own"
+            )
+        elif column.filled < 0.01 or column.distinct < 2:
+            seen = "empty" if column.filled < 0.01 else f"the same everywhere: {column.values.iloc[0]!r}"
+            self.leave(column, seen)
+        elif not self.distinct or (
+            _follows(self.table.frame, self.key.name, column) and not _of_the_choice(column)
+        ):
+            return True
+        return False
 
 
 def describe_items(
-    table: TableProfile, key: Column, distinct: bool, roles: Roles, choices: list[Choice], unused: list[str]
+    table: TableProfile, key: Column, distinct: bool, roles: Roles, ledger: Ledger, popularity: Popularity
 ) -> Items:
     """Roles of the items' columns.
 
@@ -50,15 +84,16 @@ def describe_items(
         key: their ids.
         distinct: whether each item has many rows.
         roles: of the interactions.
-        choices, unused: receive the reasons.
+        ledger: receives the reasons.
+        popularity: of the items.
     """
-    notes = _Notes(table, "items", choices, unused)
-    columns = _describing(table, key, distinct, roles, notes)
-    texts = [column for column in columns if _is_text(column)]
-    title = _title(texts or [column for column in columns if _is_words(column)], table)
+    entities = _Entities(table, key, distinct, "items", roles, ledger, popularity)
+    columns = entities.candidates()
+    words = [column for column in columns if _may_be_title(column, entities)]
+    title = _title([column for column in words if _is_text(column)] or words, table)
     if title:
-        notes.chose(
-            "title", title.name, f"{title.median_words:.0f} words in the middle, {title.distinct:,} different"
+        entities.chose(
+            "title", title, f"{title.median_words:.0f} words in the middle, {title.distinct:,} different"
         )
     separator = _separator(columns)
     found: dict[str, list[str]] = {
@@ -71,22 +106,28 @@ def describe_items(
     for column in sorted(columns, key=lambda column: column.long_words if _is_text(column) else 0):
         if column is title:
             continue
-        role, why = _role(column, separator, table.rows)
+        role, why = _role(column, separator, entities)
         if role == "":
-            notes.left(column.name, why)
+            entities.leave(column, why)
             continue
         found[role].append(column.name)
-        notes.chose(role, column.name, why)
-        if role in ("categories", "lists") and column.distinct > 1 and _is_words(column):
+        entities.chose(role, column, why)
+        if role in ("categories", "lists") and column.distinct > 1 and column.is_words:
             found["text"].append(column.name)
     # What an item is comes first; a long description, which may be cut off, comes last.
     lengths = {column.name: column.long_words for column in columns}
     title_name = title.name if title else ""
     found["text"].sort(key=lambda name: (name != title_name, lengths[name]))
     if not found["text"]:
-        unused.append(
-            f"{table.path}: no column says in words what an item is; the models learn from choices alone"
+        ledger.note(
+            f"{table.path}: no column says in words what an item is; the models learn from choices alone."
         )
+        if key.is_words and key.median_words >= 2:
+            ledger.note(
+                f"{table.path}: the ids themselves are words ({key.unique.iloc[0]!r}): to have them read, set title: {key.name} and text: "
+                f"[{key.name}] under items, and leave out text: none."
+            )
+    _note_markup([table.columns[name] for name in found["text"]], ledger)
     return Items(
         path=table.path,
         id=key.name,
@@ -103,34 +144,39 @@ def describe_items(
 
 
 def describe_users(
-    table: TableProfile, key: Column, distinct: bool, roles: Roles, choices: list[Choice], unused: list[str]
+    table: TableProfile, key: Column, distinct: bool, roles: Roles, ledger: Ledger, popularity: Popularity
 ) -> Users | None:
-    """Roles of the people's columns, or None where nothing is known of them; arguments as `describe_items`."""
-    notes = _Notes(table, "users", choices, unused if not distinct else [])
-    columns = _describing(table, key, distinct, roles, notes)
+    """Roles of the users' columns, or None where nothing is known of them; arguments as `describe_items`."""
+    entities = _Entities(table, key, distinct, "users", roles, ledger, popularity)
     categories, numbers, chosen = [], [], []
-    for column in columns:
-        if names.says(column.words_of_name, names.PERSONAL) > 0 and column.distinct > 50:
-            notes.left(column.name, "personal, and different for nearly everybody")
-        elif (column.is_number and not column.is_integer) or (column.is_integer and column.distinct > 12):
+    for column in entities.candidates():
+        reason = _not_of_an_entity(column, entities)
+        personal = names.says(column.words_of_name, names.PERSONAL) > 0
+        if reason:
+            entities.leave(column, reason)
+        elif personal and column.distinct > 50:
+            entities.leave(column, "personal, and different for nearly everybody")
+        elif column.is_number and (not column.is_integer or column.distinct > 12):
             numbers.append(column.name)
-            chosen.append(("numbers", column.name, "numbers"))
+            chosen.append(("numbers", column, f"numbers {column.spread}"))
+        elif column.is_list:
+            entities.leave(column, "lists; users have categories and numbers")
         elif (
             2 <= column.distinct <= min(MOST_CATEGORIES, max(5, 0.5 * key.distinct))
             and column.median_words <= 4
         ):
             categories.append(column.name)
-            chosen.append(("categories", column.name, f"{column.distinct} different values"))
+            chosen.append(("categories", column, f"{column.distinct} different values"))
         else:
-            notes.left(column.name, "not a small set of values, and no number")
+            entities.leave(column, f"{column.distinct:,} different values: not a small set, and no number")
     if not categories and not numbers:
+        if not distinct:
+            ledger.leave(table.path, key.name, "ids of users; no other column of the table can be used")
         return None
-    why = (
-        f"{table.path} says with each row who its person is" if distinct else f"one row each in {table.path}"
-    )
-    notes.chose("id", key.name, why)
-    for choice in chosen:
-        notes.chose(*choice)
+    why = f"{table.path} says with each row who its user is" if distinct else f"one row each in {table.path}"
+    entities.chose("id", key, why)
+    for role, column, reason in chosen:
+        entities.chose(role, column, reason)
     return Users(
         path=table.path,
         id=key.name,
@@ -141,34 +187,14 @@ def describe_users(
     )
 
 
-def _describing(
-    table: TableProfile, key: Column, distinct: bool, roles: Roles, notes: _Notes
-) -> list[Column]:
-    """Columns that may describe what has the key: not the ids themselves, and nothing that changes from row to row."""
-    taken = {roles.user.name, roles.item.name} if distinct else {key.name}
-    found = []
-    for column in table.columns.values():
-        if column.name in taken:
-            continue
-        if column.filled < 0.01 or column.distinct < 2:
-            notes.left(column.name, "empty, or the same everywhere")
-        elif (distinct and not _follows(table.frame, key.name, column)) or (
-            distinct
-            and (
-                column.time
-                or names.says(column.words_of_name, names.QUANTITY + names.MONEY + names.LABEL) == 1
-            )
-        ):
-            continue
-        else:
-            found.append(column)
-    return found
+def _of_the_choice(column: Column) -> bool:
+    """Whether a column says something of each choice, though it may follow the item."""
+    said = names.says(column.words_of_name, names.QUANTITY + names.MONEY + names.LABEL) == 1
+    return bool(column.time) or said or value_shapes.word_grades(column.unique) is not None
 
 
 def _follows(frame: pd.DataFrame, key: str, column: Column) -> bool:
     """Whether the key nearly always decides the value (a product its name, a person their country)."""
-    if column.is_list:
-        return False
     pairs = frame[[key, column.name]].dropna()
     sizes = pairs.groupby([key, column.name], sort=False).size()
     rows = sizes.groupby(level=0).sum()
@@ -176,53 +202,43 @@ def _follows(frame: pd.DataFrame, key: str, column: Column) -> bool:
     if len(several) < 5:
         return False
     most = sizes.groupby(level=0).max()
-    constant = len(pairs) and pairs[column.name].value_counts(normalize=True).iloc[0]
-    return bool(most[several].sum() / rows[several].sum() > max(0.85, constant + 0.02))
-
-
-def _is_words(column: Column) -> bool:
-    """Whether values are words rather than codes and numbers."""
-    if column.is_list:
-        return isinstance(next(iter(column.values.iloc[0]), None), str)
-    if column.is_number or column.time or names.says(column.words_of_name, names.LINK) == 1:
-        return False
-    sample = column.unique[:2000]
-    return bool(sample.str.contains(r"[^\W\d_]{2,}").mean() > 0.7 and not _is_address(sample))
-
-
-def _is_address(sample: pd.Series) -> bool:
-    return bool(
-        sample.str.contains(r"^\w+://|^www\.|^/|\.(?:jpe?g|png|gif|html?|mp3|mp4)$", case=False).mean() > 0.5
-    )
+    agrees = most[several].sum() / rows[several].sum()
+    # What has few values agrees by chance: with a value drawn for each row, this much.
+    shares = pairs[column.name].value_counts(normalize=True)
+    chance = float((most[several].clip(upper=1)).sum() / rows[several].sum())
+    by_chance = max(float(shares.iloc[0]), chance)
+    return bool(agrees > max(0.85, by_chance + 0.5 * (1 - by_chance)))
 
 
 def _is_text(column: Column) -> bool:
     """Whether values are phrases or sentences, each item with its own."""
-    if column.is_list or not _is_words(column) or column.separator:
+    if column.is_list or not column.is_words or column.separator:
         return False
-    if names.says(column.words_of_name, names.TITLE + names.TEXT) and column.distinct > 0.2 * len(
-        column.values
-    ):
+    said = names.says(column.words_of_name, names.TITLE + names.TEXT)
+    if said and column.distinct > 0.2 * len(column.values):
         return True
     return column.median_words >= 2 and column.distinct > max(20, 0.3 * len(column.values))
 
 
+def _may_be_title(column: Column, entities: _Entities) -> bool:
+    """Words that tell items apart: no flag, no number in words, no handful of values."""
+    if not column.is_words or column.is_list or value_shapes.numbers_in_words(column.unique) is not None:
+        return False
+    return column.distinct > max(2, 0.1 * entities.key.distinct * column.filled)
+
+
 def _title(candidates: list[Column], table: TableProfile) -> Column | None:
     def rank(column: Column) -> tuple:
-        said = names.says(column.words_of_name, names.TITLE)
         # `product_name` in `products` is as clear as `name`.
         rest = [
             word
             for word in column.words_of_name
             if word not in table.words_of_name and word not in names.ITEM
         ]
-        said = max(said, names.says(tuple(rest), names.TITLE))
-        return (
-            said,
-            column.filled > 0.5,
-            -column.median_words if column.median_words > 15 else 0,
-            column.distinct,
-        )
+        said = max(names.says(column.words_of_name, names.TITLE), names.says(tuple(rest), names.TITLE))
+        long = -column.median_words if column.median_words > 15 else 0
+        first = -list(table.columns).index(column.name) if table.headerless else 0
+        return (said, column.filled > 0.5, long, first, column.distinct)
 
     return max(candidates, key=rank, default=None)
 
@@ -232,17 +248,67 @@ def _separator(columns: list[Column]) -> str | None:
     return max(set(found), key=found.count) if found else None
 
 
-def _role(column: Column, separator: str | None, rows: int) -> tuple[str, str]:
+def _not_of_an_entity(column: Column, entities: _Entities) -> str:
+    """Why a column describes nothing that is known beforehand: an id, a running number, an outcome; "" where it may."""
+    in_words = (
+        value_shapes.numbers_in_words(column.unique) if not column.is_number and not column.is_list else None
+    )
+    if (column.is_number and not column.is_flag) or in_words is not None:
+        if outcome := entities.popularity.outcome(column, in_words):
+            return outcome
+        if names.says(column.words_of_name, names.OUTCOME) == 1:
+            return "an outcome of choices: it would tell the models what happens later"
+    if in_words is not None and in_words.nunique() > 12:
+        return f"a number in words, {column.values.iloc[0]!r}; write it as a number to use it"
+    if column.is_flag or column.is_list:
+        return ""
+    if column.is_integer and value_shapes.is_running_number(column.numbers, len(column.values)):
+        return "counts the rows"
+    if names.names_an_id(column.words_of_name) and (column.is_integer or not column.is_words):
+        known = names.USER if entities.name == "users" else names.ITEM
+        if names.says(column.words_of_name, known) and column.distinct < entities.key.distinct:
+            return f"another id of {entities.name}, {column.distinct:,} for {entities.key.distinct:,} of {entities.key.name}"
+        return "an id of something else"
+    if not column.is_integer:
+        return ""
+    unique = column.distinct > 0.95 * entities.table.rows and column.distinct > 20
+    if unique and not entities.distinct and value_shapes.are_id_like(column.numbers):
+        return "whole numbers, different in almost every row: an id of something else, or a count"
+    if other := _names_the_same(column, entities.table):
+        return f"an id of {other}, which says the same in words"
+    return ""
+
+
+def _names_the_same(column: Column, table: TableProfile) -> str:
+    """The column of words that stands in one-to-one relation to a column of whole numbers: a brand and its number."""
+    if not 3 <= column.distinct < 0.9 * table.rows:
+        return ""
+    for other in table.columns.values():
+        if (
+            other is not column
+            and not other.is_list
+            and abs(other.distinct - column.distinct) < 1 + 0.02 * column.distinct
+            and other.is_words
+        ):
+            pairs = table.frame[[column.name, other.name]].dropna().drop_duplicates()
+            if len(pairs) <= 1.02 * column.distinct:
+                return other.name
+    return ""
+
+
+def _role(column: Column, separator: str | None, entities: _Entities) -> tuple[str, str]:
     """`text`, `categories`, `lists`, `numbers`, `vectors` or "" (left out), and why."""
-    words = column.words_of_name
+    if reason := _not_of_an_entity(column, entities):
+        return "", reason
+    if column.is_flag:
+        return "categories", "yes and no"
     if column.is_list:
         if column.vector_length:
             return "vectors", f"lists of {column.vector_length} numbers"
-        return (
-            ("lists", "lists of words") if _is_words(column) else ("", "lists of differing lengths or kinds")
-        )
-    if names.says(words, names.OUTCOME) > 0 and column.is_number:
-        return "", "an outcome of choices: it would tell the models what happens later"
+        if column.is_words:
+            shown = ", ".join(map(repr, column.elements.drop_duplicates()[:3]))
+            return "lists", f"lists of words: {shown}, …"
+        return "", "lists of numbers or codes of differing lengths"
     if column.separator:
         if column.separator == separator:
             return "lists", f"several values divided by {separator!r}"
@@ -253,15 +319,27 @@ def _role(column: Column, separator: str | None, rows: int) -> tuple[str, str]:
     if column.time and (column.time.sure or not column.is_number):
         return "", "a date; turn it into a number, such as a year, to use it"
     if column.is_number:
-        if names.names_an_id(words):
-            return "", "an id of something else"
-        if column.is_integer and column.distinct > 0.95 * rows and column.distinct > 50:
-            return "", "whole numbers, different in almost every row: an id of something else, or a count"
-        return "numbers", f"numbers from {column.numbers.min():g} to {column.numbers.max():g}"
-    if not _is_words(column) and column.distinct > 0.5 * len(column.values):
-        return "", "codes or addresses, different for nearly every item"
+        return "numbers", f"numbers {column.spread}"
+    if column.is_address:
+        return "", "addresses or files"
+    if not column.is_words and column.distinct > 0.5 * len(column.values):
+        return "", "codes, different for nearly every item"
     if _is_text(column):
         return "text", f"{column.median_words:.0f} words in the middle"
     if column.distinct <= min(MOST_CATEGORIES * 50, max(20, 0.5 * len(column.values))):
         return "categories", f"{column.distinct:,} different values"
-    return ("text", "words") if _is_words(column) else ("", "codes, different for nearly every item")
+    return ("text", "words") if column.is_words else ("", "codes, different for nearly every item")
+
+
+def _note_markup(columns: list[Column], ledger: Ledger) -> None:
+    for column in columns:
+        sample = pa.array(column.unique[:5000].astype(object), pa.string())
+        share = markup.markup_share(sample)
+        if share > 0:
+            example = next(
+                text for text in sample.to_pylist() if markup.clean_html(text) != " ".join(text.split())
+            )
+            ledger.note(
+                f"{column.path}: {column.name}: {share:.0%} of the texts hold HTML ({example[:50]!r}); tags are taken out and entities "
+                "read, unless clean_html: false says otherwise."
+            )

@@ -9,11 +9,12 @@ import textwrap
 import time
 
 from pipeline.config.pipeline_config import load_config
-from pipeline.config.terminal import safe
 from pipeline.onboarding.checking import check
 from pipeline.onboarding.guessing import Guess
 from pipeline.onboarding.id_columns import Hints
+from pipeline.onboarding.ledger import NAMELESS, LeftOut, reason
 from pipeline.onboarding.starter import name_for, start
+from pipeline.onboarding.yaml_writing import one_line
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
@@ -50,18 +51,34 @@ def load_text(text: str, target: pathlib.Path) -> None:
 
 
 def show_guess(guess: Guess) -> None:
-    """A line for each choice, then what was left out."""
+    """A line for each column that is used, then what to look at, then every other column with its reason."""
     table = ""
-    wide = max(len(choice.column) for choice in guess.choices)
-    for choice in guess.choices:
+    wide = min(30, max(len(one_line(choice.column)) for choice in guess.ledger.choices))
+    for choice in guess.ledger.choices:
         if choice.table != table:
             table = choice.table
-            print(f"{table}: {safe(getattr(guess.tables, table).path)}")
-        print(_wrapped(f"  {choice.role:<11} {choice.column:<{wide}}  ", choice.why))
-    if guess.unused:
+            print(f"{table}: {one_line(getattr(guess.tables, table).path)}")
+        print(_wrapped(f"  {choice.role:<11} {one_line(choice.column):<{wide}}  ", choice.why))
+    for note in guess.ledger.notes:
+        print(_wrapped("NOTE ", note))
+    _show_left_out(guess.ledger.left)
+
+
+def _show_left_out(left: list[LeftOut]) -> None:
+    """By table, so that a table's columns stand together below the reason why the table is not used."""
+    paths = dict.fromkeys(entry.path for entry in left)
+    if paths:
         print("left out:")
-        for reason in guess.unused:
-            print(_wrapped("  ", reason))
+    for path in paths:
+        entries = [entry for entry in left if entry.path == path]
+        whole = "; ".join(reason(entry) for entry in entries if entry.column is None)
+        print(_wrapped("  ", f"{path}{f': {whole}' if whole else ''}"))
+        columns = [
+            (one_line(entry.column or NAMELESS), entry) for entry in entries if entry.column is not None
+        ]
+        wide = min(24, max((len(name) for name, _ in columns), default=0))
+        for name, entry in columns:
+            print(_wrapped(f"    {name:<{wide}}  ", reason(entry)))
 
 
 def validate(options: argparse.Namespace) -> int:
@@ -84,5 +101,10 @@ def validate(options: argparse.Namespace) -> int:
 
 def _wrapped(start: str, text: str) -> str:
     return textwrap.fill(
-        text, WIDTH, initial_indent=safe(start), subsequent_indent=" " * len(start), break_on_hyphens=False
+        one_line(text),
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+        break_long_words=False,
     )

@@ -8,13 +8,22 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+import pandas as pd
+
 from pipeline.onboarding import column_names as names
-from pipeline.onboarding.column_profiles import Column, TableProfile, read_folder
-from pipeline.onboarding.entity_columns import Choice, describe_items, describe_users
+from pipeline.onboarding import popularity
+from pipeline.onboarding.choice_columns import describe_interactions
+from pipeline.onboarding.column_profiles import Column
+from pipeline.onboarding.combined_tables import divider_words, exploded_tables, joined_tables
+from pipeline.onboarding.entity_columns import describe_items, describe_users
+from pipeline.onboarding.header_names import name_headers
 from pipeline.onboarding.id_columns import Hints, Link, Roles, find_roles, is_called
+from pipeline.onboarding.id_writing import Match, within
+from pipeline.onboarding.ledger import Ledger
+from pipeline.onboarding.table_profiles import TableProfile, read_folder
+from pipeline.onboarding.unused_columns import explain
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
-from tfrec_fusion.datasets.values import parse_numbers
+from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
 
 @dataclasses.dataclass
@@ -23,14 +32,12 @@ class Guess:
 
     Attributes:
         tables: paths relative to the folder.
-        choices: what was chosen, in the order in which it is shown.
-        unused: tables and columns that were left out, and why.
+        ledger: what was chosen, what was left out, and what to look at.
         profile: of the interactions table.
     """
 
     tables: Tables
-    choices: list[Choice]
-    unused: list[str]
+    ledger: Ledger
     profile: TableProfile
 
 
@@ -41,88 +48,58 @@ def guess(folder: pathlib.Path, hints: Hints | None = None) -> Guess:
         ConfigError: where no table of choices can be told; says what was seen and how to name it.
     """
     hints = hints or Hints()
-    tables, unused = read_folder(folder)
-    chosen = [roles for table in tables if (roles := find_roles(table, tables, hints)) is not None]
-    if hints.interactions:
-        chosen = [roles for roles in chosen if is_called(roles.table, hints.interactions)]
-    if not chosen:
+    ledger = Ledger()
+    tables = read_folder(folder, ledger)
+    best = _best_roles(tables, hints)
+    if best is None:
         raise ConfigError(_not_found(tables, hints))
-    best = max(chosen, key=lambda roles: roles.score)
-    choices: list[Choice] = []
-    interactions = _describe_interactions(best, hints, choices, unused)
-    items = _describe_items(best, choices, unused)
-    users = _describe_users(best, choices, unused)
-    used = {interactions.path, items.path, users.path if users else ""}
-    for table in tables:
-        if table.path not in used:
-            unused.append(
-                f"{table.path}: not used, the run needs one table of choices, one of items and one of people"
-            )
-    return Guess(Tables(interactions, items, users), choices, unused, best.table)
+    interactions = describe_choices(best, hints, ledger)
+    label = _labels(best.table, interactions)
+    item_rule, user_rule = _rule(best, "item", ledger), _rule(best, "user", ledger)
+    items = _describe_items(best, label, item_rule, ledger)
+    users = _describe_users(best, label, user_rule, ledger)
+    explain(best.table, ledger)
+    _explain_rest(tables, best, items, users, hints, ledger)
+    found = Tables(interactions, items, users, user_ids=user_rule, item_ids=item_rule)
+    return Guess(name_headers(found, tables, ledger), ledger, best.table)
+
+
+def _best_roles(tables: list[TableProfile], hints: Hints) -> Roles | None:
+    """The likeliest table of choices: one as it is, or, where there is none as clear, two joined or lists taken apart."""
+
+    def best(candidates: list[TableProfile]) -> list[Roles]:
+        found = [roles for table in candidates if (roles := find_roles(table, tables, hints)) is not None]
+        if hints.interactions:
+            found = [roles for roles in found if is_called(roles.table, hints.interactions)]
+        return found
+
+    found = best(tables) + best(joined_tables(tables)) + best(exploded_tables(tables))
+    return max(found, key=lambda roles: roles.score, default=None)
 
 
 def _not_found(tables: list[TableProfile], hints: Hints) -> str:
     seen = "; ".join(f"{table.path}: {', '.join(list(table.columns)[:12])}" for table in tables[:6])
     asked = ", ".join(f"--{name} {value}" for name, value in dataclasses.asdict(hints).items() if value)
     return (
-        "No table says who chose what: one with a column of people and a column of items is needed"
+        "No table says who chose what: one with a column of people and a column of items is needed, or two that share a key"
         f"{f' (asked for: {asked})' if asked else ''}. Seen: {seen}. "
         "Name the columns with --user and --item (and --interactions for the file)."
     )
 
 
-def _describe_interactions(
-    roles: Roles, hints: Hints, choices: list[Choice], unused: list[str]
-) -> Interactions:
-    table, taken = roles.table, {roles.user.name, roles.item.name}
-
-    def chose(role: str, column: str, why: str) -> None:
-        choices.append(Choice("interactions", role, column, why))
-        taken.add(column)
-
-    average = len(roles.user.values) / roles.user.distinct
-    chose("user", roles.user.name, _why_id(roles.user, roles.user_link, f"{average:.1f} rows each"))
-    average = len(roles.item.values) / roles.item.distinct
-    chose("item", roles.item.name, _why_id(roles.item, roles.item_link, f"{average:.1f} rows each"))
-    time = _time(table, taken, hints)
-    if time:
-        assert time.time
-        chose("time", time.name, time.time.why)
-    else:
-        unused.append(
-            "time: no column can be read as times; each person's choices are put in a fixed random order"
-        )
-    label, why = _label(table, taken, hints)
-    quantity: Column | None = None
-    if label and label.distinct == 2 and label.numbers.min() <= 0 and not hints.label:
-        # Retrieval learns from every row; what was only shown must not count as chosen.
-        share = (parse_numbers(label.values, label.decimal) > 0).mean()
-        chose("quantity", label.name, f"yes or no: only the {share:.0%} of rows with a yes are choices")
-        label, quantity = None, label
-    elif label:
-        chose("label", label.name, why)
-    if quantity is None and (quantity := _quantity(table, taken)):
-        share = (parse_numbers(quantity.values, quantity.decimal) <= 0).mean()
-        chose(
-            "quantity",
-            quantity.name,
-            f"{share:.1%} of its values are not above 0: returns or cancellations, left out",
-        )
-    for column in table.columns.values():
-        if column.name not in taken and names.says(column.words_of_name, names.QUANTITY + names.MONEY) == 1:
-            unused.append(
-                f"{table.path}: {column.name}: an amount, not an opinion; every row counts as a choice"
-            )
-    return Interactions(
-        path=table.path,
-        user=roles.user.name,
-        item=roles.item.name,
-        time=time.name if time else None,
-        label=label.name if label else None,
-        time_format=time.time.time_format if time and time.time else None,
-        quantity=quantity.name if quantity else None,
-        csv=table.csv,
-    )
+def describe_choices(roles: Roles, hints: Hints, ledger: Ledger) -> Interactions:
+    """The ids, then the other columns of the interactions."""
+    for role, column, link in (("user", roles.user, roles.user_link), ("item", roles.item, roles.item_link)):
+        average = len(column.values) / column.distinct
+        why = _why_id(column, link, f"{average:.1f} rows each")
+        if roles.table.explode and role == "item":
+            why += f"; several a cell, divided by {divider_words(roles.table.explode[1])}"
+        ledger.chose("interactions", role, column.name, why, column.path)
+    join = roles.table.join
+    if join:
+        ledger.chose("interactions", "join.on", join.left, f"the key into {join.path}", roles.table.path)
+        ledger.chose("interactions", "join.on", join.right, "the same key, each once", join.path)
+    return describe_interactions(roles, hints, ledger)
 
 
 def _why_id(column: Column, link: Link | None, spread: str) -> str:
@@ -132,84 +109,141 @@ def _why_id(column: Column, link: Link | None, spread: str) -> str:
     return "; ".join(reasons)
 
 
-def _time(table: TableProfile, taken: set[str], hints: Hints) -> Column | None:
-    if hints.time:
-        column = table.columns.get(hints.time)
-        if column is None or not column.time:
-            raise ConfigError(
-                f"`--time {hints.time}` must be a column of {table.path} that can be read as times. "
-                f"It has: {', '.join(table.columns)}."
-            )
-        return column
-    found = [column for column in table.columns.values() if column.name not in taken and column.time]
-    found = [column for column in found if column.filled > 0.5]
-
-    def rank(column: Column) -> tuple:
-        assert column.time
-        updated = bool(set(column.words_of_name) & {"updated", "birth", "release", "due", "end", "shipped"})
-        said = names.says(column.words_of_name, names.TIME)
-        return (column.time.sure, not updated, said, column.filled, column.distinct)
-
-    return max(found, key=rank, default=None)
+def _labels(table: TableProfile, interactions: Interactions) -> pd.Series | None:
+    if not interactions.label:
+        return None
+    column = table.columns[interactions.label]
+    if interactions.label_values:
+        return column.strings.map(interactions.label_values).astype(float)
+    labels = column.as_numbers(column.strings)
+    return labels.where(~labels.isin([float(value) for value in interactions.label_nulls]))
 
 
-def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column | None, str]:
-    if hints.label:
-        if hints.label not in table.columns:
-            raise ConfigError(
-                f"`--label {hints.label}` is no column of {table.path}: {', '.join(table.columns)}."
-            )
-        return table.columns[hints.label], "named by you"
-    found = []
-    for column in table.columns.values():
-        if column.name in taken or not column.is_number or column.time or column.filled < 0.9:
-            continue
-        numbers = column.numbers.dropna()
-        if not 2 <= column.distinct <= 201 or names.names_an_id(column.words_of_name):
-            continue
-        words = column.words_of_name
-        if names.says(words, names.QUANTITY + names.MONEY) and names.says(words, names.LABEL) != 1:
-            continue
-        said = names.says(words, names.LABEL)
-        steps = bool(((numbers * 2) % 1 == 0).all()) and numbers.min() >= 0 and numbers.max() <= 10
-        if said or (steps and 4 <= column.distinct <= 21):
-            found.append((said, -column.distinct, column.name, column))
-    if not found:
-        return None, ""
-    column = max(found)[-1]
-    low, high = column.numbers.min(), column.numbers.max()
-    named = "its name says so; " if max(found)[0] else "few values in equal steps, as opinions are given; "
-    return column, f"{named}{column.distinct} values from {low:g} to {high:g}"
+def _rule(roles: Roles, role: str, ledger: Ledger) -> IdRule:
+    """How ids are compared: as written unless they only match, or are only one, by another rule."""
+    column, link = (roles.item, roles.item_link) if role == "item" else (roles.user, roles.user_link)
+    found: Match | None = link.match if link else None
+    key = f"data.{role}_ids"
+    if found and found.rule != "as_written":
+        assert link is not None
+        ledger.note(
+            f"{link.table.path}: its {link.key.name} and {roles.table.path}'s {column.name}: {found.words}; written as {key}: {found.rule}."
+        )
+        return found.rule
+    inside = within(column.unique)
+    if inside is None:
+        return "as_written"
+    forms = column.distinct * inside.as_written
+    ledger.note(
+        f"{column.path}: {column.name}: {column.distinct:,} different ids, {forms:,.0f} without {inside.without}; written as {key}: "
+        f"{inside.rule}. Take it out if they are different {role}s."
+    )
+    return inside.rule
 
 
-def _quantity(table: TableProfile, taken: set[str]) -> Column | None:
-    for column in table.columns.values():
-        if column.name not in taken and column.is_number and names.says(column.words_of_name, names.QUANTITY):
-            numbers = parse_numbers(column.values, column.decimal)
-            if (numbers <= 0).any() and (numbers > 0).mean() > 0.5:
-                return column
-    return None
-
-
-def _describe_items(roles: Roles, choices: list[Choice], unused: list[str]) -> Items:
+def _describe_items(roles: Roles, label: pd.Series | None, rule: IdRule, ledger: Ledger) -> Items:
+    table, key, distinct = roles.table, roles.item, True
+    why = f"no table lists the items; {table.path} says with each row what its item is"
     if roles.item_link:
         table, key, distinct = roles.item_link.table, roles.item_link.key, False
-        choices.append(Choice("items", "id", key.name, f"one row each in {table.path}"))
-    else:
-        table, key, distinct = roles.table, roles.item, True
-        choices.append(
-            Choice(
-                "items",
-                "id",
-                key.name,
-                f"no table lists the items; {table.path} says with each row what its item is",
-            )
-        )
-    return describe_items(table, key, distinct, roles, choices, unused)
+        why = f"one row each in {table.path}"
+    elif roles.table.join or roles.table.explode:
+        table, key = _own_table(roles.table), roles.item
+    ledger.chose("items", "id", key.name, why, key.path)
+    popular = popularity.measure(roles.table, roles.item, label, key, rule, "item")
+    return describe_items(table, key, distinct, roles, ledger, popular)
 
 
-def _describe_users(roles: Roles, choices: list[Choice], unused: list[str]) -> Users | None:
+def _describe_users(roles: Roles, label: pd.Series | None, rule: IdRule, ledger: Ledger) -> Users | None:
+    table, key, distinct = roles.table, roles.user, True
     if roles.user_link:
-        table, key = roles.user_link.table, roles.user_link.key
-        return describe_users(table, key, False, roles, choices, unused)
-    return describe_users(roles.table, roles.user, True, roles, choices, unused)
+        table, key, distinct = roles.user_link.table, roles.user_link.key, False
+    elif roles.table.join or roles.table.explode:
+        return None
+    popular = popularity.measure(roles.table, roles.user, label, key, rule, "user")
+    return describe_users(table, key, distinct, roles, ledger, popular)
+
+
+def _own_table(table: TableProfile) -> TableProfile:
+    """A joined table's own columns: the table of items knows nothing of the join."""
+    columns = {name: column for name, column in table.columns.items() if column.path == table.path}
+    return dataclasses.replace(table, columns=columns, join=None)
+
+
+def _explain_rest(
+    tables: list[TableProfile], roles: Roles, items: Items, users: Users | None, hints: Hints, ledger: Ledger
+) -> None:
+    """Names each table that is not used with the true reason, and each column that nothing was said of."""
+    used = {
+        items.path,
+        roles.table.path,
+        users.path if users else "",
+        roles.table.join.path if roles.table.join else "",
+    }
+    for table in tables:
+        if table.path not in used and not (roles.user_link and table is roles.user_link.table):
+            ledger.leave(table.path, None, _why_unused(table, tables, roles, items, hints))
+        for column in table.columns.values():
+            if column.name not in ledger.named(table.path):
+                ledger.leave(table.path, column.name, _shape(column))
+
+
+def _why_unused(
+    table: TableProfile, tables: list[TableProfile], roles: Roles, items: Items, hints: Hints
+) -> str:
+    for column, listing, what in (
+        (roles.item, roles.item_link, "items"),
+        (roles.user, roles.user_link, "users"),
+    ):
+        for key in table.columns.values():
+            shared = column.unique.isin(set(key.unique)).mean() if not key.is_list else 0.0
+            if (
+                shared > 0.3
+                and key.distinct >= 0.95 * table.rows
+                and listing
+                and (set(key.words_of_name) & set(column.words_of_name))
+            ):
+                return (
+                    f"not used: says more of the {what} ({key.name}), which a run reads from one table, {listing.table.path}. "
+                    "To use it, join the two into one file"
+                )
+    others = find_roles(table, tables, Hints(items=hints.items, users=hints.users))
+    if others:
+        return (
+            f"not used: another table of who chose what ({others.user.name}, {others.item.name}; {table.rows:,} rows). To take it "
+            f"in the place of {roles.table.path}: --interactions {table.path}"
+        )
+    people = [
+        column for column in table.columns.values() if column.unique.isin(set(roles.user.unique)).mean() > 0.5
+    ]
+    if len(people) == 2 and len(table.columns) <= 4:
+        return f"not used: pairs of users ({people[0].name}, {people[1].name}), no choices of items"
+    for key in table.columns.values():
+        for other in (
+            *roles.table.columns.values(),
+            *(roles.item_link.table.columns.values() if roles.item_link else ()),
+        ):
+            if key.words_of_name == other.words_of_name and other.unique.isin(set(key.unique)).mean() > 0.5:
+                return f"not used: it says more of {other.path}'s {other.name}. To use it, join the two into one file"
+    return f"not used: no column of it holds the ids of users ({roles.user.name}) or of items ({roles.item.name})"
+
+
+def _shape(column: Column) -> str:
+    """What a column that has no role holds."""
+    if column.is_unreadable:
+        return f"cells of the type {column.array.type}"
+    if not column.distinct:
+        return "empty"
+    if column.is_list:
+        return "lists"
+    if column.is_flag:
+        return "yes and no"
+    if column.time and column.time.sure:
+        return "times"
+    if names.names_an_id(column.words_of_name) or column.distinct == column.rows:
+        return (
+            f"{column.distinct:,} different ids"
+            if names.names_an_id(column.words_of_name)
+            else f"{column.distinct:,} different values"
+        )
+    return f"numbers {column.spread}" if column.is_number else f"{column.distinct:,} different values"

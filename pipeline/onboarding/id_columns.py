@@ -6,10 +6,15 @@ import dataclasses
 import math
 
 from pipeline.onboarding import column_names as names
-from pipeline.onboarding.column_profiles import Column, TableProfile
+from pipeline.onboarding.column_profiles import Column
+from pipeline.onboarding.id_writing import RULES, Match, match
+from pipeline.onboarding.table_profiles import TableProfile
 
 CLEAR = 0.55  # below this, a column is no id of people or items
 KEYS = 0.2  # for two columns that are listed in two other tables
+SURE = 0.9  # so clear that what remains is the other role's
+ONLY_OTHER = 0.7
+NEEDS_MORE = 0.6  # a table that must be joined or taken apart comes after one that need not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Hints:
     item: str | None = None
     time: str | None = None
     label: str | None = None
+    time_format: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +37,13 @@ class Link:
 
     table: TableProfile
     key: Column
-    overlap: float
+    match: Match
     strength: float
+
+    @property
+    def overlap(self) -> float:
+        """The share of the column's values that the key holds."""
+        return self.match.overlap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +77,7 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
                 or (hints.item or item.name) != item.name
             ):
                 continue
-            user_links, item_links = _apart(links[user.name], links[item.name])
+            user_links, item_links = _apart(links[user.name], links[item.name], table.headerless)
             user_score, user_link = _score(user, table, user_links, names.USER, names.ITEM, False)
             item_score, item_link = _score(item, table, item_links, names.ITEM, names.USER, True)
             if user.name == hints.user:
@@ -76,25 +87,89 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
             if user_link and item_link and min(user_link.strength, item_link.strength) > 0.8:
                 # Two keys into two tables: where one of them is clear, the other is what remains.
                 user_score, item_score = user_score + KEYS, item_score + KEYS
-            if min(user_score, item_score) < CLEAR:
+            if item_score > SURE > user_score and _is_only_other(table, item, user):
+                user_score += ONLY_OTHER
+            elif user_score > SURE > item_score and _is_only_other(table, user, item):
+                item_score += ONLY_OTHER
+            if table.explode and user.distinct >= 0.9 * table.lists:
+                user_score -= 0.8  # an id of each row rather than of people
+            if table.headerless:
+                bonus = _by_position(table, user, item, item_link)
+                user_score, item_score = user_score + bonus, item_score + bonus
+            if min(user_score, item_score) < CLEAR or not _belongs_together(table, user, item):
                 continue
             score = user_score + item_score + 0.1 * math.log10(table.rows + 1)
             score += any(column.time for column in table.columns.values())
             score -= 2 * _lists_entities(user, item, table)
+            score -= NEEDS_MORE * (table.join is not None) + NEEDS_MORE * (table.explode is not None)
             roles = Roles(table, user, item, user_link, item_link, user_score, item_score, score)
             if best is None or roles.score > best.score:
+                if _is_symmetric(table, user, item):
+                    continue
                 best = roles
     return best
 
 
-def _apart(users: list[Link], items: list[Link]) -> tuple[list[Link], list[Link]]:
-    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one."""
+def _apart(users: list[Link], items: list[Link], unnamed: bool) -> tuple[list[Link], list[Link]]:
+    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one. Without names, it is
+    items that have a table more often."""
     while users and items and users[0].table is items[0].table:
-        if users[0].strength >= items[0].strength:
+        if users[0].strength >= items[0].strength + (0.3 if unnamed else 0.0):
             items = items[1:]
         else:
             users = users[1:]
     return users, items
+
+
+def _is_symmetric(table: TableProfile, user: Column, item: Column) -> bool:
+    """Whether pairs stand both ways round, as friends do and choices do not."""
+    pairs = set(zip(user.strings[:50_000], item.strings[:50_000], strict=True))
+    both = sum((item_id, user_id) in pairs for user_id, item_id in pairs if user_id != item_id)
+    by_chance = len(pairs) / max(1, user.distinct * item.distinct)
+    return table.rows > 20 and both > max(0.3, 3 * by_chance) * len(pairs)
+
+
+def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
+    """Whether a column is the only one beside a clear id that could be an id too, whatever language its name is in."""
+
+    def may_be(other: Column) -> bool:
+        if (
+            other is known
+            or other.is_list
+            or other.is_flag
+            or other.time
+            or not 3 <= other.distinct < 0.9 * other.rows
+        ):
+            return False
+        if other is not column and other.distinct < 12:
+            return False  # grades, pieces, kinds
+        amounts = names.QUANTITY + names.MONEY + names.LABEL + names.TIME + names.ORDER
+        return (
+            other.median_words <= 3
+            and (not other.is_number or other.is_integer)
+            and not names.says(other.words_of_name, amounts)
+        )
+
+    found = [other for other in table.columns.values() if may_be(other)]
+    found = [other for other in found if not other.is_number] or found  # codes rather than amounts
+    return found == [column]
+
+
+def _by_position(table: TableProfile, user: Column, item: Column, item_link: Link | None) -> float:
+    """Without names, users come before items and both among the first columns, unless only the first are listed as items."""
+    order = list(table.columns)
+    first, second = order.index(user.name), order.index(item.name)
+    if first > second and (item_link is None or match(user.unique, item_link.key.unique).overlap > 0.6):
+        return -1.0
+    return (1.1 if second <= 3 or item_link else 0.0) - 0.05 * (first + second)
+
+
+def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:
+    """Whether a table that was put together is needed: its people and items stand in different tables, and the items in the
+    column that was taken apart."""
+    if table.join and (user.path == item.path or item.path != table.path):
+        return False
+    return not table.explode or item.name == table.explode[0]
 
 
 def _lists_entities(user: Column, item: Column, table: TableProfile) -> bool:
@@ -106,7 +181,8 @@ def _may_be_id(column: Column, hints: Hints) -> bool:
     if column.name in (hints.user, hints.item):
         return True
     if (
-        column.is_list
+        not column.name
+        or column.is_list
         or column.distinct < 2
         or column.filled < 0.2
         or column.name in (hints.time, hints.label)
@@ -114,7 +190,7 @@ def _may_be_id(column: Column, hints: Hints) -> bool:
         return False
     if column.is_number and not column.is_integer:
         return False
-    if column.time and column.time.sure and not names.names_an_id(column.words_of_name):
+    if column.is_flag or (column.time and column.time.sure and not names.names_an_id(column.words_of_name)):
         return False
     return column.median_words <= 8 if column.distinct < 0.9 * column.rows else column.median_words < 2
 
@@ -124,19 +200,20 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
     found: list[Link] = []
     if column.is_list or column.distinct < 2:
         return found
-    values = set(column.unique)
     for other in tables:
-        if other is table:
+        if other.path == table.path or (table.join and other.path == table.join.path):
             continue
         for key in other.columns.values():
             if not _is_key(key, other):
                 continue
-            known = set(key.unique)
-            shared = len(values & known)
-            overlap, covered = shared / len(values), shared / len(known)
+            alike = _alike(column, key, other)
+            # Short ids that are the same but for their zeros may be so by chance.
+            long = column.unique[:1000].str.len().median() >= 5
+            found_in = match(column.unique, key.unique, RULES if alike or long else RULES[:1])
+            overlap = found_in.overlap
+            covered = overlap * column.distinct / max(1, key.distinct)
             if overlap < 0.3:
                 continue
-            alike = _alike(column, key, other)
             # Small whole numbers are among any ids: they count where the names agree or most of the ids occur.
             strength = overlap * (0.3 + 0.7 * max(alike, covered if not key.is_integer else 0.8 * covered))
             # Of two tables that list the same ids, the one that says more of them.
@@ -146,13 +223,15 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
             )
             if is_called(other, hints.items or "") or is_called(other, hints.users or ""):
                 strength += 1
-            if alike or strength > 0.5:
-                found.append(Link(other, key, overlap, strength))
+            if alike or (strength > 0.5 and (overlap > 0.9 or not key.is_integer)):
+                found.append(Link(other, key, found_in, strength))
     return sorted(found, key=lambda link: -link.strength)
 
 
 def _is_key(column: Column, table: TableProfile) -> bool:
-    if column.is_list or column.median_words > 1.5 or (column.is_number and not column.is_integer):
+    if not column.name or column.is_list or column.median_words > 1.5:
+        return False
+    if column.is_number and not column.is_integer:
         return False
     return column.distinct >= 0.95 * table.rows and column.distinct >= 2
 
@@ -163,7 +242,7 @@ def _alike(column: Column, key: Column, table: TableProfile) -> float:
     others = set(key.words_of_name) - set(names.ID) | {names.singular(word) for word in table.words_of_name}
     if column.words_of_name == key.words_of_name:
         return 1.0
-    return len(own & others) / len(own)
+    return len(own & others) / len(own) if own else 0.0
 
 
 def _score(
@@ -190,4 +269,6 @@ def _score(
         score -= 0.5
     if column.distinct < 6:
         score -= 0.4
+    if not item and column.distinct < 20 and len(column.values) > 100 * column.distinct:
+        score -= 0.8  # a kind of user
     return score, link

@@ -23,6 +23,7 @@ from tfrec_fusion.datasets.splits import Event, cutoffs_of, held_out_starts, in_
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Users
 
 MOST_ROWS = 3_000_000
+MOST_UNKNOWN = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Entities:
         whole: whether that is all.
         bad_rows: some of the rows that could not be read, with file and line.
         notes: how the files were read, where the configuration leaves that open.
+        row_ids: of each row of `frame` its id.
     """
 
     ids: frozenset[str]
@@ -48,6 +50,14 @@ class Entities:
     whole: bool = True
     bad_rows: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    row_ids: pd.Series = dataclasses.field(default_factory=lambda: pd.Series(dtype=object))
+
+    def texts(self, column: str) -> pd.Series:
+        """A column's cells as strings, of a list its values with spaces between; None where there is nothing."""
+        values = self.frame[column]
+        return values.map(
+            lambda value: " ".join(map(str, value)) if isinstance(value, (list, np.ndarray)) else value
+        )
 
     @property
     def reject_share(self) -> float:
@@ -67,6 +77,7 @@ class Choices:
         bad_rows: some of the rows that could not be read, with file and line.
         notes: how the files were read, where the configuration leaves that open.
         time_format: how times were read; None without times.
+        unknown_items: some of the ids that the table of items does not hold.
     """
 
     frame: pd.DataFrame
@@ -77,6 +88,7 @@ class Choices:
     bad_rows: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     time_format: str | None = None
+    unknown_items: frozenset[str] = frozenset()
 
     @property
     def reject_share(self) -> float:
@@ -160,6 +172,7 @@ def measure_entities(
         whole,
         _shown(bad),
         notes,
+        keys,
     )
 
 
@@ -228,8 +241,10 @@ def measure_choices(
     )
     left_out = {reason: rejects.pop(reason) for reason in list(rejects) if reason.startswith(NO_CHOICE)}
     rejects.update(row.reason for row in bad)
+    unknown: frozenset[str] = frozenset()
     if items is not None:
         known = frame.item.isin(items)
+        unknown = frozenset(frame.item[~known].head(MOST_UNKNOWN))
         rejects["unknown item"] = int((~known).sum())
         frame = frame[known]
     repeated = frame.duplicated(["user", "item", "time"])
@@ -243,6 +258,7 @@ def measure_choices(
         _shown(bad),
         notes,
         table.time_format,
+        unknown,
     )
 
 

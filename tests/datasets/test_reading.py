@@ -220,6 +220,23 @@ def test_any_bytes_are_read_or_refused_with_words(tmp_path_factory, content):
     assert rows[0] == {"a": "1", "b": "x"} or read_dialect(str(path), Csv()).encoding != "utf-8"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "Pão orgânico;avaliação;ótimo;Maçã;situação"),
+        ("cp1252", "été;français;à côté;garçon;où"),
+        ("cp1252", "Film é abc;e à terra"),
+        ("cp1252", "smörgås;blåbär;øl;ærlig"),
+        ("cp1250", "žluťoučký kůň;příliš;řeka"),
+        ("cp1250", "őrült;fűtő;árvíztűrő"),
+        ("cp1254", "İstanbul;güneş;çiçek;ığdır;şeker"),
+        ("cp1257", "ąžuolas;šuo;ėjimas;ųjų"),
+    ],
+)
+def test_latin_letters_are_told_by_the_accents_of_one_language(encoding, text):
+    assert detect_encoding(f"id,title\n1,{text}\n2,{text}\n".encode(encoding)) == encoding
+
+
 @pytest.mark.parametrize("start", ['"never closed\n', ""])
 def test_many_bad_rows_take_no_longer_than_good_ones(tmp_path, start):
     """Arrow's own way to set rows aside takes a time that grows with their square: minutes here."""

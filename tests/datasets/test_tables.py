@@ -174,7 +174,7 @@ def test_without_files_and_network_the_way_out_is_named(tmp_path, monkeypatch):
         ({"event": "kind"}, "go together: .* Received: event='kind', events={}"),
         (
             {"event": "kind", "events": {"buy": -1}},
-            "`interactions.events.buy` must be a number of at least 0",
+            "`events.buy` must be at least 0",
         ),
         ({"event": "kind", "events": {"view": 0}}, "must count at least one kind above 0"),
         ({"time_format": "%Q"}, "`interactions.time_format` must be .*'Q' is a bad directive"),

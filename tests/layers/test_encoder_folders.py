@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 from transformers import BertTokenizerFast
 
-from pipeline.onboarding.checking import _encoder
+from pipeline.onboarding.text_checks import _encoder
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.layers import TextEncoder, load_tokenizer
-from tfrec_fusion.layers.pretrained import find_pretrained
+from tfrec_fusion.layers.backbone import MATRICES
+from tfrec_fusion.layers.pretrained import MODEL_TYPES, find_pretrained
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.wordpiece_files import read_vocabulary
 
@@ -234,3 +235,7 @@ def test_a_download_fetches_what_the_modules_need(tiny, tmp_path, monkeypatch):
     folder = find_pretrained("somebody/tiny")
     assert read_sentence_modules(folder).pooling == "cls"
     assert not (folder / "onnx").exists()
+
+
+def test_the_types_that_validate_knows_are_those_that_can_be_built():
+    assert set(MODEL_TYPES) == set(MATRICES)

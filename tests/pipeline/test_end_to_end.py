@@ -114,8 +114,8 @@ def test_a_second_run_does_nothing_again(first, config_file):
 
 
 def test_a_broken_model_is_not_pushed_and_the_reason_is_told(first, config_file):
-    """Towers alone, not trained at all: worse than popularity, and worse than the model blessed before."""
-    settings = ["retrieval.training.epochs=0", "retrieval.collaborative_dim=0"]
+    """Towers alone, hardly trained at all: worse than popularity, and worse than the model blessed before."""
+    settings = ["retrieval.training.learning_rate=1e-12", "retrieval.collaborative_dim=0"]
     broken = run(load_config(str(config_file), settings))
     assert not broken["retrieval"]["blessed"]
     assert broken["retrieval"]["pushed"] is None

@@ -202,5 +202,7 @@ def test_slices_by_two_features_at_once_are_an_error():
 
 
 def test_judging_by_no_interaction_is_an_error():
-    with pytest.raises(ValueError, match="`evaluation.max_interactions` must be at least 1. Received: 0"):
+    with pytest.raises(
+        ValueError, match="`EvaluationConfig.max_interactions` must be at least 1. Received: 0"
+    ):
         EvaluationConfig(max_interactions=0)

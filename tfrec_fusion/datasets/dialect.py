@@ -138,11 +138,17 @@ def _rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
 def _delimiter(lines: list[str], tabs: bool) -> str:
     first = "\t" if tabs else ","
     order = sorted(_DELIMITERS, key=lambda sign: sign != first)
-    best = max(order, key=lambda sign: _fit(lines, sign))
+    # A sign that the header line has as often as the rows comes before one inside their values: `u1,5,i1|i2|i3`.
+    best = max(order, key=lambda sign: (_names_fit(lines, sign), *_fit(lines, sign)))
     if _fit(lines, best)[1] >= 2:
         return best
     spaces = _fit(lines, " ")
     return " " if spaces[0] >= 0.95 and spaces[1] >= 3 and len(lines) > 2 else first
+
+
+def _names_fit(lines: list[str], delimiter: str) -> bool:
+    share, usual = _fit(lines, delimiter)
+    return share >= 0.5 and len(lines[0].split(delimiter)) == usual
 
 
 def _fit(lines: list[str], delimiter: str) -> tuple[float, int]:

@@ -79,12 +79,10 @@ def _best(evidence: bytes) -> str:
 
     # Letters with accents stand among plain ones; other scripts fill whole words.
     high = sum(byte > 127 for byte in evidence)
-    short = rb"(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])"
-    known = (
-        LATIN
-        if sum(map(len, re.findall(short, evidence))) >= 0.7 * high
-        else (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
-    )
+    short = rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])|(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])"
+    if sum(map(len, re.findall(short, evidence))) >= 0.7 * high:
+        return _latin(evidence)
+    known = (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
     found = from_bytes(evidence, cp_isolation=list(known), threshold=0.5, steps=10)
     order = {name: place for place, name in enumerate(known)}
     scores = {
@@ -100,6 +98,36 @@ def _best(evidence: bytes) -> str:
         if _decodes(evidence, "cp1252")
         else "latin-1"
     )
+
+
+LETTERS = {
+    "cp1252": (
+        "äöüß", "àâæçéèêëîïôœùûüÿ", "áéíñóúü", "àáâãçéêíóôõúü", "àèéìíòóù", "åäöé", "åæøé", "áéíóúýðþæö", "àèéíïòóúüç", "éëïóü"
+    ),
+    "cp1250": ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîșțşţ", "čćđšž"),
+    "cp1254": ("çğıöşüâî",),
+    "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"),
+}  # fmt: skip
+"""Letters beyond ASCII of the languages that are written in an encoding."""
+SIGNS = set("“”„‘’‚«»–—…€£§°©®™²³½¼¾·•¿¡ªº×÷±´¨\xa0\u0307")
+
+
+def _latin(evidence: bytes) -> str:
+    """Of the encodings for Latin letters the one in which most words have the accents of one language: `ão` is Portuguese, `ăo`
+    is none's. Between equals, the western one."""
+    words = [word for word in re.split(rb"[\x00-\x40\x5b-\x60\x7b-\x7f]+", evidence) if not word.isascii()]
+
+    def fitting(encoding: str) -> float:
+        found = [
+            {sign for sign in word.decode(encoding, "replace").lower() if sign > "\x7f"} - SIGNS
+            for word in words
+        ]
+        return sum(any(signs <= set(known) for known in LETTERS[encoding]) for signs in found) / max(
+            1, len(found)
+        )
+
+    decodable = [name for name in LATIN if _decodes(evidence, name)]
+    return max(decodable, key=fitting) if decodable else "latin-1"
 
 
 def _letters(text: str, encoding: str) -> float:

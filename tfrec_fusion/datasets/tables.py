@@ -9,10 +9,11 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import datetime
-import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from tfrec_fusion.config import ConfigError
+from annotated_types import Interval
+
+from tfrec_fusion.config import ConfigError, Settings
 
 IdRule = Literal["as_written", "number", "folded"]
 
@@ -113,7 +114,7 @@ class Join:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interactions:
+class Interactions(Settings):
     """Who chose what, and when.
 
     Attributes:
@@ -148,13 +149,14 @@ class Interactions:
     csv: Csv = Csv()
     join: Join | None = None
     explode: str | None = None
-    label_values: dict[str, float] = dataclasses.field(default_factory=dict)
-    label_nulls: tuple[str | float, ...] = ()
+    label_values: dict[str, Annotated[float, Interval()]] = dataclasses.field(default_factory=dict)
+    label_nulls: tuple[str | Annotated[float, Interval()], ...] = ()
     weight: str | None = None
     event: str | None = None
-    events: dict[str, float] = dataclasses.field(default_factory=dict)
+    events: dict[str, Annotated[float, Interval(ge=0)]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        super().__post_init__()
         # YAML reads -1 as a number, JSON keeps what was made of it: a cell is compared as a string.
         nulls = tuple(
             f"{value:.15g}" if isinstance(value, float) else str(value) for value in self.label_nulls
@@ -174,11 +176,6 @@ class Interactions:
                 "`interactions.event` and `interactions.events` go together: the column of the kinds, and how much each kind "
                 f"counts. Received: event={self.event!r}, events={self.events}. For example: event: type, events: {{buy: 1}}."
             )
-        for key in ("label_values", "events"):
-            for name, value in getattr(self, key).items():
-                if not math.isfinite(value) or (key == "events" and value < 0):
-                    rule = "a number of at least 0" if key == "events" else "a number"
-                    raise ConfigError(f"`interactions.{key}.{name}` must be {rule}. Received: {value}.")
         if self.events and not any(self.events.values()):
             raise ConfigError(
                 f"`interactions.events` must count at least one kind above 0. Received: {self.events}. Nothing would be a choice."

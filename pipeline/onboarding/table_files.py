@@ -1,0 +1,84 @@
+"""Files of a folder as tables: how each is written, its columns, and which files belong to one table."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import dataclasses
+import itertools
+import pathlib
+import re
+
+from pipeline.onboarding.headers import has_no_header, made_up_names
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.byte_streams import first_bytes
+from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
+from tfrec_fusion.datasets.reading import column_names
+from tfrec_fusion.datasets.tables import Csv
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file, how it is written, its columns, and whether their names are made up."""
+
+    file: pathlib.Path
+    csv: Csv
+    names: tuple[str, ...]
+    headerless: bool
+
+
+def read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
+    kind = detect_kind(str(file))
+    if kind != "csv":
+        return Csv(), tuple(column_names(str(file))), False
+    found = read_dialect(str(file), Csv())
+    csv = Csv(delimiter=found.delimiter, encoding=found.encoding)
+    lines = _first_lines(file, csv)
+    widths = [len(line) for line in lines]
+    width = max(set(widths), key=lambda count: (widths.count(count), count))
+    first, *rows = [line for line in lines if len(line) == width] if width > 1 else lines
+    if has_no_header(first, rows):
+        names = made_up_names(width)
+        return dataclasses.replace(csv, header=names), names, True
+    names = found.names
+    if len(names) < 2 and width > 1:  # lines before the header
+        csv, names = dataclasses.replace(csv, header=tuple(first)), tuple(first)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"{file.name!r} names a column twice: {', '.join(map(repr, twice))}. Give each its own name."
+        )
+    if len(names) < 2 and file.name.lower().endswith(".txt"):
+        raise ConfigError("it is text of one column.")
+    return csv, names, False
+
+
+def _first_lines(file: pathlib.Path, csv: Csv) -> list[list[str]]:
+    """Cells of the first lines."""
+    assert csv.delimiter and csv.encoding
+    text = first_bytes(str(file), 1 << 16).decode(csv.encoding, "replace").removeprefix("\ufeff")
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    lines = lines[:-1][:60] if len(lines) > 2 else lines  # the last may be cut
+    if len(csv.delimiter) > 1:
+        return [line.split(csv.delimiter) for line in lines]
+    return [row for row in csv_module.reader([f"{line}\n" for line in lines], delimiter=csv.delimiter) if row]
+
+
+def group(sources: list[Source]) -> list[tuple[str, list[Source]]]:
+    """Files of one table go together: `orders-2023.csv` and `orders-2024.csv`, with the same columns."""
+
+    def stem(source: Source) -> str:
+        name, dot, ending = source.file.name.partition(".")
+        whole = re.sub(r"(?:\.\d+)+(?=\.)", "*", f"{name}{dot}{ending}")
+        first, dot, rest = whole.partition(".") if "*" not in whole else whole.partition("*")
+        return re.sub(r"\*+", "*", re.sub(r"[-_ ]*\d[\d\-_]*", "*", first) + dot + rest)
+
+    groups = []
+    keyed = sorted(sources, key=lambda source: (stem(source), source.names))
+    for (pattern, _), members in itertools.groupby(keyed, key=lambda source: (stem(source), source.names)):
+        found = list(members)
+        matched = [source for source in sources if source.file.match(pattern)] if "*" in pattern else []
+        if len(found) > 1 and {id(source) for source in matched} == {id(source) for source in found}:
+            groups.append((pattern, found))
+        else:
+            groups += [(source.file.name, [source]) for source in found]
+    return groups

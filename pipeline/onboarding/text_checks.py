@@ -1,0 +1,204 @@
+"""Checks of the items' texts against the encoder: whether it is here, whether it knows their words, whether they say anything."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Generator, Iterator
+
+import pandas as pd
+
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.onboarding.finding import Finding
+from pipeline.onboarding.measuring import Entities
+from tfrec_fusion.datasets.tables import Items
+from tfrec_fusion.layers.pretrained import (
+    MODEL_TYPES,
+    PACKAGED,
+    SHORT_NAMES,
+    PretrainedNotFoundError,
+    find_pretrained,
+)
+from tfrec_fusion.layers.sentence_modules import read_sentence_modules
+from tfrec_fusion.layers.wordpiece_files import WORDPIECE_CLASSES, read_wordpiece, tokenizer_class
+
+SAMPLE = 2000
+UNKNOWN_WRONG, UNKNOWN_NOTE = 0.3, 0.05  # shares of tokens
+SPLIT_NOTE = 4.0  # tokens a word: hardly more than its letters
+WEIGHTS = ("*.safetensors", "*.h5", "pytorch_model*.bin")
+
+
+def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterator[Finding]:
+    """The text of the items, and the encoder where it is a folder here or a package."""
+    if config.text is None:
+        yield Finding("note" if table.text else "ok", "text", "off; items are known by their choices alone")
+        return
+    if not table.text:
+        yield Finding(
+            "wrong",
+            "text",
+            "`data.items.text` names no column. Name some, or turn the text tower off: `text: none`.",
+        )
+        return
+    texts = joined_texts(table, items)
+    if table.distinct:
+        texts = texts.groupby(items.row_ids.to_numpy()).first()
+    yield from _length(texts, config)
+    yield from _variety(texts, table)
+    folder = yield from _encoder(config.text.encoder, config.text.pooling)
+    if folder is not None:
+        yield from _unknown_tokens(texts, folder, config)
+
+
+def joined_texts(table: Items, items: Entities) -> pd.Series:
+    """The text of each item in one, None where it has none."""
+    parts = [items.texts(column).fillna("").astype(str) for column in table.text]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined + " " + part
+    joined = joined.str.strip()
+    return joined.where(joined != "", None)
+
+
+def _length(texts: pd.Series, config: PipelineConfig) -> Iterator[Finding]:
+    assert config.text
+    filled = float(texts.notna().mean())
+    words = texts.dropna().head(50_000).str.count(r"\S+")
+    cut = float((words * 1.4 > config.text.max_length).mean()) if len(words) else 0.0
+    few = filled < config.transform.min_text_share
+    yield Finding(
+        "wrong" if few else "note" if filled < 0.5 or cut > 0.5 else "ok",
+        "text",
+        f"{filled:.0%} of the items have some; about {cut:.0%} are longer than `text.max_length` {config.text.max_length} tokens",
+    )
+
+
+def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
+    """Texts that hardly tell items apart: a flag taken for a title, one phrase everywhere."""
+    distinct = texts.dropna().drop_duplicates()
+    items = int(texts.notna().sum())
+    columns = ", ".join(map(repr, table.text))
+    if items < 2 or not len(distinct):
+        return
+    shown = ", ".join(repr(text[:40]) for text in distinct[:3])
+    if len(distinct) == 1 or (items >= 30 and len(distinct) <= max(10, 0.01 * items)):
+        yield Finding(
+            "wrong",
+            "text",
+            f"{items:,} items have only {len(distinct)} different {'text' if len(distinct) == 1 else 'texts'} ({shown}): {columns} "
+            "cannot tell items apart. Name other columns in `data.items.text`, or turn the text tower off: `text: none`.",
+        )
+    elif len(distinct) < 0.5 * items:
+        yield Finding(
+            "note", "text", f"{items:,} items share {len(distinct):,} different texts; the others read alike"
+        )
+
+
+def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib.Path | None]:
+    """Whether the encoder is here, whole, and used as its folder says; returns its folder. One that would have to be downloaded is
+    not."""
+    here = SHORT_NAMES.get(name, name) in PACKAGED or pathlib.Path(name).expanduser().is_dir()
+    if not here:
+        yield Finding(
+            "note",
+            "encoder",
+            f"{name} is no folder here: the run takes it from the Hugging Face Hub or its cache",
+        )
+        return None
+    try:
+        folder = find_pretrained(name)
+        own = read_sentence_modules(folder).pooling
+        fault = encoder_fault(folder)
+        if not fault and tokenizer_class(folder) in WORDPIECE_CLASSES:
+            read_wordpiece(folder)
+    except (PretrainedNotFoundError, ValueError) as error:
+        yield Finding("wrong", "encoder", str(error))
+        return None
+    if fault:
+        yield Finding("wrong", "encoder", f"{name}: {fault}")
+        return None
+    if None not in (pooling, own) and pooling != own:
+        text = f"`text.pooling` is {pooling!r}, while the encoder was trained with {own!r}. Leave it out to take its own"
+        yield Finding("note", "encoder", f"{name}: {text}")
+    else:
+        yield Finding("ok", "encoder", f"{name}, {pooling or own or 'mean'} pooling")
+    return folder
+
+
+def encoder_fault(folder: pathlib.Path) -> str:
+    """What a folder lacks to be an encoder, or ""."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "the folder holds no `config.json`. Write it with `model.save_pretrained(folder)`."
+    except ValueError as error:
+        return f"`config.json` is no JSON ({error}). Write it again with `model.save_pretrained(folder)`."
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    if kind not in MODEL_TYPES:
+        return f"`model_type` must be one of {', '.join(MODEL_TYPES)}. Received: {kind!r}. Choose an encoder of one of these types."
+    weights = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
+    if not weights:
+        return "the folder holds no weights (`model.safetensors` or `tf_model.h5`). Write them with `model.save_pretrained(folder)`."
+    if all(file.suffix == ".bin" for file in weights):
+        return "the weights are PyTorch's own (`pytorch_model.bin`). Write them as `model.safetensors`: `save_pretrained(folder, safe_serialization=True)`."
+    if not any(file.stat().st_size > 1000 for file in weights):
+        return f"the weights are no weights: {weights[0].name} has {weights[0].stat().st_size} bytes. Download them again (git lfs pull)."
+    if not tokenizer_of(folder):
+        return "the folder holds no tokenizer's files. Write them with `tokenizer.save_pretrained(folder)`."
+    return ""
+
+
+def tokenizer_of(folder: pathlib.Path):
+    """The folder's tokenizer without TensorFlow and transformers, or None."""
+    from tokenizers import BertWordPieceTokenizer, Tokenizer
+
+    if (folder / "tokenizer.json").is_file():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if (folder / "vocab.txt").is_file():
+        settings = folder / "tokenizer_config.json"
+        read = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        return BertWordPieceTokenizer(
+            str(folder / "vocab.txt"), lowercase=bool(read.get("do_lower_case", True))
+        )
+    return None
+
+
+def measure_tokens(texts: pd.Series, folder: pathlib.Path) -> tuple[float, float] | None:
+    """Share of tokens that are unknown, and tokens a word, in a sample of texts; None where it cannot be told."""
+    tokenizer = tokenizer_of(folder)
+    sample = texts.dropna()
+    sample = sample[:: max(1, len(sample) // SAMPLE)][:SAMPLE].tolist()
+    if tokenizer is None or not sample:
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokens = [
+        token
+        for encoded in tokenizer.encode_batch(sample, add_special_tokens=False)
+        for token in encoded.tokens
+    ]
+    words = sum(len(text.split()) for text in sample)
+    unknown = sum(token in ("[UNK]", "<unk>") for token in tokens)
+    return unknown / max(1, len(tokens)), len(tokens) / max(1, words)
+
+
+def _unknown_tokens(texts: pd.Series, folder: pathlib.Path, config: PipelineConfig) -> Iterator[Finding]:
+    assert config.text
+    measured = measure_tokens(texts, folder)
+    if measured is None:
+        return
+    unknown, pieces = measured
+    advice = "Take an encoder for the language of the texts (`text.encoder`), or turn the text tower off: `text: none`"
+    if unknown >= UNKNOWN_NOTE:
+        yield Finding(
+            "wrong" if unknown >= UNKNOWN_WRONG else "note",
+            "encoder",
+            f"{unknown:.1%} of the texts' tokens are unknown to {config.text.encoder}: it cannot read them. {advice}.",
+        )
+    elif pieces >= SPLIT_NOTE:
+        yield Finding(
+            "note",
+            "encoder",
+            f"{config.text.encoder} cuts each word into {pieces:.1f} pieces, hardly more than its letters: it was made for other "
+            f"texts. {advice}.",
+        )

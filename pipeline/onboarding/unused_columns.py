@@ -1,0 +1,142 @@
+"""Why columns of the interactions have no role, and the keys that would give them one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.onboarding import column_names as names
+from pipeline.onboarding import value_shapes
+from pipeline.onboarding.column_profiles import Column
+from pipeline.onboarding.combined_tables import marked_ids
+from pipeline.onboarding.ledger import Ledger
+from pipeline.onboarding.table_profiles import TableProfile
+
+
+def explain(table: TableProfile, ledger: Ledger) -> None:
+    """Says of each column of the interactions that has no role why, and with which keys it would have one."""
+    taken = {choice.role for choice in ledger.choices if choice.table == "interactions"}
+    for column in table.columns.values():
+        if column.name in ledger.named(column.path):
+            continue
+        reason, offer = _reason(column, taken)
+        ledger.leave(column.path, column.name, reason, **offer)
+
+
+def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
+    words = column.words_of_name
+    if not column.name:
+        numbered = column.is_number and value_shapes.is_running_number(column.numbers, column.rows)
+        return "counts the rows" if numbered else "has no name; give it one to use it", {}
+    if column.is_unreadable:
+        return f"cells of the type {column.array.type}; write their parts as columns of their own", {}
+    if column.distinct == 0:
+        return "empty", {}
+    if column.distinct == 1:
+        return f"the same everywhere: {example(column)}", {}
+    if marked := marked_ids(column):
+        return (
+            f"ids with a mark behind each ({marked!r}), as what was shown and clicked; a row for each is needed",
+            {},
+        )
+    if column.is_list:
+        return f"lists, such as {example(column)}", {}
+    if column.is_flag:
+        if taken & {"quantity", "event", "label"}:
+            return "yes and no", {}
+        offer: dict[str, Any] = {"event": column.name, "events": _flag_events(column)}
+        return "yes and no; where only a yes is a choice, use it", {
+            "quantity": column.name
+        } if column.is_number else offer
+    if column.time and column.time.sure:
+        return ("another time" if "time" in taken else "a time") + f", {column.time.why}", {}
+    if names.says(words, names.TIME) == 1 and not column.is_number:
+        return (
+            f"looks like a time, but {example(column)} fits no format that is known here; give it with "
+            f"--time {column.name} --time-format FORMAT (of strptime)",
+            {},
+        )
+    if column.is_number:
+        return _reason_of_number(column)
+    return _reason_of_words(column)
+
+
+def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
+    words, numbers = column.words_of_name, column.numbers.dropna()
+    steps = column.as_numbers(column.values).diff()[1:]
+    if value_shapes.is_running_number(numbers, column.rows) or (
+        column.distinct > 20 and steps.isin([0, 1]).all()
+    ):
+        return "counts the rows", {}
+    if names.names_an_id(words) or (names.says(words, names.ORDER) and column.distinct > 0.1 * column.rows):
+        return f"an id of something else, {column.distinct:,} different", {}
+    if numbers.min() < 0:
+        return f"numbers {column.spread}; below 0 they cannot weigh a choice", {}
+    if names.says(words, names.MONEY):
+        return f"an amount of money {column.spread}; it weighs no choice unless you say so", {
+            "weight": column.name
+        }
+    if column.is_integer and column.distinct > 0.9 * column.rows and column.rows > 30:
+        return "whole numbers, different in almost every row: an id of something else", {}
+    kind = "a count" if column.is_integer else "an amount"
+    return f"{kind} {column.spread}; every row counts the same unless it weighs them", {"weight": column.name}
+
+
+def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
+    few = 2 <= column.distinct <= 20 and column.distinct < 0.2 * column.rows
+    if few and _is_event(column):
+        events = {str(kind): 0.0 if value_shapes.is_refusal(kind) else 1.0 for kind in column.unique}
+        return (
+            f"{column.distinct} kinds of event; all rows count the same unless it says how much each counts",
+            {
+                "event": column.name,
+                "events": events,
+            },
+        )
+    if few and names.says(column.words_of_name, names.LABEL) == 1:
+        return f"{column.distinct} words, not numbers; say what each stands for", {
+            "label": column.name,
+            "label_values": {str(word): float(index) for index, word in enumerate(column.unique)},
+        }
+    if column.is_address:
+        return "addresses or files", {}
+    if names.says(column.words_of_name, names.ORDER) and column.distinct > 20:
+        return f"an id of something else, {column.distinct:,} different", {}
+    if names.says(column.words_of_name, names.PERSONAL) and column.distinct > 20:
+        return f"personal, {column.distinct:,} different values", {}
+    if column.distinct <= 1000 and column.distinct < 0.2 * column.rows and column.median_words <= 4:
+        return f"{column.distinct:,} different values; if it is known when the choice is made, use it", {
+            "context": [column.name]
+        }
+    if column.long_words > 3 and column.is_words:
+        return "text of each row: it says something of the choice, not of the item", {}
+    return f"{column.distinct:,} different values, such as {example(column)}", {}
+
+
+_KINDS = {"view", "click", "cart", "buy", "purchase", "transaction", "addtocart", "add_to_cart", "order", "play", "listen", "share",
+          "save", "bookmark", "wishlist", "checkout", "read", "watch", "open", "impression", "download"}  # fmt: skip
+
+
+def _is_event(column: Column) -> bool:
+    said = set(column.words_of_name) & {
+        "event",
+        "action",
+        "type",
+        "kind",
+        "activity",
+        "interaction",
+        "behavior",
+        "behaviour",
+        "status",
+    }
+    known = [value_shapes.folded(kind) in _KINDS or value_shapes.is_refusal(kind) for kind in column.unique]
+    return bool(said) or sum(known) >= 2
+
+
+def _flag_events(column: Column) -> dict[str, float]:
+    no = {"false", "no", "n", "f", "off", "nein", "non", "nao", "нет", "否", "لا"}
+    return {str(value): 0.0 if value_shapes.folded(value) in no else 1.0 for value in column.unique}
+
+
+def example(column: Column) -> str:
+    text = str(column.values.iloc[0]) if len(column.values) else ""
+    return repr(text if len(text) <= 60 else text[:57] + "…")

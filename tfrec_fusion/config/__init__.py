@@ -1,0 +1,39 @@
+"""Settings of a model, their ranges, and the strict reader that makes them from YAML."""
+
+from tfrec_fusion.config.models import (
+    Feature,
+    FeatureKind,
+    FeatureSpace,
+    FusionName,
+    HistoryEncoderName,
+    IndexConfig,
+    LabelKind,
+    RankingConfig,
+    RankingHead,
+    RetrievalConfig,
+    TextConfig,
+    TowerConfig,
+    TrainingConfig,
+    check_training,
+)
+from tfrec_fusion.config.reading import ConfigError, Settings, from_dict
+
+__all__ = [
+    "ConfigError",
+    "Feature",
+    "FeatureKind",
+    "FeatureSpace",
+    "FusionName",
+    "HistoryEncoderName",
+    "IndexConfig",
+    "LabelKind",
+    "RankingConfig",
+    "RankingHead",
+    "RetrievalConfig",
+    "Settings",
+    "TextConfig",
+    "TowerConfig",
+    "TrainingConfig",
+    "check_training",
+    "from_dict",
+]
