@@ -42,7 +42,7 @@ import tensorflow_recommenders as tfrs  # isort: skip
 from tfrec_fusion.index import InvertedFile, build_index  # isort: skip
 from tfrec_fusion.index.build import fewest  # isort: skip
 from tfrec_fusion.index.inverted_file import CELLS_PER_ROOT  # isort: skip
-from tfrec_fusion.serving.server.rest_handler import QUICK_SECONDS  # isort: skip
+from tfrec_fusion.serving.server.inline_costs import QUICK_SECONDS  # isort: skip
 from tfrec_fusion.serving.server.session import LoadedModel  # isort: skip
 
 NUM_QUERIES, CHUNK = 256, 131_072

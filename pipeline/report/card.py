@@ -77,7 +77,9 @@ def _data(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "Tables",
             ", ".join(
-                f"{name}: {pathlib.Path(table['path']).name}" for name, table in tables.items() if table
+                f"{name}: {pathlib.Path(table['path']).name}"
+                for name, table in tables.items()
+                if isinstance(table, dict)
             ),
         ),
     ]

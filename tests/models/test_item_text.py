@@ -251,7 +251,7 @@ def test_what_does_not_fit_together_is_refused(encoder, texts):
     bare = dataclasses.replace(items, text_tokens=None)
     with pytest.raises(ValueError, match="needs the items' tokens and vectors"):
         build_two_tower(RETRIEVAL, SPACE, bare, text)
-    with pytest.raises(ValueError, match="`texts_per_step` must be at least 1"):
+    with pytest.raises(ValueError, match="texts_per_step` must be at least 1"):
         build_two_tower(RETRIEVAL, SPACE, items, dataclasses.replace(text, texts_per_step=0))
     compiled = dataclasses.replace(
         RETRIEVAL, training=dataclasses.replace(RETRIEVAL.training, jit_compile=True)

@@ -92,5 +92,7 @@ def test_what_needs_fixed_shapes_refuses_micro_batches(changes):
     training = dataclasses.replace(RETRIEVAL.training, micro_batch=8, **changes)
     with pytest.raises(ConfigError, match="`training.micro_batch` must be left out with"):
         check_training(training)
-    with pytest.raises(ConfigError, match="`training.micro_batch` must be at least 1. Received: 0"):
+    with pytest.raises(
+        ConfigError, match="micro_batch` must be at least 1 and at most 10,000,000. Received: 0"
+    ):
         check_training(dataclasses.replace(RETRIEVAL.training, micro_batch=0))

@@ -87,7 +87,7 @@ def test_null_keeps_all_and_nought_is_refused(config):
     for number in range(1, 6):
         write_run(config, number)
     assert prune(dataclasses.replace(config, keep_runs=None, serving=ServingConfig(keep_versions=None))) == 0
-    with pytest.raises(ConfigError, match="`keep_runs` must be at least 1"):
+    with pytest.raises(ConfigError, match="keep_runs` must be at least 1"):
         dataclasses.replace(config, keep_runs=0)
-    with pytest.raises(ConfigError, match="`serving.keep_versions` must be at least 1"):
+    with pytest.raises(ConfigError, match="keep_versions` must be at least 1"):
         dataclasses.replace(config, serving=ServingConfig(keep_versions=0))
