@@ -177,6 +177,8 @@ def test_mistakes_of_the_caller(make):
         client.recommend([["u"]])
     with pytest.raises(ValueError, match="Give the candidates"):
         client.rank("u")
+    with pytest.raises(errors.RequestError, match="output `item_ids`. Received: 'embed_text'"):
+        client.recommend(text="a", signature_name="embed_text")
     with pytest.raises(errors.RequestError, match="must be a list of ids. Received: 'abc'"):
         client.rank("u", "abc")
     for rows, message in (([], "at least one row"), ([{"text": "a"}, {"x": "b"}, "c"], "the same inputs")):
@@ -303,6 +305,8 @@ class Flaky:
                     time.sleep(1.0)
                     step = 200
                 body = json.dumps({"outputs": 1} if step == 200 else {"error": "busy"}).encode()
+                if isinstance(step, bytes):
+                    body, step = step, 200
                 self.send_response(step)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -336,6 +340,9 @@ QUICK = RetryPolicy(retries=2, base_seconds=0.01)
         ([503] * 5, errors.Unavailable, 3),
         ([400], errors.InvalidRequest, 1),
         ([500], errors.ServerFailure, 1),
+        ([b"<html>"], errors.ServerFailure, 1),
+        ([b'{"ok": 1}'], errors.ServerFailure, 1),
+        ([b"[1]"], errors.ServerFailure, 1),
         (["slow"], errors.AnswerTimeout, 1),
     ],
 )

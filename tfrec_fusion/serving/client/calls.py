@@ -18,6 +18,7 @@ from tfrec_fusion.serving.client.answers import (
     read_recommendations,
 )
 from tfrec_fusion.serving.client.columns import as_rows, batches, candidate_batches, checked_values, columns
+from tfrec_fusion.serving.client.errors import unreadable
 from tfrec_fusion.serving.client.signatures import SignatureSpec, read_metadata
 from tfrec_fusion.serving.client.values import plain
 
@@ -75,6 +76,11 @@ class Calls:
 
     def recommend(self, name: str, k: int, given: Mapping[str, Any]) -> Call:
         spec = yield from self._signature(name)
+        if "item_ids" not in spec.outputs:
+            raise RequestError(
+                f"A signature that recommends must have an output `item_ids`. Received: {name!r}, whose outputs "
+                f"are {', '.join(sorted(spec.outputs))}."
+            )
         k = plain(k)
         INPUTS["k"].check(k)
         scalars = {"k": k} if "k" in spec.inputs else {}
@@ -111,7 +117,11 @@ class Calls:
         return vectors if many else vectors[0]
 
     def status(self) -> Call:
-        return (yield Ask("status"))["model_version_status"]
+        status = yield Ask("status")
+        try:
+            return status["model_version_status"]
+        except (KeyError, TypeError) as error:
+            raise unreadable("status", error) from None
 
     def metadata(self) -> Call:
         return (yield Ask("metadata"))
@@ -119,7 +129,11 @@ class Calls:
     def _ask_signatures(self, name: str) -> Generator[Ask, Any, None]:
         # A newer version may have more than the one that was asked before.
         if name not in self._signatures and not self._given:
-            self._signatures = read_metadata((yield Ask("metadata")))
+            metadata = yield Ask("metadata")
+            try:
+                self._signatures = read_metadata(metadata)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise unreadable("metadata", error) from None
 
     def _signature(self, name: str) -> Generator[Ask, Any, SignatureSpec]:
         yield from self._ask_signatures(name)

@@ -99,6 +99,12 @@ def error_of_status(http_status: int, message: str) -> ServingError:
     return error_of_code(_CODES.get(http_status, "INTERNAL"), message, http_status)
 
 
+def unreadable(what: str, error: Exception) -> ServerFailure:
+    """The exception for an answer that is none of TF Serving's; another program may listen at the address."""
+    detail = f"{type(error).__name__}: {error}"
+    return ServerFailure("INTERNAL", f"The server's {what} is not what TF Serving answers: {detail}")
+
+
 def too_late(seconds: float) -> AnswerTimeout:
     """The exception for an answer that did not come within the client's own limit."""
     return AnswerTimeout("DEADLINE_EXCEEDED", f"No answer within {seconds:.3g} seconds")

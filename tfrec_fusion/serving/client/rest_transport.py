@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tfrec_fusion.serving.client.calls import Ask
-from tfrec_fusion.serving.client.errors import RequestError, ServerFailure, error_of_status
+from tfrec_fusion.serving.client.errors import RequestError, ServerFailure, error_of_status, unreadable
 from tfrec_fusion.serving.client.http_connections import Address, AsyncConnections, Connections, HttpRequest
 from tfrec_fusion.serving.client.transport import Transport, check_version
 
@@ -34,7 +34,10 @@ class HttpTransport(Transport):
         """The reply that an answer's JSON holds."""
         if ask.kind != "predict":
             return answer
-        return answer["predictions" if ask.instances is not None else "outputs"]
+        try:
+            return answer["predictions" if ask.instances is not None else "outputs"]
+        except (KeyError, TypeError) as error:
+            raise unreadable("prediction", error) from None
 
     def send(self, ask: Ask, seconds: float) -> Any:
         return self.read(ask, read_json(*self._connections.exchange(self.request(ask), seconds)))
