@@ -23,10 +23,12 @@ LIBRARY = [
     "charset-normalizer>=3.3",
     "scipy>=1.11",
     "threadpoolctl>=3.1",
+    "tenacity>=9",
 ]
 SERVING = [
     "tensorflow-serving-api>=2.18",
     "grpcio>=1.60",
+    "grpcio-health-checking>=1.60",
     "httptools>=0.6",
     "uvloop>=0.19; platform_system != 'Windows'",
     "orjson>=3.9",
@@ -53,6 +55,7 @@ DEV = [
     "mypy>=1.11",
     "types-PyYAML>=6",
     "ranx>=0.3.20",
+    "httpx>=0.27",
     "hypothesis>=6",
     # engines and a linter that tests use
     "dask>=2024.4.2",

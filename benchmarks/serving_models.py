@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfrec_fusion.serving.child_process import python_module
-from tfrec_fusion.serving.client.calls import Ask, columns, read_metadata
-from tfrec_fusion.serving.client.rest_client import RestClient, predict_body
+from tfrec_fusion.serving.client.calls import Ask
+from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.columns import columns
+from tfrec_fusion.serving.client.rest_transport import predict_body
+from tfrec_fusion.serving.client.signatures import read_metadata
 
 CANDIDATES = 500
 
@@ -39,7 +42,7 @@ def serving(folder: pathlib.Path, port: int) -> Iterator[str]:
         deadline = time.monotonic() + 300
         while True:
             try:
-                with RestClient(url, names[0], timeout=5) as client:
+                with Client.connect(url, names[0], timeout=5) as client:
                     client.status()
                 break
             except Exception:
@@ -57,9 +60,9 @@ def questions(url: str, folder: pathlib.Path, user: str) -> dict[str, tuple[str,
     """What is asked: name → (model, body)."""
     signatures = {}
     for name in (entry.name for entry in folder.iterdir() if entry.is_dir()):
-        with RestClient(url, name) as client:
+        with Client.connect(url, name) as client:
             signatures[name] = read_metadata(client.metadata())
-    with RestClient(url, "retrieval") as client:
+    with Client.connect(url, "retrieval") as client:
         found = client.recommend(user_id=user, k=CANDIDATES, include_seen=True)
     ids, texts = [item.item_id for item in found], [item.title for item in found]
 

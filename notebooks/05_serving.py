@@ -124,9 +124,9 @@ print(urllib.request.urlopen(request).read().decode())
 # **The client.** A known reader; words; both; and somebody unknown, by what they just read.
 
 # %%
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving import Client
 
-client = RestClient(url, "retrieval")
+client = Client.connect(url, "retrieval")
 questions = {
     "reader-3": {"user_id": "reader-3"},
     "“the night sky”": {"text": "the night sky"},
@@ -141,9 +141,7 @@ pd.DataFrame({name: [found.title for found in client.recommend(**asked, k=4)] fo
 # within the picture, not with figures elsewhere.)
 
 # %%
-from tfrec_fusion.serving.client.grpc_client import GrpcClient
-
-grpc = GrpcClient(f"127.0.0.1:{server.grpc_port}", "retrieval")
+grpc = Client.connect(f"grpc://127.0.0.1:{server.grpc_port}", "retrieval")
 
 def milliseconds(ask, **question):
     ask(**question, k=4)
@@ -172,7 +170,7 @@ plt.show()
 answered, failed, stop = [], [], threading.Event()
 
 def keep_asking():
-    with RestClient(url, "retrieval") as asking:
+    with Client.connect(url, "retrieval") as asking:
         while not stop.is_set():
             start = time.perf_counter()
             try:

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+CLIENT = "tfrec_fusion/serving/client"
 LIBRARY = {
     "config": set(),
     "datasets": {"config", "files"},
@@ -99,6 +100,13 @@ def test_the_librarys_import_directions(path):
 @pytest.mark.parametrize("path", modules("pipeline"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_pipelines_import_directions(path):
     assert neighbours(path, "pipeline") <= PIPELINE.get(room(path, "pipeline"), set())
+
+
+def test_the_clients_modules_import_each_other_in_one_direction():
+    """Imports inside functions and for type checkers count too."""
+    names = {f"tfrec_fusion.serving.client.{path.stem}": path for path in (ROOT / CLIENT).glob("*.py")}
+    graph = {name: imports(path) & set(names) - {name} for name, path in names.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_callbacks_are_dotted_strings_in_the_definition():

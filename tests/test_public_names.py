@@ -37,8 +37,11 @@ TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
     "": """config config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
-        serving.client.rest_client serving.client.calls serving.child_process serving.client.values export.request serving.client.http_transport serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
-        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version serving.client.vertex_client naming
+        serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
+        serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
+        serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
+        serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
+        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
         serving.server.pseudonyms serving.server.wire""",
     "numpy": """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
@@ -61,9 +64,9 @@ COSTS = {
     "tensorflow_recommenders": """export.base export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting""",
-    "tensorflow_serving": """serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
+    "tensorflow_serving": """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
         serving.server.rest_server serving.server.versions serving.server.warmup serving.server.reload_rules""",
-    "grpc": "serving.server.__main__ serving.client.grpc_client serving.server.grpc_health serving.server.grpc_service serving.server.embedded",
+    "grpc": "serving.server.__main__ serving.client.grpc_transport serving.server.grpc_health serving.server.grpc_service serving.server.embedded",
 }
 
 

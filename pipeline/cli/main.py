@@ -23,6 +23,7 @@ from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.export.request import RequestError, refusal
 from tfrec_fusion.serving.child_process import safe_path
+from tfrec_fusion.serving.client.errors import ServingError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,9 +89,8 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _is_for_the_user(error: Exception) -> bool:
-    return isinstance(error, (ConfigError, RequestError)) or type(error).__name__ in (
-        "StepFailed",
-        "ServingError",
+    return (
+        isinstance(error, (ConfigError, RequestError, ServingError)) or type(error).__name__ == "StepFailed"
     )
 
 

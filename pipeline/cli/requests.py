@@ -19,7 +19,7 @@ from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, SIGNATURES, Input,
 from tfrec_fusion.naming import context_input
 
 if TYPE_CHECKING:
-    from tfrec_fusion.serving.client.rest_client import RestClient
+    from tfrec_fusion.serving.client.client import Client
 
 NAMES_ASKED = 100_000
 
@@ -36,7 +36,9 @@ def add_flags(command: argparse.ArgumentParser, signature: str) -> None:
         metavar="NAME=VALUE",
         help="a context column, as its table calls it, and its value; may be given several times",
     )
-    command.add_argument("--url", default="http://127.0.0.1:8501", help="the model server")
+    command.add_argument(
+        "--url", default="http://127.0.0.1:8501", help="the model server; `grpc://host:port` for gRPC"
+    )
     command.add_argument(
         "--config",
         help="of the run that is served, to say why a model is not (default: the latest under runs/)",
@@ -71,7 +73,7 @@ def _add_flag(command: argparse.ArgumentParser, described: Input) -> None:
 
 def recommend(options: argparse.Namespace) -> int:
     """`tfrec recommend`."""
-    from tfrec_fusion.serving.client.rest_client import RestClient
+    from tfrec_fusion.serving.client.client import Client
 
     given = _given(options, "recommend")
     if not any(name in given for name in ("user_id", "text", "history")):
@@ -82,7 +84,7 @@ def recommend(options: argparse.Namespace) -> int:
         raise RequestError(
             f"{' and '.join(unfit)} need `--model recommender`: retrieval alone ranks nothing."
         )
-    with RestClient(options.url, options.model) as client:
+    with Client.connect(options.url, options.model) as client:
         start = time.perf_counter()
         found = client.recommend(**given)
         seconds = time.perf_counter() - start
@@ -101,7 +103,7 @@ def recommend(options: argparse.Namespace) -> int:
 
 def rank(options: argparse.Namespace) -> int:
     """`tfrec rank`."""
-    from tfrec_fusion.serving.client.rest_client import RestClient
+    from tfrec_fusion.serving.client.client import Client
 
     given = _given(options, "rank")
     ids, texts = given.pop("item_ids", []), [text for text in options.texts if not is_blank(text)]
@@ -112,7 +114,7 @@ def rank(options: argparse.Namespace) -> int:
         raise RequestError(
             "There is nothing to rank. Give --items, or --text for an item that is in no catalogue."
         )
-    with RestClient(options.url, "ranking") as client:
+    with Client.connect(options.url, "ranking") as client:
         answer = client.rank(item_ids=candidates, texts=[""] * len(ids) + texts, **given)
     _say({**given, "item_ids": ids}, answer.known_user, answer.unknown_items)
     titles = answer.pop("titles")
@@ -194,9 +196,9 @@ def _all_unknown(ids: list[str] | None, unknown: tuple[str, ...]) -> bool:
     return bool(ids) and set(ids or ()) <= set(unknown)
 
 
-def _categories(client: RestClient) -> list[str]:
+def _categories(client: Client) -> list[str]:
     """Names of all categories; none of a model that cannot say them."""
-    from tfrec_fusion.serving.client.rest_client import ServingError
+    from tfrec_fusion.serving.client.errors import ServingError
 
     try:
         answer = client.predict({"count": NAMES_ASKED}, signature_name="describe")

@@ -108,7 +108,7 @@ class Executor(base_executor.BaseExecutor):
     @with_mounted_files
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         # Imported here: whoever only wires a pipeline needs no server.
-        from tfrec_fusion.serving.client.rest_client import RestClient
+        from tfrec_fusion.serving.client.client import Client
         from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
         model = artifact_utils.get_single_instance(input_dict["model"])
@@ -129,7 +129,7 @@ class Executor(base_executor.BaseExecutor):
                 with EmbeddedServer({"candidate": str(base)}) as server:
                     server.wait_ready(120)
                     report["load_seconds"] = round(time.perf_counter() - start, 3)
-                    client = RestClient(f"http://127.0.0.1:{server.rest_port}", "candidate")
+                    client = Client.connect(f"http://127.0.0.1:{server.rest_port}", "candidate")
                     report["answers"] = ASK[exec_properties["kind"]](client, questions)
                     report["milliseconds"] = self._latency(client, exec_properties["kind"], questions)
             except (

@@ -15,7 +15,8 @@ from pipeline.config.terminal import safe
 from pipeline.data.pushed_versions import latest_version
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.serving.child_process import python_module
-from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.errors import ServingError
 
 KINDS = ("retrieval", "ranking", "recommender")
 
@@ -62,7 +63,7 @@ def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
 
 def _wait_for(server: subprocess.Popen, url: str, kind: str, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
-    with RestClient(url, kind, timeout=2) as client:
+    with Client.connect(url, kind, timeout=2) as client:
         while True:
             if server.poll() is not None:
                 raise ConfigError(
@@ -81,11 +82,11 @@ def _wait_for(server: subprocess.Popen, url: str, kind: str, seconds: float = 12
 def _ask(config: PipelineConfig, url: str, kinds: list[str]) -> None:
     """The demo's questions to what was pushed, with the time that each answer took."""
     with (
-        RestClient(url, "retrieval") as retrieval,
-        RestClient(url, "ranking") as ranking,
-        RestClient(url, "recommender") as recommender,
+        Client.connect(url, "retrieval") as retrieval,
+        Client.connect(url, "ranking") as ranking,
+        Client.connect(url, "recommender") as recommender,
     ):
-        questions: list[tuple[str, RestClient, dict[str, Any]]] = []
+        questions: list[tuple[str, Client, dict[str, Any]]] = []
         if "retrieval" in kinds:
             questions = [("for user 42", retrieval, {"user_id": "42"})]
             questions += [(f'for "{text}"', retrieval, {"text": text}) for text in config.serving.queries]

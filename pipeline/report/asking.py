@@ -6,12 +6,16 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text  # noqa: F401  (registers the operations that the models hold)
 
 from pipeline.data.examples import read
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.export.evaluated import evaluated
-from tfrec_fusion.export.request import DIAGNOSES, default_of
+from tfrec_fusion.export.request import DIAGNOSES
+from tfrec_fusion.serving.client.answers import named_outputs
+from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.columns import columns
+from tfrec_fusion.serving.client.in_process import InProcessTransport
+from tfrec_fusion.serving.client.signatures import read_metadata
 
 BATCH = 100
 
@@ -80,40 +84,20 @@ class Model:
     """
 
     def __init__(self, folder: str):
-        self.loaded = tf.saved_model.load(folder)
+        self.client = Client(InProcessTransport(folder), timeout=3600.0)
+        self.signatures = read_metadata(self.client.metadata())
 
-    def ask(self, signature: str, count: int, **inputs) -> dict[str, np.ndarray]:
-        """Answers of a signature for `count` rows; lists of strings may differ in length."""
-        function = self.loaded.signatures[signature]
-        specs = {spec.name: spec for spec in tf.nest.flatten(function.structured_input_signature)}
-        unknown = sorted(set(inputs) - set(specs))
+    def ask(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+        """Answers of a signature to columns, by output; lists of strings may differ in length."""
+        spec = self.signatures[signature]
+        unknown = sorted(set(inputs) - set(spec.inputs))
         if unknown:
             raise ConfigError(
-                f"The model's signature `{signature}` must take {', '.join(unknown)}. It takes: {', '.join(specs)}. It was "
-                "trained by an older version; run `tfrec run` again."
+                f"The model's signature `{signature}` must take {', '.join(unknown)}. It takes: "
+                f"{', '.join(spec.inputs)}. It was trained by an older version; run `tfrec run` again."
             )
-        fed = {}
-        for spec in specs.values():
-            given = inputs.get(spec.name)
-            shape = [
-                0 if place and size is None else count if size is None else size
-                for place, size in enumerate(spec.shape)
-            ]
-            if given is None:
-                value = default_of(spec.name, spec.dtype.name)
-                given = np.full(shape, value, object if spec.dtype == tf.string else None)
-            elif len(shape) == 2:
-                given = (
-                    tf.ragged.constant(given, dtype=tf.string).to_tensor(shape=[count, None])
-                    if any(given)
-                    else np.full([count, 0], "", object)
-                )
-            fed[spec.name] = (
-                tf.cast(given, spec.dtype)
-                if spec.dtype != tf.string
-                else tf.convert_to_tensor(given, tf.string)
-            )
-        return {name: value.numpy() for name, value in function(**fed).items()}
+        outputs = self.client.predict(columns(spec, inputs), signature_name=signature)
+        return {name: _array(values) for name, values in named_outputs(outputs, spec).items()}
 
     def recommend(self, people: list[Person], k: int, **options) -> tuple[list[list[str]], np.ndarray]:
         """Item ids for each person, best first, as before the test; and their scores, `[people, k]`."""
@@ -122,7 +106,6 @@ class Model:
             part = people[start : start + BATCH]
             answer = self.ask(
                 "recommend",
-                len(part),
                 user_id=[person.user for person in part],
                 history=[person.history for person in part],
                 exclude=[person.seen for person in part],
@@ -131,7 +114,7 @@ class Model:
                 **_context(part),
                 **options,
             )
-            ids += [[item.decode() for item in row if item] for row in answer["item_ids"]]
+            ids += [[item for item in row.tolist() if item] for row in answer["item_ids"]]
             scores.append(answer["scores"])
         return ids, np.concatenate(scores)
 
@@ -142,7 +125,6 @@ class Model:
             part, wanted = people[start : start + BATCH], candidates[start : start + BATCH]
             answer = self.ask(
                 "rank",
-                len(part),
                 user_id=[person.user for person in part],
                 history=[person.history for person in part],
                 item_ids=wanted,
@@ -159,24 +141,27 @@ class Model:
     def item_vectors(self, ids: list[str]) -> np.ndarray:
         """float32 `[ids, dim]`: by text where the model has a text tower, else its embeddings."""
         text_dim = 0
-        if "embed_text" in self.loaded.signatures:
-            text_dim = self.ask("embed_text", 1, text=["a"])["embedding"].shape[1]
+        if "embed_text" in self.signatures:
+            text_dim = self.ask("embed_text", text=["a"])["embedding"].shape[1]
         parts = [
-            self.ask("embed_item", len(ids[start : start + 1000]), item_id=ids[start : start + 1000])[
-                "embedding"
-            ]
+            self.ask("embed_item", item_id=ids[start : start + 1000])["embedding"]
             for start in range(0, len(ids), 1000)
         ]
-        vectors = np.concatenate(parts)
+        vectors = np.concatenate(parts).astype(np.float32)
         return vectors[:, -text_dim:] if text_dim else vectors
 
     def ranks(self, examples: list[tf.train.Example]) -> np.ndarray:
         """Rank of each Example's held-out item among the whole catalogue."""
         found = []
         for start in range(0, len(examples), 512):
-            part = tf.constant([example.SerializeToString() for example in examples[start : start + 512]])
-            found.append(evaluated(self.loaded.signatures["serving_default"](examples=part))["rank"])
+            part = [example.SerializeToString() for example in examples[start : start + 512]]
+            found.append(evaluated(self.ask("serving_default", examples=part))["rank"])
         return np.concatenate(found)
+
+
+def _array(values: list) -> np.ndarray:
+    array = np.array(values)
+    return np.array(values, object) if array.dtype.kind == "U" else array  # whole strings, NULs included
 
 
 def _context(people: list[Person]) -> dict[str, list[str]]:

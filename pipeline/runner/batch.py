@@ -1,11 +1,12 @@
 """Recommendations for everybody, written to files: a Beam job over the people of the last run.
 
-`tfrec batch CONFIG --output FOLDER`. Each worker loads the pushed model once, through the server's own session; what a
-file holds is therefore what the server would have answered.
+`tfrec batch CONFIG --output FOLDER`. Each worker loads the pushed model once, in this process, through the
+server's own session; what a file holds is therefore what the server would have answered.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -13,7 +14,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
-import numpy as np
 import pyarrow
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
@@ -23,8 +23,9 @@ from pipeline.data.catalogue_reading import split_files
 from pipeline.data.run_summary import read_summary
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.export.request import INPUTS, default_of
-from tfrec_fusion.serving.server.session import LoadedModel
+from tfrec_fusion.export.request import INPUTS
+from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.in_process import InProcessTransport
 
 SCHEMA = pyarrow.schema(
     [
@@ -72,8 +73,8 @@ def users_of_last_run(home: pathlib.Path) -> list[str]:
 
 
 def write_whole(users: Sequence[str], model: str, output: str, k: int, kind: str, locks: pathlib.Path) -> int:
-    """`write_recommendations`, whose files come into view together, when all of them are whole, and replace those that an
-    earlier call left; for a folder of this machine, and the runner in this process.
+    """`write_recommendations`, whose files come into view together, when all of them are whole, and replace
+    those that an earlier call left; for a folder of this machine, and the runner in this process.
 
     Args:
         users, model, output, k, kind: as `write_recommendations` takes them.
@@ -125,7 +126,8 @@ def write_recommendations(
         How many people got an answer, where the runner waits for the job to end; else 0.
 
     Raises:
-        ConfigError: for another kind, or a model without the signature.
+        ConfigError: for another kind.
+        RequestError: for a `k` out of range, or a model without the signature.
     """
     if kind not in FORMATS:
         raise ConfigError(f"`--format` must be one of {', '.join(FORMATS)}. Received: {kind!r}.")
@@ -172,41 +174,12 @@ class Recommend(beam.DoFn):
 
     def setup(self) -> None:
         # Threads of a worker share one model; it is large, and answers many of them at a time.
-        self.loaded = self.shared.acquire(lambda: LoadedModel(self.model, "model", 1))
-        self.signature = self.loaded.signature("recommend")
-        if self.signature is None:
-            raise ConfigError(
-                f"{self.model} has no signature `recommend`. Name a retrieval model or a recommender."
-            )
+        self.client = self.shared.acquire(lambda: Client(InProcessTransport(self.model), timeout=3600.0))
 
     def process(self, users: list[str]) -> Iterator[dict]:
-        inputs = absent(self.loaded, self.signature.name, len(users))
-        inputs["user_id"] = np.array([user.encode() for user in users], object)
-        inputs["k"] = np.full_like(inputs["k"], self.k)
-        found = self.loaded.predict(self.signature, inputs)
-        titles = found.get("titles", np.full_like(found["item_ids"], b""))
-        for user, *answer in zip(users, found["item_ids"], found["scores"], titles, strict=True):
-            items = [
-                {"item_id": item.decode(), "score": float(score), "title": title.decode()}
-                for item, score, title in zip(*answer, strict=True)
-                if item
-            ]
+        for user, answer in zip(users, self.client.recommend(users, k=self.k), strict=True):
             self.people.inc()
-            yield {"user_id": user, "items": items}
-
-
-def absent(model: LoadedModel, signature: str, batch: int) -> dict[str, np.ndarray]:
-    """Inputs of a signature for `batch` requests in which nothing is given."""
-    inputs = {}
-    for name, tensor in model.meta_graph.signature_def[signature].inputs.items():
-        sizes = [dim.size for dim in tensor.tensor_shape.dim]
-        shape = [batch if place == 0 and size < 0 else max(size, 0) for place, size in enumerate(sizes)]
-        kind = {"float": "float32"}.get(declared := model.signatures[signature].inputs[name], declared)
-        value = default_of(name, kind)
-        inputs[name] = np.full(
-            shape, value.encode() if kind == "string" else value, object if kind == "string" else kind
-        )
-    return inputs
+            yield {"user_id": user, "items": [dataclasses.asdict(item) for item in answer]}
 
 
 def rows(answer: dict) -> Iterator[dict]:

@@ -26,7 +26,7 @@ from pipeline.data.text_vectors import VectorCache, digest_rows, encode_items
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.config import ConfigError, TextConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
-from tfrec_fusion.serving.client.calls import Recommended
+from tfrec_fusion.serving.client.answers import Recommended
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pipeline.report.page import write_report
 from pipeline.runner.local import run
 from pipeline.runner.summary import StepFailed
 from tfrec_fusion.datasets.files import source_digest
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.shared_run("films")]
@@ -61,7 +61,7 @@ def test_what_was_pushed_answers_words_people_and_new_items(first):
     ) as server:
         server.wait_ready(120)
         url = f"http://127.0.0.1:{server.rest_port}"
-        with RestClient(url, "retrieval") as client:
+        with Client.connect(url, "retrieval") as client:
             found = client.recommend(text="astronauts travel to another planet", k=6)
             assert all("Space" in item.title for item in found)
             liked = client.recommend(user_id="u1", k=1)
@@ -70,13 +70,13 @@ def test_what_was_pushed_answers_words_people_and_new_items(first):
             of_war = client.recommend(user_id="u1", categories=["War"], k=6)
             assert len(of_war) == 6
             assert all("War" in item.title for item in of_war)
-        with RestClient(url, "recommender") as client:
+        with Client.connect(url, "recommender") as client:
             alone = client.recommend(user_id="u1", k=1, rank_weight=-1.0)
             assert alone[0].item_id == liked[0].item_id
             spread = client.recommend(user_id="u1", k=6, diversity=0.9, include_seen=True)
             assert len({item.title.split(" of ")[1] for item in spread}) > 1
             assert client.rank(user_id="u1", item_ids=["f0"]).keys() == {"rating", "click", "titles"}
-        with RestClient(url, "ranking") as client:
+        with Client.connect(url, "ranking") as client:
             scores = client.rank(user_id="u1", item_ids=["f0", ""], texts=["", "A bride and a kiss"])
             assert len(scores["rating"]) == 2
             assert scores["titles"][1] == "A bride and a kiss"
@@ -201,7 +201,7 @@ def test_a_first_run_that_refuses_its_model_ends_in_a_baseline_that_answers(refu
     assert versions(refused, "retrieval") == [pathlib.Path(baseline["pushed"]).name]
     with EmbeddedServer({"retrieval": str(folder / "retrieval")}) as server:
         server.wait_ready(120)
-        with RestClient(f"http://127.0.0.1:{server.rest_port}", "retrieval") as client:
+        with Client.connect(f"http://127.0.0.1:{server.rest_port}", "retrieval") as client:
             for asked in ({"user_id": "u1"}, {"user_id": "somebody"}, {"history": ["f1", "f2"]}):
                 found = client.recommend(**asked, k=5)
                 assert len({item.item_id for item in found}) == 5

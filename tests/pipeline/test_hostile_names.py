@@ -15,7 +15,7 @@ from tests.pipeline import steps
 from tfrec_fusion.config import RankingConfig, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.naming import context_input, context_inputs
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.slow
@@ -141,7 +141,7 @@ def test_retrieval_answers_by_the_columns_own_names(shop):
     (base / "1").symlink_to(folder / "retrieval" / "model", target_is_directory=True)
     with EmbeddedServer({"retrieval": str(base)}) as server:
         server.wait_ready(60)
-        with RestClient(f"http://127.0.0.1:{server.rest_port}", "retrieval") as client:
+        with Client.connect(f"http://127.0.0.1:{server.rest_port}", "retrieval") as client:
             known = client.recommend("first\r\nsecond", k=16, **{"Device Type": LINES, "店": "phone"})
             assert len(known) == 10  # six of sixteen are seen
             everything = client.recommend("p3", k=16, include_seen=True, **{"shop/web": "phone"})

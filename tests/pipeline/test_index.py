@@ -10,7 +10,7 @@ import pytest
 from pipeline.cli.main import main
 from pipeline.config.pipeline_config import load_config
 from pipeline.definition.index_update import last_pushed
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.shared_run("films")]
@@ -60,7 +60,7 @@ def answers(rebuilt, first):
             bases[f"{kind}-{name}"] = str(base)
     with EmbeddedServer(bases) as server:
         server.wait_ready(120)
-        yield {name: RestClient(f"http://127.0.0.1:{server.rest_port}", name) for name in bases}
+        yield {name: Client.connect(f"http://127.0.0.1:{server.rest_port}", name) for name in bases}
 
 
 def scores(client, **asked):

@@ -12,8 +12,8 @@ import pytest
 from pipeline.cli import main as cli
 from tests.test_export import data, profiles  # noqa: F401  (fixtures)
 from tests.test_recommender import saved  # noqa: F401  (fixture)
-from tfrec_fusion.serving.client.grpc_client import GrpcClient
-from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.errors import ServingError
 from tfrec_fusion.serving.launcher import question
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
@@ -118,8 +118,8 @@ def test_unknown_candidates_are_named(tfrec, data):  # noqa: F811
 def test_ids_may_be_integers_arrays_and_columns(server, data):  # noqa: F811
     item = str(data.ids[3])
     for client in (
-        RestClient(f"http://127.0.0.1:{server.rest_port}", "recommender"),
-        GrpcClient(f"127.0.0.1:{server.grpc_port}", "recommender"),
+        Client.connect(f"http://127.0.0.1:{server.rest_port}", "recommender"),
+        Client.connect(f"grpc://127.0.0.1:{server.grpc_port}", "recommender"),
     ):
         with client:
             wanted = client.recommend(history=[item], k=4)
@@ -141,7 +141,7 @@ def test_ids_may_be_integers_arrays_and_columns(server, data):  # noqa: F811
 @pytest.mark.parametrize("name", ["retrieval", "recommender", "ranking"])
 def test_the_printed_curl_line_gives_an_answer(server, name):
     url = f"http://127.0.0.1:{server.rest_port}"
-    with RestClient(url, name) as client:
+    with Client.connect(url, name) as client:
         line = question(client, url, name)
     _, _, body, address = shlex.split(line)
     answer = httpx.post(address, content=body, timeout=60).json()["outputs"]
@@ -164,6 +164,6 @@ def test_the_report_asks_with_the_contracts_defaults(saved, data):  # noqa: F811
     from pipeline.report.asking import Model
 
     model = Model(saved["recommender"])
-    answer = model.ask("recommend", 2, user_id=["user 1", "nobody"], k=3)
+    answer = model.ask("recommend", user_id=["user 1", "nobody"], k=3)
     assert answer["num_results"].tolist() == [3, 3] and answer["known_user"].tolist() == [True, False]
     assert pathlib.Path(saved["recommender"]).is_dir()

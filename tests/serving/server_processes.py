@@ -3,7 +3,8 @@
 import socket
 import time
 
-from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.errors import ServingError
 
 
 def free_ports(count):
@@ -19,7 +20,7 @@ def wait_for(url, name, process, seconds=60):
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server ended"
         try:
-            return RestClient(url, name, timeout=2).status()
+            return Client.connect(url, name, timeout=2).status()
         except ServingError:
             time.sleep(0.1)
     raise AssertionError("the server did not become ready")

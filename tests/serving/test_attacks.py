@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
 
 from tests.serving.conftest import Caller
 from tests.serving.server_processes import free_ports, wait_for
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.protocol.status import StatusError
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 from tfrec_fusion.serving.server.grpc_service import GrpcOptions
@@ -415,4 +415,4 @@ def test_sigterm_is_obeyed_during_a_long_request(slow_model):
 
 
 def test_clients_still_work_after_all_of_this(attacked):
-    assert RestClient(f"http://127.0.0.1:{attacked.rest_port}", "half").predict([0.0]) == [3.0]
+    assert Client.connect(f"http://127.0.0.1:{attacked.rest_port}", "half").predict([0.0]) == [3.0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -21,8 +22,7 @@ from tensorflow_serving.apis import (
 )
 
 from tests.serving.saved_models import PASS_THROUGH
-from tfrec_fusion.serving.client.grpc_client import GrpcClient
-from tfrec_fusion.serving.protocol import serving_protos
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 from tfrec_fusion.serving.server.grpc_service import GrpcOptions
 
@@ -357,12 +357,35 @@ def test_status(service):
 def test_health(channel):
     check = channel.unary_unary(
         "/grpc.health.v1.Health/Check",
-        request_serializer=serving_protos.HealthCheckRequest.SerializeToString,
-        response_deserializer=serving_protos.HealthCheckResponse.FromString,
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
     for name in ("", "PredictionService", "ModelService"):
-        assert check(serving_protos.HealthCheckRequest(service=name), timeout=10).status == 1
-    assert error_of(check, serving_protos.HealthCheckRequest(service="x"))[0] == "NOT_FOUND"
+        assert check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
+    assert error_of(check, health_pb2.HealthCheckRequest(service="x"))[0] == "NOT_FOUND"
+
+
+def test_no_client_takes_all_watches_and_names_are_not_kept(server, channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    watches = [stub.Watch(health_pb2.HealthCheckRequest(service=f"x{index}")) for index in range(100)]
+    assert {next(watch).status for watch in watches} == {3}  # SERVICE_UNKNOWN
+    code, message = error_of(
+        lambda request, **options: next(stub.Watch(request, **options)), health_pb2.HealthCheckRequest()
+    )
+    assert (code, message) == ("RESOURCE_EXHAUSTED", "100 clients watch already")
+    for watch in watches:
+        watch.cancel()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            again = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+            assert next(again).status == 1
+            break
+        except grpc.RpcError:
+            time.sleep(0.05)
+    else:
+        raise AssertionError("The watches that ended still count")
+    again.cancel()
 
 
 def test_health_watches_hold_no_thread_and_end_with_the_server(models):
@@ -371,17 +394,17 @@ def test_health_watches_hold_no_thread_and_end_with_the_server(models):
     )
     with server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         types = {
-            "request_serializer": serving_protos.HealthCheckRequest.SerializeToString,
-            "response_deserializer": serving_protos.HealthCheckResponse.FromString,
+            "request_serializer": health_pb2.HealthCheckRequest.SerializeToString,
+            "response_deserializer": health_pb2.HealthCheckResponse.FromString,
         }
         watch = channel.unary_stream("/grpc.health.v1.Health/Watch", **types)
         check = channel.unary_unary("/grpc.health.v1.Health/Check", **types)
-        watches = [watch(serving_protos.HealthCheckRequest(), timeout=30) for _ in range(5)]
+        watches = [watch(health_pb2.HealthCheckRequest(), timeout=30) for _ in range(5)]
         assert [next(one).status for one in watches] == [1] * 5  # SERVING
-        unknown = watch(serving_protos.HealthCheckRequest(service="x"), timeout=30)
+        unknown = watch(health_pb2.HealthCheckRequest(service="x"), timeout=30)
         assert next(unknown).status == 3  # SERVICE_UNKNOWN
         watches.pop().cancel()
-        assert check(serving_protos.HealthCheckRequest(), timeout=10).status == 1
+        assert check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
         started = time.monotonic()
         server.stop()
         assert time.monotonic() - started < 4  # the watches did not use up the grace
@@ -430,7 +453,7 @@ def test_reload_over_grpc_and_tensor_content(models):
             b"a",
             b"bb" * 100,
         ]
-        with GrpcClient(f"127.0.0.1:{server.grpc_port}", "zoo") as client:
+        with Client.connect(f"grpc://127.0.0.1:{server.grpc_port}", "zoo") as client:
             assert client.predict({"x": ["a", "bb"]}, signature_name="same_string") == ["a", "bb"]
         assert error_of(prediction.Predict, request_for("half", x=[1.0]))[0] == "NOT_FOUND"
         config[0].version_labels["later"] = 5

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.serving.server_processes import free_ports, wait_for
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.launcher import find_engine, launch
 
 
@@ -49,7 +49,7 @@ def test_the_launcher_runs_tf_serving_where_it_is(models, tools, tmp_path):
         out=lines.append,
     ) as launched:
         assert launched.engine == "tensorflow_model_server"
-        assert RestClient(launched.url, "half").predict([1.0]) == [3.5]
+        assert Client.connect(launched.url, "half").predict([1.0]) == [3.5]
     arguments = json.loads(pathlib.Path(record).read_text())
     assert arguments[:2] == [f"--port={port}", f"--rest_api_port={rest}"]
     assert arguments[3] == "--enable_model_warmup=true"

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from tfrec_fusion.serving.client.grpc_client import GrpcClient
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 from tfrec_fusion.serving.server.request_log import RequestLog, RequestLogConfig
 
@@ -19,11 +18,11 @@ def test_requests_are_logged_without_names(models, tmp_path):
     path.parent.mkdir()
     config = RequestLogConfig(str(path), sampling_rate=1.0, key=b"k", drop_fields=("text",))
     with EmbeddedServer({"recommender": models / "recommender"}, grpc_port=0, request_log=config) as server:
-        client = RestClient(f"http://127.0.0.1:{server.rest_port}", "recommender")
+        client = Client.connect(f"http://127.0.0.1:{server.rest_port}", "recommender")
         client.recommend("ann", text="my secret wish", k=2)
         client.recommend("ann", k=1)
         client.recommend("bob", k=1)
-        with GrpcClient(f"127.0.0.1:{server.grpc_port}", "recommender") as grpc_client:
+        with Client.connect(f"grpc://127.0.0.1:{server.grpc_port}", "recommender") as grpc_client:
             grpc_client.recommend("bob", k=1)
     first, second, third, fourth = map(json.loads, path.read_text().splitlines())
     assert {**fourth, "time": 0} == {**third, "time": 0}  # gRPC's requests as REST's

@@ -482,21 +482,24 @@ def certificate(tmp_path_factory):
 
 def test_tls_on_both_ports(models, certificate):
     grpc = pytest.importorskip("grpc")
-    from tfrec_fusion.serving.client.rest_client import GrpcClient, RestClient, ServingError
+    from tfrec_fusion.serving.client.client import Client
+    from tfrec_fusion.serving.client.errors import ServingError
 
     key, cert = certificate
     tls = TlsConfig(key.read_text(), cert.read_text(), rest=True)
     with EmbeddedServer({"half": models / "half"}, grpc_port=0, tls=tls) as server:
         context = ssl.create_default_context(cafile=str(cert))
-        with RestClient(f"https://localhost:{server.rest_port}", "half", ssl_context=context) as client:
+        with Client.connect(f"https://localhost:{server.rest_port}", "half", ssl_context=context) as client:
             assert client.predict([1.0]) == [3.5]
         with pytest.raises(ServingError):
-            RestClient(f"http://localhost:{server.rest_port}", "half", timeout=3).predict([1.0])
+            Client.connect(f"http://localhost:{server.rest_port}", "half", timeout=3).predict([1.0])
         credentials = grpc.ssl_channel_credentials(cert.read_bytes())
-        with GrpcClient(f"localhost:{server.grpc_port}", "half", credentials=credentials) as client:
+        with Client.connect(
+            f"grpc://localhost:{server.grpc_port}", "half", credentials=credentials
+        ) as client:
             assert client.predict([1.0]) == [3.5]
         with pytest.raises(ServingError, match="UNAVAILABLE"):
-            GrpcClient(f"localhost:{server.grpc_port}", "half", timeout=2).predict([1.0])
+            Client.connect(f"grpc://localhost:{server.grpc_port}", "half", timeout=2).predict([1.0])
 
 
 def test_it_binds_to_loopback_alone(strict):

@@ -14,7 +14,7 @@ import pytest
 from tests.serving import saved_models
 from tests.serving.conftest import Caller
 from tests.serving.server_processes import free_ports, wait_for
-from tfrec_fusion.serving.client.rest_client import RestClient
+from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.protocol.status import StatusError
 from tfrec_fusion.serving.protocol.version import EMULATED, IMAGE
 from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy, read_config_file
@@ -133,7 +133,6 @@ def test_warm_up_runs_at_least_once_however_often_it_is_asked_for(tmp_path):
 
 
 def test_a_unix_socket_serves_grpc(tmp_path, models):
-    from tfrec_fusion.serving.client.grpc_client import GrpcClient
     from tfrec_fusion.serving.server.grpc_service import GrpcOptions
 
     options = GrpcOptions(
@@ -141,7 +140,7 @@ def test_a_unix_socket_serves_grpc(tmp_path, models):
     )
     with (
         EmbeddedServer({"half": models / "half"}, None, None, grpc=options) as server,
-        GrpcClient(f"unix:{tmp_path / 'socket'}", "half") as client,
+        Client.connect(f"grpc://unix:{tmp_path / 'socket'}", "half") as client,
     ):
         assert server.grpc_port is None
         assert client.predict([0.0]) == [3.0]
@@ -237,7 +236,7 @@ def test_a_base_path_of_another_file_system(tmp_path):
     )
     with (
         EmbeddedServer(read_config_file(f"file://{config}"), poll_seconds=0.05) as server,
-        RestClient(f"http://127.0.0.1:{server.rest_port}", "m") as client,
+        Client.connect(f"http://127.0.0.1:{server.rest_port}", "m") as client,
     ):
         assert client.predict([0.0]) == [1.0]
         saved_models.write_half_plus(tmp_path / "m" / "2", plus=2.0)
@@ -370,14 +369,14 @@ def test_the_process_survives_what_may_happen_to_it(tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         wait_for(url, "m", process)
-        assert RestClient(url, "m").predict([0.0]) == [1.0]
+        assert Client.connect(url, "m").predict([0.0]) == [1.0]
         # Killed in the middle of a swap: what is on disk is whole, so the next start serves the new version.
         saved_models.write_half_plus(base / "2", plus=2.0)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_for(url, "m", process)
-        assert RestClient(url, "m").predict([0.0]) == [2.0]
+        assert Client.connect(url, "m").predict([0.0]) == [2.0]
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
     finally:
@@ -404,11 +403,11 @@ def test_a_config_file_is_followed(tmp_path):
         wait_for(url, "a", process)
         config.write_text("rubbish")
         time.sleep(1.2)
-        assert RestClient(url, "a").predict([0.0]) == [1.0]
+        assert Client.connect(url, "a").predict([0.0]) == [1.0]
         labelled = entry.format("a", tmp_path, 'version_labels { key: "stable" value: 1 }')
         config.write_text(f"model_config_list {{ {labelled} {entry.format('b', tmp_path, '')} }}")
         wait_for(url, "b", process, seconds=20)
-        assert RestClient(url, "a", label="stable").predict([0.0]) == [1.0]
+        assert Client.connect(url, "a", label="stable").predict([0.0]) == [1.0]
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -1,6 +1,6 @@
 """A server that speaks the protocol of TF Serving, clients for it, and the launcher that chooses a server.
 
-`RestClient` needs neither TensorFlow nor NumPy.
+`Client` over REST needs neither TensorFlow nor NumPy.
 """
 
 from typing import TYPE_CHECKING
@@ -8,30 +8,53 @@ from typing import TYPE_CHECKING
 from tfrec_fusion.lazy import lazy_names
 
 __all__ = [
-    "AsyncGrpcClient",
-    "AsyncRestClient",
-    "AsyncVertexClient",
+    "AccessDenied",
+    "AnswerTimeout",
+    "AsyncClient",
     "BatchingOptions",
+    "Client",
     "EmbeddedServer",
-    "GrpcClient",
+    "GrpcTransport",
+    "InProcessTransport",
+    "InvalidRequest",
     "Launched",
     "ModelConfig",
+    "NotFound",
+    "Recommendations",
     "Recommended",
-    "RestClient",
+    "RequestError",
+    "RestTransport",
     "RetryPolicy",
+    "Scores",
+    "ServerFailure",
     "ServingError",
     "TlsConfig",
+    "Transport",
+    "Unavailable",
     "VersionPolicy",
-    "VertexClient",
+    "VertexTransport",
     "launch",
 ]
 
 if TYPE_CHECKING:
-    from tfrec_fusion.serving.client.calls import Recommended, ServingError
-    from tfrec_fusion.serving.client.grpc_client import AsyncGrpcClient, GrpcClient
-    from tfrec_fusion.serving.client.http_transport import RetryPolicy
-    from tfrec_fusion.serving.client.rest_client import AsyncRestClient, RestClient
-    from tfrec_fusion.serving.client.vertex_client import AsyncVertexClient, VertexClient
+    from tfrec_fusion.serving.client.answers import Recommendations, Recommended, Scores
+    from tfrec_fusion.serving.client.client import AsyncClient, Client
+    from tfrec_fusion.serving.client.errors import (
+        AccessDenied,
+        AnswerTimeout,
+        InvalidRequest,
+        NotFound,
+        RequestError,
+        ServerFailure,
+        ServingError,
+        Unavailable,
+    )
+    from tfrec_fusion.serving.client.grpc_transport import GrpcTransport
+    from tfrec_fusion.serving.client.in_process import InProcessTransport
+    from tfrec_fusion.serving.client.rest_transport import RestTransport
+    from tfrec_fusion.serving.client.retries import RetryPolicy
+    from tfrec_fusion.serving.client.transport import Transport
+    from tfrec_fusion.serving.client.vertex_transport import VertexTransport
     from tfrec_fusion.serving.launcher import Launched, launch
     from tfrec_fusion.serving.server.batching import BatchingOptions
     from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy

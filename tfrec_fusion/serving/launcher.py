@@ -23,8 +23,10 @@ from typing import Any, Literal
 
 from tfrec_fusion.export.request import curl_line
 from tfrec_fusion.serving.child_process import python_module
-from tfrec_fusion.serving.client.calls import columns, read_metadata
-from tfrec_fusion.serving.client.rest_client import RestClient, ServingError
+from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.columns import columns
+from tfrec_fusion.serving.client.errors import ServingError
+from tfrec_fusion.serving.client.signatures import read_metadata
 from tfrec_fusion.serving.protocol.version import IMAGE
 
 Engine = Literal["auto", "tensorflow_model_server", "docker", "embedded"]
@@ -42,7 +44,7 @@ class Launched:
     Attributes:
         engine: which one it is.
         url: address of its REST API.
-        grpc_target: address of gRPC, for `GrpcClient`.
+        grpc_target: address of gRPC; `Client.connect` takes it after `grpc://`.
         names: the models' names.
     """
 
@@ -242,7 +244,7 @@ def _end(process: subprocess.Popen[str], container: str | None) -> None:
 def _wait_ready(process: subprocess.Popen[str], url: str, names: Mapping[str, str], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     for name in names:
-        with RestClient(url, name, timeout=2.0) as client:
+        with Client.connect(url, name, timeout=2.0) as client:
             while True:
                 if process.poll() is not None:
                     raise RuntimeError(
@@ -266,13 +268,13 @@ def _announce(
     if engine == "tensorflow_model_server" and host not in ("0.0.0.0", "::"):
         out(f"{BINARY} has no flag for an address: its ports are open on every network of this machine.")
     for name, path in paths.items():
-        with RestClient(url, name) as client:
+        with Client.connect(url, name) as client:
             version = next(status["version"] for status in client.status() if status["state"] == "AVAILABLE")
             out(f"  {name} version {version} from {path}")
             out(f"  {question(client, url, name)}")
 
 
-def question(client: RestClient, url: str, name: str) -> str:
+def question(client: Client, url: str, name: str) -> str:
     """A `curl` command that asks a model something it has an answer to: what goes with an item of its catalogue, or how it
     ranks some; of a model of another kind, its status."""
     signatures = read_metadata(client.metadata())

@@ -1,1 +1,1 @@
-"""Clients of TF Serving's interfaces: REST, gRPC and Vertex AI endpoints."""
+"""Clients of a model, over REST, gRPC, Vertex AI endpoints, or a SavedModel in this process."""

@@ -9,6 +9,8 @@ import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tfrec_fusion.export.request import RequestError
+
 __all__ = ["plain", "strings"]
 
 
@@ -22,8 +24,10 @@ def plain(value: Any) -> Any:
         if callable(getattr(value, method, None)):
             converted = getattr(value, method)()
             return converted if converted is value else plain(converted)
-    if isinstance(value, (str, bytes, Mapping)):
+    if isinstance(value, (str, bytes)):
         return value
+    if isinstance(value, Mapping):
+        return {key: plain(element) for key, element in value.items()}
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=repr)  # an order, so that one request has one body
     if isinstance(value, Iterable):
@@ -35,7 +39,7 @@ def strings(name: str, value: Any) -> Any:
     """The same for an input of strings: integers as their digits.
 
     Raises:
-        ValueError: for what is no string and no integer. A float would have to guess whether `12.0` or `12` is the id.
+        RequestError: for what is no string and no integer. Of a float, `12.0` or `12` could be the id.
     """
     value = plain(value)
     if isinstance(value, list):
@@ -44,6 +48,7 @@ def strings(name: str, value: Any) -> Any:
         return value
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
-    raise ValueError(
-        f"`{name}` takes strings or integers. Received: {value!r} ({type(value).__name__}). Give ids as they stand in the table."
+    raise RequestError(
+        f"`{name}` takes strings or integers. Received: {value!r} ({type(value).__name__}). "
+        "Give ids as they stand in the table."
     )

@@ -1,8 +1,8 @@
-"""Messages of TF Serving that `tensorflow-serving-api` leaves out, and gRPC's health messages.
+"""Messages of TF Serving that `tensorflow-serving-api` leaves out.
 
 Declared here field by field (names and numbers of TF Serving's `session_bundle_config.proto`,
-`monitoring_config.proto`, `ssl_config.proto`, and of `grpc.health.v1`), in a descriptor pool of their own so that
-they cannot collide with a package that does carry them.
+`monitoring_config.proto`, `ssl_config.proto`), in a descriptor pool of their own so that they cannot collide with
+a package that does carry them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
 _Field = descriptor_pb2.FieldDescriptorProto
-_INT64, _BOOL, _STRING, _ENUM, _MESSAGE = (
+_INT64, _BOOL, _STRING, _MESSAGE = (
     _Field.TYPE_INT64,
     _Field.TYPE_BOOL,
     _Field.TYPE_STRING,
-    _Field.TYPE_ENUM,
     _Field.TYPE_MESSAGE,
 )
 _WRAPPED = ".google.protobuf."
@@ -72,26 +71,10 @@ _serving = descriptor_pb2.FileDescriptorProto(
     ],
 )
 
-_health = descriptor_pb2.FileDescriptorProto(
-    name="tfrec_fusion/health.proto",
-    package="grpc.health.v1",
-    syntax="proto3",
-    message_type=[
-        _message("HealthCheckRequest", _plain("service", 1, _STRING)),
-        _message(
-            "HealthCheckResponse",
-            ("status", 1, _ENUM, ".grpc.health.v1.HealthCheckResponse.ServingStatus", False),
-        ),
-    ],
-)
-_status = _health.message_type[1].enum_type.add(name="ServingStatus")
-for _number, _name in enumerate(("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")):
-    _status.value.add(name=_name, number=_number)
-
 _pool = descriptor_pool.DescriptorPool()
 _wrappers = descriptor_pb2.FileDescriptorProto()
 wrappers_pb2.DESCRIPTOR.CopyToProto(_wrappers)
-for _file in (_wrappers, _serving, _health):
+for _file in (_wrappers, _serving):
     _pool.Add(_file)
 
 
@@ -102,5 +85,3 @@ def _class(name: str) -> Any:
 BatchingParameters = _class("tensorflow.serving.BatchingParameters")
 MonitoringConfig = _class("tensorflow.serving.MonitoringConfig")
 SSLConfig = _class("tensorflow.serving.SSLConfig")
-HealthCheckRequest = _class("grpc.health.v1.HealthCheckRequest")
-HealthCheckResponse = _class("grpc.health.v1.HealthCheckResponse")

@@ -103,7 +103,7 @@ class EmbeddedServer:
 
     ```python
     with EmbeddedServer({"movies": "/models/movies"}) as server:
-        client = RestClient(f"http://127.0.0.1:{server.rest_port}")
+        client = Client.connect(f"http://127.0.0.1:{server.rest_port}")
     ```
 
     Args:

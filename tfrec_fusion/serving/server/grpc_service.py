@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -99,7 +100,7 @@ def start_grpc_server(
         ]
     )
     if health is not None:
-        server.add_generic_rpc_handlers([health.handler()])
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
     bound = None
     if port is not None:
         bound = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", options.credentials)

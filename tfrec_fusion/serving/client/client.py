@@ -1,0 +1,254 @@
+"""Clients of a served model: `Client` and `AsyncClient`, the same methods over any transport.
+
+```python
+with Client.connect("http://127.0.0.1:8501", "movies") as client:
+    client.recommend(user_id="42", k=10, exclude=["tt0133093"])
+    client.recommend(text="slow science fiction about memory")
+```
+
+`connect` takes the addresses of REST, gRPC and Vertex AI; `Client(transport)` takes any transport. What goes
+wrong is in `tfrec_fusion.serving.client.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from tfrec_fusion.export.request import INPUTS, RequestError
+from tfrec_fusion.serving.client.addresses import open_transport
+from tfrec_fusion.serving.client.calls import Ask, Call, Calls
+from tfrec_fusion.serving.client.retries import RetryPolicy
+from tfrec_fusion.serving.client.signatures import SignatureSpec, read_metadata
+from tfrec_fusion.serving.client.transport import Transport
+
+AnyClient = TypeVar("AnyClient", bound="ServingMethods")
+
+
+class ServingMethods:
+    """The methods that both clients have. In the async client each returns an awaitable of the same result.
+
+    Args:
+        transport: the way to the model.
+        timeout: seconds that a request may take, retries included.
+        retry: how often to try again; see `RetryPolicy`.
+        batch_size: the most rows that one request carries; longer lists are split. The transport's where
+            None.
+        signatures: the model's signatures where they are known beforehand, or its metadata; else they are
+            asked for once.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout: float = 30.0,
+        retry: RetryPolicy | None = None,
+        batch_size: int | None = None,
+        signatures: Mapping[str, SignatureSpec] | Mapping[str, Any] | None = None,
+    ):
+        if not isinstance(transport, Transport):
+            raise RequestError(
+                f"`transport` must be a Transport. Received: {transport!r}. `connect` takes an address."
+            )
+        size = transport.batch_size if batch_size is None else batch_size
+        if size < 1:
+            raise RequestError(f"`batch_size` must be at least 1. Received: {size}.")
+        if not timeout > 0:
+            raise RequestError(f"`timeout` must be above 0 seconds. Received: {timeout}.")
+        if signatures is not None and "metadata" in signatures:
+            signatures = read_metadata(signatures)
+        self.transport = transport
+        self.timeout = timeout
+        self.retry = retry or RetryPolicy()
+        self._calls = Calls(size, signatures, transport.typed)
+
+    @classmethod
+    def connect(
+        cls: type[AnyClient],
+        address: str,
+        model_name: str = "default",
+        *,
+        timeout: float = 30.0,
+        retry: RetryPolicy | None = None,
+        batch_size: int | None = None,
+        signatures: Mapping[str, SignatureSpec] | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AnyClient:
+        """A client of the model at an address. Nothing is sent yet.
+
+        Args:
+            address: `http://host:port` or `https://…` for REST, `grpc://host:port` or `grpcs://…` for gRPC,
+                `projects/PROJECT/locations/REGION/endpoints/ID` for a Vertex AI endpoint.
+            model_name: the model's name on the server.
+            timeout, retry, batch_size, signatures: as of the class.
+            **options: further arguments of the transport: `version` or `label`, `ssl_context` (REST),
+                `credentials` (gRPC), `url` and `token` (Vertex AI).
+        """
+        return cls(
+            open_transport(address, model_name, **options),
+            timeout=timeout,
+            retry=retry,
+            batch_size=batch_size,
+            signatures=signatures,
+        )
+
+    def _run(self, call: Call) -> Any:
+        """Drives a call to its end; the one thing in which the clients differ."""
+        raise NotImplementedError
+
+    def predict(
+        self, inputs: Any = None, *, instances: Sequence[Any] | None = None, signature_name: str = ""
+    ) -> Any:
+        """Runs any signature with values as they are.
+
+        Args:
+            inputs: columns: a dict of nested lists by input name, or a bare value where there is one input.
+            instances: rows, in place of `inputs`.
+            signature_name: empty for `serving_default`.
+
+        Returns:
+            For `inputs`, the outputs (a dict by name, or the bare value of the only one); for `instances`,
+            one entry a row.
+
+        Raises:
+            ServingError: with the server's message.
+        """
+        return self._run(self._calls.predict(inputs, instances, signature_name))
+
+    def recommend(
+        self,
+        user_id: Any = None,
+        *,
+        history: Iterable[Any] | None = None,
+        text: str | Sequence[str] | None = None,
+        k: int = INPUTS["k"].default,
+        exclude: Iterable[Any] | None = None,
+        signature_name: str = "recommend",
+        **inputs: Any,
+    ) -> Any:
+        """Asks for the best items for a user, a history, a free text, or any mixture of these.
+
+        Args:
+            user_id: one id, or a list of them for many rows. Ids may be strings, integers, or arrays and
+                scalars of NumPy, here and wherever ids are given.
+            history: ids of items, latest last; for many rows, a list of such lists.
+            text: what is asked for, in words; for many rows, a list.
+            k: how many items; cut off here where the signature has no such input.
+            exclude: ids of items to leave out; for many rows, a list of lists.
+            signature_name: the signature that recommends.
+            **inputs: further inputs of the signature by name: those of `export.request.INPUTS`, and whatever
+                context the model was trained with, by the column's own name: `**{"Device Type": "phone"}`.
+
+        Returns:
+            `Recommendations`: a list of `Recommended`, best first; for many rows, a list of such lists.
+            Padding (an empty id) is left out, so a list may be shorter than `k`.
+
+        Raises:
+            ServingError: with the server's message.
+            RequestError: the signature has no such input, a value is out of range, or nothing says how many
+            rows there are.
+        """
+        given = {"user_id": user_id, "history": history, "text": text, "exclude": exclude, **inputs}
+        return self._run(self._calls.recommend(signature_name, k, given))
+
+    def rank(
+        self,
+        user_id: Any = None,
+        item_ids: Iterable[Any] | None = None,
+        *,
+        signature_name: str = "rank",
+        **inputs: Any,
+    ) -> Any:
+        """Scores candidates for one user.
+
+        Args:
+            user_id: the user.
+            item_ids: the candidates' ids, where they are known items.
+            signature_name: the signature that ranks.
+            **inputs: further inputs by name: the candidates' raw text (a list as long as the candidates), the
+                user's history, context.
+
+        Returns:
+            `Scores`: a dict of scores by head, each a list with one number a candidate.
+
+        Raises:
+            ServingError: with the server's message.
+            RequestError: the signature has no such input, or there are no candidates.
+        """
+        given = {"user_id": user_id, "item_ids": item_ids, **inputs}
+        return self._run(self._calls.rank(signature_name, given))
+
+    def embed(
+        self, values: str | Sequence[str] | Mapping[str, Any], *, signature_name: str = "embed_text"
+    ) -> Any:
+        """Turns texts, queries or items into vectors.
+
+        Args:
+            values: one text, a list of texts, or columns by input name.
+            signature_name: `embed_text`, `embed_query` or `embed_item`.
+
+        Returns:
+            A vector (a list of numbers) for one text, else a list of vectors.
+        """
+        return self._run(self._calls.embed(signature_name, values))
+
+    def status(self) -> Any:
+        """The states of the model's versions, highest first: dicts of `version`, `state` and `status`."""
+        return self._run(self._calls.status())
+
+    def metadata(self) -> Any:
+        """The model's metadata, as the server words it in JSON."""
+        return self._run(self._calls.metadata())
+
+
+class Client(ServingMethods):
+    """Asks a model and waits for the answer. Threads may share one; a `with` block closes it."""
+
+    def _run(self, call: Call) -> Any:
+        try:
+            ask = next(call)
+            while True:
+                ask = call.send(self._send(ask))
+        except StopIteration as end:
+            return end.value
+
+    def _send(self, ask: Ask) -> Any:
+        return self.retry.send(lambda seconds: self.transport.send(ask, seconds), self.timeout)
+
+    def close(self) -> None:
+        """Closes kept connections."""
+        self.transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class AsyncClient(ServingMethods):
+    """`Client` for asyncio: the same arguments and methods, each method awaited."""
+
+    async def _run(self, call: Call) -> Any:
+        try:
+            ask = next(call)
+            while True:
+                ask = call.send(await self._send(ask))
+        except StopIteration as end:
+            return end.value
+
+    async def _send(self, ask: Ask) -> Any:
+        return await self.retry.send_async(
+            lambda seconds: self.transport.send_async(ask, seconds), self.timeout
+        )
+
+    async def close(self) -> None:
+        """Closes kept connections."""
+        await self.transport.close_async()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
