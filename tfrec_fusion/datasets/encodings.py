@@ -16,6 +16,7 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _EVIDENCE = 1 << 16  # bytes
+_WITHOUT_CONTROLS = bytes(32 if byte < 32 and byte not in b"\t\n\r" else byte for byte in range(256))
 
 
 def detect_encoding(start: bytes) -> str:
@@ -43,7 +44,7 @@ def detect_encoding(start: bytes) -> str:
 
 
 def _evidence(start: bytes) -> bytes:
-    """Lines that hold more than ASCII, which alone tell encodings apart."""
+    """Lines that hold more than ASCII, which alone tell encodings apart; delimiters such as `\\x01` are no sign of a mess."""
     lines: list[bytes] = []
     size = 0
     for line in start.splitlines()[:-1] or [start]:
@@ -52,7 +53,7 @@ def _evidence(start: bytes) -> bytes:
             size += len(line)
             if size > _EVIDENCE:
                 break
-    return b"\n".join(lines)
+    return b"\n".join(lines).translate(_WITHOUT_CONTROLS)
 
 
 def _mostly_utf8(evidence: bytes) -> bool:
