@@ -366,7 +366,7 @@ def _can_write(name: str, form: Any) -> bool:
         return False
     if not name.isascii() and not form.encoding.startswith("utf"):
         return False  # one word is too little to tell an encoding by
-    return form.quoted or not set(name) & set('\n\t"')
+    return form.quoted or not set(name) & set('\n\t":')
 
 
 def _holes(rng: random.Random, column: Column, share: float) -> None:

@@ -37,7 +37,11 @@ def made_up_names(count: int) -> tuple[str, ...]:
 
 
 def _is_value(cell: str) -> bool:
-    return bool(_NUMBER.fullmatch(cell) or _DATE.fullmatch(cell) or len(cell) > LONG)
+    return bool(_NUMBER.fullmatch(cell) or _DATE.fullmatch(cell))
+
+
+def _is_long(cell: str) -> bool:
+    return len(cell) > LONG
 
 
 def _is_like(cell: str, below: list[str]) -> bool:
@@ -45,7 +49,7 @@ def _is_like(cell: str, below: list[str]) -> bool:
     below = [value for value in below if value]
     if not cell or len(below) < 2:
         return False
-    for kind in (_is_value, _ADDRESS.match, _LITERAL.match):
+    for kind in (_is_value, _is_long, _ADDRESS.match, _LITERAL.match):
         if kind(cell):
             return sum(bool(kind(value)) for value in below) > len(below) / 2
     if any(sign.isdigit() for sign in cell):
@@ -60,10 +64,16 @@ def _is_name(cell: str, below: list[str]) -> bool:
     below = [value for value in below if value]
     if not re.search(r"[^\W\d_]", cell) or _is_value(cell) or len(below) < 2:
         return False
-    shapes = [_shape(value) for value in below]
-    usual = max(set(shapes), key=shapes.count)
-    alike = "0" in usual and usual != _shape(cell) and shapes.count(usual) > 0.9 * len(shapes)
-    return alike or all(map(_is_value, below))
+    if all(map(_is_value, below)):
+        return True
+    if sum(any(sign.isdigit() for sign in value) for value in below) <= 0.9 * len(below):
+        return False
+    for shape in (_shape, _code):  # `user_id` above `u17`, above hashes
+        shapes = [shape(value) for value in below]
+        usual = max(set(shapes), key=shapes.count)
+        if usual not in ("", shape(cell)) and shapes.count(usual) > 0.9 * len(shapes):
+            return True
+    return False
 
 
 def _shape(cell: str) -> str:

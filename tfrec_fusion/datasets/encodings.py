@@ -162,5 +162,7 @@ def _letters(text: str, encoding: str) -> float:
         return share("GREEK") * vowels("αεηιουωάέήίόύώ")
     script = {"cp1255": "HEBREW", "cp1256": "ARABIC", "cp874": "THAI"}.get(encoding)
     if script:
-        return 0.9 * share(script)
+        # No word begins with a mark that stands above or below a letter.
+        starts = [unicodedata.category(word[0]) == "Mn" for word in text.split() if word[0] > "\x7f"]
+        return 0.9 * share(script) * (1 - sum(starts) / max(1, len(starts)))
     return 0.8 * share("LATIN")
