@@ -170,7 +170,7 @@ ENCODINGS = ("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1251", "koi8_r
 HOSTILE_NAMES = (
     "index", "id", "activity", "item_id", "user_id", "Product Category", "price (%)", "Größe", "店", "a,b", 'say "so"', "a;b",
     "line\nbreak", "root:", "# note", "- a", "{x: 1}", "[y]", "&anchor", "*star", "true", "null", "on", "1", "1.5", "~", "a'b",
-    "tab\tname", "x" * 300, "title", "time", "label", "__init__", "\\n", "a|b", "!tag", "%d", "@at", "`tick`", "Unnamed: 0",
+    "tab\tname", "x" * 300, "title", "time", "label", "__init__", "\\n", "a|b", "!tag", "%d", "@at", "`tick`", "Unnamed: 0", "two  blanks", "Ümlaut", "SELECT *", "../up", "$HOME", "a=b",
 )  # fmt: skip
 HOSTILE_IDS = (
     "NULL", "NA", "nan", "None", "null", "N/A", "-", "1e5", "0x1F", "007", "12.0", "12", "+12", "-3", "1,000", "a,b", 'q"q', "x;y",
@@ -327,7 +327,13 @@ def text(rng: random.Random, encoding: str, breaks: bool) -> str:
 
 def more(rng: random.Random, name: str, count: int, encoding: str, breaks: bool) -> Column:
     """A further column of any kind."""
-    kind = rng.randrange(9)
+    kind = rng.randrange(11)
+    if kind == 9:
+        marked = [rng.choice(["NULL", "\\N", "nan", "7", "8", "12.5"]) for _ in range(count)]
+        return Column(name, list(marked), kind="number")
+    if kind == 10:
+        parts = [{"a": n, "b": {"c": "x"}} for n in range(count)]
+        return Column(name, [json.dumps(part) for part in parts], list(parts), kind="nested")
     if kind == 0:
         numbers = [rng.randrange(5000) for _ in range(count)]
         return Column(name, list(map(str, numbers)), numbers, kind="number")
@@ -366,6 +372,8 @@ def _can_write(name: str, form: Any) -> bool:
         return False
     if not name.isascii() and not form.encoding.startswith("utf"):
         return False  # one word is too little to tell an encoding by
+    if getattr(form, "end", "") == "\r" and "\n" in name:
+        return False
     return form.quoted or not set(name) & set('\n\t":')
 
 
@@ -386,7 +394,7 @@ def make(rng: random.Random, folder: pathlib.Path) -> Shop:
     forms = {name: _form(rng) for name in ("interactions", "items", "users")}
     first, second, third = forms.values()
     user, item, time = ("user_id", "item_id", "timestamp") if not hostile else names(rng, first, (), 3, ())
-    breaks = {name: form.quoted for name, form in forms.items()}
+    breaks = {name: form.quoted and getattr(form, "end", "") != "\r" for name, form in forms.items()}
     plain_ids = any(form.encoding not in ("utf-8", "utf-8-sig", "utf-16") for form in forms.values())
     user_ids, user_numbers = ids(rng, people, plain_ids or not all(breaks.values()))
     item_ids, item_numbers = ids(rng, things, plain_ids or not all(breaks.values()))
@@ -476,6 +484,8 @@ class _Text:
     press: str
 
     def write(self, rng: random.Random, table: Table, folder: pathlib.Path, name: str) -> None:
+        if {column.values[0] for column in table.columns} & {*HOSTILE_IDS}:
+            self.header = True  # nothing tells that the first row holds no names
         table.header = self.header
         table.form = f"{self}"
         count = len(table)
@@ -486,20 +496,27 @@ class _Text:
         for number in range(files):
             rows = range(number * count // files, (number + 1) * count // files)
             lines = [[column.name for column in table.columns]] if self.header else []
+            lines: list[list[str] | None] = [*lines]
             lines += [[column.values[row] or "" for column in table.columns] for row in rows]
             if len(table.columns) > 2 and len(rows) > 70 and rng.random() < 0.2:
                 lines.insert(rng.randrange(40, len(lines)), ["short"])
+                table.short += 1
+            if self.quoted and len(table.columns) > 2 and len(rows) > 70 and rng.random() < 0.1:
+                lines.insert(rng.randrange(40, len(lines)), None)
                 table.short += 1
             data = self._lines(lines).encode(self.encoding)
             path = folder / table.pattern.replace("*", f"_{number + 1}")
             path.write_bytes(PRESSES[self.press](data))
 
-    def _lines(self, lines: list[list[str]]) -> str:
+    def _lines(self, lines: list[list[str] | None]) -> str:
         if not self.quoted:
             written = [self.delimiter.join(line) for line in lines]
         else:
             written = []
             for line in lines:
+                if line is None:
+                    written.append(f'x{self.delimiter}"never closed{self.delimiter}5')
+                    continue
                 out = io.StringIO()
                 quoting = csv.QUOTE_ALL if self.always else csv.QUOTE_MINIMAL
                 csv.writer(out, delimiter=self.delimiter, quoting=quoting, lineterminator="\r\n").writerow(
@@ -569,6 +586,13 @@ def _array(rng: random.Random, column: Column) -> pa.Array:
                 kinds += [pa.int32(), pa.float64(), pa.decimal128(20, 2)]
             return pa.array(column.raw, rng.choice(kinds))
         return pa.array(column.raw)
+    if column.kind == "list" and rng.random() < 0.6:
+        column.kind = "native list"
+        inner = rng.choice([pa.string(), pa.binary(), pa.large_string()])
+        split = [
+            None if value is None else [part.encode() for part in value.split("|")] for value in column.values
+        ]
+        return pa.array(split, pa.list_(pa.binary())).cast(pa.list_(inner))
     kind = rng.randrange(4)
     if kind == 0:
         return pa.array(column.values, pa.string()).dictionary_encode()
@@ -611,7 +635,7 @@ def _form(rng: random.Random) -> _Text | _Json | _Parquet:
         quoted,
         rng.random() < 0.2,
         rng.choice([".csv", ".csv", ".txt", ".dat", ".tsv", ".data"]),
-        rng.choice(["\n", "\n", "\r\n"]),
+        rng.choice(["\n", "\n", "\n", "\r\n", "\r\n", "\r"]),
         rng.random() < 0.85,
         rng.random() < 0.1,
         press,
