@@ -79,15 +79,16 @@ def try_one(seed: int, number: int, folder: pathlib.Path) -> str:
     about = "; ".join(f"{table.pattern}: {table.form}" for table in shop.tables()) + f"; {shop.hints}"
     try:
         with contextlib.chdir(folder):
-            return _try(shop, tables)
+            return check(shop, tables)
     except Finding as finding:
         raise Finding(f"{finding}\n  {about}") from None
     except Exception as error:
         raise Finding(f"{type(error).__name__}: {error}\n  {about}") from error
 
 
-def _try(shop: Shop, folder: pathlib.Path) -> str:
-    status, said, told = _tfrec("init", "shop", "--name", "x", *shop.hints)
+def check(shop: Shop, folder: pathlib.Path) -> str:
+    """Holds what comes of a folder of tables against what was written; returns it. The working folder is the one above."""
+    status, said, told = _tfrec("init", "shop", "--name", "x", "--force", *shop.hints)
     if status == 1:
         return f"refused by init: {' '.join(told.split())[:50]}"
     if status:
