@@ -415,6 +415,7 @@ def test_times_are_read_by_one_rule(opened, validate, name):
     assert f"from {first} to {last}" in said
     if name == "t_zero":
         assert "4 of 480 lie before 1990" in said
+        assert "far from the shares that are asked for (0.1 and 0.1)" in said  # a test of one choice
     if TIMES[name] is _days:  # eight days: there is no moment that leaves a test
         assert status == 1 and "the times must differ" in said
     else:
