@@ -148,6 +148,11 @@ def test_numbers_of_other_types():
         cells.numbers(pa.array([MOMENT]), WHERE)
 
 
+@pytest.mark.parametrize("array", [pa.array(["1e39", "2"]), pa.array([1e39, 2.0])])
+def test_a_number_beyond_float32_is_infinite_at_once_and_not_in_an_example(array):
+    np.testing.assert_array_equal(cells.numbers(array, "column 'n'"), [np.inf, 2])
+
+
 def test_vectors_name_rows_that_hold_no_numbers():
     rows, bad = cells.vectors(pa.array([[1.0, math.nan], None, [1.0, 2.0], [1.0, None], []]), WHERE)
     assert rows == [None, None, [1.0, 2.0], None, None]

@@ -139,3 +139,15 @@ def test_a_ranking_is_trained_on_the_grades_that_there_are():
     }
     high, low = model(asked)["rating"].numpy()
     assert high > 4 and low < 2
+
+
+def test_the_weighted_loss_is_a_mean():
+    """Counting every choice a hundredfold changes nothing, so that losses of training and validation compare."""
+    model = build_two_tower(RetrievalConfig(tower=TOWER), PLAIN, catalogue())
+    found = []
+    for count in (1.0, 100.0):
+        batch = choices(count, count)
+        batch["history_weight"] = np.full_like(batch["history_weight"], count)
+        tensors = {name: tf.constant(column) for name, column in batch.items()}
+        found.append(float(model.compute_loss(tensors, training=True)))
+    assert found[1] == pytest.approx(found[0], rel=1e-5)

@@ -181,7 +181,7 @@ def _flat(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def numbers(array: pa.Array, where: str, decimal: str = ".") -> np.ndarray:
-    """Cells as float64, NaN where there is no number.
+    """Cells as float64, NaN where there is no number, infinite where it is beyond float32, which Examples hold.
 
     Args:
         array: numbers, booleans, or text such as `1e-3`, `$25.00`, `1,234.50`, `12 %`.
@@ -193,12 +193,17 @@ def numbers(array: pa.Array, where: str, decimal: str = ".") -> np.ndarray:
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind):
         if types.is_boolean(kind):
             array = array.cast(pa.int8())
-        return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return _within_float32(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
     if types.is_temporal(kind):
         raise ConfigError(
             f"The {where} must hold numbers. Received: {kind}. Make a number of it, such as the year."
         )
-    return parse_numbers(strings(array, where), decimal)
+    return _within_float32(parse_numbers(strings(array, where), decimal))
+
+
+def _within_float32(values: np.ndarray) -> np.ndarray:
+    beyond = np.abs(values) > np.finfo(np.float32).max
+    return np.where(beyond, np.copysign(np.inf, values), values) if beyond.any() else values
 
 
 def parse_numbers(text: pa.Array, decimal: str = ".") -> np.ndarray:

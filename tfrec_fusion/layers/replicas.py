@@ -6,7 +6,7 @@ import contextlib
 
 import tensorflow as tf
 
-__all__ = ["gather_across_replicas", "mean_over_replicas"]
+__all__ = ["gather_across_replicas", "mean_over_replicas", "weighted_mean_over_replicas"]
 
 
 def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -44,11 +44,28 @@ def mean_over_replicas(per_example: tf.Tensor, sample_weight: tf.Tensor | None =
     """
     if sample_weight is not None:
         per_example *= tf.cast(sample_weight, per_example.dtype)
-    count = tf.size(per_example)
+    return tf.reduce_sum(per_example) / tf.cast(_sum_over_replicas(tf.size(per_example)), per_example.dtype)
+
+
+def weighted_mean_over_replicas(per_example: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """This replica's share of the weighted mean over all replicas' examples, `sum(weights * values) / sum(weights)`.
+
+    Args:
+        per_example: float `[rows]`.
+        weights: float `[rows]`, at least 0.
+
+    Returns:
+        Scalar; summed over the replicas it is the weighted mean. 0 where all weights are 0.
+    """
+    weights = tf.cast(weights, per_example.dtype)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(per_example * weights), _sum_over_replicas(tf.reduce_sum(weights))
+    )
+
+
+def _sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
-    if _replicas_talk(context):
-        count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-    return tf.reduce_sum(per_example) / tf.cast(count, per_example.dtype)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value) if _replicas_talk(context) else value
 
 
 def _replicas_talk(context: tf.distribute.ReplicaContext | None) -> bool:

@@ -11,7 +11,11 @@ import tf_keras
 
 from tfrec_fusion import losses
 from tfrec_fusion.layers.micro_batching import in_parts
-from tfrec_fusion.layers.replicas import gather_across_replicas, mean_over_replicas
+from tfrec_fusion.layers.replicas import (
+    gather_across_replicas,
+    mean_over_replicas,
+    weighted_mean_over_replicas,
+)
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.blend import Blend
@@ -280,7 +284,7 @@ class TwoTower(Model):
         Args:
             inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen. Optional in training:
                 `weight` float32 `[batch]`, how much each choice counts, and `history_weight` float32 `[batch, H]`, how much
-                those of the history; a loss is multiplied by `losses.confidence` of it.
+                those of the history. The loss is then the mean over targets weighted by `losses.confidence` of it.
 
         Returns:
             float32 scalar.
@@ -297,7 +301,12 @@ class TwoTower(Model):
         else:
             queries = self._queries(inputs, items.embeddings, items.history, training, last_only=True)
             per_target = self._target_losses(queries, inputs["item_index"], items.targets, shared, False)
-        loss = mean_over_replicas(per_target)
+        counts = self._target_counts(inputs) if training and "weight" in inputs else None
+        loss = (
+            mean_over_replicas(per_target)
+            if counts is None
+            else weighted_mean_over_replicas(per_target, counts)
+        )
         if training and self.text_query_layer is not None:
             loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
         return loss
@@ -308,21 +317,24 @@ class TwoTower(Model):
         last_only = not self.all_positions
         queries = self._queries(inputs, shared["items"], rows["history"], True, last_only)
         targets, target_rows = inputs["item_index"], rows["targets"]
-        counts = losses.confidence(inputs["weight"]) if "weight" in inputs else None
         if last_only:
-            per_target = self._target_losses(queries, targets, target_rows, shared, True)
-            return per_target if counts is None else per_target * counts
+            return self._target_losses(queries, targets, target_rows, shared, True)
         targets = tf.concat([inputs["history"][:, 1:], targets[:, None]], 1)
         target_rows = tf.concat([rows["history"][:, 1:], target_rows[:, None]], 1)
         # The position before the first item of a history that is padded, hence complete, learns what people start with.
         used = targets > 0
         queries, targets, target_rows = (tf.boolean_mask(x, used) for x in (queries, targets, target_rows))
-        per_target = self._target_losses(queries, targets, target_rows, shared, True)
-        if counts is None:
-            return per_target
+        return self._target_losses(queries, targets, target_rows, shared, True)
+
+    def _target_counts(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """How much each of a batch's targets counts, float32 `[any]`, in the order of `_training_losses`."""
+        counts = losses.confidence(inputs["weight"])
+        if not self.all_positions:
+            return counts
         earlier = inputs.get("history_weight", tf.ones_like(inputs["history"], tf.float32))
         counts = tf.concat([losses.confidence(earlier[:, 1:]), counts[:, None]], 1)
-        return per_target * tf.boolean_mask(counts, used)
+        used = tf.concat([inputs["history"][:, 1:], inputs["item_index"][:, None]], 1) > 0
+        return tf.boolean_mask(counts, used)
 
     def _target_losses(self, queries, targets, target_rows, shared, training: bool) -> tf.Tensor:
         if self.whole_catalogue:
