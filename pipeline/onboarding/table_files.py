@@ -42,7 +42,8 @@ def read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
         names = made_up_names(width)
         return dataclasses.replace(csv, header=names), names, True
     names = found.names
-    if len(names) < 2 and width > 1:  # lines before the header
+    told = names[0].lower().startswith("sep=")  # for Excel, which delimiter follows
+    if (len(names) < 2 or told) and width > 1:  # lines before the header
         csv, names = dataclasses.replace(csv, header=tuple(first)), tuple(first)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
