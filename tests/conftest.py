@@ -7,6 +7,7 @@ import pytest
 import tfrec_fusion  # noqa: F401
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
 def pytest_collection_modifyitems(items):
     """Files go to workers whole, since their fixtures are shared; files that share a run are one group.
 

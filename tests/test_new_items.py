@@ -18,6 +18,7 @@ from tests.test_export import (  # noqa: F401  (fixtures)
 )
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
+from tfrec_fusion.export.evaluated import NOT_RANKED
 from tfrec_fusion.export.recommender import RecommenderServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.catalogue import Catalogue
@@ -211,7 +212,7 @@ def test_the_figures_of_evaluation_are_of_what_is_offered(both, data, profiles):
     asked = tf.constant([example("new"), example(data.ids[GONE])])
     answer = both.after.signatures["serving_default"](examples=asked)
     assert 1 <= answer["rank"][0] <= both.catalogue.offered
-    assert np.isnan(answer["rank"][1])
+    assert answer["rank"][1] == NOT_RANKED
     assert answer["catalogue_size"].numpy().tolist() == [both.catalogue.offered] * 2
     assert answer["top"].numpy().max() <= both.catalogue.offered
 

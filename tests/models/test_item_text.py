@@ -232,7 +232,7 @@ def test_the_table_and_the_merged_encoder_are_what_was_trained(encoder, texts):
 def test_ranking_trains_the_encoder_and_keeps_the_better_stage(encoder, texts):
     items = with_tokens(encoder, texts)
     # A rate at which the encoder forgets all it knew: the first stage must win.
-    text = config_of(encoder, "top_n", learning_rate=100.0, epochs=1)
+    text = config_of(encoder, "top_n", learning_rate=10.0, epochs=1)
     config = dataclasses.replace(RANKING, training=dataclasses.replace(RANKING.training, epochs=2))
     model = build_ranking(config, SPACE, items, {"rating": "rating"}, text=text)
     train, held_out = batches(DATA.train, 64), batches(DATA.test, 64)

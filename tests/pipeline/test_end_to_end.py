@@ -170,7 +170,11 @@ def test_changed_items_are_encoded_again_and_no_others(first, config_file):
 def refused(config_file):
     """A first run, without text and ranking, whose towers are not trained at all."""
     settings = ["text=none", "name=plain", "ranking=null", "evaluation.baselines.als=show"]
-    towers = ["retrieval.training.epochs=0", "retrieval.collaborative_dim=0"]
+    towers = [
+        "retrieval.training.epochs=1",
+        "retrieval.training.learning_rate=1e-12",
+        "retrieval.collaborative_dim=0",
+    ]
     towers.append("evaluation.thresholds={recall@5: 0.9}")
     return run(load_config(str(config_file), [*settings, *towers]))
 

@@ -115,10 +115,11 @@ class Ranking(Model):
                     self.ranges[name].assign([low, high])
 
     def within_range(self, name: str, ratings: tf.Tensor) -> tf.Tensor:
-        """Predictions of a label, float32 of any shape, brought to between its ends where it is a rating."""
+        """Predictions of a label, floats of any shape, brought to between its ends where it is a rating."""
         if name not in self.ranges:
             return ratings
-        return tf.clip_by_value(ratings, self.ranges[name][0], self.ranges[name][1])
+        low, high = tf.unstack(tf.cast(self.ranges[name], ratings.dtype))
+        return tf.clip_by_value(ratings, low, high)
 
     def item_embeddings(self):
         return [*self.item_tower.embeddings(), (self.item_bias, None), (self.item_factors, None)]
