@@ -496,6 +496,7 @@ class _Text:
         for number in range(files):
             rows = range(number * count // files, (number + 1) * count // files)
             lines = [[column.name for column in table.columns]] if self.header else []
+            above = self.header and self.quoted and len(table.columns) > 2 and rng.random() < 0.08
             lines: list[list[str] | None] = [*lines]
             lines += [[column.values[row] or "" for column in table.columns] for row in rows]
             if len(table.columns) > 2 and len(rows) > 70 and rng.random() < 0.2:
@@ -504,7 +505,11 @@ class _Text:
             if self.quoted and len(table.columns) > 2 and len(rows) > 70 and rng.random() < 0.1:
                 lines.insert(rng.randrange(40, len(lines)), None)
                 table.short += 1
-            data = self._lines(lines).encode(self.encoding)
+            text = self._lines(lines)
+            if above and not self.trailing:
+                text = f"# exported{self.end}# by a shop{self.end}{text}"
+                table.short += 2
+            data = text.encode(self.encoding)
             path = folder / table.pattern.replace("*", f"_{number + 1}")
             path.write_bytes(PRESSES[self.press](data))
 
