@@ -1,6 +1,9 @@
-"""Throws damaged requests at a server over raw sockets: `python -m benchmarks.fuzz [--seconds S] [--seed N]`.
+"""Random input that must do no harm: `python -m benchmarks.fuzz [server|tables] [--seconds S] [--seed N]`.
 
-Starts a server process, and mutates good requests: bytes flipped, cut, repeated, spliced; lengths that lie; chunks that
+`tables` (`benchmarks.fuzz_tables`) draws folders of tables for `tfrec init`, `tfrec validate` and ExampleGen's reading, and
+holds what they read against what was written.
+
+`server` throws damaged requests at a server over raw sockets. It starts a server process, and mutates good requests: bytes flipped, cut, repeated, spliced; lengths that lie; chunks that
 break off; JSON whose values are swapped for hostile ones; clients that vanish. Whatever comes, the server must answer
 with a status that the API knows (never 500) and a body that can be read, or close the connection; must answer a good
 request right afterwards; and must not grow. Beside these come small requests that ask for much, over REST and gRPC
@@ -255,10 +258,15 @@ def exchange(port: int, data: bytes, timeout: float) -> bytes:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=["server", "tables"], default="server")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--growth", type=float, default=200.0, help="megabytes by which the server may grow")
     arguments = parser.parse_args()
+    if arguments.what == "tables":
+        from benchmarks import fuzz_tables
+
+        return fuzz_tables.main(arguments.seconds, arguments.seed)
 
     import tensorflow as tf
 

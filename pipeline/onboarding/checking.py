@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pandas as pd
 import psutil
 
-from pipeline.config.pipeline_config import PipelineConfig, tables_of
+from pipeline.config.pipeline_config import PipelineConfig, SplitConfig, tables_of
 from pipeline.onboarding import value_shapes
 from pipeline.onboarding.finding import Finding
-from pipeline.onboarding.measuring import Choices, measure_choices, measure_entities, measure_split
+from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_entities, measure_split
 from pipeline.onboarding.table_checks import (
     check_columns,
     check_join,
@@ -147,6 +147,13 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
             f"{text}: no model can be judged by items that it never saw. Is `data.interactions.item` the column of the items' ids, "
             "and do its cells hold one id each (`explode`)? Or divide otherwise: `split.method: leave_last_out`.",
         )
+    elif config.split.method == "temporal" and _is_far_off(split, config.split):
+        yield Finding(
+            "note",
+            "split",
+            f"{text}. That is far from the shares that are asked for ({config.split.validation:g} and {config.split.test:g}): many "
+            "interactions have one time, or some times lie far from all others",
+        )
     elif config.split.method == "temporal" and split.known_people < 0.2:
         yield Finding(
             "note",
@@ -155,6 +162,12 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "split", text)
+
+
+def _is_far_off(split: Split, asked: SplitConfig) -> bool:
+    """Whether validation or test has less than a quarter of what it should have."""
+    total = sum(split.sizes.values())
+    return any(split.sizes[part] < getattr(asked, part) * total / 4 for part in ("validation", "test"))
 
 
 def estimate_memory(interactions: int, items: int) -> float:

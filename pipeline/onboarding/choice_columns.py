@@ -12,7 +12,7 @@ from pipeline.onboarding.column_profiles import Column
 from pipeline.onboarding.id_columns import Hints, Roles
 from pipeline.onboarding.ledger import Ledger
 from pipeline.onboarding.table_profiles import TableProfile
-from pipeline.onboarding.time_columns import TimeGuess, readings
+from pipeline.onboarding.time_columns import TimeGuess, guess_time, readings
 from pipeline.onboarding.unused_columns import example
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Interactions
@@ -112,6 +112,8 @@ def _named_time(table: TableProfile, hints: Hints) -> Column:
         raise ConfigError(
             f"`--time {hints.time}` must be a column of {table.path}. It has: {', '.join(table.columns)}."
         )
+    if not column.time and not hints.time_format:  # numbers that no name says to be times
+        column.time = guess_time(column.values, column.is_number, ("time",))
     if not column.time and not hints.time_format:
         raise ConfigError(
             f"`--time {hints.time}` must be a column that can be read as times. Received: {example(column)}. "

@@ -33,6 +33,8 @@ def read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
     found = read_dialect(str(file), Csv())
     csv = Csv(delimiter=found.delimiter, encoding=found.encoding)
     lines = _first_lines(file, csv)
+    if found.ragged:  # a delimiter at the end of each row that the header line does not have
+        lines = [line[: len(found.names)] for line in lines]
     widths = [len(line) for line in lines]
     width = max(set(widths), key=lambda count: (widths.count(count), count))
     first, *rows = [line for line in lines if len(line) == width] if width > 1 else lines
@@ -40,7 +42,8 @@ def read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
         names = made_up_names(width)
         return dataclasses.replace(csv, header=names), names, True
     names = found.names
-    if len(names) < 2 and width > 1:  # lines before the header
+    told = names[0].lower().startswith("sep=")  # for Excel, which delimiter follows
+    if (len(names) < 2 or told) and width > 1:  # lines before the header
         csv, names = dataclasses.replace(csv, header=tuple(first)), tuple(first)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -127,6 +127,8 @@ def _profile(path: str, sources: list[Source], ledger: Ledger) -> TableProfile:
                 break
             batches.append(batch)
             rows += batch.num_rows
+    if not batches:
+        raise ConfigError(f"none of its {bad.count:,} rows can be read, the first: {bad.first}")
     arrays = {
         name: cells.plain(pa.chunked_array(_alike([batch.column(place) for batch in batches])))
         for place, name in enumerate(first.names)

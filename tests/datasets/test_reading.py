@@ -246,3 +246,42 @@ def test_many_bad_rows_take_no_longer_than_good_ones(tmp_path, start):
     assert {reason for _, reason in bad} == {"too few values"} | (
         {"a quote that is never closed"} if start else set()
     )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "белый книга"),
+        ("gb18030", "新的书籍 电影院"),
+        ("cp949", "빨간 모자"),
+        ("gb18030", "自行车 老朋友"),
+        ("cp932", "赤い帽子"),
+    ],
+)
+@pytest.mark.parametrize("delimiter", ["\x01", "::"])
+def test_signs_between_columns_do_not_hide_an_encoding(tmp_path, encoding, text, delimiter):
+    (tmp_path / "t.dat").write_bytes(
+        "\n".join(["a::b".replace("::", delimiter), *[f"{n}{delimiter}{text}" for n in range(20)]]).encode(
+            encoding
+        )
+    )
+    rows = [
+        row
+        for batch in read_batches(str(tmp_path / "t.dat"), ("b",))
+        for row in batch.column("b").to_pylist()
+    ]
+    assert rows == [text] * 20
+
+
+@pytest.mark.parametrize("header", ['"a","b"', '"a","line\nbreak"'])
+def test_delimiters_at_the_end_beside_line_breaks_in_values(tmp_path, header):
+    cells = [f"{n}\n more" if n % 3 else f"{n}" for n in range(30)]
+    lines = [header, *(f'"{cell}","x",' for cell in cells)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    bad: list = []
+    rows = [
+        row
+        for batch in read_batches(str(tmp_path / "t.csv"), ("a",), report=bad.append)
+        for row in batch.column("a").to_pylist()
+    ]
+    assert rows == cells and not bad

@@ -361,6 +361,42 @@ def test_day_and_month_that_cannot_be_told_apart_are_asked_for(folder, capsys):
     assert "from 2024-01-" in validate(capsys)[1]
 
 
+@pytest.mark.parametrize("times", [1_700_000_000, 45_000.25])
+def test_numbers_are_times_where_the_caller_says_so(folder, capsys, times):
+    """Of seconds and of Excel's days the column's name would have to say it."""
+    table = ratings(other=[times + n for n in range(ROWS)]).drop(columns="timestamp")
+    write(folder, ratings=table, items=items())
+    assert init(capsys, "--time=other")[0] == 0
+    assert load_config("x.yaml").data.interactions.time == "other"
+    assert validate(capsys)[0] == 0
+
+
+def test_a_delimiter_at_the_end_of_each_row_does_not_hide_the_header(folder, capsys):
+    rows = ratings().to_csv(index=False).splitlines()
+    (folder / "ratings.csv").write_text("\n".join([rows[0], *(f"{row}," for row in rows[1:])]))
+    write(folder, items=items())
+    assert init(capsys)[0] == 0
+    assert "header" not in (folder / "x.yaml").read_text()
+    assert validate(capsys)[0] == 0
+
+
+@pytest.mark.parametrize("above", ["# exported today\n# by a shop\n", "sep=,\n"])
+def test_lines_above_the_header_are_no_rows(folder, capsys, above):
+    table = ratings()
+    (folder / "ratings.csv").write_text(above + table.to_csv(index=False))
+    status, said = init(capsys)
+    assert status == 0 and f"user user_id {table.user_id.nunique()} different values" in said
+    status, said = validate(capsys)
+    assert status == 0 and f"{table.item_id.nunique()} of {table.item_id.nunique()} items" in said
+
+
+def test_a_table_without_a_row_that_can_be_read_says_why(folder, capsys):
+    write(folder, ratings=ratings())
+    (folder / "broken.csv").write_text("a,b\n" + "".join(f"{word},x{word},y{word}\n" for word in WORDS))
+    _, said = init(capsys)
+    assert "broken.csv: not read: none of its 15 rows can be read, the first: " in said
+
+
 def test_numbers_of_each_users_choices_are_their_order(folder, capsys):
     frame = ratings().sort_values("user_id", kind="stable").drop(columns="timestamp")
     frame["position"] = frame.groupby("user_id").cumcount() + 1

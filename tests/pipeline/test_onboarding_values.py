@@ -156,6 +156,21 @@ def test_ids_that_a_rule_would_take_for_one_another_are_left_alone():
         (["1", "Toy Story (1995)", "01-Jan-1995"], [["2", "GoldenEye (1995)", "01-Jan-1995"]] * 3, True),
         (["user_id", "feature_1", "feature_2"], [["u1", "0.3", "0.1"], ["u2", "0.4", "0.2"]], False),
         (["year", "2019", "2020"], [["a", "12", "13"], ["b", "14", "15"]], True),
+        (
+            ["user", "time", "{x: 1}"],
+            [["0000682", "2016-11-25", "4.1"], ["0000660", "2016-11-26", "5"]],
+            False,
+        ),
+        (["sku", "1", "[y]"], [["726", "same", "word"], ["727", "same", "other"]], False),
+        (
+            ["da8e10d2-a08e-400b-baca-de45ec0e6c29", "tea"],
+            [
+                ["089da9a8-34ad-49ef-9e74-a55c0c9f37b3", "pot"],
+                ["f6a39565-2fa0-4228-ab6d-9544c81fc7b0", "cup"],
+            ],
+            True,
+        ),
+        (["user_id", "name"], [["u17", "a"], ["u18", "b"]], False),
     ],
 )
 def test_a_first_line_that_holds_no_names(first, rows, missing):

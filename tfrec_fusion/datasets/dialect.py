@@ -102,13 +102,13 @@ def read_dialect(path: str, csv: Csv) -> Dialect:
         names, rows = csv.header, lines
     else:
         names, rows = tuple(_cells(lines[0], delimiter, quoted, lines)), lines[1:]
-    widths = [len(cells) for line in rows[:100] if (cells := _cells(line, delimiter, quoted))]
-    ends = sum(line.rstrip("\r").endswith(delimiter) for line in rows[:100])
-    ragged = (
-        bool(rows)
-        and ends > 0.9 * len(rows[:100])
-        and sum(width == len(names) + 1 for width in widths) > 0.8 * len(widths)
-    )
+    cells = [(line, len(found)) for line in rows[:100] if (found := _cells(line, delimiter, quoted))]
+    widths = [width for _, width in cells]
+    # Lines that hold a whole row: a value over several lines divides others.
+    whole = [(line, width) for line, width in cells if len(names) <= width <= len(names) + 1]
+    more = [line for line, width in whole if width > len(names)]
+    ragged = len(more) > 0.8 * len(whole) and all(line.rstrip("\r").endswith(delimiter) for line in more)
+    ragged = ragged and len(whole) > 0.5 * len(cells)
     if (
         len(names) > 1
         and names[-1] == ""

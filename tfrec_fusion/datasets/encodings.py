@@ -16,6 +16,7 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _EVIDENCE = 1 << 16  # bytes
+_WITHOUT_CONTROLS = bytes(32 if byte < 32 and byte not in b"\t\n\r" else byte for byte in range(256))
 
 
 def detect_encoding(start: bytes) -> str:
@@ -43,7 +44,7 @@ def detect_encoding(start: bytes) -> str:
 
 
 def _evidence(start: bytes) -> bytes:
-    """Lines that hold more than ASCII, which alone tell encodings apart."""
+    """Lines that hold more than ASCII, which alone tell encodings apart; delimiters such as `\\x01` are no sign of a mess."""
     lines: list[bytes] = []
     size = 0
     for line in start.splitlines()[:-1] or [start]:
@@ -52,7 +53,7 @@ def _evidence(start: bytes) -> bytes:
             size += len(line)
             if size > _EVIDENCE:
                 break
-    return b"\n".join(lines)
+    return b"\n".join(lines).translate(_WITHOUT_CONTROLS)
 
 
 def _mostly_utf8(evidence: bytes) -> bool:
@@ -161,5 +162,7 @@ def _letters(text: str, encoding: str) -> float:
         return share("GREEK") * vowels("αεηιουωάέήίόύώ")
     script = {"cp1255": "HEBREW", "cp1256": "ARABIC", "cp874": "THAI"}.get(encoding)
     if script:
-        return 0.9 * share(script)
+        # No word begins with a mark that stands above or below a letter.
+        starts = [unicodedata.category(word[0]) == "Mn" for word in text.split() if word[0] > "\x7f"]
+        return 0.9 * share(script) * (1 - sum(starts) / max(1, len(starts)))
     return 0.8 * share("LATIN")

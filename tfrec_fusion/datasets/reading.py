@@ -6,6 +6,7 @@ import lzma
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -218,7 +219,16 @@ def _parse(
             return None
         raise
     _report_widths(block, wrong, path, dialect, report, header)
-    return found.rename_columns(list(columns))
+    found = found.rename_columns(list(columns))
+    return _without_names(found) if csv.header else found
+
+
+def _without_names(table: pa.Table) -> pa.Table:
+    """The rows but for a header line that stands below others: of a file that begins with comments, `csv.header` says it again."""
+    names = pa.scalar(True)
+    for column in table.column_names:
+        names = pc.and_(names, pc.fill_null(pc.equal(table.column(column), column), False))
+    return table.filter(pc.invert(names))
 
 
 def _report_widths(

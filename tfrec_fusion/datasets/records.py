@@ -66,7 +66,7 @@ def blocks(
     """
     sign = dialect.delimiter.encode()
     width = len(dialect.names) + dialect.ragged
-    repair = _Repair(sign, width, report)
+    repair = _Repair(sign, width, len(dialect.names), report)
     line, rest, begun, headed = 1, b"", False, False
     for data, last in _decoded(stream, dialect, size):
         data = rest + data
@@ -185,8 +185,8 @@ def _without_broken_text(
 class _Repair:
     """Puts right, or sets aside, the lines of a block that have quotes in other places than around whole values."""
 
-    def __init__(self, sign: bytes, width: int, report: Callable[[int, str, str], None]):
-        self.sign, self.width, self.report = sign, width, report
+    def __init__(self, sign: bytes, width: int, least: int, report: Callable[[int, str, str], None]):
+        self.sign, self.width, self.least, self.report = sign, width, least, report
         delimiter = b"\\x%02x" % sign[0]
         cell = rb'(?:"(?:[^"\n]|"")*"|[^"' + delimiter + rb"\n][^" + delimiter + rb"\n]*|)"
         self.clean = (rb"^" + cell + rb"(?:" + delimiter + cell + rb")*\r?$").decode()
@@ -279,10 +279,10 @@ class _Repair:
         return None, (bare.end() if bare.group().count(b'"') > 1 else -1)
 
     def _fits(self, data: bytes, end: int, limit: int, before: int) -> bool:
-        """Whether a record with a value over several lines has as many values as the header."""
+        """Whether a record with a value over several lines has as many values as rows or the header."""
         tail = re.sub(rb'"[^"]*(?:""[^"]*)*"', b"", data[end : _line_end(data, end, limit)])
         width = before + 1 + tail.count(self.sign)
-        return width == self.width or (width < self.width and b'"' in tail)
+        return self.least <= width <= self.width or (width < self.width and b'"' in tail)
 
 
 def _line_starts(data: bytes) -> np.ndarray:
