@@ -186,7 +186,9 @@ def main() -> None:
     for name, row in results.items():
         print(f"| {name} | " + " | ".join(str(row[column]) for column in columns) + " |")
     if arguments.json:
-        pathlib.Path(arguments.json).write_text(json.dumps({**about, "results": results}, indent=1) + "\n")
+        pathlib.Path(arguments.json).write_text(
+            json.dumps({**about, "results": results}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

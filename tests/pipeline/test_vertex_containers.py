@@ -20,7 +20,7 @@ from tests.pipeline.fake_google import PROJECT, REGION
 from tests.pipeline.vertex_containers import TASKS, Cluster
 from tests.pipeline.vertex_settings import plain_vertex
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.shared_run("vertex")]
 
 
 def test_every_class_is_among_the_tasks(cluster):

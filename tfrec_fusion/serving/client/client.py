@@ -146,8 +146,7 @@ class ServingMethods:
 
         Raises:
             ServingError: with the server's message.
-            RequestError: the signature has no such input, a value is out of range, or nothing says how many
-            rows there are.
+            RequestError: the signature has no such input, a value is out of range, or the number of rows is open.
         """
         given = {"user_id": user_id, "history": history, "text": text, "exclude": exclude, **inputs}
         return self._run(self._calls.recommend(signature_name, k, given))
