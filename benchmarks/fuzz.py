@@ -261,7 +261,7 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=["server", "tables"], default="server")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    parser.add_argument("--growth", type=float, default=200.0, help="megabytes by which the server may grow")
+    parser.add_argument("--growth", type=float, default=64.0, help="megabytes by which the server may grow")
     arguments = parser.parse_args()
     if arguments.what == "tables":
         from benchmarks import fuzz_tables
