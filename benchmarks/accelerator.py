@@ -2,9 +2,10 @@
 
     python -m benchmarks.accelerator [--seconds 10] [--devices cpu gpu] [--json FILE]
 
-Prints examples a second, the device's memory and how busy it was, for each precision, with and without XLA; then the
-losses of the same steps on both, which must agree. Where there is no accelerator it says so and runs the CPU's half.
-BERT run per example and fine-tuned whole is for the card alone: on a CPU its twenty steps take minutes.
+Prints examples a second, the device's memory and how busy it was, for each precision, with and without XLA;
+then the losses of the same steps on both, which must agree. Where there is no accelerator it says so and runs
+the CPU's half. BERT run per example and fine-tuned whole is for the card alone: on a CPU its twenty steps
+take minutes.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from tfrec_fusion.training.fitting import build_optimizer, precision
 
 STEPS = 20
 LARGE = 4096
-# How far the mean loss of a few steps on an accelerator may lie from the CPU's. float32 differs by the order of sums (and
-# by TF32 on NVIDIA's newer cards), the others by their rounding.
+# How far the mean loss of a few steps on an accelerator may lie from the CPU's. float32 differs by the order
+# of sums (and by TF32 on NVIDIA's newer cards), the others by their rounding.
 TOLERANCE = {"float32": 2e-3, "mixed_bfloat16": 3e-2, "mixed_float16": 1e-2}
 
 
@@ -64,7 +65,8 @@ LORA, NAIVE, ENCODING = "LoRA in the top 2 blocks", "BERT per example", "encodin
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a workload did on a device; `utilisation` in percent and `megabytes` None where nothing tells of them.
+    """What a workload did on a device; `utilisation` in percent and `megabytes` None where nothing tells of
+    them.
 
     `loss` is for encoding the mean cosine of neighbouring texts' vectors.
     """

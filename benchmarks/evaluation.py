@@ -1,9 +1,9 @@
 """Evaluates synthetic interactions as the pipeline does, and prints seconds and memory of its two steps.
 
-`python -m benchmarks.evaluation` takes a million interactions for training and a million held out. EvaluationExamples fits
-the baselines and gives each held-out interaction their ranks and its slices; the Evaluator judges a candidate and a last
-blessed model: every interaction is ranked among the whole catalogue by both, and figures with intervals are made of all
-slices. Making up the interactions is not counted.
+`python -m benchmarks.evaluation` takes a million interactions for training and a million held out.
+EvaluationExamples fits the baselines and gives each held-out interaction their ranks and its slices; the
+Evaluator judges a candidate and a last blessed model: every interaction is ranked among the whole catalogue
+by both, and figures with intervals are made of all slices. Making up the interactions is not counted.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Factors(tf.Module):
 
 
 def write_interactions(folder: pathlib.Path, split: str, rows: int, people: int, items: int) -> np.ndarray:
-    """Interactions in `SHARDS` files, few items in most of them; in training the last tenth of the catalogue in none.
+    """Interactions in `SHARDS` files, few items in most of them; in training the last tenth of the catalogue
+    in none.
 
     Returns:
         integer `[items]`: how often each item was chosen.
@@ -190,8 +191,9 @@ class Measured:
         self.watch.sample()
         self.watch.stop()
         print(
-            f"{self.name}: {seconds:.0f} s ({busy:.0f} s of CPU time in this process), {self.interactions / seconds:,.0f} interactions/s, "
-            f"at most {self.watch.overall / 1e9:.2f} GB of memory",
+            f"{self.name}: {seconds:.0f} s ({busy:.0f} s of CPU time in this process),"
+            f" {self.interactions / seconds:,.0f} interactions/s, at most {self.watch.overall / 1e9:.2f} GB"
+            " of memory",
             flush=True,
         )
 
@@ -210,8 +212,9 @@ def main(arguments: list[str] | None = None) -> None:
         counts = write_interactions(folder, "train", options.interactions, options.people, options.items)
         write_interactions(folder, TEST, options.interactions, options.people, options.items)
         print(
-            f"{options.interactions:,} held-out interactions of {options.people:,} people, {options.items:,} items, "
-            f"{options.workers} workers; before the first step: {MemoryWatch().process.memory_info().rss / 1e9:.2f} GB of memory",
+            f"{options.interactions:,} held-out interactions of {options.people:,} people, {options.items:,}"
+            f" items, {options.workers} workers; before the first step:"
+            f" {MemoryWatch().process.memory_info().rss / 1e9:.2f} GB of memory",
             flush=True,
         )
         with Measured("EvaluationExamples (3 baselines)", options.interactions):

@@ -1,14 +1,15 @@
 """Random input that must do no harm: `python -m benchmarks.fuzz [server|tables] [--seconds S] [--seed N]`.
 
-`tables` (`benchmarks.fuzz_tables`) draws folders of tables for `tfrec init`, `tfrec validate` and ExampleGen's reading, and
-holds what they read against what was written.
+`tables` (`benchmarks.fuzz_tables`) draws folders of tables for `tfrec init`, `tfrec validate` and
+ExampleGen's reading, and holds what they read against what was written.
 
-`server` throws damaged requests at a server over raw sockets. It starts a server process, and mutates good requests: bytes flipped, cut, repeated, spliced; lengths that lie; chunks that
-break off; JSON whose values are swapped for hostile ones; clients that vanish. Whatever comes, the server must answer
-with a status that the API knows (never 500) and a body that can be read, or close the connection; must answer a good
-request right afterwards; and must not grow. Beside these come small requests that ask for much, over REST and gRPC
-(`benchmarks.fuzz_attacks`): they must be answered within the time limit and in little memory. Prints the counts, and ends
-with 1 if any of that failed.
+`server` throws damaged requests at a server over raw sockets. It starts a server process, and mutates good
+requests: bytes flipped, cut, repeated, spliced; lengths that lie; chunks that break off; JSON whose values
+are swapped for hostile ones; clients that vanish. Whatever comes, the server must answer with a status that
+the API knows (never 500) and a body that can be read, or close the connection; must answer a good request
+right afterwards; and must not grow. Beside these come small requests that ask for much, over REST and gRPC
+(`benchmarks.fuzz_attacks`): they must be answered within the time limit and in little memory. Prints the
+counts, and ends with 1 if any of that failed.
 """
 
 from __future__ import annotations
@@ -29,18 +30,52 @@ import time
 from collections.abc import Callable, Sequence
 
 HELD_MEGABYTES = 700.0
-"""By which the server may be larger while hostile requests are in work: a document of a million values, and its row."""
+"""By which the server may be larger while hostile requests are in work: a document of a million values, and
+its row."""
 ALLOWED = {200, 400, 404, 408, 413, 415, 417, 429, 431, 499, 501, 503, 504}
 HOSTILE = (
-    b"null", b"true", b"-0", b"1e308", b"1e999", b"-1e-400", b"NaN", b"-Infinity", b"18446744073709551616", b"[]", b"{}",
-    b"[[]]", b'""', b'"\\ud800"', b'"\\u0000"', b'"\xff\xfe"', b'{"b64":"=="}', b'{"b64":"/w=="}', b'{"b64":5}', b"[" * 300,
-    b"9" * 400, b'"' + b"x" * 5000 + b'"', b"[1,[2]]", b'{"x":1,"x":2}', b"-", b"0x10",
-)  # fmt: skip
+    b"null",
+    b"true",
+    b"-0",
+    b"1e308",
+    b"1e999",
+    b"-1e-400",
+    b"NaN",
+    b"-Infinity",
+    b"18446744073709551616",
+    b"[]",
+    b"{}",
+    b"[[]]",
+    b'""',
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b'"\xff\xfe"',
+    b'{"b64":"=="}',
+    b'{"b64":"/w=="}',
+    b'{"b64":5}',
+    b"[" * 300,
+    b"9" * 400,
+    b'"' + b"x" * 5000 + b'"',
+    b"[1,[2]]",
+    b'{"x":1,"x":2}',
+    b"-",
+    b"0x10",
+)
 HEADERS = (
-    b"Content-Encoding: gzip", b"Transfer-Encoding: chunked", b"Content-Length: 5", b"Content-Length: -1",
-    b"Content-Length: 99999999999999999999", b"Expect: 100-continue", b"Connection: close", b"Upgrade: h2c",
-    b"Connection: Upgrade, HTTP2-Settings", b"Host: \x00", b"X: " + b"y" * 9000, b"Accept-Encoding: gzip", b": empty",
-)  # fmt: skip
+    b"Content-Encoding: gzip",
+    b"Transfer-Encoding: chunked",
+    b"Content-Length: 5",
+    b"Content-Length: -1",
+    b"Content-Length: 99999999999999999999",
+    b"Expect: 100-continue",
+    b"Connection: close",
+    b"Upgrade: h2c",
+    b"Connection: Upgrade, HTTP2-Settings",
+    b"Host: \x00",
+    b"X: " + b"y" * 9000,
+    b"Accept-Encoding: gzip",
+    b": empty",
+)
 
 
 class Finding(Exception):
@@ -296,9 +331,10 @@ def main() -> int:
                 print(finding)
                 return 1
             growth, more = (process.memory_info().rss - before) / 2**20, process.num_fds() - files
-    print(f"{sum(counts.values()):,} answers in {arguments.seconds:.0f} s: " + ", ".join(
-        f"{status or 'closed'} {count:,}" for status, count in sorted(counts.items(), key=str)
-    ))  # fmt: skip
+    print(
+        f"{sum(counts.values()):,} answers in {arguments.seconds:.0f} s: "
+        + ", ".join(f"{status or 'closed'} {count:,}" for status, count in sorted(counts.items(), key=str))
+    )
     print(f"The server grew by {growth:.1f} MB and {more} open files.")
     return int(growth > arguments.growth or more > 16)
 

@@ -1,7 +1,7 @@
 """Small requests that ask for unbounded work: what `benchmarks.fuzz` throws beside damaged ones.
 
-Each has a shape and sizes drawn at random. The server must answer within its time limit, with a status that is meant for
-the client and in few bytes, whatever was asked.
+Each has a shape and sizes drawn at random. The server must answer within its time limit, with a status that
+is meant for the client and in few bytes, whatever was asked.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ def grpc_attack(port: int, model: str, rng: random.Random, timeout: float) -> tu
     """Sends a hostile request over gRPC.
 
     Returns:
-        The name of the code that it was answered with, and what is wrong with the answer: nothing where all is well.
+        The name of the code that it was answered with, and what is wrong with the answer: nothing where all
+        is well.
     """
     name, request = _grpc_request(model, rng)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

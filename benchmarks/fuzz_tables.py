@@ -1,7 +1,8 @@
-"""Random tables through `tfrec init`, `tfrec validate` and ExampleGen's reading, against a witness of what was written.
+"""Random tables through `tfrec init`, `tfrec validate` and ExampleGen's reading, against a witness of what
+was written.
 
-None of them may crash, change a value, or leave a column out without naming it. A refusal in words is no finding; refusals
-are counted by their first words, so that one that is none can be seen.
+None of them may crash, change a value, or leave a column out without naming it. A refusal in words is no
+finding; refusals are counted by their first words, so that one that is none can be seen.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def try_one(seed: int, number: int, folder: pathlib.Path) -> str:
 
 
 def check(shop: Shop, folder: pathlib.Path) -> str:
-    """Holds what comes of a folder of tables against what was written; returns it. The working folder is the one above."""
+    """Holds what comes of a folder of tables against what was written; returns it. The working folder is the
+    one above."""
     status, said, told = _tfrec("init", "shop", "--name", "x", "--force", *shop.hints)
     if status == 1:
         return f"refused by init: {' '.join(told.split())[:50]}"

@@ -1,8 +1,9 @@
-"""A closed-loop HTTP load generator: `python -m benchmarks.http_load URL BODY_FILE --connections N --seconds S`.
+"""A closed-loop HTTP load generator:
+`python -m benchmarks.http_load URL BODY_FILE --connections N --seconds S`.
 
-Each connection sends its next request when the last one's answer is complete. Prints JSON: requests, failures,
-latencies in milliseconds (p50, p95, p99), requests a second. Runs in a process of its own, so that what it costs
-is not the server's.
+Each connection sends its next request when the last one's answer is complete. Prints JSON: requests,
+failures, latencies in milliseconds (p50, p95, p99), requests a second. Runs in a process of its own, so that
+what it costs is not the server's.
 """
 
 from __future__ import annotations

@@ -1,17 +1,20 @@
-"""Measures the indexes: `python -m benchmarks.index [--rows N] [--norms S] [--packages FOLDER] [--json FILE]`.
+"""Measures the indexes: `python -m benchmarks.index [--rows N] [--norms S] [--packages FOLDER] [--json
+FILE]`.
 
-Clustered vectors, top-100; with `--norms` their lengths vary as those of popular and rare items do. All sides run in one process
-with the same number of threads and of cells, one after the other and in several rounds, on the same queries, with the fewest
-probes that reach the recall target. One query a call tells latency, several a call throughput. Our indexes and TFRS's run as the
-embedded server runs them: exported, loaded, and called through its session. What such a call costs that computes nothing is measured
-beside: no index in a graph can be quicker.
+Clustered vectors, top-100; with `--norms` their lengths vary as those of popular and rare items do. All sides
+run in one process with the same number of threads and of cells, one after the other and in several rounds, on
+the same queries, with the fewest probes that reach the recall target. One query a call tells latency, several
+a call throughput. Our indexes and TFRS's run as the embedded server runs them: exported, loaded, and called
+through its session. What such a call costs that computes nothing is measured beside: no index in a graph can
+be quicker.
 
-faiss and ScaNN are taken where they can be imported (`requirements/benchmarks.in`), or from a folder that was filled by
-`pip install --no-deps --target FOLDER faiss-cpu scann`: ScaNN's own TensorFlow operations need another TensorFlow than
-TFX, its searcher does not.
+faiss and ScaNN are taken where they can be imported (`requirements/benchmarks.in`), or from a folder that was
+filled by `pip install --no-deps --target FOLDER faiss-cpu scann`: ScaNN's own TensorFlow operations need
+another TensorFlow than TFX, its searcher does not.
 
-Vectors lie in a file that is memory-mapped, and the most memory that building held beside the finished index is printed.
-`--sides InvertedFile` leaves out what holds more copies: `--rows 10000000 --sides InvertedFile` fits into 8 GB, and 6 GB of disk.
+Vectors lie in a file that is memory-mapped, and the most memory that building held beside the finished index
+is printed. `--sides InvertedFile` leaves out what holds more copies: `--rows 10000000 --sides InvertedFile`
+fits into 8 GB, and 6 GB of disk.
 """
 
 from __future__ import annotations
@@ -129,7 +132,8 @@ class Exported(tf.Module):
 
 
 class Served:
-    """An index as a SavedModel in the server's session, on the calling thread where the server would choose that."""
+    """An index as a SavedModel in the server's session, on the calling thread where the server would choose
+    that."""
 
     def __init__(
         self,
@@ -161,7 +165,8 @@ class Served:
         return self.model.run(self.feeds, [batch], self.fetches, self.quick and len(batch) == 1)[0]
 
     def operations(self, queries: np.ndarray) -> list[tuple[str, float]]:
-        """Operations of a single query and microseconds, medians over queries; being timed makes each take longer."""
+        """Operations of a single query and microseconds, medians over queries; being timed makes each take
+        longer."""
         options = tf.compat.v1.RunOptions(
             trace_level=tf.compat.v1.RunOptions.SOFTWARE_TRACE, inter_op_thread_pool=-1
         )
@@ -358,9 +363,9 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
             "p50_ms": float(np.median(values)),
             "p99_ms": float(np.percentile(values, 99)),
             "queries_a_second": 1e3 * min(args.batch, len(queries)) / float(np.median(several[name])),
-            "recall": None
-            if name == NOTHING
-            else recall(in_batches(searches[name], queries, args.batch), exact),
+            "recall": (
+                None if name == NOTHING else recall(in_batches(searches[name], queries, args.batch), exact)
+            ),
         }
         for name, values in single.items()
     }
@@ -394,17 +399,20 @@ def _measure(args: argparse.Namespace, folder: str) -> dict:
 def show(report: dict) -> None:
     """Prints a report as a table."""
     print(
-        f"{report['rows']:,} x {report['dim']}, top-{report['k']}, spread {report['spread']}, norms {report['norms']}"
+        f"{report['rows']:,} x {report['dim']}, top-{report['k']}, spread {report['spread']}, norms"
+        f" {report['norms']}"
     )
     print(f"{report['machine']}, {report['date']}, {report['versions']}")
     for name, row in report["results"].items():
         if "cells" in row:
             print(
-                f"{name}: built in {row['build_seconds']:.0f} s, {row['cells']} cells, held-out recall "
-                f"{row['held_out_recall']:.3f}, {row['index_mb']:.0f} MB, at most {row['peak_beside_it_mb']:.0f} MB beside it"
+                f"{name}: built in {row['build_seconds']:.0f} s, {row['cells']} cells, held-out recall"
+                f" {row['held_out_recall']:.3f}, {row['index_mb']:.0f} MB, at most"
+                f" {row['peak_beside_it_mb']:.0f} MB beside it"
             )
     print(
-        f"| index | p50 ms | p99 ms | queries/s, {report['batch']} a call | probes | recall |\n|---|---|---|---|---|---|"
+        f"| index | p50 ms | p99 ms | queries/s, {report['batch']} a call | probes | recall"
+        " |\n|---|---|---|---|---|---|"
     )
     for name, row in report["results"].items():
         found = "" if row["recall"] is None else f"{row['recall']:.3f}"

@@ -1,9 +1,10 @@
 """What a first pass over shorter codes is worth: `python -m benchmarks.index_codes [--rows N] [--json FILE]`.
 
-An inverted file may score the probed candidates by shorter codes and again exactly only the best of them. Compared are float32,
-float16, int8 (one scale a vector) and product quantisation (8 to 32 codes of a byte), each in plain TensorFlow operations: the
-time of the pass over the probed candidates, and the share of the exact best 100 that are among the 400 it keeps. The candidates
-of a query are its best ones, which are hardest to tell apart.
+An inverted file may score the probed candidates by shorter codes and again exactly only the best of them.
+Compared are float32, float16, int8 (one scale a vector) and product quantisation (8 to 32 codes of a byte),
+each in plain TensorFlow operations: the time of the pass over the probed candidates, and the share of the
+exact best 100 that are among the 400 it keeps. The candidates of a query are its best ones, which are hardest
+to tell apart.
 
 Reference: Jégou, Douze, Schmid, 2011, https://doi.org/10.1109/TPAMI.2010.57 (product quantisation)
 """
@@ -30,7 +31,8 @@ Pass = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def product_codes(vectors: np.ndarray, parts: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 `[n, parts]`, and what they stand for, float32 `[parts, 256, dim / parts]`, by k-means on a sample."""
+    """uint8 `[n, parts]`, and what they stand for, float32 `[parts, 256, dim / parts]`, by k-means on a
+    sample."""
     random = np.random.default_rng(seed)
     sample = vectors[random.choice(len(vectors), min(len(vectors), 65_536), replace=False)]
     codes, books = [], []
@@ -49,7 +51,8 @@ def product_codes(vectors: np.ndarray, parts: int, seed: int = 0) -> tuple[np.nd
 
 
 def passes(vectors: np.ndarray) -> dict[str, tuple[int, Pass]]:
-    """Name → bytes a candidate, and a traced first pass: query `[1, dim]` and rows `[n]` to the places of those kept."""
+    """Name → bytes a candidate, and a traced first pass: query `[1, dim]` and rows `[n]` to the places of
+    those kept."""
 
     def kept(score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Pass:
         return tf.function(lambda query, rows: tf.math.top_k(score(query, rows), KEPT)[1], autograph=False)
@@ -134,11 +137,13 @@ def main(argv: list[str] | None = None) -> list[dict]:
             for name, (size, _) in searches.items()
         ]
     print(
-        "| candidates probed | codes | bytes each | p50 ms | best 100 among the 400 kept |\n|---|---|---|---|---|"
+        "| candidates probed | codes | bytes each | p50 ms | best 100 among the 400 kept"
+        " |\n|---|---|---|---|---|"
     )
     for row in results:
         print(
-            f"| {row['candidates']:,} | {row['codes']} | {row['bytes']} | {row['p50_ms']:.3f} | {row['recall']:.3f} |"
+            f"| {row['candidates']:,} | {row['codes']} | {row['bytes']} | {row['p50_ms']:.3f} |"
+            f" {row['recall']:.3f} |"
         )
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(results, indent=2), encoding="utf-8")

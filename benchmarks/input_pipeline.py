@@ -1,11 +1,13 @@
-"""Whether training waits for its input: what is read, what is trained, and both together, of a run that is there.
+"""Whether training waits for its input: what is read, what is trained, and both together, of a run that is
+there.
 
     python -m benchmarks.input_pipeline runs/movielens_100k [--seconds 10] [--json FILE]
 
-For each model, examples a second of: reading the run's own Examples as its trainer reads them, from GZIP files to batches of
-tensors; training steps on batches that are in memory already; and training steps that read. What the model waits for is
-one minus the last over the one before. Rounds take turns, and the median counts. The retrieval model chooses an epoch's
-examples from memory (`models.windows`), so that its files are read once and not once an epoch; both are said.
+For each model, examples a second of: reading the run's own Examples as its trainer reads them, from GZIP
+files to batches of tensors; training steps on batches that are in memory already; and training steps that
+read. What the model waits for is one minus the last over the one before. Rounds take turns, and the median
+counts. The retrieval model chooses an epoch's examples from memory (`models.windows`), so that its files are
+read once and not once an epoch; both are said.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ STATUS, FORGET = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/cle
 
 
 def peak_megabytes() -> float:
-    """Megabytes. Where there is /proc, not getrusage's peak, which a process takes over from the one that started it."""
+    """Megabytes. Where there is /proc, not getrusage's peak, which a process takes over from the one that
+    started it."""
     if STATUS.exists():
         return int(re.search(r"VmHWM:\s*(\d+)", STATUS.read_text(encoding="utf-8"))[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

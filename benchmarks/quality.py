@@ -2,12 +2,13 @@
 
     python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--peers …] [--json FILE] [--plot FILE]
 
-The whole catalogue is ranked, never a sample of it. What a person met in training and validation is left out, ties are
-broken by a fixed shuffle, every choice is made on validation. Peers are tuned over the grids in `quality_peers`; ours are
-the defaults of `tfrec_fusion.config` as they are, and nothing is tuned. People whom training never saw are known to every
-model by what they met before the test. The interval is that of a paired bootstrap over people, seeds averaged, of the
-difference to the peer that is best by the same figure. RecBole's SASRec and LightGCN take part where `make peers` made
-their environment; where their time was too short they are marked "not converged", and nothing is claimed against them.
+The whole catalogue is ranked, never a sample of it. What a person met in training and validation is left out,
+ties are broken by a fixed shuffle, every choice is made on validation. Peers are tuned over the grids in
+`quality_peers`; ours are the defaults of `tfrec_fusion.config` as they are, and nothing is tuned. People whom
+training never saw are known to every model by what they met before the test. The interval is that of a paired
+bootstrap over people, seeds averaged, of the difference to the peer that is best by the same figure.
+RecBole's SASRec and LightGCN take part where `make peers` made their environment; where their time was too
+short they are marked "not converged", and nothing is claimed against them.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def measure(
 
 
 def summary(found: dict[str, list[dict]]) -> dict:
-    """Means over people and seeds, standard errors over seeds, and the interval of the difference to the best peer."""
+    """Means over people and seeds, standard errors over seeds, and the interval of the difference to the best
+    peer."""
     table = {}
     for name, runs in found.items():
         row: dict = {
@@ -138,7 +140,8 @@ def show(name: str, result: dict) -> None:
             error = f" ± {row[f'{figure} error']:.4f}" if f"{figure} error" in row else ""
             cells.append("" if row[figure] is None else f"{row[figure]:.4f}{error}")
         print(
-            f"| {model} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['megabytes']:.0f} | {row['settings']} |"
+            f"| {model} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['megabytes']:.0f} |"
+            f" {row['settings']} |"
         )
     versus = result.get("ndcg@10 against the best peer")
     if versus is None:
@@ -215,8 +218,8 @@ def main() -> None:
             pathlib.Path(options.json).write_text(json.dumps(results, indent=2), encoding="utf-8")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"\nmean ± standard error over seeds {options.seeds}; {platform.processor() or platform.machine()}, TensorFlow "
-        f"{tf.__version__}, peak memory {peak:.1f} GB"
+        f"\nmean ± standard error over seeds {options.seeds}; {platform.processor() or platform.machine()},"
+        f" TensorFlow {tf.__version__}, peak memory {peak:.1f} GB"
     )
     if options.plot and results:
         plot(results, options.plot)

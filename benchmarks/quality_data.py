@@ -82,8 +82,9 @@ def latest_small_tables() -> Tables:
 
 
 def shop_tables() -> Tables:
-    """A year of a shop's invoices: purchases of known customers, without cancelled invoices, negative quantities, lines
-    without a description and codes that are no product (postage, fees). One description an item, the most frequent."""
+    """A year of a shop's invoices: purchases of known customers, without cancelled invoices, negative
+    quantities, lines without a description and codes that are no product (postage, fees). One description an
+    item, the most frequent."""
     lines = pd.read_parquet(SHARED / "uci-online-retail" / "online_retail.parquet")
     lines.columns = [column.lower() for column in lines.columns]
     lines = lines.rename(columns={"invoiceno": "invoice", "stockcode": "code", "customerid": "customer"})
@@ -126,8 +127,8 @@ def _whole_catalogue(name: str, tables: Tables, method: str) -> Protocol:
 
 
 def _hidden_items() -> Protocol:
-    """A tenth of the items, chosen by a hash of their ids, is hidden with all that was said of them; people are asked for
-    hidden items alone, after all else that they met."""
+    """A tenth of the items, chosen by a hash of their ids, is hidden with all that was said of them; people
+    are asked for hidden items alone, after all else that they met."""
     tables = latest_small_tables()
     ratings = pd.read_parquet(tables.interactions.path)
     hidden = ratings["movieId"].map(lambda item: hashlib.md5(item.encode()).digest()[0] % 10 == 0)

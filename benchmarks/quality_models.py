@@ -33,7 +33,8 @@ Scores = Callable[[np.ndarray], np.ndarray]
 
 
 class Answer(NamedTuple):
-    """A model's scores of the protocol's people, what is to be said of it, its seconds, and its peak memory in MB."""
+    """A model's scores of the protocol's people, what is to be said of it, its seconds, and its peak memory
+    in MB."""
 
     scores: Scores
     settings: str
@@ -121,7 +122,8 @@ def scores(model: TwoTower, protocol: Protocol, towers: bool = False) -> Scores:
 
 
 def reranked(retrieved: Scores, ranker: Ranking, protocol: Protocol, head: str, weight: float) -> Scores:
-    """The retrieval's best of what was not met before, in the order of both models; then the rest, as it stood."""
+    """The retrieval's best of what was not met before, in the order of both models; then the rest, as it
+    stood."""
 
     def found(places: np.ndarray) -> np.ndarray:
         values = retrieved(places).astype(np.float64)

@@ -35,8 +35,8 @@ SAMPLE = 2000
 
 
 class Peer(NamedTuple):
-    """A fitted peer: its scores of the protocol's people, what was chosen from the grid, and the grid's seconds and peak
-    memory in MB."""
+    """A fitted peer: its scores of the protocol's people, what was chosen from the grid, and the grid's
+    seconds and peak memory in MB."""
 
     scores: Callable[[np.ndarray], np.ndarray]
     settings: str
@@ -144,7 +144,8 @@ class RecBole(NamedTuple):
     Attributes:
         minutes: at most, for each.
         device: "cpu" or "cuda".
-        folder: keeps questions and answers; an answer that is there is taken, also one trained on another machine.
+        folder: keeps questions and answers; an answer that is there is taken, also one trained on another
+            machine.
     """
 
     minutes: float = 20.0
@@ -153,7 +154,8 @@ class RecBole(NamedTuple):
 
 
 def fit_recbole(model: str, protocol: Protocol, where: str, how: RecBole) -> Peer:
-    """Trains a model of RecBole (`recbole_peers`) in its own environment; its settings say where time was too short.
+    """Trains a model of RecBole (`recbole_peers`) in its own environment; its settings say where time was too
+    short.
 
     Args:
         model: one of `RECBOLE`.
@@ -184,14 +186,16 @@ def fit_recbole(model: str, protocol: Protocol, where: str, how: RecBole) -> Pee
         memory = 1024 * float(found["peak_gb"])
         if str(found["question"]) != digest(question):
             raise ValueError(
-                f"{answer} must answer the question beside it. Received: an answer to other data or splits. Remove it."
+                f"{answer} must answer the question beside it. Received: an answer to other data or splits."
+                " Remove it."
             )
     popularity = data.catalogue.counts / max(1, data.catalogue.counts.max()) * 1e-6
     return Peer(lambda rows: scores[rows] + popularity, settings, seconds, memory)
 
 
 def write_question(protocol: Protocol, path: pathlib.Path) -> None:
-    """Writes what `recbole_peers` trains and is asked: the rows of training, a sample of validation, and the people."""
+    """Writes what `recbole_peers` trains and is asked: the rows of training, a sample of validation, and the
+    people."""
     data, rng = protocol.data, np.random.default_rng(0)
     sample = np.sort(rng.permutation(len(data.validation["item_index"]))[:SAMPLE])
     parts = {

@@ -1,9 +1,11 @@
-"""The protocol of `benchmarks.quality` that asks for ratings: MovieLens 100K's own first split of 80,000 and 20,000.
+"""The protocol of `benchmarks.quality` that asks for ratings: MovieLens 100K's own first split of 80,000 and
+20,000.
 
-The 20,000 ratings asked for are the published file's first, which is GroupLens's split u1: they are by 459 people, of whom
-about two fifths of the ratings are asked for. A tenth of the others, drawn once, is validation. Ours are the defaults, which
-learn from the rest; Surprise's models, where `make peers` made their environment, are tuned on validation and then learn from
-all 80,000. Ours read genres, titles, and people's age, gender and occupation, which those cannot.
+The 20,000 ratings asked for are the published file's first, which is GroupLens's split u1: they are by 459
+people, of whom about two fifths of the ratings are asked for. A tenth of the others, drawn once, is
+validation. Ours are the defaults, which learn from the rest; Surprise's models, where `make peers` made their
+environment, are tuned on validation and then learn from all 80,000. Ours read genres, titles, and people's
+age, gender and occupation, which those cannot.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Ratings:
     test: np.ndarray
 
     def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What a model is asked with; a history is what a person rated in training, but for the item in question."""
+        """What a model is asked with; a history is what a person rated in training, but for the item in
+        question."""
         met: list[list[int]] = [[] for _ in range(self.space.num_users)]
         known = np.zeros(len(self.user), bool)
         known[self.train] = True
@@ -92,8 +95,8 @@ def read() -> Ratings:
     frame = pd.read_parquet(tables.interactions.path)
     if frame["user_id"][:ASKED].nunique() != PEOPLE_ASKED:
         raise ValueError(
-            f"The first {ASKED} ratings must be by {PEOPLE_ASKED} people, as in the published file. Received: "
-            f"{frame['user_id'][:ASKED].nunique()}. Take the files of GroupLens or of RecBole as they are."
+            f"The first {ASKED} ratings must be by {PEOPLE_ASKED} people, as in the published file. Received:"
+            f" {frame['user_id'][:ASKED].nunique()}. Take the files of GroupLens or of RecBole as they are."
         )
     item_of = {item: row for row, item in enumerate(data.catalogue.ids)}
     ids = sorted(frame["user_id"].unique())
@@ -151,7 +154,8 @@ def ours(data: Ratings, seed: int) -> tuple[dict[str, np.ndarray], float, float]
 
 
 def from_ratings_alone(data: Ratings) -> tuple[np.ndarray, float, float]:
-    """Predictions of the factors by themselves, which know nothing but ratings; seconds, and peak memory in MB."""
+    """Predictions of the factors by themselves, which know nothing but ratings; seconds, and peak memory in
+    MB."""
     forget_peak()
     start = time.perf_counter()
     shape = (data.space.num_users, data.space.num_items)
@@ -235,7 +239,8 @@ def show(result: dict) -> None:
             for figure in ("rmse", "mae")
         ]
         print(
-            f"| {name} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['megabytes']:.0f} | {row['settings']} |"
+            f"| {name} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['megabytes']:.0f} |"
+            f" {row['settings']} |"
         )
     if versus := result.get("rmse against the best peer"):
         low, high = versus["interval"]

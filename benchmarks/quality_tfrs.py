@@ -1,4 +1,5 @@
-"""The two-tower model of TFRS's tutorial as a peer in `benchmarks.quality`: ids alone, in-batch softmax, Adagrad."""
+"""The two-tower model of TFRS's tutorial as a peer in `benchmarks.quality`: ids alone, in-batch softmax,
+Adagrad."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Random folders of tables in the forms that people have, with a witness of what was written.
 
-Values are drawn first, as what a reader should find; only then is a table written, by other libraries than those that
-read: Python's `csv` and `json`, and Arrow's types for Parquet.
+Values are drawn first, as what a reader should find; only then is a table written, by other libraries than
+those that read: Python's `csv` and `json`, and Arrow's types for Parquet.
 """
 
 from __future__ import annotations
@@ -165,17 +165,99 @@ WORDS = {
         "c:d",
     ],
 }
-ENCODINGS = ("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1251", "koi8_r", "gb18030", "cp932", "cp949", "cp1252",
-             "cp1250")  # fmt: skip
+ENCODINGS = (
+    "utf-8",
+    "utf-8",
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "cp1251",
+    "koi8_r",
+    "gb18030",
+    "cp932",
+    "cp949",
+    "cp1252",
+    "cp1250",
+)
 HOSTILE_NAMES = (
-    "index", "id", "activity", "item_id", "user_id", "Product Category", "price (%)", "Größe", "店", "a,b", 'say "so"', "a;b",
-    "line\nbreak", "root:", "# note", "- a", "{x: 1}", "[y]", "&anchor", "*star", "true", "null", "on", "1", "1.5", "~", "a'b",
-    "tab\tname", "x" * 300, "title", "time", "label", "__init__", "\\n", "a|b", "!tag", "%d", "@at", "`tick`", "Unnamed: 0", "two  blanks", "Ümlaut", "SELECT *", "../up", "$HOME", "a=b",
-)  # fmt: skip
+    "index",
+    "id",
+    "activity",
+    "item_id",
+    "user_id",
+    "Product Category",
+    "price (%)",
+    "Größe",
+    "店",
+    "a,b",
+    'say "so"',
+    "a;b",
+    "line\nbreak",
+    "root:",
+    "# note",
+    "- a",
+    "{x: 1}",
+    "[y]",
+    "&anchor",
+    "*star",
+    "true",
+    "null",
+    "on",
+    "1",
+    "1.5",
+    "~",
+    "a'b",
+    "tab\tname",
+    "x" * 300,
+    "title",
+    "time",
+    "label",
+    "__init__",
+    "\\n",
+    "a|b",
+    "!tag",
+    "%d",
+    "@at",
+    "`tick`",
+    "Unnamed: 0",
+    "two  blanks",
+    "Ümlaut",
+    "SELECT *",
+    "../up",
+    "$HOME",
+    "a=b",
+)
 HOSTILE_IDS = (
-    "NULL", "NA", "nan", "None", "null", "N/A", "-", "1e5", "0x1F", "007", "12.0", "12", "+12", "-3", "1,000", "a,b", 'q"q', "x;y",
-    "a|b", "[1]", "{'a': 1}", "=1+1", "True", "inf", "7e41633529000f80967da24083bb6c1c", "9007199254740993", "两", "é", "#N/A",
-)  # fmt: skip
+    "NULL",
+    "NA",
+    "nan",
+    "None",
+    "null",
+    "N/A",
+    "-",
+    "1e5",
+    "0x1F",
+    "007",
+    "12.0",
+    "12",
+    "+12",
+    "-3",
+    "1,000",
+    "a,b",
+    'q"q',
+    "x;y",
+    "a|b",
+    "[1]",
+    "{'a': 1}",
+    "=1+1",
+    "True",
+    "inf",
+    "7e41633529000f80967da24083bb6c1c",
+    "9007199254740993",
+    "两",
+    "é",
+    "#N/A",
+)
 
 
 @dataclasses.dataclass
@@ -305,8 +387,27 @@ def _written(moment: int, form: str) -> tuple[Any, int]:
     return text, int(datetime.datetime.strptime(text, form).replace(tzinfo=datetime.UTC).timestamp()) * 10**9
 
 
-TIMES = ("s", "ms", "us", "ns", "iso", "iso", "isoT", "offset", "excel", "%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M",
-         "%Y%m%d", "%Y/%m/%d", "%Y%m%d%H%M%S", "%d %b %Y", "%b %d, %Y", "%d-%m-%Y %H:%M:%S")  # fmt: skip
+TIMES = (
+    "s",
+    "ms",
+    "us",
+    "ns",
+    "iso",
+    "iso",
+    "isoT",
+    "offset",
+    "excel",
+    "%Y-%m-%d",
+    "%d.%m.%Y",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%Y%m%d",
+    "%Y/%m/%d",
+    "%Y%m%d%H%M%S",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d-%m-%Y %H:%M:%S",
+)
 
 
 def times(rng: random.Random, name: str, count: int) -> Column:
@@ -409,7 +510,7 @@ def make(rng: random.Random, folder: pathlib.Path) -> Shop:
         if rng.random() < 0.2:
             _holes(rng, column, 0.02)
     if rng.random() < 0.5:
-        stars = Column("rating", [str(value) for value in (rng.choices(range(1, 6), k=rows))], kind="number")
+        stars = Column("rating", [str(value) for value in rng.choices(range(1, 6), k=rows)], kind="number")
         stars.raw = [int(value) for value in stars.values if value]
         if rng.random() < 0.4:
             _holes(rng, stars, 0.5)
@@ -569,7 +670,10 @@ class _Parquet:
     def write(self, rng: random.Random, table: Table, folder: pathlib.Path, name: str) -> None:
         arrays = [_array(rng, column) for column in table.columns]
         table.pattern = f"{name}.parquet"
-        table.form = f"Parquet {[(column.name[:20], str(array.type)) for column, array in zip(table.columns, arrays, strict=True)]}"
+        table.form = (
+            "Parquet"
+            f" {[(c.name[:20], str(array.type)) for c, array in zip(table.columns, arrays, strict=True)]}"
+        )
         whole = pa.table(arrays, names=[column.name for column in table.columns])
         pq.write_table(whole, folder / table.pattern, row_group_size=rng.choice([7, 50, 10_000]))
 

@@ -2,13 +2,14 @@
 
     .venv-peers/bin/python benchmarks/recbole_peers.py MODEL QUESTION.npz ANSWER.npz --minutes 20
 
-`quality_peers` writes the question and reads the answer. The models are RecBole's classes, tuned over the grids here and
-trained with Adam until validation has not risen for `PATIENCE` evaluations. LightGCN learns from batches of pairs as in
-RecBole. SASRec learns as in its paper (Kang and McAuley, 2018): a sequence teaches the next item at each of its places at
-once, which RecBole spreads over as many rows as there are places, each computed from its start; losses are the same, at a
-fiftieth of the work, so that two cores suffice. The loss is softmax over the catalogue, which makes SASRec stronger than
-its paper's (Klenitskiy and Vasilev, 2023, doi:10.1145/3604915.3610644). Whatever the time does not suffice for is marked
-so: `converged` is then false, of the setting that was chosen.
+`quality_peers` writes the question and reads the answer. The models are RecBole's classes, tuned over the
+grids here and trained with Adam until validation has not risen for `PATIENCE` evaluations. LightGCN learns
+from batches of pairs as in RecBole. SASRec learns as in its paper (Kang and McAuley, 2018): a sequence
+teaches the next item at each of its places at once, which RecBole spreads over as many rows as there are
+places, each computed from its start; losses are the same, at a fiftieth of the work, so that two cores
+suffice. The loss is softmax over the catalogue, which makes SASRec stronger than its paper's (Klenitskiy and
+Vasilev, 2023, doi:10.1145/3604915.3610644). Whatever the time does not suffice for is marked so: `converged`
+is then false, of the setting that was chosen.
 """
 
 from __future__ import annotations

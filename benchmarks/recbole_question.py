@@ -1,4 +1,5 @@
-"""What `quality_peers` and `recbole_peers` agree on; NumPy alone, since their environments share little else."""
+"""What `quality_peers` and `recbole_peers` agree on; NumPy alone, since their environments share little
+else."""
 
 from __future__ import annotations
 

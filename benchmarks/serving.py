@@ -4,9 +4,10 @@ A small model (`y = x / 2 + 2`), three rows a request. Server and load run in pr
 (`benchmarks.http_load`), the servers one after the other on the same machine. Three questions:
 
 1. What does the server add to the bare session call? Its work on a request (parse, look up, run, write) is
-   measured in one process beside the call; the whole way over a loopback connection is measured with one client.
-2. How does it compare with the same model behind FastAPI and `loaded.signatures` (`benchmarks.serving_by_hand`)?
-   Measured where `fastapi` and `uvicorn` can be imported.
+   measured in one process beside the call; the whole way over a loopback connection is measured with one
+   client.
+2. How does it compare with the same model behind FastAPI and `loaded.signatures`
+   (`benchmarks.serving_by_hand`)? Measured where `fastapi` and `uvicorn` can be imported.
 3. What does a swap of versions under load cost?
 
 With `--models`, also: what do the models that a run pushed cost to ask (`benchmarks.serving_models`)?
@@ -119,7 +120,8 @@ def running(command: list[str], port: int) -> Iterator[tuple[str, psutil.Process
 
 
 def load(server: tuple[str, psutil.Process], body: str, connections: int, seconds: float) -> dict[str, float]:
-    """Load from another process; adds the server's processor time a request, which neighbours disturb least."""
+    """Load from another process; adds the server's processor time a request, which neighbours disturb
+    least."""
     url, process = server
     before = sum(process.cpu_times()[:2])
     command = [sys.executable, "-m", "benchmarks.http_load", url, body]

@@ -1,6 +1,7 @@
 """The server that people write by hand: FastAPI around `tf.saved_model.load(…).signatures[…]`.
 
-`python -m benchmarks.serving_by_hand MODEL PORT`. Needs `fastapi` and `uvicorn`, which nothing else here does.
+`python -m benchmarks.serving_by_hand MODEL PORT`. Needs `fastapi` and `uvicorn`, which nothing else here
+does.
 """
 
 import sys

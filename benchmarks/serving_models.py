@@ -1,7 +1,8 @@
 """What pushed models cost to ask: the part of `benchmarks.serving` that takes `--models FOLDER`.
 
-FOLDER is what a run pushed to (`runs/NAME/serving`): base paths of `retrieval`, `ranking` and, where it is there,
-`recommender`. One client, one request at a time, over a loopback connection; the server runs in a process of its own.
+FOLDER is what a run pushed to (`runs/NAME/serving`): base paths of `retrieval`, `ranking` and, where it is
+there, `recommender`. One client, one request at a time, over a loopback connection; the server runs in a
+process of its own.
 """
 
 from __future__ import annotations

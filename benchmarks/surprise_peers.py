@@ -2,8 +2,8 @@
 
     .venv-peers/bin/python benchmarks/surprise_peers.py QUESTION.npz ANSWER.npz
 
-`quality_ratings` writes the question and reads the answer. Each model is tuned over the grid here on validation, and fitted
-once more to training and validation together.
+`quality_ratings` writes the question and reads the answer. Each model is tuned over the grid here on
+validation, and fitted once more to training and validation together.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.training [--quick] [--only NAME ...] [--seconds 10] [--json FILE]
 
-All sides of a ratio see the same batches of the same size and have the same dimensions; they take turns, so that a busy
-machine slows them alike, and the median round counts. `memory` and `peak` run in processes of their own. Nothing else
-should run meanwhile; `--quick` takes about four minutes then, all of it about twelve.
+All sides of a ratio see the same batches of the same size and have the same dimensions; they take turns, so
+that a busy machine slows them alike, and the median round counts. `memory` and `peak` run in processes of
+their own. Nothing else should run meanwhile; `--quick` takes about four minutes then, all of it about twelve.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def plain(data: Prepared, seconds: float) -> list[Ratio]:
 
 
 def finetuning(data: Prepared, seconds: float) -> list[Ratio]:
-    """Training the encoder along, over kept lower layers and each text of a step once, against whole BERT an example."""
+    """Training the encoder along, over kept lower layers and each text of a step once, against whole BERT an
+    example."""
     tokens = titles_as_tokens()
     catalogue = dataclasses.replace(data.catalogue, text_tokens=tokens)
     sides = {}
@@ -182,8 +183,9 @@ def second_run(texts: int) -> list[Ratio]:
             taken.append(time.perf_counter() - start)
             reports.append(report)
     detail = (
-        f"{taken[1]:.2f} s against {taken[0]:.1f} s, {texts:,} texts; then {reports[1]['encoded']} encoded in "
-        f"{reports[1]['encoding_seconds']:.2f} s and {reports[1]['reused']:,} reused, the rest is loading the encoder"
+        f"{taken[1]:.2f} s against {taken[0]:.1f} s, {texts:,} texts; then {reports[1]['encoded']} encoded in"
+        f" {reports[1]['encoding_seconds']:.2f} s and {reports[1]['reused']:,} reused, the rest is loading"
+        " the encoder"
     )
     return [
         Ratio(
@@ -213,7 +215,10 @@ def buckets(texts: int = 1024) -> list[Ratio]:
 
         seconds = alternate({"buckets": bucketed, "fixed": padded}, rounds=3)
         words = float(tokens["attention_mask"].sum(1).mean())
-        detail = f"{texts / seconds['buckets']:.0f} and {texts / seconds['fixed']:.0f} texts/s, {words:.0f} tokens a text"
+        detail = (
+            f"{texts / seconds['buckets']:.0f} and {texts / seconds['fixed']:.0f} texts/s, {words:.0f} tokens"
+            " a text"
+        )
         found.append(
             Ratio(
                 f"buckets / fixed padding to {length}", seconds["fixed"] / seconds["buckets"], "≥ 1.5", detail
@@ -278,7 +283,8 @@ def evaluation(data: Prepared) -> list[Ratio]:
 
 
 def peak(counts: list[int], micro_batch: int = 16) -> list[Ratio]:
-    """What a step of full fine-tuning adds to the memory, in micro-batches against the fewest texts taken whole."""
+    """What a step of full fine-tuning adds to the memory, in micro-batches against the fewest texts taken
+    whole."""
     whole = in_own_process("texts", counts[0])
     found = []
     for count in counts:

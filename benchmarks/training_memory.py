@@ -25,7 +25,8 @@ from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.training.fitting import fit
 
-# A large batch of a small model, so that 10 million interactions take minutes: what grows with the data is not the model.
+# A large batch of a small model, so that 10 million interactions take minutes: what grows with the data is
+# not the model.
 BATCH, DIM = 2048, 16
 
 
@@ -39,7 +40,8 @@ def interactions(count: int, all_positions: bool) -> dict[str, float]:
     each = max(1, count // (num_users - 1))
 
     def batch(start):
-        # Everybody meets one item after the other, none twice, and an example's history is what stands before it.
+        # Everybody meets one item after the other, none twice, and an example's history is what stands before
+        # it.
         row = start * BATCH + tf.range(BATCH, dtype=tf.int64)
         user, place = row // each, row % each
         places = place[:, None] + tf.range(-HISTORY, 1, dtype=tf.int64)

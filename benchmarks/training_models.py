@@ -94,7 +94,8 @@ class PlainTFRS(tfrs.Model):
 
 
 class NaiveText(PlainTFRS):
-    """The same with BERT run on the text of each example, padded to the full length: frozen, or fine-tuned whole."""
+    """The same with BERT run on the text of each example, padded to the full length: frozen, or fine-tuned
+    whole."""
 
     def __init__(self, data: Prepared, tokens: dict[str, np.ndarray], stage: str):
         super().__init__(data)

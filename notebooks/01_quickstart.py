@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Tables to recommendations in ten cells
 #
-# MovieLens 100K: who rated which film, when; and what the films are. The model learns from both, and answers three questions:
-# what does this person watch next, what is like these words, and what is like this film?
+# MovieLens 100K: who rated which film, when; and what the films are. The model learns from both, and answers
+# three questions: what does this person watch next, what is like these words, and what is like this film?
 
 # %%
 import dataclasses, os, tempfile
@@ -17,7 +17,8 @@ SMALL = os.environ.get("TFREC_NOTEBOOK_SMALL") == "1"
 plt.rcParams.update({"figure.figsize": (9, 3.2), "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
-# **1. The tables.** A configuration says which column is what. For tables of your own, `tfrec init my_tables/` writes one.
+# **1. The tables.** A configuration says which column is what. For tables of your own,
+# `tfrec init my_tables/` writes one.
 
 # %%
 config = load_config("movielens_100k", [f"root={tempfile.mkdtemp()}", f"retrieval.training.epochs={1 if SMALL else 12}"])
@@ -29,8 +30,8 @@ films = pd.read_parquet(tables.items.path)
 films.head(3)
 
 # %% [markdown]
-# **2. Split by time, and read the texts.** Each person's last film is kept for the test, the one before for validation. Titles
-# and genres go through BERT once a film.
+# **2. Split by time, and read the texts.** Each person's last film is kept for the test, the one before for
+# validation. Titles and genres go through BERT once a film.
 
 # %%
 from pipeline.studies.preparation import prepare
@@ -51,7 +52,8 @@ plt.axvline(half, color="black", lw=1), plt.text(half + 15, ranked[0] * 0.8, f"{
 plt.show()
 
 # %% [markdown]
-# **3. Train.** Two towers: what a person watched, and what a film is (its id, features and text, weighed by a gate).
+# **3. Train.** Two towers: what a person watched, and what a film is (its id, features and text, weighed by a
+# gate).
 
 # %%
 from pipeline.studies.ablation import batches
@@ -68,7 +70,8 @@ found[["loss", "val_loss"]].plot(ax=axes[0], marker="o"), found[["val_ndcg_10"]]
 plt.show()
 
 # %% [markdown]
-# **4. Is it any good?** Every film is ranked for everybody, the ones already seen left out, and compared with the most popular.
+# **4. Is it any good?** Every film is ranked for everybody, the ones already seen left out, and compared with
+# the most popular.
 
 # %%
 import tensorflow as tf
@@ -112,7 +115,8 @@ def search(words, k=6):
 pd.DataFrame({words: search(words) for words in ("a space adventure with robots", "romance in Paris", "sharks", "the Wild West")})
 
 # %% [markdown]
-# **7. A map of films.** What the model learned, in two dimensions: films that the same people watch stand together.
+# **7. A map of films.** What the model learned, in two dimensions: films that the same people watch stand
+# together.
 
 # %%
 often = np.argsort(-counts)[:400]
@@ -131,5 +135,5 @@ ax.legend(loc="lower left", frameon=False), ax.set_axis_off()
 plt.show()
 
 # %% [markdown]
-# **Next.** `tfrec run movielens_100k` does all of this in a TFX pipeline, judges the models and pushes what is good enough;
-# `tfrec serve movielens_100k` answers over REST and gRPC.
+# **Next.** `tfrec run movielens_100k` does all of this in a TFX pipeline, judges the models and pushes what
+# is good enough; `tfrec serve movielens_100k` answers over REST and gRPC.

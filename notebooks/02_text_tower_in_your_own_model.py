@@ -1,8 +1,9 @@
 # %% [markdown]
 # # The text tower in a model of your own
 #
-# You have a Keras model, or want to write one. The layers of `tfrec_fusion` are plain Keras 2 layers: take the ones you need. Here a
-# small two-tower model learns from ids and titles, and we look at what its gate does with items that nobody chose.
+# You have a Keras model, or want to write one. The layers of `tfrec_fusion` are plain Keras 2 layers: take
+# the ones you need. Here a small two-tower model learns from ids and titles, and we look at what its gate
+# does with items that nobody chose.
 
 # %%
 import logging, os
@@ -25,7 +26,8 @@ plt.rcParams.update({"figure.figsize": (9, 3.2), "axes.spines.top": False, "axes
 tf_keras.utils.set_random_seed(1)
 
 # %% [markdown]
-# **Data.** Invented books of four subjects; each reader likes one. The last books of each subject are new: nobody has chosen them.
+# **Data.** Invented books of four subjects; each reader likes one. The last books of each subject are new:
+# nobody has chosen them.
 
 # %%
 rng = np.random.default_rng(1)
@@ -45,8 +47,8 @@ pairs = np.array([(reader, item) for reader, items in enumerate(likes) for item 
 print(len(pairs), "choices;", new.sum(), "of", len(titles), "books are new:", ", ".join(titles[new][:2]), "…")
 
 # %% [markdown]
-# **Text to vectors.** The tokenizer runs inside the graph, so that a served model takes raw strings. `frozen` trains nothing of BERT; `lora`
-# would train a fraction of a percent of it.
+# **Text to vectors.** The tokenizer runs inside the graph, so that a served model takes raw strings. `frozen`
+# trains nothing of BERT; `lora` would train a fraction of a percent of it.
 
 # %%
 tokenizer = load_tokenizer("all-MiniLM-L6-v2", max_length=16)
@@ -65,11 +67,11 @@ plt.xticks(np.arange(12, 96, 24), subjects, fontsize=8), plt.yticks(np.arange(12
 plt.show()
 
 # %% [markdown]
-# The small bright squares are titles about one thing. Without having seen a single choice BERT also groups astronomy, and
-# baking in part; of gardening and sailing it sees little. Choices say the rest.
+# The small bright squares are titles about one thing. Without having seen a single choice BERT also groups
+# astronomy, and baking in part; of gardening and sailing it sees little. Choices say the rest.
 #
-# **The model**, about twenty lines. `ModalityDropout` takes the id away from some books in training, so that the model learns to do
-# without it; the gate then weighs id and text, element by element.
+# **The model**, about twenty lines. `ModalityDropout` takes the id away from some books in training, so that
+# the model learns to do without it; the gate then weighs id and text, element by element.
 
 # %%
 class Books(tfrs.Model):
@@ -99,9 +101,10 @@ plt.plot(history.history["loss"]), plt.xlabel("epoch"), plt.ylabel("loss")
 plt.show()
 
 # %% [markdown]
-# **New books find their readers.** A new book's id means nothing, and `presence` says so; its text has to do. For each reader we look at
-# how new books of their subject stand among all new books. (The preference was planted and titles tell it, so a text can get everything
-# right here. The grey bars differ by luck: there are only four tastes.)
+# **New books find their readers.** A new book's id means nothing, and `presence` says so; its text has to do.
+# For each reader we look at how new books of their subject stand among all new books. (The preference was
+# planted and titles tell it, so a text can get everything right here. The grey bars differ by luck: there are
+# only four tastes.)
 
 # %%
 fresh = np.flatnonzero(new)
@@ -120,8 +123,9 @@ plt.xlabel("readers whose first new book is of their subject")
 plt.show()
 
 # %% [markdown]
-# **What the gate does.** How much of each book comes from its text. Taste here is the subject and nothing else, which titles tell; so the
-# text has nearly all of the say, of known books too, and the new ones lose little.
+# **What the gate does.** How much of each book comes from its text. Taste here is the subject and nothing
+# else, which titles tell; so the text has nearly all of the say, of known books too, and the new ones lose
+# little.
 
 # %%
 known = np.flatnonzero(~new)
@@ -147,4 +151,5 @@ def like(words, k=5):
 pd.DataFrame({words: like(words) for words in ("the sea", "bread", "stars at night")})
 
 # %% [markdown]
-# More layers: [the reference](../docs/reference/layers.md). To compare fusions on your own tables: `tfrec ablate CONFIG --variants fusion`.
+# More layers: [the reference](../docs/reference/layers.md). To compare fusions on your own tables:
+# `tfrec ablate CONFIG --variants fusion`.

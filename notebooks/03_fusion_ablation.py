@@ -1,9 +1,10 @@
 # %% [markdown]
 # # What text buys, and which fusion to choose
 #
-# A recommender knows an item by who chose it. What an item says about itself is a second source, and how much it adds depends on how well
-# the first one knows the item already. This notebook takes MovieLens 100K apart: the same model with and without text, for films that
-# training met often, seldom and never; each way to fuse the two; and what the gate of the fusion has learned.
+# A recommender knows an item by who chose it. What an item says about itself is a second source, and how much
+# it adds depends on how well the first one knows the item already. This notebook takes MovieLens 100K apart:
+# the same model with and without text, for films that training met often, seldom and never; each way to fuse
+# the two; and what the gate of the fusion has learned.
 #
 # `tfrec ablate CONFIG` prints such a comparison for tables of your own.
 
@@ -27,9 +28,9 @@ ID, TEXT, COLD, GREY = "#f59e0b", "#3b82f6", "#10b981", "#9aa3af"
 plt.rcParams.update({"figure.figsize": (9, 3.2), "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False})
 
 # %% [markdown]
-# **Data.** Ratings are split by time, the last tenth for the test: films that came late were never met in training. Genres stand in the
-# text only, beside the title, so that what is called "without text" knows a film by its choices alone. (A model that has genres as a
-# feature of their own comes last.)
+# **Data.** Ratings are split by time, the last tenth for the test: films that came late were never met in
+# training. Genres stand in the text only, beside the title, so that what is called "without text" knows a
+# film by its choices alone. (A model that has genres as a feature of their own comes last.)
 
 # %%
 work = tempfile.mkdtemp() if SMALL else f"{tempfile.gettempdir()}/tfrec_fusion_ablation"  # finished trainings are not repeated
@@ -52,8 +53,8 @@ config = experiment("text_only")
 films[["title", "genres"]].sample(4, random_state=4)
 
 # %% [markdown]
-# How well does training know the films that people chose in the test? Films that nobody had rated before are what a catalogue is full of the
-# day it grows.
+# How well does training know the films that people chose in the test? Films that nobody had rated before are
+# what a catalogue is full of the day it grows.
 
 # %%
 from pipeline.studies.preparation import prepare
@@ -73,8 +74,9 @@ ax.set_xlabel("how often training met the film"), ax.set_ylabel("%")
 plt.show()
 
 # %% [markdown]
-# **The ablation.** One part of the model is changed at a time: text off, and other ways to fuse id and text (`tfrec ablate` takes more, and more
-# seeds). Everybody's whole catalogue is ranked. Seconds are those of a machine that was busy with other things.
+# **The ablation.** One part of the model is changed at a time: text off, and other ways to fuse id and text
+# (`tfrec ablate` takes more, and more seeds). Everybody's whole catalogue is ranked. Seconds are those of a
+# machine that was busy with other things.
 
 # %%
 from pipeline.studies.ablation import BASE, POPULARITY, ablate
@@ -103,10 +105,12 @@ def compare(runs, metrics, titles):
 compare(runs, ["ndcg@10", "recall@100", "cold recall@100"], ["NDCG@10", "Recall@100", "Recall@100, films never met"])
 
 # %% [markdown]
-# Only with text are films found that training never met. For the others, titles and genres add nothing here to what a film's viewers tell: in these few
-# epochs the model does better without them, by more than the two seeds differ. All variants beat popularity.
+# Only with text are films found that training never met. For the others, titles and genres add nothing here
+# to what a film's viewers tell: in these few epochs the model does better without them, by more than the two
+# seeds differ. All variants beat popularity.
 #
-# **Where the gain is.** Both models once more, kept this time, and their hits counted by how often training met the film.
+# **Where the gain is.** Both models once more, kept this time, and their hits counted by how often training
+# met the film.
 
 # %%
 from pipeline.studies.ablation import batches
@@ -139,11 +143,13 @@ ax.set_xticks(range(len(by_group)), [names[place] for place in by_group.index]),
 plt.show()
 
 # %% [markdown]
-# Text pays at the left end, and nowhere else: in the middle the model without text finds a little more, and of what everybody knows both find as much.
+# Text pays at the left end, and nowhere else: in the middle the model without text finds a little more, and
+# of what everybody knows both find as much.
 #
-# **What the gate learned.** Gated fusion weighs id and text element by element (Arevalo et al., 2017). Nobody told it how often a film was met;
-# a film that training never saw has one and the same vector in the place of its id. In one epoch the gate moves little from a half: what lets
-# such a film live from its text is that vector, not the gate. Look at the scale before reading anything into the slope.
+# **What the gate learned.** Gated fusion weighs id and text element by element (Arevalo et al., 2017). Nobody
+# told it how often a film was met; a film that training never saw has one and the same vector in the place of
+# its id. In one epoch the gate moves little from a half: what lets such a film live from its text is that
+# vector, not the gate. Look at the scale before reading anything into the slope.
 
 # %%
 tower = fused.item_tower
@@ -163,7 +169,8 @@ other.set_ylim(top=1.35 * other.get_ylim()[1])
 plt.show()
 
 # %% [markdown]
-# **Films that nobody had rated**, and the films next to them. Without text they all stand in one place; with it, each stands among its like.
+# **Films that nobody had rated**, and the films next to them. Without text they all stand in one place; with
+# it, each stands among its like.
 
 # %%
 titles = catalogue.titles
@@ -191,6 +198,7 @@ four = {
 compare(four, ["ndcg@10", "recall@100", "cold recall@100"], ["NDCG@10", "Recall@100", "Recall@100, films never met"])
 
 # %% [markdown]
-# Genres as a feature already find some of the films that nobody had met; with the text beside them several times as many. What both cost among the films that
-# training knew is less together than with the text alone. So: give what you know of an item as features and as text; expect the gain where nobody has
-# chosen yet; and let the evaluation of your own tables decide which fusion to take (`tfrec ablate CONFIG --seeds 1 2 3`).
+# Genres as a feature already find some of the films that nobody had met; with the text beside them several
+# times as many. What both cost among the films that training knew is less together than with the text alone.
+# So: give what you know of an item as features and as text; expect the gain where nobody has chosen yet; and
+# let the evaluation of your own tables decide which fusion to take (`tfrec ablate CONFIG --seeds 1 2 3`).

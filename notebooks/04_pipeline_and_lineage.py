@@ -1,9 +1,10 @@
 # %% [markdown]
 # # The pipeline, component by component, and where a model came from
 #
-# `tfrec run` turns tables into served models in one go. Here the same TFX pipeline is run a component at a time, to look at what each one
-# leaves: Examples, TFDV's statistics and schema, what Transform learned, TFMA's figures, and at the end the record that ML Metadata keeps of
-# it all: which data, parameters and code a served model was made from.
+# `tfrec run` turns tables into served models in one go. Here the same TFX pipeline is run a component at a
+# time, to look at what each one leaves: Examples, TFDV's statistics and schema, what Transform learned,
+# TFMA's figures, and at the end the record that ML Metadata keeps of it all: which data, parameters and code
+# a served model was made from.
 
 # %%
 import collections, contextlib, json, logging, os, pathlib, tempfile, warnings
@@ -25,8 +26,8 @@ BLUE, AMBER, GREEN, GREY = "#3b82f6", "#f59e0b", "#10b981", "#9aa3af"
 plt.rcParams.update({"figure.figsize": (9, 3.2), "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False})
 
 # %% [markdown]
-# **A configuration**: MovieLens 100K, of which some people are taken so that a run takes minutes. (Seconds below are those of a
-# machine that was busy with other things; see the README for quiet ones.)
+# **A configuration**: MovieLens 100K, of which some people are taken so that a run takes minutes. (Seconds
+# below are those of a machine that was busy with other things; see the README for quiet ones.)
 
 # %%
 work = pathlib.Path(tempfile.mkdtemp())
@@ -49,8 +50,8 @@ config = load_config(str(work / "films.yaml"))
 ratings.head(3)
 
 # %% [markdown]
-# **The pipeline** is a graph of components: each waits for what it reads. `create_pipeline` wires it, TFX compiles it; the same graph is compiled
-# for Vertex AI.
+# **The pipeline** is a graph of components: each waits for what it reads. `create_pipeline` wires it, TFX
+# compiles it; the same graph is compiled for Vertex AI.
 
 # %%
 from pipeline.definition.training import create_pipeline
@@ -123,7 +124,8 @@ pd.set_option("display.max_colwidth", 100)
 run_to("TablesExampleGen")
 
 # %% [markdown]
-# **Examples.** Thin ones: ids, what was known at that moment, the history before it, the label; nothing of an item's text. Splits divide by time.
+# **Examples.** Thin ones: ids, what was known at that moment, the history before it, the label; nothing of an
+# item's text. Splits divide by time.
 
 # %%
 from pipeline.data.catalogue_reading import split_files
@@ -152,9 +154,10 @@ plt.ylabel("interactions"), plt.legend()
 plt.show()
 
 # %% [markdown]
-# **Statistics, schema, validation (TFDV).** The schema is written by this project, not inferred: what must be there, of which type, in which range. The
-# validator stops a run on anomalies. In Jupyter, `tfdv.visualize_statistics(statistics)` opens the Facets page (it loads scripts from
-# the network, so it is not kept here); the same figures as pictures:
+# **Statistics, schema, validation (TFDV).** The schema is written by this project, not inferred: what must be
+# there, of which type, in which range. The validator stops a run on anomalies. In Jupyter,
+# `tfdv.visualize_statistics(statistics)` opens the Facets page (it loads scripts from the network, so it is
+# not kept here); the same figures as pictures:
 
 # %%
 run_to("ItemsValidator")
@@ -180,8 +183,8 @@ schema = tfdv.load_schema_text(str(next(pathlib.Path(outputs["InteractionsSchema
 tfdv.display_schema(schema)
 
 # %% [markdown]
-# What would it stop? The same Examples with a rating of 9,000 in one and no item in another. The missing item is an anomaly; the rating is none, for the
-# schema has no bounds for it: ratings of any scale are taken.
+# What would it stop? The same Examples with a rating of 9,000 in one and no item in another. The missing item
+# is an anomaly; the rating is none, for the schema has no bounds for it: ratings of any scale are taken.
 
 # %%
 sample = [example for _, example in zip(range(200), examples("TablesExampleGen/interactions", "train"))]
@@ -194,8 +197,8 @@ found = tfdv.validate_statistics(tfdv.generate_statistics_from_tfrecord(str(dama
 tfdv.display_anomalies(found)
 
 # %% [markdown]
-# **Transform** learns vocabularies and ranges from the training split and keeps them as a graph that is part of the served model. Items are tokenised
-# here, once an item.
+# **Transform** learns vocabularies and ranges from the training split and keeps them as a graph that is part
+# of the served model. Items are tokenised here, once an item.
 
 # %%
 run_to("ItemsTransform")
@@ -207,8 +210,8 @@ raw = next(examples("TablesExampleGen/items", "all"))
 pd.DataFrame({"before": plain(raw), "after": plain(film)}).fillna("")
 
 # %% [markdown]
-# **Texts become vectors**, one an item, kept by a digest of tokens and encoder: the next run encodes only what is new.
-# **Training** of both models: what went on in each epoch.
+# **Texts become vectors**, one an item, kept by a digest of tokens and encoder: the next run encodes only
+# what is new. **Training** of both models: what went on in each epoch.
 
 # %%
 run_to("RankingTrainer" if list(needs).index("RankingTrainer") > list(needs).index("RetrievalTrainer") else "RetrievalTrainer")
@@ -226,13 +229,15 @@ for place, (title, metric) in enumerate((("Retrieval", "val_ndcg_10"), ("Ranking
 plt.show()
 
 # %% [markdown]
-# **Evaluation (TFMA)** ranks the whole catalogue for each person of the test split, beside baselines fitted in the same run. A model is blessed if it
-# beats popularity significantly and is no worse than the others: overall, and in no slice below the last blessed model. Here a few people and a few epochs
-# are not enough, so that nothing is pushed, and the reason is given; with all people the README's run is blessed.
+# **Evaluation (TFMA)** ranks the whole catalogue for each person of the test split, beside baselines fitted
+# in the same run. A model is blessed if it beats popularity significantly and is no worse than the others:
+# overall, and in no slice below the last blessed model. Here a few people and a few epochs are not enough, so
+# that nothing is pushed, and the reason is given; with all people the README's run is blessed.
 #
-# `tfma.load_eval_result` reads the results as any of TFMA's, and `tfma.view.render_slicing_metrics(result)` gives its own viewer: a widget for Colab and the
-# classic notebook (`nbclassic`), drawn with Google Charts from the network. JupyterLab and Notebook 7 have no front end for it; the picture below and
-# `tfrec report` stand in its place.
+# `tfma.load_eval_result` reads the results as any of TFMA's, and `tfma.view.render_slicing_metrics(result)`
+# gives its own viewer: a widget for Colab and the classic notebook (`nbclassic`), drawn with Google Charts
+# from the network. JupyterLab and Notebook 7 have no front end for it; the picture below and `tfrec report`
+# stand in its place.
 
 # %%
 run_to(list(needs)[-1]).tail(10)
@@ -266,7 +271,8 @@ ax.set_xlabel("NDCG@10, with the interval of a bootstrap over people"), ax.grid(
 plt.show()
 
 # %% [markdown]
-# **Once more.** Inputs, parameters and code are the same, so nothing runs again; a change runs what depends on it, and no more.
+# **Once more.** Inputs, parameters and code are the same, so nothing runs again; a change runs what depends
+# on it, and no more.
 
 # %%
 nodes, steps = Nodes(create_pipeline(config)), []
@@ -274,8 +280,9 @@ again = run_to(list(needs)[-1])
 print(again.state.value_counts().to_dict(), f"in {again.seconds.sum():.0f} s")
 
 # %% [markdown]
-# **Lineage.** Where did it come from? ML Metadata knows each execution, what it read and what it wrote. From the last artifact of the retrieval model
-# upwards (the pusher recorded one that says that nothing was pushed), components in colour and artifacts in grey:
+# **Lineage.** Where did it come from? ML Metadata knows each execution, what it read and what it wrote. From
+# the last artifact of the retrieval model upwards (the pusher recorded one that says that nothing was
+# pushed), components in colour and artifacts in grey:
 
 # %%
 from ml_metadata.proto import metadata_store_pb2
@@ -311,7 +318,8 @@ family = ordered(lineage, pushed)
 draw(family, lambda name: GREY if name.startswith("#") else kind(name), lambda name: f"{artifacts[name]}\n{name}" if name.startswith("#") else words(name), size=(16, 6), fontsize=7)
 
 # %% [markdown]
-# Each execution also holds what it was told, and a digest of the code that ran. Two models can so be told apart by what made them.
+# Each execution also holds what it was told, and a digest of the code that ran. Two models can so be told
+# apart by what made them.
 
 # %%
 def shorten(value):

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Serving: REST, gRPC, free text, and a new version without a gap
 #
-# What is served is a plain SavedModel: raw ids and words go in, ids and titles come out. Here one is made from a few
-# invented books in seconds, served by the server that comes with the project, which speaks TF Serving's protocol, and
-# replaced by a second version while somebody keeps asking. In the pipeline, `tfrec run` and `tfrec serve` do all of this.
+# What is served is a plain SavedModel: raw ids and words go in, ids and titles come out. Here one is made
+# from a few invented books in seconds, served by the server that comes with the project, which speaks TF
+# Serving's protocol, and replaced by a second version while somebody keeps asking. In the pipeline,
+# `tfrec run` and `tfrec serve` do all of this.
 
 # %%
 import dataclasses, json, logging, os, pathlib, shutil, tempfile, threading, time, urllib.request
@@ -137,8 +138,8 @@ questions = {
 pd.DataFrame({name: [found.title for found in client.recommend(**asked, k=4)] for name, asked in questions.items()}).T
 
 # %% [markdown]
-# **gRPC** gives the same answers. What takes time is BERT, where words are asked for. (The machine was busy with other things; compare
-# within the picture, not with figures elsewhere.)
+# **gRPC** gives the same answers. What takes time is BERT, where words are asked for. (The machine was busy
+# with other things; compare within the picture, not with figures elsewhere.)
 
 # %%
 grpc = Client.connect(f"grpc://127.0.0.1:{server.grpc_port}", "retrieval")
@@ -162,9 +163,9 @@ plt.xlabel("milliseconds"), plt.xlim(left=0)
 plt.show()
 
 # %% [markdown]
-# **A new version.** Trained further and written beside the first one while somebody keeps asking. The server loads it, warms it up, and
-# only then sends requests there; no request fails. Here the server shares its process with the training, so answers are slow and uneven
-# meanwhile; `tfrec serve` is a process of its own.
+# **A new version.** Trained further and written beside the first one while somebody keeps asking. The server
+# loads it, warms it up, and only then sends requests there; no request fails. Here the server shares its
+# process with the training, so answers are slow and uneven meanwhile; `tfrec serve` is a process of its own.
 
 # %%
 answered, failed, stop = [], [], threading.Event()

@@ -1,13 +1,15 @@
 # %% [markdown]
 # # A shop: from invoices to recommendations
 #
-# A year of an online shop's invoices: who bought what, with cancelled orders, postage booked as a product, people who are not known, and
-# products described in four words. There are no ratings; a purchase is all that anybody says. This notebook cleans the invoices and counts
-# what is left out, trains on purchases, looks at products that nobody has bought yet, and makes lists more diverse.
+# A year of an online shop's invoices: who bought what, with cancelled orders, postage booked as a product,
+# people who are not known, and products described in four words. There are no ratings; a purchase is all that
+# anybody says. This notebook cleans the invoices and counts what is left out, trains on purchases, looks at
+# products that nobody has bought yet, and makes lists more diverse.
 #
-# Data: *Online Retail*, UCI Machine Learning Repository (Chen, 2015, https://doi.org/10.24432/C5BW33). Download
-# https://archive.ics.uci.edu/static/public/352/online+retail.zip, and put what is inside as `online_retail.parquet` (or the
-# `Online Retail.xlsx` itself, for which pandas needs `openpyxl`) into the folder that `TFREC_UCI` names.
+# Data: *Online Retail*, UCI Machine Learning Repository (Chen, 2015, https://doi.org/10.24432/C5BW33).
+# Download https://archive.ics.uci.edu/static/public/352/online+retail.zip, and put what is inside as
+# `online_retail.parquet` (or the `Online Retail.xlsx` itself, for which pandas needs `openpyxl`) into the
+# folder that `TFREC_UCI` names.
 
 # %%
 import dataclasses, logging, os, pathlib, tempfile
@@ -67,10 +69,12 @@ months.fill_between(monthly.index, monthly, color=GREEN, alpha=0.7), months.set_
 plt.show()
 
 # %% [markdown]
-# Without a customer there is nobody to recommend to, so those lines go, a quarter of all; a shop that knows its sessions would keep them. `tfrec` does
-# without this cell: `quantity: Quantity` leaves out returns, `distinct: true` makes a table of products from invoice lines, and rejects are counted by reason.
+# Without a customer there is nobody to recommend to, so those lines go, a quarter of all; a shop that knows
+# its sessions would keep them. `tfrec` does without this cell: `quantity: Quantity` leaves out returns,
+# `distinct: true` makes a table of products from invoice lines, and rejects are counted by reason.
 #
-# **Three tables.** A product is called what it is called most often; its usual price is told too. A purchase is a choice, how many pieces is not a rating.
+# **Three tables.** A product is called what it is called most often; its usual price is told too. A purchase
+# is a choice, how many pieces is not a rating.
 
 # %%
 work = pathlib.Path(tempfile.mkdtemp())
@@ -103,8 +107,8 @@ titles, met = data.catalogue.titles, data.catalogue.counts
 print({part: f"{len(getattr(data, part)['item_index']):,}" for part in ("train", "validation", "test")}, f"{(met[1:] == 0).sum():,} products are new in the last weeks")
 
 # %% [markdown]
-# **Training** on purchases alone, against everything that was not bought (implicit feedback). The baselines take the same purchases: what sells best, and what
-# is bought by those who bought the same (item k-NN).
+# **Training** on purchases alone, against everything that was not bought (implicit feedback). The baselines
+# take the same purchases: what sells best, and what is bought by those who bought the same (item k-NN).
 
 # %%
 import scipy.sparse
@@ -137,12 +141,14 @@ axes[0].invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# After five passes over a third of the customers the model finds more than item k-NN, which knows what goes into one basket and nothing else. What nobody
-# bought item k-NN cannot find at all; of that the model has a seventh among its hundred. `tfrec run` would show the same, and would not push a retrieval
-# model that is significantly worse than its baselines.
+# After five passes over a third of the customers the model finds more than item k-NN, which knows what goes
+# into one basket and nothing else. What nobody bought item k-NN cannot find at all; of that the model has a
+# seventh among its hundred. `tfrec run` would show the same, and would not push a retrieval model that is
+# significantly worse than its baselines.
 #
-# What is counted as right is a product that the person had never bought before and buys in the last weeks. Shops live from repeated purchases too; those are
-# left out here, since a list of what somebody buys anyway is no recommendation.
+# What is counted as right is a product that the person had never bought before and buys in the last weeks.
+# Shops live from repeated purchases too; those are left out here, since a list of what somebody buys anyway
+# is no recommendation.
 #
 # **Somebody's list.**
 
@@ -158,8 +164,10 @@ pd.set_option("display.max_colwidth", 60)
 pd.DataFrame({"bought last": pd.Series(titles[data.test["history"][row][::-1][:8]]), "recommended": pd.Series(titles[top[:8]])})
 
 # %% [markdown]
-# **A product that nobody has bought.** Its name tells where it belongs. On the left what it is called; beside it the sold products that the model puts next to
-# it (a lunch bag finds lunch bags; a bicycle clip is like nothing in this shop), and how many of the products bought by its later buyers were among its nearest hundred.
+# **A product that nobody has bought.** Its name tells where it belongs. On the left what it is called; beside
+# it the sold products that the model puts next to it (a lunch bag finds lunch bags; a bicycle clip is like
+# nothing in this shop), and how many of the products bought by its later buyers were among its nearest
+# hundred.
 
 # %%
 sold = np.flatnonzero(met > 0)
@@ -185,8 +193,9 @@ def search(words, k=5):
 pd.DataFrame({words: search(words) for words in ("something for a child's lunch", "to light a dinner table", "keeps hands warm", "a present for a gardener")})
 
 # %% [markdown]
-# **Diversity.** Who bought one lunch bag is shown nine more. Maximal marginal relevance picks each product for being wanted and for being unlike those
-# picked before; the weight is part of the request. Here it costs no accuracy up to 0.6:
+# **Diversity.** Who bought one lunch bag is shown nine more. Maximal marginal relevance picks each product
+# for being wanted and for being unlike those picked before; the weight is part of the request. Here it costs
+# no accuracy up to 0.6:
 
 # %%
 from tfrec_fusion.layers import MaximalMarginalRelevance
@@ -217,4 +226,5 @@ narrow = int(np.argmax(sameness))
 pd.DataFrame({"by score alone": titles[plain[narrow]], "with a diversity of 0.4": titles[mixed[narrow]]})
 
 # %% [markdown]
-# **Next.** `tfrec init` on a folder with the invoices writes a configuration that does the cleaning; `tfrec run` trains, judges and serves it.
+# **Next.** `tfrec init` on a folder with the invoices writes a configuration that does the cleaning;
+# `tfrec run` trains, judges and serves it.

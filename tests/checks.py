@@ -30,9 +30,9 @@ def check_layer(
     """Asserts what holds for any layer of the library, whatever it computes.
 
     In this order: init arguments are attributes and survive serialisation; eager mode and XLA (or
-    `tf.function`) agree; shape and dtype are as expected and the same in a functional model; an empty batch gives an empty
-    output; a training step reaches every trainable weight with finite gradients; Keras' format and a
-    SavedModel answer as before; mixed precision computes in the low precision, close to full precision.
+    `tf.function`) agree; shape and dtype are as expected and the same in a functional model; an empty batch
+    gives an empty output; a training step reaches every trainable weight with finite gradients; Keras' format
+    and a SavedModel answer as before; mixed precision computes in the low precision, close to full precision.
 
     Args:
         layer_class: the class, registered in the package `tfrec_fusion`.
@@ -40,7 +40,8 @@ def check_layer(
         inputs: what it is called on: an array or a structure of arrays, leading dimension the batch.
         expected_output_shape: a tuple, or the output's structure with tuples for leaves.
         expected_dtype: of every output in full precision.
-        call_kwargs: further arguments of the call: arrays (masks), leading dimension the batch, or Python numbers.
+        call_kwargs: further arguments of the call: arrays (masks), leading dimension the batch, or Python
+            numbers.
         idle_weights: parts of the names of trainable weights that `inputs` cannot reach.
         xla: whether the layer compiles with XLA (string operations do not).
         mixed_precision: whether the layer computes in a float dtype that mixed precision should lower.

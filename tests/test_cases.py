@@ -1,7 +1,7 @@
 """The small inputs of `../shared/cases` against the right results that their READMEs state.
 
-Each test reads a case's own files. Cases that ask for a trained model or a server have no files beside a script; `ELSEWHERE`
-names the tests that hold their right results.
+Each test reads a case's own files. Cases that ask for a trained model or a server have no files beside a
+script; `ELSEWHERE` names the tests that hold their right results.
 """
 
 import ast
@@ -100,7 +100,8 @@ def opened(tmp_path, monkeypatch):
 
 @pytest.fixture
 def init(opened, capsys):
-    """`tfrec init` of one of a case's folders: what it printed, on one line, and the configuration's `data`."""
+    """`tfrec init` of one of a case's folders: what it printed, on one line, and the configuration's
+    `data`."""
 
     def run(number: str, folder: str = "t", *options: str):
         target = opened(number)
@@ -174,13 +175,22 @@ def test_nullable_integers_are_ids_as_they_are_written(opened, name, people):
 @pytest.mark.parametrize(
     ("array", "expected"),
     [
-        (pa.array([2**53 + 1, 2**53 + 2, 2**53 + 3, None]), ["9007199254740993", "9007199254740994", "9007199254740995", None]),
-        (pa.array([2**63 + 1, 2**63 + 3, 2**63 + 5, None], pa.uint64()), [str(2**63 + n) for n in (1, 3, 5)] + [None]),
+        (
+            pa.array([2**53 + 1, 2**53 + 2, 2**53 + 3, None]),
+            ["9007199254740993", "9007199254740994", "9007199254740995", None],
+        ),
+        (
+            pa.array([2**63 + 1, 2**63 + 3, 2**63 + 5, None], pa.uint64()),
+            [str(2**63 + n) for n in (1, 3, 5)] + [None],
+        ),
         (pa.array([1, 2, 3, None], pa.int32()), ["1", "2", "3", None]),
-        (pa.array([decimal.Decimal("12.00"), decimal.Decimal("13.50"), None, None], pa.decimal128(20, 2)), ["12", "13.5", None, None]),
+        (
+            pa.array([decimal.Decimal("12.00"), decimal.Decimal("13.50"), None, None], pa.decimal128(20, 2)),
+            ["12", "13.5", None, None],
+        ),
         (pa.array([b"p1", b"p2", b"p1", None], pa.binary()), ["p1", "p2", "p1", None]),
     ],
-)  # fmt: skip
+)
 def test_an_id_of_any_type_of_parquet(tmp_path, array, expected):
     path = str(tmp_path / "t.parquet")
     pq.write_table(pa.table({"who": array, "sku": ["a", "b", "c", "d"], "at": [1, 2, 3, 4]}), path)
@@ -206,20 +216,36 @@ def test_ids_with_a_fraction_of_nothing_are_told_and_matched(opened, validate):
     ("role", "array", "expected"),
     [
         ("categories", pa.array([b"Acme", "Øl".encode(), None], pa.binary()), ["Acme", "Øl", None]),
-        ("lists", pa.array([[b"red", b"big"], [b"blue"], None], pa.list_(pa.binary())), [["red", "big"], ["blue"], []]),
+        (
+            "lists",
+            pa.array([[b"red", b"big"], [b"blue"], None], pa.list_(pa.binary())),
+            [["red", "big"], ["blue"], []],
+        ),
         ("lists", pa.array([b"red|big", b"blue", None], pa.binary()), [["red", "big"], ["blue"], []]),
         ("text", pa.array(["a", "b", None], pa.large_string()), ["a", "b", None]),
         ("text", pa.array([b"Green tea", "Thé".encode(), None], pa.binary()), ["Green tea", "Thé", None]),
         ("categories", pa.array([1, 2, None]), ["1", "2", None]),
-        ("categories", pa.array([1285704473650888703, 1285704473650888705, None]), ["1285704473650888703", "1285704473650888705", None]),
-        ("categories", pa.array([datetime.date(2024, 1, 2), datetime.date(2024, 1, 3), None]), ["2024-01-02", "2024-01-03", None]),
+        (
+            "categories",
+            pa.array([1285704473650888703, 1285704473650888705, None]),
+            ["1285704473650888703", "1285704473650888705", None],
+        ),
+        (
+            "categories",
+            pa.array([datetime.date(2024, 1, 2), datetime.date(2024, 1, 3), None]),
+            ["2024-01-02", "2024-01-03", None],
+        ),
         ("numbers", pa.array([decimal.Decimal("12.50"), decimal.Decimal("3.00"), None]), [12.5, 3.0, None]),
         ("lists", pa.array([[1, None, 3], [2], None], pa.list_(pa.int64())), [["1", "3"], ["2"], []]),
         ("text", pa.array([["red wine", "big"], ["blue"], None]), ["red wine big", "blue", None]),
         ("categories", pa.array(["web", " web", "web "]), ["web", "web", "web"]),
-        ("vectors", pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2, 3, 4, 5, 6], pa.float32()), 2), [[1, 2], [3, 4], [5, 6]]),
+        (
+            "vectors",
+            pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2, 3, 4, 5, 6], pa.float32()), 2),
+            [[1, 2], [3, 4], [5, 6]],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_cell_is_read_by_one_rule(tmp_path, role, array, expected):
     """The columns of report-03's scripts."""
     path = str(tmp_path / "i.parquet")
@@ -334,7 +360,19 @@ def test_any_name_of_a_column_works(opened, validate, name):
     assert naming.find_input(read.interactions.context[0], [given]) == given
 
 
-OWN = {"item_index", "user_index", "item_id", "user_id", "history", "seen", "click", "label", "rating", "title", "train_count"}  # fmt: skip
+OWN = {
+    "item_index",
+    "user_index",
+    "item_id",
+    "user_id",
+    "history",
+    "seen",
+    "click",
+    "label",
+    "rating",
+    "title",
+    "train_count",
+}
 
 
 @pytest.mark.parametrize(
@@ -342,11 +380,17 @@ OWN = {"item_index", "user_index", "item_id", "user_id", "history", "seen", "cli
     [
         f"collide_{name}"
         for name in (
-            "id_category", "index_category", "index_number", "item_activity", "item_train_count", "user_activity",
-            "user_id", "user_index",
+            "id_category",
+            "index_category",
+            "index_number",
+            "item_activity",
+            "item_train_count",
+            "user_activity",
+            "user_id",
+            "user_index",
         )
     ],
-)  # fmt: skip
+)
 def test_a_column_never_takes_the_place_of_the_pipelines_own(opened, validate, name):
     folder = opened("report-13")
     read = tables(f"{name}.yaml")
@@ -530,8 +574,11 @@ def test_what_was_bought_three_times_is_held_out_three_times_and_counts_once(ope
 def test_ids_that_look_like_numbers_stay_texts(init, validate):
     _, data = init("table-01")
     assert data["interactions"] | {"path": ""} == {
-        "path": "", "user": "customer_id", "item": "product_id", "time": "ordered_at"
-    }  # fmt: skip
+        "path": "",
+        "user": "customer_id",
+        "item": "product_id",
+        "time": "ordered_at",
+    }
     rows, rejects = choices(tables("x.yaml"))
     wanted = [(row["customer_id"], row["product_id"]) for row in cells("t/orders.csv")]
     assert [row[:2] for row in rows] == wanted and not rejects

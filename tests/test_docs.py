@@ -1,4 +1,5 @@
-"""The documentation's promises: its code runs, its YAML is read, its commands exist, its links lead somewhere."""
+"""The documentation's promises: its code runs, its YAML is read, its commands exist, its links lead
+somewhere."""
 
 import json
 import pathlib
@@ -135,7 +136,8 @@ def test_relative_links_lead_somewhere(name):
 
 @pytest.mark.slow
 def test_the_site_is_built_and_every_link_leads_somewhere(tmp_path):
-    """Strict: a broken link or anchor, or a docstring that cannot be read, is an error; and no page needs a network."""
+    """Strict: a broken link or anchor, or a docstring that cannot be read, is an error; and no page needs a
+    network."""
     built = subprocess.run(
         # Not quiet: what is not said is not counted as a warning either.
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],

@@ -127,8 +127,18 @@ def matrix(*values):
 
 
 def recommend(
-    loaded, user="", history=(), text="", k=3, exclude=(), include_seen=False, allow=(), categories=(), probes=0, diversity=0.0
-):  # fmt: skip
+    loaded,
+    user="",
+    history=(),
+    text="",
+    k=3,
+    exclude=(),
+    include_seen=False,
+    allow=(),
+    categories=(),
+    probes=0,
+    diversity=0.0,
+):
     return loaded.signatures["recommend"](
         user_id=tf.constant([user]),
         history=matrix(*history),
@@ -224,10 +234,17 @@ def test_each_request_of_a_batch_has_its_own_filter(retrieval, data):
     _, _, loaded = retrieval
     empty = tf.constant([[""], [""]])
     answer = loaded.signatures["recommend"](
-        user_id=tf.constant(["", ""]), history=empty, text=tf.constant(["", ""]), k=tf.constant(3), exclude=empty,
-        include_seen=tf.constant(False), allow=empty, categories=tf.constant([["circle 1"], [""]]),
-        probes=tf.constant(0), diversity=tf.constant(0.0),
-    )  # fmt: skip
+        user_id=tf.constant(["", ""]),
+        history=empty,
+        text=tf.constant(["", ""]),
+        k=tf.constant(3),
+        exclude=empty,
+        include_seen=tf.constant(False),
+        allow=empty,
+        categories=tf.constant([["circle 1"], [""]]),
+        probes=tf.constant(0),
+        diversity=tf.constant(0.0),
+    )
     rows = answer["item_ids"].numpy().astype(str)
     assert {data.genre[list(data.ids).index(item)] for item in rows[0]} == {1}
     assert list(rows[1]) == ids(recommend(loaded))
@@ -377,7 +394,8 @@ def test_what_stands_at_the_top_agrees_with_the_metrics(retrieval, data, profile
     np.testing.assert_array_equal(answer["top"].numpy(), rows)
     counts = np.asarray(data.counts)
     for place, row in enumerate(rows):
-        # The library's novelty counts the padding row as an item that nobody met; the catalogue here begins at 1.
+        # The library's novelty counts the padding row as an item that nobody met; the catalogue here begins
+        # at 1.
         bits = beyond_accuracy.novelty(np.array([row]) - 1, counts[1:])
         assert answer["novelty"].numpy()[place] == pytest.approx(bits, abs=1e-5)
         spread = beyond_accuracy.intra_list_diversity(np.array([row]), data.text_vectors)
@@ -399,7 +417,8 @@ def test_equal_scores_are_shuffled_and_no_number_comes_last():
 
 
 def test_what_was_evaluated_is_finite_and_read_back(retrieval, data):
-    """An item that is unknown, one that was seen, and somebody who has seen everything: of whom there is no list."""
+    """An item that is unknown, one that was seen, and somebody who has seen everything: of whom there is no
+    list."""
     _, _, loaded = retrieval
     items = [str(item) for item in data.ids[1:]]
     examples = [
@@ -475,8 +494,9 @@ def test_the_saved_model_needs_tensorflow_and_tf_text_alone(retrieval):
 import sys, tensorflow as tf, tensorflow_text
 model = tf.saved_model.load({str(moved)!r})
 e = tf.constant([[]], tf.string, shape=[1, 0])
-answer = model.signatures["recommend"](user_id=tf.constant([""]), history=e, text=tf.constant(["space robot"]),
-    k=tf.constant(3), exclude=e, include_seen=tf.constant(False), allow=e, categories=e, probes=tf.constant(0),
+answer = model.signatures["recommend"](
+    user_id=tf.constant([""]), history=e, text=tf.constant(["space robot"]), k=tf.constant(3), exclude=e,
+    include_seen=tf.constant(False), allow=e, categories=e, probes=tf.constant(0),
     diversity=tf.constant(0.5))
 ours = [name for name in sys.modules if name.startswith(("tfrec_fusion", "transformers"))]
 assert not ours, ours

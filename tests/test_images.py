@@ -106,7 +106,8 @@ def test_images_hold_nothing_of_the_workshop():
     ],
 )
 def test_what_the_lock_installs_is_enough(file, lock, copied, tmp_path):
-    """The image's last `RUN` imports what it must hold: here with the locked packages alone, in a folder of their own."""
+    """The image's last `RUN` imports what it must hold: here with the locked packages alone, in a folder of
+    their own."""
     target = tmp_path / "packages"
     uv = pathlib.Path(sys.executable).parent / "uv"
     command = [uv, "pip", "sync", "-q", "--python", sys.executable, "--require-hashes", "--target", target]

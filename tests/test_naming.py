@@ -1,4 +1,5 @@
-"""Names made of what columns are called: never the same for two columns, and fit for TensorFlow, files and requests."""
+"""Names made of what columns are called: never the same for two columns, and fit for TensorFlow, files and
+requests."""
 
 import re
 
@@ -102,9 +103,11 @@ def test_a_name_that_means_no_input_comes_back():
 def test_a_feature_keeps_its_name_where_a_request_can_have_it():
     found = naming.request_inputs(["context_device", "K", "Device Type", "Country"], {"k"})
     assert found == {
-        "context_device": "context_device", "context_K": "K", naming.context_input("Device Type"): "Device Type",
+        "context_device": "context_device",
+        "context_K": "K",
+        naming.context_input("Device Type"): "Device Type",
         "Country": "Country",
-    }  # fmt: skip
+    }
     with pytest.raises(ValueError, match="'k', whose 'context_k' is there already"):
         naming.request_inputs(["context_k", "k"], {"k"})
 

@@ -1,4 +1,5 @@
-"""A catalogue that changed after training, served by the model that was trained before: against NumPy and the old one."""
+"""A catalogue that changed after training, served by the model that was trained before: against NumPy and the
+old one."""
 
 import dataclasses
 
@@ -31,7 +32,8 @@ GONE, CHANGED = 2, 5  # rows of the old catalogue
 
 
 def now(items, vector):
-    """The catalogue as it is offered now, in another order: item GONE left, CHANGED says TEXT, one says TEXT and is new."""
+    """The catalogue as it is offered now, in another order: item GONE left, CHANGED says TEXT, one says TEXT
+    and is new."""
     rows = np.array([0, *(row for row in range(len(items) - 1, 0, -1) if row != GONE)])
     texts = items.text_vectors.copy()
     texts[CHANGED] = vector
@@ -160,10 +162,19 @@ def test_what_is_gone_never_comes_but_is_remembered(both, data, model):  # noqa:
 
     def ask(**given):
         inputs = {
-            "user_id": tf.constant([""]), "history": matrix(), "text": tf.constant([""]), "k": tf.constant(99),
-            "exclude": matrix(), "include_seen": tf.constant(True), "allow": matrix(), "categories": matrix(),
-            "probes": tf.constant(0), "diversity": tf.constant(0.0), **extra, **given,
-        }  # fmt: skip
+            "user_id": tf.constant([""]),
+            "history": matrix(),
+            "text": tf.constant([""]),
+            "k": tf.constant(99),
+            "exclude": matrix(),
+            "include_seen": tf.constant(True),
+            "allow": matrix(),
+            "categories": matrix(),
+            "probes": tf.constant(0),
+            "diversity": tf.constant(0.0),
+            **extra,
+            **given,
+        }
         return loaded.signatures["recommend"](**inputs)
 
     for given in (

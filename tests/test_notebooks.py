@@ -1,4 +1,5 @@
-"""Notebooks run from top to bottom, with smaller settings; what is committed was made from the scripts, and has pictures."""
+"""Notebooks run from top to bottom, with smaller settings; what is committed was made from the scripts, and
+has pictures."""
 
 import importlib.util
 import pathlib

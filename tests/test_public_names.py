@@ -31,42 +31,60 @@ SINGLE = [
     "training.fitting",
 ]
 
-# What the modules may add to what those above them needed. TensorFlow brings pandas and SciPy along by itself.
+# What the modules may add to what those above them needed. TensorFlow brings pandas and SciPy along by
+# itself.
 NUMBERS = ["numpy", "scipy", "pandas", "pyarrow", "sklearn", "implicit", "matplotlib"]
 TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow_recommenders", "grpc"]
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
-    "": """config config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
+    "": (
+        """config config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
         serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
         serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
-        serving.server.pseudonyms serving.server.wire""",
-    "numpy": """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
+        serving.server.pseudonyms serving.server.wire"""
+    ),
+    "numpy": (
+        """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
-        serving.server.request_log""",
+        serving.server.request_log"""
+    ),
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
-    "pyarrow": """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
-        datasets.markup datasets.reading datasets.records""",
-    "pandas": """datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
-        datasets.values""",
-    "tensorflow": """training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
+    "pyarrow": (
+        """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
+        datasets.markup datasets.reading datasets.records"""
+    ),
+    "pandas": (
+        """datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
+        datasets.values"""
+    ),
+    "tensorflow": (
+        """training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
         layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
-        serving.server.version_folders serving.server.admission""",
+        serving.server.version_folders serving.server.admission"""
+    ),
     "tensorflow_text": "layers.tokenizer",
-    "tensorflow_recommenders": """export.base export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
+    "tensorflow_recommenders": (
+        """export.base export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
-        models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting""",
-    "tensorflow_serving": """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
-        serving.server.rest_server serving.server.versions serving.server.warmup serving.server.reload_rules""",
-    "grpc": "serving.server.__main__ serving.client.grpc_transport serving.server.grpc_health serving.server.grpc_service serving.server.embedded",
+        models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting"""
+    ),
+    "tensorflow_serving": (
+        """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
+        serving.server.rest_server serving.server.versions serving.server.warmup serving.server.reload_rules"""
+    ),
+    "grpc": (
+        "serving.server.__main__ serving.client.grpc_transport serving.server.grpc_health"
+        " serving.server.grpc_service serving.server.embedded"
+    ),
 }
 
 
@@ -128,8 +146,8 @@ def test_modules_list_what_they_define(name):
 @pytest.mark.slow
 def test_type_checkers_see_the_names(tmp_path):
     (tmp_path / "asks.py").write_text(
-        "from tfrec_fusion.layers import GatedFusion, GatedFuzion\nfrom tfrec_fusion.index import BruteForce\n"
-        "reveal_type(GatedFusion(dim=3))\nreveal_type(BruteForce())\n"
+        "from tfrec_fusion.layers import GatedFusion, GatedFuzion\nfrom tfrec_fusion.index import"
+        " BruteForce\nreveal_type(GatedFusion(dim=3))\nreveal_type(BruteForce())\n"
     )
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT.parent / "pyproject.toml"), "asks.py"]
     environment = {"MYPYPATH": str(ROOT.parent), "PATH": ""}

@@ -92,7 +92,10 @@ def test_all_mistakes_are_named_at_once():
         "  Unknown key `serving.rest_prt`. Did you mean `rest_port`?",
         "  `evaluation.k[0]` must be at least 1 and at most 100,000. Received: 0.",
         "  `index.recall_target` must be above 0 and at most 1. Received: 7.",
-        "  `ranking.head` must be one of 'mlp', 'dcn', 'dlrm', 'deepfm'. Received: 'dcm'. Did you mean 'dcn'?",
+        (
+            "  `ranking.head` must be one of 'mlp', 'dcn', 'dlrm', 'deepfm'. Received: 'dcm'. Did you mean"
+            " 'dcn'?"
+        ),
         "  `retrieval.temperature` must be above 0 and at most 100. Received: -1.",
         "  `retrieval.tower.dim` must be at least 1 and at most 65,536. Received: -3.",
         "  `retrieval.tower.dropout` must be at least 0 and below 1. Received: 5.",

@@ -1,4 +1,5 @@
-"""`fit` under `tf.distribute`, on virtual CPU devices and in processes that are workers: as with one replica."""
+"""`fit` under `tf.distribute`, on virtual CPU devices and in processes that are workers: as with one
+replica."""
 
 import contextlib
 import json
@@ -147,7 +148,8 @@ else:
 
 
 def on_workers(script, *arguments):
-    """Runs a script in a process for each worker of a cluster on this machine; a list gives each its own argument."""
+    """Runs a script in a process for each worker of a cluster on this machine; a list gives each its own
+    argument."""
     workers = free_addresses(2)
     processes = []
     for index in range(2):
@@ -207,7 +209,9 @@ from tfrec_fusion.training.fitting import fit, strategy
 
 kind, folder = sys.argv[1:]
 cluster.MIN_SHARD_BYTES = 256
-training = TrainingConfig(epochs=6, batch_size=32, learning_rate=1e-2, patience=6, strategy="parameter_server")
+training = TrainingConfig(
+    epochs=6, batch_size=32, learning_rate=1e-2, patience=6, strategy="parameter_server"
+)
 distribution = strategy(training)
 data = planted(num_users=40, circles=3)
 if kind == "retrieval":

@@ -22,7 +22,8 @@ CONFIG = TrainingConfig(epochs=3, batch_size=32, learning_rate=1e-2)
 
 
 class Line(Model):
-    """`y = w x`, so that what training does can be worked out by hand. No dropout: training is deterministic."""
+    """`y = w x`, so that what training does can be worked out by hand. No dropout: training is
+    deterministic."""
 
     def __init__(self, fail_at=None):
         super().__init__()
@@ -269,7 +270,8 @@ def test_windows_cover_every_interaction_once_or_little_more():
             np.add.at(covered[users[row]], targets[targets > 0], 1)
         met = np.zeros((30, 101), bool)
         met[users, items] = True
-        # The oldest item of a full window has no history of its own there; another window has it as its answer.
+        # The oldest item of a full window has no history of its own there; another window has it as its
+        # answer.
         assert (covered[met] > 0).mean() > 0.97
         assert covered[met].mean() < 1.5
         assert len(rows) < len(users) / 3
@@ -291,7 +293,8 @@ def test_what_is_larger_than_the_budget_is_drawn_from_the_stream(monkeypatch):
         np.concatenate([batch["history"] for batch in epochs(number).as_numpy_iterator()])
         for number in (0, 0, 1)
     ]
-    # As much to learn as every interaction once; an example whose history is not padded learns no more than its width.
+    # As much to learn as every interaction once; an example whose history is not padded learns no more than
+    # its width.
     learned = sum(np.minimum((history > 0).sum(1) + 1, history.shape[1]).sum() for history in drawn) / 3
     assert 0.8 < learned / len(DATA.train["item_index"]) < 1.2
     np.testing.assert_array_equal(drawn[0], drawn[1])

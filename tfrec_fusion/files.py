@@ -1,7 +1,8 @@
-"""Files and folders that others read while they are written: whole or not at all; and locks that a killed process gives up.
+"""Files and folders that others read while they are written: whole or not at all; and locks that a killed
+process gives up.
 
-Everything is written beside its place, forced to the disk, and renamed. A reader, another process or the machine after a
-power cut finds what was there before or what is there now, and never a part.
+Everything is written beside its place, forced to the disk, and renamed. A reader, another process or the
+machine after a power cut finds what was there before or what is there now, and never a part.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class AtWork(ConfigError):
 
 
 def version_of(name: str) -> int | None:
-    """The version that a folder's name stands for, as TF Serving reads it; None for any other name (`²`, `+1`, `v1`)."""
+    """The version that a folder's name stands for, as TF Serving reads it; None for any other name (`²`,
+    `+1`, `v1`)."""
     return int(name) if _VERSION.fullmatch(name) and int(name) < 2**63 else None
 
 
@@ -141,7 +143,8 @@ def whole_folder(path: str | os.PathLike[str], replace: bool = False) -> Iterato
 
 
 def share(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """The same file under a second name (a hard link), or a copy where the file system or its owner allows none."""
+    """The same file under a second name (a hard link), or a copy where the file system or its owner allows
+    none."""
     try:
         os.link(source, target)
     except OSError:
@@ -161,7 +164,8 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def clear_unfinished(folder: str | os.PathLike[str]) -> None:
-    """Removes what killed writers left in a folder. Call it only while nobody writes there: with the folder's lock."""
+    """Removes what killed writers left in a folder. Call it only while nobody writes there: with the folder's
+    lock."""
     for entry in pathlib.Path(folder).glob(f".*{PARTIAL}"):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
@@ -208,7 +212,8 @@ def lock(
 
 @contextlib.contextmanager
 def folder_lock(folder: str | os.PathLike[str]) -> Iterator[bool]:
-    """Waits until nobody else holds a folder, and holds it; leaves no file behind. Yields whether it is held, as `lock`."""
+    """Waits until nobody else holds a folder, and holds it; leaves no file behind. Yields whether it is held,
+    as `lock`."""
     file = os.open(folder, os.O_RDONLY)
     try:
         yield _acquire(file, pathlib.Path(folder), True, folder)
@@ -277,6 +282,6 @@ def _in_the_way(target: pathlib.Path, where: str | os.PathLike[str]) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         who, stop = "a process that has just begun", "stop it"
     return (
-        f"Only one process at a time may write in {where}. Received: a second one beside {who}. Wait until it is "
-        f"done, {stop}, or name another folder (--root, --output)."
+        f"Only one process at a time may write in {where}. Received: a second one beside {who}. Wait until it"
+        f" is done, {stop}, or name another folder (--root, --output)."
     )

@@ -1,8 +1,9 @@
 """Public names of a package, each imported when it is first asked for (PEP 562).
 
 A package's `__init__` lists its names once for people (`__all__`) and once for type checkers (imports under
-`TYPE_CHECKING`); the same imports tell here where each name lives, so that importing a package costs nothing and
-asking for one name imports that name's module only. Scientific Python's `lazy_loader` reads stub files in the same way.
+`TYPE_CHECKING`); the same imports tell here where each name lives, so that importing a package costs nothing
+and asking for one name imports that name's module only. Scientific Python's `lazy_loader` reads stub files in
+the same way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 
 def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`, made from the imports that its `__init__` has under `TYPE_CHECKING`.
+    """A package's `__getattr__` and `__dir__`, made from the imports that its `__init__` has under
+    `TYPE_CHECKING`.
 
     Args:
         package: the package's `__name__`.

@@ -1,8 +1,8 @@
 """Losses of retrieval and ranking models, as plain functions that return one loss per example.
 
-Nothing is averaged in them: reduce with `replicas.mean_over_replicas`, so that the gradients summed over the replicas of a
-`tf.distribute` strategy are those of the whole batch. Every loss is computed in float32, whatever the precision of what
-comes in.
+Nothing is averaged in them: reduce with `replicas.mean_over_replicas`, so that the gradients summed over the
+replicas of a `tf.distribute` strategy are those of the whole batch. Every loss is computed in float32,
+whatever the precision of what comes in.
 """
 
 from __future__ import annotations
@@ -51,23 +51,26 @@ def in_batch_softmax(
 ) -> tf.Tensor:
     """Softmax cross-entropy of each query's own candidate against the other candidates of the batch.
 
-    `loss_i = -log(exp(s_ii) / sum_j exp(s_ij))` with `s_ij = <query_i, candidate_j> / temperature - log_q_j`, `j` over
-    the batch's candidates and, when given, the extra negatives. The correction by `log_q` is applied to positives and
-    negatives alike (Yi et al., 2019), because a candidate stands in the batch as often as people chose it.
+    `loss_i = -log(exp(s_ii) / sum_j exp(s_ij))` with `s_ij = <query_i, candidate_j> / temperature - log_q_j`,
+    `j` over the batch's candidates and, when given, the extra negatives. The correction by `log_q` is applied
+    to positives and negatives alike (Yi et al., 2019), because a candidate stands in the batch as often as
+    people chose it.
 
     Args:
         query: float `[batch, dim]`.
         candidate: float `[batch, dim]`, row `i` is what query `i` chose.
-        candidate_ids: integer `[batch]`. When given, other occurrences of a query's own candidate (accidental hits)
-            are no negatives.
-        log_q: float `[batch]`, log of the probability (or of the expected count, see `mixed_log_q`) with which each
-            candidate enters the batch.
-        negatives: float `[extra, dim]`, candidates that are negatives for every query (mixed negative sampling).
+        candidate_ids: integer `[batch]`. When given, other occurrences of a query's own candidate (accidental
+            hits) are no negatives.
+        log_q: float `[batch]`, log of the probability (or of the expected count, see `mixed_log_q`) with
+            which each candidate enters the batch.
+        negatives: float `[extra, dim]`, candidates that are negatives for every query (mixed negative
+            sampling).
         negative_ids: integer `[extra]`, needed with `negatives` when `candidate_ids` is given.
         negative_log_q: float `[extra]`, needed with `negatives` when `log_q` is given.
         temperature: positive; divides the scores.
         hard_negatives: keeps only this many of the highest-scored negatives per query.
-        gather: whether the candidates of all replicas serve as negatives. The extra negatives stay per replica.
+        gather: whether the candidates of all replicas serve as negatives. The extra negatives stay per
+            replica.
 
     Returns:
         float32 `[batch]`.
@@ -146,10 +149,10 @@ def sampled_softmax(
 ) -> tf.Tensor:
     """Softmax cross-entropy of each query's own candidate against a pool of negatives that all queries share.
 
-    `loss_i = -log(exp(p_i) / (exp(p_i) + sum_j exp(s_ij - log_q_j)))`: the positive is always there, so it carries no
-    correction, and the sum over the pool estimates the sum over all other items when `log_q_j` is the log of how often
-    item `j` is expected in the pool. Suits many queries a step (every position of a history), where in-batch negatives
-    would be as many as the queries.
+    `loss_i = -log(exp(p_i) / (exp(p_i) + sum_j exp(s_ij - log_q_j)))`: the positive is always there, so it
+    carries no correction, and the sum over the pool estimates the sum over all other items when `log_q_j` is
+    the log of how often item `j` is expected in the pool. Suits many queries a step (every position of a
+    history), where in-batch negatives would be as many as the queries.
 
     Args:
         query: float `[queries, dim]`.
@@ -183,8 +186,8 @@ def sampled_softmax(
 def mixed_log_q(probability: tf.Tensor, num_in_batch: int, num_uniform: int, num_items: int) -> tf.Tensor:
     """Log of how often a candidate is expected among in-batch and uniform negatives together.
 
-    `log(num_in_batch * p + num_uniform / num_items)`: candidates drawn from a mixture of both distributions need one
-    correction by the mixture, not each part by its own.
+    `log(num_in_batch * p + num_uniform / num_items)`: candidates drawn from a mixture of both distributions
+    need one correction by the mixture, not each part by its own.
 
     Args:
         probability: float `[any]`, the share of interactions that each candidate has.
@@ -255,8 +258,9 @@ def in_batch_bpr(
 def confidence(weight: tf.Tensor) -> tf.Tensor:
     """How much a choice counts of which somebody says how much it was: `log2(1 + w)`.
 
-    The confidence `1 + alpha log(1 + w / eps)` of Hu, Koren and Volinsky with `eps = 1`, scaled so that a weight of 1, as a
-    choice without a weight has, counts 1: of plays from 1 to 13,000 the most count 14 times the least.
+    The confidence `1 + alpha log(1 + w / eps)` of Hu, Koren and Volinsky with `eps = 1`, scaled so that a
+    weight of 1, as a choice without a weight has, counts 1: of plays from 1 to 13,000 the most count 14 times
+    the least.
 
     Args:
         weight: float `[...]`, at least 0: plays, hours, pieces.
@@ -300,7 +304,8 @@ def listwise_softmax(label: tf.Tensor, logit: tf.Tensor, mask: tf.Tensor | None 
     Returns:
         float32 `[batch]`.
 
-    Reference: ListNet's top-one form, Cao et al., 2007, https://doi.org/10.1145/1273496.1273513, with labels scaled
+    Reference: ListNet's top-one form, Cao et al., 2007, https://doi.org/10.1145/1273496.1273513, with labels
+    scaled
         linearly where the paper takes their softmax.
     """
     label, logit = tf.cast(label, tf.float32), tf.cast(logit, tf.float32)
@@ -344,10 +349,10 @@ def contrastive_alignment(
 class StreamingFrequency(tf_keras.layers.Layer):
     """Estimates how often each id appears in a batch, from the stream of batches alone.
 
-    Keeps per hash bucket the step at which an id was last seen and a moving average of the gap between two sightings;
-    the estimated probability is one over that gap. Ids that share a bucket share the estimate. The layer follows a
-    distribution's changes, where counts made once would not. Under a strategy the replicas' ids are gathered first,
-    so every replica holds the same estimate.
+    Keeps per hash bucket the step at which an id was last seen and a moving average of the gap between two
+    sightings; the estimated probability is one over that gap. Ids that share a bucket share the estimate. The
+    layer follows a distribution's changes, where counts made once would not. Under a strategy the replicas'
+    ids are gathered first, so every replica holds the same estimate.
 
     Args:
         num_buckets: hash buckets; take some times the number of ids.
@@ -421,8 +426,8 @@ class StreamingFrequency(tf_keras.layers.Layer):
 class MultitaskWeighting(tf_keras.layers.Layer):
     """Sums several tasks' losses, by fixed weights or by learned uncertainties.
 
-    Learned: `sum_t c_t exp(-s_t) L_t + s_t / 2` with `s_t = log sigma_t^2` trained along with the model, `c_t` 1/2 for
-    a regression and 1 for a classification. A noisy task gets a large `sigma` and counts less.
+    Learned: `sum_t c_t exp(-s_t) L_t + s_t / 2` with `s_t = log sigma_t^2` trained along with the model,
+    `c_t` 1/2 for a regression and 1 for a classification. A noisy task gets a large `sigma` and counts less.
 
     Args:
         tasks: a task's name → `regression` or `classification`.
@@ -436,11 +441,13 @@ class MultitaskWeighting(tf_keras.layers.Layer):
         for name, kind in tasks.items():
             if kind not in ("regression", "classification"):
                 raise ValueError(
-                    f"A task must be a regression or a classification. Received: {kind!r} for {name!r}. Name one."
+                    f"A task must be a regression or a classification. Received: {kind!r} for {name!r}. Name"
+                    " one."
                 )
         if weights is not None and set(weights) != set(tasks):
             raise ValueError(
-                f"`weights` must name the tasks {sorted(tasks)}. Received: {sorted(weights)}. Give each a weight."
+                f"`weights` must name the tasks {sorted(tasks)}. Received: {sorted(weights)}. Give each a"
+                " weight."
             )
         self.tasks = dict(tasks)
         self.weights_by_task = None if weights is None else dict(weights)

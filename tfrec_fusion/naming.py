@@ -1,8 +1,8 @@
 """Names for TensorFlow, files and requests, made of what columns are called.
 
-A column may be called anything. TensorFlow's scopes and the inputs of a SavedModel take letters, digits and `_`, and a
-file system may not tell `Size` from `size`. What a column is called is therefore data, shown to people and never used as
-a name; these functions are the only place where a name is made of it.
+A column may be called anything. TensorFlow's scopes and the inputs of a SavedModel take letters, digits and
+`_`, and a file system may not tell `Size` from `size`. What a column is called is therefore data, shown to
+people and never used as a name; these functions are the only place where a name is made of it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ CONTEXT = "context_"
 
 
 def digest(name: str) -> str:
-    """16 hexadecimal digits that stand for a name: different ones for different names, whatever they look like."""
+    """16 hexadecimal digits that stand for a name: different ones for different names, whatever they look
+    like."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def identifier(name: str) -> str:
-    """Letters, digits and `_` that stand for a name, different ones for different names, in whatever case they are read.
+    """Letters, digits and `_` that stand for a name, different ones for different names, in whatever case
+    they are read.
 
     Args:
         name: any string.
 
     Returns:
-        The name itself where it is plain (`a` to `z`, digits and `_`, no `_` first, at most 64), else `_`, what is
-        plain of it, and its digest. A plain name has no `_` first, so that the two never meet.
+        The name itself where it is plain (`a` to `z`, digits and `_`, no `_` first, at most 64), else `_`,
+        what is plain of it, and its digest. A plain name has no `_` first, so that the two never meet.
 
     >>> identifier("device")
     'device'
@@ -49,13 +51,14 @@ def identifier(name: str) -> str:
 
 
 def context_input(column: str) -> str:
-    """The input of a signature that takes a context column: `context_device` for `device`, `context_Device` for `Device`."""
+    """The input of a signature that takes a context column: `context_device` for `device`, `context_Device`
+    for `Device`."""
     return CONTEXT + (column if _PLAIN_IN_ANY_CASE.fullmatch(column) else identifier(column))
 
 
 def context_inputs(columns: Iterable[str]) -> list[str]:
-    """The inputs that take some context columns, each by `context_input`, but for columns that differ in case alone: of
-    those, such as `Device` beside `device`, what is not all lower case goes by its `identifier`."""
+    """The inputs that take some context columns, each by `context_input`, but for columns that differ in case
+    alone: of those, such as `Device` beside `device`, what is not all lower case goes by its `identifier`."""
     columns = list(columns)
     lower = [context_input(column).lower() for column in columns]
     return [
@@ -72,8 +75,8 @@ def request_inputs(features: Iterable[str], taken: Collection[str]) -> dict[str,
         taken: inputs that the signature has already.
 
     Returns:
-        Input → feature: the feature's own name where a signature can have such an input, else that of a context column so
-        called.
+        Input → feature: the feature's own name where a signature can have such an input, else that of a
+        context column so called.
 
     Raises:
         ValueError: if two features would have one input.
@@ -86,15 +89,16 @@ def request_inputs(features: Iterable[str], taken: Collection[str]) -> dict[str,
         name = feature if own else column
         if name.lower() in (known.lower() for known in found):
             raise ValueError(
-                f"Each context feature needs an input of its own. Received: {feature!r}, whose {name!r} is there already. "
-                "Rename it."
+                f"Each context feature needs an input of its own. Received: {feature!r}, whose {name!r} is"
+                " there already. Rename it."
             )
         found[name] = feature
     return found
 
 
 def find_input(name: str, inputs: Collection[str]) -> str:
-    """The input that somebody means: one of that name, else the one that takes the context column of that name.
+    """The input that somebody means: one of that name, else the one that takes the context column of that
+    name.
 
     Args:
         name: of an input, or of a column as its table has it.

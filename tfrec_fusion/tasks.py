@@ -1,7 +1,7 @@
 """Tasks in the manner of TFRS: layers that turn a model's outputs into a loss and keep its metrics.
 
-They slot into any `tfrs.Model` where `tfrs.tasks.Retrieval` and `tfrs.tasks.Ranking` would stand. The loss is averaged
-over the global batch, so that it may be used under any `tf.distribute` strategy.
+They slot into any `tfrs.Model` where `tfrs.tasks.Retrieval` and `tfrs.tasks.Ranking` would stand. The loss is
+averaged over the global batch, so that it may be used under any `tf.distribute` strategy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
     Args:
         loss: `softmax` (`losses.in_batch_softmax`) or `bpr` (`losses.in_batch_bpr`).
         temperature: divides the scores of the softmax.
-        hard_negatives: keeps only this many of the hardest negatives of a query; None keeps all. Softmax only.
+        hard_negatives: keeps only this many of the hardest negatives of a query; None keeps all. Softmax
+            only.
         gather: whether the candidates of all replicas are negatives.
     """
 
@@ -61,7 +62,8 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
         Args:
             query_embeddings: float `[batch, dim]`.
             candidate_embeddings: float `[batch, dim]`.
-            candidate_ids, log_q, negatives, negative_ids, negative_log_q: see `losses.in_batch_softmax`; with `bpr`
+            candidate_ids, log_q, negatives, negative_ids, negative_log_q: see `losses.in_batch_softmax`; with
+            `bpr`
                 only `candidate_ids` is used.
             sample_weight: float `[batch]`.
 
@@ -99,7 +101,8 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
 class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
-    """Loss and metric of one label: squared error and RMSE for a rating, cross-entropy and AUC for a binary one.
+    """Loss and metric of one label: squared error and RMSE for a rating, cross-entropy and AUC for a binary
+    one.
 
     Args:
         kind: `rating` or `binary`.

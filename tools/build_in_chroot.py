@@ -1,12 +1,13 @@
 """Carries out a Dockerfile in plain folders, by chroot, where no container engine runs. Needs root.
 
-    python tools/build_in_chroot.py docker/serving.Dockerfile --base BASE --output FOLDER [--build-arg VARIANT=cpu]
-    python tools/build_in_chroot.py --enter FOLDER/image -- --model_name=…
+    python tools/build_in_chroot.py docker/serving.Dockerfile --base BASE --output FOLDER [--build-arg
+    VARIANT=cpu] python tools/build_in_chroot.py --enter FOLDER/image -- --model_name=…
 
-BASE is a root file system that stands for `python:3.12-slim-trixie`: what `debootstrap --variant=minbase trixie` makes, and Python 3.12
-under /usr/local. Every RUN is executed as written, by the user, in the folder and with the variables that the Dockerfile says. Copies
-from images other than the base are left out, and named. The last stage is left in FOLDER/image with its entry point in image.json beside
-it; `--enter` starts that with more arguments, as `docker run` would.
+BASE is a root file system that stands for `python:3.12-slim-trixie`: what
+`debootstrap --variant=minbase trixie` makes, and Python 3.12 under /usr/local. Every RUN is executed as
+written, by the user, in the folder and with the variables that the Dockerfile says. Copies from images other
+than the base are left out, and named. The last stage is left in FOLDER/image with its entry point in
+image.json beside it; `--enter` starts that with more arguments, as `docker run` would.
 """
 
 import argparse

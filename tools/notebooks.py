@@ -1,7 +1,7 @@
 """Makes notebooks from scripts and runs them: `python tools/notebooks.py [01_quickstart …]`.
 
-A script holds cells: a line `# %%` begins one of code, `# %% [markdown]` one of text, whose lines begin with `# `. Outputs
-are kept in the notebook, which is what people read; changes are made in the script.
+A script holds cells: a line `# %%` begins one of code, `# %% [markdown]` one of text, whose lines begin with
+`# `. Outputs are kept in the notebook, which is what people read; changes are made in the script.
 """
 
 import os
@@ -37,7 +37,8 @@ def read(script: pathlib.Path) -> nbformat.NotebookNode:
 
 
 def execute(notebook: nbformat.NotebookNode, folder: pathlib.Path, small: bool = False) -> None:
-    """Runs all cells from top to bottom in a fresh kernel, which may import the checkout; outputs are put into the notebook.
+    """Runs all cells from top to bottom in a fresh kernel, which may import the checkout; outputs are put
+    into the notebook.
 
     Args:
         notebook: what `read` returns, or an opened notebook.

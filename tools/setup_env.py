@@ -38,8 +38,9 @@ INPUTS = [
 CANDIDATES = ["python3.12", "python3.11", "python3.13", "python3.10", "python3"]
 WANTED_GLIBC = (2, 38)
 SUPPORTED = (
-    "Supported: Linux with glibc 2.38 or newer (Debian 13, Ubuntu 24.04, Fedora 40), Debian 12 (with apt-get and "
-    "dpkg), macOS on arm64. Elsewhere use a container image of one of these, for example python:3.12-trixie."
+    "Supported: Linux with glibc 2.38 or newer (Debian 13, Ubuntu 24.04, Fedora 40), Debian 12 (with apt-get"
+    " and dpkg), macOS on arm64. Elsewhere use a container image of one of these, for example"
+    " python:3.12-trixie."
 )
 
 
@@ -84,7 +85,10 @@ def step(text, action, *arguments):
 
 def find_python():
     """The first interpreter that runs, is 3.10 to 3.13 and can make an environment with pip in it."""
-    probe = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2], sys._base_executable or sys.executable)"
+    probe = (
+        "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2], sys._base_executable or"
+        " sys.executable)"
+    )
     seen = []
     wanted = [os.environ["TFREC_PYTHON"]] if os.environ.get("TFREC_PYTHON") else CANDIDATES
     installed = sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[0-3].*/bin/python3")))
@@ -110,9 +114,9 @@ def find_python():
             return path.strip(), version
         seen.append("%s: is Python %s" % (name, version))
     raise SetupError(
-        "Python 3.10, 3.11, 3.12 or 3.13 with its venv and ensurepip modules is needed. Tried:\n    %s\n"
-        "  On Debian and Ubuntu: `apt-get install python3 python3-venv`. To name one: `TFREC_PYTHON=/path/python3 "
-        "make setup`." % "\n    ".join(seen)
+        "Python 3.10, 3.11, 3.12 or 3.13 with its venv and ensurepip modules is needed. Tried:\n    %s\n  On"
+        " Debian and Ubuntu: `apt-get install python3 python3-venv`. To name one: `TFREC_PYTHON=/path/python3"
+        " make setup`." % "\n    ".join(seen)
     )
 
 

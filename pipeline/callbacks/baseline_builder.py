@@ -1,7 +1,8 @@
-"""Trainer's callback that makes a baseline servable, for a run whose model was refused while none was ever pushed.
+"""Trainer's callback that makes a baseline servable, for a run whose model was refused while none was ever
+pushed.
 
-So a first run ends in something that answers. What answers is the baseline that the evaluation found best, fitted on the
-same interactions in the same way, under the retrieval model's signatures.
+So a first run ends in something that answers. What answers is the baseline that the evaluation found best,
+fitted on the same interactions in the same way, under the retrieval model's signatures.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def build_recommender(fn_args) -> None:
 
 
 def _renew(fn_args) -> tuple[Run, TwoTower, Catalogue, dict]:
-    """The run, which offers the new catalogue; its retrieval model; the catalogue that was trained on; counts."""
+    """The run, which offers the new catalogue; its retrieval model; the catalogue that was trained on;
+    counts."""
     given = fn_args.custom_config
     trained = _settings(given["inputs"]["retrieval_run"], "retrieval")
     fn_args.custom_config = {**trained, **given}
@@ -81,20 +82,21 @@ def _settings(folder: str, kind: str) -> dict:
     path = os.path.join(folder, SETTINGS)
     if not tf.io.gfile.exists(path):
         raise ConfigError(
-            f"The {kind} model must come with the settings that it was trained with. Received: a run without {SETTINGS} "
-            f"({folder}), from an earlier release. Train again with `tfrec run`."
+            f"The {kind} model must come with the settings that it was trained with. Received: a run without"
+            f" {SETTINGS} ({folder}), from an earlier release. Train again with `tfrec run`."
         )
     settings = _read(path)
     if settings["kind"] != kind:
         raise ConfigError(
-            f"A run of the {kind} model is needed here. Received: one of the {settings['kind']} model ({folder}), "
-            "which has no index. Give the retrieval trainer's `model_run` as `retrieval_run`."
+            f"A run of the {kind} model is needed here. Received: one of the {settings['kind']} model"
+            f" ({folder}), which has no index. Give the retrieval trainer's `model_run` as `retrieval_run`."
         )
     return settings
 
 
 def _read_items(run: Run, uri: str) -> Catalogue:
-    """Raw Examples through the Transform that the model was trained with: values it never met become unknown."""
+    """Raw Examples through the Transform that the model was trained with: values it never met become
+    unknown."""
     graph = tft.TFTransformOutput(run.settings["inputs"]["items_transform_graph"])
     transform, spec = graph.transform_features_layer(), graph.raw_feature_spec()
     described = names.item_features(run.tables)
@@ -129,9 +131,9 @@ def _check(items: Catalogue, known: Catalogue, run: Run, given: dict) -> None:
     share = gone / max(1, len(known) - 1)
     if share > given["max_removed_share"]:
         raise ConfigError(
-            f"At most {given['max_removed_share']:.0%} of the items may leave the catalogue at once. Received: a table "
-            f"without {gone} of {len(known) - 1} ({share:.1%}). Is it whole, and are its ids those of the interactions? If "
-            "so, raise `max_removed_share`."
+            f"At most {given['max_removed_share']:.0%} of the items may leave the catalogue at once."
+            f" Received: a table without {gone} of {len(known) - 1} ({share:.1%}). Is it whole, and are its"
+            " ids those of the interactions? If so, raise `max_removed_share`."
         )
     has_text = np.zeros(len(items), bool)
     if run.text is not None:
@@ -140,8 +142,8 @@ def _check(items: Catalogue, known: Catalogue, run: Run, given: dict) -> None:
         if found < given["min_text_share"]:
             columns = ", ".join(run.tables.items.text)
             raise ConfigError(
-                f"`transform.min_text_share` ({given['min_text_share']:.1%}) of the items must have a text ({columns}). "
-                f"Received: {found:.1%}. Fill these columns."
+                f"`transform.min_text_share` ({given['min_text_share']:.1%}) of the items must have a text"
+                f" ({columns}). Received: {found:.1%}. Fill these columns."
             )
     says = has_text
     for values in items.features.values():
@@ -149,16 +151,18 @@ def _check(items: Catalogue, known: Catalogue, run: Run, given: dict) -> None:
     silent = [str(item) for item in np.setdiff1d(items.ids[1:][~says[1:]].astype(str), known.ids.astype(str))]
     if silent:
         raise ConfigError(
-            "A new item enters through its text and features, and must have one that the model knows. Received: neither "
-            f"for {', '.join(map(repr, silent[:SHOWN]))}{' and others' if len(silent) > SHOWN else ''} ({len(silent)} "
-            "items). Give them a text, or leave them out."
+            "A new item enters through its text and features, and must have one that the model knows."
+            " Received: neither for"
+            f" {', '.join(map(repr, silent[:SHOWN]))}{' and others' if len(silent) > SHOWN else ''}"
+            f" ({len(silent)} items). Give them a text, or leave them out."
         )
 
 
 def _text_vectors(
     run: Run, model: TwoTower, items: Catalogue, known: Catalogue, cache: str
 ) -> tuple[np.ndarray | None, int]:
-    """Vectors as the model's own encoder makes them, those of unchanged texts as they were; and how many it had to make."""
+    """Vectors as the model's own encoder makes them, those of unchanged texts as they were; and how many it
+    had to make."""
     if run.text is None:
         return None, 0
     rows = {str(item): row for row, item in enumerate(known.ids)}

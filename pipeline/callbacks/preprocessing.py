@@ -55,7 +55,8 @@ def items_preprocessing_fn(inputs, custom_config):
 
 
 def item_text(inputs, tables: Tables) -> tf.Tensor:
-    """The text of each item as one string `[batch]`: its fields in order, those that are there, joined by `. `.
+    """The text of each item as one string `[batch]`: its fields in order, those that are there, joined by
+    `. `.
 
     One string and not segments: it is what a client sends for an item that is new.
     """

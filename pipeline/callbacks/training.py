@@ -84,7 +84,8 @@ class Run:
         self.model_folder, self.log_folder = fn_args.serving_model_dir, fn_args.model_run_dir
 
     def batches(self, split: str, batch_size: int, shuffle: bool) -> tf.data.Dataset:
-        """Batches as the models take them. Records are shuffled while they are still bytes, and parsed by the batch."""
+        """Batches as the models take them. Records are shuffled while they are still bytes, and parsed by the
+        batch."""
         spec = self.transform.transformed_feature_spec()
         files = split_files(self.examples, split)
         width = self.history_length if split == "train" else self.held_out_history
@@ -123,7 +124,8 @@ class Run:
         return batch
 
     def text_tower(self, model: Model) -> export.TextTower | None:
-        """The encoder for text that the catalogue does not hold, as it was trained; None with `text: none`."""
+        """The encoder for text that the catalogue does not hold, as it was trained; None with
+        `text: none`."""
         if self.text is None:
             return None
         # Imported here: `text: none` needs no transformers.
@@ -140,7 +142,8 @@ class Run:
         return export.TextTower(tokenizer, encoder, encoder.dim)
 
     def raw_spec(self) -> dict:
-        """How interaction Examples are parsed in serving: Transform's raw features and the items already seen."""
+        """How interaction Examples are parsed in serving: Transform's raw features and the items already
+        seen."""
         raw = self.transform.raw_feature_spec()
         spec = {name: value for name, value in raw.items() if name not in names.NOT_SERVED}
         spec["seen"] = tf.io.VarLenFeature(tf.string)
@@ -176,7 +179,8 @@ class Run:
         )
 
     def train(self, model, config, train: tf.data.Dataset, validation: tf.data.Dataset):
-        """Fits the model; a run that was killed goes on at the step it was at. Texts are then known as they were learned."""
+        """Fits the model; a run that was killed goes on at the step it was at. Texts are then known as they
+        were learned."""
         key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
         folder = os.path.join(self.settings["checkpoints"], key)
         history = fit_staged(model, train, validation, config, self.text, folder, progress=say)
@@ -209,8 +213,8 @@ class Run:
 
 
 def distribution(training: TrainingConfig, fn_args) -> tf.distribute.Strategy:
-    """The strategy, for which TensorFlow must not have been used. Of several workers one writes what counts: saving needs the
-    others too, and gets a folder of their own from them."""
+    """The strategy, for which TensorFlow must not have been used. Of several workers one writes what counts:
+    saving needs the others too, and gets a folder of their own from them."""
     chosen = strategy(training)
     if not chosen.extended.should_checkpoint:
         scratch = tempfile.mkdtemp()

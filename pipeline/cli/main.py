@@ -27,8 +27,8 @@ from tfrec_fusion.serving.client.errors import ServingError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one subcommand; the exit code is 0 if all went well, 1 after an error, 2 if a model was not good enough to be
-    pushed, 3 if another process is at work in the same folder, 130 after Ctrl-C."""
+    """Runs one subcommand; the exit code is 0 if all went well, 1 after an error, 2 if a model was not good
+    enough to be pushed, 3 if another process is at work in the same folder, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
     # Letters that the terminal's encoding lacks are shown escaped.
     for stream in (sys.stdout, sys.stderr):
@@ -67,7 +67,10 @@ def _failed(error: Exception, options: argparse.Namespace) -> int:
     elif refused := refusal(str(error)):
         print(f"\n{refused}", file=sys.stderr)
     elif _is_for_the_user(error):
-        advice = ". Start a server with `tfrec serve` and wait until it names its address, or name another with --url."
+        advice = (
+            ". Start a server with `tfrec serve` and wait until it names its address, or name another with"
+            " --url."
+        )
         print(f"\n{error}{advice if getattr(error, 'code', '') == 'UNAVAILABLE' else ''}", file=sys.stderr)
         if getattr(error, "code", "") == "NOT_FOUND" and options.command in (recommend, rank):
             _explain(options)
@@ -184,8 +187,9 @@ def show(summary: dict, name: str = "CONFIG") -> int:
                 print(f"  - {line.replace('CONFIG', name)}")
         if (baseline := model.get("baseline")) and baseline["pushed"]:
             print(
-                f"  Served in its place: {describe_baseline(baseline)}. It was pushed to {baseline['pushed']}: people, histories "
-                "and words are answered under the same signatures (`evaluation.push_baseline_when_none`)."
+                f"  Served in its place: {describe_baseline(baseline)}. It was pushed to"
+                f" {baseline['pushed']}: people, histories and words are answered under the same signatures"
+                " (`evaluation.push_baseline_when_none`)."
             )
         pushed = pushed and bool(model["pushed"])
     for words in summary.get("doubts", ()):
@@ -198,8 +202,9 @@ def show(summary: dict, name: str = "CONFIG") -> int:
             print(f"  not servable; {whole['servable']['reason']}")
         pushed = pushed and bool(whole["pushed"])
     print(
-        f"\n`tfrec report` shows it all on a page. {summary['seconds']:.0f} s in all, {summary['seconds_without_training_and_encoding']:.0f} s of them neither training "
-        f"nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
+        f"\n`tfrec report` shows it all on a page. {summary['seconds']:.0f} s in all,"
+        f" {summary['seconds_without_training_and_encoding']:.0f} s of them neither training nor encoding; at"
+        f" most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
     )
     return 0 if pushed else 2
 
@@ -210,7 +215,8 @@ def index(options: argparse.Namespace) -> int:
 
     if not 0 <= options.max_removed_share <= 1:
         raise ConfigError(
-            f"`--max-removed-share` must be from 0 to 1. Received: {options.max_removed_share}. It is a share, not a percentage."
+            f"`--max-removed-share` must be from 0 to 1. Received: {options.max_removed_share}. It is a"
+            " share, not a percentage."
         )
     items = str(pathlib.Path(options.items).expanduser().absolute())
     summary = run_index(_load(options), items, options.max_removed_share)
@@ -253,7 +259,8 @@ def _load_study(options: argparse.Namespace):
     """The configuration of a study of many trainings, whose `--json` can be written when it is done."""
     if options.json and not pathlib.Path(options.json).absolute().parent.is_dir():
         raise ConfigError(
-            f"`--json` must name a file in a folder that exists. Received: {options.json!r}. Make the folder, or name another."
+            f"`--json` must name a file in a folder that exists. Received: {options.json!r}. Make the folder,"
+            " or name another."
         )
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return _load(options)

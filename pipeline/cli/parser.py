@@ -32,36 +32,56 @@ EPILOG = """examples:
 `tfrec COMMAND --help` says more about each. Shell completion: eval "$(tfrec completion bash)"
 """
 EXAMPLES = {
-    "init": """  tfrec init shop/
+    "init": (
+        """  tfrec init shop/
   tfrec init shop/ --name spring --out configs/spring.yaml
-  tfrec init shop/ --interactions orders.csv --user buyer --item sku     where the guess is wrong""",
-    "validate": """  tfrec validate shop.yaml
-  tfrec validate shop.yaml --set split.method=leave_last_out""",
-    "doctor": """  tfrec doctor
-  tfrec doctor --json > environment.json                                  for an issue""",
-    "completion": """  eval "$(tfrec completion bash)"              now, or in ~/.bashrc
-  tfrec completion zsh > ~/.zfunc/_tfrec       with fpath+=~/.zfunc before compinit in ~/.zshrc""",
-    "run": """  tfrec run movielens_100k
+  tfrec init shop/ --interactions orders.csv --user buyer --item sku     where the guess is wrong"""
+    ),
+    "validate": (
+        """  tfrec validate shop.yaml
+  tfrec validate shop.yaml --set split.method=leave_last_out"""
+    ),
+    "doctor": (
+        """  tfrec doctor
+  tfrec doctor --json > environment.json                                  for an issue"""
+    ),
+    "completion": (
+        """  eval "$(tfrec completion bash)"              now, or in ~/.bashrc
+  tfrec completion zsh > ~/.zfunc/_tfrec       with fpath+=~/.zfunc before compinit in ~/.zshrc"""
+    ),
+    "run": (
+        """  tfrec run movielens_100k
   tfrec run shop.yaml --set text=none --root /tmp/runs
-  tfrec run shop.yaml --set retrieval.training.epochs=5""",
-    "index": """  tfrec index shop.yaml --items products-today.parquet
-  tfrec index shop.yaml --items "products-*.csv" --max-removed-share 0.5""",
+  tfrec run shop.yaml --set retrieval.training.epochs=5"""
+    ),
+    "index": (
+        """  tfrec index shop.yaml --items products-today.parquet
+  tfrec index shop.yaml --items "products-*.csv" --max-removed-share 0.5"""
+    ),
     "report": """  tfrec report shop.yaml                   then open runs/shop/report/index.html""",
-    "serve": """  tfrec serve shop.yaml
+    "serve": (
+        """  tfrec serve shop.yaml
   tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
   tfrec serve shop.yaml --engine docker
-  tfrec serve shop.yaml --candidate                                       what was refused, to look at it""",
-    "demo": """  tfrec demo
-  DEMO_KEEP=0 tfrec demo""",
-    "recommend": """  tfrec recommend --user 42
+  tfrec serve shop.yaml --candidate                                       what was refused, to look at it"""
+    ),
+    "demo": (
+        """  tfrec demo
+  DEMO_KEEP=0 tfrec demo"""
+    ),
+    "recommend": (
+        """  tfrec recommend --user 42
   tfrec recommend --text "a space adventure with robots" -k 5
-  tfrec recommend --user 42 --text "something with sharks" --exclude 235,820""",
+  tfrec recommend --user 42 --text "something with sharks" --exclude 235,820"""
+    ),
     "rank": """  tfrec rank --user 42 --items 50,172
   tfrec rank --user 42 --text "A film that was never in the catalogue" """.rstrip(),
-    "vertex": """  tfrec vertex compile shop.yaml --output shop.json
+    "vertex": (
+        """  tfrec vertex compile shop.yaml --output shop.json
   tfrec vertex check shop.yaml
   tfrec vertex check shop.yaml --offline
-  tfrec vertex submit shop.yaml --wait""",
+  tfrec vertex submit shop.yaml --wait"""
+    ),
 }
 
 
@@ -69,7 +89,8 @@ def build(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """The parser of `tfrec`.
 
     Args:
-        commands: name → what the command does; its exit code comes back. A parsed command line holds it as `command`.
+        commands: name → what the command does; its exit code comes back. A parsed command line holds it as
+            `command`.
     """
     parser = argparse.ArgumentParser(
         prog="tfrec",
@@ -232,8 +253,10 @@ def _add_vertex(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "action",
         choices=("compile", "check", "submit"),
-        help="compile: write the pipeline's spec to a file; check: say what would go wrong, and how to mend it; submit: "
-        "check, put what it reads into the bucket, and start it",
+        help=(
+            "compile: write the pipeline's spec to a file; check: say what would go wrong, and how to mend"
+            " it; submit: check, put what it reads into the bucket, and start it"
+        ),
     )
     _add_config(command)
     command.add_argument(

@@ -1,4 +1,5 @@
-"""`tfrec recommend` and `tfrec rank`: flags made from the contract of a request, a question, and the answer as rows.
+"""`tfrec recommend` and `tfrec rank`: flags made from the contract of a request, a question, and the answer
+as rows.
 
 What a model says of the question (an unknown user, unknown ids, unknown categories) goes to standard error.
 """
@@ -160,8 +161,8 @@ def _ids(texts: Iterable[str]) -> list[str]:
             rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
         except csv.Error as error:
             raise RequestError(
-                f"Ids must be separated by commas, with quotes around one that holds a comma. Received: {text!r} ({error}). "
-                "Double a quote that belongs to an id, and put that id in quotes."
+                "Ids must be separated by commas, with quotes around one that holds a comma. Received:"
+                f" {text!r} ({error}). Double a quote that belongs to an id, and put that id in quotes."
             ) from error
         found += [part.strip() for row in rows for part in row if part.strip()]
     return found
@@ -188,7 +189,8 @@ def _say(given: dict, known_user: bool | None, unknown: tuple[str, ...]) -> None
                 f" and {len(missing) - 10} more" if missing[10:] else ""
             )
             _note(
-                f"{INPUTS[name].flag}: {named} {'is' if len(missing) == 1 else 'are'} in no catalogue; {outcome}"
+                f"{INPUTS[name].flag}: {named} {'is' if len(missing) == 1 else 'are'} in no catalogue;"
+                f" {outcome}"
             )
 
 

@@ -1,7 +1,7 @@
 """Artifact types of this pipeline beside TFX's own.
 
-Vertex AI keeps of a custom type its name alone, and TFX's container imports the class by that name: it must read
-`<package>.<class>` (`pipeline/__init__.py` finds it), and can have no typed properties.
+Vertex AI keeps of a custom type its name alone, and TFX's container imports the class by that name: it must
+read `<package>.<class>` (`pipeline/__init__.py` finds it), and can have no typed properties.
 """
 
 from tfx.types.artifact import Artifact
@@ -14,7 +14,7 @@ class DataReport(Artifact):
 
 
 class TextVectors(Artifact):
-    """One vector per item from a text encoder: `vectors.npy` (float16 `[items, dim]`) and `ids.txt`, in the order of the
-    items' Examples; `report.json` says how many were encoded and how many reused."""
+    """One vector per item from a text encoder: `vectors.npy` (float16 `[items, dim]`) and `ids.txt`, in the
+    order of the items' Examples; `report.json` says how many were encoded and how many reused."""
 
     TYPE_NAME = "pipeline.TextVectors"

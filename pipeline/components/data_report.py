@@ -1,4 +1,5 @@
-"""What was read, kept and rejected of tables: counts by reason, the rejected rows, and the verdict on them."""
+"""What was read, kept and rejected of tables: counts by reason, the rejected rows, and the verdict on
+them."""
 
 import json
 import logging
@@ -120,9 +121,9 @@ def check_report(folder: str, max_share: float, reject_folder: str) -> None:
                 if entry["table"] == name and not entry["reason"].startswith(NO_CHOICE)
             )
             raise ConfigError(
-                f"{counts['rejected']} of {counts['read']} rows of the {name} table ({share:.1%}) cannot be used: {reasons}. "
-                f"`data.max_reject_share` allows {max_share:.1%}. The rows are in {kept_file}: "
-                "mend them, or the columns named in the configuration, or raise the share."
+                f"{counts['rejected']} of {counts['read']} rows of the {name} table ({share:.1%}) cannot be"
+                f" used: {reasons}. `data.max_reject_share` allows {max_share:.1%}. The rows are in"
+                f" {kept_file}: mend them, or the columns named in the configuration, or raise the share."
             )
 
 

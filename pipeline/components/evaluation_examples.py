@@ -1,12 +1,13 @@
 """EvaluationExamples: the test interactions with what they are judged by.
 
-Baselines are fitted on the training interactions of the same run, and each test Example is given the rank that every one
-of them gives the held-out item, over the whole catalogue, seen items excluded; and the features by which figures are
-broken down, of which most belong to the item. Examples are streamed from shards to shards; what stays in memory is the
-training interactions, the baselines' factors and the items' slices, and nothing of the test interactions.
+Baselines are fitted on the training interactions of the same run, and each test Example is given the rank
+that every one of them gives the held-out item, over the whole catalogue, seen items excluded; and the
+features by which figures are broken down, of which most belong to the item. Examples are streamed from shards
+to shards; what stays in memory is the training interactions, the baselines' factors and the items' slices,
+and nothing of the test interactions.
 
-Where interactions have no labels, all test interactions are positive, and a ranking model could not be judged by them:
-a split `ranking` then holds an item drawn uniformly among those not met beside every one of them.
+Where interactions have no labels, all test interactions are positive, and a ranking model could not be judged
+by them: a split `ranking` then holds an item drawn uniformly among those not met beside every one of them.
 """
 
 import itertools
@@ -41,7 +42,8 @@ TEST, RANKING = "test", "ranking"
 
 
 def records(uri: str, split: str) -> Iterator[bytes]:
-    """Serialised Examples of a split; read in batches, as the step from TensorFlow to Python is what takes long."""
+    """Serialised Examples of a split; read in batches, as the step from TensorFlow to Python is what takes
+    long."""
     data = tf.data.TFRecordDataset(split_files(uri, split), compression_type="GZIP").batch(BATCH)
     for batch in data.as_numpy_iterator():
         yield from batch

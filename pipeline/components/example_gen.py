@@ -1,12 +1,13 @@
 """TablesExampleGen: three tables into Examples, split by time, with every unusable row accounted for.
 
-Reading is vectorised by record batch; joining, ordering and splitting are grouped by person or item, so that a
-Beam engine can spread them over machines. What comes out:
+Reading is vectorised by record batch; joining, ordering and splitting are grouped by person or item, so that
+a Beam engine can spread them over machines. What comes out:
 
-- `interactions`, splits train, validation and test: ids, time, label, context, the person's features and history.
-  Examples stay thin: what an item says about itself never travels with interactions.
+- `interactions`, splits train, validation and test: ids, time, label, context, the person's features and
+  history. Examples stay thin: what an item says about itself never travels with interactions.
 - `items`, split `all`: one Example an item, with `train_count`, its interactions in training.
-- `users`, split `all`: one Example a person: features, the latest history and all items seen. Serving needs it.
+- `users`, split `all`: one Example a person: features, the latest history and all items seen. Serving needs
+  it.
 - `report`: counts by reason, and the rejected rows.
 """
 
@@ -51,7 +52,8 @@ def keep_first(
 ) -> Iterator[Any]:
     """(id, rows) → the row that sorts first, the others rejected as duplicates (Beam keeps no order of rows).
 
-    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values. `shown`: what people call features.
+    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values. `shown`: what people
+    call features.
     """
     key, rows = entry
     if distinct:
@@ -67,7 +69,8 @@ def keep_first(
 
 
 def join_items(entry: tuple[str, dict]) -> Iterator[Any]:
-    """(item, interactions and item row) → (user, event); interactions of an item without a row are rejected."""
+    """(item, interactions and item row) → (user, event); interactions of an item without a row are
+    rejected."""
     item, groups = entry
     known = bool(groups["items"])
     for user, time, label, context, weight in groups["interactions"]:
@@ -93,7 +96,8 @@ class Order(beam.DoFn):
 
 
 class SplitPeople(beam.DoFn):
-    """(user, ordered events and features) → examples by split, training pairs, and the person's own Example."""
+    """(user, ordered events and features) → examples by split, training pairs, and the person's own
+    Example."""
 
     def __init__(self, split: dict, context: list[str], click_threshold: float, weighted: bool = False):
         self.method = split["method"]
@@ -142,7 +146,8 @@ class SplitPeople(beam.DoFn):
 
 
 class FinishItems(beam.DoFn):
-    """(item, its row, training count, held-out examples) → the item's Example, and the examples with its segment."""
+    """(item, its row, training count, held-out examples) → the item's Example, and the examples with its
+    segment."""
 
     def __init__(self, rare_item: int):
         self.rare_item = rare_item
@@ -301,8 +306,9 @@ def check_splits(folder: str) -> None:
     for part in SPLITS:
         if not report["splits"][f"interactions/{part}"]:
             raise ConfigError(
-                f"The {part} split has no interactions (splits: {report['splits']}). With `split.method: leave_last_out` somebody "
-                "needs three; with `temporal` the times must differ. Give more data, or change `split`."
+                f"The {part} split has no interactions (splits: {report['splits']}). With `split.method:"
+                " leave_last_out` somebody needs three; with `temporal` the times must differ. Give more"
+                " data, or change `split`."
             )
 
 

@@ -30,7 +30,8 @@ class Executor(tfx_executor.Executor):
             raise ConfigError(
                 "The data does not fit its schema:\n  "
                 + "\n  ".join(self._found)
-                + f"\nMend the tables, or the roles of their columns in the configuration. The statistics are in {what}."
+                + "\nMend the tables, or the roles of their columns in the configuration. The statistics are"
+                f" in {what}."
             )
         return result
 

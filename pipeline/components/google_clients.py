@@ -1,7 +1,8 @@
-"""Clients of Google Cloud, and what their errors mean. Imports of Google's libraries are inside functions: they take seconds.
+"""Clients of Google Cloud, and what their errors mean. Imports of Google's libraries are inside functions:
+they take seconds.
 
-Requests go over REST. `CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM` (and others of that kind) and `STORAGE_EMULATOR_HOST`
-send them elsewhere, as they do for Google's own tools.
+Requests go over REST. `CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM` (and others of that kind) and
+`STORAGE_EMULATOR_HOST` send them elsewhere, as they do for Google's own tools.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 SECONDS = 120.0  # to wait for an answer; Google's clients wait for ever by themselves
 LOGIN = (
-    "Log in with `gcloud auth application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a service account's "
-    "key file."
+    "Log in with `gcloud auth application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a"
+    " service account's key file."
 )
 
 
@@ -122,11 +123,13 @@ def explained(what: str, project: str, hint: str = "") -> Iterator[None]:
         # Of an operation that was begun: it goes on there.
         raise ConfigError(
             f"{what} did not come to an end. Received: {_first_line(error)}. It may yet succeed: look at "
-            f"https://console.cloud.google.com/vertex-ai?project={project}, then run the same again. {hint}".rstrip()
+            f"https://console.cloud.google.com/vertex-ai?project={project}, "
+            f"then run the same again. {hint}".rstrip()
         ) from error
     except google.auth.exceptions.RefreshError as error:
         raise ConfigError(
-            f"The credentials have expired or were withdrawn ({what}). Received: {_first_line(error)}. {LOGIN}"
+            f"The credentials have expired or were withdrawn ({what}). Received: {_first_line(error)}."
+            f" {LOGIN}"
         ) from error
     except exceptions.Unauthorized as error:
         raise ConfigError(
@@ -140,8 +143,9 @@ def explained(what: str, project: str, hint: str = "") -> Iterator[None]:
         raise ConfigError(f"{what}: not found. Received: {_first_line(error)}. {hint}".rstrip()) from error
     except exceptions.TooManyRequests as error:
         raise ConfigError(
-            f"{what}: a quota is used up. Received: {_first_line(error)}. Ask for more at "
-            f"https://console.cloud.google.com/iam-admin/quotas?project={project}, or choose a smaller or another machine."
+            f"{what}: a quota is used up. Received: {_first_line(error)}. Ask for more at"
+            f" https://console.cloud.google.com/iam-admin/quotas?project={project}, or choose a smaller or"
+            " another machine."
         ) from error
     except exceptions.BadRequest as error:
         raise ConfigError(
@@ -155,15 +159,18 @@ def explained(what: str, project: str, hint: str = "") -> Iterator[None]:
         requests.exceptions.Timeout,
     ) as error:
         raise ConfigError(
-            f"Google Cloud could not be reached ({what}). Received: {_first_line(error)}. Nothing is lost: run the same "
-            "command again."
+            f"Google Cloud could not be reached ({what}). Received: {_first_line(error)}. Nothing is lost:"
+            " run the same command again."
         ) from error
 
 
 def _way_out(error: Exception, project: str, hint: str) -> str:
     text = str(error)
     if "SERVICE_DISABLED" in text or "has not been used in project" in text or "it is disabled" in text:
-        return f"Switch the services on: `gcloud services enable aiplatform.googleapis.com storage.googleapis.com --project {project}`."
+        return (
+            "Switch the services on: `gcloud services enable aiplatform.googleapis.com"
+            f" storage.googleapis.com --project {project}`."
+        )
     return hint or "Ask for the role that is named there."
 
 

@@ -1,7 +1,8 @@
 """IndexBuilder: a trained model and the items as they are now into a new servable version, without training.
 
-A new item enters through its text and features alone, a changed text is encoded again, an item that left is never
-recommended; weights, vocabularies and the vectors of everything else stay. The work is done by `pipeline.callbacks.index_update`.
+A new item enters through its text and features alone, a changed text is encoded again, an item that left is
+never recommended; weights, vocabularies and the vectors of everything else stay. The work is done by
+`pipeline.callbacks.index_update`.
 """
 
 from typing import Any
@@ -51,19 +52,22 @@ class IndexBuilder(base_component.BaseComponent):
 
     Args:
         kind: `retrieval`, or `recommender` for the model that does it all.
-        settings: `index` (an `IndexConfig` as a mapping), `text_cache` (the folder that keeps text vectors between runs),
-            `max_removed_share` and `min_text_share`: how much of the catalogue may leave, and must have text.
+        settings: `index` (an `IndexConfig` as a mapping), `text_cache` (the folder that keeps text vectors
+            between runs), `max_removed_share` and `min_text_share`: how much of the catalogue may leave, and
+            must have text.
         new_items: raw Examples of all items that are offered now, from ItemsExampleGen or TablesExampleGen.
-        items, items_transform_graph, text_vectors: the items that the model was trained on, transformed; their graph; their
+        items, items_transform_graph, text_vectors: the items that the model was trained on, transformed;
+        their graph; their
             text vectors, where there is a text tower.
         examples, transform_graph: the interactions that it was trained on, transformed, and their graph.
         users: one Example a person, as served.
         retrieval_run: the retrieval trainer's `model_run`.
-        ranking_run, recommender_run: for the kind `recommender`, also the ranking trainer's and the RecommenderBuilder's.
+        ranking_run, recommender_run: for the kind `recommender`, also the ranking trainer's and the
+            RecommenderBuilder's.
 
     Outputs:
-        `model`, for ServingValidator and Pusher. It needs no Evaluator: what was judged, the weights, did not change.
-        `model_run`: `report.json` says how many items are new, changed, gone.
+        `model`, for ServingValidator and Pusher. It needs no Evaluator: what was judged, the weights, did not
+        change. `model_run`: `report.json` says how many items are new, changed, gone.
     """
 
     SPEC_CLASS = IndexBuilderSpec

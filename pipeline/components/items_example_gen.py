@@ -1,7 +1,7 @@
 """ItemsExampleGen: a table of items alone into Examples, read and checked as TablesExampleGen reads it.
 
-What a catalogue that changed since the last training is made of. Nothing is known of interactions here: `train_count` is 0
-for every item, and the model that was trained knows better.
+What a catalogue that changed since the last training is made of. Nothing is known of interactions here:
+`train_count` is 0 for every item, and the model that was trained knows better.
 """
 
 import json

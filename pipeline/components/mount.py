@@ -1,4 +1,5 @@
-"""Artifacts in a bucket as plain files: Vertex AI mounts Cloud Storage at `/gcs` in every container that it starts."""
+"""Artifacts in a bucket as plain files: Vertex AI mounts Cloud Storage at `/gcs` in every container that it
+starts."""
 
 import contextlib
 import functools
@@ -11,13 +12,15 @@ SCHEME, MOUNT = "gs://", "/gcs/"
 
 
 def on_mount(uri: str) -> str:
-    """`gs://bucket/folder` as the folder under which a container of Vertex AI sees it; anything else as it is."""
+    """`gs://bucket/folder` as the folder under which a container of Vertex AI sees it; anything else as it
+    is."""
     return MOUNT + uri.removeprefix(SCHEME) if uri.startswith(SCHEME) else uri
 
 
 @contextlib.contextmanager
 def mounted(*artifacts_by_name: dict) -> Iterator[None]:
-    """Lets artifacts point at the mount, and at the bucket again afterwards, where metadata and other steps need them.
+    """Lets artifacts point at the mount, and at the bucket again afterwards, where metadata and other steps
+    need them.
 
     Raises:
         ConfigError: if an artifact is in a bucket and no bucket is mounted.
@@ -27,8 +30,8 @@ def mounted(*artifacts_by_name: dict) -> Iterator[None]:
     remote = [uri for uri in uris if uri.startswith(SCHEME)]
     if remote and not os.path.isdir(MOUNT):
         raise ConfigError(
-            f"Buckets must be mounted at {MOUNT}, as Vertex AI mounts them in custom jobs and pipeline steps. Received: "
-            f"{remote[0]}, and no such folder. Elsewhere, mount with gcsfuse."
+            f"Buckets must be mounted at {MOUNT}, as Vertex AI mounts them in custom jobs and pipeline steps."
+            f" Received: {remote[0]}, and no such folder. Elsewhere, mount with gcsfuse."
         )
     try:
         for artifact, uri in zip(artifacts, uris, strict=True):

@@ -1,8 +1,10 @@
-"""The last pushed model as the one to measure a candidate against, for orchestrators that cannot run our resolver.
+"""The last pushed model as the one to measure a candidate against, for orchestrators that cannot run our
+resolver.
 
-Vertex AI resolves "the latest blessed model" of a pipeline by type alone, and this pipeline makes models of three kinds.
-What was pushed was blessed, and lies in a folder of its kind. The candidate is an input although nothing of it is read: an
-unchanged candidate is then compared with the same baseline as before, and the Evaluator's result is reused.
+Vertex AI resolves "the latest blessed model" of a pipeline by type alone, and this pipeline makes models of
+three kinds. What was pushed was blessed, and lies in a folder of its kind. The candidate is an input although
+nothing of it is read: an unchanged candidate is then compared with the same baseline as before, and the
+Evaluator's result is reused.
 """
 
 import os
@@ -24,7 +26,8 @@ def latest_pushed(folder: str) -> pathlib.Path | None:
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies the model, so that a later push does not change what was compared; leaves the artifact empty without one."""
+    """Copies the model, so that a later push does not change what was compared; leaves the artifact empty
+    without one."""
 
     @with_mounted_files
     def Do(self, input_dict, output_dict, exec_properties) -> None:

@@ -1,4 +1,5 @@
-"""Pusher whose new version appears whole or not at all: it is staged beside the others, then renamed (`tfrec_fusion.files`)."""
+"""Pusher whose new version appears whole or not at all: it is staged beside the others, then renamed
+(`tfrec_fusion.files`)."""
 
 import pathlib
 import shutil
@@ -17,7 +18,8 @@ from tfrec_fusion import files
 
 
 def push(model: str, base: str) -> tuple[str, str]:
-    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it, however many push at once.
+    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it, however many push at
+    once.
 
     Args:
         model: folder of the SavedModel.
@@ -27,7 +29,8 @@ def push(model: str, base: str) -> tuple[str, str]:
         The new version (seconds since 1970, or the one after the latest where that is taken) and its folder.
 
     Raises:
-        OSError: where the disk is full or read-only; nothing is left in `base` but a folder that servers ignore.
+        OSError: where the disk is full or read-only; nothing is left in `base` but a folder that servers
+            ignore.
     """
     folder = pathlib.Path(base)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,14 +43,15 @@ def push(model: str, base: str) -> tuple[str, str]:
         version = max([int(time.time())] + [number + 1 for number in versions(folder)])
         target = folder / str(version)
         with files.whole_folder(target) as staging:
-            # The same files under another name, where the disk can: a model is never changed once it is written.
+            # The same files under another name, where the disk can: a model is never changed once it is
+            # written.
             shutil.copytree(model, staging, dirs_exist_ok=True, copy_function=files.share)
     return str(version), str(target)
 
 
 class Executor(tfx_executor.Executor):
-    """Checks the blessings as TFX does, then pushes by renaming; a baseline only where no trained model is served. Remote file systems are left to TFX's own copy,
-    which writes `saved_model.pb` last."""
+    """Checks the blessings as TFX does, then pushes by renaming; a baseline only where no trained model is
+    served. Remote file systems are left to TFX's own copy, which writes `saved_model.pb` last."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         destination = proto_utils.json_to_proto(

@@ -6,12 +6,14 @@ from tfx.dsl.components.common.resolver import ResolverStrategy
 class LatestOtherBlessedModelStrategy(ResolverStrategy):
     """The latest blessed model that is not the candidate itself.
 
-    TFX's LatestBlessedModelStrategy gives the candidate back to its own Evaluator in a second, unchanged run: the
-    Evaluator's inputs then differ from the first run's, nothing is reused, and the model is compared with itself.
+    TFX's LatestBlessedModelStrategy gives the candidate back to its own Evaluator in a second, unchanged run:
+    the Evaluator's inputs then differ from the first run's, nothing is reused, and the model is compared with
+    itself.
     """
 
     def resolve_artifacts(self, store, input_dict):
-        """Takes `candidate`, `model` and `model_blessing`; returns the same keys, `model` with one artifact or none."""
+        """Takes `candidate`, `model` and `model_blessing`; returns the same keys, `model` with one artifact
+        or none."""
         candidates = {artifact.uri for artifact in input_dict.get("candidate", [])[-1:]}
         blessings = {
             blessing.get_int_custom_property("current_model_id"): blessing

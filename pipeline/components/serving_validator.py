@@ -1,4 +1,5 @@
-"""ServingValidator: the candidate is loaded by the server that will serve it, and asked over HTTP, before it is pushed.
+"""ServingValidator: the candidate is loaded by the server that will serve it, and asked over HTTP, before it
+is pushed.
 
 TFX's InfraValidator drives Docker or Kubernetes only. This one gives Pusher the same kind of blessing.
 """
@@ -123,7 +124,8 @@ class Executor(base_executor.BaseExecutor):
             (base / "1").symlink_to(saved, target_is_directory=True)
             start = time.perf_counter()
             try:
-                # A folder without a model would be waited for: a server takes it for a push that is under way.
+                # A folder without a model would be waited for: a server takes it for a push that is under
+                # way.
                 if not os.path.isfile(os.path.join(saved, "saved_model.pb")):
                     raise ConfigError("there is no candidate; a part of it was not blessed")
                 with EmbeddedServer({"candidate": str(base)}) as server:

@@ -1,4 +1,5 @@
-"""Files of the three tables into rows, vectorised by record batch; what cannot be used is tagged with its reason."""
+"""Files of the three tables into rows, vectorised by record batch; what cannot be used is tagged with its
+reason."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -40,7 +41,8 @@ def _bad_rows(bad: list[BadRow], table: str) -> Iterator[beam.pvalue.TaggedOutpu
 
 
 class ReadInteractions(beam.DoFn):
-    """File → (item, (user, time, label, context, weight)), rejects tagged. What the tables leave open must be settled."""
+    """File → (item, (user, time, label, context, weight)), rejects tagged. What the tables leave open must be
+    settled."""
 
     def __init__(self, tables: Tables):
         self.tables = tables
@@ -88,7 +90,8 @@ def _or_none(values: np.ndarray) -> list[float | None]:
 
 
 def most_frequent(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Rows of one id from a `distinct` table → one row: of each feature the most frequent value that is not None.
+    """Rows of one id from a `distinct` table → one row: of each feature the most frequent value that is not
+    None.
 
     Equally frequent values: the one that sorts first, since Beam keeps no order of rows.
     """
@@ -108,9 +111,11 @@ def most_frequent(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 class ReadEntities(beam.DoFn):
-    """File of items or users → (id, features by Example name), rejects tagged. What the table leaves open must be settled.
+    """File of items or users → (id, features by Example name), rejects tagged. What the table leaves open
+    must be settled.
 
-    Of a `distinct` table each features mapping also holds, under `ROWS`, how many equal rows of a batch it stands for.
+    Of a `distinct` table each features mapping also holds, under `ROWS`, how many equal rows of a batch it
+    stands for.
     """
 
     def __init__(self, table: Items | Users, name: str, rule: IdRule = "as_written"):

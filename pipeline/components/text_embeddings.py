@@ -1,9 +1,10 @@
-"""TextEmbeddings: one vector per item from a frozen text encoder, kept between runs by content (`text_vectors`).
+"""TextEmbeddings: one vector per item from a frozen text encoder, kept between runs by content
+(`text_vectors`).
 
 An item's text is encoded once, however many interactions it has, and again only when the text, the encoder's
-weights, the tokenizer, the length or the pooling change. With Beam's direct runner it is encoded in this process; any
-other runner gets parts of a few thousand texts, each worker loads the encoder once and leaves its vectors in the cache's
-folder, which all of them must reach.
+weights, the tokenizer, the length or the pooling change. With Beam's direct runner it is encoded in this
+process; any other runner gets parts of a few thousand texts, each worker loads the encoder once and leaves
+its vectors in the cache's folder, which all of them must reach.
 """
 
 import dataclasses
@@ -35,8 +36,9 @@ class EncodePart(beam.DoFn):
     def setup(self) -> None:
         if not os.path.isdir(self.folder):
             raise ConfigError(
-                f"Workers must reach the folder of text vectors. Received: {self.folder}, which is not there. Put `root` on "
-                "storage that is mounted on all of them, or give TextEmbeddings the direct runner."
+                f"Workers must reach the folder of text vectors. Received: {self.folder}, which is not there."
+                " Put `root` on storage that is mounted on all of them, or give TextEmbeddings the direct"
+                " runner."
             )
         self.config = from_dict(TextConfig, self.text)
         self.encoder = load_encoder(self.config)
@@ -47,7 +49,8 @@ class EncodePart(beam.DoFn):
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Reads the items' tokens, encodes what the cache lacks, writes all vectors in the order of the item indices."""
+    """Reads the items' tokens, encodes what the cache lacks, writes all vectors in the order of the item
+    indices."""
 
     @with_mounted_files
     def Do(self, input_dict, output_dict, exec_properties) -> None:

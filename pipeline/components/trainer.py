@@ -1,4 +1,5 @@
-"""TFX's Trainer with the inputs that a recommender needs beside interactions: the items, their text vectors, people."""
+"""TFX's Trainer with the inputs that a recommender needs beside interactions: the items, their text vectors,
+people."""
 
 from typing import Any
 
@@ -79,14 +80,17 @@ class RecommenderTrainer(base_component.BaseComponent):
 
     Args:
         run_fn: for example `pipeline.callbacks.training.run_retrieval`.
-        custom_config: JSON-able values for `run_fn`; TFX's cache sees them, so a digest of the code belongs here.
+        custom_config: JSON-able values for `run_fn`; TFX's cache sees them, so a digest of the code belongs
+            here.
         examples, transform_graph: transformed interactions and the graph that made them.
         items, items_transform_graph: transformed items and theirs.
         users: one Example a person, for serving.
         text_vectors: the items' text vectors, where the text tower is on.
-        retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them, for a
+        retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them,
+        for a
             `run_fn` that puts them together.
-        raw_interactions, retrieval_evaluation, retrieval_serving: the interactions as they were read, the verdict's figures and
+        raw_interactions, retrieval_evaluation, retrieval_serving: the interactions as they were read, the
+        verdict's figures and
             whether the model answers, for a `run_fn` that fits a baseline.
         job: for a trainer that starts a job: what and where, as JSON.
     """

@@ -1,7 +1,8 @@
 """AtomicPusher that also deploys what it pushed to a Vertex endpoint.
 
-The endpoint has a name of its own; it is made once, and each version takes over all traffic when it answers. Then versions
-without traffic are taken off. Deploying a version that is deployed already does nothing, so that a repeated step is safe.
+The endpoint has a name of its own; it is made once, and each version takes over all traffic when it answers.
+Then versions without traffic are taken off. Deploying a version that is deployed already does nothing, so
+that a repeated step is safe.
 """
 
 import dataclasses
@@ -126,7 +127,8 @@ class Executor(pusher.Executor):
         settings = json_utils.loads(exec_properties["custom_config"])
         folder = pushed.get_string_custom_property("pushed_destination").rstrip("/")
         version = folder.rsplit("/", 1)[-1]
-        # TF Serving is given a folder of versions, and Vertex AI copies all of what it is given: this one alone.
+        # TF Serving is given a folder of versions, and Vertex AI copies all of what it is given: this one
+        # alone.
         alone = f"{settings['folder']}/{settings['name']}-{version}"
         if not fileio.exists(f"{alone}/{version}/saved_model.pb"):
             io_utils.copy_dir(folder, f"{alone}/{version}")

@@ -1,9 +1,10 @@
-"""RecommenderTrainer on Vertex AI: the step starts a custom job on the machine that was asked for, and waits for it.
+"""RecommenderTrainer on Vertex AI: the step starts a custom job on the machine that was asked for, and waits
+for it.
 
-The job runs `pipeline.components.trainer.Executor` on the step's own inputs and outputs. It is labelled with a digest of its
-output folder: where the step is started again while its job runs or after it succeeded, the job is waited for and not
-started a second time. A job whose machine was taken away is started anew by Vertex AI with the same arguments, and training
-goes on from its checkpoint.
+The job runs `pipeline.components.trainer.Executor` on the step's own inputs and outputs. It is labelled with
+a digest of its output folder: where the step is started again while its job runs or after it succeeded, the
+job is waited for and not started a second time. A job whose machine was taken away is started anew by Vertex
+AI with the same arguments, and training goes on from its checkpoint.
 """
 
 import dataclasses
@@ -132,8 +133,9 @@ class Executor(base_executor.BaseExecutor):
         job = custom_job(settings, arguments, artifact_utils.get_single_uri(output_dict["model"]))
         parent = f"projects/{settings['project']}/locations/{settings['region']}"
         hint = (
-            f"`vertex.training` asks for {settings['machine']} with {settings['accelerator'] or 'no accelerator'} in "
-            f"{settings['region']}: choose what that region has."
+            f"`vertex.training` asks for {settings['machine']} with"
+            f" {settings['accelerator'] or 'no accelerator'} in {settings['region']}: choose what that region"
+            " has."
         )
         client = vertex_client("Job", settings["region"])
         with explained("Starting the training job", settings["project"], hint):
@@ -158,9 +160,10 @@ class Executor(base_executor.BaseExecutor):
         if job.state != JobState.JOB_STATE_SUCCEEDED:
             number = job.name.rsplit("/", 1)[-1]
             raise ConfigError(
-                f"The training job ended as {JobState(job.state).name}. Received: {job.error.message or 'no reason'}. Its log: "
-                f"https://console.cloud.google.com/vertex-ai/locations/{settings['region']}/training/{number}?project="
-                f"{settings['project']}. Submit again when it is mended: training goes on from its last checkpoint."
+                f"The training job ended as {JobState(job.state).name}. Received:"
+                f" {job.error.message or 'no reason'}. Its log:"
+                f" https://console.cloud.google.com/vertex-ai/locations/{settings['region']}/training/{number}?project={settings['project']}."
+                " Submit again when it is mended: training goes on from its last checkpoint."
             )
 
 

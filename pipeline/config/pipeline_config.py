@@ -47,11 +47,12 @@ class DataConfig(Settings):
         reader: `tables` for CSV or Parquet files described here, or the name of a data set.
         folder: for a data set: where its files are; looked for, or downloaded, where None.
         interactions, items, users: the tables (reader `tables`). Relative paths start at the YAML file.
-        click_threshold: a label at or above it counts as a positive (`click`) for the ranking model; without a
-            label column every interaction is one.
+        click_threshold: a label at or above it counts as a positive (`click`) for the ranking model; without
+            a label column every interaction is one.
         max_reject_share: of the rows of a table, the share that may be unusable before the run stops.
-        user_ids, item_ids: how ids are matched between the tables: `as_written`, as a `number` (`12`, `12.0` and `0012` are
-            one), or `folded` (case and white space do not count). The ids that are served have that form.
+        user_ids, item_ids: how ids are matched between the tables: `as_written`, as a `number` (`12`, `12.0`
+            and `0012` are one), or `folded` (case and white space do not count). The ids that are served have
+            that form.
     """
 
     reader: Literal["tables", "movielens_100k"] = "tables"
@@ -68,8 +69,8 @@ class DataConfig(Settings):
         super().__post_init__()
         if self.reader == "tables" and not (self.interactions and self.items):
             raise ConfigError(
-                "`data.interactions` and `data.items` must be described with the reader `tables`. "
-                f"Received: interactions={self.interactions}, items={self.items}. Add them, or name a `data.reader`."
+                "`data.interactions` and `data.items` must be described with the reader `tables`. Received:"
+                f" interactions={self.interactions}, items={self.items}. Add them, or name a `data.reader`."
             )
 
 
@@ -78,12 +79,14 @@ class SplitConfig(Settings):
     """How interactions are divided by time into training, validation and test.
 
     Attributes:
-        method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`: each
-            person's last interaction is for testing, the one before for validation.
+        method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`:
+            each person's last interaction is for testing, the one before for validation.
         validation, test: shares of the interactions (method `temporal`).
-        history_length: how many of the most recent earlier items models are trained on and their query towers read.
-        long_history: how many of them validation, test and people's profiles hold, and how many of a request's count, where
-            that is more: what stands beside the retrieval model's towers reads all of them.
+        history_length: how many of the most recent earlier items models are trained on and their query towers
+            read.
+        long_history: how many of them validation, test and people's profiles hold, and how many of a
+            request's count, where that is more: what stands beside the retrieval model's towers reads all of
+            them.
         light_user: a person with at most this many training interactions counts as light.
         rare_item: an item with at most this many training interactions counts as rare (with none: cold).
     """
@@ -100,8 +103,8 @@ class SplitConfig(Settings):
         super().__post_init__()
         if self.validation + self.test >= 1:
             raise ConfigError(
-                "`split.validation` and `split.test` must be together below 1, so that something is left for training. "
-                f"Received: validation={self.validation}, test={self.test}."
+                "`split.validation` and `split.test` must be together below 1, so that something is left for"
+                f" training. Received: validation={self.validation}, test={self.test}."
             )
 
     @property
@@ -131,36 +134,41 @@ class EvaluationConfig(Settings):
 
     Attributes:
         k: cutoffs of Recall, NDCG and the like; the first one decides.
-        slices: what figures are broken down by, besides overall: `item_activity` (cold, rare, common), `item_reach` (head,
-            long tail, cold), `user_activity` (new, light, regular), `text_length`, `script` (of the writing), `period` (of
-            time, where there are times), and any column of the tables as `item_<column>`, `user_<column>` or `context_<column>`.
-        slice_values: of a column with more values, this many of the most frequent are shown, the rest together.
-        baselines: what is trained beside the retrieval model on the same interactions, and whether the model must be
-            significantly better (`beat`), not significantly worse (`match`), or is only shown beside it (`show`); `off`
-            leaves it out. Those not named: `popularity: beat`, `als: match`, `content_knn: match` (with text), and
-            `text_none: off`, the same model without text, which costs a training; for the ranking model `biases: match`, a
-            mean with a deviation for each user and item, and where there are no labels `click_rate: match`, how often each
-            item was chosen.
+        slices: what figures are broken down by, besides overall: `item_activity` (cold, rare, common),
+            `item_reach` (head, long tail, cold), `user_activity` (new, light, regular), `text_length`,
+            `script` (of the writing), `period` (of time, where there are times), and any column of the tables
+            as `item_<column>`, `user_<column>` or `context_<column>`.
+        slice_values: of a column with more values, this many of the most frequent are shown, the rest
+            together.
+        baselines: what is trained beside the retrieval model on the same interactions, and whether the model
+            must be significantly better (`beat`), not significantly worse (`match`), or is only shown beside
+            it (`show`); `off` leaves it out. Those not named: `popularity: beat`, `als: match`,
+            `content_knn: match` (with text), and `text_none: off`, the same model without text, which costs a
+                training; for the ranking model `biases: match`, a
+            mean with a deviation for each user and item, and where there are no labels `click_rate: match`,
+            how often each item was chosen.
         min_ndcg_gain: over each baseline to `beat`, in NDCG at the first `k`, that the interval must exceed.
-        min_rmse_gain: over the baseline `biases`, in RMSE, that the ranking model must reach; where it is to `beat` them,
-            with the whole interval.
-        max_drop: how far the deciding metric may fall significantly below the last blessed model's (absolute); None
-            allows anything.
+        min_rmse_gain: over the baseline `biases`, in RMSE, that the ranking model must reach; where it is to
+            `beat` them, with the whole interval.
+        max_drop: how far the deciding metric may fall significantly below the last blessed model's
+            (absolute); None allows anything.
         max_slice_drop: the same for every slice.
-        thresholds: bounds by metric name, for example `{recall@100: 0.2, gini@10: 0.9}`: the least that a figure may be, or
-            the most where less is better.
-        slice_thresholds: the same for a slice, for example `{"item_activity=cold": {recall@100: 0.05}}`, or for every value of
-            a feature, `{item_activity: {recall@100: 0.05}}`.
-        changes: how much worse than the last blessed model's a figure may be, for example `{coverage@10: 0.05}`; significantly,
-            where the figure is a mean over people (all but `auc`, `user_auc`, `user_ndcg`, `calibration`, `coverage` and `gini`).
+        thresholds: bounds by metric name, for example `{recall@100: 0.2, gini@10: 0.9}`: the least that a
+            figure may be, or the most where less is better.
+        slice_thresholds: the same for a slice, for example `{"item_activity=cold": {recall@100: 0.05}}`, or
+            for every value of a feature, `{item_activity: {recall@100: 0.05}}`.
+        changes: how much worse than the last blessed model's a figure may be, for example
+            `{coverage@10: 0.05}`; significantly, where the figure is a mean over people (all but `auc`,
+            `user_auc`, `user_ndcg`, `calibration`, `coverage` and `gini`).
         slice_changes: the same for a slice, or every value of a feature.
         confidence: of intervals over all people.
         slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
         min_people: with fewer people nothing is significant.
-        push_baseline_when_none: whether the best baseline of the run is pushed under the retrieval model's signatures where no
-            model was ever good enough, so that a first run ends in answers; here only, not on Vertex AI.
-        max_interactions: of more held-out interactions (in a slice, if it has more), those of a random sample of people are
-            judged, so that memory does not grow with the data.
+        push_baseline_when_none: whether the best baseline of the run is pushed under the retrieval model's
+            signatures where no model was ever good enough, so that a first run ends in answers; here only,
+            not on Vertex AI.
+        max_interactions: of more held-out interactions (in a slice, if it has more), those of a random sample
+            of people are judged, so that memory does not grow with the data.
     """
 
     k: tuple[Annotated[int, Interval(ge=1, le=100_000)], ...] = (10, 50, 100)
@@ -209,10 +217,10 @@ class ServingConfig(Settings):
     Attributes:
         queries: free-text questions that the candidate must answer before it is pushed.
         rest_port: port of `tfrec serve`.
-        keep_versions: how many versions of each model stay where a server looks, the newest; null keeps all. The last trained
-            model stays, and what the latest run pushed. Not on Vertex AI.
-        recommender: whether both models are also pushed as one, which retrieves, ranks and re-ranks in one request; only
-            with `text.stage: frozen`, where they share an encoder.
+        keep_versions: how many versions of each model stay where a server looks, the newest; null keeps all.
+            The last trained model stays, and what the latest run pushed. Not on Vertex AI.
+        recommender: whether both models are also pushed as one, which retrieves, ranks and re-ranks in one
+            request; only with `text.stage: frozen`, where they share an encoder.
     """
 
     queries: tuple[str, ...] = ()
@@ -223,11 +231,11 @@ class ServingConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig(Settings):
-    """A whole run. `ranking: null` leaves the ranking model out. `keep_runs`: what so many of the last runs made stays, beside what
-    is served and what new candidates are compared with; null keeps all. `root` receives everything: artifacts, metadata, text vectors,
-    `serving/`, summaries. `vertex` is where
-    the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data, here: by default
-    the direct runner in this process."""
+    """A whole run. `ranking: null` leaves the ranking model out. `keep_runs`: what so many of the last runs
+    made stays, beside what is served and what new candidates are compared with; null keeps all. `root`
+    receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
+    the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data,
+    here: by default the direct runner in this process."""
 
     name: str
     data: DataConfig
@@ -250,13 +258,14 @@ class PipelineConfig(Settings):
             sign not in "abcdefghijklmnopqrstuvwxyz0123456789_-" for sign in self.name.lower()
         ):
             raise ConfigError(
-                f"`name` must be letters, digits, `_` and `-` (it names folders and models). Received: {self.name!r}."
+                "`name` must be letters, digits, `_` and `-` (it names folders and models). Received:"
+                f" {self.name!r}."
             )
         if any("DaskRunner" in flag for flag in self.beam):
             raise ConfigError(
-                "`beam` must name a runner that can run all steps. Received: DaskRunner, which mixes up the outputs of a step that "
-                "has several and writes no files (see docs/howto/beam-runners.md). Use FlinkRunner, SparkRunner, PortableRunner "
-                "or DataflowRunner."
+                "`beam` must name a runner that can run all steps. Received: DaskRunner, which mixes up the"
+                " outputs of a step that has several and writes no files (see docs/howto/beam-runners.md)."
+                " Use FlinkRunner, SparkRunner, PortableRunner or DataflowRunner."
             )
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)
@@ -271,7 +280,8 @@ class PipelineConfig(Settings):
 
     @property
     def has_times(self) -> bool:
-        """Whether interactions have times; without, the order of a person's choices is a shuffle and means nothing."""
+        """Whether interactions have times; without, the order of a person's choices is a shuffle and means
+        nothing."""
         return self.data.interactions is None or self.data.interactions.time is not None
 
     @property
@@ -292,7 +302,8 @@ class PipelineConfig(Settings):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The baselines of the retrieval model: those that are not off, less the ones that need text where there is none."""
+        """The baselines of the retrieval model: those that are not off, less the ones that need text where
+        there is none."""
         return tuple(
             name
             for name, demand in self.evaluation.baselines.items()
@@ -388,7 +399,8 @@ def tables_of(config: PipelineConfig) -> Tables:
 
 
 def to_json(value: object) -> str:
-    """A dataclass as JSON with sorted keys: what travels to components and decides whether a result is reused."""
+    """A dataclass as JSON with sorted keys: what travels to components and decides whether a result is
+    reused."""
     return json.dumps(dataclasses.asdict(value), sort_keys=True)  # type: ignore[call-overload]
 
 

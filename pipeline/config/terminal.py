@@ -1,7 +1,8 @@
 """Text from tables and servers, made safe for a terminal.
 
-A title may hold escape sequences that move the cursor or set the clipboard, line breaks that forge a row, and marks that turn
-the direction of writing. `safe` shows them as escapes; `Guarded` does so for whatever a command prints.
+A title may hold escape sequences that move the cursor or set the clipboard, line breaks that forge a row, and
+marks that turn the direction of writing. `safe` shows them as escapes; `Guarded` does so for whatever a
+command prints.
 """
 
 from __future__ import annotations

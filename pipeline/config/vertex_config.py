@@ -30,14 +30,17 @@ class TrainingJob(Settings):
     """The custom job that each Trainer becomes.
 
     Attributes:
-        machine: a machine type, for example `n1-standard-8`, `g2-standard-8`, `a2-highgpu-1g`, `ct5lp-hightpu-4t`.
-        accelerator: for example `NVIDIA_TESLA_T4`, `NVIDIA_L4`, `NVIDIA_TESLA_A100`; None for none, and for TPU machines whose
-            chips belong to the type.
+        machine: a machine type, for example `n1-standard-8`, `g2-standard-8`, `a2-highgpu-1g`,
+            `ct5lp-hightpu-4t`.
+        accelerator: for example `NVIDIA_TESLA_T4`, `NVIDIA_L4`, `NVIDIA_TESLA_A100`; None for none, and for
+            TPU machines whose chips belong to the type.
         accelerators: how many on each machine.
-        workers: machines; above 1 with `training.strategy: multi_worker`, or `parameter_server`, where the first one coordinates.
+        workers: machines; above 1 with `training.strategy: multi_worker`, or `parameter_server`, where the
+            first one coordinates.
         servers: further machines, which hold the variables with `training.strategy: parameter_server`.
         image: the image for it where that is another one, with CUDA or for TPUs; None: `vertex.image`.
-        spot: whether machines may be taken away at any time for a lower price. Training then goes on from its checkpoint.
+        spot: whether machines may be taken away at any time for a lower price. Training then goes on from its
+            checkpoint.
         disk_gb: size of each machine's disk.
         hours: after so many the job is stopped.
     """
@@ -76,7 +79,8 @@ class Dataflow(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint(Settings):
-    """A Vertex endpoint for each model, named `<pipeline>-<model>`, whose container is TF Serving (which reads buckets).
+    """A Vertex endpoint for each model, named `<pipeline>-<model>`, whose container is TF Serving (which
+    reads buckets).
 
     Attributes:
         image: TF Serving, copied to a registry that the endpoint may read.
@@ -139,12 +143,13 @@ class VertexConfig(Settings):
         super().__post_init__()
         if not _PROJECT.fullmatch(self.project):
             raise ConfigError(
-                "`vertex.project` must be a project's id: 6 to 30 small letters, digits and hyphens, a letter first. "
-                f"Received: {self.project!r}. `gcloud projects list` shows it as PROJECT_ID."
+                "`vertex.project` must be a project's id: 6 to 30 small letters, digits and hyphens, a"
+                f" letter first. Received: {self.project!r}. `gcloud projects list` shows it as PROJECT_ID."
             )
         if not _REGION.fullmatch(self.region):
             raise ConfigError(
-                f"`vertex.region` must be a region such as europe-west4, not a zone. Received: {self.region!r}."
+                "`vertex.region` must be a region such as europe-west4, not a zone. Received:"
+                f" {self.region!r}."
             )
         if not self.bucket.startswith(GCS) or not self.bucket_name:
             raise ConfigError(
@@ -152,7 +157,8 @@ class VertexConfig(Settings):
             )
         if self.push == "endpoint" and self.endpoint is None:
             raise ConfigError(
-                "`vertex.push: endpoint` needs `vertex.endpoint`. Received: null. Give it an `image`, or use `push: folder`."
+                "`vertex.push: endpoint` needs `vertex.endpoint`. Received: null. Give it an `image`, or use"
+                " `push: folder`."
             )
 
     @property

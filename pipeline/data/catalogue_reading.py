@@ -58,8 +58,8 @@ def read_items(
     index = columns["item_index"][order]
     if not np.array_equal(index, np.arange(1, len(index) + 1)):
         raise ValueError(
-            f"The items' indices must run from 1 to {len(index)} without a gap. Received: {index[:5]} … {index[-5:]}. "
-            "Items and their vocabulary come from different runs; run Transform again."
+            f"The items' indices must run from 1 to {len(index)} without a gap. Received: {index[:5]} …"
+            f" {index[-5:]}. Items and their vocabulary come from different runs; run Transform again."
         )
     return {name: value[order] for name, value in columns.items()}
 
@@ -91,9 +91,9 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         ids=ids,
         titles=np.array([""] + [value.decode() for value in columns["title"]], object),
         features=side,
-        text_vectors=np.load(os.path.join(vectors_uri, "vectors.npy"), mmap_mode="r")
-        if vectors_uri
-        else None,
+        text_vectors=(
+            np.load(os.path.join(vectors_uri, "vectors.npy"), mmap_mode="r") if vectors_uri else None
+        ),
         counts=with_row_0(columns["train_count"].astype(np.int64)),
         names=values,
         text_tokens={name: with_row_0(columns[name].astype(np.int32)) for name in TOKENS if name in columns}

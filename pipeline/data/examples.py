@@ -8,7 +8,8 @@ import tensorflow as tf
 
 
 def make_example(values: dict[str, Any]) -> bytes:
-    """A serialised tf.train.Example of strings, ints, floats and lists of them; None and empty lists are left out."""
+    """A serialised tf.train.Example of strings, ints, floats and lists of them; None and empty lists are left
+    out."""
     example = tf.train.Example()
     for name, value in values.items():
         if value is None:

@@ -1,17 +1,18 @@
-"""The features of a run, derived from the tables' columns: the one list that schemas, Transform, trainers, slices and
-signatures are made from, and the one owner of what each is called where.
+"""The features of a run, derived from the tables' columns: the one list that schemas, Transform, trainers,
+slices and signatures are made from, and the one owner of what each is called where.
 
-A column may be called anything, also `index`, `activity` or what the pipeline itself calls something. So every feature
-made of a column has a name that no other feature can have:
+A column may be called anything, also `index`, `activity` or what the pipeline itself calls something. So
+every feature made of a column has a name that no other feature can have:
 
 | where | name | `Price (EUR)` among the items' numbers |
 |---|---|---|
 | in Examples, in Transform's graph and in models | `RawFeature.name` | `item_number___price_eur_a8e7…` |
-| the file of its vocabulary | `RawFeature.vocabulary` | letters and digits that no case-blind file system mixes up |
+| the file of its vocabulary | `RawFeature.vocabulary` | letters and digits, safe on case-blind file systems |
 | as an input of a request (context alone) | `RawFeature.name` | |
 | shown to people, and in `evaluation.slices` | `RawFeature.shown` | `item_Price (EUR)` |
 
-Names of what the pipeline makes itself hold no `__` and do not begin with `context_`; names made of columns do.
+Names of what the pipeline makes itself hold no `__` and do not begin with `context_`; names made of columns
+do.
 """
 
 from __future__ import annotations
@@ -29,8 +30,15 @@ ITEM_VOCABULARY = "item_id"
 USER_VOCABULARY = "user_id"
 # What is known of an interaction only when it is over, or is asked of the model.
 NOT_SERVED = (
-    "label", "click", "time", "weight", "history_weight", "item_train_count", "item_activity", "user_activity",
-)  # fmt: skip
+    "label",
+    "click",
+    "time",
+    "weight",
+    "history_weight",
+    "item_train_count",
+    "item_activity",
+    "user_activity",
+)
 Role = Literal["user", "item", "context", "text"]
 
 

@@ -13,7 +13,8 @@ MARK = "assets.extra/baseline.json"
 
 
 def versions(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The version folders under a base path by number, oldest first; other names are ignored, as TF Serving does."""
+    """The version folders under a base path by number, oldest first; other names are ignored, as TF Serving
+    does."""
     entries = folder.iterdir() if folder.is_dir() else ()
     found = {files.version_of(entry.name): entry for entry in entries}
     return {number: found[number] for number in sorted(key for key in found if key is not None)}
@@ -26,7 +27,8 @@ def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def baseline_of(model: pathlib.Path) -> dict[str, Any] | None:
-    """What a SavedModel says of the baseline that it is (`baseline`, `k`, `ndcg`, `model_ndcg`); None for a trained model."""
+    """What a SavedModel says of the baseline that it is (`baseline`, `k`, `ndcg`, `model_ndcg`); None for a
+    trained model."""
     mark = model / MARK
     return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
 

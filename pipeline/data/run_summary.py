@@ -22,7 +22,8 @@ def read_summary(home: pathlib.Path) -> dict[str, Any] | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(
-            f"{path} must be what a run wrote. Received: {error}. Run `tfrec run` again; what did not change is not done again."
+            f"{path} must be what a run wrote. Received: {error}. Run `tfrec run` again; what did not change"
+            " is not done again."
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Items' texts into vectors, each distinct text once, kept between runs by content.
 
-Vectors lie in shards in a folder; a shard appears whole (written beside, then renamed), so that a run that is killed
-goes on from the last one.
+Vectors lie in shards in a folder; a shard appears whole (written beside, then renamed), so that a run that is
+killed goes on from the last one.
 """
 
 from __future__ import annotations
@@ -48,14 +48,16 @@ def digest_rows(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray
 
 
 def write_shard(folder: str, digests: np.ndarray, vectors: np.ndarray) -> None:
-    """Writes a shard, which appears whole; its name is a digest of what it holds, so writing it twice does no harm."""
+    """Writes a shard, which appears whole; its name is a digest of what it holds, so writing it twice does no
+    harm."""
     name = hashlib.blake2b(digests.tobytes(), digest_size=12).hexdigest()
     with files.whole_file(pathlib.Path(folder, f"{name}.npz"), binary=True) as stream:
         np.savez(stream, digests=digests, vectors=vectors)
 
 
 def read_shard(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Digests and vectors of a shard; None for one that is not whole, which is named, and put aside to be made again."""
+    """Digests and vectors of a shard; None for one that is not whole, which is named, and put aside to be
+    made again."""
     try:
         with np.load(file) as shard:
             digests, vectors = shard["digests"], shard["vectors"]
@@ -134,11 +136,12 @@ def encode_items(
         mask: int `[items, length]`, 0 at padding.
         text: which encoder and pooling.
         cache_folder: holds vectors by encoder and text.
-        spread: encodes parts elsewhere, and leaves their shards in the folder that it is given; None encodes here.
+        spread: encodes parts elsewhere, and leaves their shards in the folder that it is given; None encodes
+            here.
 
     Returns:
-        float16 `[items + 1, dim]`, zeros in row 0 and for items without a word; and counts, seconds and the encoder's
-        digest.
+        float16 `[items + 1, dim]`, zeros in row 0 and for items without a word; and counts, seconds and the
+        encoder's digest.
     """
     encoder = load_encoder(text)
     cache = VectorCache(os.path.join(cache_folder, encoder.digest()[:16]))
@@ -159,8 +162,9 @@ def encode_items(
         lost = sum(digest not in cache for digest in wanted)
         if lost:
             raise ConfigError(
-                f"Workers must leave every vector in {cache.folder}, as it is seen from here. Received: all but {lost} of "
-                f"{len(wanted)}. Put `root` on storage that is mounted on all machines, or encode with the direct runner."
+                f"Workers must leave every vector in {cache.folder}, as it is seen from here. Received: all"
+                f" but {lost} of {len(wanted)}. Put `root` on storage that is mounted on all machines, or"
+                " encode with the direct runner."
             )
     else:
         done = 0
@@ -189,7 +193,8 @@ def encode_items(
 
 def load_encoder(text: TextConfig) -> Any:
     """The pretrained encoder, as it is before any training."""
-    # Imported here: whoever only wires a pipeline has no use for TensorFlow's text operations and transformers.
+    # Imported here: whoever only wires a pipeline has no use for TensorFlow's text operations and
+    # transformers.
     from tfrec_fusion.layers.text_encoder import TextEncoder
 
     return TextEncoder.from_pretrained(text.encoder, pooling=text.pooling, stage="frozen", normalize=True)

@@ -1,8 +1,9 @@
 """Values of any bytes in Transform's vocabularies, which are text files of one value a line.
 
-Transform leaves values with a line break out of such a file without a word. Its other format, compressed records, keeps
-them, but a table that is read from it cannot be put into a SavedModel (TensorFlow 2.21). So line breaks are written as
-`\\n` and `\\r`, and a backslash as two, in the graph and wherever a vocabulary is read.
+Transform leaves values with a line break out of such a file without a word. Its other format, compressed
+records, keeps them, but a table that is read from it cannot be put into a SavedModel (TensorFlow 2.21). So
+line breaks are written as `\\n` and `\\r`, and a backslash as two, in the graph and wherever a vocabulary is
+read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A small TFX pipeline: the items as they are now into new versions of the pushed models that search them.
 
-It stands apart from the main pipeline because nothing of it needs to run there: a trainer has its catalogue's vectors at hand
-and exports its index with them, which a component between trainer and Evaluator would have to load again.
+It stands apart from the main pipeline because nothing of it needs to run there: a trainer has its catalogue's
+vectors at hand and exports its index with them, which a component between trainer and Evaluator would have to
+load again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
         max_removed_share: of the catalogue, how much may leave.
 
     Raises:
-        ConfigError: where no model was pushed, or the table has other columns than the model was trained with.
+        ConfigError: where no model was pushed, or the table has other columns than the model was trained
+            with.
     """
     table = offered_table(config, path)
     trained = {"retrieval": _trained(config), "recommender": last_pushed(config, "recommender")}
@@ -97,7 +99,8 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
         pipeline_name=f"{config.name}-index",
         pipeline_root=str(config.home / "artifacts"),
         components=[*imported.values(), *components],
-        # Each call pushes: what was pushed last is what is served, also where the table is one that was served before.
+        # Each call pushes: what was pushed last is what is served, also where the table is one that was
+        # served before.
         enable_cache=False,
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(config.home / "metadata.sqlite")
@@ -107,7 +110,8 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
 
 
 def last_pushed(config: PipelineConfig, kind: str) -> dict[str, str] | None:
-    """The artifacts of the latest run that pushed a model of this kind: output → folder; None where there is none."""
+    """The artifacts of the latest run that pushed a model of this kind: output → folder; None where there is
+    none."""
     for summary in reversed(read_summaries(config.home)):
         if (summary.get(kind) or {}).get("pushed"):
             return summary["artifacts"]
@@ -126,8 +130,8 @@ def trained_tables(model_run: str) -> Tables:
     path = pathlib.Path(model_run, "settings.json")
     if not path.is_file():
         raise ConfigError(
-            f"The pushed model must come with the settings that it was trained with. Received: none in {model_run}, which an "
-            "earlier release wrote. Train again with `tfrec run`."
+            "The pushed model must come with the settings that it was trained with. Received: none in"
+            f" {model_run}, which an earlier release wrote. Train again with `tfrec run`."
         )
     return from_dict(Tables, json.loads(json.loads(path.read_text(encoding="utf-8"))["tables"]))
 
@@ -140,7 +144,8 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
         path: file or glob.
 
     Raises:
-        ConfigError: where no model was pushed, or the configuration names other columns than it was trained with.
+        ConfigError: where no model was pushed, or the configuration names other columns than it was trained
+            with.
     """
     table = dataclasses.replace(
         trained_tables(_trained(config)["RetrievalTrainer/model_run"]).items, path=path
@@ -152,8 +157,8 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
         was, is_now = getattr(table, field), getattr(now, field)
         if was != is_now:
             raise ConfigError(
-                f"`data.items.{field}` must be what the pushed model was trained with ({was!r}). Received: {is_now!r}. Put it "
-                "back, or train with the new columns (`tfrec run`)."
+                f"`data.items.{field}` must be what the pushed model was trained with ({was!r}). Received:"
+                f" {is_now!r}. Put it back, or train with the new columns (`tfrec run`)."
             )
     return now
 
@@ -169,17 +174,18 @@ def _trained(config: PipelineConfig) -> dict[str, str]:
         stand_in = latest_version(config.push_folder / "retrieval")
         if stand_in and (baseline := baseline_of(stand_in)):
             raise ConfigError(
-                "Items are renewed in a trained model. Received: version "
-                f"{stand_in.name}, the baseline {baseline['baseline']}, which fills in for a model that was refused. Run "
-                "`tfrec run` with the new items, or with what it advised, until a model is pushed."
+                f"Items are renewed in a trained model. Received: version {stand_in.name}, the baseline"
+                f" {baseline['baseline']}, which fills in for a model that was refused. Run `tfrec run` with"
+                " the new items, or with what it advised, until a model is pushed."
             )
         raise ConfigError(
-            f"A retrieval model must have been pushed before its index can be rebuilt. Received: none under {config.home}. "
-            f"Run `tfrec run` first.{cloud}"
+            "A retrieval model must have been pushed before its index can be rebuilt. Received: none under"
+            f" {config.home}. Run `tfrec run` first.{cloud}"
         )
     gone = artifacts["RetrievalTrainer/model_run"]
     if not pathlib.Path(gone).is_dir():
         raise ConfigError(
-            f"What the pushed model was trained to must still be there. Received: {gone} is gone. Train again with `tfrec run`."
+            f"What the pushed model was trained to must still be there. Received: {gone} is gone. Train again"
+            " with `tfrec run`."
         )
     return artifacts

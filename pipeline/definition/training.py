@@ -1,7 +1,8 @@
 """The pipeline: one short function a component, wired in `create_pipeline`.
 
-Callbacks are dotted strings, so that a component's code is found wherever the package is installed. TFX's cache sees
-those strings and not the code behind them, so each component also gets a digest of the code that it runs.
+Callbacks are dotted strings, so that a component's code is found wherever the package is installed. TFX's
+cache sees those strings and not the code behind them, so each component also gets a digest of the code that
+it runs.
 """
 
 from __future__ import annotations
@@ -296,8 +297,8 @@ def fill_in(
 
 
 def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
-    """`custom_config` for one of the trainers: all that decides the model, and nothing else, so that it is trained
-    again exactly when it must be."""
+    """`custom_config` for one of the trainers: all that decides the model, and nothing else, so that it is
+    trained again exactly when it must be."""
     return {
         "kind": kind,
         "model": dataclasses.asdict(getattr(config, kind)),
@@ -321,8 +322,8 @@ def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places):
         return PushedBaseline(candidate=trainer.outputs["model"], folder=f"{places.serving}/{kind}").with_id(
             name
         )
-    # All models are asked for, and the blessings say which are of this kind: a query for the trainer's models beside the
-    # trainer's own output makes TFX 1.21 lose one of the two.
+    # All models are asked for, and the blessings say which are of this kind: a query for the trainer's models
+    # beside the trainer's own output makes TFX 1.21 lose one of the two.
     artifacts = tfx.types.standard_artifacts
     return tfx.dsl.Resolver(
         strategy_class=LatestOtherBlessedModelStrategy,
@@ -401,7 +402,8 @@ def validate_serving(config: PipelineConfig, kind: str, trainer, items, users) -
 
 
 def push(config: PipelineConfig, places: Places, kind: str, trainer, evaluator, validator) -> AtomicPusher:
-    """Blessed twice, the model becomes a version in the server's folder; without an evaluator, its parts were judged."""
+    """Blessed twice, the model becomes a version in the server's folder; without an evaluator, its parts were
+    judged."""
     arguments = {
         "model": trainer.outputs["model"],
         "model_blessing": evaluator.outputs["blessing"] if evaluator else None,

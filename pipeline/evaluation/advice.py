@@ -72,8 +72,9 @@ def _by_figure(
     few = metrics.get("people", 0) < config.evaluation.min_people
     if few:
         yield (
-            f"judge by more people: {metrics.get('people', 0):.0f} had a held-out item, fewer than `evaluation.min_people` "
-            f"({config.evaluation.min_people}); a larger `split.test`, `split.method=leave_last_out`, or more data"
+            f"judge by more people: {metrics.get('people', 0):.0f} had a held-out item, fewer than"
+            f" `evaluation.min_people` ({config.evaluation.min_people}); a larger `split.test`,"
+            " `split.method=leave_last_out`, or more data"
         )
     told = set()
     for name in missed:
@@ -97,11 +98,11 @@ def _by_figure(
         elif change and "change" not in told:
             told.add("change")
             yield (
-                "or allow it to be worse than the last blessed model, which stays served (`evaluation.max_drop`, "
-                "`evaluation.max_slice_drop`)"
+                "or allow it to be worse than the last blessed model, which stays served"
+                " (`evaluation.max_drop`, `evaluation.max_slice_drop`)"
             )
         elif name in config.evaluation.thresholds:
             yield (
-                f"or ask for less: `--set evaluation.thresholds.{name}=…` "
-                f"(now {config.evaluation.thresholds[name]}, it reached {metrics.get(name, float('nan')):.4f})"
+                f"or ask for less: `--set evaluation.thresholds.{name}=…` (now"
+                f" {config.evaluation.thresholds[name]}, it reached {metrics.get(name, float('nan')):.4f})"
             )

@@ -30,7 +30,8 @@ class TrainingPairs:
     """Who met what in training, as numbers: 12 bytes an interaction, and the ids of people.
 
     Args:
-        batches: user ids and item ids, arrays of bytes of equal length, and how much each interaction counts, float32.
+        batches: user ids and item ids, arrays of bytes of equal length, and how much each interaction counts,
+            float32.
         rows: item id → row of the catalogue.
 
     Attributes:

@@ -1,8 +1,9 @@
-"""Slices whole batches for the metrics here, where TFMA would take every example apart and hand it on slice by slice.
+"""Slices whole batches for the metrics here, where TFMA would take every example apart and hand it on slice
+by slice.
 
-A batch is cut into slices by its columns, and each part is handed on as one extract that holds arrays with one row an
-example. The metrics of this package take such parts (`RetrievalCombiner.pack`, `RankingCombiner.pack`); TFMA's own,
-which expect single examples, do not.
+A batch is cut into slices by its columns, and each part is handed on as one extract that holds arrays with
+one row an example. The metrics of this package take such parts (`RetrievalCombiner.pack`,
+`RankingCombiner.pack`); TFMA's own, which expect single examples, do not.
 """
 
 from __future__ import annotations

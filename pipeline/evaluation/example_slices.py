@@ -18,12 +18,12 @@ from tfrec_fusion.datasets.tables import Tables
 class Slices:
     """Names of the slices that a test Example belongs to.
 
-    What stays in memory is one name a slice for each item (equal ones once), and of columns of people and moments the
-    distinct values, or 8 bytes a number.
+    What stays in memory is one name a slice for each item (equal ones once), and of columns of people and
+    moments the distinct values, or 8 bytes a number.
 
     Args:
-        settings: `slices`, the names wanted; `slice_values`, how many values of a column keep their own name; `rare_item`,
-            up to how many training interactions an item is rare.
+        settings: `slices`, the names wanted; `slice_values`, how many values of a column keep their own name;
+            `rare_item`, up to how many training interactions an item is rare.
         tables: the columns.
         items: gives all raw item Examples, each time it is called.
         examples: all test Examples, for the span of time and the values of people's and moments' columns.

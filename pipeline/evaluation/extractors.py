@@ -30,15 +30,17 @@ def custom_extractors(
     )
     if tuple(step.stage_name for step in found[-2:]) != TAIL:
         raise RuntimeError(
-            f"TFMA's extractors must end in {' and '.join(TAIL)}, which are replaced. Received: "
-            f"{', '.join(step.stage_name for step in found)}. Install the locked version of tensorflow-model-analysis."
+            f"TFMA's extractors must end in {' and '.join(TAIL)}, which are replaced. Received:"
+            f" {', '.join(step.stage_name for step in found)}. Install the locked version of"
+            " tensorflow-model-analysis."
         )
     features = []
     for spec in eval_config.slicing_specs:
         if spec.feature_values or len(spec.feature_keys) > 1:
             names = ", ".join([*spec.feature_keys, *spec.feature_values])
             raise ValueError(
-                f"Slices must be of all examples or by one feature. Received: {names}. Make a column of both, and slice by it."
+                f"Slices must be of all examples or by one feature. Received: {names}. Make a column of both,"
+                " and slice by it."
             )
         features += spec.feature_keys
     slicing = extractor.Extractor(stage_name=TAIL[1], ptransform=beam.ParDo(SliceBatches(features)))

@@ -12,7 +12,8 @@ SERVED = ("popularity", "als", "content_knn")
 
 
 def ranked_baselines(metrics: dict[str, float], baselines: Iterable[str], k: int) -> list[str]:
-    """The baselines that can be served, the best by NDCG first; popularity is always there, last if it was not judged.
+    """The baselines that can be served, the best by NDCG first; popularity is always there, last if it was
+    not judged.
 
     Args:
         metrics: the candidate's figures over all test interactions, with the baselines' (`als_ndcg@10`).
@@ -25,6 +26,7 @@ def ranked_baselines(metrics: dict[str, float], baselines: Iterable[str], k: int
 
 
 def is_usable(baseline: object) -> bool:
-    """Whether what was fitted is numbers: on tiny data the library `implicit` may divide by residuals of 0."""
+    """Whether what was fitted is numbers: on tiny data the library `implicit` may divide by residuals of
+    0."""
     factors = getattr(baseline, "item_factors", None)
     return factors is None or bool(np.isfinite(factors).all())

@@ -1,4 +1,5 @@
-"""What the metrics of both models share: names, keys, whom an example belongs to, and intervals over people."""
+"""What the metrics of both models share: names, keys, whom an example belongs to, and intervals over
+people."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ def column(value: object, size: int) -> np.ndarray:
 def of_some_people(records: np.ndarray, most: int) -> np.ndarray:
     """All records, or where they are more than `most`, those of as many people as fit.
 
-    Which people does not depend on the order of records, nor on what else was left out before: those with the lowest keys
-    (`id_keys`), which is a random sample. Parts may so be cut one by one, and their union again.
+    Which people does not depend on the order of records, nor on what else was left out before: those with the
+    lowest keys (`id_keys`), which is a random sample. Parts may so be cut one by one, and their union again.
 
     Args:
         records: structured `[records]` with a field `person`.
@@ -51,7 +52,8 @@ def metric_key(name: str, model_name: str, change: bool = False) -> metric_types
     Args:
         name: the figure.
         model_name: empty where there is one model only.
-        change: whether the figure says how the candidate differs from the last blessed model (change thresholds).
+        change: whether the figure says how the candidate differs from the last blessed model (change
+            thresholds).
     """
     return metric_types.MetricKey(name, model_name=model_name, example_weighted=None, is_diff=change)
 
@@ -125,7 +127,8 @@ class Estimates:
         return {name: value, f"{name}_low": low, f"{name}_high": high}
 
     def change(self, name: str, figure) -> dict[str, float]:
-        """`with_interval` of a difference to the last blessed model, and the ends at the confidence of slices."""
+        """`with_interval` of a difference to the last blessed model, and the ends at the confidence of
+        slices."""
         value, draws = self.of(figure)
         least, most = (
             normal_interval(value, draws, self.certainty.slice_confidence)

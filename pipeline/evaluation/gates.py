@@ -57,7 +57,8 @@ def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb
         if config.baselines["biases"] == "beat":
             thresholds.bound("rmse_gain_over_biases_low", low=config.min_rmse_gain)
         elif config.baselines["biases"] == "match":
-            # A few hundred ratings tell two good predictors hardly apart: better on average is asked for, not more.
+            # A few hundred ratings tell two good predictors hardly apart: better on average is asked for, not
+            # more.
             thresholds.bound("rmse_gain_over_biases", low=config.min_rmse_gain)
             thresholds.bound("rmse_gain_over_biases_high", low=0.0)
         thresholds.no_worse_anywhere("rmse")
@@ -74,7 +75,8 @@ def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb
 
 
 def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: bool | None) -> None:
-    """Raises ConfigError where a threshold names a figure of neither model: each Evaluator takes those that it knows.
+    """Raises ConfigError where a threshold names a figure of neither model: each Evaluator takes those that
+    it knows.
 
     Args:
         config: the settings.
@@ -93,7 +95,8 @@ def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: 
         for name in found:
             if name not in names:
                 raise ConfigError(
-                    f"`evaluation.{place}` names `{name}`, which is not computed. Known: {', '.join(sorted(names))}."
+                    f"`evaluation.{place}` names `{name}`, which is not computed. Known:"
+                    f" {', '.join(sorted(names))}."
                 )
     for place, parts in (
         ("slice_thresholds", config.slice_thresholds),
@@ -102,8 +105,9 @@ def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: 
         for name in parts:
             if name.partition("=")[0] not in config.slices:
                 raise ConfigError(
-                    f"`evaluation.{place}` names `{name}`, but `evaluation.slices` is {', '.join(config.slices)}. "
-                    "Write it as feature=value, or as a feature for all its values, and add the feature to `evaluation.slices`."
+                    f"`evaluation.{place}` names `{name}`, but `evaluation.slices` is"
+                    f" {', '.join(config.slices)}. Write it as feature=value, or as a feature for all its"
+                    " values, and add the feature to `evaluation.slices`."
                 )
 
 
@@ -144,7 +148,8 @@ class Thresholds:
         high: float | None = None,
         part: config_pb2.SlicingSpec | None = None,
     ) -> None:
-        """A figure must lie between two bounds; overall, unless a slice is given (without one, TFMA would mean all)."""
+        """A figure must lie between two bounds; overall, unless a slice is given (without one, TFMA would
+        mean all)."""
         value = config_pb2.GenericValueThreshold()
         if low is not None:
             value.lower_bound.value = low
@@ -163,14 +168,16 @@ class Thresholds:
     def no_worse(
         self, name: str, drop: float, with_interval: Iterable[str], part: config_pb2.SlicingSpec | None = None
     ) -> None:
-        """A figure may not be worse than the last blessed model's by more than `drop`: significantly, where it is one
-        `with_interval`: the end of the interval that is kindest to the candidate must still be a loss for it to count."""
+        """A figure may not be worse than the last blessed model's by more than `drop`: significantly, where
+        it is one `with_interval`: the end of the interval that is kindest to the candidate must still be a
+        loss for it to count."""
         better = name not in LOWER_IS_BETTER
         kindest = f"{name}_change_{'high' if better else 'low'}" if name in with_interval else name
         self.change(kindest, drop, better, part or config_pb2.SlicingSpec())
 
     def no_worse_anywhere(self, name: str) -> None:
-        """The deciding figure may not fall significantly against the last blessed model, overall and in no slice."""
+        """The deciding figure may not fall significantly against the last blessed model, overall and in no
+        slice."""
         better = name not in LOWER_IS_BETTER
         if self.config.max_drop is not None:
             self.no_worse(name, self.config.max_drop, [name])
@@ -185,13 +192,15 @@ class Thresholds:
         self.found.setdefault(name, []).append(entry)
 
     def check(self, kind: str) -> None:
-        """Raises ConfigError where a first run could not be judged: TFX would write no blessing, without a word."""
+        """Raises ConfigError where a first run could not be judged: TFX would write no blessing, without a
+        word."""
         entries = [entry for entries in self.found.values() for entry in entries]
         if not any(entry.threshold.HasField("value_threshold") for entry in entries):
             raise ConfigError(
-                f"The {kind} model has no threshold that a first run can be judged by, and would never be blessed "
-                f"(tensorflow/tfx#5148). Received: `evaluation.baselines` {self.config.baselines} and `evaluation.thresholds` "
-                f"{self.config.thresholds}. Let a baseline be beaten or matched, or set a threshold."
+                f"The {kind} model has no threshold that a first run can be judged by, and would never be"
+                f" blessed (tensorflow/tfx#5148). Received: `evaluation.baselines` {self.config.baselines}"
+                f" and `evaluation.thresholds` {self.config.thresholds}. Let a baseline be beaten or matched,"
+                " or set a threshold."
             )
 
     def eval_config(self, metric: config_pb2.MetricConfig) -> config_pb2.EvalConfig:

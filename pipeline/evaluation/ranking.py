@@ -1,4 +1,5 @@
-"""The ranking model's figures in TFMA: errors of ratings, clicks, and the order of each person's own items."""
+"""The ranking model's figures in TFMA: errors of ratings, clicks, and the order of each person's own
+items."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def _by_head(predictions):
 
 
 class RankingCombiner(beam.CombineFn):
-    """Gathers labels and predictions as packed bytes (40 an example), and ends in errors and in averages over people.
+    """Gathers labels and predictions as packed bytes (40 an example), and ends in errors and in averages over
+    people.
 
     Args:
         has_rating: whether Examples have a `label` and the model predicts a `rating`.
@@ -142,7 +144,8 @@ class RankingCombiner(beam.CombineFn):
         return keys
 
     def names_with_change(self) -> list[str]:
-        """Figures whose difference to the last blessed model has an interval: functions of sums over people."""
+        """Figures whose difference to the last blessed model has an interval: functions of sums over
+        people."""
         return ["log_loss", "auc", *OF_PEOPLE, *(RATINGS if self.has_rating else ())]
 
     def own_names(self) -> list[str]:
@@ -239,8 +242,8 @@ def _ndcg_of_people(
 
 
 def _placed(prefix: str, clicked: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    """Where clicks stand among the others, and the others among clicks: to first order the AUC moves with both kinds' means,
-    each of which is the AUC."""
+    """Where clicks stand among the others, and the others among clicks: to first order the AUC moves with
+    both kinds' means, each of which is the AUC."""
     places = placements(clicked, scores)
     mean = places[clicked].sum() / max(1, clicked.sum())
     return {
@@ -278,8 +281,9 @@ def _computations(
 
 
 class RankingMetrics(metric_types.Metric):
-    """AUC over all examples and per person, log loss, calibration (predicted over observed clicks), NDCG of each person's
-    own items; with ratings RMSE, MAE, and the gain over a baseline of user and item biases, with intervals.
+    """AUC over all examples and per person, log loss, calibration (predicted over observed clicks), NDCG of
+    each person's own items; with ratings RMSE, MAE, and the gain over a baseline of user and item biases,
+    with intervals.
 
     `certainty`, `most` and `code` as in `RetrievalMetrics`.
     """

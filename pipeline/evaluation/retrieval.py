@@ -1,11 +1,11 @@
 """The retrieval model's figures in TFMA.
 
-The model's `serving_default` signature answers with the rank of each held-out item among the whole catalogue, seen items
-excluded, and with the items at the top; Examples bring the ranks that baselines give (`components/evaluation_examples.py`).
-The metric here hands ranks to the library's core (`tfrec_fusion.metrics.ranks`) and averages over people; an item that a
-person chose several times is held out once. Slices are cut before people are grouped,
-so that a slice of items judges exactly the held-out items in it (TFMA's own `query_key` would cut whole people and mix
-other items in).
+The model's `serving_default` signature answers with the rank of each held-out item among the whole catalogue,
+seen items excluded, and with the items at the top; Examples bring the ranks that baselines give
+(`components/evaluation_examples.py`). The metric here hands ranks to the library's core
+(`tfrec_fusion.metrics.ranks`) and averages over people; an item that a person chose several times is held out
+once. Slices are cut before people are grouped, so that a slice of items judges exactly the held-out items in
+it (TFMA's own `query_key` would cut whole people and mix other items in).
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ UNNAMED = -1  # of an Example that does not name its item; equal ranks are one i
 class RetrievalCombiner(beam.CombineFn):
     """Gathers ranks and lists as packed bytes, and ends in averages over people.
 
-    An accumulator holds 24 bytes and 4 per baseline for a held-out choice, of twice `most` at most, and 60 for each person's
-    list, of twice `MOST_LISTS` at most.
+    An accumulator holds 24 bytes and 4 per baseline for a held-out choice, of twice `most` at most, and 60
+    for each person's list, of twice `MOST_LISTS` at most.
 
     Args:
         cutoffs: the values of `k`.
@@ -87,8 +87,8 @@ class RetrievalCombiner(beam.CombineFn):
         return [bytearray() for _ in range(1 + len(self.models))]
 
     def pack(self, element: metric_types.StandardMetricInputs) -> tuple[bytes, ...]:
-        """What is kept of examples: a row of each, and its list by each model; nothing where its item cannot be
-        recommended."""
+        """What is kept of examples: a row of each, and its list by each model; nothing where its item cannot
+        be recommended."""
         found = [
             evaluated(element.get_predictions(name) if name else element.get_predictions())
             for name in self.models
@@ -120,7 +120,8 @@ class RetrievalCombiner(beam.CombineFn):
         return merged
 
     def _bounded(self, accumulator):
-        """Cuts what has grown to twice of what may be kept, so that each byte is looked at a few times only."""
+        """Cuts what has grown to twice of what may be kept, so that each byte is looked at a few times
+        only."""
         limits = [self.most * self.row_type.itemsize] + [MOST_LISTS * LIST_TYPE.itemsize] * len(self.models)
         if any(len(buffer) > 2 * limit for buffer, limit in zip(accumulator, limits, strict=True)):
             return self.compact(accumulator)
@@ -289,8 +290,8 @@ def packed_lists(people: np.ndarray, answer, usable: np.ndarray) -> bytes:
 
 
 def unique_lists(buffer: bytearray) -> np.ndarray:
-    """One record a person, in the order of people, of `MOST_LISTS` people at most: which one of several does not depend
-    on the order of examples."""
+    """One record a person, in the order of people, of `MOST_LISTS` people at most: which one of several does
+    not depend on the order of examples."""
     records = np.frombuffer(bytes(buffer), LIST_TYPE)
     order = np.lexsort((records["top"].astype(np.int64) @ LIST_DIGEST, records["person"]))
     _, first = np.unique(records["person"][order], return_index=True)
@@ -298,10 +299,11 @@ def unique_lists(buffer: bytearray) -> np.ndarray:
 
 
 def figures_of_the_whole(lists: np.ndarray) -> dict[str, float]:
-    """Coverage and concentration of what people are recommended, as in `tfrec_fusion.metrics.beyond_accuracy`.
+    """Coverage and concentration of what people are recommended, as in
+    `tfrec_fusion.metrics.beyond_accuracy`.
 
-    They have no interval: drawing people with replacement shows each sample fewer different people, and so fewer items,
-    than there are, and the interval would lie beside the figure.
+    They have no interval: drawing people with replacement shows each sample fewer different people, and so
+    fewer items, than there are, and the interval would lie beside the figure.
 
     Args:
         lists: `LIST_TYPE` `[people]`.
@@ -327,11 +329,11 @@ def _computations(
 
 
 class RetrievalMetrics(metric_types.Metric):
-    """Recall, NDCG, hit rate and MAP at `cutoffs`, and MRR: by the model, by baselines, and the gains, with intervals;
-    coverage, Gini, novelty, diversity and serendipity of the first `TOP`.
+    """Recall, NDCG, hit rate and MAP at `cutoffs`, and MRR: by the model, by baselines, and the gains, with
+    intervals; coverage, Gini, novelty, diversity and serendipity of the first `TOP`.
 
-    `certainty` holds the fields of `Certainty`; `most` as in `RetrievalCombiner`. `code` is not used: a digest of this package in it makes TFX's cache see
-    changed code.
+    `certainty` holds the fields of `Certainty`; `most` as in `RetrievalCombiner`. `code` is not used: a
+    digest of this package in it makes TFX's cache see changed code.
     """
 
     def __init__(

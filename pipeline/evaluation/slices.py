@@ -1,7 +1,7 @@
 """Features of a test interaction by which figures are broken down.
 
-They are strings under names of their own (`slice_…`), beside the features that models read: a column with thousands of
-values, or with numbers, is not fit for slicing as it is.
+They are strings under names of their own (`slice_…`), beside the features that models read: a column with
+thousands of values, or with numbers, is not fit for slicing as it is.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def check_slices(names: Sequence[str], tables: Tables) -> None:
 def sliced_columns(tables: Tables) -> dict[str, features.RawFeature]:
     """Columns that can be sliced by, which vectors cannot, by what the slice is called.
 
-    That is what people see of the feature; ` (column)` follows where something else is called so, as a column `activity` of
-    the items beside the derived `item_activity`.
+    That is what people see of the feature; ` (column)` follows where something else is called so, as a column
+    `activity` of the items beside the derived `item_activity`.
     """
     found: dict[str, features.RawFeature] = {}
     every = (
@@ -60,7 +60,8 @@ def text_length(text: str) -> str:
 
 
 def script(text: str) -> str:
-    """The writing system of most letters, by the first word of their Unicode names: `Latin`, `Cyrillic`, `CJK`, …"""
+    """The writing system of most letters, by the first word of their Unicode names: `Latin`, `Cyrillic`,
+    `CJK`, …"""
     counts = collections.Counter(
         unicodedata.name(letter, "").split(" ")[0] for letter in text[:1000] if letter.isalpha()
     )
@@ -76,8 +77,8 @@ def item_activity(count: int, rare_item: int) -> str:
 
 
 def item_reach(counts: np.ndarray) -> np.ndarray:
-    """Where each item stands: `cold` without training interactions, `head` for the most popular fifth of the catalogue,
-    else `long tail`.
+    """Where each item stands: `cold` without training interactions, `head` for the most popular fifth of the
+    catalogue, else `long tail`.
 
     Args:
         counts: integer `[items]`, training interactions.
@@ -113,7 +114,8 @@ def value_namer(kind: str, values: Iterable[object], most: int) -> Callable[[Seq
     Args:
         kind: `categorical`, `categories` or `number`.
         values: all values of the column.
-        most: how many distinct values keep their own name; numbers are named by quarters of the values instead.
+        most: how many distinct values keep their own name; numbers are named by quarters of the values
+            instead.
 
     Returns:
         Takes an example's values of the column (none, one or several), returns the names of its slices.

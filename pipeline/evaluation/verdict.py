@@ -33,9 +33,9 @@ def judge(folder: str) -> dict[str, Any]:
         folder: of its `evaluation` artifact.
 
     Returns:
-        `blessed`; `reasons`, why or why not, in words; `doubts`, what is too good to be true; `missed`, the names of the figures
-        that missed their thresholds; `shown`, the baselines that no threshold is set for, in words; `metrics` by slice and name,
-        changes against the last blessed model
+        `blessed`; `reasons`, why or why not, in words; `doubts`, what is too good to be true; `missed`, the
+        names of the figures that missed their thresholds; `shown`, the baselines that no threshold is set
+        for, in words; `metrics` by slice and name, changes against the last blessed model
         among them (`…_change`, and what TFMA subtracts as `…_diff`).
     """
     metrics = read_metrics(folder)
@@ -71,7 +71,8 @@ def judge(folder: str) -> dict[str, Any]:
 
 
 def read_metrics(folder: str) -> dict[str, dict[str, float]]:
-    """All figures of the candidate by slice; those that are no numbers are left out, infinite ends of intervals too."""
+    """All figures of the candidate by slice; those that are no numbers are left out, infinite ends of
+    intervals too."""
     result = tfma.load_eval_result(folder, model_name="candidate" if _compared(folder) else None)
     metrics: dict[str, dict[str, float]] = {}
     for key, outputs in result.slicing_metrics:
@@ -128,21 +129,27 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
     if change:
         figure = change.group(1)
         return (
-            f"{figure} is significantly worse than the last blessed model's: {_with_interval(f'{figure}_change', metrics, sign='+')} "
-            f"over {people:,} people"
+            f"{figure} is significantly worse than the last blessed model's:"
+            f" {_with_interval(f'{figure}_change', metrics, sign='+')} over {people:,} people"
         )
     if gain:
         figure, baseline, end = gain.groups()
         shown = difference(figure, baseline, metrics)
         verb = "is significantly worse than" if end == "high" else "does not beat"
         if math.isinf(value):
-            return f"{figure} cannot be told from {NAMES.get(baseline, baseline)}'s: {people} people are too few (`evaluation.min_people`)"
+            return (
+                f"{figure} cannot be told from {NAMES.get(baseline, baseline)}'s: {people} people are too few"
+                " (`evaluation.min_people`)"
+            )
         return f"{figure} {verb} {NAMES.get(baseline, baseline)}: {shown} over {people:,} people"
     if name == "items_without_score":
         return f"the model gives {int(value):,} held-out items a score that is not a number"
     if failure.metric_threshold.HasField("change_threshold"):
         allowed = failure.metric_threshold.change_threshold.absolute.value
-        return f"{name} is {value:+.4f} against the last blessed model's, of which `evaluation.changes` allows {allowed:+.4f}"
+        return (
+            f"{name} is {value:+.4f} against the last blessed model's, of which `evaluation.changes` allows"
+            f" {allowed:+.4f}"
+        )
     return f"{name} is {value:.4f} and misses {_bound(failure.metric_threshold.value_threshold)}"
 
 
@@ -152,9 +159,15 @@ def describe_nan(name: str, gain: re.Match[str] | None, people: int) -> str:
         return f"{name} is not a number: nobody could be judged"
     if gain:
         baseline = NAMES.get(gain.group(2), gain.group(2))
-        return f"{name} is not a number: no rank (or rating) of {baseline} is there for some of what was held out"
+        return (
+            f"{name} is not a number: no rank (or rating) of {baseline} is there for some of what was"
+            " held out"
+        )
     if name in ("auc", "user_auc"):
-        return f"{name} is not a number: all test interactions have the same label, or the model's scores are no numbers"
+        return (
+            f"{name} is not a number: all test interactions have the same label, or the model's scores are no"
+            " numbers"
+        )
     return f"{name} is not a number: the model's scores are no numbers"
 
 
@@ -191,7 +204,10 @@ def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[s
                 continue
             # Whatever was demanded: where the whole interval is a gain, it is better and not only no worse.
             better = end == "low" or overall.get(f"{figure}_gain_over_{baseline}_low", 0.0) > 0
-            line = f"{figure} {overall.get(figure, float('nan')):.4f} {'beats' if better else 'is no worse than'} "
+            line = (
+                f"{figure} {overall.get(figure, float('nan')):.4f}"
+                f" {'beats' if better else 'is no worse than'} "
+            )
             line += f"{NAMES.get(baseline, baseline)}: {difference(figure, baseline, overall)}"
             words.append(line)
         elif name in overall and name != "items_without_score":
@@ -199,7 +215,8 @@ def describe_success(metrics: dict[str, dict[str, float]], checked: list[tuple[s
     if compared:
         slices = [name for name in telling_slices(metrics) if name != "overall"]
         words.append(
-            f"not significantly worse than the last blessed model ({', '.join(compared.values())}), nor in any of {len(slices)} slices"
+            f"not significantly worse than the last blessed model ({', '.join(compared.values())}), nor in"
+            f" any of {len(slices)} slices"
         )
     return words
 
@@ -217,7 +234,8 @@ def describe_shown(overall: dict[str, float], checked: list[tuple[str, bool]]) -
         figure = min(names, key=lambda name: (len(name), name))  # the first cutoff
         value = overall.get(figure_of(baseline, figure), float("nan"))
         words.append(
-            f"{figure} of {NAMES.get(baseline, baseline)}: {value:.4f}, which no threshold asks for; this model is {difference(figure, baseline, overall)} from it"
+            f"{figure} of {NAMES.get(baseline, baseline)}: {value:.4f}, which no threshold asks for; this"
+            f" model is {difference(figure, baseline, overall)} from it"
         )
     return words
 

@@ -1,4 +1,5 @@
-"""Figures in words: their names, differences to a baseline, slices that tell something, and figures that cannot be trusted.
+"""Figures in words: their names, differences to a baseline, slices that tell something, and figures that
+cannot be trusted.
 
 Light to import, for the command line.
 """
@@ -41,7 +42,8 @@ def figure_of(baseline: str, figure: str) -> str:
 
 
 def difference(figure: str, baseline: str, metrics: Metrics) -> str:
-    """By how much a figure is above (+) or below (-) a baseline's: `+0.0648 [+0.0512, +0.0790]`, as far as it is known.
+    """By how much a figure is above (+) or below (-) a baseline's: `+0.0648 [+0.0512, +0.0790]`, as far as it
+    is known.
 
     Args:
         figure: its name; where lower is better, what is called its gain is how much lower it is.
@@ -61,7 +63,8 @@ def difference(figure: str, baseline: str, metrics: Metrics) -> str:
 
 
 def telling_slices(metrics: Mapping[str, Metrics]) -> dict[str, Metrics]:
-    """Slices without those that hold nothing or all test interactions, and so say nothing that `overall` does not."""
+    """Slices without those that hold nothing or all test interactions, and so say nothing that `overall` does
+    not."""
     whole = metrics.get("overall", {}).get("example_count")
     return {
         name: found
@@ -82,22 +85,24 @@ def doubtful_figures(overall: Metrics) -> list[str]:
         if figure == "ndcg" and k.isdigit() and value >= GOOD_NDCG:
             if popular >= GOOD_NDCG:
                 words.append(
-                    f"{name} {value:.4f}: popularity alone reaches {popular:.4f}, so that this test tells little"
+                    f"{name} {value:.4f}: popularity alone reaches {popular:.4f}, so that this test tells"
+                    " little"
                 )
             else:
                 words.append(
-                    f"{name} {value:.4f} is too good to be true on most data (popularity: {popular:.4f}): does a column of "
-                    "items or users say what was chosen, or is an item's text or title the same for many"
+                    f"{name} {value:.4f} is too good to be true on most data (popularity: {popular:.4f}):"
+                    " does a column of items or users say what was chosen, or is an item's text or title the"
+                    " same for many"
                 )
     if overall.get("auc", 0.0) >= GOOD_AUC:
         words.append(
-            f"auc {overall['auc']:.4f} is too good to be true on most data: does a context column or a feature say whether "
-            "it was chosen"
+            f"auc {overall['auc']:.4f} is too good to be true on most data: does a context column or a"
+            " feature say whether it was chosen"
         )
     if overall.get("baseline_rmse", 0.0) > 0 and overall.get("rmse", 1.0) < 0.1 * overall["baseline_rmse"]:
         words.append(
-            f"rmse {overall['rmse']:.4f} is too good to be true on most data (biases: {overall['baseline_rmse']:.4f}): does "
-            "a column repeat the label"
+            f"rmse {overall['rmse']:.4f} is too good to be true on most data (biases:"
+            f" {overall['baseline_rmse']:.4f}): does a column repeat the label"
         )
     return words
 
@@ -113,8 +118,8 @@ def doubtful_texts(report: Mapping[str, Any] | None, items: int) -> list[str]:
     if distinct is None or items < 20 or distinct > max(FEW_TEXTS, FEW_TEXTS_SHARE * items):
         return []
     return [
-        f"{items:,} items have {distinct:,} different texts, which tell them hardly apart: name columns in `data.items.text` "
-        "that say what an item is, or set `text: none`"
+        f"{items:,} items have {distinct:,} different texts, which tell them hardly apart: name columns in"
+        " `data.items.text` that say what an item is, or set `text: none`"
     ]
 
 
@@ -124,5 +129,6 @@ def doubtful_cutoffs(ks: Iterable[int], items: int) -> list[str]:
     if not beyond:
         return []
     return [
-        f"{', '.join(beyond)} cannot miss: the catalogue has {items:,} items. Set lower cut-offs, `evaluation.k`"
+        f"{', '.join(beyond)} cannot miss: the catalogue has {items:,} items. Set lower cut-offs,"
+        " `evaluation.k`"
     ]

@@ -1,4 +1,5 @@
-"""`tfrec validate`: everything about a configuration that can be checked in seconds, before a run takes minutes."""
+"""`tfrec validate`: everything about a configuration that can be checked in seconds, before a run takes
+minutes."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.tables import Tables
 
-# Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are cautious guesses.
+# Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are
+# cautious guesses.
 BASE_GB = 2.4
 GB_PER_MILLION_INTERACTIONS = 6.0
 GB_PER_MILLION_ITEMS = 4.0
@@ -34,8 +36,9 @@ GB_PER_MILLION_ITEMS = 4.0
 def check(config: PipelineConfig) -> Iterator[Finding]:
     """Checks a configuration against its files, one finding at a time.
 
-    Paths, columns, types, joins, the share of rows that cannot be used, what the split leaves, the text encoder, and
-    whether memory and disk suffice. No model is built, and neither TensorFlow nor TFX is imported.
+    Paths, columns, types, joins, the share of rows that cannot be used, what the split leaves, the text
+    encoder, and whether memory and disk suffice. No model is built, and neither TensorFlow nor TFX is
+    imported.
     """
     try:
         tables = tables_of(config)
@@ -90,7 +93,10 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
         )
         return
     liked = float((labels >= config.data.click_threshold).mean())
-    text = f"from {labels.min():g} to {labels.max():g}; {liked:.0%} reach `data.click_threshold` {config.data.click_threshold:g}"
+    text = (
+        f"from {labels.min():g} to {labels.max():g}; {liked:.0%} reach `data.click_threshold`"
+        f" {config.data.click_threshold:g}"
+    )
     if liked in (0.0, 1.0):
         yield Finding(
             "wrong",
@@ -117,14 +123,18 @@ def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:
     first, last = choices.period
     text = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
     if choices.frame.time.max() < 10**17:  # before 1973
-        counted = f"numbers {choices.frame.time.min() / 1e9:g} to {choices.frame.time.max() / 1e9:g}, which only give an order"
+        counted = (
+            f"numbers {choices.frame.time.min() / 1e9:g} to {choices.frame.time.max() / 1e9:g}, which only"
+            " give an order"
+        )
         yield Finding("note" if tables.interactions.time_format else "ok", "time", counted)
         return
     soon = pd.Timestamp.now("UTC") + pd.Timedelta(days=366)
     odd = (choices.frame.time < pd.Timestamp(1990, 1, 1).value) | (choices.frame.time > soon.value)
     advice = (
-        f"; {int(odd.sum()):,} of {len(odd):,} lie before 1990 or in the future. How {tables.interactions.time!r} is written is said by "
-        "`data.interactions.time_format`; a value that means 'unknown' belongs into `csv.nulls`"
+        f"; {int(odd.sum()):,} of {len(odd):,} lie before 1990 or in the future. How"
+        f" {tables.interactions.time!r} is written is said by `data.interactions.time_format`; a value that"
+        " means 'unknown' belongs into `csv.nulls`"
     )
     yield Finding("note" if odd.any() else "ok", "time", text + (advice if odd.any() else ""))
 
@@ -144,15 +154,17 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
         yield Finding(
             "wrong",
             "split",
-            f"{text}: no model can be judged by items that it never saw. Is `data.interactions.item` the column of the items' ids, "
-            "and do its cells hold one id each (`explode`)? Or divide otherwise: `split.method: leave_last_out`.",
+            f"{text}: no model can be judged by items that it never saw. Is `data.interactions.item` the"
+            " column of the items' ids, and do its cells hold one id each (`explode`)? Or divide otherwise:"
+            " `split.method: leave_last_out`.",
         )
     elif config.split.method == "temporal" and _is_far_off(split, config.split):
         yield Finding(
             "note",
             "split",
-            f"{text}. That is far from the shares that are asked for ({config.split.validation:g} and {config.split.test:g}): many "
-            "interactions have one time, or some times lie far from all others",
+            f"{text}. That is far from the shares that are asked for ({config.split.validation:g} and"
+            f" {config.split.test:g}): many interactions have one time, or some times lie far from all"
+            " others",
         )
     elif config.split.method == "temporal" and split.known_people < 0.2:
         yield Finding(
@@ -171,7 +183,8 @@ def _is_far_off(split: Split, asked: SplitConfig) -> bool:
 
 
 def estimate_memory(interactions: int, items: int) -> float:
-    """Gigabytes that a run with the default settings needs, all processes together: an extrapolation from small runs."""
+    """Gigabytes that a run with the default settings needs, all processes together: an extrapolation from
+    small runs."""
     return BASE_GB + GB_PER_MILLION_INTERACTIONS * interactions / 1e6 + GB_PER_MILLION_ITEMS * items / 1e6
 
 

@@ -1,4 +1,5 @@
-"""What the columns of the interactions are for: time, label, kinds of events, pieces, and, of the rest, how they could be used."""
+"""What the columns of the interactions are for: time, label, kinds of events, pieces, and, of the rest, how
+they could be used."""
 
 from __future__ import annotations
 
@@ -136,8 +137,9 @@ def _time_format(time: Column, hints: Hints) -> str | None:
     if time.time.rivals and not hints.time_format:
         formats = (time.time.time_format, *time.time.rivals)
         raise ConfigError(
-            f"Every {time.name!r} of {time.path} can be read in {len(formats)} ways: {readings(time.time.example, formats)}. "
-            f"Say which with {' or '.join(f'--time-format {known!r}' for known in formats)}."
+            f"Every {time.name!r} of {time.path} can be read in {len(formats)} ways:"
+            f" {readings(time.time.example, formats)}. Say which with"
+            f" {' or '.join(f'--time-format {known!r}' for known in formats)}."
         )
     found = hints.time_format or time.time.time_format
     return None if found in ("s", "iso") else found  # what a run tells by itself
@@ -169,8 +171,8 @@ def _label_or_choice(
                 keys.update(label=label.name, label_values=grades)
             else:
                 ledger.note(
-                    f"{table.path}: {label.name}: to learn from dislikes as low ratings instead, put "
-                    f"label: {label.name} and label_values: {_inline(grades)} in the place of event and events."
+                    f"{table.path}: {label.name}: to learn from dislikes as low ratings instead, put label:"
+                    f" {label.name} and label_values: {_inline(grades)} in the place of event and events."
                 )
             return
     if not grades and label.distinct == 2 and label.numbers.min() <= 0 and not hints.label:
@@ -187,7 +189,8 @@ def _label_or_choice(
         _note_sentinels(table, label, labels, keys, ledger)
     if label.filled < 0.99:
         ledger.note(
-            f"{table.path}: {label.name}: {label.filled:.0%} of the rows have one; the others are choices without an opinion."
+            f"{table.path}: {label.name}: {label.filled:.0%} of the rows have one; the others are choices"
+            " without an opinion."
         )
 
 
@@ -200,8 +203,9 @@ def _note_sentinels(
     shares = ", ".join(f"{value:g} ({(labels == value).mean():.0%} of the rows)" for value in apart)
     rest = labels[~labels.isin(apart)]
     ledger.note(
-        f"{table.path}: {label.name}: {shares} stands apart from {rest.min():g} to {rest.max():g} and looks like 'not rated': written as "
-        "label_nulls, so that it is a choice without an opinion. Take label_nulls out if it is a grade."
+        f"{table.path}: {label.name}: {shares} stands apart from {rest.min():g} to {rest.max():g} and looks"
+        " like 'not rated': written as label_nulls, so that it is a choice without an opinion. Take"
+        " label_nulls out if it is a grade."
     )
     keys["label_nulls"] = tuple(int(value) if value % 1 == 0 else value for value in apart)
 
@@ -272,8 +276,9 @@ def _grades(label: Column) -> dict[str, float]:
     grades = value_shapes.word_grades(label.unique, named=True)
     if grades is None:
         raise ConfigError(
-            f"`--label {label.name}` must be a column of numbers, or of words that stand for grades. Received: "
-            f"{', '.join(map(repr, label.unique[:5]))}. Give the words numbers in the configuration: label_values: {{WORD: NUMBER}}."
+            f"`--label {label.name}` must be a column of numbers, or of words that stand for grades."
+            f" Received: {', '.join(map(repr, label.unique[:5]))}. Give the words numbers in the"
+            " configuration: label_values: {WORD: NUMBER}."
         )
     return grades
 

@@ -7,23 +7,26 @@ import unicodedata
 
 ID = "id ids key no nr num number code uuid guid identifier ref hash pk fk index idx".split()
 USER = (
-    "user customer client member reader visitor buyer account person people reviewer shopper subscriber patron student "
-    "viewer listener player borrower guest profile household uid usr cust consumer learner researcher visitorid "
-    "kunde kunden nutzer benutzer leser mitglied ausweis cliente utilisateur usuario utente cookie"
+    "user customer client member reader visitor buyer account person people reviewer shopper subscriber"
+    " patron student viewer listener player borrower guest profile household uid usr cust consumer learner"
+    " researcher visitorid kunde kunden nutzer benutzer leser mitglied ausweis cliente utilisateur usuario"
+    " utente cookie"
 ).split()
 ITEM = (
-    "item product movie film book article sku asin isbn track song paper doc document recipe game stock artist album "
-    "course video business restaurant venue poi place news artikel produkt produit producto prodotto listing hotel anime "
-    "material iid beer wine app show series episode podcast publication ean upc gtin title content post story program "
-    "merchandise goods offer good lecture talk pid mid manga joke artwork image photo ware"
+    "item product movie film book article sku asin isbn track song paper doc document recipe game stock"
+    " artist album course video business restaurant venue poi place news artikel produkt produit producto"
+    " prodotto listing hotel anime material iid beer wine app show series episode podcast publication ean upc"
+    " gtin title content post story program merchandise goods offer good lecture talk pid mid manga joke"
+    " artwork image photo ware"
 ).split()
 TIME = (
-    "time timestamp date datetime ts when day created ordered viewed rated purchased bought read watched visited played "
-    "added datum zeit fecha heure unix epoch at on updated reviewed published clicked invoicedate saved submitted"
+    "time timestamp date datetime ts when day created ordered viewed rated purchased bought read watched"
+    " visited played added datum zeit fecha heure unix epoch at on updated reviewed published clicked"
+    " invoicedate saved submitted"
 ).split()
 LABEL = (
-    "rating ratings rate star stars score grade vote overall bewertung feedback liked like relevance preference mark "
-    "sternzahl clicked click purchased label target response note"
+    "rating ratings rate star stars score grade vote overall bewertung feedback liked like relevance"
+    " preference mark sternzahl clicked click purchased label target response note"
 ).split()
 QUANTITY = (
     "quantity qty amount menge pieces units unit count cantidad quantite anzahl stueck stück volume".split()
@@ -31,21 +34,21 @@ QUANTITY = (
 MONEY = "price cost total revenue sum discount tax fee paid preis sales unitprice charge betrag".split()
 TITLE = "title name titel headline nombre titre bezeichnung label subject caption".split()
 TEXT = (
-    "description desc text abstract summary overview plot content body synopsis details tagline keywords tags subtitle "
-    "beschreibung about review comment notes features ingredients story blurb lead snippet"
+    "description desc text abstract summary overview plot content body synopsis details tagline keywords tags"
+    " subtitle beschreibung about review comment notes features ingredients story blurb lead snippet"
 ).split()
 ORDER = (
-    "order invoice transaction basket session receipt cart bestellung rechnung ticket line row event pedido factura fatura commande "
-    "facture ordine fattura zamowienie заказ чек 订单 订单号 注文 طلب".split()
+    "order invoice transaction basket session receipt cart bestellung rechnung ticket line row event pedido"
+    " factura fatura commande facture ordine fattura zamowienie заказ чек 订单 订单号 注文 طلب".split()
 )
 OUTCOME = (
-    "rating ratings votes vote votecount popularity views sales sold clicks purchases likes stars score reviews rank "
-    "bestseller downloads plays cited citations count num avg average mean"
+    "rating ratings votes vote votecount popularity views sales sold clicks purchases likes stars score"
+    " reviews rank bestseller downloads plays cited citations count num avg average mean"
 ).split()
 PERSONAL = (
-    "name firstname lastname surname email mail phone tel telephone address street password ip ssn zip zipcode postcode "
-    "postal birthdate birthday dob first last middle plz postleitzahl vorname nachname strasse telefon adresse "
-    "anschrift geburtsdatum"
+    "name firstname lastname surname email mail phone tel telephone address street password ip ssn zip"
+    " zipcode postcode postal birthdate birthday dob first last middle plz postleitzahl vorname nachname"
+    " strasse telefon adresse anschrift geburtsdatum"
 ).split()
 LINK = "url uri link href image img picture photo thumbnail poster path file icon cover".split()
 
@@ -54,16 +57,25 @@ _MORE: dict[str, tuple[list[str], str]] = {
     "id": (ID, "编号 编码 номер код رقم معرف 番号 번호"),
     "user": (
         USER,
-        "用户 会员 顾客 客户 读者 ユーザー 会員 顧客 사용자 пользователь клиент покупатель читатель czytelnik uzytkownik leitor lector lecteur acheteur membre socio jogador مستخدم عميل زبون قارئ",
+        (
+            "用户 会员 顾客 客户 读者 ユーザー 会員 顧客 사용자 пользователь клиент покупатель читатель"
+            " czytelnik uzytkownik leitor lector lecteur acheteur membre socio jogador مستخدم عميل زبون قارئ"
+        ),
     ),
     "item": (
         ITEM,
-        "电影 影片 商品 产品 物品 图书 歌曲 新闻 文章 作品 상품 товар фильм книга статья منتج فيلم خبر كتاب مقال",
+        (
+            "电影 影片 商品 产品 物品 图书 歌曲 新闻 文章 作品 상품 товар фильм книга статья منتج فيلم خبر"
+            " كتاب مقال"
+        ),
     ),
     "time": (TIME, "时间 日期 日時 日付 날짜 дата время تاريخ وقت data hora"),
     "label": (
         LABEL,
-        "评分 评价 打分 評価 평점 оценка рейтинг تقييم nota avaliacao valoracion calificacion ocena puntuacion",
+        (
+            "评分 评价 打分 評価 평점 оценка рейтинг تقييم nota avaliacao valoracion calificacion ocena"
+            " puntuacion"
+        ),
     ),
     "quantity": (QUANTITY, "数量 個数 수량 количество كمية qtde qtd quantidade quantite ilosc"),
     "money": (MONEY, "价格 金额 価格 가격 цена сумма سعر preco precio prix cena prezzo valor"),
@@ -130,7 +142,8 @@ def singular(word: str) -> str:
 
 
 def says(words: tuple[str, ...], vocabulary: list[str]) -> float:
-    """How clearly words of a name belong to a vocabulary: 1 all of them, 0.6 some, 0 none; words for ids do not count."""
+    """How clearly words of a name belong to a vocabulary: 1 all of them, 0.6 some, 0 none; words for ids do
+    not count."""
     known = {singular(word) for word in vocabulary}
     rest = [word for word in words if word not in ID]
     if not rest:

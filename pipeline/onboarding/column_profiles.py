@@ -1,4 +1,5 @@
-"""One column of a table: its cells as strings, and what is seen in them; everything is worked out when it is first asked for."""
+"""One column of a table: its cells as strings, and what is seen in them; everything is worked out when it is
+first asked for."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Column:
 
     @functools.cached_property
     def strings(self) -> pd.Series:
-        """Of every row its cell as a string, None where there is nothing; a list as its values with spaces between."""
+        """Of every row its cell as a string, None where there is nothing; a list as its values with spaces
+        between."""
         if self.known_strings is not None:
             return self.known_strings
         try:

@@ -19,7 +19,8 @@ MOST_ROWS = 300_000
 
 
 def joined_tables(tables: list[TableProfile]) -> list[TableProfile]:
-    """Each pair of tables that share a key which is unique in one of them: the lines, with the other's columns beside."""
+    """Each pair of tables that share a key which is unique in one of them: the lines, with the other's
+    columns beside."""
     found = []
     for lines in tables:
         for orders in tables:

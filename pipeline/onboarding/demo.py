@@ -22,7 +22,8 @@ KINDS = ("retrieval", "ranking", "recommender")
 
 
 def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
-    """Serves what was pushed and asks the demo's questions; leaves the server running unless `DEMO_KEEP` is 0.
+    """Serves what was pushed and asks the demo's questions; leaves the server running unless `DEMO_KEEP` is
+    0.
 
     Args:
         config: of the run that pushed.

@@ -49,7 +49,8 @@ print(json.dumps({
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One thing that was looked at: `ok`, `note` or `missing`, what it is, what was seen, and how to get it."""
+    """One thing that was looked at: `ok`, `note` or `missing`, what it is, what was seen, and how to get
+    it."""
 
     state: str
     what: str

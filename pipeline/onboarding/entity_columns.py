@@ -49,7 +49,8 @@ class _Entities:
             self.ledger.leave(column.path, column.name, why)
 
     def candidates(self) -> list[Column]:
-        """Columns that may describe what has the key: not the ids themselves, and nothing that changes from row to row."""
+        """Columns that may describe what has the key: not the ids themselves, and nothing that changes from
+        row to row."""
         taken = {self.roles.user.name, self.roles.item.name} if self.distinct else {self.key.name}
         return [
             column
@@ -124,8 +125,8 @@ def describe_items(
         )
         if key.is_words and key.median_words >= 2:
             ledger.note(
-                f"{table.path}: the ids themselves are words ({key.unique.iloc[0]!r}): to have them read, set title: {key.name} and text: "
-                f"[{key.name}] under items, and leave out text: none."
+                f"{table.path}: the ids themselves are words ({key.unique.iloc[0]!r}): to have them read, set"
+                f" title: {key.name} and text: [{key.name}] under items, and leave out text: none."
             )
     _note_markup([table.columns[name] for name in found["text"]], ledger)
     return Items(
@@ -249,7 +250,8 @@ def _separator(columns: list[Column]) -> str | None:
 
 
 def _not_of_an_entity(column: Column, entities: _Entities) -> str:
-    """Why a column describes nothing that is known beforehand: an id, a running number, an outcome; "" where it may."""
+    """Why a column describes nothing that is known beforehand: an id, a running number, an outcome; "" where
+    it may."""
     in_words = (
         value_shapes.numbers_in_words(column.unique) if not column.is_number and not column.is_list else None
     )
@@ -267,7 +269,10 @@ def _not_of_an_entity(column: Column, entities: _Entities) -> str:
     if names.names_an_id(column.words_of_name) and (column.is_integer or not column.is_words):
         known = names.USER if entities.name == "users" else names.ITEM
         if names.says(column.words_of_name, known) and column.distinct < entities.key.distinct:
-            return f"another id of {entities.name}, {column.distinct:,} for {entities.key.distinct:,} of {entities.key.name}"
+            return (
+                f"another id of {entities.name}, {column.distinct:,} for {entities.key.distinct:,} of"
+                f" {entities.key.name}"
+            )
         return "an id of something else"
     if not column.is_integer:
         return ""
@@ -280,7 +285,8 @@ def _not_of_an_entity(column: Column, entities: _Entities) -> str:
 
 
 def _names_the_same(column: Column, table: TableProfile) -> str:
-    """The column of words that stands in one-to-one relation to a column of whole numbers: a brand and its number."""
+    """The column of words that stands in one-to-one relation to a column of whole numbers: a brand and its
+    number."""
     if not 3 <= column.distinct < 0.9 * table.rows:
         return ""
     for other in table.columns.values():
@@ -340,6 +346,6 @@ def _note_markup(columns: list[Column], ledger: Ledger) -> None:
                 text for text in sample.to_pylist() if markup.clean_html(text) != " ".join(text.split())
             )
             ledger.note(
-                f"{column.path}: {column.name}: {share:.0%} of the texts hold HTML ({example[:50]!r}); tags are taken out and entities "
-                "read, unless clean_html: false says otherwise."
+                f"{column.path}: {column.name}: {share:.0%} of the texts hold HTML ({example[:50]!r}); tags"
+                " are taken out and entities read, unless clean_html: false says otherwise."
             )

@@ -1,4 +1,5 @@
-"""Settings that a first configuration needs beside its tables: threshold, rejects, split, text length, cutoffs."""
+"""Settings that a first configuration needs beside its tables: threshold, rejects, split, text length,
+cutoffs."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def add(
 
 
 def _threshold(data: dict[str, Any], comments: dict[Path, str], choices: Choices, tables: Tables) -> None:
-    """The label from which on a choice counts as liked: four on a scale from one to five, or as high on another."""
+    """The label from which on a choice counts as liked: four on a scale from one to five, or as high on
+    another."""
     labels = choices.frame.label.dropna() if tables.interactions.label else pd.Series(dtype=float)
     if labels.empty:
         return

@@ -65,7 +65,8 @@ def guess(folder: pathlib.Path, hints: Hints | None = None) -> Guess:
 
 
 def _best_roles(tables: list[TableProfile], hints: Hints) -> Roles | None:
-    """The likeliest table of choices: one as it is, or, where there is none as clear, two joined or lists taken apart."""
+    """The likeliest table of choices: one as it is, or, where there is none as clear, two joined or lists
+    taken apart."""
 
     def best(candidates: list[TableProfile]) -> list[Roles]:
         found = [roles for table in candidates if (roles := find_roles(table, tables, hints)) is not None]
@@ -81,9 +82,9 @@ def _not_found(tables: list[TableProfile], hints: Hints) -> str:
     seen = "; ".join(f"{table.path}: {', '.join(list(table.columns)[:12])}" for table in tables[:6])
     asked = ", ".join(f"--{name} {value}" for name, value in dataclasses.asdict(hints).items() if value)
     return (
-        "No table says who chose what: one with a column of people and a column of items is needed, or two that share a key"
-        f"{f' (asked for: {asked})' if asked else ''}. Seen: {seen}. "
-        "Name the columns with --user and --item (and --interactions for the file)."
+        "No table says who chose what: one with a column of people and a column of items is needed, or two"
+        f" that share a key{f' (asked for: {asked})' if asked else ''}. Seen: {seen}. Name the columns with"
+        " --user and --item (and --interactions for the file)."
     )
 
 
@@ -127,7 +128,8 @@ def _rule(roles: Roles, role: str, ledger: Ledger) -> IdRule:
     if found and found.rule != "as_written":
         assert link is not None
         ledger.note(
-            f"{link.table.path}: its {link.key.name} and {roles.table.path}'s {column.name}: {found.words}; written as {key}: {found.rule}."
+            f"{link.table.path}: its {link.key.name} and {roles.table.path}'s {column.name}: {found.words};"
+            f" written as {key}: {found.rule}."
         )
         return found.rule
     inside = within(column.unique)
@@ -135,8 +137,8 @@ def _rule(roles: Roles, role: str, ledger: Ledger) -> IdRule:
         return "as_written"
     forms = column.distinct * inside.as_written
     ledger.note(
-        f"{column.path}: {column.name}: {column.distinct:,} different ids, {forms:,.0f} without {inside.without}; written as {key}: "
-        f"{inside.rule}. Take it out if they are different {role}s."
+        f"{column.path}: {column.name}: {column.distinct:,} different ids, {forms:,.0f} without"
+        f" {inside.without}; written as {key}: {inside.rule}. Take it out if they are different {role}s."
     )
     return inside.rule
 
@@ -204,14 +206,15 @@ def _why_unused(
                 and (set(key.words_of_name) & set(column.words_of_name))
             ):
                 return (
-                    f"not used: says more of the {what} ({key.name}), which a run reads from one table, {listing.table.path}. "
-                    "To use it, join the two into one file"
+                    f"not used: says more of the {what} ({key.name}), which a run reads from one table,"
+                    f" {listing.table.path}. To use it, join the two into one file"
                 )
     others = find_roles(table, tables, Hints(items=hints.items, users=hints.users))
     if others:
         return (
-            f"not used: another table of who chose what ({others.user.name}, {others.item.name}; {table.rows:,} rows). To take it "
-            f"in the place of {roles.table.path}: --interactions {table.path}"
+            f"not used: another table of who chose what ({others.user.name}, {others.item.name};"
+            f" {table.rows:,} rows). To take it in the place of {roles.table.path}: --interactions"
+            f" {table.path}"
         )
     people = [
         column for column in table.columns.values() if column.unique.isin(set(roles.user.unique)).mean() > 0.5
@@ -224,8 +227,14 @@ def _why_unused(
             *(roles.item_link.table.columns.values() if roles.item_link else ()),
         ):
             if key.words_of_name == other.words_of_name and other.unique.isin(set(key.unique)).mean() > 0.5:
-                return f"not used: it says more of {other.path}'s {other.name}. To use it, join the two into one file"
-    return f"not used: no column of it holds the ids of users ({roles.user.name}) or of items ({roles.item.name})"
+                return (
+                    f"not used: it says more of {other.path}'s {other.name}. To use it, join the two into one"
+                    " file"
+                )
+    return (
+        f"not used: no column of it holds the ids of users ({roles.user.name}) or of items"
+        f" ({roles.item.name})"
+    )
 
 
 def _shape(column: Column) -> str:

@@ -23,7 +23,8 @@ NAMES = {
 
 
 def name_headers(found: Tables, tables: list[TableProfile], ledger: Ledger) -> Tables:
-    """Gives columns with made-up names the names of their roles, in the tables, in `csv.header` and in the reasons."""
+    """Gives columns with made-up names the names of their roles, in the tables, in `csv.header` and in the
+    reasons."""
     for table in tables:
         if table.headerless:
             renames = _renames(table, ledger)

@@ -81,5 +81,6 @@ def _shape(cell: str) -> str:
 
 
 def _code(cell: str) -> str:
-    """Where signs stand in a code of eight letters and digits or more, which may be any: `4f1a-9c` is `aaaa-aa`."""
+    """Where signs stand in a code of eight letters and digits or more, which may be any: `4f1a-9c` is
+    `aaaa-aa`."""
     return re.sub(r"[^\W_]", "a", cell) if len(cell) >= 8 and " " not in cell else ""

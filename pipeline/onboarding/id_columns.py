@@ -1,4 +1,5 @@
-"""Which columns of a table are ids of people and of items: by their names, their values, and the tables that list them."""
+"""Which columns of a table are ids of people and of items: by their names, their values, and the tables that
+list them."""
 
 from __future__ import annotations
 
@@ -111,8 +112,8 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
 
 
 def _apart(users: list[Link], items: list[Link], unnamed: bool) -> tuple[list[Link], list[Link]]:
-    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one. Without names, it is
-    items that have a table more often."""
+    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one.
+    Without names, it is items that have a table more often."""
     while users and items and users[0].table is items[0].table:
         if users[0].strength >= items[0].strength + (0.3 if unnamed else 0.0):
             items = items[1:]
@@ -130,7 +131,8 @@ def _is_symmetric(table: TableProfile, user: Column, item: Column) -> bool:
 
 
 def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
-    """Whether a column is the only one beside a clear id that could be an id too, whatever language its name is in."""
+    """Whether a column is the only one beside a clear id that could be an id too, whatever language its name
+    is in."""
 
     def may_be(other: Column) -> bool:
         if (
@@ -156,7 +158,8 @@ def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
 
 
 def _by_position(table: TableProfile, user: Column, item: Column, item_link: Link | None) -> float:
-    """Without names, users come before items and both among the first columns, unless only the first are listed as items."""
+    """Without names, users come before items and both among the first columns, unless only the first are
+    listed as items."""
     order = list(table.columns)
     first, second = order.index(user.name), order.index(item.name)
     if first > second and (item_link is None or match(user.unique, item_link.key.unique).overlap > 0.6):
@@ -165,15 +168,16 @@ def _by_position(table: TableProfile, user: Column, item: Column, item_link: Lin
 
 
 def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:
-    """Whether a table that was put together is needed: its people and items stand in different tables, and the items in the
-    column that was taken apart."""
+    """Whether a table that was put together is needed: its people and items stand in different tables, and
+    the items in the column that was taken apart."""
     if table.join and (user.path == item.path or item.path != table.path):
         return False
     return not table.explode or item.name == table.explode[0]
 
 
 def _lists_entities(user: Column, item: Column, table: TableProfile) -> bool:
-    """Whether a table has one row a person or one an item: then it says what they are, not what was chosen."""
+    """Whether a table has one row a person or one an item: then it says what they are, not what was
+    chosen."""
     return max(user.distinct, item.distinct) >= 0.98 * max(len(user.values), 2) and table.rows > 20
 
 
@@ -214,7 +218,8 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
             covered = overlap * column.distinct / max(1, key.distinct)
             if overlap < 0.3:
                 continue
-            # Small whole numbers are among any ids: they count where the names agree or most of the ids occur.
+            # Small whole numbers are among any ids: they count where the names agree or most of the ids
+            # occur.
             strength = overlap * (0.3 + 0.7 * max(alike, covered if not key.is_integer else 0.8 * covered))
             # Of two tables that list the same ids, the one that says more of them.
             strength += (

@@ -1,4 +1,5 @@
-"""Ids of two tables that are the same but for how they are written: `12` and `12.0`, `0012`, ` I3` and `i3`."""
+"""Ids of two tables that are the same but for how they are written: `12` and `12.0`, `0012`, ` I3` and
+`i3`."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def canonical(ids: pd.Series, rule: IdRule) -> pd.Series:
 
 
 def match(ids: pd.Series, known: pd.Series, rules: tuple[IdRule, ...] = RULES) -> Match:
-    """Compares distinct ids with those of another table by each rule, and takes the plainest that matches well."""
+    """Compares distinct ids with those of another table by each rule, and takes the plainest that matches
+    well."""
     plain = _share(ids, known, "as_written")
     best: tuple[float, IdRule] = (plain, "as_written")
     for rule in rules[1:] if plain < 1 - CLEARLY else ():

@@ -53,7 +53,8 @@ class Entities:
     row_ids: pd.Series = dataclasses.field(default_factory=lambda: pd.Series(dtype=object))
 
     def texts(self, column: str) -> pd.Series:
-        """A column's cells as strings, of a list its values with spaces between; None where there is nothing."""
+        """A column's cells as strings, of a list its values with spaces between; None where there is
+        nothing."""
         values = self.frame[column]
         return values.map(
             lambda value: " ".join(map(str, value)) if isinstance(value, (list, np.ndarray)) else value
@@ -69,7 +70,8 @@ class Choices:
     """Interactions.
 
     Attributes:
-        frame: usable ones as columns `user`, `item`, `time` (nanoseconds since 1970), `label` (NaN where nothing was said), `weight`.
+        frame: usable ones as columns `user`, `item`, `time` (nanoseconds since 1970), `label` (NaN where
+            nothing was said), `weight`.
         rows: rows read; of lists of items, their values.
         rejects: unusable rows by reason.
         whole: whether that is all.

@@ -1,4 +1,5 @@
-"""Which numbers are outcomes of the choices, judged by their values: they rank items as the counts of choices do."""
+"""Which numbers are outcomes of the choices, judged by their values: they rank items as the counts of choices
+do."""
 
 from __future__ import annotations
 
@@ -42,14 +43,17 @@ class Popularity:
         if abs(rho) > CLEARLY:
             done = "was chosen" if self.who == "item" else "chose"
             return (
-                f"an outcome of choices: it ranks each {self.who} as often as it {done} (rank correlation {rho:.2f}), and would "
-                "tell the models what happens later"
+                f"an outcome of choices: it ranks each {self.who} as often as it {done} (rank correlation"
+                f" {rho:.2f}), and would tell the models what happens later"
             )
         if self.opinions is not None:
             rated = self.opinions.dropna()
             rho = value_shapes.rank_correlation(known.reindex(rated.index), rated)
             if abs(rho) > OPINION:
-                return f"an outcome of opinions: it ranks each {self.who} as the mean label does (rank correlation {rho:.2f})"
+                return (
+                    f"an outcome of opinions: it ranks each {self.who} as the mean label does (rank"
+                    f" correlation {rho:.2f})"
+                )
         return ""
 
 

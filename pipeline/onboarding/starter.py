@@ -80,7 +80,10 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
         values,
         comments,
         head=[
-            f"Written by `tfrec init` from {folder.name or folder}/. Change what is wrong, then: tfrec validate, tfrec run.",
+            (
+                f"Written by `tfrec init` from {folder.name or folder}/. Change what is wrong, then: tfrec"
+                " validate, tfrec run."
+            ),
             "Only what differs from the defaults stands here.",
         ],
         below={("data", "interactions"): _offers(found)},
@@ -170,7 +173,8 @@ def _differing(value: Csv | Join) -> Inline:
 
 
 def _offers(found: Guess) -> list[str]:
-    """Keys that would use a column of the interactions that is left out, ready to be taken out of the comment."""
+    """Keys that would use a column of the interactions that is left out, ready to be taken out of the
+    comment."""
     paths = {found.tables.interactions.path}
     if found.tables.interactions.join:
         paths.add(found.tables.interactions.join.path)

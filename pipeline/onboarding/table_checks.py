@@ -117,16 +117,17 @@ def check_unknown(choices: Choices, items: Entities, tables: Tables) -> Iterator
         yield Finding(
             "wrong" if unknown > 0.5 * choices.rows else "note",
             "join",
-            f"{unknown:,} interactions name an item that {name} does not hold as it is written: of those ids, {found.words}. "
-            f"Set `data.item_ids: {found.rule}`.",
+            f"{unknown:,} interactions name an item that {name} does not hold as it is written: of those ids,"
+            f" {found.words}. Set `data.item_ids: {found.rule}`.",
         )
     elif unknown > 0.5 * choices.rows:
         known, asked = ", ".join(sorted(items.ids)[:3]), ", ".join(sorted(choices.unknown_items)[:3])
         yield Finding(
             "wrong",
             "join",
-            f"most interactions name an item that {name} does not hold. Its {tables.items.id!r} reads {known}, …, and "
-            f"{tables.interactions.item!r} of the interactions {asked}, …: are these the columns of ids?",
+            f"most interactions name an item that {name} does not hold. Its {tables.items.id!r} reads"
+            f" {known}, …, and {tables.interactions.item!r} of the interactions {asked}, …: are these the"
+            " columns of ids?",
         )
 
 
@@ -159,8 +160,9 @@ def check_join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Fi
             yield Finding(
                 "note",
                 "join",
-                f"{ids.nunique():,} different {key[:4]}s in the interactions, {ids.nunique() * several.as_written:,.0f} without "
-                f"{several.without}. Where these are the same: `data.{key}: {several.rule}`",
+                f"{ids.nunique():,} different {key[:4]}s in the interactions,"
+                f" {ids.nunique() * several.as_written:,.0f} without {several.without}. Where these are the"
+                f" same: `data.{key}: {several.rule}`",
             )
 
 

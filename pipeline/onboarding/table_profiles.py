@@ -65,7 +65,8 @@ class TableProfile:
 
 
 def read_folder(folder: pathlib.Path, ledger: Ledger) -> list[TableProfile]:
-    """Profiles of all tables in a folder; other files are named in the ledger, and how each text file was read.
+    """Profiles of all tables in a folder; other files are named in the ledger, and how each text file was
+    read.
 
     Raises:
         ConfigError: where there is no folder, or no table in it.
@@ -92,7 +93,8 @@ def read_folder(folder: pathlib.Path, ledger: Ledger) -> list[TableProfile]:
     if not tables:
         reasons = "".join(f"\n  {entry}" for entry in ledger.left) or " It holds: nothing."
         raise ConfigError(
-            f"{str(folder)!r} holds no table (CSV, JSON lines or Parquet).{reasons}\nExport your tables into it, or name another folder."
+            f"{str(folder)!r} holds no table (CSV, JSON lines or Parquet).{reasons}\nExport your tables into"
+            " it, or name another folder."
         )
     return tables
 
@@ -146,7 +148,8 @@ def _profile(path: str, sources: list[Source], ledger: Ledger) -> TableProfile:
             arrays = {name: pc.if_else(pc.is_in(array, gone), None, array) for name, array in arrays.items()}
     if bad.count:
         ledger.note(
-            f"{path}: {bad.count:,} of {rows + bad.count:,} rows cannot be read and are left out, the first: {bad.first}"
+            f"{path}: {bad.count:,} of {rows + bad.count:,} rows cannot be read and are left out, the first:"
+            f" {bad.first}"
         )
     if any(source.csv != first.csv for source in sources):
         style = dataclasses.replace(
@@ -185,7 +188,8 @@ def _alike(arrays: list[pa.Array]) -> list[pa.Array]:
 
 
 def _note_reading(table: TableProfile, ledger: Ledger) -> None:
-    """Says how a text file was read where that is not plain: its encoding with an example, its sign between columns, no header."""
+    """Says how a text file was read where that is not plain: its encoding with an example, its sign between
+    columns, no header."""
     csv = table.csv
     name = table.path
     if csv.encoding and csv.encoding.replace("_", "-") not in ("utf-8", "ascii"):

@@ -1,4 +1,5 @@
-"""Checks of the items' texts against the encoder: whether it is here, whether it knows their words, whether they say anything."""
+"""Checks of the items' texts against the encoder: whether it is here, whether it knows their words, whether
+they say anything."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def _length(texts: pd.Series, config: PipelineConfig) -> Iterator[Finding]:
     yield Finding(
         "wrong" if few else "note" if filled < 0.5 or cut > 0.5 else "ok",
         "text",
-        f"{filled:.0%} of the items have some; about {cut:.0%} are longer than `text.max_length` {config.text.max_length} tokens",
+        f"{filled:.0%} of the items have some; about {cut:.0%} are longer than `text.max_length`"
+        f" {config.text.max_length} tokens",
     )
 
 
@@ -85,8 +87,9 @@ def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
         yield Finding(
             "wrong",
             "text",
-            f"{items:,} items have only {len(distinct)} different {'text' if len(distinct) == 1 else 'texts'} ({shown}): {columns} "
-            "cannot tell items apart. Name other columns in `data.items.text`, or turn the text tower off: `text: none`.",
+            f"{items:,} items have only {len(distinct)} different {'text' if len(distinct) == 1 else 'texts'}"
+            f" ({shown}): {columns} cannot tell items apart. Name other columns in `data.items.text`, or turn"
+            " the text tower off: `text: none`.",
         )
     elif len(distinct) < 0.5 * items:
         yield Finding(
@@ -95,8 +98,8 @@ def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
 
 
 def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib.Path | None]:
-    """Whether the encoder is here, whole, and used as its folder says; returns its folder. One that would have to be downloaded is
-    not."""
+    """Whether the encoder is here, whole, and used as its folder says; returns its folder. One that would
+    have to be downloaded is not."""
     here = SHORT_NAMES.get(name, name) in PACKAGED or pathlib.Path(name).expanduser().is_dir()
     if not here:
         yield Finding(
@@ -118,7 +121,10 @@ def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib
         yield Finding("wrong", "encoder", f"{name}: {fault}")
         return None
     if None not in (pooling, own) and pooling != own:
-        text = f"`text.pooling` is {pooling!r}, while the encoder was trained with {own!r}. Leave it out to take its own"
+        text = (
+            f"`text.pooling` is {pooling!r}, while the encoder was trained with {own!r}. Leave it out to take"
+            " its own"
+        )
         yield Finding("note", "encoder", f"{name}: {text}")
     else:
         yield Finding("ok", "encoder", f"{name}, {pooling or own or 'mean'} pooling")
@@ -135,14 +141,26 @@ def encoder_fault(folder: pathlib.Path) -> str:
         return f"`config.json` is no JSON ({error}). Write it again with `model.save_pretrained(folder)`."
     kind = settings.get("model_type") if isinstance(settings, dict) else None
     if kind not in MODEL_TYPES:
-        return f"`model_type` must be one of {', '.join(MODEL_TYPES)}. Received: {kind!r}. Choose an encoder of one of these types."
+        return (
+            f"`model_type` must be one of {', '.join(MODEL_TYPES)}. Received: {kind!r}. Choose an encoder of"
+            " one of these types."
+        )
     weights = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
     if not weights:
-        return "the folder holds no weights (`model.safetensors` or `tf_model.h5`). Write them with `model.save_pretrained(folder)`."
+        return (
+            "the folder holds no weights (`model.safetensors` or `tf_model.h5`). Write them with"
+            " `model.save_pretrained(folder)`."
+        )
     if all(file.suffix == ".bin" for file in weights):
-        return "the weights are PyTorch's own (`pytorch_model.bin`). Write them as `model.safetensors`: `save_pretrained(folder, safe_serialization=True)`."
+        return (
+            "the weights are PyTorch's own (`pytorch_model.bin`). Write them as `model.safetensors`:"
+            " `save_pretrained(folder, safe_serialization=True)`."
+        )
     if not any(file.stat().st_size > 1000 for file in weights):
-        return f"the weights are no weights: {weights[0].name} has {weights[0].stat().st_size} bytes. Download them again (git lfs pull)."
+        return (
+            f"the weights are no weights: {weights[0].name} has {weights[0].stat().st_size} bytes. Download"
+            " them again (git lfs pull)."
+        )
     if not tokenizer_of(folder):
         return "the folder holds no tokenizer's files. Write them with `tokenizer.save_pretrained(folder)`."
     return ""
@@ -164,7 +182,8 @@ def tokenizer_of(folder: pathlib.Path):
 
 
 def measure_tokens(texts: pd.Series, folder: pathlib.Path) -> tuple[float, float] | None:
-    """Share of tokens that are unknown, and tokens a word, in a sample of texts; None where it cannot be told."""
+    """Share of tokens that are unknown, and tokens a word, in a sample of texts; None where it cannot be
+    told."""
     tokenizer = tokenizer_of(folder)
     sample = texts.dropna()
     sample = sample[:: max(1, len(sample) // SAMPLE)][:SAMPLE].tolist()
@@ -188,17 +207,21 @@ def _unknown_tokens(texts: pd.Series, folder: pathlib.Path, config: PipelineConf
     if measured is None:
         return
     unknown, pieces = measured
-    advice = "Take an encoder for the language of the texts (`text.encoder`), or turn the text tower off: `text: none`"
+    advice = (
+        "Take an encoder for the language of the texts (`text.encoder`), or turn the text tower off: `text:"
+        " none`"
+    )
     if unknown >= UNKNOWN_NOTE:
         yield Finding(
             "wrong" if unknown >= UNKNOWN_WRONG else "note",
             "encoder",
-            f"{unknown:.1%} of the texts' tokens are unknown to {config.text.encoder}: it cannot read them. {advice}.",
+            f"{unknown:.1%} of the texts' tokens are unknown to {config.text.encoder}: it cannot read them."
+            f" {advice}.",
         )
     elif pieces >= SPLIT_NOTE:
         yield Finding(
             "note",
             "encoder",
-            f"{config.text.encoder} cuts each word into {pieces:.1f} pieces, hardly more than its letters: it was made for other "
-            f"texts. {advice}.",
+            f"{config.text.encoder} cuts each word into {pieces:.1f} pieces, hardly more than its letters: it"
+            f" was made for other texts. {advice}.",
         )

@@ -68,7 +68,8 @@ def _may_be_times(text: pd.Series, called: bool) -> bool:
 
 
 def _believable(found: TimeFormat, distinct: int, called: bool, is_number: bool, unnamed: bool) -> bool:
-    """Numbers of the size of times may be ids: without a name that says so, only what hardly is anything else."""
+    """Numbers of the size of times may be ids: without a name that says so, only what hardly is anything
+    else."""
     if not is_number:
         return True
     if not found.sure:

@@ -35,7 +35,10 @@ def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
         return f"the same everywhere: {example(column)}", {}
     if marked := marked_ids(column):
         return (
-            f"ids with a mark behind each ({marked!r}), as what was shown and clicked; a row for each is needed",
+            (
+                f"ids with a mark behind each ({marked!r}), as what was shown and clicked; a row for each is"
+                " needed"
+            ),
             {},
         )
     if column.is_list:
@@ -44,15 +47,17 @@ def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
         if taken & {"quantity", "event", "label"}:
             return "yes and no", {}
         offer: dict[str, Any] = {"event": column.name, "events": _flag_events(column)}
-        return "yes and no; where only a yes is a choice, use it", {
-            "quantity": column.name
-        } if column.is_number else offer
+        return "yes and no; where only a yes is a choice, use it", (
+            {"quantity": column.name} if column.is_number else offer
+        )
     if column.time and column.time.sure:
         return ("another time" if "time" in taken else "a time") + f", {column.time.why}", {}
     if names.says(words, names.TIME) == 1 and not column.is_number:
         return (
-            f"looks like a time, but {example(column)} fits no format that is known here; give it with "
-            f"--time {column.name} --time-format FORMAT (of strptime)",
+            (
+                f"looks like a time, but {example(column)} fits no format that is known here; give it with "
+                f"--time {column.name} --time-format FORMAT (of strptime)"
+            ),
             {},
         )
     if column.is_number:
@@ -112,8 +117,29 @@ def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
     return f"{column.distinct:,} different values, such as {example(column)}", {}
 
 
-_KINDS = {"view", "click", "cart", "buy", "purchase", "transaction", "addtocart", "add_to_cart", "order", "play", "listen", "share",
-          "save", "bookmark", "wishlist", "checkout", "read", "watch", "open", "impression", "download"}  # fmt: skip
+_KINDS = {
+    "view",
+    "click",
+    "cart",
+    "buy",
+    "purchase",
+    "transaction",
+    "addtocart",
+    "add_to_cart",
+    "order",
+    "play",
+    "listen",
+    "share",
+    "save",
+    "bookmark",
+    "wishlist",
+    "checkout",
+    "read",
+    "watch",
+    "open",
+    "impression",
+    "download",
+}
 
 
 def _is_event(column: Column) -> bool:

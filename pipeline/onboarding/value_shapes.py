@@ -1,4 +1,5 @@
-"""What values look like, whatever their column is called: flags, grades in words, numbers in words, sentinels, markup."""
+"""What values look like, whatever their column is called: flags, grades in words, numbers in words,
+sentinels, markup."""
 
 from __future__ import annotations
 
@@ -31,13 +32,23 @@ FLAGS = [
 NEUTRAL = 2
 GRADES = {
     0: "terrible awful hate hated worst horrible schrecklich pessimo horrivel odeio",
-    1: "dislike disliked no down thumbs_down thumbsdown bad poor negative false skip unlike schlecht nein mal ruim nao mauvais"
-    " odiei downvote not_recommended unsatisfied против плохо нет 差评 不喜欢 差 踩 سيئ",
-    2: "ok okay neutral average fair meh so_so medium mittel regular moyen neutro mediano нормально 中评 一般 متوسط",
-    3: "like liked yes up thumbs_up thumbsup good positive true gut ja bom bien bon sim gostei recommended upvote satisfied"
-    " хорошо нравится да 好评 喜欢 好 赞 جيد إعجاب",
-    4: "love loved great excellent super best perfect awesome favorite favourite fantastic sehr_gut otimo excelente excellent"
-    " adorei adoro отлично 很好 非常好 ممتاز",
+    1: (
+        "dislike disliked no down thumbs_down thumbsdown bad poor negative false skip unlike schlecht nein"
+        " mal ruim nao mauvais odiei downvote not_recommended unsatisfied против плохо нет 差评 不喜欢 差"
+        " 踩 سيئ"
+    ),
+    2: (
+        "ok okay neutral average fair meh so_so medium mittel regular moyen neutro mediano нормально 中评"
+        " 一般 متوسط"
+    ),
+    3: (
+        "like liked yes up thumbs_up thumbsup good positive true gut ja bom bien bon sim gostei recommended"
+        " upvote satisfied хорошо нравится да 好评 喜欢 好 赞 جيد إعجاب"
+    ),
+    4: (
+        "love loved great excellent super best perfect awesome favorite favourite fantastic sehr_gut otimo"
+        " excelente excellent adorei adoro отлично 很好 非常好 ممتاز"
+    ),
 }
 _GRADE_OF = {word: grade for grade, words in GRADES.items() for word in words.split()}
 REFUSALS = re.compile(
@@ -65,7 +76,8 @@ def template(text: str) -> str:
 
 
 def numbers_in_words(unique: pd.Series) -> pd.Series | None:
-    """The number in each of distinct values that say the same with another number (`2 in Gift Cards`), or None."""
+    """The number in each of distinct values that say the same with another number (`2 in Gift Cards`), or
+    None."""
     sample = unique[:5000].astype("string").str.strip()
     # The number comes first, as no title's does: `120 min`, `#2 in Gift Cards`, not `Symphony 5`.
     if len(sample) < 3 or sample.str.contains(r"^[\W_]{0,4}\d").mean() < 0.9:
@@ -83,7 +95,8 @@ def numbers_in_words(unique: pd.Series) -> pd.Series | None:
 
 
 _STARS = re.compile(
-    r"^(?:stars?|sterne?n?|[eé]toiles?|estrellas?|estrelas?|stelle|звёзд\w*|звезд\w*|星|points?|punkte?|pts|/ ?\d+|(?:out )?of \d+|von \d+|sur \d+|de \d+)$"
+    r"^(?:stars?|sterne?n?|[eé]toiles?|estrellas?|estrelas?|stelle|звёзд\w*|звезд\w*|星|points?|punkte?|pts|/"
+    r" ?\d+|(?:out )?of \d+|von \d+|sur \d+|de \d+)$"
 )
 
 
@@ -92,7 +105,8 @@ def word_grades(unique: pd.Series, named: bool = False) -> dict[str, float] | No
 
     Args:
         unique: distinct values.
-        named: whether the column's name says that it holds opinions; otherwise only words that say so themselves count.
+        named: whether the column's name says that it holds opinions; otherwise only words that say so
+            themselves count.
     """
     words = [str(word).strip() for word in unique]
     if not 2 <= len(words) <= 21:
@@ -167,13 +181,15 @@ def is_dislike(word: str) -> bool:
 
 
 def is_refusal(kind: str) -> bool:
-    """Whether a kind of event takes something back or is no choice: `remove_from_cart`, `dislike`, `refund`."""
+    """Whether a kind of event takes something back or is no choice: `remove_from_cart`, `dislike`,
+    `refund`."""
     grade = _GRADE_OF.get(folded(kind))
     return bool(REFUSALS.search(folded(kind))) or (grade is not None and grade < NEUTRAL)
 
 
 def sentinels(values: pd.Series) -> list[float]:
-    """Values of a scale that stand apart from it (−1 or 99 beside 1 to 5, 0 beside 1 to 10): probably "not rated".
+    """Values of a scale that stand apart from it (−1 or 99 beside 1 to 5, 0 beside 1 to 10): probably "not
+    rated".
 
     Args:
         values: labels as numbers, all rows.
@@ -203,7 +219,8 @@ def sentinels(values: pd.Series) -> list[float]:
 
 
 def rank_correlation(one: pd.Series, other: pd.Series) -> float:
-    """Spearman's rho of two aligned series, 0 where it says nothing (few values, or no more than chance gives)."""
+    """Spearman's rho of two aligned series, 0 where it says nothing (few values, or no more than chance
+    gives)."""
     both = pd.DataFrame({"a": one.to_numpy("float64"), "b": other.to_numpy("float64")}).dropna()
     if len(both) < 10 or both.a.nunique() < 3 or both.b.nunique() < 2:
         return 0.0
@@ -212,7 +229,8 @@ def rank_correlation(one: pd.Series, other: pd.Series) -> float:
 
 
 def are_id_like(numbers: pd.Series) -> bool:
-    """Whether distinct whole numbers stand close together or have one length, as ids do and weights and prices do not."""
+    """Whether distinct whole numbers stand close together or have one length, as ids do and weights and
+    prices do not."""
     values = numbers.dropna().abs()
     dense = values.max() - values.min() < 20 * len(values)
     return bool(

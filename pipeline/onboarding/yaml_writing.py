@@ -1,4 +1,5 @@
-"""Configurations as YAML with a reason beside a key: values by the library, comments that cannot break out of their line."""
+"""Configurations as YAML with a reason beside a key: values by the library, comments that cannot break out of
+their line."""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def write(
     written = "\n".join(lines) + "\n"
     if yaml.safe_load(written) != values:
         raise ConfigError(
-            "The configuration could not be written so that it reads back as it is. Rename the columns with unusual names."
+            "The configuration could not be written so that it reads back as it is. Rename the columns with"
+            " unusual names."
         )
     return written
 
@@ -99,7 +101,8 @@ def _comment(text: str) -> str:
 
 
 class _Mark(NamedTuple):
-    """Lines of a key and of its value's end, the key's column, and whether the value takes lines of its own."""
+    """Lines of a key and of its value's end, the key's column, and whether the value takes lines of its
+    own."""
 
     first: int
     last: int

@@ -60,10 +60,10 @@ class Analysis:
         recommended: item ids for each of them.
         popular: what popularity would show them.
         curve: accuracy against diversity.
-        exposure: share of interactions, of recommendations and of popularity's recommendations by tenth of the catalogue,
-            the most popular tenth first; `[3, 10]`.
-        index: `recall`, share of the exact top `K` that the index finds; milliseconds of one request as it is tuned and
-            with every cell read.
+        exposure: share of interactions, of recommendations and of popularity's recommendations by tenth of
+            the catalogue, the most popular tenth first; `[3, 10]`.
+        index: `recall`, share of the exact top `K` that the index finds; milliseconds of one request as it is
+            tuned and with every cell read.
         agreement: one entry a person; empty without a ranking model.
         failures: the worst first.
     """
@@ -189,7 +189,8 @@ def index_figures(model: Model, people: list[Person]) -> dict[str, float]:
 
 
 def agreements(model: Model, people: list[Person], candidates: list[list[str]]) -> list[Agreement]:
-    """Rank correlation of both models' orders over the retrieval model's candidates, the least agreeing first."""
+    """Rank correlation of both models' orders over the retrieval model's candidates, the least agreeing
+    first."""
     found = []
     scores = model.rank(people, candidates)
     for person, items, heads in zip(people, candidates, scores, strict=True):
@@ -202,7 +203,8 @@ def agreements(model: Model, people: list[Person], candidates: list[list[str]]) 
 
 
 def worst_failures(model: Model, examples: list[tf.train.Example], count: int = 12) -> list[Failure]:
-    """The held-out items of test interactions that rank lowest, one a person; of many interactions a sample is asked."""
+    """The held-out items of test interactions that rank lowest, one a person; of many interactions a sample
+    is asked."""
     chosen = np.random.default_rng(0).permutation(len(examples))[:WORST_OF]
     asked = [examples[place] for place in chosen]
     ranks = model.ranks(asked)

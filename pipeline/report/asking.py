@@ -22,7 +22,8 @@ BATCH = 100
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """Somebody in the test split: what they had met before it, what they met in it, and where the models' ranks are.
+    """Somebody in the test split: what they had met before it, what they met in it, and where the models'
+    ranks are.
 
     Attributes:
         user: id.

@@ -14,12 +14,13 @@ from pipeline.report.run_files import RunFiles
 from tfrec_fusion.layers.pretrained import find_pretrained
 
 INTENDED = (
-    "Recommending items of this catalogue to people like those in the data: `retrieval` finds candidates for a person, a "
-    "history or a request in words; `ranking` scores candidates for a person. Meant for lists that people choose from."
+    "Recommending items of this catalogue to people like those in the data: `retrieval` finds candidates for"
+    " a person, a history or a request in words; `ranking` scores candidates for a person. Meant for lists"
+    " that people choose from."
 )
 NOT_INTENDED = (
-    "Decisions about people (credit, work, housing), advice where a wrong answer harms, catalogues other than the one in the "
-    "data. What people chose before says what they were shown before; the model repeats it."
+    "Decisions about people (credit, work, housing), advice where a wrong answer harms, catalogues other than"
+    " the one in the data. What people chose before says what they were shown before; the model repeats it."
 )
 
 
@@ -62,9 +63,16 @@ def _models(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
             state += f"; served in its place: {served}, the best baseline of the run"
         rows.append((kind, f"{state}; artifact {run.summary[kind]['model']}"))
     code = lineage.get("RetrievalTrainer", {}).get("custom_config", {})
-    rows.append(("Code", f"digest {code.get('code', 'unknown')}; executions " + ", ".join(
-        f"{name} {entry['execution']}" for name, entry in sorted(lineage.items(), key=lambda pair: pair[1]["execution"])
-    )))  # fmt: skip
+    rows.append(
+        (
+            "Code",
+            f"digest {code.get('code', 'unknown')}; executions "
+            + ", ".join(
+                f"{name} {entry['execution']}"
+                for name, entry in sorted(lineage.items(), key=lambda pair: pair[1]["execution"])
+            ),
+        )
+    )
     return rows
 
 
@@ -172,7 +180,8 @@ def _limits(run: RunFiles) -> str:
     metrics = run.summary["retrieval"]["metrics"]
     scripts = sorted(name.partition("=")[2] for name in metrics if name.startswith("script="))
     parts = [
-        "Judged on past choices only: what people would have made of items that they were not shown is unknown."
+        "Judged on past choices only: what people would have made of items that they were not shown is"
+        " unknown."
     ]
     if scripts:
         parts.append(f"Text was seen in these scripts: {', '.join(scripts)}.")
@@ -187,7 +196,8 @@ def _limits(run: RunFiles) -> str:
 
 
 def markdown(name: str, content: list[tuple[str, list[tuple[str, str]]]]) -> str:
-    """The card as Markdown, in which whatever tables, files and models are called is text and nothing else."""
+    """The card as Markdown, in which whatever tables, files and models are called is text and nothing
+    else."""
     lines = [f"# Model card: {markdown_text(name)}", ""]
     for heading, rows in content:
         lines += [f"## {markdown_text(heading)}", ""]

@@ -99,7 +99,8 @@ def title(item: str, items: dict[str, Item]) -> str:
 
 
 def metric_names(run: RunFiles) -> list[str]:
-    """The figures that are shown; the hit rate only where it is not the recall, as it is of one held-out item a person."""
+    """The figures that are shown; the hit rate only where it is not the recall, as it is of one held-out item
+    a person."""
     ks, overall = run.config.evaluation.k, run.summary["retrieval"]["metrics"]["overall"]
     several = overall.get("held_out_items") != overall.get("people")
     shown = ("ndcg", "recall", "hit_rate", "map") if several else ("ndcg", "recall", "map")
@@ -107,7 +108,8 @@ def metric_names(run: RunFiles) -> list[str]:
 
 
 def metric_rows(run: RunFiles) -> list[dict[str, Any]]:
-    """One row a retrieval figure: the model with its interval, each baseline, and the gain over it where it is known."""
+    """One row a retrieval figure: the model with its interval, each baseline, and the gain over it where it
+    is known."""
     overall = run.summary["retrieval"]["metrics"]["overall"]
     rows = []
     for name in metric_names(run):
@@ -189,14 +191,50 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
     gains = [row for row in gains if row["value"] is not None]
     histories = {kind: run.training(kind) for kind in run.kinds}
     found = {
-        "training": pictures.draw("training", "Loss and validation by epoch", 10, 2.6, lambda figure: plots.training_curves(figure, histories)),
-        "gains": pictures.draw("gains", "Gains over baselines with intervals", 8, 0.5 + 0.24 * len(gains), lambda figure: plots.intervals(figure.subplots(), gains, zero=True)),
-        "diversity": pictures.draw("diversity", "Accuracy against diversity", 8.5, 3, lambda figure: plots.diversity(figure, analysis)),
-        "exposure": pictures.draw("exposure", "Whom the recommendations go to", 8, 2.8, lambda figure: plots.exposure(figure, analysis)),
-        "seconds": pictures.draw("seconds", "Seconds by step", 8, 4, lambda figure: plots.seconds(figure, run.summary["components"])),
-    }  # fmt: skip
+        "training": pictures.draw(
+            "training",
+            "Loss and validation by epoch",
+            10,
+            2.6,
+            lambda figure: plots.training_curves(figure, histories),
+        ),
+        "gains": pictures.draw(
+            "gains",
+            "Gains over baselines with intervals",
+            8,
+            0.5 + 0.24 * len(gains),
+            lambda figure: plots.intervals(figure.subplots(), gains, zero=True),
+        ),
+        "diversity": pictures.draw(
+            "diversity",
+            "Accuracy against diversity",
+            8.5,
+            3,
+            lambda figure: plots.diversity(figure, analysis),
+        ),
+        "exposure": pictures.draw(
+            "exposure",
+            "Whom the recommendations go to",
+            8,
+            2.8,
+            lambda figure: plots.exposure(figure, analysis),
+        ),
+        "seconds": pictures.draw(
+            "seconds",
+            "Seconds by step",
+            8,
+            4,
+            lambda figure: plots.seconds(figure, run.summary["components"]),
+        ),
+    }
     if analysis.agreement:
-        found["agreement"] = pictures.draw("agreement", "Agreement of the two models", 8, 2.6, lambda figure: plots.agreement(figure, analysis))  # fmt: skip
+        found["agreement"] = pictures.draw(
+            "agreement",
+            "Agreement of the two models",
+            8,
+            2.6,
+            lambda figure: plots.agreement(figure, analysis),
+        )
     for kind in run.kinds:
         rows = slice_rows(run, kind)
         found[f"slices_{kind}"] = pictures.draw(
@@ -243,7 +281,8 @@ def drift(run: RunFiles) -> list[tuple[str, list[statistics.DriftRow]]]:
 
 
 def history_words(count: int, times: bool) -> str:
-    """What is shown of a history of `count` items: the last ones, where there are times to say which these are."""
+    """What is shown of a history of `count` items: the last ones, where there are times to say which these
+    are."""
     if count <= HISTORY:
         return "history"
     return (
@@ -297,13 +336,21 @@ def costs(run: RunFiles) -> list[tuple[str, str]]:
     """Sizes, seconds, memory and latency."""
     summary = run.summary
     rows = [
-        ("Run", f"{summary['seconds']:.0f} s, of which {summary['seconds_without_training_and_encoding']:.0f} s neither training nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of memory"),
-    ]  # fmt: skip
+        (
+            "Run",
+            (
+                f"{summary['seconds']:.0f} s, of which {summary['seconds_without_training_and_encoding']:.0f}"
+                f" s neither training nor encoding; at most {summary['peak_memory_mb'] / 1000:.1f} GB of"
+                " memory"
+            ),
+        ),
+    ]
     for kind in run.kinds:
         size = sum(file.stat().st_size for file in pathlib.Path(run.model(kind)).rglob("*") if file.is_file())
         servable = summary[kind]["servable"]
         answers = (
-            f"loads in {servable['load_seconds']:.1f} s, answers over HTTP in {servable['milliseconds']:.1f} ms at the median"
+            f"loads in {servable['load_seconds']:.1f} s, answers over HTTP in {servable['milliseconds']:.1f}"
+            " ms at the median"
             if servable["ok"]
             else f"not servable: {servable['reason']}"
         )
@@ -313,7 +360,10 @@ def costs(run: RunFiles) -> list[tuple[str, str]]:
         rows.append(
             (
                 "Text",
-                f"{text['encoded']:,} of {text['distinct_texts']:,} texts encoded in {text['encoding_seconds']:.1f} s, the others reused",
+                (
+                    f"{text['encoded']:,} of {text['distinct_texts']:,} texts encoded in"
+                    f" {text['encoding_seconds']:.1f} s, the others reused"
+                ),
             )
         )
     return rows

@@ -1,4 +1,5 @@
-"""Texts from tables made safe for where they are shown: one line without control characters, and Markdown that is text."""
+"""Texts from tables made safe for where they are shown: one line without control characters, and Markdown
+that is text."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ CODE = re.compile(r"(`[A-Za-z0-9_.:=/, -]+`)")
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:
-    """A text on one line, cut where it is long; what would control a terminal or the direction of writing becomes `�`."""
+    """A text on one line, cut where it is long; what would control a terminal or the direction of writing
+    becomes `�`."""
     shown = "".join(
         "\ufffd" if sign not in JOINERS and unicodedata.category(sign) in REPLACED else sign
         for sign in " ".join(text.split())
@@ -24,7 +26,8 @@ def one_line(text: str, longest: int = LONGEST) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is: no HTML, headings, links, emphasis or formulas; keys in backticks stay code.
+    """Text that Markdown shows as it is: no HTML, headings, links, emphasis or formulas; keys in backticks
+    stay code.
 
     Entities, since dialects differ in what a backslash may stand before.
     """

@@ -1,4 +1,5 @@
-"""The report's pictures, as SVG for the page (ink takes the colour of the text around it) and as PNG files."""
+"""The report's pictures, as SVG for the page (ink takes the colour of the text around it) and as PNG
+files."""
 
 from __future__ import annotations
 

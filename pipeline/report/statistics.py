@@ -26,7 +26,8 @@ class FeatureRow:
 
 @dataclasses.dataclass(frozen=True)
 class DriftRow:
-    """How far a feature's distribution is from the run before: `distance` by `measure`, and whether that is much."""
+    """How far a feature's distribution is from the run before: `distance` by `measure`, and whether that is
+    much."""
 
     name: str
     measure: str
@@ -40,7 +41,8 @@ def load(folder: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList
 
 
 def feature_rows(folder: str, split: str, schema: str = "") -> list[FeatureRow]:
-    """Every feature of a split, in alphabetical order, under the name that the schema in a folder has for people."""
+    """Every feature of a split, in alphabetical order, under the name that the schema in a folder has for
+    people."""
     data = load(folder, split).datasets[0]
     rows, shown = [], shown_names(schema)
     for feature in sorted(data.features, key=lambda entry: entry.path.step[0]):
@@ -88,8 +90,9 @@ def time_span(folder: str, split: str) -> tuple[str, str]:
 def drift(folder: str, before: str, split: str, names: str = "") -> list[DriftRow]:
     """Distances of every feature's distribution, the farthest first.
 
-    By TFDV: for strings the greatest change of one value's share (L-infinity), for numbers the Jensen-Shannon divergence;
-    above `DRIFT` is much. Time is left out, which always moves on. `names`: folder of the schema, as in `feature_rows`.
+    By TFDV: for strings the greatest change of one value's share (L-infinity), for numbers the Jensen-Shannon
+    divergence; above `DRIFT` is much. Time is left out, which always moves on. `names`: folder of the schema,
+    as in `feature_rows`.
     """
     now, then = load(folder, split), load(before, split)
     schema = schema_pb2.Schema()

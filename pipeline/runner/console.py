@@ -1,7 +1,7 @@
 """A compact table of steps on the terminal, and everything else in a log file.
 
-TensorFlow, Beam and TFX write hundreds of lines to standard output and standard error, some of them from C++. While
-the table is shown, both streams lead into the log; the table has the terminal to itself.
+TensorFlow, Beam and TFX write hundreds of lines to standard output and standard error, some of them from C++.
+While the table is shown, both streams lead into the log; the table has the terminal to itself.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class MemoryWatch:
 class Table:
     """Shows steps one below the other: name, state, seconds, memory, result.
 
-    What a step is doing stands on a line that changes; where the output is no terminal (a file, CI), on lines of their own:
-    of each step the first epoch, and then what it is at, at most every `SECONDS`.
+    What a step is doing stands on a line that changes; where the output is no terminal (a file, CI), on lines
+    of their own: of each step the first epoch, and then what it is at, at most every `SECONDS`.
 
     Args:
         log: file that receives what everybody else writes.
@@ -159,7 +159,10 @@ class Table:
             if self.live and self._name:
                 with self._lock:
                     seconds = time.perf_counter() - self._start
-                    text = f"  {self._name:<{NAME}} {SPINNER[turn % 4]:<{STATE}} {seconds:>7.1f} {'':>8}  {self._doing}"
+                    text = (
+                        f"  {self._name:<{NAME}} {SPINNER[turn % 4]:<{STATE}} {seconds:>7.1f} {'':>8} "
+                        f" {self._doing}"
+                    )
                     self.out.write("\r" + safe(text)[:WIDTH].ljust(WIDTH))
                     self.out.flush()
                 turn += 1

@@ -1,4 +1,5 @@
-"""What stops a run from outside, in words: a full disk, a folder that cannot be written, a damaged record of runs."""
+"""What stops a run from outside, in words: a full disk, a folder that cannot be written, a damaged record of
+runs."""
 
 from __future__ import annotations
 
@@ -30,14 +31,14 @@ def way_out(error: BaseException) -> str | None:
         where = f" ({name})" if name else ""
         if number in FULL:
             return (
-                f"The disk is full{where}. Nothing half-written is in view. Make room (`keep_runs` and `serving.keep_versions` "
-                "say how much is kept), or name a folder on another disk with --root, and run it again: it goes on at the "
-                "step that stopped."
+                f"The disk is full{where}. Nothing half-written is in view. Make room (`keep_runs` and"
+                " `serving.keep_versions` say how much is kept), or name a folder on another disk with"
+                " --root, and run it again: it goes on at the step that stopped."
             )
         if number in FORBIDDEN:
             return (
-                f"A file cannot be read or written{where}: {one}. Change its permissions, or name another folder with "
-                "--root."
+                f"A file cannot be read or written{where}: {one}. Change its permissions, or name another"
+                " folder with --root."
             )
     return None
 
@@ -58,10 +59,11 @@ def _number(error: BaseException) -> tuple[int | None, str]:
 
 
 def check_record(home: pathlib.Path) -> str | None:
-    """Looks whether TFX's record of earlier runs (`metadata.sqlite`) can be read, and begins a new one where it cannot.
+    """Looks whether TFX's record of earlier runs (`metadata.sqlite`) can be read, and begins a new one where
+    it cannot.
 
-    Without its record, what lies in `artifacts` belongs to nobody: new folders would bear the numbers of old ones, and their
-    files be mixed. So both are put aside together.
+    Without its record, what lies in `artifacts` belongs to nobody: new folders would bear the numbers of old
+    ones, and their files be mixed. So both are put aside together.
 
     Args:
         home: of the pipeline.
@@ -78,8 +80,8 @@ def check_record(home: pathlib.Path) -> str | None:
         damage = _damage(record) if there else "it is empty" if record.exists() else "it is not there"
     except sqlite3.OperationalError as error:
         raise ConfigError(
-            f"The record of runs, {record}, must be a file that can be opened and written. Received: {error}. Change its "
-            "permissions, end what is using it, or name another folder with --root."
+            f"The record of runs, {record}, must be a file that can be opened and written. Received: {error}."
+            " Change its permissions, end what is using it, or name another folder with --root."
         ) from error
     if damage is None or not (there or artifacts.is_dir()):
         return None
@@ -90,9 +92,10 @@ def check_record(home: pathlib.Path) -> str | None:
             moved.append(path.with_name(f"{path.name}.{mark}"))
             path.rename(moved[-1])
     return (
-        f"The record of earlier runs, {record}, cannot be used: {damage}. It is now {' and '.join(entry.name for entry in moved)} "
-        "(delete what you do not need), and a new one is begun: all steps run again, texts are not encoded again, what is "
-        "served stays, and the next model is not compared with the last blessed one."
+        f"The record of earlier runs, {record}, cannot be used: {damage}. It is now"
+        f" {' and '.join(entry.name for entry in moved)} (delete what you do not need), and a new one is"
+        " begun: all steps run again, texts are not encoded again, what is served stays, and the next model"
+        " is not compared with the last blessed one."
     )
 
 

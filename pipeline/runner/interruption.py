@@ -1,4 +1,5 @@
-"""Ctrl-C that is not lost: native code may swallow a KeyboardInterrupt, or turn it into an error of its own."""
+"""Ctrl-C that is not lost: native code may swallow a KeyboardInterrupt, or turn it into an error of its
+own."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ import threading
 class Interrupts:
     """Notes that somebody pressed Ctrl-C while the context is open, whatever becomes of the exception.
 
-    TensorFlow's tracing, for one, raises "error_already_set: MISMATCH … REPLACED BY KeyboardInterrupt", a RuntimeError.
-    Outside the main thread, and where the signal is ignored (a job in a shell's background), nothing is changed.
+    TensorFlow's tracing, for one, raises "error_already_set: MISMATCH … REPLACED BY KeyboardInterrupt", a
+    RuntimeError. Outside the main thread, and where the signal is ignored (a job in a shell's background),
+    nothing is changed.
 
     One may stand inside another; each then knows what the outer one noted.
 

@@ -46,7 +46,8 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
     """Runs a node, or reuses what an earlier run made, and shows it.
 
     Raises:
-        ConfigError, StepFailed: where it fails; TFX has then recorded the failure and removed what was half written.
+        ConfigError, StepFailed: where it fails; TFX has then recorded the failure and removed what was half
+            written.
         KeyboardInterrupt: after Ctrl-C, also where native code made another error of it, or none.
     """
     name = node.node_info.id

@@ -1,8 +1,8 @@
 """Runs the pipeline on this machine, one component after the other in one process.
 
-`python -m pipeline.runner.local --config FILE` for people who know TFX; `tfrec run FILE` is the same. A step whose
-inputs, parameters and code did not change is not run again; after a failure, the next run goes on at the step that
-failed.
+`python -m pipeline.runner.local --config FILE` for people who know TFX; `tfrec run FILE` is the same. A step
+whose inputs, parameters and code did not change is not run again; after a failure, the next run goes on at
+the step that failed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def run(config: PipelineConfig) -> dict:
 
 
 def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> dict:
-    """Rebuilds what the pushed models search, without training (`index_definition`), and shows a line for each step.
+    """Rebuilds what the pushed models search, without training (`index_definition`), and shows a line for
+    each step.
 
     Args:
         config: of the run that trained the models.
@@ -106,7 +107,8 @@ def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, re
             if renewed := check_record(config.home):
                 table.line(f"  {renewed}")
             table.begin("start")
-            # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and loud.
+            # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and
+            # loud.
             from pipeline.runner.launching import Nodes, launch
 
             nodes = Nodes(create())

@@ -1,8 +1,9 @@
-"""What earlier runs left, removed but for the last few: versions of models, artifacts, checkpoints of runs given up.
+"""What earlier runs left, removed but for the last few: versions of models, artifacts, checkpoints of runs
+given up.
 
-Never removed: what the latest runs made, which is what the next run reuses; what was made with a model that is the last one
-pushed, of which `tfrec index` builds a new version; the last blessed models, which the next candidate is compared with; and
-the newest version of each model, which is what is served.
+Never removed: what the latest runs made, which is what the next run reuses; what was made with a model that
+is the last one pushed, of which `tfrec index` builds a new version; the last blessed models, which the next
+candidate is compared with; and the newest version of each model, which is what is served.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def prune(config: PipelineConfig, blessed: Iterable[str] = ()) -> int:
 
 
 def old_versions(push_folder: pathlib.Path, keep: int, pushed: set[str]) -> Iterator[pathlib.Path]:
-    """Versions to remove: all but the newest `keep`, what the latest run calls pushed, and the newest that is no baseline."""
+    """Versions to remove: all but the newest `keep`, what the latest run calls pushed, and the newest that is
+    no baseline."""
     for base in sorted(push_folder.glob("*")) if push_folder.is_dir() else ():
         found = list(versions(base).values())
         trained = [version for version in found if baseline_of(version) is None]
@@ -66,8 +68,9 @@ def old_versions(push_folder: pathlib.Path, keep: int, pushed: set[str]) -> Iter
 def old_artifacts(root: pathlib.Path, wanted: set[str], keep: int) -> Iterator[pathlib.Path]:
     """Folders of artifacts that nobody asks for (`root/component/output/number`).
 
-    Of outputs of which nothing is wanted (those of `tfrec index`, which writes no list of them), the newest `keep` stay; so
-    does what is newer than all that is wanted: it belongs to a run that has not come to its end.
+    Of outputs of which nothing is wanted (those of `tfrec index`, which writes no list of them), the newest
+    `keep` stay; so does what is newer than all that is wanted: it belongs to a run that has not come to its
+    end.
     """
     numbers = [files.version_of(pathlib.Path(folder).name) for folder in wanted]
     latest = max((number for number in numbers if number is not None), default=0)
@@ -80,7 +83,8 @@ def old_artifacts(root: pathlib.Path, wanted: set[str], keep: int) -> Iterator[p
 
 
 def blessed_models(store: Any, keep: int = 2) -> list[str]:
-    """Folders of the last `keep` blessed models of each Evaluator: a candidate is compared with the last one other than itself.
+    """Folders of the last `keep` blessed models of each Evaluator: a candidate is compared with the last one
+    other than itself.
 
     Args:
         store: ML Metadata's.

@@ -43,7 +43,10 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
         return ", ".join(kept.values()) + f"; {rejected:,} rows rejected"
     if "text_vectors" in artifacts:
         report = _json(artifacts["text_vectors"].uri, "report.json")
-        return f"{report['encoded']:,} texts encoded in {report['encoding_seconds']:.1f} s, {report['reused']:,} reused"
+        return (
+            f"{report['encoded']:,} texts encoded in {report['encoding_seconds']:.1f} s, {report['reused']:,}"
+            " reused"
+        )
     if name == "BaselineBuilder":
         report = _json(artifacts["model_run"].uri, "report.json")
         return describe_baseline(report) if report["built"] else f"not needed: {report['reason']}"
@@ -52,7 +55,10 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
         if not report["built"]:
             return f"not built: {report['reason']}"
         gains = report["validation_ndcg@10"][report["head"]]
-        return f"{report['head']} counts {report['rank_weight']:.0%}: val_ndcg_10 {gains[str(report['rank_weight'])]:.4f}, without {gains['0.0']:.4f}"
+        return (
+            f"{report['head']} counts {report['rank_weight']:.0%}: val_ndcg_10"
+            f" {gains[str(report['rank_weight'])]:.4f}, without {gains['0.0']:.4f}"
+        )
     if name.endswith("IndexBuilder"):
         report = _json(artifacts["model_run"].uri, "report.json")
         return (
@@ -97,10 +103,11 @@ def write_summary(
     """Collects a run's results and writes them to `summary.json`, in the run's own folder and as the latest.
 
     Returns:
-        What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words), and for `retrieval` and `ranking` (unless left out) metrics by slice,
-        the baselines' figures, blessing, reasons, what to try, and the folder pushed to; for `retrieval` also `baseline`, which
-        one answers in its place and where it was pushed; for `recommender` how it was built, whether it answers, and the
-        folder; `artifacts` holds the folder of each output by component.
+        What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words), and
+            for `retrieval` and `ranking` (unless left out) metrics by slice,
+        the baselines' figures, blessing, reasons, what to try, and the folder pushed to; for `retrieval` also
+        `baseline`, which one answers in its place and where it was pushed; for `recommender` how it was
+        built, whether it answers, and the folder; `artifacts` holds the folder of each output by component.
     """
     # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
     from pipeline.evaluation.advice import advice
@@ -166,7 +173,8 @@ def write_index_summary(
     """Collects what a rebuilt index came to and writes it to `index.json`.
 
     Returns:
-        What was written: `components`, `data`, and for each model with an index what changed in it (`build`), whether it
+        What was written: `components`, `data`, and for each model with an index what changed in it (`build`),
+            whether it
         answers (`servable`), and the folder pushed to.
     """
     by_name = {step.name: step for step in steps}
@@ -217,7 +225,8 @@ def _write(summary: dict[str, Any], *paths: pathlib.Path) -> None:
 
 
 def _baseline(by_name: dict[str, Step], config: PipelineConfig) -> dict[str, Any] | None:
-    """The baseline that this run pushed in the retrieval model's place, if it is what is served; None otherwise."""
+    """The baseline that this run pushed in the retrieval model's place, if it is what is served; None
+    otherwise."""
     report = _json(by_name["BaselineBuilder"].artifacts["model_run"].uri, "report.json")
     pushed = by_name["BaselinePusher"].artifacts["pushed_model"]
     folder = pushed.get_string_custom_property("pushed_destination") or None

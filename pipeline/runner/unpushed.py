@@ -1,4 +1,5 @@
-"""Why a model is not served, and what to try: read from the latest run's summary, for every command that would ask it."""
+"""Why a model is not served, and what to try: read from the latest run's summary, for every command that
+would ask it."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def why(summary: dict[str, Any] | None, kind: str, name: str = CONFIG) -> list[s
 
 
 def stands_in(home: pathlib.Path) -> str | None:
-    """What answers in the retrieval model's place, in words; None where that is the model itself, or nothing."""
+    """What answers in the retrieval model's place, in words; None where that is the model itself, or
+    nothing."""
     version = latest_version(home / "serving" / "retrieval")
     found = baseline_of(version) if version else None
     return f"{describe_baseline(found)}, as version {version.name}" if version and found else None
@@ -92,7 +94,8 @@ def pushed_model(config: PipelineConfig, kind: str | None, name: str = CONFIG) -
 
 
 def seen_from_here(kind: str, config: str | None, folder: str = "runs") -> list[str]:
-    """`why` for somebody who asked a server: of a configuration, or of the latest run that did not push the model.
+    """`why` for somebody who asked a server: of a configuration, or of the latest run that did not push the
+    model.
 
     Args:
         kind: the model that was asked.
@@ -127,8 +130,8 @@ def candidates(config: PipelineConfig) -> dict[str, str]:
     refused = [kind for kind in KINDS[:2] if kind in summary and not summary[kind]["pushed"]]
     if not refused:
         raise ConfigError(
-            "`--candidate` serves models that were not pushed. Received: a latest run that pushed all of its models. Leave it "
-            "out."
+            "`--candidate` serves models that were not pushed. Received: a latest run that pushed all of its"
+            " models. Leave it out."
         )
     models = {
         kind: path for kind, path in served_models(config).items() if summary.get(kind, {}).get("pushed")

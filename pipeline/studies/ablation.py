@@ -44,7 +44,8 @@ def variants(config: PipelineConfig, wanted: Sequence[str] = ()) -> dict[str, Pi
 
     Args:
         config: what is varied, one part at a time.
-        wanted: names such as `text=none`, or groups (`text`, `fusion`, `history`); none means all that the data allows.
+        wanted: names such as `text=none`, or groups (`text`, `fusion`, `history`); none means all that the
+            data allows.
 
     Returns:
         name → configuration. A variant that equals `config` is not named twice.
@@ -107,15 +108,16 @@ def ablate(
         say: told what is done: a line, and whether it will be replaced by the next one.
 
     Returns:
-        `config`, `data` (people and held-out interactions, also cold ones) and `runs`: name → one dictionary of figures
-        a seed. Also written to `ablation/results.json` in the configuration's home.
+        `config`, `data` (people and held-out interactions, also cold ones) and `runs`: name → one dictionary
+        of figures a seed. Also written to `ablation/results.json` in the configuration's home.
 
     Raises:
         ConfigError: for seeds, variants or epochs that cannot be used.
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ConfigError(
-            f"`--seeds` must be different whole numbers from 0. Received: {list(seeds)}. Give for example 1 2 3."
+            f"`--seeds` must be different whole numbers from 0. Received: {list(seeds)}. Give for example 1"
+            " 2 3."
         )
     if epochs is not None and epochs < 1:
         raise ConfigError(
@@ -192,7 +194,8 @@ class Finished:
 
 
 def train(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]):
-    """Trains the retrieval model of a configuration; returns it, and what training took: parameters, seconds, epochs."""
+    """Trains the retrieval model of a configuration; returns it, and what training took: parameters, seconds,
+    epochs."""
     from tfrec_fusion.models.build import build_two_tower
     from tfrec_fusion.training.fitting import fit_staged, precision, strategy
 
@@ -289,8 +292,8 @@ def table(results: dict) -> str:
     )
     data = results["data"]
     lines.append(
-        f"{data['people']:,} people, {data['held_out']:,} held-out items, {data['held_out_cold']:,} of them cold "
-        f"(never seen in training); {data['items']:,} items."
+        f"{data['people']:,} people, {data['held_out']:,} held-out items, {data['held_out_cold']:,} of them"
+        f" cold (never seen in training); {data['items']:,} items."
     )
     return "\n".join(lines)
 

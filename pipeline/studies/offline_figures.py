@@ -24,7 +24,8 @@ def describe(data: Prepared) -> dict[str, int]:
 
 
 def relevant_items(data: Prepared) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Each tested person's first row of `test`, the items seen before, and the held-out items not among them."""
+    """Each tested person's first row of `test`, the items seen before, and the held-out items not among
+    them."""
     _, first, inverse = np.unique(data.person, return_index=True, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     grouped = np.split(data.test["item_index"][order], np.cumsum(np.bincount(inverse))[:-1])
@@ -40,12 +41,13 @@ def figures(
     Args:
         scores: rows of `data.test` → float `[rows, N + 1]`.
         data: the data.
-        config: cutoffs (`evaluation.k`): the first for NDCG and what is beyond accuracy, the last for recall and MRR.
+        config: cutoffs (`evaluation.k`): the first for NDCG and what is beyond accuracy, the last for recall
+            and MRR.
 
     Returns:
-        Accuracy over all held-out items and over cold ones (which training never saw), coverage, novelty in bits,
-        intra-list diversity (of text, or of categories without text) and Gini. A figure that has nothing to judge by is
-        left out.
+        Accuracy over all held-out items and over cold ones (which training never saw), coverage, novelty in
+        bits, intra-list diversity (of text, or of categories without text) and Gini. A figure that has
+        nothing to judge by is left out.
     """
     k, most = config.evaluation.k[0], max(config.evaluation.k)
     rows, seen, relevant = relevant_items(data)
@@ -70,7 +72,8 @@ def figures(
 
 
 def item_vectors(data: Prepared) -> np.ndarray:
-    """What lists are called diverse by, the same for all variants: pretrained text, or else the categories of items."""
+    """What lists are called diverse by, the same for all variants: pretrained text, or else the categories of
+    items."""
     if data.catalogue.text_vectors is not None:
         return np.asarray(data.catalogue.text_vectors[1:], np.float32)
     parts = [np.zeros((len(data.catalogue), 1), np.float32)]

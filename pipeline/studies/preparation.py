@@ -1,7 +1,8 @@
-"""A configuration's tables as arrays in memory, without TFX: for studies that train many models from one preparation.
+"""A configuration's tables as arrays in memory, without TFX: for studies that train many models from one
+preparation.
 
-Reading, ordering, splits, features and text vectors are those of a run. What differs is what memory allows: whole columns
-at once, and vocabularies counted here.
+Reading, ordering, splits, features and text vectors are those of a run. What differs is what memory allows:
+whole columns at once, and vocabularies counted here.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ class Prepared:
         space: sizes and features.
         catalogue: the items, with tokens where there is a text tower.
         train, validation, test: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`
-            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, and the user and context features;
-            in training also `weight` and `history_weight` where choices have weights.
-        person: int64 per row of `test`, equal where two rows are of one person, also of one that training never saw.
+            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, and the user
+            and context features; in training also `weight` and `history_weight` where choices have weights.
+        person: int64 per row of `test`, equal where two rows are of one person, also of one that training
+            never saw.
         seen: per row of `test` int32, the items that its person had met before.
     """
 
@@ -57,7 +59,8 @@ def prepare(config: PipelineConfig) -> Prepared:
     """Reads, splits and encodes.
 
     Args:
-        config: `data`, `split`, `transform` and `text` count. Rows that cannot be used are left out, as in a run.
+        config: `data`, `split`, `transform` and `text` count. Rows that cannot be used are left out, as in a
+            run.
 
     Returns:
         The arrays. Text vectors are kept in the configuration's home, where a run keeps its own.

@@ -1,8 +1,9 @@
 """`tfrec tune`: looks for better settings of the retrieval model in a given number of minutes.
 
-Half of the people of validation stop training and weigh what stands beside the towers, as in a run; the others judge, and
-test data is not touched. Each trial changes some settings of the best so far. The best of many trials looks better than it is:
-so it is trained again with another seed, beside the settings as configured, and is recommended only if it wins over both.
+Half of the people of validation stop training and weigh what stands beside the towers, as in a run; the
+others judge, and test data is not touched. Each trial changes some settings of the best so far. The best of
+many trials looks better than it is: so it is trained again with another seed, beside the settings as
+configured, and is recommended only if it wins over both.
 """
 
 from __future__ import annotations
@@ -53,13 +54,15 @@ def tune(
 
     Args:
         config: where data comes from, and where to start.
-        minutes: for training; reading and encoding the data come on top. A repeated call takes finished trials from disk.
+        minutes: for training; reading and encoding the data come on top. A repeated call takes finished
+            trials from disk.
         seed: of the trials drawn, and of each trial's training; the last comparison adds the next seed.
         epochs: at most so many a trial, instead of the configuration's.
         say: told what is done: a line, and whether it will be replaced by the next one.
 
     Returns:
-        `trials`: a list of `settings` (what differs from the configuration), `ndcg` and `seconds`; `settings`: what to set,
+        `trials`: a list of `settings` (what differs from the configuration), `ndcg` and `seconds`;
+            `settings`: what to set,
         empty where nothing was better; `configured` and `tuned`: their NDCG with each seed. Also written to
         `tuning/results.json` in the configuration's home.
 
@@ -126,7 +129,8 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
     """Takes every other person of validation out of it, to judge.
 
     Args:
-        data: split; people are told apart by their histories, since those whom training never saw have no index.
+        data: split; people are told apart by their histories, since those whom training never saw have no
+            index.
 
     Raises:
         ConfigError: if fewer than `FEWEST` people would judge.
@@ -137,8 +141,8 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
     people = int(person.max(initial=-1)) + 1
     if people < 2 * FEWEST:
         raise ConfigError(
-            f"Tuning needs {2 * FEWEST} people in validation, half of whom judge. Received: {people}. Take more of "
-            "the data for it with `split.validation`, or keep the defaults."
+            f"Tuning needs {2 * FEWEST} people in validation, half of whom judge. Received: {people}. Take"
+            " more of the data for it with `split.validation`, or keep the defaults."
         )
     # Those without a history cannot be told apart: every other choice of theirs.
     nobody = np.flatnonzero(~(columns["history"] > 0).any(1))
@@ -150,7 +154,8 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
 
 
 def gain(model, rows: dict[str, np.ndarray], k: int) -> float:
-    """Mean NDCG at `k` of what was chosen next, among all that the history does not hold (`metrics.ranks`)."""
+    """Mean NDCG at `k` of what was chosen next, among all that the history does not hold
+    (`metrics.ranks`)."""
     items = model.candidate_embeddings()
     vectors, gains = items.numpy(), []
     ties = tie_order(len(vectors))
@@ -196,9 +201,13 @@ def _shown(settings: dict) -> str:
 
 
 def advice(found: dict, name: str) -> str:
-    """What to do with `tune`'s result, as text: YAML to put into the configuration, and the command that tries it."""
+    """What to do with `tune`'s result, as text: YAML to put into the configuration, and the command that
+    tries it."""
     k, before = found["k"], np.mean(found["configured"])
-    head = f"{len(found['trials'])} trials; as configured ndcg@{k} {before:.4f} on people who decided nothing else"
+    head = (
+        f"{len(found['trials'])} trials; as configured ndcg@{k} {before:.4f} on people who decided nothing"
+        " else"
+    )
     if not found["settings"]:
         return f"{head}. Nothing was found to be better with both seeds: keep the configuration as it is."
     values: dict = {}
@@ -210,6 +219,7 @@ def advice(found: dict, name: str) -> str:
         part[last] = value
     flags = " ".join(f"--set {key}={value}" for key, value in found["settings"].items())
     return (
-        f"{head}, with these settings {np.mean(found['tuned']):.4f} (means of two seeds; the first picked them, so that it "
-        f"flatters them):\n\n{yaml.safe_dump(values, sort_keys=False)}\nTry them: tfrec run {name} {flags}"
+        f"{head}, with these settings {np.mean(found['tuned']):.4f} (means of two seeds; the first picked"
+        f" them, so that it flatters them):\n\n{yaml.safe_dump(values, sort_keys=False)}\nTry them: tfrec run"
+        f" {name} {flags}"
     )

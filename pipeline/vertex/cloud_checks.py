@@ -1,4 +1,5 @@
-"""Checks that ask Google Cloud: services, rights, bucket, image, machines, quota. Nothing is made or changed."""
+"""Checks that ask Google Cloud: services, rights, bucket, image, machines, quota. Nothing is made or
+changed."""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ def rights(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
             f"Not granted in {vertex.project}: {', '.join(missing)}.",
             "Ask for "
             + " and ".join(roles)
-            + f": `gcloud projects add-iam-policy-binding {vertex.project} --member=user:YOU --role={roles[0]}`",
+            + f": `gcloud projects add-iam-policy-binding {vertex.project} --member=user:YOU"
+            f" --role={roles[0]}`",
         )
 
 
@@ -141,7 +143,8 @@ def bucket(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
         yield Finding(
             "error",
             "vertex.bucket",
-            f"You may not see the bucket {vertex.bucket_name} (storage.buckets.get), or it is somebody else's.",
+            f"You may not see the bucket {vertex.bucket_name} (storage.buckets.get), or it is somebody"
+            " else's.",
             f"Ask its owner for roles/storage.admin on it, or take another: {make}",
         )
         return
@@ -154,8 +157,8 @@ def bucket(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
         yield Finding(
             "error",
             "vertex.bucket",
-            f"The bucket is in {place}, the run in {vertex.region}: pipelines read and write across regions slowly and at a "
-            "price, and the mount of steps may refuse it.",
+            f"The bucket is in {place}, the run in {vertex.region}: pipelines read and write across regions"
+            " slowly and at a price, and the mount of steps may refuse it.",
             f"Set `vertex.region: {place}`, or take another bucket: {make}",
         )
     wanted = [
@@ -305,8 +308,9 @@ def quota(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
             "error",
             "vertex.training",
             f"{need} of {job.accelerator} are asked for; the quota in {vertex.region} is {limit}.",
-            f"Ask for more of {metric} at https://console.cloud.google.com/iam-admin/quotas?project={vertex.project} "
-            "(days), or take another accelerator or region.",
+            f"Ask for more of {metric} at"
+            f" https://console.cloud.google.com/iam-admin/quotas?project={vertex.project} (days), or take"
+            " another accelerator or region.",
         )
 
 

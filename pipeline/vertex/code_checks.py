@@ -1,4 +1,5 @@
-"""Checks of code: will the containers find and pickle what they are told to run, in the versions that were tried here?"""
+"""Checks of code: will the containers find and pickle what they are told to run, in the versions that were
+tried here?"""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def callback(dotted: str) -> Iterator[Finding]:
             "error",
             dotted,
             f"It cannot be pickled: {type(error).__name__}: {error}.",
-            "Keep locks, files, sessions and TensorFlow objects out of what it closes over; make them inside the call.",
+            "Keep locks, files, sessions and TensorFlow objects out of what it closes over; make them inside"
+            " the call.",
         )
 
 
@@ -128,7 +130,8 @@ def module_files(compiled: Compiled) -> Iterator[Finding]:
 
 
 def locked(lock: pathlib.Path) -> dict[str, str]:
-    """Package → version of a hash-locked file, as this Python reads it; several versions: the one that is installed."""
+    """Package → version of a hash-locked file, as this Python reads it; several versions: the one that is
+    installed."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(
         r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.M
@@ -191,8 +194,8 @@ def versions(held: dict[str, str]) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 name,
-                f"Compiled here with {here or 'none'}, locked for the image: {held[name]}. Pickles and specs of one "
-                "version may not be read by another.",
+                f"Compiled here with {here or 'none'}, locked for the image: {held[name]}. Pickles and specs"
+                " of one version may not be read by another.",
                 "Run `make setup`, so that both are the same.",
             )
 

@@ -86,6 +86,7 @@ def legal_name(name: str) -> str:
     legal = name.replace("_", "-")
     if not LEGAL_NAME.fullmatch(legal):
         raise ConfigError(
-            f"On Vertex AI `name` must be small letters, digits and `-`, at most 128. Received: {name!r}. Rename it."
+            f"On Vertex AI `name` must be small letters, digits and `-`, at most 128. Received: {name!r}."
+            " Rename it."
         )
     return legal

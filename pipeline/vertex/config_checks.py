@@ -59,8 +59,8 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 key,
-                f"{image} has {'the tag latest' if tag else 'no tag'}: two runs may get different code, and steps are "
-                "reused although their code changed.",
+                f"{image} has {'the tag latest' if tag else 'no tag'}: two runs may get different code, and"
+                " steps are reused although their code changed.",
                 "Name a tag that is never moved, or the digest (`…@sha256:…`) that `docker push` prints.",
             )
         if host.endswith("gcr.io"):
@@ -68,7 +68,8 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
                 "error",
                 key,
                 f"{host} was Container Registry, which has been shut down.",
-                f"Push to Artifact Registry: {vertex.region}-docker.pkg.dev/{vertex.project}/REPOSITORY/NAME:TAG.",
+                "Push to Artifact Registry:"
+                f" {vertex.region}-docker.pkg.dev/{vertex.project}/REPOSITORY/NAME:TAG.",
             )
         elif host.endswith("-docker.pkg.dev"):
             place = host.removesuffix("-docker.pkg.dev")
@@ -76,8 +77,8 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
                 yield Finding(
                     "warning",
                     key,
-                    f"The image is in {place}, the run in {vertex.region}: each step pulls gigabytes across regions, which "
-                    "costs time and money.",
+                    f"The image is in {place}, the run in {vertex.region}: each step pulls gigabytes across"
+                    " regions, which costs time and money.",
                     f"Push it to {vertex.region}-docker.pkg.dev as well.",
                 )
         elif "." not in host:
@@ -107,7 +108,8 @@ def inputs(compiled: Compiled) -> Iterator[Finding]:
             "warning",
             "data",
             f"{size / 1e9:.0f} GB of local files are sent to the bucket first.",
-            f"Copy them once, `gcloud storage cp FILES {vertex.folder}/tables/`, and name that path in the configuration.",
+            f"Copy them once, `gcloud storage cp FILES {vertex.folder}/tables/`, and name that path in the"
+            " configuration.",
         )
     text = config.text
     if text and text.encoder.startswith(("/", "~", ".")) and not text.encoder.startswith("/gcs/"):
@@ -115,7 +117,8 @@ def inputs(compiled: Compiled) -> Iterator[Finding]:
             "error",
             "text.encoder",
             f"{text.encoder} is a path, and no such folder is here to be sent; no container will have it.",
-            "Name a folder that is here, a packaged encoder (all-MiniLM-L6-v2), or a name on the Hugging Face Hub.",
+            "Name a folder that is here, a packaged encoder (all-MiniLM-L6-v2), or a name on the Hugging Face"
+            " Hub.",
         )
 
 
@@ -127,7 +130,8 @@ def labels(vertex: VertexConfig) -> Iterator[Finding]:
                 "error",
                 "vertex.labels",
                 f"{name}={value} cannot be a label.",
-                "Names and values are small letters, digits, `_` and `-`, at most 63; a name begins with a letter.",
+                "Names and values are small letters, digits, `_` and `-`, at most 63; a name begins with a"
+                " letter.",
             )
 
 
@@ -149,7 +153,8 @@ def accelerators(key: str, machine) -> Iterator[Finding]:
             "warning",
             f"{key}.accelerator",
             f"{kind} is not among those known here: {', '.join(ATTACHABLE)}.",
-            "Check the spelling, and that Vertex AI offers it: https://cloud.google.com/vertex-ai/docs/training/configure-compute.",
+            "Check the spelling, and that Vertex AI offers it:"
+            " https://cloud.google.com/vertex-ai/docs/training/configure-compute.",
         )
         return
     family, counts = ATTACHABLE[kind]
@@ -187,7 +192,8 @@ def strategies(config: PipelineConfig, job: TrainingJob) -> Iterator[Finding]:
                 "error",
                 key,
                 f"{strategy!r} with {job.workers} workers and {job.servers} servers.",
-                "Set `vertex.training.workers` to 2 or more, of which the first coordinates, and `servers` to 1 or more.",
+                "Set `vertex.training.workers` to 2 or more, of which the first coordinates, and `servers` to"
+                " 1 or more.",
             )
         elif job.servers and strategy != "parameter_server":
             yield Finding(
@@ -219,7 +225,8 @@ def training_image(vertex: VertexConfig) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "vertex.training.image",
-            f"Training on {job.accelerator} uses `vertex.image`; built as it is by default, that has no CUDA, and the GPU "
-            "would idle.",
-            "Build the variant (`--build-arg VARIANT=cuda`) and name it here; or name it as `vertex.image`, for all steps.",
+            f"Training on {job.accelerator} uses `vertex.image`; built as it is by default, that has no CUDA,"
+            " and the GPU would idle.",
+            "Build the variant (`--build-arg VARIANT=cuda`) and name it here; or name it as `vertex.image`,"
+            " for all steps.",
         )

@@ -1,7 +1,8 @@
-"""What a run on Vertex AI reads: local tables, encoders and schemas as objects of the bucket, named by their content.
+"""What a run on Vertex AI reads: local tables, encoders and schemas as objects of the bucket, named by their
+content.
 
-An object's name holds a digest, so the same input is never sent twice, and a half-finished upload is told from a whole one
-by name, size and checksum.
+An object's name holds a digest, so the same input is never sent twice, and a half-finished upload is told
+from a whole one by name, size and checksum.
 """
 
 from __future__ import annotations
@@ -50,15 +51,16 @@ class Inputs:
     def __init__(self, config: PipelineConfig):
         if config.vertex is None:
             raise ConfigError(
-                "Vertex AI needs a key `vertex` in the configuration. Received: none. See docs/howto/vertex.md, or the shipped "
-                "configuration vertex_movielens_100k."
+                "Vertex AI needs a key `vertex` in the configuration. Received: none. See"
+                " docs/howto/vertex.md, or the shipped configuration vertex_movielens_100k."
             )
         self.config, self.vertex = config, config.vertex
         self.folder = f"{self.vertex.folder}/{config.name}"
         self.uploads: dict[str, Upload] = {}
 
     def places(self) -> Places:
-        """Where components find everything. What they open as plain files is named as the container's mount shows it."""
+        """Where components find everything. What they open as plain files is named as the container's mount
+        shows it."""
         tables = tables_of(self.config)
         mounted = on_mount(self.folder)
         return Places(
@@ -118,7 +120,8 @@ class Inputs:
 
 
 def beam_flags(vertex: VertexConfig, staging: str) -> tuple[str, ...]:
-    """Flags of the steps that Beam runs: in their own containers, or on Dataflow with the steps' own image."""
+    """Flags of the steps that Beam runs: in their own containers, or on Dataflow with the steps' own
+    image."""
     flow: Dataflow | None = vertex.dataflow
     if flow is None:
         return IN_PROCESS

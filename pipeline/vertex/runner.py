@@ -1,7 +1,7 @@
 """Compiles the pipeline for Vertex AI.
 
-`python -m pipeline.vertex.runner --config FILE --output pipeline.json` for people who know TFX; `tfrec vertex compile FILE`
-is the same.
+`python -m pipeline.vertex.runner --config FILE --output pipeline.json` for people who know TFX;
+`tfrec vertex compile FILE` is the same.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def compile_action(config: PipelineConfig, options: argparse.Namespace) -> int:
     files.write_text(path, compiled.to_json())
     size = sum(upload.size for upload in compiled.uploads)
     print(
-        f"{path}: {compiled.steps} steps. It reads {len(compiled.uploads)} files ({size / 1e6:.1f} MB) that must be in "
-        f"{compiled.vertex.bucket} before."
+        f"{path}: {compiled.steps} steps. It reads {len(compiled.uploads)} files ({size / 1e6:.1f} MB) that"
+        f" must be in {compiled.vertex.bucket} before."
     )
     return 0
 

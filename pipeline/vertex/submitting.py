@@ -1,7 +1,8 @@
 """Sends a compiled run off: inputs into the bucket, then the pipeline job. Every part may be repeated.
 
-An input is an object whose name holds a digest of its content; one that is there whole, by size and checksum, is not sent
-again. A run is labelled with a digest of its spec: while it runs, submitting the same again finds it.
+An input is an object whose name holds a digest of its content; one that is there whole, by size and checksum,
+is not sent again. A run is labelled with a digest of its spec: while it runs, submitting the same again finds
+it.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ def upload(uploads: list[Upload], vertex: VertexConfig, say: Say = print) -> int
         name = wanted.target.removeprefix(GCS).split("/", 1)[1]
         bucket = client.bucket(vertex.bucket_name)
         hint = (
-            f"`vertex.bucket` must be a bucket that you may write. Give yourself roles/storage.objectAdmin on "
-            f"{GCS}{vertex.bucket_name}, or make it: `gcloud storage buckets create {GCS}{vertex.bucket_name} "
-            f"--location={vertex.region} --project={vertex.project}`."
+            "`vertex.bucket` must be a bucket that you may write. Give yourself roles/storage.objectAdmin on"
+            f" {GCS}{vertex.bucket_name}, or make it: `gcloud storage buckets create"
+            f" {GCS}{vertex.bucket_name} --location={vertex.region} --project={vertex.project}`."
         )
         with explained(f"Writing to {GCS}{vertex.bucket_name}", vertex.project, hint):
             there = bucket.get_blob(name, retry=_retry())
@@ -94,7 +95,8 @@ def checksum(wanted: Upload) -> str:
 
 
 def _send(blob: Any, wanted: Upload, generation: int) -> None:
-    """The object appears when all of it has arrived and the checksum fits, and only if nobody wrote it meanwhile."""
+    """The object appears when all of it has arrived and the checksum fits, and only if nobody wrote it
+    meanwhile."""
     from google.api_core import exceptions
 
     options = {"if_generation_match": generation, "checksum": "crc32c", "retry": _retry()}

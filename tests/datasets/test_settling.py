@@ -80,7 +80,10 @@ def test_clean_html(text, seen):
     assert clean_html(text) == seen
 
 
-ORDERS = "id;customer;placed\n1;ann;2024-01-01\n2;bob;2024-01-02\n3;cid;2024-01-03\n3;dan;2024-01-03\n4;eve;2024-01-04\n4;eve;2024-01-04\n"
+ORDERS = (
+    "id;customer;placed\n1;ann;2024-01-01\n2;bob;2024-01-02\n3;cid;2024-01-03\n"
+    "3;dan;2024-01-03\n4;eve;2024-01-04\n4;eve;2024-01-04\n"
+)
 
 
 def joined(tmp_path, lines, **keys):

@@ -21,19 +21,27 @@ def parsed(values, time_format):
 @pytest.mark.parametrize(
     ("time_format", "values", "expected"),
     [
-        ("s", ["1704067200.123456789", "-1.5", "x", None], [JANUARY * SECOND + 123_456_789, -SECOND * 3 // 2, None, None]),
+        (
+            "s",
+            ["1704067200.123456789", "-1.5", "x", None],
+            [JANUARY * SECOND + 123_456_789, -SECOND * 3 // 2, None, None],
+        ),
         ("s", [1.5, None], [SECOND * 3 // 2, None]),
         ("s", ["1.7e9"], [1_700_000_000 * SECOND]),
         ("ms", [JANUARY * 1000 + 200, None], [JANUARY * SECOND + 200_000_000, None]),
         ("ms", [JANUARY], [None]),  # seconds among milliseconds would be January 1970
         ("ns", ["1700000000000000001"], [1_700_000_000_000_000_001]),
         ("excel", [45292.5], [(JANUARY + 43_200) * SECOND]),
-        ("iso", ["2024-01-01T00:00:00.100", "2024-01-01T01:00:00+01:00", "9999-12-31"], [JANUARY * SECOND + SECOND // 10, JANUARY * SECOND, None]),
+        (
+            "iso",
+            ["2024-01-01T00:00:00.100", "2024-01-01T01:00:00+01:00", "9999-12-31"],
+            [JANUARY * SECOND + SECOND // 10, JANUARY * SECOND, None],
+        ),
         ("%Y%m%d", ["20240101", "20240101.0", "20241301"], [JANUARY * SECOND, JANUARY * SECOND, None]),
         ("%d/%m/%Y", pa.array([datetime.date(2024, 1, 1)]), [JANUARY * SECOND]),
         ("s", pa.array([2**64 - 1, 1], pa.uint64()), [None, SECOND]),
     ],
-)  # fmt: skip
+)
 def test_times_are_read_to_the_nanosecond(time_format, values, expected):
     assert parsed(values, time_format) == expected
 

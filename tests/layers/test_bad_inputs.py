@@ -1,4 +1,5 @@
-"""What layers refuse, in words that name the rule, the value seen and the way out; and what looks wrong but is not."""
+"""What layers refuse, in words that name the rule, the value seen and the way out; and what looks wrong but
+is not."""
 
 import numpy as np
 import pytest

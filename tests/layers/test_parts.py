@@ -60,7 +60,8 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(size, graph):
 
 @pytest.mark.parametrize(("policy", "rounding"), [("mixed_bfloat16", 2**-8), ("mixed_float16", 2**-11)])
 def test_half_precision_is_as_near_to_full_precision_as_the_whole_batch(policy, rounding):
-    """Both round each number to `rounding` of itself, and sum the rows in another order: √23 roundings at random."""
+    """Both round each number to `rounding` of itself, and sum the rows in another order: √23 roundings at
+    random."""
     tf_keras.utils.set_random_seed(0)
     exact = Net()
     tf_keras.mixed_precision.set_global_policy(policy)
@@ -138,7 +139,8 @@ def test_a_part_must_have_a_row():
         in_parts(lambda rows, _: rows, tf.ones([3]), (), 0)
 
 
-# Sixteen dense layers of 256: a row leaves some 40 kB behind for the backward pass, a batch of 8,192 rows 340 MB.
+# Sixteen dense layers of 256: a row leaves some 40 kB behind for the backward pass, a batch of 8,192 rows 340
+# MB.
 MEMORY = """
 import json, re, sys
 import tfrec_fusion

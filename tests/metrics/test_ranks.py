@@ -1,4 +1,5 @@
-"""The core of all ranking metrics: its rules by hand, and for any input against oracles and an independent library."""
+"""The core of all ranking metrics: its rules by hand, and for any input against oracles and an independent
+library."""
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def padded(lists):
 
 @given(LISTS, st.data(), st.integers(1, 12))
 def test_list_metrics_are_those_of_the_definition_for_any_input(lists, data, k):
-    """Repeats in lists and among what is relevant, padding anywhere, nothing listed, nothing relevant, `k` beyond all."""
+    """Repeats in lists and among what is relevant, padding anywhere, nothing listed, nothing relevant, `k`
+    beyond all."""
     relevant = [data.draw(st.lists(ITEMS, max_size=6)) for _ in lists]
     found = accuracy.ranking_metrics(padded(lists), relevant, (k,))
     for row, (listed, right) in enumerate(zip(lists, relevant, strict=True)):
@@ -65,7 +67,8 @@ def test_list_metrics_are_those_of_the_definition_for_any_input(lists, data, k):
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=30), st.integers(1, 12))
 def test_figures_of_ranks_are_those_of_the_lists(choices, k):
-    """A choice is a person and an item; a person's ranks are one shuffle of the items, and repeats count once."""
+    """A choice is a person and an item; a person's ranks are one shuffle of the items, and repeats count
+    once."""
     people, items = np.array(choices).T
     shuffles = np.random.default_rng(0).permuted(np.tile(np.arange(10), (4, 1)), axis=1)
     ranks = np.argsort(shuffles, 1)[people, items] + 1.0
@@ -113,7 +116,8 @@ def test_ranks_are_places_in_the_sorted_list_and_lists_agree(scores, seed):
 
 
 def test_case_of_repeats_by_hand():
-    """Bought once, twice and five times at rank 1; one item three times at rank 2 and another once at rank 40."""
+    """Bought once, twice and five times at rank 1; one item three times at rank 2 and another once at rank
+    40."""
     for ranks in ([1.0], [1.0, 1.0], [1.0] * 5):
         figures = per_person_figures(np.full(len(ranks), 7), np.array(ranks), [5, 10])
         assert figures["ndcg@10"] == figures["map@5"] == figures["recall@10"] == 1

@@ -52,7 +52,8 @@ def tensors(columns):
 
 
 def hit_rates(model, columns, k):
-    """bool `[users]`: whether the item chosen is among the first k of the whole catalogue, history excluded."""
+    """bool `[users]`: whether the item chosen is among the first k of the whole catalogue, history
+    excluded."""
     candidates = model.candidate_embeddings().numpy()
     queries = model.query_embeddings(tensors(columns)).numpy()
     allowed = np.arange(len(candidates)) > 0

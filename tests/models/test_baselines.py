@@ -19,7 +19,8 @@ for user in range(1, SIZE + 1):
         baselines.ItemKNN(k=40),
         baselines.EASE(l2=1.0),
         baselines.SVD(dim=2),
-        # As many factors as the board has: with more, the conjugate gradients of `implicit` divide by residuals near 0.
+        # As many factors as the board has: with more, the conjugate gradients of `implicit` divide by
+        # residuals near 0.
         baselines.ALS(dim=2, iterations=10),
         baselines.BPR(dim=8, iterations=300, learning_rate=0.05),
         baselines.ContentKNN(np.stack([np.arange(SIZE + 1) % 2, (np.arange(SIZE + 1) + 1) % 2], 1)),

@@ -1,4 +1,5 @@
-"""The blend against NumPy: what each part scores, what its weights are worth, and that nothing trained is touched."""
+"""The blend against NumPy: what each part scores, what its weights are worth, and that nothing trained is
+touched."""
 
 import dataclasses
 

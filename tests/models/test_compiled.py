@@ -1,4 +1,5 @@
-"""What XLA compiles finds the same distinct ids, and the same gradients, without loops over single entries."""
+"""What XLA compiles finds the same distinct ids, and the same gradients, without loops over single
+entries."""
 
 import numpy as np
 import pytest

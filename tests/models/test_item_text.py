@@ -1,4 +1,5 @@
-"""A text encoder trained along with a model: what is encoded, what learns, what is left when training ends."""
+"""A text encoder trained along with a model: what is encoded, what learns, what is left when training
+ends."""
 
 import dataclasses
 import shutil
@@ -182,7 +183,8 @@ def test_training_the_encoder_finds_what_its_vectors_hid(blind_encoder, texts):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision_name", ["float32", "mixed_float16"])
 def test_the_staged_schedule_takes_micro_batches(encoder, texts, precision_name):
-    """It learns what it learns without them; that float16's few steps here are mostly skipped for their scale is the same too."""
+    """It learns what it learns without them; that float16's few steps here are mostly skipped for their scale
+    is the same too."""
     items = with_tokens(encoder, texts)
     losses = []
     for micro_batch in (None, 16):

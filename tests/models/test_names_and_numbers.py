@@ -1,4 +1,5 @@
-"""Features of any name in whole models, and numbers that are none, named before the learning rate is blamed."""
+"""Features of any name in whole models, and numbers that are none, named before the learning rate is
+blamed."""
 
 import dataclasses
 
@@ -16,7 +17,7 @@ from tfrec_fusion.config import (
     RetrievalConfig,
     TowerConfig,
     TrainingConfig,
-)  # fmt: skip
+)
 from tfrec_fusion.layers.experts import MMoE
 from tfrec_fusion.layers.feature_table import FeatureTable
 from tfrec_fusion.layers.fusion import AttentionFusion, GatedFusion, ModalityDropout
@@ -32,13 +33,16 @@ OF_USERS = Feature("user's age", "number", column="Age (years)")
 
 def space(names):
     return FeatureSpace(
-        9, 7,
+        9,
+        7,
         user_features=(OF_USERS,),
-        item_features=tuple(Feature(f"{name} item", "categorical" if place % 2 else "number", 3 if place % 2 else 1)
-                            for place, name in enumerate(names)),
+        item_features=tuple(
+            Feature(f"{name} item", "categorical" if place % 2 else "number", 3 if place % 2 else 1)
+            for place, name in enumerate(names)
+        ),
         context_features=tuple(Feature(name, "categorical", 3) for name in names),
         history_length=2,
-    )  # fmt: skip
+    )
 
 
 def catalogue(found, **changes):

@@ -1,4 +1,5 @@
-"""Factors of ratings that are solved: against a sampler of the same model, on planted ratings, and beside the network."""
+"""Factors of ratings that are solved: against a sampler of the same model, on planted ratings, and beside the
+network."""
 
 import dataclasses
 
@@ -19,7 +20,8 @@ USERS, ITEMS = 200, 120
 
 
 def made_up(seed=0, dim=2, share=0.3, noise=0.3, side=0.0):
-    """Ratings of a known low rank: which are known, all of them without noise, and what is said about items."""
+    """Ratings of a known low rank: which are known, all of them without noise, and what is said about
+    items."""
     rng = np.random.default_rng(seed)
     said = rng.normal(size=(ITEMS, 3))
     items = rng.normal(size=(ITEMS, dim)) + side * said @ rng.normal(size=(3, dim))
@@ -63,7 +65,8 @@ def test_needless_factors_do_no_harm():
 
 
 def gibbs(ratings, dim, noise, sweeps=300, seed=0):
-    """Bayesian PMF's sampler with fixed hyperparameters (Salakhutdinov and Mnih, 2008): the mean of its predictions."""
+    """Bayesian PMF's sampler with fixed hyperparameters (Salakhutdinov and Mnih, 2008): the mean of its
+    predictions."""
     rng = np.random.default_rng(seed)
     known = ratings.copy()
     known.data[:] = 1

@@ -1,4 +1,5 @@
-"""A baseline behind the signatures of the retrieval model orders the catalogue as the baseline itself does."""
+"""A baseline behind the signatures of the retrieval model orders the catalogue as the baseline itself
+does."""
 
 import dataclasses
 

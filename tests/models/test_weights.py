@@ -26,7 +26,8 @@ def catalogue(counts=(0, 60, 30, 30, 1, 1)):
 
 
 def choices(weight_of_2, weight_of_3):
-    """Everybody met item 1; then one half item 2, the other item 3. In the histories they count as often as last."""
+    """Everybody met item 1; then one half item 2, the other item 3. In the histories they count as often as
+    last."""
     item = np.where(np.arange(USERS) % 2 == 0, 2, 3).astype(np.int32)
     return {
         "user_index": np.arange(1, USERS + 1, dtype=np.int32),
@@ -142,7 +143,8 @@ def test_a_ranking_is_trained_on_the_grades_that_there_are():
 
 
 def test_the_weighted_loss_is_a_mean():
-    """Counting every choice a hundredfold changes nothing, so that losses of training and validation compare."""
+    """Counting every choice a hundredfold changes nothing, so that losses of training and validation
+    compare."""
     model = build_two_tower(RetrievalConfig(tower=TOWER), PLAIN, catalogue())
     found = []
     for count in (1.0, 100.0):

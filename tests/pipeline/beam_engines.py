@@ -35,8 +35,8 @@ def _wait_for(port: int, process: subprocess.Popen) -> None:
 def portable_service(folder: pathlib.Path) -> Iterator[list[str]]:
     """Beam's own job service and a pool of worker processes; yields the flags that send a pipeline there.
 
-    The service gets the pipeline over gRPC as Flink's or Spark's job server does, and workers are processes that know of
-    it only what is sent to them.
+    The service gets the pipeline over gRPC as Flink's or Spark's job server does, and workers are processes
+    that know of it only what is sent to them.
     """
     environment = {
         **os.environ,

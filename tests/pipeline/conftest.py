@@ -1,4 +1,5 @@
-"""A place that plays Google Cloud, and one run of a compiled pipeline's containers, for the tests that need them."""
+"""A place that plays Google Cloud, and one run of a compiled pipeline's containers, for the tests that need
+them."""
 
 import json
 

@@ -1,7 +1,8 @@
-"""A server on this machine that plays Google Cloud: OAuth tokens, Cloud Storage's JSON API, Vertex AI's REST API and more.
+"""A server on this machine that plays Google Cloud: OAuth tokens, Cloud Storage's JSON API, Vertex AI's REST
+API and more.
 
-What a client sends is checked as the real services check it (paths, preconditions, checksums, fields of the messages), and
-faults are switched on by a test: see `Google.faults`.
+What a client sends is checked as the real services check it (paths, preconditions, checksums, fields of the
+messages), and faults are switched on by a test: see `Google.faults`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ class Google:
 
     Attributes:
         objects: name → content, of the one bucket.
-        jobs: `pipelineJobs` and `customJobs` by resource name, as JSON. A pipeline job is over when somebody asks for it.
+        jobs: `pipelineJobs` and `customJobs` by resource name, as JSON. A pipeline job is over when somebody
+            asks for it.
         run_job: what a custom job does from then on; returns its state.
         requests: (method, path) of all that was asked, tokens left out.
         faults: what goes wrong: see `Handler._fault`.
-        bucket, disabled, refused, machines, accelerators, quota, image: what the project has and lacks; `image` None is
+        bucket, disabled, refused, machines, accelerators, quota, image: what the project has and lacks;
+        `image` None is
             not in the registry.
     """
 
@@ -127,8 +130,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = _handle
 
     def _fault(self, path: str) -> bool:
-        """`unauthenticated`: 401; `unavailable`: a pattern of paths that answer 503; `forbidden`: likewise 403; `hang`:
-        likewise, of method and path, no answer until the fake is closed.
+        """`unauthenticated`: 401; `unavailable`: a pattern of paths that answer 503; `forbidden`: likewise
+        403; `hang`: likewise, of method and path, no answer until the fake is closed.
         """
         faults = self.google.faults
         if "hang" in faults and re.search(str(faults["hang"]), f"{self.command} {path}"):

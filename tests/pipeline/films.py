@@ -15,7 +15,8 @@ name: films
 root: {root}
 data:
   interactions: {{path: interactions.csv, user: user, item: film, time: when, label: stars}}
-  items: {{path: films.parquet, id: film, title: title, text: [title, plot], categories: [theme], numbers: [year]}}
+  items: {{path: films.parquet, id: film, title: title, text: [title, plot],
+    categories: [theme], numbers: [year]}}
   users: {{path: users.csv, id: user, categories: [likes]}}
 split: {{method: temporal, validation: 0.15, test: 0.15, light_user: 5, rare_item: 5}}
 text: {{max_length: 24}}

@@ -7,8 +7,13 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-NOUNS = "lamp kettle robot garden whale piano castle river engine violin desert pocket mirror winter signal orchard".split()
-WORDS = "red old quiet wooden bright small heavy silver hidden gentle broken early northern paper golden deep".split()
+NOUNS = (
+    "lamp kettle robot garden whale piano castle river engine violin desert pocket mirror winter signal"
+    " orchard".split()
+)
+WORDS = (
+    "red old quiet wooden bright small heavy silver hidden gentle broken early northern paper golden deep"
+).split()
 ROOT = pathlib.Path(__file__).parents[2]
 PEOPLE, ITEMS, ROWS = 60, 80, 1500
 
@@ -198,15 +203,16 @@ def books(folder: pathlib.Path) -> None:
         {
             "User-ID": np.arange(PEOPLE) + 276_725,
             "Location": rng.choice(["paris, france", "porto, portugal"], PEOPLE),
-            "Age": pd.Series(rng.integers(12, 90, PEOPLE))
-            .astype(object)
-            .where(rng.random(PEOPLE) > 0.3, "NULL"),
+            "Age": (
+                pd.Series(rng.integers(12, 90, PEOPLE)).astype(object).where(rng.random(PEOPLE) > 0.3, "NULL")
+            ),
         }
     ).to_csv(folder / "BX-Users.csv", **quoted)
 
 
 def library(folder: pathlib.Path) -> None:
-    """A library's loans: no name says "user", a date and an hour apart, dates of publication, some cards lost."""
+    """A library's loans: no name says "user", a date and an hour apart, dates of publication, some cards
+    lost."""
     rng, frame = np.random.default_rng(14), choices()
     ean = [f"978-{rng.integers(10**9):09d}" for _ in range(ITEMS)]
     cards = pd.Series([f"L{u + 1000}" for u in frame.u], dtype=object).where(rng.random(ROWS) > 0.01, None)
@@ -226,8 +232,8 @@ def library(folder: pathlib.Path) -> None:
             "Buchtitel": [phrase(rng, 4).title() for _ in range(ITEMS)],
             "Sachgruppe": rng.choice(["Gärten", "Seefahrt", "Backen"], ITEMS),
             "Ladenpreis": [f"{rng.integers(5, 40)},{rng.integers(0, 99):02d}" for _ in range(ITEMS)],
-            "Klappentext": pd.Series([phrase(rng, 12) for _ in range(ITEMS)]).where(
-                rng.random(ITEMS) > 0.1, None
+            "Klappentext": (
+                pd.Series([phrase(rng, 12) for _ in range(ITEMS)]).where(rng.random(ITEMS) > 0.1, None)
             ),
             "Erschienen": [
                 f"{rng.integers(1, 28):02d}.{rng.integers(1, 12):02d}.{rng.integers(1970, 2022)}"
@@ -245,7 +251,8 @@ def library(folder: pathlib.Path) -> None:
 
 
 def plain_ids(folder: pathlib.Path) -> None:
-    """Whole numbers everywhere, so that any column might be an id of anything, and both keys are called `id`."""
+    """Whole numbers everywhere, so that any column might be an id of anything, and both keys are called
+    `id`."""
     rng, frame = np.random.default_rng(10), choices()
     pd.DataFrame(
         {

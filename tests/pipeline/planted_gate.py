@@ -1,4 +1,5 @@
-"""Planted cases for the gate: people whose held-out items a candidate and the last blessed model rank as planted."""
+"""Planted cases for the gate: people whose held-out items a candidate and the last blessed model rank as
+planted."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,10 +12,11 @@ PEOPLE, COLD = 400, 0.3
 
 
 def plant(case: str, seed: int) -> list[dict]:
-    """One held-out item a person: whether it is cold, and its rank by the candidate and by the last blessed model.
+    """One held-out item a person: whether it is cold, and its rank by the candidate and by the last blessed
+    model.
 
-    A model finds (ranks among the first ten) an item with a certain probability, and what it finds of people whom both
-    serve well or badly is correlated: half of the draws are shared.
+    A model finds (ranks among the first ten) an item with a certain probability, and what it finds of people
+    whom both serve well or badly is correlated: half of the draws are shared.
     """
     rng = np.random.default_rng(seed)
     cold = rng.random(PEOPLE) < COLD

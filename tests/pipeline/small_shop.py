@@ -1,4 +1,5 @@
-"""A shop of two shelves as CSV files: people stay with one shelf, and an item's name tells which it stands on."""
+"""A shop of two shelves as CSV files: people stay with one shelf, and an item's name tells which it stands
+on."""
 
 import dataclasses
 import pathlib

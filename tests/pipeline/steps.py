@@ -1,4 +1,5 @@
-"""The steps of a run from tables to a SavedModel, one after the other in this process, without TFX's runner."""
+"""The steps of a run from tables to a SavedModel, one after the other in this process, without TFX's
+runner."""
 
 import dataclasses
 import json
@@ -88,7 +89,8 @@ def arguments(folder: pathlib.Path, tables: Tables, kind: str, model: dict) -> t
 
 
 def trained(folder: pathlib.Path, tables: Tables, kind: str, model: RetrievalConfig | RankingConfig):
-    """Trains and exports one of the two models with the pipeline's own callback; returns the loaded SavedModel."""
+    """Trains and exports one of the two models with the pipeline's own callback; returns the loaded
+    SavedModel."""
     given = arguments(folder, tables, kind, dataclasses.asdict(model))
     getattr(training, f"run_{kind}")(given)
     return tf.saved_model.load(given.serving_model_dir)

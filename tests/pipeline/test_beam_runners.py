@@ -1,4 +1,5 @@
-"""Steps on engines of Beam other than the direct runner: worker processes that know nothing but what they are sent."""
+"""Steps on engines of Beam other than the direct runner: worker processes that know nothing but what they are
+sent."""
 
 import importlib.util
 import json

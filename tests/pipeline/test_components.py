@@ -1,4 +1,5 @@
-"""Components that can be shown without a whole run: pushing, the vector cache, anomalies, the resolver, verdicts."""
+"""Components that can be shown without a whole run: pushing, the vector cache, anomalies, the resolver,
+verdicts."""
 
 import concurrent.futures
 import multiprocessing
@@ -183,7 +184,8 @@ def dying(stream, **arrays):
 
 np.savez = dying
 tokens = np.load(sys.argv[3])
-text_vectors.encode_items(tokens, (tokens > 0).astype(int), TextConfig(sys.argv[1], max_length=8), sys.argv[2])
+config = TextConfig(sys.argv[1], max_length=8)
+text_vectors.encode_items(tokens, (tokens > 0).astype(int), config, sys.argv[2])
 """
 
 

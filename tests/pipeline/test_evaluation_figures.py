@@ -1,4 +1,5 @@
-"""The Evaluators' figures by hand, against the library and against independent libraries, and on bad input."""
+"""The Evaluators' figures by hand, against the library and against independent libraries, and on bad
+input."""
 
 import numpy as np
 import pytest
@@ -301,7 +302,8 @@ def test_ranking_figures_agree_with_scikit_learn(seed):
 
 
 def test_intervals_of_order_are_those_of_drawing_people():
-    """AUC and each person's own order, computed anew for every draw of people, spread as the intervals say."""
+    """AUC and each person's own order, computed anew for every draw of people, spread as the intervals
+    say."""
     rng = np.random.default_rng(5)
     users = np.repeat(np.arange(60), 25)
     lean = rng.uniform(-1, 1, 60)[users]  # people differ, so that drawing interactions would promise too much

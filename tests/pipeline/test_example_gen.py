@@ -207,7 +207,8 @@ def test_nothing_of_the_future_is_written(tmp_path):
 
 
 def test_one_table_of_order_lines_is_enough(tmp_path):
-    """Items and people from the interactions' own rows: the most frequent value counts, nothing is a reject."""
+    """Items and people from the interactions' own rows: the most frequent value counts, nothing is a
+    reject."""
     lines = pd.DataFrame(
         [
             ("u", "a", "01/02/1970", "mug", "FR", "1,5"),

@@ -1,4 +1,5 @@
-"""What happens to a run from outside: others at work, a damaged record, a full disk, Ctrl-C while importing."""
+"""What happens to a run from outside: others at work, a damaged record, a full disk, Ctrl-C while
+importing."""
 
 import errno
 import json
@@ -99,7 +100,8 @@ def test_errors_of_the_disk_come_with_a_way_out(error, words):
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path):
-    """A file system of 64 KB would need rights; a limit on the size of files breaks off a write in the same way."""
+    """A file system of 64 KB would need rights; a limit on the size of files breaks off a write in the same
+    way."""
     code = f"""
 import resource, signal
 from tfrec_fusion import files

@@ -14,10 +14,27 @@ from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 
 # Everything that Examples, Transform's outputs and batches hold beside features made of columns.
 OWN = {
-    "user_id", "item_id", "time", "label", "click", "weight", "history", "history_weight", "seen", "item_train_count",
-    "user_activity", "item_activity", "title", "train_count", "user_index", "item_index", "rating", "input_ids",
-    "attention_mask", "text_vector",
-}  # fmt: skip
+    "user_id",
+    "item_id",
+    "time",
+    "label",
+    "click",
+    "weight",
+    "history",
+    "history_weight",
+    "seen",
+    "item_train_count",
+    "user_activity",
+    "item_activity",
+    "title",
+    "train_count",
+    "user_index",
+    "item_index",
+    "rating",
+    "input_ids",
+    "attention_mask",
+    "text_vector",
+}
 some = st.lists(columns, max_size=4).map(tuple)
 HOSTILE = (
     "index",
@@ -45,9 +62,11 @@ def tables(item=(), lists=(), numbers=(), vectors=(), text=(), user=(), user_num
 
 def every(found):
     return (
-        features.item_features(found) + features.user_features(found)
-        + features.context_features(found) + features.text_features(found)
-    )  # fmt: skip
+        features.item_features(found)
+        + features.user_features(found)
+        + features.context_features(found)
+        + features.text_features(found)
+    )
 
 
 @PATIENT
@@ -93,8 +112,10 @@ def test_each_column_has_a_slice_of_its_own(item, numbers, user, context):
 def test_slices_are_called_as_the_table_calls_the_column():
     found = tables(("Product Category", "activity"), context=("Device Type",))
     assert list(slices.sliced_columns(found)) == [
-        "item_Product Category", "item_activity (column)", "context_Device Type",
-    ]  # fmt: skip
+        "item_Product Category",
+        "item_activity (column)",
+        "context_Device Type",
+    ]
     with pytest.raises(ConfigError, match="item_Product Category"):
         slices.check_slices(["item_product"], found)
 

@@ -1,4 +1,5 @@
-"""The fuzzer of tables: a few of its folders, and that its witness sees a changed value and a dropped column."""
+"""The fuzzer of tables: a few of its folders, and that its witness sees a changed value and a dropped
+column."""
 
 import random
 

@@ -63,7 +63,8 @@ def test_the_verdict_is_right_for_twenty_seeds(case):
         cold = verdict([row for row in rows if row["cold"]], ((PREFIX + "item_activity", "cold"),))
         common = verdict([row for row in rows if not row["cold"]], ((PREFIX + "item_activity", "common"),))
         refused = bool(overall), bool(overall + cold + common)
-        # What is worse for cold items alone may or may not show overall; it must show in their slice, and only there.
+        # What is worse for cold items alone may or may not show overall; it must show in their slice, and
+        # only there.
         if case == "worse for cold items":
             assert cold == ["ndcg@10_change_most"], seed
             assert common == [], seed
@@ -276,7 +277,8 @@ def test_values_and_changes_are_bounded_in_any_slice():
 
 @pytest.mark.parametrize("kind", ["retrieval", "ranking", "clicks"])
 def test_every_threshold_is_on_a_figure_that_is_computed(kind):
-    """A threshold whose key nobody computes fails every model; TFMA tells keys apart by more than the name."""
+    """A threshold whose key nobody computes fails every model; TFMA tells keys apart by more than the
+    name."""
     if kind == "retrieval":
         settings = EvaluationConfig(
             thresholds={"recall@100": 0.2}, changes={"coverage@10": 0.1, "novelty@10": 0.5, "recall@100": 0.1}

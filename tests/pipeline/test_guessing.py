@@ -1,4 +1,5 @@
-"""`tfrec init` on folders of many shapes: the roles that a person would give the columns, in a file that can be run."""
+"""`tfrec init` on folders of many shapes: the roles that a person would give the columns, in a file that can
+be run."""
 
 import re
 import subprocess
@@ -393,9 +394,9 @@ def test_ways_to_write_a_time(values, name, expected):
 def test_init_and_validate_need_no_tensorflow(tmp_path):
     folder = make("invoices", tmp_path)
     code = (
-        "import sys; from pipeline.cli import main as cli; assert cli.main(['init', '.', '--name', 'x']) == 0\n"
-        "assert cli.main(['validate', 'x.yaml']) == 0\n"
-        "assert not {'tensorflow', 'tfx', 'apache_beam', 'transformers'} & set(sys.modules), 'heavy'"
+        "import sys; from pipeline.cli import main as cli; assert cli.main(['init', '.', '--name', 'x']) =="
+        " 0\nassert cli.main(['validate', 'x.yaml']) == 0\nassert not {'tensorflow', 'tfx', 'apache_beam',"
+        " 'transformers'} & set(sys.modules), 'heavy'"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

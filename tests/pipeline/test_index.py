@@ -91,7 +91,8 @@ def test_an_item_that_was_never_in_the_catalogue_is_found_by_words(answers):
 
 
 def test_it_comes_to_whom_its_vector_suits(answers):
-    """What says the same as a film of love stands among the films of love for who likes love, and for nobody else."""
+    """What says the same as a film of love stands among the films of love for who likes love, and for nobody
+    else."""
     for user, likes in (("u1", True), ("u4", True), ("u0", False), ("u2", False)):
         found = answers["retrieval-after"].recommend(user_id=user, k=13, include_seen=True)
         assert ("new2" in [item.item_id for item in found]) == likes

@@ -141,7 +141,8 @@ def test_every_column_is_named_with_a_role_or_a_reason(folder, times):
 
 
 def test_a_flag_is_never_a_text(folder, capsys):
-    """Reviews without a table of items: `verified` is neither title nor text, and what was written is named."""
+    """Reviews without a table of items: `verified` is neither title nor text, and what was written is
+    named."""
     write(
         folder,
         reviews=ratings(
@@ -255,7 +256,8 @@ def test_orders_and_their_lines_are_joined(folder, capsys):
 
 def test_yaml_reads_the_key_on_as_true(folder):
     (folder / "x.yaml").write_text(
-        "name: x\ndata:\n  interactions: {path: a.csv, join: {path: b.csv, on: order}}\n  items: {path: c.csv}\n"
+        "name: x\ndata:\n  interactions: {path: a.csv, join: {path: b.csv, on: order}}\n  items: {path:"
+        " c.csv}\n"
     )
     assert load_config("x.yaml").data.interactions.join.on == "order"
 
@@ -278,8 +280,8 @@ def test_lists_of_ids_in_a_cell(folder, capsys, divider):
     # The same as if each list were one item.
     sessions.rename(columns={"items": "item_id"}).to_csv("flat.csv", index=False)
     (folder / "x.yaml").write_text(
-        "name: x\ntext: none\ndata:\n  interactions: {path: flat.csv, user: user_id, item: item_id, time: time}\n"
-        "  items: {path: flat.csv, id: item_id, distinct: true}\n"
+        "name: x\ntext: none\ndata:\n  interactions: {path: flat.csv, user: user_id, item: item_id, time:"
+        " time}\n  items: {path: flat.csv, id: item_id, distinct: true}\n"
     )
     status, out = validate(capsys)
     assert status == 1
@@ -573,7 +575,8 @@ def test_a_folder_without_users_says_what_is_missing(folder):
 
 
 def test_names_of_columns_in_another_language(folder, capsys):
-    """A Polish library: no name is alike in the two tables, ISBNs have lost their zeros in one, cp1250, prices in words."""
+    """A Polish library: no name is alike in the two tables, ISBNs have lost their zeros in one, cp1250,
+    prices in words."""
     rng = np.random.default_rng(8)
     isbn = [f"{n:010d}" for n in rng.choice(10**9, 15, replace=False)]
     loans = pd.DataFrame(

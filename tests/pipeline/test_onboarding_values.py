@@ -1,4 +1,5 @@
-"""What `tfrec init` tells from values: flags, grades, sentinels, outcomes, ids written differently, headers; on a few rows."""
+"""What `tfrec init` tells from values: flags, grades, sentinels, outcomes, ids written differently, headers;
+on a few rows."""
 
 import numpy as np
 import pandas as pd

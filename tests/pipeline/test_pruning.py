@@ -1,4 +1,5 @@
-"""What earlier runs left is removed by the keys that say so, and nothing that is served, compared with or reused."""
+"""What earlier runs left is removed by the keys that say so, and nothing that is served, compared with or
+reused."""
 
 import dataclasses
 import json

@@ -14,9 +14,28 @@ from pipeline.report.plain import markdown_text, one_line
 from pipeline.report.run_files import Item
 
 HOSTILE = [
-    "$5_$10", "$$", "$\\frac{", "a\x00b", "\x1b[31mred", "\u202etxt.exe", "\ud800", "日本語", "<b>bold</b>", "&lt;",
-    "x\ny", "\\n", 'id="a" url(#b)', "#010203", "]]>", "<!--", "%s{}", "𓀀", "a" * 500, "", " ",
-]  # fmt: skip
+    "$5_$10",
+    "$$",
+    "$\\frac{",
+    "a\x00b",
+    "\x1b[31mred",
+    "\u202etxt.exe",
+    "\ud800",
+    "日本語",
+    "<b>bold</b>",
+    "&lt;",
+    "x\ny",
+    "\\n",
+    'id="a" url(#b)',
+    "#010203",
+    "]]>",
+    "<!--",
+    "%s{}",
+    "𓀀",
+    "a" * 500,
+    "",
+    " ",
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +73,23 @@ def test_pictures_show_any_text(name):
 
 
 ATTACKS = [
-    "<script>alert(1)</script>", "</li><h1>Blessed</h1>", "ok\n# Model card: forged\n## Gates", "\r## Forged",
-    "\u2028# Forged", "[click](javascript:alert(1))", "![x](http://a/b.png)", "`<img src=x onerror=alert(1)>`",
-    "``<b>", "\\`<i>`", "**Gates**: blessed", "$5_$10", "&#60;script&#62;", "- [ ] item\n\n1. other", "~~gone~~", "__x__",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    "</li><h1>Blessed</h1>",
+    "ok\n# Model card: forged\n## Gates",
+    "\r## Forged",
+    "\u2028# Forged",
+    "[click](javascript:alert(1))",
+    "![x](http://a/b.png)",
+    "`<img src=x onerror=alert(1)>`",
+    "``<b>",
+    "\\`<i>`",
+    "**Gates**: blessed",
+    "$5_$10",
+    "&#60;script&#62;",
+    "- [ ] item\n\n1. other",
+    "~~gone~~",
+    "__x__",
+]
 
 
 class Tags(html.parser.HTMLParser):

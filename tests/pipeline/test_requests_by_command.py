@@ -86,7 +86,10 @@ def test_an_unknown_category_is_an_error_with_the_near_ones(tfrec):
         ),
         (
             "--model recommender --rank-weight 2",
-            "`rank_weight` must be a number from 0 to 1, 0 for the weight that validated best, or -1 for not at all",
+            (
+                "`rank_weight` must be a number from 0 to 1, 0 for the weight that validated best, or -1 for"
+                " not at all"
+            ),
         ),
         ("--rank-weight 0.5", "--rank-weight need `--model recommender`"),
         ("--context colour=red", "The signature recommend has no input 'colour'"),

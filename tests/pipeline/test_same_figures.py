@@ -20,7 +20,8 @@ from tfrec_fusion.metrics.ranks import next_item_ranks, per_person_figures, tie_
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Two shelves of eight things; everybody buys one new thing three times in the test window, some another one once."""
+    """Two shelves of eight things; everybody buys one new thing three times in the test window, some another
+    one once."""
     folder, rng, rows = tmp_path_factory.mktemp("repeats"), np.random.default_rng(0), []
     for person in range(60):
         items = [f"{'tea' if person % 2 else 'tool'}{number}" for number in rng.permutation(8)]

@@ -1,4 +1,5 @@
-"""Tables in the forms that people have, through ExampleGen: rows are read, and counted, as `tfrec validate` counts them."""
+"""Tables in the forms that people have, through ExampleGen: rows are read, and counted, as `tfrec validate`
+counts them."""
 
 import collections
 import dataclasses
@@ -31,7 +32,8 @@ def measured(tables):
 
 
 def read(table, **rules):
-    """Each user's items in order, and rejects by reason: as a run reads them, and as `measure_choices` foretells."""
+    """Each user's items in order, and rejects by reason: as a run reads them, and as `measure_choices`
+    foretells."""
     tables = Tables(table, Items("", "item"), **rules)
     people, rejects = {}, collections.Counter()
     reader = ReadInteractions(settle_interactions_of(tables))

@@ -1,4 +1,5 @@
-"""Where nothing was pushed, every command says why and what to try, from what was missed and how the model was trained."""
+"""Where nothing was pushed, every command says why and what to try, from what was missed and how the model
+was trained."""
 
 import dataclasses
 import os
@@ -31,7 +32,10 @@ def test_advice_comes_from_what_was_missed(tmp_path):
         "train longer: it was given 2 epochs of the usual 30 (`--set retrieval.training.epochs=30`)",
         "look for better settings: `tfrec tune CONFIG`",
         "see whether its texts are what misleads it: `--set text=none`",
-        "or accept that ALS is better (ndcg@10 0.1234, this model 0.1026): `--set evaluation.baselines.als=show`",
+        (
+            "or accept that ALS is better (ndcg@10 0.1234, this model 0.1026): `--set"
+            " evaluation.baselines.als=show`"
+        ),
         "look at what was refused: `tfrec serve CONFIG --candidate`",
     ]
     assert advice(config, "retrieval", {**RETRIEVAL, "blessed": True}, {}) == []
@@ -55,7 +59,8 @@ def test_every_advised_setting_can_be_set(tmp_path):
     config = write_shop(tmp_path)
     path = tmp_path / "shop.yaml"
     path.write_text(
-        "name: shop\ndata: {interactions: {path: a, user: u, item: i, time: t}, items: {path: b, id: i, title: n}}\n"
+        "name: shop\ndata: {interactions: {path: a, user: u, item: i, time: t}, items: {path: b, id: i,"
+        " title: n}}\n"
     )
     for kind, missed in (
         (
@@ -91,12 +96,17 @@ def test_baselines_that_are_only_shown_are_shown():
         "ndcg@10_gain_over_popularity": 0.02,
     }
     (line,) = describe_shown(overall, [("ndcg@10_gain_over_popularity_low", False)])
-    assert line == (
-        "ndcg@10 of ALS: 0.1200, which no threshold asks for; this model is -0.0200 [-0.0300, -0.0100] from it"
+    assert (
+        line
+        == "ndcg@10 of ALS: 0.1200, which no threshold asks for; this model is -0.0200 [-0.0300, -0.0100]"
+        " from it"
     )
 
 
-YAML = "name: shop\nroot: {root}\ndata: {{interactions: {{path: a, user: u, item: i, time: t}}, items: {{path: b, id: i, title: n}}}}\n"
+YAML = (
+    "name: shop\nroot: {root}\ndata: {{interactions: {{path: a, user: u, item: i, time: t}}, items: {{path:"
+    " b, id: i, title: n}}}}\n"
+)
 
 
 @pytest.fixture
@@ -173,8 +183,9 @@ def test_a_stand_in_says_what_it_is_and_gives_way_to_a_trained_model(tmp_path):
     files.write_json(
         base / "6" / MARK, {"built": True, "baseline": "als", "k": 10, "ndcg": 0.5, "model_ndcg": 0.25}
     )
-    assert unpushed.stands_in(tmp_path) == (
-        "ALS, the best baseline of the run (ndcg@10 0.5000, the trained model 0.2500), as version 6"
+    assert (
+        unpushed.stands_in(tmp_path)
+        == "ALS, the best baseline of the run (ndcg@10 0.5000, the trained model 0.2500), as version 6"
     )
     assert serves_a_trained_model(base)
     files.write_json(base / "5" / MARK, {"baseline": "popularity", "k": 10})

@@ -1,4 +1,5 @@
-"""The pre-flight check: each mistake is found, and told with the way to mend it; what is right is not complained about."""
+"""The pre-flight check: each mistake is found, and told with the way to mend it; what is right is not
+complained about."""
 
 import dataclasses
 import importlib

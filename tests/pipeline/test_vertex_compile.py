@@ -64,8 +64,8 @@ def parameter(compiled, task, name):
 
 
 def reviewable(spec):
-    """What a person reads of a spec: digests of code and data replaced, artifacts' schemas by their titles, callbacks' own
-    settings by their keys, and what all containers share once."""
+    """What a person reads of a spec: digests of code and data replaced, artifacts' schemas by their titles,
+    callbacks' own settings by their keys, and what all containers share once."""
     root = spec["pipelineSpec"]
     executors = root["deploymentSpec"]["executors"]
     found, shared = {}, {}
@@ -117,7 +117,8 @@ def readable(key, constant):
 
 
 def test_it_is_as_reviewed(compiled):
-    """A changed spec is read by a person: `python -m tests.pipeline.test_vertex_compile` writes what is to be compared."""
+    """A changed spec is read by a person: `python -m tests.pipeline.test_vertex_compile` writes what is to be
+    compared."""
     assert reviewable(compiled.spec) == json.loads(GOLDEN.read_text())
 
 

@@ -1,4 +1,5 @@
-"""Steps that start work elsewhere, against a server that plays Vertex AI: the training job, and the endpoint."""
+"""Steps that start work elsewhere, against a server that plays Vertex AI: the training job, and the
+endpoint."""
 
 import dataclasses
 import json

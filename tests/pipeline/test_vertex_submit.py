@@ -1,4 +1,5 @@
-"""Sending a run off, against a server that plays Google's: what arrives, what goes wrong, and that all may be repeated."""
+"""Sending a run off, against a server that plays Google's: what arrives, what goes wrong, and that all may be
+repeated."""
 
 import dataclasses
 import pathlib

@@ -14,9 +14,28 @@ from pipeline.data.vocabularies import as_it_was, one_line, read_vocabulary
 from tests.test_naming import PATIENT
 
 HOSTILE = [
-    b"tea", b"tea\n", b"\ntea", b"a\r\nb", b"\r", b"\n", b"\\n", b"\\", b"\\\\n", b"\x00", b"a\x00b", b"\x0b\x0c",
-    "\x85\u2028\u2029".encode(), b"\xff\xfe", b" lead", b"trail ", b"\t", "店\n".encode(), b"x" * 20_000, b'"', b",",
-]  # fmt: skip
+    b"tea",
+    b"tea\n",
+    b"\ntea",
+    b"a\r\nb",
+    b"\r",
+    b"\n",
+    b"\\n",
+    b"\\",
+    b"\\\\n",
+    b"\x00",
+    b"a\x00b",
+    b"\x0b\x0c",
+    "\x85\u2028\u2029".encode(),
+    b"\xff\xfe",
+    b" lead",
+    b"trail ",
+    b"\t",
+    "店\n".encode(),
+    b"x" * 20_000,
+    b'"',
+    b",",
+]
 
 
 @PATIENT

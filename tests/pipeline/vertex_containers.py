@@ -1,8 +1,9 @@
-"""Runs a compiled spec's containers as subprocesses on this machine, as Vertex AI's driver would in the cloud.
+"""Runs a compiled spec's containers as subprocesses on this machine, as Vertex AI's driver would in the
+cloud.
 
-The bucket, and its mount under `/gcs`, are a folder here: both prefixes are replaced in the whole spec. Everything else is
-taken as the spec has it: command, arguments, parameters, the schemas of artifacts; and between steps goes only what a
-container wrote to its `executor_output.json`.
+The bucket, and its mount under `/gcs`, are a folder here: both prefixes are replaced in the whole spec.
+Everything else is taken as the spec has it: command, arguments, parameters, the schemas of artifacts; and
+between steps goes only what a container wrote to its `executor_output.json`.
 """
 
 from __future__ import annotations
@@ -176,7 +177,9 @@ class Cluster:
             name: {
                 "artifacts": [
                     {
-                        "name": f"projects/1/locations/europe-west4/metadataStores/default/artifacts/{task}-{name}",
+                        "name": (
+                            f"projects/1/locations/europe-west4/metadataStores/default/artifacts/{task}-{name}"
+                        ),
                         "type": artifact["artifactType"],
                         # Folders do not exist in a bucket before something is in them.
                         "uri": str(self._folder(task) / name),

@@ -22,7 +22,8 @@ class Reply(NamedTuple):
 
 
 def error_body(message):
-    """An error to the byte: PrettyWriter's four spaces, its escapes (`json`'s, but for letters in hex), nothing after it."""
+    """An error to the byte: PrettyWriter's four spaces, its escapes (`json`'s, but for letters in hex),
+    nothing after it."""
     return ('{\n    "error": ' + json.dumps(message, ensure_ascii=False) + "\n}").encode(
         "utf-8", "surrogateescape"
     )

@@ -1,4 +1,5 @@
-"""Tiny SavedModels that the serving tests ask questions of, each with answers that can be worked out by hand."""
+"""Tiny SavedModels that the serving tests ask questions of, each with answers that can be worked out by
+hand."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def _predict(inputs: dict, outputs: dict, method: str = "tensorflow/serving/pred
 
 
 def write_half_plus(path: pathlib.Path, plus: float = 2.0) -> None:
-    """`y = x / 2 + plus`, TF Serving's own example; the declared shape `[1]` is not held to. `plus` is a variable."""
+    """`y = x / 2 + plus`, TF Serving's own example; the declared shape `[1]` is not held to. `plus` is a
+    variable."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.Graph().as_default(), tf1.Session() as session:
         x = tf1.placeholder(tf.float32, [1], "x")

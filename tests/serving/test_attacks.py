@@ -216,7 +216,8 @@ def test_trailers_and_chunk_extensions_count_as_headers(attacked, tail):
     """Both were read for as long as they came, the trailers into memory."""
     with socket.create_connection(("127.0.0.1", attacked.rest_port), timeout=10) as opened:
         opened.sendall(
-            b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
+            b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:"
+            b" chunked\r\n\r\n1\r\n{\r\n"
         )
         if tail.startswith(b"X"):
             opened.sendall(b"0\r\n")
@@ -280,9 +281,19 @@ def reload_request(name, path):
 
 @pytest.mark.parametrize(
     ("host", "local"),
-    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("[::1]", True), ("localhost", True), ("0.0.0.0", False),
-     ("::", False), ("192.0.2.7", False), ("", False), ("no.such.host.invalid", False)],
-)  # fmt: skip
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.7", False),
+        ("", False),
+        ("no.such.host.invalid", False),
+    ],
+)
 def test_what_is_loopback(host, local):
     assert is_loopback(host) == local
 

@@ -114,9 +114,11 @@ def test_a_request_is_split_into_runs_of_the_size_for_execution(batched):
     assert sorted(len(arrays[0]) for arrays in graph.seen) == [2, 4, 4]
     graph, runner = batched(max_batch_size=10, max_enqueued_batches=2, **splitting)
     assert run_together(graph, runner, [range(10), range(8)]) == [
-        "UNAVAILABLE: The batch scheduling queue to which this task was submitted is full; task size is 10 but "
-        "scheduling capacity is only 8 (num_enqueued_batches=0, max_enqueued_batches=2, open_batch_size=0, "
-        "max_execution_batch_size=4)",
+        (
+            "UNAVAILABLE: The batch scheduling queue to which this task was submitted is full; task size is"
+            " 10 but scheduling capacity is only 8 (num_enqueued_batches=0, max_enqueued_batches=2,"
+            " open_batch_size=0, max_execution_batch_size=4)"
+        ),
         list(range(1, 9)),
     ]
     assert [len(arrays[0]) for arrays in graph.seen] == [1, 4, 4]  # nothing of the one that was refused
@@ -127,8 +129,8 @@ def test_a_full_queue_is_unavailable(batched):
     answers = run_together(graph, runner, [[1], [2], [3], [4]])
     assert answers[:2] == [[2.0], [3.0]]
     full = (
-        "UNAVAILABLE: The batch scheduling queue to which this task was submitted is full; currently 2 batches "
-        "enqueued and max_enqueued_batches is 2"
+        "UNAVAILABLE: The batch scheduling queue to which this task was submitted is full; currently 2"
+        " batches enqueued and max_enqueued_batches is 2"
     )
     assert answers[2:] == [full, full]
 
@@ -194,9 +196,12 @@ def test_inputs_that_cannot_be_batched(batched, arrays, message):
     ("answer", "message"),
     [
         (lambda x: np.float32(1).reshape(()), "Batched output tensor has 0 dimensions"),
-        (lambda x: x[:1], "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes"),
+        (
+            lambda x: x[:1],
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes",
+        ),
     ],
-)  # fmt: skip
+)
 def test_outputs_that_cannot_be_split(batched, answer, message):
     _, runner = batched(answer)
     with pytest.raises(StatusError) as caught:
@@ -235,12 +240,14 @@ def test_what_is_no_whole_signature_runs_directly(batched):
     ("options", "message"),
     [
         ({"allowed_batch_sizes": (4, 2), "max_batch_size": 2}, "must be monotonically increasing"),
-        ({"allowed_batch_sizes": (2,), "max_batch_size": 4},
-         "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 2; expected 4"),
+        (
+            {"allowed_batch_sizes": (2,), "max_batch_size": 4},
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 2; expected 4",
+        ),
         ({"max_batch_size": 0}, "max_batch_size must be positive"),
         ({"batch_timeout_micros": -1}, "batch_timeout_micros must be non-negative; was -1"),
     ],
-)  # fmt: skip
+)
 def test_options_are_checked(options, message):
     with pytest.raises(StatusError, match=message):
         BatchingOptions(**options)

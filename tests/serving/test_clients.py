@@ -375,8 +375,11 @@ def test_pauses_end_before_the_time_is_up():
 def test_errors_are_pickled_whole():
     error = pickle.loads(pickle.dumps(errors.NotFound("NOT_FOUND", "no such model", 404)))
     assert (type(error), error.code, error.message, error.http_status) == (
-        errors.NotFound, "NOT_FOUND", "no such model", 404,
-    )  # fmt: skip
+        errors.NotFound,
+        "NOT_FOUND",
+        "no such model",
+        404,
+    )
 
 
 def test_connections_are_reused_and_survive_the_servers_closing_them(server):
@@ -449,8 +452,12 @@ def test_a_row_in_which_nothing_is_given():
         {},
     )
     assert columns(spec, {}) == {
-        "user_id": [""], "history": [[]], "k": [10], "diversity": 0.0, "flags": [False],
-    }  # fmt: skip
+        "user_id": [""],
+        "history": [[]],
+        "k": [10],
+        "diversity": 0.0,
+        "flags": [False],
+    }
 
 
 def test_an_async_client_may_be_made_anywhere_and_used_in_one_loop_after_another(url):
@@ -501,9 +508,13 @@ def test_context_is_given_by_the_columns_own_name():
     client = Client(recorder, signatures={"recommend": spec})
     client.recommend("u", device="phone", context_text="x", **{"Device Type": "web"})
     assert recorder.asked[-1].inputs == {
-        "user_id": ["u"], "text": [""], "k": 10, "context_device": ["phone"], context_input("Device Type"): ["web"],
+        "user_id": ["u"],
+        "text": [""],
+        "k": 10,
+        "context_device": ["phone"],
+        context_input("Device Type"): ["web"],
         "context_text": ["x"],
-    }  # fmt: skip
+    }
     with pytest.raises(
         ValueError, match="must be given once. Received: 'user_id', 'device', 'context_device'"
     ):

@@ -1,8 +1,8 @@
 """The REST API held against TF Serving's sources at the tag that `protocol/version.py` names, in one place.
 
-Tables of (request, answer), put to the handler in this process. Errors are compared to the byte. The comment above each
-group names where in tensorflow_serving/ (or RapidJSON 1.1.0) its wording stands. What differs on purpose is listed in
-docs/explanation/serving.md and not here.
+Tables of (request, answer), put to the handler in this process. Errors are compared to the byte. The comment
+above each group names where in tensorflow_serving/ (or RapidJSON 1.1.0) its wording stands. What differs on
+purpose is listed in docs/explanation/serving.md and not here.
 """
 
 import json
@@ -22,7 +22,8 @@ def predict(ask, signature, **body):
     return ask("/v1/models/zoo:predict", {"signature_name": signature, **body})
 
 
-# json_tensor.cc FillTensorMapFromInstancesList, MakeRowFormatJsonFromTensors: (signature, instances, predictions)
+# json_tensor.cc FillTensorMapFromInstancesList, MakeRowFormatJsonFromTensors: (signature, instances,
+# predictions)
 ROWS = [
     ("same_float", [1, 2.5, -3], [1.0, 2.5, -3.0]),
     ("same_float", [[1, 2], [3, 4]], [[1.0, 2.0], [3.0, 4.0]]),
@@ -119,15 +120,20 @@ BODIES = [
     (
         "both",
         {"instances": [{"a": 1, "b": [2, 3]}, {"a": 4, "b": [5, 6]}]},
-        '{\n    "predictions": [\n'
-        '        {\n            "a_out": 1.0,\n            "b_out": [2.0, 3.0]\n        },\n'
-        '        {\n            "a_out": 4.0,\n            "b_out": [5.0, 6.0]\n        }\n'
-        "    ]\n}",
+        (
+            '{\n    "predictions": [\n'
+            '        {\n            "a_out": 1.0,\n            "b_out": [2.0, 3.0]\n        },\n'
+            '        {\n            "a_out": 4.0,\n            "b_out": [5.0, 6.0]\n        }\n'
+            "    ]\n}"
+        ),
     ),
     (
         "both",
         {"inputs": {"a": 1, "b": [2]}},
-        '{\n    "outputs": {\n        "a_out": 1.0,\n        "b_out": [\n            2.0\n        ]\n    }\n}',
+        (
+            '{\n    "outputs": {\n        "a_out": 1.0,\n        "b_out": [\n            2.0\n        ]\n   '
+            " }\n}"
+        ),
     ),
     (
         "bytes",
@@ -202,8 +208,8 @@ def test_declared_shapes_are_not_enforced(ask):
     assert ask("/v1/models/half:predict", {"inputs": 2}).json == {"outputs": 4.0}
 
 
-# json_tensor.cc FillPredictRequestFromJson, AddInstanceItem, FillTensorProto, AddValueToTensor, TypeError, FormatError:
-# (signature, rest of the body, message)
+# json_tensor.cc FillPredictRequestFromJson, AddInstanceItem, FillTensorProto, AddValueToTensor, TypeError,
+# FormatError: (signature, rest of the body, message)
 ELEMENT = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMENT: {}"
 KEYED = "Failed to process element: {} key: {} of 'instances' list. Error: INVALID_ARGUMENT: {}"
 ERRORS = [
@@ -307,8 +313,8 @@ def test_types_without_json_cannot_be_written(name):
 def test_signature_name_must_be_a_string(ask, signature_name, shown):
     reply = ask("/v1/models/nope:predict", f'{{"signature_name": {signature_name}}}')
     assert reply.status == 400
-    assert reply.error == (
-        f'JSON Value: {{\n    "signature_name": {shown}\n}} not formatted correctly. '
+    assert (
+        reply.error == f'JSON Value: {{\n    "signature_name": {shown}\n}} not formatted correctly. '
         "'signature_name' key must be a string value."
     )
 
@@ -317,11 +323,13 @@ def test_checks_come_in_tf_servings_order(ask):
     # JSON, then signature_name, then model, then signature, then payload.
     assert ask("/v1/models/nope:predict", "{").error.startswith("JSON Parse error")
     assert "signature_name" in ask("/v1/models/nope:predict", {"signature_name": 1}).error
-    assert ask("/v1/models/nope:predict", {"signature_name": "x"}).error == (
-        "Servable not found for request: Latest(nope)"
+    assert (
+        ask("/v1/models/nope:predict", {"signature_name": "x"}).error
+        == "Servable not found for request: Latest(nope)"
     )
-    assert ask("/v1/models/zoo:predict", {"signature_name": "x"}).error == (
-        'Serving signature name: "x" not found in signature def'
+    assert (
+        ask("/v1/models/zoo:predict", {"signature_name": "x"}).error
+        == 'Serving signature name: "x" not found in signature def'
     )
     assert ask("/v1/models/half:predict", {}).error == "Missing 'inputs' or 'instances' key"
 
@@ -345,7 +353,8 @@ def test_a_classify_signature_can_be_predicted(ask):
 
 ROW = {"instances": [0]}
 
-# http_rest_api_util.cc kPredictionApiGegex, DecodeArg: (path, what half answers for 0); version 1 adds 2, version 2 adds 3
+# http_rest_api_util.cc kPredictionApiGegex, DecodeArg: (path, what half answers for 0); version 1 adds 2,
+# version 2 adds 3
 FOUND = [
     ("/v1/models/half:predict", 3.0),
     ("/V1/Models/half:predict", 3.0),
@@ -443,8 +452,10 @@ def test_status(ask, path, versions):
 
 
 def test_status_to_the_byte(ask):
-    assert ask("/v1/models/estimator").body.decode() == (
-        '{\n "model_version_status": [\n  {\n   "version": "7",\n   "state": "AVAILABLE",\n   "status": {\n'
+    assert (
+        ask("/v1/models/estimator").body.decode()
+        == '{\n "model_version_status": [\n  {\n   "version": "7",\n   "state": "AVAILABLE",\n  '
+        ' "status": {\n'
         '    "error_code": "OK",\n    "error_message": ""\n   }\n  }\n ]\n}\n'
     )
 
@@ -507,14 +518,16 @@ def test_classify_and_regress(ask, method, body, results):
 
 def test_results_to_the_byte(ask):
     body = {"examples": [{"x": 0.25}, {}]}
-    assert ask("/v1/models/estimator:classify", body).body.decode() == (
-        '{\n    "results": [[["low", 0.75], ["high", 0.25]], [["low", 1.0], ["high", 0.0]]\n    ]\n}'
+    assert (
+        ask("/v1/models/estimator:classify", body).body.decode()
+        == '{\n    "results": [[["low", 0.75], ["high", 0.25]], [["low", 1.0], ["high", 0.0]]\n    ]\n}'
     )
     body["signature_name"] = "regress"
     assert ask("/v1/models/estimator:regress", body).body.decode() == '{\n    "results": [0.5, 0.0]\n}'
 
 
-# json_tensor.cc FillClassifyRegressRequestFromJson, AddValueToFeature, IncompatibleFeatureKindError: (body, message)
+# json_tensor.cc FillClassifyRegressRequestFromJson, AddValueToFeature, IncompatibleFeatureKindError: (body,
+# message)
 EXAMPLE_ERRORS = [
     ("{}", "JSON Value: {} When method is classify, key 'examples' is expected and was not found"),
     ('{"examples": 1}', 'JSON Value: {\n    "examples": 1\n} Expecting \'examples\' value to be an list/array'),
@@ -550,7 +563,10 @@ def test_examples_are_checked_before_the_model_is_looked_up(ask, path, body, mes
 
 
 # classifier.cc, regressor.cc: PreProcess…, PostProcess…Result
-ONE_OF = 'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: '
+ONE_OF = (
+    'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature'
+    " was: "
+)
 
 
 @pytest.mark.parametrize(
@@ -602,7 +618,8 @@ def test_a_wrong_feature_type_is_the_graphs_error(ask):
     assert "Data types don't match" in reply.error
 
 
-# rapidjson reader.h ParseNumber, ParseString, IterativeParse, error/en.h: (document, message, offset counted by hand)
+# rapidjson reader.h ParseNumber, ParseString, IterativeParse, error/en.h: (document, message, offset counted
+# by hand)
 MISTAKES = [
     (b" ", "The document is empty.", 1),
     (b"\n\n", "The document is empty.", 2),
@@ -727,7 +744,8 @@ def test_what_is_read_around_a_document(ask, around):
     assert reply.body == b'{\n    "predictions": [3.5\n    ]\n}'
 
 
-# rapidjson document.h FindMember (the first), json_tensor.cc AddInstanceItem (each), map::operator[] (the last)
+# rapidjson document.h FindMember (the first), json_tensor.cc AddInstanceItem (each), map::operator[] (the
+# last)
 REPEATED = [
     ("half/versions/1:predict", '{"instances": [0], "instances": [8]}', {"predictions": [2.0]}),
     ("half/versions/1:predict", '{"inputs": [0], "note": "a:b", "inputs": [8]}', {"outputs": [2.0]}),
@@ -771,7 +789,8 @@ def test_errors_are_escaped_as_rapidjson_does(ask, name, escaped):
     assert reply.body.decode() == f'{{\n    "error": "{expected}"\n}}'
 
 
-# http_rest_api_util.cc ParseModelInfo: its errors leave ProcessRequest before MakeJsonFromStatus writes a body
+# http_rest_api_util.cc ParseModelInfo: its errors leave ProcessRequest before MakeJsonFromStatus writes a
+# body
 @pytest.mark.parametrize("version", [str(2**63), "9" * 23, "9" * 5000])
 def test_a_version_that_is_no_int64_is_400_without_a_body(ask, version):
     for path, body in (("", None), ("/metadata", None), (":predict", ROW)):

@@ -253,7 +253,10 @@ def test_scores_of_another_type(prediction, signature, dtype):
 
 def test_runtimes_are_measured(server, prediction):
     def counts():
-        pattern = r':tensorflow:serving:runtime_latency_count{model_name="estimator",API="(\w+)",runtime="TF1"} (\d+)'
+        pattern = (
+            r':tensorflow:serving:runtime_latency_count{model_name="estimator",API="(\w+)",runtime="TF1"}'
+            r" (\d+)"
+        )
         return {api: int(count) for api, count in re.findall(pattern, server.metrics.page())}
 
     before = counts()
@@ -459,13 +462,18 @@ def test_reload_over_grpc_and_tensor_content(models):
         config[0].version_labels["later"] = 5
         code, message = error_of(service.HandleReloadConfigRequest, request)
         assert code == "FAILED_PRECONDITION"
-        assert message == (
-            "Request to assign label to version 5 of model zoo, which is not currently available for inference"
+        assert (
+            message
+            == "Request to assign label to version 5 of model zoo, which is not currently available for"
+            " inference"
         )
         config[0].model_platform = "other"
         assert error_of(service.HandleReloadConfigRequest, request) == (
             "INVALID_ARGUMENT",
-            "Illegal to change a model's platform. For model zoo platform was tensorflow and new platform requested is other",
+            (
+                "Illegal to change a model's platform. For model zoo platform was tensorflow and new platform"
+                " requested is other"
+            ),
         )
         config[0].model_platform = "tensorflow"
         config.add(name="other", base_path="/nowhere", model_platform="tensorflow")

@@ -1,4 +1,5 @@
-"""The exact JSON parser: values, limits, and the standard library as a witness. `test_contract.py` has the messages."""
+"""The exact JSON parser: values, limits, and the standard library as a witness. `test_contract.py` has the
+messages."""
 
 import io
 import json
@@ -17,12 +18,23 @@ from tfrec_fusion.serving.server import json_reader, json_text
 @pytest.mark.parametrize(
     ("token", "value"),
     [
-        (b"0", 0), (b"-0", 0), (b"18446744073709551615", 2**64 - 1), (b"-9223372036854775808", -(2**63)),
-        (b"18446744073709551616", 2.0**64), (b"-9223372036854775809", -(2.0**63)), (b"1.0", 1.0), (b"1E2", 100.0),
-        (b"1e-400", 0.0), (b"Infinity", math.inf), (b"-Inf", -math.inf), (b'"\\ud83d\\ude00"', "\U0001f600"),
-        (b'"\\u0000"', "\0"), (b'"\\/"', "/"), (b'"\xff"', "\udcff"),
+        (b"0", 0),
+        (b"-0", 0),
+        (b"18446744073709551615", 2**64 - 1),
+        (b"-9223372036854775808", -(2**63)),
+        (b"18446744073709551616", 2.0**64),
+        (b"-9223372036854775809", -(2.0**63)),
+        (b"1.0", 1.0),
+        (b"1E2", 100.0),
+        (b"1e-400", 0.0),
+        (b"Infinity", math.inf),
+        (b"-Inf", -math.inf),
+        (b'"\\ud83d\\ude00"', "\U0001f600"),
+        (b'"\\u0000"', "\0"),
+        (b'"\\/"', "/"),
+        (b'"\xff"', "\udcff"),
     ],
-)  # fmt: skip
+)
 def test_values(token, value):
     for document in (token, b"\xef\xbb\xbf " + token + b" \x00"):
         parsed = json_reader.parse_exactly(document)
@@ -44,8 +56,15 @@ def test_deep_nesting_is_refused_not_fatal():
 
 @pytest.mark.parametrize(
     ("token", "value"),
-    [(b"2e308", math.inf), (b"NaN.5", 0.5), (b"-Infe1", 0.0), (b"NaInf", math.inf), (b"-NaInf", -math.inf), (b"1e308", 1e308)],
-)  # fmt: skip
+    [
+        (b"2e308", math.inf),
+        (b"NaN.5", 0.5),
+        (b"-Infe1", 0.0),
+        (b"NaInf", math.inf),
+        (b"-NaInf", -math.inf),
+        (b"1e308", 1e308),
+    ],
+)
 def test_rapidjsons_odd_numbers(token, value):
     assert json_reader.parse_exactly(token) == value
     with pytest.raises(StatusError, match="Number too big to be stored in double. at offset: 0"):
@@ -53,9 +72,44 @@ def test_rapidjsons_odd_numbers(token, value):
 
 
 WITNESSED = [
-    *("{", "}", "[", "]", ",", ":", '"a"', '"c":1', "1", "-1", "1.5", "1e5", "1e400", "1.", "1e", "1e+", "-", "01", "+1", ".5"),
-    *("true", "false", "null", "nul", '"', r'"\u0041"', r'"\ud800"', r'"\ud83d\ude00"', r'"\u12"', r'"\x"', " ", "// x", "'a'"),
-]  # fmt: skip
+    *(
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        '"a"',
+        '"c":1',
+        "1",
+        "-1",
+        "1.5",
+        "1e5",
+        "1e400",
+        "1.",
+        "1e",
+        "1e+",
+        "-",
+        "01",
+        "+1",
+        ".5",
+    ),
+    *(
+        "true",
+        "false",
+        "null",
+        "nul",
+        '"',
+        r'"\u0041"',
+        r'"\ud800"',
+        r'"\ud83d\ude00"',
+        r'"\u12"',
+        r'"\x"',
+        " ",
+        "// x",
+        "'a'",
+    ),
+]
 
 
 @settings(max_examples=500, deadline=None)

@@ -32,9 +32,14 @@ DTYPES = [
     "half",
 ]
 LEAVES = (
-    st.integers(-3, 300) | st.sampled_from([2**31, -(2**31) - 1, 2**63, 2**64 - 1]) | st.floats(width=32)
-    | st.booleans() | st.none() | st.text(max_size=3) | st.sampled_from([{"b64": "YQ"}, {"b64": 1}, {"x": 1}, {}])
-)  # fmt: skip
+    st.integers(-3, 300)
+    | st.sampled_from([2**31, -(2**31) - 1, 2**63, 2**64 - 1])
+    | st.floats(width=32)
+    | st.booleans()
+    | st.none()
+    | st.text(max_size=3)
+    | st.sampled_from([{"b64": "YQ"}, {"b64": 1}, {"x": 1}, {}])
+)
 
 
 def lists(depth):

@@ -86,9 +86,8 @@ def test_the_launcher_says_a_curl_line_that_works(models):
 def test_a_launcher_that_is_terminated_takes_its_server_with_it(models):
     rest, port = free_ports(2)
     code = (
-        "from tfrec_fusion.serving.launcher import launch\n"
-        f"with launch({{'half': {str(models / 'half')!r}}}, engine='embedded', rest_port={rest}, grpc_port={port}) as l:\n"
-        "    l.wait()\n"
+        f"from tfrec_fusion.serving.launcher import launch\nwith launch({{'half': {str(models / 'half')!r}}},"
+        f" engine='embedded', rest_port={rest}, grpc_port={port}) as l:\n    l.wait()\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -1,4 +1,5 @@
-"""What a request may cost: counts and claims are bounded before anything is made of them, and time ends work."""
+"""What a request may cost: counts and claims are bounded before anything is made of them, and time ends
+work."""
 
 import gzip
 import json

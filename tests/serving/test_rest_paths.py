@@ -1,4 +1,5 @@
-"""What REST answers by HTTP's means: routes, methods, headers, the metrics page. `test_contract.py` has the wording."""
+"""What REST answers by HTTP's means: routes, methods, headers, the metrics page. `test_contract.py` has the
+wording."""
 
 import pytest
 

@@ -159,19 +159,22 @@ def test_http_1_0_is_told_that_its_connection_is_kept(raw):
     ],
 )
 def test_pages_close_the_connection(raw, method, path, status, reason):
-    """libevent 2.1.12 evhttp_send_error, evhttp_uri_parse: for what it knows no method for, and what is no URI."""
+    """libevent 2.1.12 evhttp_send_error, evhttp_uri_parse: for what it knows no method for, and what is no
+    URI."""
     received, body, headers = raw.send(b"%s %s HTTP/1.1\r\nHost: x\r\n\r\n" % (method, path)).read()
     assert received == status
-    assert body == (
-        b"<HTML><HEAD>\n<TITLE>%d %s</TITLE>\n</HEAD><BODY>\n<H1>%s</H1>\n</BODY></HTML>\n"
-        % (status, reason, reason)
+    assert body == b"<HTML><HEAD>\n<TITLE>%d %s</TITLE>\n</HEAD><BODY>\n<H1>%s</H1>\n</BODY></HTML>\n" % (
+        status,
+        reason,
+        reason,
     )
     assert (headers["Content-Type"], headers["Connection"]) == ("text/html", "close")
     assert raw.ended()
 
 
 def test_what_no_handler_is_registered_for(raw):
-    """net_http evhttp_server.cc DispatchEvRequest: 404 and nothing more, but for libevent's page, which is left out."""
+    """net_http evhttp_server.cc DispatchEvRequest: 404 and nothing more, but for libevent's page, which is
+    left out."""
     status, body, headers = raw.send(b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n").read()
     assert (status, body, headers["Content-Type"], headers["Connection"]) == (404, b"", "text/html", "close")
     assert raw.ended()
@@ -181,7 +184,8 @@ def test_what_no_handler_is_registered_for(raw):
     "target", [b"http://some.host:8501/v1/models/half", b"//h/v1/models/half", b"//[::1]:1/v1/models/half"]
 )
 def test_a_target_may_be_a_whole_uri(raw, target):
-    """evhttp_request.cc ParsedEvRequest::decode: path, query and fragment are looked at, scheme and authority are not."""
+    """evhttp_request.cc ParsedEvRequest::decode: path, query and fragment are looked at, scheme and authority
+    are not."""
     status, body, _ = raw.send(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target).read()
     assert (status, json.loads(body)["model_version_status"][0]["version"]) == (200, "1")
     status, body, _ = raw.send(b"GET %s#f HTTP/1.1\r\nHost: x\r\n\r\n" % target).read()
@@ -218,9 +222,15 @@ def test_other_expectations_fail(raw):
 
 @pytest.mark.parametrize(
     ("line", "status"),
-    [(b"rubbish", 400), (b"GET\t/v1/models/half\tHTTP/1.1", 400), (b"GET /v1/models/half", 400),
-     (b"GET /v1/models/half HTTP/2.0", 400), (b"BREW /v1/models/half HTTP/1.1", 501), (b"get /v1/models/half HTTP/1.1", 501)],
-)  # fmt: skip
+    [
+        (b"rubbish", 400),
+        (b"GET\t/v1/models/half\tHTTP/1.1", 400),
+        (b"GET /v1/models/half", 400),
+        (b"GET /v1/models/half HTTP/2.0", 400),
+        (b"BREW /v1/models/half HTTP/1.1", 501),
+        (b"get /v1/models/half HTTP/1.1", 501),
+    ],
+)
 def test_lines_that_are_no_request(raw, line, status):
     """libevent 2.1.12 http.c evhttp_parse_request_line."""
     received, body, headers = raw.send(line + b"\r\nHost: x\r\n\r\n").read()
@@ -473,10 +483,27 @@ def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     key, cert = folder / "key.pem", folder / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            key,
+            "-out",
+            cert,
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return key, cert
 
 

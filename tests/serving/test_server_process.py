@@ -24,12 +24,23 @@ from tfrec_fusion.serving.server.flags import Flags, parse_flags
 
 def test_flags_of_tf_serving_are_taken():
     flags = parse_flags(
-        ["--model_name=m", "--model_base_path=/m", "--rest_api_port=8501", "--enable_batching",
-         "--enable_model_warmup=false", "--rest_api_timeout_in_ms=5", "--tensorflow_session_parallelism=4",
-         "--flush_filesystem_caches", "--file_system_poll_wait_seconds=0", "--skip_initialize_tpu",
-         "--xla_gpu_compilation_enabled=false", "--use_alts_credentials=false",
-         "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,a=b", "--enable_per_model_batching_parameters"]
-    )  # fmt: skip
+        [
+            "--model_name=m",
+            "--model_base_path=/m",
+            "--rest_api_port=8501",
+            "--enable_batching",
+            "--enable_model_warmup=false",
+            "--rest_api_timeout_in_ms=5",
+            "--tensorflow_session_parallelism=4",
+            "--flush_filesystem_caches",
+            "--file_system_poll_wait_seconds=0",
+            "--skip_initialize_tpu",
+            "--xla_gpu_compilation_enabled=false",
+            "--use_alts_credentials=false",
+            "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,a=b",
+            "--enable_per_model_batching_parameters",
+        ]
+    )
     assert (flags.port, flags.rest_api_port, flags.model_name) == (8500, 8501, "m")
     assert flags.enable_batching
     assert not flags.enable_model_warmup
@@ -57,9 +68,14 @@ def test_files_that_flags_name(tmp_path):
     monitoring.write_text('prometheus_config { enable: true, path: "/metrics" }')
     tls.write_text('server_key: "KEY" server_cert: "CERT" client_verify: true')
     flags = parse_flags(
-        ["--model_base_path=/m", "--enable_batching=true", f"--batching_parameters_file={batching}",
-         f"--monitoring_config_file={monitoring}", f"--ssl_config_file={tls}"]
-    )  # fmt: skip
+        [
+            "--model_base_path=/m",
+            "--enable_batching=true",
+            f"--batching_parameters_file={batching}",
+            f"--monitoring_config_file={monitoring}",
+            f"--ssl_config_file={tls}",
+        ]
+    )
     assert (flags.batching().max_batch_size, flags.batching().allowed_batch_sizes) == (8, (8,))
     assert flags.metrics_path() == "/metrics"
     assert (flags.ssl_config().server_key, flags.ssl_config().client_verify) == ("KEY", True)
@@ -176,8 +192,7 @@ def test_unknown_flags_are_refused(capsys):
 
 def test_config_files(tmp_path):
     path = tmp_path / "models.config"
-    path.write_text(
-        """model_config_list {
+    path.write_text("""model_config_list {
           config { name: "a" base_path: "/a" model_platform: "tensorflow"
                    model_version_policy { specific { versions: 2 versions: 5 } }
                    version_labels { key: "stable" value: 2 } }
@@ -187,8 +202,7 @@ def test_config_files(tmp_path):
           config { name: "d" base_path: "/d" model_type: TENSORFLOW
                    model_version_policy { specific {} } }
           config { name: "e" base_path: "gs://bucket/e" model_type: TENSORFLOW }
-        }"""
-    )
+        }""")
     assert read_config_file(str(path)) == [
         ModelConfig("a", "/a", VersionPolicy("specific", versions=(2, 5)), (("stable", 2),)),
         ModelConfig("b", "/b", VersionPolicy("all")),
@@ -203,23 +217,53 @@ def test_config_files(tmp_path):
     ("text", "message"),
     [
         ("rubbish {", "Invalid protobuf file: '{path}'"),
-        ('model_config_list { config { name: "a" base_path: "/a" } }',
-         "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."),
-        ('model_config_list { config { base_path: "/a" model_platform: "tensorflow" } }', "Model name must be non-empty"),
-        ('model_config_list { config { name: "a" base_path: "/a" model_platform: "other" } }',
-         "Model a requests unsupported platform other"),
-        ('model_config_list { config { name: "a" base_path: "/a" model_type: TENSORFLOW model_platform: "tensorflow" } }',
-         "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."),
-        ('model_config_list { config { name: "a" base_path: "/a" model_type: OTHER } }',
-         "ModelServerConfig::model_type choice 2 not supported."),
-        ('model_config_list { config { name: "a" base_path: "a" model_platform: "tensorflow" } }',
-         "Expected model a to have an absolute path or URI; got base_path()=a"),
-        ('model_config_list { config { name: "a" } }', "Expected model a to have an absolute path or URI; got base_path()="),
-        ('model_config_list { config { name: "a" model_platform: "tensorflow" } '
-         'config { name: "a" model_platform: "tensorflow" } }', "Illegal to list model a multiple times in config list"),
+        (
+            'model_config_list { config { name: "a" base_path: "/a" } }',
+            (
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor"
+                " ModelServerConfig::model_platform."
+            ),
+        ),
+        (
+            'model_config_list { config { base_path: "/a" model_platform: "tensorflow" } }',
+            "Model name must be non-empty",
+        ),
+        (
+            'model_config_list { config { name: "a" base_path: "/a" model_platform: "other" } }',
+            "Model a requests unsupported platform other",
+        ),
+        (
+            (
+                'model_config_list { config { name: "a" base_path: "/a" model_type: TENSORFLOW'
+                ' model_platform: "tensorflow" } }'
+            ),
+            (
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and"
+                " ModelServerConfig::model_platform."
+            ),
+        ),
+        (
+            'model_config_list { config { name: "a" base_path: "/a" model_type: OTHER } }',
+            "ModelServerConfig::model_type choice 2 not supported.",
+        ),
+        (
+            'model_config_list { config { name: "a" base_path: "a" model_platform: "tensorflow" } }',
+            "Expected model a to have an absolute path or URI; got base_path()=a",
+        ),
+        (
+            'model_config_list { config { name: "a" } }',
+            "Expected model a to have an absolute path or URI; got base_path()=",
+        ),
+        (
+            (
+                'model_config_list { config { name: "a" model_platform: "tensorflow" } '
+                'config { name: "a" model_platform: "tensorflow" } }'
+            ),
+            "Illegal to list model a multiple times in config list",
+        ),
         ("custom_model_config {}", "Missing custom_model_config_loader in ServerCore Options"),
     ],
-)  # fmt: skip
+)
 def test_config_files_that_are_wrong(tmp_path, text, message):
     path = tmp_path / "models.config"
     path.write_text(text)
@@ -232,7 +276,8 @@ def test_a_base_path_of_another_file_system(tmp_path):
     saved_models.write_half_plus(tmp_path / "m" / "1", plus=1.0)
     config = tmp_path / "models.config"
     config.write_text(
-        f'model_config_list {{ config {{ name: "m" base_path: "file://{tmp_path}/m" model_platform: "tensorflow" }} }}'
+        f'model_config_list {{ config {{ name: "m" base_path: "file://{tmp_path}/m" model_platform:'
+        ' "tensorflow" } }'
     )
     with (
         EmbeddedServer(read_config_file(f"file://{config}"), poll_seconds=0.05) as server,
@@ -363,8 +408,16 @@ def test_the_process_survives_what_may_happen_to_it(tmp_path):
     base = tmp_path / "m"
     saved_models.write_half_plus(base / "1", plus=1.0)
     rest, port = free_ports(2)
-    command = [sys.executable, "-m", "tfrec_fusion.serving.server", "--model_name=m", f"--model_base_path={base}",
-               f"--rest_api_port={rest}", f"--port={port}", "--file_system_poll_wait_seconds=0.05"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tfrec_fusion.serving.server",
+        "--model_name=m",
+        f"--model_base_path={base}",
+        f"--rest_api_port={rest}",
+        f"--port={port}",
+        "--file_system_poll_wait_seconds=0.05",
+    ]
     url = f"http://127.0.0.1:{rest}"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
@@ -394,10 +447,17 @@ def test_a_config_file_is_followed(tmp_path):
     config.write_text("model_config_list { " + entry.format("a", tmp_path, "") + " }")
     rest, port = free_ports(2)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tfrec_fusion.serving.server", f"--model_config_file={config}",
-         "--model_config_file_poll_wait_seconds=1", f"--rest_api_port={rest}", f"--port={port}"],
+        [
+            sys.executable,
+            "-m",
+            "tfrec_fusion.serving.server",
+            f"--model_config_file={config}",
+            "--model_config_file_poll_wait_seconds=1",
+            f"--rest_api_port={rest}",
+            f"--port={port}",
+        ],
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     url = f"http://127.0.0.1:{rest}"
     try:
         wait_for(url, "a", process)

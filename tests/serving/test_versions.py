@@ -1,4 +1,5 @@
-"""Versions: policies, swaps, retries, labels, reloads. A stand-in loader makes each step quick and visible."""
+"""Versions: policies, swaps, retries, labels, reloads. A stand-in loader makes each step quick and
+visible."""
 
 import os
 import shutil
@@ -305,8 +306,8 @@ def test_labels_name_loaded_versions_only(tmp_path, manage):
     push(tmp_path / "m", 1)
     labelled = ModelConfig("m", str(tmp_path / "m"), VersionPolicy("all"), (("stable", 1),))
     refusal = (
-        "FAILED_PRECONDITION: Request to assign label to version {} of model m, which is not currently available "
-        "for inference"
+        "FAILED_PRECONDITION: Request to assign label to version {} of model m, which is not currently"
+        " available for inference"
     )
     with pytest.raises(StatusError, match=refusal.format(1)):
         manage(labelled, start=False)
@@ -374,21 +375,31 @@ def test_reloading_adds_changes_and_removes_models(tmp_path, manage):
     until(lambda: manager.get("m", 1).path == str(tmp_path / "n" / "1"))
 
 
-# file_system_storage_path_source.cc AspireSpecificVersions, AspireSpecificVersionsFastPath: warnings, and no error
+# file_system_storage_path_source.cc AspireSpecificVersions, AspireSpecificVersionsFastPath: warnings, and no
+# error
 @pytest.mark.parametrize(
     ("versions", "warnings"),
     [
         ((), ["No specific versions requested for servable m."]),
-        ((7, 9), [
-            "Version 7 of servable m, which was requested to be served as a 'specific' version in the servable's version "
-            "policy, was not found in the file system",
-            "Version 9 of servable m, which was requested to be served as a 'specific' version in the servable's version "
-            "policy, was not found in the file system",
-            "No versions of servable m found under base path {path}. Did you forget to name your leaf directory as a number "
-            "(eg. '/1/')?",
-        ]),
+        (
+            (7, 9),
+            [
+                (
+                    "Version 7 of servable m, which was requested to be served as a 'specific' version in the"
+                    " servable's version policy, was not found in the file system"
+                ),
+                (
+                    "Version 9 of servable m, which was requested to be served as a 'specific' version in the"
+                    " servable's version policy, was not found in the file system"
+                ),
+                (
+                    "No versions of servable m found under base path {path}. Did you forget to name your leaf"
+                    " directory as a number (eg. '/1/')?"
+                ),
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_specific_versions_that_are_not_there(tmp_path, manage, caplog, versions, warnings):
     push(tmp_path / "m", 1)
     manager = manage()

@@ -1,8 +1,8 @@
 """Settings of a model, as frozen dataclasses: features, towers, heads, training, index.
 
 The defaults are the recommended settings. `models.build` is the one place where these become layers, and the
-pipeline's YAML is read straight into them (`from_dict`), so every field here is also a YAML key. The range of each number
-stands in its annotation.
+pipeline's YAML is read straight into them (`from_dict`), so every field here is also a YAML key. The range of
+each number stands in its annotation.
 
 Convention for every integer feature: index 0 is padding or unknown; known values count from 1.
 """
@@ -40,7 +40,8 @@ class Feature(Settings):
     `number`: float32 `[batch]`, standardised, `size` 1.
     `vector`: float32 `[batch, size]`, ready-made (images, audio, anything that comes as numbers).
 
-    `name` is its key in batches, and may be any string; `column` is what people call it, where that is something else.
+    `name` is its key in batches, and may be any string; `column` is what people call it, where that is
+    something else.
     """
 
     name: str
@@ -92,8 +93,9 @@ class FeatureSpace(Settings):
             if feature.name in seen:
                 why = "is a key of every batch" if feature.name in RESERVED else "names two features"
                 raise ConfigError(
-                    f"Each feature of users, items and context needs a name of its own, which no batch has already. Received: "
-                    f"{feature.name!r}, which {why}. Give it another `name`; `column` keeps what people call it."
+                    "Each feature of users, items and context needs a name of its own, which no batch has"
+                    f" already. Received: {feature.name!r}, which {why}. Give it another `name`; `column`"
+                    " keeps what people call it."
                 )
             seen.add(feature.name)
 
@@ -103,11 +105,11 @@ class TextConfig(Settings):
     """The text tower: which encoder, how its tokens become one vector, and what of it is trained.
 
     `pooling`: null takes the encoder's own (`1_Pooling` in its folder), and the mean where it names none.
-    `stage`: `frozen` trains on vectors made beforehand. The others train the model so first, and then up to `epochs` more
-    with the encoder, everything else at a tenth of its learning rate: `top_n` the `top_n` upper blocks, `lora` low-rank
-    updates in them (in all blocks where `top_n` is null), `full` everything. `learning_rate` is the highest block's, each
-    lower one's `decay` times the one above. A step encodes at most `texts_per_step` texts, all at once, or `micro_batch` at a
-    time as `TrainingConfig` says.
+    `stage`: `frozen` trains on vectors made beforehand. The others train the model so first, and then up to
+    `epochs` more with the encoder, everything else at a tenth of its learning rate: `top_n` the `top_n` upper
+    blocks, `lora` low-rank updates in them (in all blocks where `top_n` is null), `full` everything.
+    `learning_rate` is the highest block's, each lower one's `decay` times the one above. A step encodes at
+    most `texts_per_step` texts, all at once, or `micro_batch` at a time as `TrainingConfig` says.
     """
 
     encoder: str = "all-MiniLM-L6-v2"
@@ -150,11 +152,12 @@ class TowerConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(Settings):
-    """How a model is trained. `batch_size` counts the examples of a step, on all replicas together. `micro_batch`: so many
-    of them at once on each replica, for batches that fit into no memory otherwise; the backward pass computes each
-    micro-batch again, and loss and gradients are those of the whole batch (`layers.in_parts`). `strategy`: `mirrored` for the
-    GPUs of a machine, `multi_worker` for several machines that hold a copy each, `parameter_server` for embeddings that no
-    machine holds alone; the last two read `TF_CONFIG` (`cluster`). Under `parameter_server` a batch is one worker's."""
+    """How a model is trained. `batch_size` counts the examples of a step, on all replicas together.
+    `micro_batch`: so many of them at once on each replica, for batches that fit into no memory otherwise; the
+    backward pass computes each micro-batch again, and loss and gradients are those of the whole batch
+    (`layers.in_parts`). `strategy`: `mirrored` for the GPUs of a machine, `multi_worker` for several machines
+    that hold a copy each, `parameter_server` for embeddings that no machine holds alone; the last two read
+    `TF_CONFIG` (`cluster`). Under `parameter_server` a batch is one worker's."""
 
     epochs: Epochs = 30
     batch_size: Batch = 256
@@ -170,13 +173,14 @@ class TrainingConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalConfig(Settings):
-    """The two-tower model. `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger than this
-    is used whole, which makes the loss an exact softmax. `all_positions`: each item of a history is learned as the
-    answer to what came before it; a batch then holds `batch_size` histories. `normalize`: embeddings of length 1, which
-    wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is trained that maps text into the space of the
-    embeddings; the served model does without it and answers free text by similarity of meaning. `collaborative_dim`:
-    width of the closed-form collaborative factors that stand beside the embeddings with content and popularity, all
-    weighed on validation (`models.blend`); 0 for the towers alone."""
+    """The two-tower model. `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger
+    than this is used whole, which makes the loss an exact softmax. `all_positions`: each item of a history is
+    learned as the answer to what came before it; a batch then holds `batch_size` histories. `normalize`:
+    embeddings of length 1, which wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is
+    trained that maps text into the space of the embeddings; the served model does without it and answers free
+    text by similarity of meaning. `collaborative_dim`: width of the closed-form collaborative factors that
+    stand beside the embeddings with content and popularity, all weighed on validation (`models.blend`); 0 for
+    the towers alone."""
 
     tower: TowerConfig = TowerConfig()
     training: TrainingConfig = TrainingConfig(batch_size=64, learning_rate=3e-3, patience=4)
@@ -191,8 +195,8 @@ class RetrievalConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class RankingConfig(Settings):
-    """The ranking model: one head per label. `rating_dim`: of the factors of ratings that are solved beside the network and
-    weighed on validation (`models.rating_factors`); 0 for the network alone."""
+    """The ranking model: one head per label. `rating_dim`: of the factors of ratings that are solved beside
+    the network and weighed on validation (`models.rating_factors`); 0 for the network alone."""
 
     tower: TowerConfig = TowerConfig(dim=32, user_id=True, history_encoder="mean")
     training: TrainingConfig = TrainingConfig(epochs=20, batch_size=512)
@@ -212,12 +216,12 @@ class IndexConfig(Settings):
 
 
 def check_training(training: TrainingConfig, text: TextConfig | None = None) -> None:
-    """Refuses what does not go together in training: XLA and TPUs need fixed shapes, which texts and parts do not have, and
-    parameter servers hold neither a trained encoder's activations nor float16's loss scale.
+    """Refuses what does not go together in training: XLA and TPUs need fixed shapes, which texts and parts do
+    not have, and parameter servers hold neither a trained encoder's activations nor float16's loss scale.
 
     Raises:
-        ConfigError: if a trained stage or a micro-batch meets XLA or TPUs, or if parameter servers are to train an encoder, in
-            float16 or with XLA.
+        ConfigError: if a trained stage or a micro-batch meets XLA or TPUs, or if parameter servers are to
+            train an encoder, in float16 or with XLA.
     """
     if training.strategy == "parameter_server":
         settings: tuple[tuple[str, object, tuple], ...] = (
@@ -236,8 +240,8 @@ def check_training(training: TrainingConfig, text: TextConfig | None = None) -> 
     setting = "jit_compile: true" if training.jit_compile else "strategy: tpu"
     if text and text.trained:
         raise ConfigError(
-            f"`text.stage` must be 'frozen' with `{setting}`, which needs fixed shapes. Received: {text.stage!r}. "
-            "Change one of them."
+            f"`text.stage` must be 'frozen' with `{setting}`, which needs fixed shapes. Received:"
+            f" {text.stage!r}. Change one of them."
         )
     if training.micro_batch:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Strict reader of settings: plain YAML values become frozen dataclasses, and every mistake is named at once.
 
-The range of a number stands in its annotation, `Annotated[int, Interval(ge=1)]`, and is checked wherever the setting is
-made: by `from_dict` with the key's full name, and by the dataclass itself in Python.
+The range of a number stands in its annotation, `Annotated[int, Interval(ge=1)]`, and is checked wherever the
+setting is made: by `from_dict` with the key's full name, and by the dataclass itself in Python.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def from_dict(cls: type[T], values: Any, where: str = "") -> T:
 
     Args:
         cls: the dataclass.
-        values: a mapping with fields of `cls`; a field left out keeps its default, in a nested dataclass the one that the
-            field around it gives.
+        values: a mapping with fields of `cls`; a field left out keeps its default, in a nested dataclass the
+            one that the field around it gives.
         where: the dotted path of `values` in the file, for messages.
 
     Returns:
         An instance of `cls`.
 
     Raises:
-        ConfigError: for unknown keys (the nearest known one is suggested), missing ones, and values of a wrong type or
-            outside their range; names all of them.
+        ConfigError: for unknown keys (the nearest known one is suggested), missing ones, and values of a
+            wrong type or outside their range; names all of them.
     """
     errors: list[str] = []
     value = _build(cls, values, where, errors)
@@ -89,7 +89,8 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def _build(cls: type, values: Any, where: str, errors: list[str], base: Any = None) -> Any:
-    """A dataclass from a mapping; what the mapping leaves out is taken from `base`, an instance, or from the class."""
+    """A dataclass from a mapping; what the mapping leaves out is taken from `base`, an instance, or from the
+    class."""
     if not isinstance(values, dict):
         errors.append(f"`{where or cls.__name__}` must be a mapping of keys to values. Received: {values!r}.")
         return _WRONG

@@ -1,8 +1,9 @@
-"""What stands in a table's cells, as strings, lists, numbers and vectors: one rule for each, whatever the file's format.
+"""What stands in a table's cells, as strings, lists, numbers and vectors: one rule for each, whatever the
+file's format.
 
-A whole number is `12`, from an integer, a float or a decimal column, with or without nulls; text is as it was written, white
-space around it trimmed; nothing, an empty text and NaN are null. Columns stay Arrow arrays on the way: pandas would make
-floats of whole numbers with a null beside them.
+A whole number is `12`, from an integer, a float or a decimal column, with or without nulls; text is as it was
+written, white space around it trimmed; nothing, an empty text and NaN are null. Columns stay Arrow arrays on
+the way: pandas would make floats of whole numbers with a null beside them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def as_python(array: pa.Array) -> list[Any]:
-    """Strings, or lists of them, as Python's, null as None: `to_pylist` of Arrow takes several times as long."""
+    """Strings, or lists of them, as Python's, null as None: `to_pylist` of Arrow takes several times as
+    long."""
     if not is_list(array.type):
         return array.to_numpy(zero_copy_only=False).tolist()
     values = as_python(array.flatten())
@@ -64,7 +66,8 @@ def strings(array: pa.Array, where: str, join_lists: bool = False) -> pa.Array:
         Strings, trimmed; null where there is nothing.
 
     Raises:
-        ConfigError: where cells cannot be strings: structs, maps, bytes that are no UTF-8, and lists without `join_lists`.
+        ConfigError: where cells cannot be strings: structs, maps, bytes that are no UTF-8, and lists without
+            `join_lists`.
     """
     array = plain(array)
     if is_list(array.type) and join_lists:
@@ -101,7 +104,8 @@ def _texts(array: pa.Array, where: str) -> pa.Array:
             return array.cast(pa.binary()).cast(pa.string())
     except pa.ArrowInvalid as error:
         raise ConfigError(
-            f"The {where} must hold text. Received: bytes that are no UTF-8 ({kind}). Write the table again with text."
+            f"The {where} must hold text. Received: bytes that are no UTF-8 ({kind}). Write the table again"
+            " with text."
         ) from error
     advice = (
         "Give `lists` or `explode` the column" if is_list(kind) else "Write its parts as columns of their own"
@@ -129,8 +133,8 @@ def lists(array: pa.Array, separator: str, where: str) -> pa.ListArray:
     """Cells as lists of strings; empty where there is nothing.
 
     Args:
-        array: lists of any scalars, or text: a list as JSON or Python writes it, else values between separators. Of an object
-            (`{"id": 1, "name": "Drama"}`) its name is taken.
+        array: lists of any scalars, or text: a list as JSON or Python writes it, else values between
+            separators. Of an object (`{"id": 1, "name": "Drama"}`) its name is taken.
         separator: between the values of a text; "" where a text is one value.
         where: the column, for messages.
     """
@@ -141,11 +145,13 @@ def lists(array: pa.Array, separator: str, where: str) -> pa.ListArray:
     literal = pc.fill_null(pc.match_substring_regex(text, _LITERAL), False)
     if pc.any(literal).as_py():
         cells = [
-            None
-            if value is None
-            else found
-            if (found := parse_list(value)) is not None
-            else _split(value, separator)
+            (
+                None
+                if value is None
+                else found
+                if (found := parse_list(value)) is not None
+                else _split(value, separator)
+            )
             for value in as_python(text)
         ]
         return _list_column(pa.array(cells, pa.list_(pa.string())), where)
@@ -181,7 +187,8 @@ def _flat(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def numbers(array: pa.Array, where: str, decimal: str = ".") -> np.ndarray:
-    """Cells as float64, NaN where there is no number, infinite where it is beyond float32, which Examples hold.
+    """Cells as float64, NaN where there is no number, infinite where it is beyond float32, which Examples
+    hold.
 
     Args:
         array: numbers, booleans, or text such as `1e-3`, `$25.00`, `1,234.50`, `12 %`.
@@ -209,8 +216,8 @@ def _within_float32(values: np.ndarray) -> np.ndarray:
 def parse_numbers(text: pa.Array, decimal: str = ".") -> np.ndarray:
     """Trimmed strings as float64, NaN where a string is no number.
 
-    Only what a pattern takes for a number reaches a parser: pandas' own reads the hash `7e41633529` as a number with an
-    exponent of eight digits, and ends the process.
+    Only what a pattern takes for a number reaches a parser: pandas' own reads the hash `7e41633529` as a
+    number with an exponent of eight digits, and ends the process.
     """
     if decimal != ".":
         text = pc.replace_substring(_without_points(text), decimal, ".")
@@ -240,8 +247,8 @@ def vectors(array: pa.Array, where: str) -> tuple[list[list[float] | None], np.n
         where: the column, for messages.
 
     Returns:
-        A list of floats per row, None where there is nothing or no vector; and which rows hold something that is no number:
-        NaN, an infinity, a null or a word.
+        A list of floats per row, None where there is nothing or no vector; and which rows hold something that
+        is no number: NaN, an infinity, a null or a word.
     """
     array = plain(array)
     present = array.is_valid().to_numpy(zero_copy_only=False).copy()

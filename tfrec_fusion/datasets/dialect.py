@@ -1,4 +1,5 @@
-"""How a file is written, told from its content: Parquet, JSON or delimited text, its encoding and its delimiter."""
+"""How a file is written, told from its content: Parquet, JSON or delimited text, its encoding and its
+delimiter."""
 
 from __future__ import annotations
 
@@ -138,7 +139,8 @@ def _rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
 def _delimiter(lines: list[str], tabs: bool) -> str:
     first = "\t" if tabs else ","
     order = sorted(_DELIMITERS, key=lambda sign: sign != first)
-    # A sign that the header line has as often as the rows comes before one inside their values: `u1,5,i1|i2|i3`.
+    # A sign that the header line has as often as the rows comes before one inside their values:
+    # `u1,5,i1|i2|i3`.
     best = max(order, key=lambda sign: (_names_fit(lines, sign), *_fit(lines, sign)))
     if _fit(lines, best)[1] >= 2:
         return best
@@ -166,7 +168,8 @@ def _fit(lines: list[str], delimiter: str) -> tuple[float, int]:
 
 
 def _is_quoted(text: str, delimiter: str) -> bool:
-    """Whether values that begin with a quote end with one, too; in a raw dump, a title may begin with a quote."""
+    """Whether values that begin with a quote end with one, too; in a raw dump, a title may begin with a
+    quote."""
     sign = re.escape(delimiter)
     proper = re.compile(rf'(?m:^|{sign})"[^"]*(?:""[^"]*)*"(?={sign}|\r?$)', re.MULTILINE)
     opening = re.compile(rf'(?m:^|{sign})"')

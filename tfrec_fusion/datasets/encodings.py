@@ -44,7 +44,8 @@ def detect_encoding(start: bytes) -> str:
 
 
 def _evidence(start: bytes) -> bytes:
-    """Lines that hold more than ASCII, which alone tell encodings apart; delimiters such as `\\x01` are no sign of a mess."""
+    """Lines that hold more than ASCII, which alone tell encodings apart; delimiters such as `\\x01` are no
+    sign of a mess."""
     lines: list[bytes] = []
     size = 0
     for line in start.splitlines()[:-1] or [start]:
@@ -57,7 +58,8 @@ def _evidence(start: bytes) -> bytes:
 
 
 def _mostly_utf8(evidence: bytes) -> bool:
-    """Whether single lines of a file in UTF-8 are broken: bytes of another encoding hardly ever are UTF-8 by chance."""
+    """Whether single lines of a file in UTF-8 are broken: bytes of another encoding hardly ever are UTF-8 by
+    chance."""
     lines = evidence.split(b"\n")
     return sum(_decodes(line, "utf-8") for line in lines) > 0.8 * len(lines) > 1
 
@@ -80,7 +82,11 @@ def _best(evidence: bytes) -> str:
 
     # Letters with accents stand among plain ones; other scripts fill whole words.
     high = sum(byte > 127 for byte in evidence)
-    short = rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])|(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])"
+    short = (
+        rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])"
+        rb"|(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])"
+        rb"|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])"
+    )
     if sum(map(len, re.findall(short, evidence))) >= 0.7 * high:
         return _latin(evidence)
     known = (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
@@ -103,19 +109,28 @@ def _best(evidence: bytes) -> str:
 
 LETTERS = {
     "cp1252": (
-        "äöüß", "àâæçéèêëîïôœùûüÿ", "áéíñóúü", "àáâãçéêíóôõúü", "àèéìíòóù", "åäöé", "åæøé", "áéíóúýðþæö", "àèéíïòóúüç", "éëïóü"
+        "äöüß",
+        "àâæçéèêëîïôœùûüÿ",
+        "áéíñóúü",
+        "àáâãçéêíóôõúü",
+        "àèéìíòóù",
+        "åäöé",
+        "åæøé",
+        "áéíóúýðþæö",
+        "àèéíïòóúüç",
+        "éëïóü",
     ),
     "cp1250": ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîșțşţ", "čćđšž"),
     "cp1254": ("çğıöşüâî",),
     "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"),
-}  # fmt: skip
+}
 """Letters beyond ASCII of the languages that are written in an encoding."""
 SIGNS = set("“”„‘’‚«»–—…€£§°©®™²³½¼¾·•¿¡ªº×÷±´¨\xa0\u0307")
 
 
 def _latin(evidence: bytes) -> str:
-    """Of the encodings for Latin letters the one in which most words have the accents of one language: `ão` is Portuguese, `ăo`
-    is none's. Between equals, the western one."""
+    """Of the encodings for Latin letters the one in which most words have the accents of one language: `ão`
+    is Portuguese, `ăo` is none's. Between equals, the western one."""
     words = [word for word in re.split(rb"[\x00-\x40\x5b-\x60\x7b-\x7f]+", evidence) if not word.isascii()]
 
     def fitting(encoding: str) -> float:
@@ -132,7 +147,8 @@ def _latin(evidence: bytes) -> str:
 
 
 def _letters(text: str, encoding: str) -> float:
-    """How much the letters beyond ASCII look like those of the languages that an encoding is for, from 0 to 1."""
+    """How much the letters beyond ASCII look like those of the languages that an encoding is for, from 0 to
+    1."""
     beyond = [sign for sign in text if sign > "\x7f" and not sign.isspace()]
     names = [unicodedata.name(sign, "") for sign in beyond]
     total = max(1, len(beyond))

@@ -16,7 +16,8 @@ from tfrec_fusion.datasets.times import MISSING, detect_time_format, parse_times
 from tfrec_fusion.datasets.values import arrow_of
 
 NO_CHOICE = "no choice"
-"""How the reason of a row begins that is left out because the configuration says that it is no choice: no fault of the row."""
+"""How the reason of a row begins that is left out because the configuration says that it is no choice: no
+fault of the row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,8 @@ class EventColumns:
         times: int64, nanoseconds since 1970; 0 without a column of times.
         labels: float64, NaN where nothing was said; None without a column of labels.
         weights: float64, how much an event counts.
-        reason: objects, "" where the event can be used. Those that begin with `NO_CHOICE` are left out on purpose.
+        reason: objects, "" where the event can be used. Those that begin with `NO_CHOICE` are left out on
+            purpose.
     """
 
     rows: np.ndarray
@@ -56,7 +58,8 @@ def read_events(
 
     Args:
         batch: the columns of `table.columns()`.
-        table: what they mean. Without a `time_format` it is told from this batch alone; see `settling.settle`.
+        table: what they mean. Without a `time_format` it is told from this batch alone; see
+            `settling.settle`.
         user_ids, item_ids: the form of ids, as in `Tables`.
 
     Raises:

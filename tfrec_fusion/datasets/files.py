@@ -17,7 +17,8 @@ _TABLES = re.compile(
 
 
 def is_table_name(name: str) -> bool:
-    """Whether a file of a folder is taken for a part of a table by its name; a file that is named is read whatever it is called."""
+    """Whether a file of a folder is taken for a part of a table by its name; a file that is named is read
+    whatever it is called."""
     return not name.startswith((".", "_")) and _TABLES.match(name) is not None
 
 
@@ -48,7 +49,8 @@ def find_files(path: str, table: str = "table") -> list[str]:
 
 
 def source_digest(tables: Tables) -> str:
-    """A digest of every byte that the tables hold (of remote files, of their sizes and times); it changes when any does."""
+    """A digest of every byte that the tables hold (of remote files, of their sizes and times); it changes
+    when any does."""
     digests = [table_digest(name, path, columns) for name, path, columns in tables.columns()]
     if join := tables.interactions.join:
         digests.append(table_digest("interactions.join", join.path, (join.on,)))

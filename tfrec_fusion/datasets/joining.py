@@ -20,7 +20,8 @@ from tfrec_fusion.datasets.tables import Interactions
 class InteractionRows:
     """Reads files of an interactions table with all the columns that it needs, from wherever they are.
 
-    The joined table is read once and held in memory, as one string for each key and what Arrow needs for the rest.
+    The joined table is read once and held in memory, as one string for each key and what Arrow needs for the
+    rest.
 
     Args:
         table: the interactions.
@@ -86,15 +87,16 @@ class InteractionRows:
         ):
             if column not in found:
                 raise ConfigError(
-                    f"The {name} table has no column {column!r}, which `interactions.join.on` names. It has: {', '.join(found)}."
+                    f"The {name} table has no column {column!r}, which `interactions.join.on` names. It has:"
+                    f" {', '.join(found)}."
                 )
         own = tuple(name for name in table.columns() if name in here)
         other = tuple(name for name in table.columns() if name not in here)
         missing = [name for name in other if name not in there]
         if missing:
             raise ConfigError(
-                f"Neither {path!r} nor {table.join.path!r} has a column {', '.join(map(repr, missing))}. They have: "
-                f"{', '.join(here)}; {', '.join(there)}. Mend the names under `data.interactions`."
+                f"Neither {path!r} nor {table.join.path!r} has a column {', '.join(map(repr, missing))}. They"
+                f" have: {', '.join(here)}; {', '.join(there)}. Mend the names under `data.interactions`."
             )
         return own, other
 

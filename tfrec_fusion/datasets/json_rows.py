@@ -72,7 +72,8 @@ def _objects_in_a_row(text: _Text, path: str) -> Iterator[dict[str, Any]]:
             found, end = decoder.raw_decode(buffer)
             if not isinstance(found, dict):
                 raise ConfigError(
-                    f"{path!r} must hold JSON objects, one a row. Received: {str(found)[:80]!r} after {count:,} rows."
+                    f"{path!r} must hold JSON objects, one a row. Received: {str(found)[:80]!r} after"
+                    f" {count:,} rows."
                 )
             yield found
             count, buffer = count + 1, buffer[end:]
@@ -82,7 +83,8 @@ def _objects_in_a_row(text: _Text, path: str) -> Iterator[dict[str, Any]]:
                 return
             if done or len(buffer) > LONGEST_ROW:
                 raise ConfigError(
-                    f"{path!r} is broken after {count:,} rows: {error.msg}: {buffer[:80]!r}. Mend it, or write one object a line."
+                    f"{path!r} is broken after {count:,} rows: {error.msg}: {buffer[:80]!r}. Mend it, or"
+                    " write one object a line."
                 ) from error
         more = text.read()
         done = not more
@@ -139,7 +141,8 @@ class _Text:
 
 
 def column(values: list[Any]) -> pa.Array:
-    """Values of one key as an Arrow array: as they are where they are of one kind, else as strings or lists of strings."""
+    """Values of one key as an Arrow array: as they are where they are of one kind, else as strings or lists
+    of strings."""
     try:
         return pa.array(values)
     except (
@@ -152,9 +155,11 @@ def column(values: list[Any]) -> pa.Array:
         pass
     if any(isinstance(value, (list, tuple)) for value in values):
         cells = [
-            None
-            if value is None
-            else [_safe(entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
+            (
+                None
+                if value is None
+                else [_safe(entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
+            )
             for value in values
         ]
         return pa.array(cells, pa.list_(pa.string()))

@@ -1,4 +1,5 @@
-"""Lists that a cell holds as text, as JSON or Python write them: `["red", "big"]`, `[{'id': 1, 'name': 'Drama'}]`."""
+"""Lists that a cell holds as text, as JSON or Python write them: `["red", "big"]`,
+`[{'id': 1, 'name': 'Drama'}]`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _NAMES = ("name", "title", "label", "value", "text", "id")
 
 
 def parse_list(text: str) -> list[str | None] | None:
-    """The values of a list that is written as JSON or Python, or as NumPy prints arrays; None where a text is no list."""
+    """The values of a list that is written as JSON or Python, or as NumPy prints arrays; None where a text is
+    no list."""
     if len(text) > LONGEST or not re.fullmatch(r"(?s)\[.*\]|\(.*\)|\{.*\}", text):
         return None
     found = _literal(text)

@@ -1,7 +1,8 @@
 """MovieLens 100K as three tables.
 
 F. Maxwell Harper and Joseph A. Konstan, 2015. The MovieLens Datasets: History and Context.
-https://doi.org/10.1145/2827872. 943 people, 1,682 films, 100,000 ratings from 1 to 5, September 1997 to April 1998.
+https://doi.org/10.1145/2827872. 943 people, 1,682 films, 100,000 ratings from 1 to 5, September 1997 to April
+1998.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def movielens_100k(folder: str | None, work: str) -> Tables:
     """Writes MovieLens 100K as Parquet and says where.
 
     Args:
-        folder: holds the published files (`u.data`, `u.item`, `u.user`) or RecBole's (`ml-100k.inter`, …). Where
-            None, the files that the package `recbole` carries are taken, else the archive is downloaded into `work`
-            and its digest checked.
+        folder: holds the published files (`u.data`, `u.item`, `u.user`) or RecBole's (`ml-100k.inter`, …).
+            Where None, the files that the package `recbole` carries are taken, else the archive is downloaded
+            into `work` and its digest checked.
         work: folder that receives `interactions.parquet`, `items.parquet` and `users.parquet`.
 
     Returns:

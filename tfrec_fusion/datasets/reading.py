@@ -40,8 +40,8 @@ def read_batches(
     """Streams one file in batches of a bounded size.
 
     Args:
-        path: CSV, JSON or Parquet, as its content says. Columns of CSV are read as strings, so that ids such as `007` survive;
-            an empty field is null.
+        path: CSV, JSON or Parquet, as its content says. Columns of CSV are read as strings, so that ids such
+            as `007` survive; an empty field is null.
         columns: the columns wanted.
         table: the table's name, for messages.
         rows: the most rows a batch holds.
@@ -109,7 +109,8 @@ def _check_columns(
     twice = sorted({column for column in wanted if list(found).count(column) > 1})
     if twice:
         raise ConfigError(
-            f"The {table} file {path!r} has the column {', '.join(map(repr, twice))} more than once. Give each its own name."
+            f"The {table} file {path!r} has the column {', '.join(map(repr, twice))} more than once. Give"
+            " each its own name."
         )
 
 
@@ -224,7 +225,8 @@ def _parse(
 
 
 def _without_names(table: pa.Table) -> pa.Table:
-    """The rows but for a header line that stands below others: of a file that begins with comments, `csv.header` says it again."""
+    """The rows but for a header line that stands below others: of a file that begins with comments,
+    `csv.header` says it again."""
     names = pa.scalar(True)
     for column in table.column_names:
         names = pc.and_(names, pc.fill_null(pc.equal(table.column(column), column), False))

@@ -1,8 +1,9 @@
 """Lines of delimited text as blocks of whole records, with the rows that are none set aside.
 
-A block without quotes passes as it is. Where there are quotes, a regular expression of RE2 finds the lines that are not plainly
-right, and only those are looked at one by one: a value over several lines is put together, a quote that is a sign of the text
-is kept as one, and a quote that is never closed costs its own line and not the rest of the file.
+A block without quotes passes as it is. Where there are quotes, a regular expression of RE2 finds the lines
+that are not plainly right, and only those are looked at one by one: a value over several lines is put
+together, a quote that is a sign of the text is kept as one, and a quote that is never closed costs its own
+line and not the rest of the file.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ def _without_wrong_widths(
 ) -> bytes:
     """Lines without quotes that have as many values as the header; others become empty lines.
 
-    Arrow sets them aside, too, but takes a time that grows with their square. The line `header` is let through, and, where
-    values are `quoted`, so are lines with quotes.
+    Arrow sets them aside, too, but takes a time that grows with their square. The line `header` is let
+    through, and, where values are `quoted`, so are lines with quotes.
     """
     bytes_of = np.frombuffer(data, np.uint8)
     starts = _line_starts(data)
@@ -160,7 +161,8 @@ def _decoded(stream: Any, dialect: Dialect, size: int) -> Iterator[tuple[bytes, 
 def _without_broken_text(
     data: bytes, line: int, encoding: str, report: Callable[[int, str, str], None]
 ) -> bytes:
-    """The lines that could be decoded. A line that goes is replaced by an empty one, which counts and holds no row."""
+    """The lines that could be decoded. A line that goes is replaced by an empty one, which counts and holds
+    no row."""
     while True:
         try:
             data.decode()
@@ -183,7 +185,8 @@ def _without_broken_text(
 
 
 class _Repair:
-    """Puts right, or sets aside, the lines of a block that have quotes in other places than around whole values."""
+    """Puts right, or sets aside, the lines of a block that have quotes in other places than around whole
+    values."""
 
     def __init__(self, sign: bytes, width: int, least: int, report: Callable[[int, str, str], None]):
         self.sign, self.width, self.least, self.report = sign, width, least, report
@@ -197,7 +200,8 @@ class _Repair:
         self.bare = re.compile(rb"[^" + delimiter + rb"\n]*")
 
     def block(self, data: bytes, line: int, last: bool, header: int = 0) -> tuple[Block, int]:
-        """The records of whole lines, and how many bytes were used: a value may go on in what was not read yet."""
+        """The records of whole lines, and how many bytes were used: a value may go on in what was not read
+        yet."""
 
         starts = _line_starts(data)
 
@@ -239,7 +243,8 @@ class _Repair:
         return np.flatnonzero(odd.to_numpy(zero_copy_only=False))
 
     def _record(self, data: bytes, start: int, last: bool) -> tuple[bytes, int] | None:
-        """The record at `start` as it should be written ("" where a quote is never closed), and where it ends.
+        """The record at `start` as it should be written ("" where a quote is never closed), and where it
+        ends.
 
         None where a value may go on in what was not read yet.
         """
@@ -266,8 +271,8 @@ class _Repair:
             return self.sign.join(cells) + b"\n", min(len(data), _line_end(data, end, len(data)) + 1)
 
     def _quoted_cell(self, data: bytes, place: int, limit: int, before: int) -> tuple[bytes | None, int]:
-        """The value of a cell that begins with a quote and where it ends; no value where the quote is a sign of the text, and -1
-        where it stays open."""
+        """The value of a cell that begins with a quote and where it ends; no value where the quote is a sign
+        of the text, and -1 where it stays open."""
         found = self.quoted.match(data, place, limit)
         if found and (b"\n" not in found.group() or self._fits(data, found.end(), limit, before)):
             return found.group(1).replace(b'""', b'"'), found.end()

@@ -1,6 +1,7 @@
 """What a configuration leaves open and the data decide: how times are written, whether texts hold HTML.
 
-Told once for a whole table, before it is read, so that every row of every file, and `tfrec validate` and the run, go by one rule.
+Told once for a whole table, before it is read, so that every row of every file, and `tfrec validate` and the
+run, go by one rule.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def settle(tables: Tables) -> Settled:
     """Decides what the configuration leaves open.
 
     Raises:
-        ConfigError: where the data do not decide: no format fits the times, or day and month cannot be told apart.
+        ConfigError: where the data do not decide: no format fits the times, or day and month cannot be told
+            apart.
     """
     interactions, notes = settle_interactions(tables.interactions)
     items, more = settle_items(tables.items)
@@ -131,8 +133,8 @@ def _time_format(table: Interactions) -> TimeFormat:
         example = pa.concat_arrays(parts).drop_null()[0].as_py()
         formats = " and ".join(map(repr, (found.name, *found.rivals)))
         raise ConfigError(
-            f"The {where} can be read in several ways: {formats} fit all values alike. Received: {example!r}, …. Say which with "
-            f"`data.interactions.time_format`."
+            f"The {where} can be read in several ways: {formats} fit all values alike. Received: {example!r},"
+            " …. Say which with `data.interactions.time_format`."
         )
     return found
 

@@ -18,8 +18,8 @@ CELLS = 100_000  # of the histogram of times that cut-offs are taken from
 
 
 class Event(NamedTuple):
-    """One interaction of one person: nanoseconds since 1970, item id, label (None without one), context values, and how much
-    it counts."""
+    """One interaction of one person: nanoseconds since 1970, item id, label (None without one), context
+    values, and how much it counts."""
 
     time: int
     item: str
@@ -37,7 +37,8 @@ class SplitExample:
         event: the interaction.
         history: the most recent earlier items, oldest first. For validation and test they end where the split
             begins, so that nothing of the split itself is seen.
-        seen: all distinct items met before the split (validation and test only); a recommender does not repeat them.
+        seen: all distinct items met before the split (validation and test only); a recommender does not
+            repeat them.
         user_train_count: the person's interactions in training.
         history_weights: how much each interaction of the history counts.
     """
@@ -51,7 +52,8 @@ class SplitExample:
 
 
 def tie_order(user: str, item: str) -> bytes:
-    """A fixed shuffle for events of one moment: ordering by item id would leak popularity, which ids often follow."""
+    """A fixed shuffle for events of one moment: ordering by item id would leak popularity, which ids often
+    follow."""
     return hashlib.blake2b(f"{user}\x1f{item}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
@@ -81,8 +83,8 @@ def in_order(user: str, events: Sequence[Event]) -> tuple[list[Event], list[Even
 
 
 def cell_width(low: int, high: int) -> int:
-    """How much time a cell of the histogram covers, between the first and the last time: the least that times tell apart,
-    unless that needs more than `CELLS`."""
+    """How much time a cell of the histogram covers, between the first and the last time: the least that times
+    tell apart, unless that needs more than `CELLS`."""
     return max(1, (high - low) // CELLS)
 
 
@@ -130,7 +132,8 @@ def held_out_starts(times: Sequence[int], method: str, cutoffs: tuple[int, int] 
 
     Args:
         times: of the events, in order.
-        method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all training.
+        method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all
+            training.
         cutoffs: first second of validation and of test, for `temporal`.
     """
     count = len(times)

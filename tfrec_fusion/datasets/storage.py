@@ -1,4 +1,5 @@
-"""Files of tables wherever they lie: paths of this machine, or URIs (`gs://bucket/file.csv`) that Arrow opens."""
+"""Files of tables wherever they lie: paths of this machine, or URIs (`gs://bucket/file.csv`) that Arrow
+opens."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """A tiny data set with planted preferences, for tests and first steps.
 
-Items stand in circles, a genre each. A person walks one circle, so the next item is the one after the last, and an item
-already met never comes again. Every item is met about equally often, so popularity can rank nothing. A person rates an
-item 5 when their taste and the item's mood agree and 1 when they do not: half the people and half the items have either,
-so that no average of a person or of an item predicts anything. An item's text vector tells its circle and its mood.
+Items stand in circles, a genre each. A person walks one circle, so the next item is the one after the last,
+and an item already met never comes again. Every item is met about equally often, so popularity can rank
+nothing. A person rates an item 5 when their taste and the item's mood agree and 1 when they do not: half the
+people and half the items have either, so that no average of a person or of an item predicts anything. An
+item's text vector tells its circle and its mood.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from tfrec_fusion.config import Feature, FeatureSpace
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """The data set, in the arrays that models take (see `models.catalogue.Catalogue` and the models' batches).
+    """The data set, in the arrays that models take (see `models.catalogue.Catalogue` and the models'
+    batches).
 
     Attributes:
         space: sizes and features.
-        train: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`, `item_index` int32 `[n]`,
-            `rating` and `click` float32 `[n]`.
+        train: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`, `item_index`
+            int32 `[n]`, `rating` and `click` float32 `[n]`.
         test: the same, one interaction per person.
         ids, titles: `N + 1` strings.
         genre: int32 `[N + 1]`, the item's circle from 1.
@@ -58,8 +60,8 @@ def planted(
         circles: circles of items.
         circle_size: items of a circle.
         walk: items that a person meets, less than `circle_size`; the last one is the test.
-        cold: leaves one item of every circle out of training; walks do not pass it, and a person whose walk ends before
-            it has it as the test.
+        cold: leaves one item of every circle out of training; walks do not pass it, and a person whose walk
+            ends before it has it as the test.
         text: whether there are text vectors.
         seed: of everything random.
 
@@ -71,7 +73,8 @@ def planted(
     """
     if not 2 <= walk < circle_size:
         raise ValueError(
-            f"`walk` must be at least 2 and less than `circle_size` ({circle_size}). Received: {walk}. Walk less far."
+            f"`walk` must be at least 2 and less than `circle_size` ({circle_size}). Received: {walk}. Walk"
+            " less far."
         )
     rng = np.random.default_rng(seed)
     num_items = circles * circle_size

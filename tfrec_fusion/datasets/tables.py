@@ -1,7 +1,8 @@
 """The three tables that everything starts from, as the names and roles of their columns.
 
-A source is described by a `Tables` value (in YAML: the keys under `data`). A path is a file, a glob or a folder, so that a
-table can be many files; what kind of file it is (CSV, JSON lines, Parquet, compressed or not) is read from its content.
+A source is described by a `Tables` value (in YAML: the keys under `data`). A path is a file, a glob or a
+folder, so that a table can be many files; what kind of file it is (CSV, JSON lines, Parquet, compressed or
+not) is read from its content.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Csv:
     """How a CSV file is written.
 
     Attributes:
-        delimiter: between columns, one or more characters (`;`, `|`, `::`); None: told from the file's content.
+        delimiter: between columns, one or more characters (`;`, `|`, `::`); None: told from the file's
+            content.
         encoding: for example `utf-8`, `cp1251` or `gb18030`; None: told from the file's content.
         decimal: the sign before decimals, `.` or `,`.
         nulls: what stands for nothing besides an empty field, for example `NULL`.
@@ -48,8 +50,8 @@ class Csv:
             not self.header or "" in self.header or len(set(self.header)) < len(self.header)
         ):
             raise ConfigError(
-                f"`csv.header` must name each column once. Received: {list(self.header)}. Leave it out where the file has a "
-                "header line."
+                f"`csv.header` must name each column once. Received: {list(self.header)}. Leave it out where"
+                " the file has a header line."
             )
 
 
@@ -73,8 +75,9 @@ def _check_time_format(time_format: str) -> None:
         fault = fault or (str(error) if "directive" in str(error) or "stray" in str(error) else "")
     if fault:
         raise ConfigError(
-            "`interactions.time_format` must be s, ms, us, ns, excel, iso, or a format of `strptime` such as '%d/%m/%Y %H:%M'. "
-            f"Received: {time_format!r} ({fault}). Leave it out to have it told from the column."
+            "`interactions.time_format` must be s, ms, us, ns, excel, iso, or a format of `strptime` such as"
+            f" '%d/%m/%Y %H:%M'. Received: {time_format!r} ({fault}). Leave it out to have it told from the"
+            " column."
         )
 
 
@@ -97,8 +100,8 @@ class Join:
     def __post_init__(self):
         if not self.left or not self.right or "=" in self.right:
             raise ConfigError(
-                "`interactions.join.on` must name the column that both tables share, or both names as `left=right`. "
-                f"Received: {self.on!r}."
+                "`interactions.join.on` must name the column that both tables share, or both names as"
+                f" `left=right`. Received: {self.on!r}."
             )
 
     @property
@@ -120,22 +123,27 @@ class Interactions(Settings):
     Attributes:
         path: file or glob.
         user, item: id columns; integers and strings both become strings.
-        time: when. None where nothing is known of times: each person's interactions are then put in a fixed random order.
-        label: optional number that the person gave: a rating, a grade. An empty one is a choice without an opinion.
+        time: when. None where nothing is known of times: each person's interactions are then put in a fixed
+            random order.
+        label: optional number that the person gave: a rating, a grade. An empty one is a choice without an
+            opinion.
         context: optional columns known when the choice is made (device, shop, campaign), used as categories.
-        time_format: how `time` is written; None: told from the column. `s`, `ms`, `us`, `ns` since 1970, `excel` (days since
-            1900), `iso` (ISO 8601), or a format of `strptime` such as `%d/%m/%Y %H:%M`.
-        quantity: optional number of pieces; a row where it is not above 0 (a return, a cancelled order) is rejected.
+        time_format: how `time` is written; None: told from the column. `s`, `ms`, `us`, `ns` since 1970,
+            `excel` (days since 1900), `iso` (ISO 8601), or a format of `strptime` such as `%d/%m/%Y %H:%M`.
+        quantity: optional number of pieces; a row where it is not above 0 (a return, a cancelled order) is
+            rejected.
         csv: how a CSV file is written.
         join: optional second table with more columns of each row.
-        explode: where `item` holds several ids a cell: what divides them. Lists of Parquet and JSON need no dividing sign, any
-            will do. The order within the cell is kept as the order in time.
-        label_values: what words of `label` stand for, for example `{like: 1, dislike: 0}`; numbers stand for themselves.
+        explode: where `item` holds several ids a cell: what divides them. Lists of Parquet and JSON need no
+            dividing sign, any will do. The order within the cell is kept as the order in time.
+        label_values: what words of `label` stand for, for example `{like: 1, dislike: 0}`; numbers stand for
+            themselves.
         label_nulls: values of `label` that mean "no opinion", for example `[-1]`.
-        weight: optional number of at least 0 that says how much a choice counts: plays, hours, pieces. An empty one counts 1,
-            a row of 0 is no choice.
+        weight: optional number of at least 0 that says how much a choice counts: plays, hours, pieces. An
+            empty one counts 1, a row of 0 is no choice.
         event: optional column of the kind of each row, with `events`.
-        events: the kinds that are choices, and how much each counts. Those of 0 are no choices; those not named are rejected.
+        events: the kinds that are choices, and how much each counts. Those of 0 are no choices; those not
+            named are rejected.
     """
 
     path: str
@@ -173,12 +181,14 @@ class Interactions(Settings):
                 )
         if bool(self.event) != bool(self.events):
             raise ConfigError(
-                "`interactions.event` and `interactions.events` go together: the column of the kinds, and how much each kind "
-                f"counts. Received: event={self.event!r}, events={self.events}. For example: event: type, events: {{buy: 1}}."
+                "`interactions.event` and `interactions.events` go together: the column of the kinds, and"
+                f" how much each kind counts. Received: event={self.event!r}, events={self.events}. For"
+                " example: event: type, events: {buy: 1}."
             )
         if self.events and not any(self.events.values()):
             raise ConfigError(
-                f"`interactions.events` must count at least one kind above 0. Received: {self.events}. Nothing would be a choice."
+                f"`interactions.events` must count at least one kind above 0. Received: {self.events}."
+                " Nothing would be a choice."
             )
 
     @property
@@ -206,12 +216,12 @@ class Items:
         numbers: numeric columns; a value that is no number counts as missing.
         vectors: ready-made vectors (Parquet lists of one length).
         separator: between the values of a `lists` column.
-        distinct: whether the table is no list of items but says with each of many rows what the item is (an order line
-            with the product's name). Of each column the most frequent value counts; rows that repeat an id are no
-            rejects.
+        distinct: whether the table is no list of items but says with each of many rows what the item is (an
+            order line with the product's name). Of each column the most frequent value counts; rows that
+            repeat an id are no rejects.
         csv: how a CSV file is written.
-        clean_html: whether tags are taken out of title and text and entities (`&amp;`) made the signs that they stand for; None:
-            where a sample of the texts holds any.
+        clean_html: whether tags are taken out of title and text and entities (`&amp;`) made the signs that
+            they stand for; None: where a sample of the texts holds any.
     """
 
     path: str
@@ -260,8 +270,9 @@ class Tables:
 
     Attributes:
         interactions, items, users: the tables.
-        user_ids, item_ids: `as_written`: two ids are one where they read the same, white space around them aside. `number`:
-            where they are the same whole number (`12`, `12.0`, `0012`). `folded`: where they are the same but for case and white
+        user_ids, item_ids: `as_written`: two ids are one where they read the same, white space around them
+            aside. `number`: where they are the same whole number (`12`, `12.0`, `0012`). `folded`: where they
+                are the same but for case and white
             space. Ids become that form everywhere: in Examples, in requests and in answers.
     """
 
@@ -272,7 +283,8 @@ class Tables:
     item_ids: IdRule = "as_written"
 
     def columns(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """Name, path and needed columns of each table; the interactions' may stand in the table that they are joined with."""
+        """Name, path and needed columns of each table; the interactions' may stand in the table that they are
+        joined with."""
         found = [("interactions", self.interactions.path, self.interactions.columns())]
         found.append(("items", self.items.path, self.items.columns()))
         if self.users:

@@ -1,4 +1,5 @@
-"""When something happened: one format for a whole column, told from its values, and every value read by it to the nanosecond."""
+"""When something happened: one format for a whole column, told from its values, and every value read by it to
+the nanosecond."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class TimeFormat:
         name: for `Interactions.time_format`.
         share: of the distinct values, how many can be read so.
         why: in words.
-        rivals: other formats by which as many values can be read, with other results: day and month cannot be told apart.
+        rivals: other formats by which as many values can be read, with other results: day and month cannot be
+            told apart.
         misfit: a value that cannot be read, if there is one.
         sure: False where nothing but an order can be told of these numbers.
     """
@@ -104,7 +106,8 @@ def parse_times(array: pa.Array, time_format: str, where: str = "column of times
 
     Args:
         array: times as Arrow knows them (whatever the format), numbers or text.
-        time_format: `s`, `ms`, `us`, `ns`, `excel`, `iso`, or a format of `strptime`; without a zone it is UTC.
+        time_format: `s`, `ms`, `us`, `ns`, `excel`, `iso`, or a format of `strptime`; without a zone it is
+            UTC.
         where: the column, for messages.
     """
     array = cells.plain(array)
@@ -173,7 +176,8 @@ def _epochs(array: pa.Array, unit: str, where: str) -> np.ndarray:
 
 
 def _exact(text: pa.Array, factor: int) -> np.ndarray:
-    """Numbers in text as nanoseconds, without a float on the way: `1704067200.123456789` seconds keep their last digit."""
+    """Numbers in text as nanoseconds, without a float on the way: `1704067200.123456789` seconds keep their
+    last digit."""
     parts = pc.extract_regex(text, r"^(?P<sign>[+-]?)(?P<whole>\d{1,18}|[1-8]\d{18})(?:\.(?P<rest>\d*))?$")
     plain = parts.is_valid()
     digits = len(str(factor)) - 1
@@ -201,8 +205,8 @@ def detect_time_format(
     """How a column of times is written, from all of its values or a large sample.
 
     Returns:
-        The format that most values have. Where two read as many, but differently (`03/04/2024`), one of them, with the others as
-        `rivals`.
+        The format that most values have. Where two read as many, but differently (`03/04/2024`), one of them,
+        with the others as `rivals`.
 
     Raises:
         ConfigError: where no format fits at least half of the values.
@@ -227,8 +231,8 @@ def detect_time_format(
     if found is None:
         seen = ", ".join(map(repr, text.slice(0, 3).to_pylist()))
         raise ConfigError(
-            f"The {where} must hold times of one known format. Received: {seen}, …. Say how they are written with `time_format`, for "
-            "example '%d/%m/%Y %H:%M', or set `time: null`."
+            f"The {where} must hold times of one known format. Received: {seen}, …. Say how they are written"
+            " with `time_format`, for example '%d/%m/%Y %H:%M', or set `time: null`."
         )
     known = parse_times(text, found.name) != MISSING
     misfits = text.filter(pa.array(~known))

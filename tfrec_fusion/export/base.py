@@ -1,8 +1,8 @@
 """What a model server loads: what the signatures of both models share (`export_retrieval`, `export_ranking`).
 
-Raw strings in, titles and scores out: ids, tokenizer, text encoder, index and titles are all inside the SavedModel.
-An input that a caller leaves at its default means "not given", so that one signature answers every question and a client
-need not know which inputs matter; `request` describes each.
+Raw strings in, titles and scores out: ids, tokenizer, text encoder, index and titles are all inside the
+SavedModel. An input that a caller leaves at its default means "not given", so that one signature answers
+every question and a client need not know which inputs matter; `request` describes each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class TextTower(tf.Module):
         self.tokenizer, self.encoder, self.dim = tokenizer, encoder, dim
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """float32 `[n, dim]` of strings `[n]`; zeros where a string says nothing. Only the others are encoded."""
+        """float32 `[n, dim]` of strings `[n]`; zeros where a string says nothing. Only the others are
+        encoded."""
         given = tf.where(says_something(texts))
         encoded = tf.cond(
             tf.size(given) > 0,
@@ -112,8 +113,9 @@ class Serving(tf.Module):
         self.history_length = profiles.history_length
 
     def _keep(self, **parts) -> None:
-        """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a Keras
-        layer in the saved object graph every call is traced again, which takes longer than all the rest."""
+        """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a
+        Keras layer in the saved object graph every call is traced again, which takes longer than all the
+        rest."""
         for name, part in parts.items():
             object.__setattr__(self, name, part)
             setattr(self, f"{name}_variables", list(getattr(part, "variables", ())))
@@ -125,7 +127,8 @@ class Serving(tf.Module):
 
         Args:
             user_id: string `[batch]`; `""` or an unknown id is somebody unknown.
-            history: string `[batch, any]`, oldest first; where a row has entries they replace the known history.
+            history: string `[batch, any]`, oldest first; where a row has entries they replace the known
+                history.
             context: string `[batch]` per input of `context_spec`.
         """
         row = self.user_rows(user_id)
@@ -168,7 +171,8 @@ class Serving(tf.Module):
         return features
 
     def model_index(self, rows: tf.Tensor) -> tf.Tensor:
-        """int32 of `rows`' shape: the model's own number of each item, 0 for one that is newer than the model."""
+        """int32 of `rows`' shape: the model's own number of each item, 0 for one that is newer than the
+        model."""
         return rows if self.known_as is None else tf.gather(self.known_as, rows)
 
     def parse(self, examples: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -184,10 +188,12 @@ class Serving(tf.Module):
         return tf.where(rows == 0, as_unicode(ids), "")
 
     def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most `count`; and all context
-        columns, `context_columns` as their table calls them and `context_inputs` as signatures do."""
+        """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most
+        `count`; and all context columns, `context_columns` as their table calls them and `context_inputs` as
+        signatures do."""
         count = checked("count", count)
-        # Gathered: TensorFlow copies a variable at each whole read, for a slice too, once a part of it was gathered.
+        # Gathered: TensorFlow copies a variable at each whole read, for a slice too, once a part of it was
+        # gathered.
         rows = tf.range(1, 1 + tf.minimum(count, self.num_offered))
         return {
             "item_ids": tf.gather(self.item_ids, rows),
@@ -197,8 +203,8 @@ class Serving(tf.Module):
         }
 
     def input_spec(self, signature: str, without: tuple[str, ...] = ()) -> dict[str, tf.TensorSpec]:
-        """The inputs of a signature by name (`request.SIGNATURES`), and a string a row for each context feature where the
-        signature asks for a user."""
+        """The inputs of a signature by name (`request.SIGNATURES`), and a string a row for each context
+        feature where the signature asks for a user."""
         names = [name for name in request.SIGNATURES[signature] if name not in without]
         specs = {name: _tensor_spec(request.INPUTS[name]) for name in names}
         return {**specs, **self.context_spec()} if "user_id" in names else specs
@@ -210,8 +216,8 @@ class Serving(tf.Module):
 
 def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
     """`tf.function` for signatures."""
-    # Nothing here branches by Python's `if` on tensors; without AutoGraph's rewriting of every layer's source a signature
-    # is traced several times faster.
+    # Nothing here branches by Python's `if` on tensors; without AutoGraph's rewriting of every layer's source
+    # a signature is traced several times faster.
     return tf.function(function, autograph=False)
 
 
@@ -233,7 +239,8 @@ def _tensor_spec(described: request.Input) -> tf.TensorSpec:
 
 
 def checked(name: str, value: tf.Tensor, high: float | None = None) -> tf.Tensor:
-    """The value of a setting; a request with one outside its range fails with INVALID_ARGUMENT and says the range.
+    """The value of a setting; a request with one outside its range fails with INVALID_ARGUMENT and says the
+    range.
 
     Args:
         name: of the input; its range is in `request.INPUTS`.
@@ -255,7 +262,8 @@ def checked(name: str, value: tf.Tensor, high: float | None = None) -> tf.Tensor
 
 
 def as_unicode(texts: tf.Tensor) -> tf.Tensor:
-    """The same strings, U+FFFD for bytes that are no UTF-8: what a caller sent comes back, and JSON holds nothing else."""
+    """The same strings, U+FFFD for bytes that are no UTF-8: what a caller sent comes back, and JSON holds
+    nothing else."""
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
@@ -265,7 +273,8 @@ def says_something(texts: tf.Tensor) -> tf.Tensor:
 
 
 def _of_rows(rows: tf.Tensor, items: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
-    """int32 `[batch, any]`, the items of some rows, padded with 0: row `r`'s are `items[splits[r]:splits[r + 1]]`."""
+    """int32 `[batch, any]`, the items of some rows, padded with 0: row `r`'s are
+    `items[splits[r]:splits[r + 1]]`."""
     found = tf.ragged.range(tf.gather(splits, rows), tf.gather(splits, rows + 1))
     return tf.gather(items, found).to_tensor()
 

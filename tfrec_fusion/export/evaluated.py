@@ -1,6 +1,7 @@
 """What the retrieval model says of labelled Examples, in finite numbers: JSON has no NaN and no infinity.
 
-A rank is 1 or more, a novelty and a diversity are not negative (but for rounding); values outside stand for what is not there.
+A rank is 1 or more, a novelty and a diversity are not negative (but for rounding); values outside stand for
+what is not there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ UNDEFINED = -1.0
 
 
 def evaluated(answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The answer with NaN and infinity where it says that there is nothing: NaN for `NOT_RANKED` and `UNDEFINED`, infinity
-    for `NO_SCORE`. What is NaN or infinite already stays so."""
+    """The answer with NaN and infinity where it says that there is nothing: NaN for `NOT_RANKED` and
+    `UNDEFINED`, infinity for `NO_SCORE`. What is NaN or infinite already stays so."""
     read = {name: np.asarray(values) for name, values in answer.items()}
     if "rank" in read:
         rank = read["rank"]

@@ -31,9 +31,10 @@ class CandidateScores(Serving):
         The candidates `[batch, n]` come by `item_ids`, by `texts`, or both.
 
         Returns:
-            float32 `[batch, n]` a label, ratings between the lowest and the highest of training; `titles` string `[batch, n]`,
-            the text itself for an item without one; `known_user` bool `[batch]`; `unknown_items` string `[batch, any]`: ids
-            of the history, and of candidates that came without a text, which are in no catalogue.
+            float32 `[batch, n]` a label, ratings between the lowest and the highest of training; `titles`
+            string `[batch, n]`, the text itself for an item without one; `known_user` bool `[batch]`;
+            `unknown_items` string `[batch, any]`: ids of the history, and of candidates that came without a
+                text, which are in no catalogue.
         """
         # One of the two may be left empty; the other says how many candidates there are.
         count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
@@ -69,7 +70,8 @@ class CandidateScores(Serving):
         return self.ranking.score_vectors({**person, "item_index": index}, vectors, history)
 
     def candidate_vectors(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-        """float32 `[n, any]`, the ranking's vectors of items; looked up, but for those that come with a text."""
+        """float32 `[n, any]`, the ranking's vectors of items; looked up, but for those that come with a
+        text."""
         vectors = tf.gather(self.ranked_vectors, self.item_rows(item_ids))
         if self.text_tower is None:
             return vectors
@@ -91,9 +93,10 @@ class RankingServing(CandidateScores):
     """The ranking model's signatures: `serving_default`, `rank` and `describe`.
 
     Args:
-        biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`, `users`), to be
-            judged beside the model; None without ratings.
-        click_rate: float `[N + 1]`, how often each item was chosen, to be judged beside the model; None for nothing.
+        biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`,
+            `users`), to be judged beside the model; None without ratings.
+        click_rate: float `[N + 1]`, how often each item was chosen, to be judged beside the model; None for
+            nothing.
     """
 
     def __init__(
@@ -110,8 +113,8 @@ class RankingServing(CandidateScores):
         self.click_rate = None if click_rate is None else table(click_rate.astype(np.float32), "click_rate")
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predictions for the interaction of each Example: float32 `[batch]` per label; ratings within the scale of training,
-        and the baselines'."""
+        """Predictions for the interaction of each Example: float32 `[batch]` per label; ratings within the
+        scale of training, and the baselines'."""
         raw, batch = self.parse(examples)
         rows = self.item_rows(raw["item_id"])
         batch["item_index"] = self.model_index(rows)

@@ -1,4 +1,5 @@
-"""One model that answers a request from beginning to end: retrieve, rank, re-rank with diversity, titles out."""
+"""One model that answers a request from beginning to end: retrieve, rank, re-rank with diversity, titles
+out."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ __all__ = ["RecommenderServing", "choose_weight", "validate_weights"]
 class RecommenderServing(CandidateScores, RetrievalServing):
     """Both models over one catalogue, one set of people and one text encoder.
 
-    `recommend` takes the retrieval model's best items, scores them with the ranking model, orders them by a mixture of
-    both, and re-ranks that for diversity, in one request. `rank` and the `embed_…` signatures answer as they do in the
-    two models alone.
+    `recommend` takes the retrieval model's best items, scores them with the ranking model, orders them by a
+    mixture of both, and re-ranks that for diversity, in one request. `rank` and the `embed_…` signatures
+    answer as they do in the two models alone.
 
     Args:
         model: a `TwoTower`.
@@ -40,7 +41,8 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         super().__init__(model, *args, **kwargs)
         if head not in ranking.labels:
             raise ValueError(
-                f"`head` must be one of the ranking's labels ({', '.join(ranking.labels)}). Received: head={head!r}."
+                f"`head` must be one of the ranking's labels ({', '.join(ranking.labels)}). Received:"
+                f" head={head!r}."
             )
         self.score_with(ranking, args[0])
         self.head = head
@@ -62,9 +64,11 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         rank_weight,
         **context,
     ) -> dict[str, tf.Tensor]:
-        """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for the answer.
+        """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for
+        the answer.
 
-        `scores` lie in [0, 1]. Beside them stand `retrieval_score`, and the ranking's prediction for each of its labels.
+        `scores` lie in [0, 1]. Beside them stand `retrieval_score`, and the ranking's prediction for each of
+        its labels.
         """
         k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
         candidates = checked("candidates", candidates, self.max_k)
@@ -96,7 +100,8 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         return {**self.answer(rows, **columns), **diagnosis}
 
     def rank_rows(self, person: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The ranking's scores of items of the catalogue, int32 `[batch, n]`: float32 `[batch, n]` a label."""
+        """The ranking's scores of items of the catalogue, int32 `[batch, n]`: float32 `[batch, n]` a
+        label."""
         flat = tf.reshape(rows, [-1])
         scores = self.scores(person, flat, tf.gather(self.ranked_vectors, flat))
         return {name: tf.reshape(value, tf.shape(rows)) for name, value in scores.items()}
@@ -115,7 +120,8 @@ class RecommenderServing(CandidateScores, RetrievalServing):
 
 
 def mixture(retrieval: tf.Tensor, ranking: tf.Tensor, there: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """`(1 - weight) a + weight b`, where `a` and `b` are the two scores brought to [0, 1] over each request's items.
+    """`(1 - weight) a + weight b`, where `a` and `b` are the two scores brought to [0, 1] over each request's
+    items.
 
     Args:
         retrieval, ranking: float32 `[batch, n]`, of any scale.
@@ -154,8 +160,8 @@ def validate_weights(
         candidates: how many items are ranked.
 
     Returns:
-        label → weight → NDCG@10 of each chosen item among the whole catalogue, the history's items left out: float64
-        `[interactions]`, without those that repeat an item of the history.
+        label → weight → NDCG@10 of each chosen item among the whole catalogue, the history's items left out:
+        float64 `[interactions]`, without those that repeat an item of the history.
     """
     vectors = retrieval.candidate_embeddings()
     columns = {name: tf.constant(values) for name, values in catalogue.features.items()}
@@ -203,8 +209,8 @@ def choose_weight(gains: Mapping[str, Mapping[float, np.ndarray]]) -> tuple[str,
         gains: what `validate_weights` returned.
 
     Returns:
-        The label that orders best, and its weight; 0 where no weight is better by more than chance. A label orders
-        nothing then, and is the one that a request's own weight would use.
+        The label that orders best, and its weight; 0 where no weight is better by more than chance. A label
+        orders nothing then, and is the one that a request's own weight would use.
     """
     label, weight = max(
         ((label, weight) for label, row in gains.items() for weight in row),
@@ -218,7 +224,8 @@ def choose_weight(gains: Mapping[str, Mapping[float, np.ndarray]]) -> tuple[str,
 
 
 def _rank(scores: tf.Tensor, rows: tf.Tensor, batch: Mapping[str, tf.Tensor], ties: np.ndarray) -> tf.Tensor:
-    """The rank of one chosen item a query among the items at `rows`, float32 `[batch]`; infinite where it is not there."""
+    """The rank of one chosen item a query among the items at `rows`, float32 `[batch]`; infinite where it is
+    not there."""
     target = batch["item_index"][:, None]
     chosen = (rows == target) & (scores > -np.inf)
     own = tf.reduce_max(tf.where(chosen, scores, -np.inf), 1, keepdims=True)

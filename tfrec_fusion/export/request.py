@@ -1,8 +1,8 @@
 """The inputs and answers of the signatures that a pushed model is asked by.
 
-Each input is described here once: its dtype, shape, default, range and meaning. The signatures, the clients' defaults and
-checks, the flags of `tfrec recommend` and `tfrec rank`, the printed `curl` line and the table in the documents are made from
-it. Nothing here needs TensorFlow or NumPy.
+Each input is described here once: its dtype, shape, default, range and meaning. The signatures, the clients'
+defaults and checks, the flags of `tfrec recommend` and `tfrec rank`, the printed `curl` line and the table in
+the documents are made from it. Nothing here needs TensorFlow or NumPy.
 
 TF Serving has no optional inputs over REST: what a caller leaves out is sent with its default.
 """
@@ -50,7 +50,8 @@ class Input:
         help: what it is for.
         absent: what the default means.
         default: what stands for an input that is not given; of a list, of each padded entry.
-        low, high: the range of a number. The default is allowed beside it. For None, `high` is the model's `max_k`.
+        low, high: the range of a number. The default is allowed beside it. For None, `high` is the model's
+            `max_k`.
         off: a value outside the range that stands for "not at all".
         flag: of the command line; none where empty.
     """
@@ -180,18 +181,29 @@ _ALL = (
         "texts",
         "string",
         2,
-        "texts of candidates, for those in no catalogue; where an id is given too, the text replaces the catalogue's",
+        "texts of candidates, for those in no catalogue; where an id is given too, the text replaces the"
+        " catalogue's",
         "the catalogue's texts",
     ),
     Input("item_id", "string", 1, "an item's id", "an item in no catalogue"),
     Input("count", "int32", 0, "how many of each list at most", "10 of each", 10, low=0, high=100_000),
 )
 INPUTS: dict[str, Input] = {one.name: one for one in _ALL}
-"""Every input by name. A model that was trained with context takes a string a row for each context feature besides."""
+"""Every input by name. A model that was trained with context takes a string a row for each context feature
+besides."""
 
 _RETRIEVAL = (
-    "user_id", "history", "text", "k", "exclude", "include_seen", "allow", "categories", "probes", "diversity",
-)  # fmt: skip
+    "user_id",
+    "history",
+    "text",
+    "k",
+    "exclude",
+    "include_seen",
+    "allow",
+    "categories",
+    "probes",
+    "diversity",
+)
 SIGNATURES: dict[str, tuple[str, ...]] = {
     "recommend": (*_RETRIEVAL, "candidates", "rank_weight"),
     "rank": ("user_id", "history", "item_ids", "texts"),
@@ -200,7 +212,8 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "embed_text": ("text",),
     "describe": ("count",),
 }
-"""The inputs of each signature. The retrieval model's `recommend` has neither `candidates` nor `rank_weight`."""
+"""The inputs of each signature. The retrieval model's `recommend` has neither `candidates` nor
+`rank_weight`."""
 
 RANKING_ONLY = ("candidates", "rank_weight")
 
@@ -209,12 +222,19 @@ OUTPUTS: dict[str, str] = {
     "scores": "of each item; 0 where there is none",
     "titles": "of each item; empty where there is none",
     "num_results": "how many items of a row are real; they come first",
-    "known_user": "whether `user_id` is a user of the training data; others get what is popular, or what history and text say",
-    "unknown_items": "ids in `history`, `exclude`, `allow` or `item_ids` that are in no catalogue, each in its place; empty elsewhere",
+    "known_user": (
+        "whether `user_id` is a user of the training data; others get what is popular, or what history and"
+        " text say"
+    ),
+    "unknown_items": (
+        "ids in `history`, `exclude`, `allow` or `item_ids` that are in no catalogue, each in its place;"
+        " empty elsewhere"
+    ),
     "unknown_categories": "names in `categories` that no item has, each in its place; empty elsewhere",
 }
-"""Outputs of `recommend`; the recommender adds `retrieval_score` and a prediction for each label of the ranking, 0 where
-there is no item. `rank` answers with a score for each label, `titles`, `known_user` and `unknown_items`."""
+"""Outputs of `recommend`; the recommender adds `retrieval_score` and a prediction for each label of the
+ranking, 0 where there is no item. `rank` answers with a score for each label, `titles`, `known_user` and
+`unknown_items`."""
 
 DIAGNOSES = ("num_results", "known_user", "unknown_items", "unknown_categories")
 """Outputs that say something about the request and are no scores."""
@@ -246,13 +266,15 @@ def is_setting(name: str) -> bool:
 
 
 def refusal(message: str) -> str | None:
-    """The rule and the value in an error of TensorFlow's that says a setting is out of range, without what stands around them."""
+    """The rule and the value in an error of TensorFlow's that says a setting is out of range, without what
+    stands around them."""
     found = re.search(r"assertion failed: \[(`\w+` must be .*?)\] \[(.*?)\]", message)
     return f"{found[1]} {found[2]}." if found else None
 
 
 BLANK = r"[\s\p{Z}\p{Cc}\p{Cf}\p{Co}\p{M}\x{FFFD}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}]*"
-"""RE2 for a text that says nothing: white space, controls, format characters, marks without a letter, and fillers."""
+"""RE2 for a text that says nothing: white space, controls, format characters, marks without a letter, and
+fillers."""
 
 
 def is_blank(text: str) -> bool:

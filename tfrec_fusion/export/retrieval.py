@@ -34,7 +34,8 @@ DIVERSITY_POOL, LARGEST_POOL = 4, 400
 
 
 class RetrievalServing(Serving):
-    """The retrieval model's signatures: `serving_default`, `recommend`, `describe`, `embed_query`, `embed_item`, `embed_text`."""
+    """The retrieval model's signatures: `serving_default`, `recommend`, `describe`, `embed_query`,
+    `embed_item`, `embed_text`."""
 
     def __init__(self, model, catalogue: Catalogue, *args, index: TopKIndex, max_k: int = 1000, **kwargs):
         super().__init__(model, catalogue, *args, **kwargs)
@@ -53,14 +54,16 @@ class RetrievalServing(Serving):
         self.unexpected = table(unexpected.astype(np.float32), "unexpected")
 
     def query(self, user_id, history, text, context) -> tf.Tensor:
-        """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item` is the score.
+        """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item`
+        is the score.
 
-        The first part is what a person's history asks for, the second what the text asks for in the encoder's own
-        space: of words that nobody used before, similarity of meaning says more than anything trained on choices. Both
-        parts are of length 1 at most, so that a request with both weighs them alike.
+        The first part is what a person's history asks for, the second what the text asks for in the encoder's
+        own space: of words that nobody used before, similarity of meaning says more than anything trained on
+        choices. Both parts are of length 1 at most, so that a request with both weighs them alike.
         """
         batch = self.person(user_id, history, context)
-        # As a tensor: TensorFlow copies a variable at each whole read (`evaluate`) once a part of it was gathered.
+        # As a tensor: TensorFlow copies a variable at each whole read (`evaluate`) once a part of it was
+        # gathered.
         vectors = tf.convert_to_tensor(self.vectors)
         queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
         if self.text_tower is None:
@@ -91,7 +94,8 @@ class RetrievalServing(Serving):
         diversity,
         **context,
     ) -> dict[str, tf.Tensor]:
-        """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for the answer."""
+        """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for
+        the answer."""
         k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
         queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
@@ -108,7 +112,8 @@ class RetrievalServing(Serving):
         return {**self.answer(rows, scores), **diagnosis}
 
     def answer(self, rows: tf.Tensor, scores: tf.Tensor, **others: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Items, titles and finite scores; `PADDING` and empty strings where `rows` int32 `[batch, k]` are 0."""
+        """Items, titles and finite scores; `PADDING` and empty strings where `rows` int32 `[batch, k]` are
+        0."""
         there = rows > 0
         return {
             "item_ids": tf.gather(self.item_ids, rows),
@@ -140,21 +145,24 @@ class RetrievalServing(Serving):
         return {**items, "categories": self.categories.names[:count], "max_k": tf.constant(self.max_k)}
 
     def excluded(self, user_id, history, exclude, include_seen) -> tf.Tensor:
-        """int32 `[batch, any]` of the items that must not come: seen ones unless asked for, listed ones, the history."""
+        """int32 `[batch, any]` of the items that must not come: seen ones unless asked for, listed ones, the
+        history."""
         seen = tf.cond(
             include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
         )
         return tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
 
     def search(self, queries, k, excluded, allow, categories, probes) -> tuple[tf.Tensor, tf.Tensor]:
-        """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are fewer.
+        """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are
+        fewer.
 
         Args:
             queries: see `query`.
             k: int32 `[]`, at least 1.
             excluded: int32 `[batch, any]` items, 0 for padding.
             allow: string `[batch, any]`; where a row has entries, nothing else is returned.
-            categories: string `[batch, any]`; where a row has entries, only items that have one of them are returned.
+            categories: string `[batch, any]`; where a row has entries, only items that have one of them are
+                returned.
             probes: int32 `[]`, cells that an inverted file reads; 0 for the number it was tuned to.
         """
         probes = checked("probes", probes)
@@ -177,7 +185,8 @@ class RetrievalServing(Serving):
         return scores, rows + 1
 
     def indexed(self, rows: tf.Tensor) -> tf.Tensor:
-        """The index's rows of items, -1 for padding and for what is not offered: it holds none for the unknown item."""
+        """The index's rows of items, -1 for padding and for what is not offered: it holds none for the
+        unknown item."""
         return self.offered(rows) - 1
 
     def offered(self, rows: tf.Tensor) -> tf.Tensor:
@@ -185,8 +194,8 @@ class RetrievalServing(Serving):
         return tf.where(rows > self.num_offered, 0, rows)
 
     def diversify(self, scores, rows, diversity, k) -> tuple[tf.Tensor, tf.Tensor]:
-        """The `k` of the found items that are good and unlike each other (see `MaximalMarginalRelevance`), in the order
-        in which they were picked; scores as they were."""
+        """The `k` of the found items that are good and unlike each other (see `MaximalMarginalRelevance`), in
+        the order in which they were picked; scores as they were."""
         picked = self.rerank(
             scores, self.index.vectors(rows - 1), diversity, tf.minimum(k, tf.shape(scores)[1])
         )
@@ -199,22 +208,28 @@ class RetrievalServing(Serving):
         return self.input_spec("recommend", without=RANKING_ONLY)
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Where the held-out item of each Example stands among the whole catalogue, and what stands at the top.
+        """Where the held-out item of each Example stands among the whole catalogue, and what stands at the
+        top.
 
         Items that the Example calls seen cannot be recommended. Equal scores, NaN and all else count as
         `tfrec_fusion.metrics.ranks` states.
 
         Returns:
             Finite numbers (`evaluated` reads them):
-            `rank`: float32 `[batch]`, from 1; `NOT_RANKED` where the item is unknown or was already seen, and so cannot be
+            `rank`: float32 `[batch]`, from 1; `NOT_RANKED` where the item is unknown or was already seen, and
+                so cannot be
             recommended; `NO_SCORE` where the model gives it no number.
-            `top`: int32 `[batch, DEFAULT_K]` rows of the items recommended, best first, 0 where there are no more.
-            `novelty`: float32 `[batch]`, mean self-information of those in bits (`metrics.beyond_accuracy.novelty`);
+            `top`: int32 `[batch, DEFAULT_K]` rows of the items recommended, best first, 0 where there are no
+                more.
+            `novelty`: float32 `[batch]`, mean self-information of those in bits
+                (`metrics.beyond_accuracy.novelty`);
             `UNDEFINED` where there are none.
-            `diversity`: float32 `[batch]`, mean `1 - cosine` between those, by text where there is any, else by the model's
+            `diversity`: float32 `[batch]`, mean `1 - cosine` between those, by text where there is any, else
+                by the model's
             embeddings; `UNDEFINED` with fewer than two.
             `catalogue_size`: int32 `[batch]`, how many items there are.
-            `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in training.
+            `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in
+                training.
         """
         raw, batch = self.parse(examples)
         vectors = tf.convert_to_tensor(self.vectors)
@@ -279,7 +294,8 @@ class RetrievalServing(Serving):
 
 
 def searchable(model, catalogue: Catalogue) -> np.ndarray:
-    """What the index is built from: float32 `[offered + 1, dim]`, with the text vectors beside it where there are any."""
+    """What the index is built from: float32 `[offered + 1, dim]`, with the text vectors beside it where there
+    are any."""
     offered = slice(catalogue.offered + 1)
     embeddings = retrieval_vectors(model, catalogue)[offered]
     if catalogue.text_vectors is None:
@@ -293,7 +309,8 @@ def ranked(
     """The target's rank and the items at the top, both without what is seen; row 0 is no item.
 
     Returns:
-        float32 `[batch]`: 1 + the number of items that stand before the target (`metrics.ranks.stands_before`); infinite
+        float32 `[batch]`: 1 + the number of items that stand before the target
+            (`metrics.ranks.stands_before`); infinite
         where the target's score is not a number. int32 `[batch, DEFAULT_K]`: rows, 0 where none is left.
     """
     shape = tf.shape(scores)
@@ -326,9 +343,11 @@ def _or_undefined(values: tf.Tensor) -> tf.Tensor:
 
 
 def _diversity(vectors: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
-    """float32 `[batch]`: mean `1 - cosine` over pairs of vectors `[batch, k, dim]` where `shown` `[batch, k]` is 1."""
+    """float32 `[batch]`: mean `1 - cosine` over pairs of vectors `[batch, k, dim]` where `shown` `[batch, k]`
+    is 1."""
     unit = tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1) * shown[..., None]
-    # The sum over pairs of cosines is what the squared length of the sum has beyond the single squared lengths.
+    # The sum over pairs of cosines is what the squared length of the sum has beyond the single squared
+    # lengths.
     total = tf.reduce_sum(tf.reduce_sum(unit, 1) ** 2, 1) - tf.reduce_sum(unit**2, [1, 2])
     count = tf.reduce_sum(shown, 1)
     pairs = count * (count - 1)

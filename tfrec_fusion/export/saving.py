@@ -24,9 +24,10 @@ def save(serving: tf.Module, folder: str) -> None:
     for variable in serving.variables:
         if "/job:ps" in variable.device:
             raise ValueError(
-                "What is served must not be on parameter servers, split variables of which a SavedModel leaves empty (TensorFlow "
-                f"2.21). Received: {variable.name} on {variable.device}. Write a `tf.train.Checkpoint`, build the model again "
-                "without a strategy and read the checkpoint into it."
+                "What is served must not be on parameter servers, split variables of which a SavedModel"
+                f" leaves empty (TensorFlow 2.21). Received: {variable.name} on {variable.device}. Write a"
+                " `tf.train.Checkpoint`, build the model again without a strategy and read the checkpoint"
+                " into it."
             )
     with whole_folder(folder, replace=True) as staging:
         signatures = serving.signatures()
@@ -37,8 +38,8 @@ def save(serving: tf.Module, folder: str) -> None:
 def write_warmup(
     signatures: Mapping[str, tf.types.experimental.ConcreteFunction], folder: pathlib.Path
 ) -> None:
-    """Writes the requests that a server asks itself before a version answers others: the first run of a graph takes
-    seconds, in which nobody should wait. One request per signature, of one row, text included.
+    """Writes the requests that a server asks itself before a version answers others: the first run of a graph
+    takes seconds, in which nobody should wait. One request per signature, of one row, text included.
 
     Without the package tensorflow-serving-api nothing is written, and the first request pays.
     """

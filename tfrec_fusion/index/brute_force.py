@@ -36,7 +36,8 @@ class BruteForce(TopKIndex):
         return self.candidates.shape[1] if self._has("candidates") else 0
 
     def vectors(self, rows: tf.Tensor) -> tf.Tensor:
-        # Read whole, as the search reads it: TensorFlow copies a variable at each whole read once a part of it was gathered.
+        # Read whole, as the search reads it: TensorFlow copies a variable at each whole read once a part of
+        # it was gathered.
         candidates = tf.convert_to_tensor(self.candidates)
         found = tf.cast(tf.gather(candidates, tf.maximum(rows, 0)), tf.float32)
         return tf.where(rows[..., None] < 0, 0.0, found)

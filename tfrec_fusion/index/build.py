@@ -39,8 +39,9 @@ def build_index(
     reloaded with it.
 
     Args:
-        vectors: finite floats `[num_candidates, dim]`, possibly memory-mapped, or `VectorFiles`. They are read in chunks, and
-            what a build holds beside the finished index does not grow with their number but for 40 bytes each.
+        vectors: finite floats `[num_candidates, dim]`, possibly memory-mapped, or `VectorFiles`. They are
+            read in chunks, and what a build holds beside the finished index does not grow with their number
+            but for 40 bytes each.
         identifiers: `[num_candidates]` strings or integers, or None for rows.
         kind: `"auto"` searches up to `exact_up_to` candidates exactly and also larger catalogues where the
             target needs more than half of all cells.

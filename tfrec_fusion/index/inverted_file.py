@@ -168,7 +168,8 @@ class InvertedFile(TopKIndex):
         self._set_state("code_scales", tf.zeros([self.num_candidates]))
         for start in range(0, self.num_candidates, _ROWS_PER_CHUNK):
             chunk = slice(start, min(start + _ROWS_PER_CHUNK, self.num_candidates))
-            # Gathered, since TensorFlow copies a variable that was written in parts at each whole read, for a slice too.
+            # Gathered, since TensorFlow copies a variable that was written in parts at each whole read, for a
+            # slice too.
             content = tf.cast(tf.gather(self.cell_vectors, tf.range(chunk.start, chunk.stop)), tf.float32)
             scales = tf.reduce_max(tf.abs(content), axis=1) / 127.0
             self.code_scales[chunk].assign(scales)
@@ -233,7 +234,8 @@ class InvertedFile(TopKIndex):
     def _search_one(
         self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One query, with as few operations as there can be: starting one costs more than what most of them do."""
+        """One query, with as few operations as there can be: starting one costs more than what most of them
+        do."""
         cells, starts, ends = self._nearest_cells(queries, probes)
         positions = tf.ragged.range(tf.reshape(starts, [-1]), tf.reshape(ends, [-1])).flat_values
         scores = self._score(queries, positions)
@@ -249,8 +251,9 @@ class InvertedFile(TopKIndex):
         self, queries: tf.Tensor, k: tf.Tensor, exclude: Any, allowed: Any, probes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         cells, starts, ends = self._nearest_cells(queries, probes)
-        # Slots are the positions of all probed cells side by side; ragged, padded to the longest query. A multiple, since
-        # oneDNN compiles batched products for each new shape, which takes longer than a small one.
+        # Slots are the positions of all probed cells side by side; ragged, padded to the longest query. A
+        # multiple, since oneDNN compiles batched products for each new shape, which takes longer than a small
+        # one.
         lengths = ends - starts
         offsets = tf.cumsum(lengths, axis=1, exclusive=True)
         counts = tf.reduce_sum(lengths, axis=1)
@@ -271,13 +274,15 @@ class InvertedFile(TopKIndex):
         return self._best(queries, scores, positions, k, filtered=True)
 
     def _nearest_cells(self, queries: tf.Tensor, probes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Each query's best cells, the position at which they start, and the one after their last: `[batch, probes]`."""
+        """Each query's best cells, the position at which they start, and the one after their last:
+        `[batch, probes]`."""
         _, cells = tf.math.top_k(tf.matmul(queries, self.centres, transpose_b=True), probes, sorted=False)
         starts = tf.convert_to_tensor(self.starts)
         return cells, tf.gather(starts, cells), tf.gather(starts, cells + 1)
 
     def _score(self, queries: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Scores `[batch, n]` of positions `[batch, n]`, or `[n]` of a single query; with compression, rough ones."""
+        """Scores `[batch, n]` of positions `[batch, n]`, or `[n]` of a single query; with compression, rough
+        ones."""
         if not self.compression:
             return self._score_positions(queries, positions)
         scores = _dot(queries, tf.cast(tf.gather(self.codes, positions), tf.float32))
@@ -366,14 +371,16 @@ def _at(positions: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
 
 
 def _dot(queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-    """Scores `[batch, n]` of queries `[batch, dim]` and vectors `[batch, n, dim]`, or `[n, dim]` of a single query."""
+    """Scores `[batch, n]` of queries `[batch, dim]` and vectors `[batch, n, dim]`, or `[n, dim]` of a single
+    query."""
     if vectors.shape.rank == 2:
         return tf.matmul(queries, vectors, transpose_b=True)
     return tf.matmul(queries[:, None], vectors, transpose_b=True)[:, 0]
 
 
 def _completed(scores: tf.Tensor, rows: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores and rows `[batch, k]` from high to low, equal scores in the order of rows, -1 last and to fill up."""
+    """Scores and rows `[batch, k]` from high to low, equal scores in the order of rows, -1 last and to fill
+    up."""
     missing = [[0, 0], [0, k - tf.shape(scores)[1]]]
     scores = tf.pad(scores, missing, constant_values=MINUS_INFINITY)
     rows = tf.pad(rows, missing, constant_values=NO_ROW)

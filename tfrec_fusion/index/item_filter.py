@@ -70,12 +70,13 @@ def listed(items: tf.Tensor, num_items: int) -> tf.Tensor:
 
 
 def allowed(items: tf.Tensor, wanted: tf.Tensor, categories: tf.Tensor, find: CategoryFilter) -> tf.Tensor:
-    """The items that each request allows: those listed, where it lists any, that have one of its categories, where it
-    names any.
+    """The items that each request allows: those listed, where it lists any, that have one of its categories,
+    where it names any.
 
     Args:
         items: int32 `[batch, any]`, the listed items, -1 for ids that are unknown or padding.
-        wanted: string `[batch, any]`, the ids as they were sent, `""` for padding: a list of unknown ids allows nothing.
+        wanted: string `[batch, any]`, the ids as they were sent, `""` for padding: a list of unknown ids
+            allows nothing.
         categories: string `[batch, any]`, `""` for padding.
         find: the items of a category.
 

@@ -130,7 +130,8 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """`call` for query embeddings, with rows for identifiers: int32, -1 in an empty slot.
 
-        `probes` is the number of cells that are read, of an index that has cells; another does not look at it.
+        `probes` is the number of cells that are read, of an index that has cells; another does not look at
+        it.
         """
         return self._search(*self._request(queries, k, exclude, allowed))
 
@@ -273,8 +274,8 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         setattr(self, name, tf.Variable(value, trainable=False, dtype=dtype, name=name.lstrip("_")))
 
     def _set_rows(self, name: str, source: Vectors, dtype: str, places: np.ndarray | None = None) -> None:
-        """Keeps rows as a variable, row `n` at `places[n]`. Read from front to back in chunks and written in place, so that
-        no second copy is held and a file is read once, in order."""
+        """Keeps rows as a variable, row `n` at `places[n]`. Read from front to back in chunks and written in
+        place, so that no second copy is held and a file is read once, in order."""
         self._set_state(name, tf.zeros(source.shape, dtype))
         variable = getattr(self, name)
         for start in range(0, len(source), _ROWS_PER_CHUNK):
@@ -346,7 +347,8 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
 
 
 def check_candidates(candidates: Any) -> Vectors:
-    """Returns candidates as an array or `VectorFiles` `[num_candidates, dim]` after checking that they can be indexed.
+    """Returns candidates as an array or `VectorFiles` `[num_candidates, dim]` after checking that they can be
+    indexed.
 
     Raises:
         ValueError: if they are empty, not a matrix, not floating point or not finite.
@@ -365,8 +367,8 @@ def check_candidates(candidates: Any) -> Vectors:
         if not finite.all():
             row = start + int(np.argmin(finite))
             raise ValueError(
-                f"`candidates` must be finite. Received NaN or infinity in row {row}. Drop that candidate, or "
-                "find out why its tower produced it."
+                f"`candidates` must be finite. Received NaN or infinity in row {row}. Drop that candidate, or"
+                " find out why its tower produced it."
             )
     return candidates
 

@@ -11,7 +11,8 @@ import numpy as np
 class VectorFiles:
     """Matrices in `.npy` files, one after the other, as one matrix of which only what is asked for is read.
 
-    Each worker of a Beam job writes its part with `np.save`; `build_index` takes them together as it takes an array.
+    Each worker of a Beam job writes its part with `np.save`; `build_index` takes them together as it takes an
+    array.
 
     Args:
         paths: the files in the order of rows, each float `[any, dim]` of one dtype.
@@ -38,7 +39,8 @@ class VectorFiles:
         if len(kinds) != 1 or self._parts[0].ndim != 2:
             shapes = ", ".join(f"{path}: {part.dtype} {part.shape}" for path, part in self._named())
             raise ValueError(
-                f"The files must hold matrices of one width and dtype. Received: {shapes or 'no file'}. Leave the others out."
+                f"The files must hold matrices of one width and dtype. Received: {shapes or 'no file'}. Leave"
+                " the others out."
             )
         self.dtype = self._parts[0].dtype
         self._ends = np.cumsum([len(part) for part in self._parts])

@@ -1,6 +1,7 @@
 """Keras 2 layers, each alone usable.
 
-A name imports its own module when it is first used: `from tfrec_fusion.layers import GatedFusion` needs no transformers.
+A name imports its own module when it is first used: `from tfrec_fusion.layers import GatedFusion` needs no
+transformers.
 """
 
 from typing import TYPE_CHECKING

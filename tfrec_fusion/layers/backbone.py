@@ -1,8 +1,8 @@
 """The Transformer inside the text encoder: transformers' TensorFlow layers, run block by block.
 
-transformers' own `call` runs all blocks, with Python work that serves its many options. Running the blocks from
-here lets the encoder stop dropout in frozen blocks, start from cached activations, and leave out the pooler,
-which sentence vectors do not use.
+transformers' own `call` runs all blocks, with Python work that serves its many options. Running the blocks
+from here lets the encoder stop dropout in frozen blocks, start from cached activations, and leave out the
+pooler, which sentence vectors do not use.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _read(config: dict[str, Any]):
     kind = config.get("model_type")
     if kind not in MATRICES:
         raise ValueError(
-            f"`model_type` must be one of {', '.join(MATRICES)}. Received: {kind!r}. Choose an encoder of one of "
-            "these families; decoders and encoder-decoders give no sentence vectors here."
+            f"`model_type` must be one of {', '.join(MATRICES)}. Received: {kind!r}. Choose an encoder of one"
+            " of these families; decoders and encoder-decoders give no sentence vectors here."
         )
     return AutoConfig.for_model(kind, **{key: value for key, value in config.items() if key != "model_type"})
 
@@ -113,7 +113,8 @@ def blocks(backbone: tf_keras.layers.Layer) -> list[tf_keras.layers.Layer]:
 
 
 def max_tokens(backbone: tf_keras.layers.Layer) -> int:
-    """How long a text may be, in tokens: RoBERTa and its relatives count positions from the padding token's on."""
+    """How long a text may be, in tokens: RoBERTa and its relatives count positions from the padding token's
+    on."""
     config = backbone.config
     shifted = config.model_type in ("roberta", "xlm-roberta", "mpnet")
     return config.max_position_embeddings - (config.pad_token_id + 1 if shifted else 0)

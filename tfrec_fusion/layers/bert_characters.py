@@ -1,9 +1,9 @@
 """The character classes of BERT's normaliser, as the `tokenizers` library (0.21) sees them.
 
-Regular expressions have `\\p{Mn}` and the like, but they follow the Unicode version of their engine (RE2 inside
-TensorFlow: 15), while `tokenizers` follows an older one: 700 code points differ. So the classes are written out,
-as code points and inclusive ranges in hexadecimal. `tests/layers/test_tokenizer.py` compares them with
-`tokenizers` on every code point there is.
+Regular expressions have `\\p{Mn}` and the like, but they follow the Unicode version of their engine (RE2
+inside TensorFlow: 15), while `tokenizers` follows an older one: 700 code points differ. So the classes are
+written out, as code points and inclusive ranges in hexadecimal. `tests/layers/test_tokenizer.py` compares
+them with `tokenizers` on every code point there is.
 """
 
 

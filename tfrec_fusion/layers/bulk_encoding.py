@@ -84,7 +84,8 @@ def _tokenize(tokenizer: TextTokenizer, texts: list) -> dict[str, np.ndarray]:
 
 
 def _forward(encoder: TextEncoder):
-    """The encoder as one compiled function for all shapes, kept as long as the encoder lives and stays as it is."""
+    """The encoder as one compiled function for all shapes, kept as long as the encoder lives and stays as it
+    is."""
     stage, compiled = _compiled.get(encoder, (None, None))
     if stage != encoder.stage:
         reference = weakref.ref(encoder)  # the function must not keep the encoder alive

@@ -91,7 +91,8 @@ class _TaskExperts(tf_keras.layers.Layer):
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
 class MMoE(_TaskExperts):
-    """Multi-gate mixture of experts: all tasks share the experts, each task mixes them with a gate of its own.
+    """Multi-gate mixture of experts: all tasks share the experts, each task mixes them with a gate of its
+    own.
 
     `y_k = Σ_i g_k(x)_i f_i(x)` with `g_k(x) = softmax(W_k x)`.
 
@@ -141,10 +142,10 @@ class MMoE(_TaskExperts):
 class PLE(_TaskExperts):
     """Progressive layered extraction: shared experts, and experts of each task's own, level upon level.
 
-    At each level a task's gate mixes its own experts with the shared ones, and, before the last level, the shared
-    gate mixes all experts; what the gates give is the next level's input, and gates look at the input of their
-    level. Experts of another task never feed a task directly, which is what keeps tasks that disagree apart. With one
-    level this is customised gate control.
+    At each level a task's gate mixes its own experts with the shared ones, and, before the last level, the
+    shared gate mixes all experts; what the gates give is the next level's input, and gates look at the input
+    of their level. Experts of another task never feed a task directly, which is what keeps tasks that
+    disagree apart. With one level this is customised gate control.
 
     Args:
         tasks: names of the tasks.
@@ -241,10 +242,11 @@ def _mix(gate: tf.Tensor, experts: tf.Tensor) -> tf.Tensor:
 
 
 def for_all(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """The same input to every expert: `[..., input]` and `[experts, input, units]` to `[..., experts, units]`.
+    """The same input to every expert: `[..., input]` and `[experts, input, units]` to
+    `[..., experts, units]`.
 
-    Not `tf.einsum("...i,eij->...ej")`: its broadcast matrix product is wrong from the second row on in float16 and bfloat16
-    on CPUs with AVX512-FP16 or AMX (TensorFlow 2.21 with oneDNN).
+    Not `tf.einsum("...i,eij->...ej")`: its broadcast matrix product is wrong from the second row on in
+    float16 and bfloat16 on CPUs with AVX512-FP16 or AMX (TensorFlow 2.21 with oneDNN).
     """
     return tf.tensordot(inputs, kernel, [[-1], [1]])
 

@@ -1,9 +1,9 @@
 """Encoders of single features: whatever a column holds, as a float vector `[..., dim]`.
 
-All take any leading dimensions (`[batch]`, or `[batch, T]` for histories) and give every feature one way to say
-"unknown": index 0, an empty string, NaN or a missing time has a learned vector of its own. Where it is rare in the
-training data, `unknown_rate` hides known values from time to time, so that this vector learns what can be said about
-an example without the feature.
+All take any leading dimensions (`[batch]`, or `[batch, T]` for histories) and give every feature one way to
+say "unknown": index 0, an empty string, NaN or a missing time has a learned vector of its own. Where it is
+rare in the training data, `unknown_rate` hides known values from time to time, so that this vector learns
+what can be said about an example without the feature.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ class BucketEncoder(_EmbeddingEncoder):
 class MultiValueEncoder(tf_keras.layers.Layer):
     """The embeddings of several values in one vector: genres, tags, brands.
 
-    Padding is index 0; an index outside [0, `size`) counts as padding. An example without any value gets row 0, the
-    learned vector of "no value".
+    Padding is index 0; an index outside [0, `size`) counts as padding. An example without any value gets row
+    0, the learned vector of "no value".
 
     Args:
         size: how many values there are, index 0 included.
@@ -302,9 +302,9 @@ class NumericEncoder(tf_keras.layers.Layer):
 class TimeEncoder(tf_keras.layers.Layer):
     """When something happened, by the hour, the weekday and the day of the year, each a circle.
 
-    For each period P: `sin(2π h t / P)` and `cos(2π h t / P)` for the harmonics h = 1 … `harmonics`, then a linear
-    layer; so 23:59 lies next to 00:00, and Sunday next to Monday. All in UTC. The year is the mean Gregorian one of
-    365.2425 days, which stays within about a day of the calendar.
+    For each period P: `sin(2π h t / P)` and `cos(2π h t / P)` for the harmonics h = 1 … `harmonics`, then a
+    linear layer; so 23:59 lies next to 00:00, and Sunday next to Monday. All in UTC. The year is the mean
+    Gregorian one of 365.2425 days, which stays within about a day of the calendar.
 
     Args:
         dim: of the output.

@@ -16,10 +16,10 @@ from tfrec_fusion.naming import identifier
 class FeatureTable(tf_keras.layers.Layer):
     """Looks up the features of items (or users) by index, from tables kept as weights that are not trained.
 
-    Row 0 of every table is the unknown item, and an index outside the table is unknown too. Tables may be float16,
-    which halves a catalogue of text vectors; floats come out in the layer's compute dtype, integers as they are.
-    Values live in the weights, not in the configuration: a reloaded model has them, a layer made from the
-    configuration alone holds zeros until `assign`.
+    Row 0 of every table is the unknown item, and an index outside the table is unknown too. Tables may be
+    float16, which halves a catalogue of text vectors; floats come out in the layer's compute dtype, integers
+    as they are. Values live in the weights, not in the configuration: a reloaded model has them, a layer made
+    from the configuration alone holds zeros until `assign`.
 
     >>> import numpy as np
     >>> table = FeatureTable.from_arrays({"text": np.eye(3, dtype=np.float16)})
@@ -35,18 +35,21 @@ class FeatureTable(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         if not shapes or set(shapes) != set(dtypes):
             raise ValueError(
-                f"`shapes` and `dtypes` must name the same features. Received: {sorted(shapes)}, {sorted(dtypes)}."
+                f"`shapes` and `dtypes` must name the same features. Received: {sorted(shapes)},"
+                f" {sorted(dtypes)}."
             )
         self.shapes = {name: [int(size) for size in shape] for name, shape in shapes.items()}
         self.dtypes = {name: tf.as_dtype(dtype).name for name, dtype in dtypes.items()}
         if any(not shape for shape in self.shapes.values()) or len({s[0] for s in self.shapes.values()}) != 1:
             raise ValueError(
-                f"All tables must have one row an item, the same number of rows. Received shapes: {self.shapes}."
+                "All tables must have one row an item, the same number of rows. Received shapes:"
+                f" {self.shapes}."
             )
         for name, dtype in self.dtypes.items():
             if not (tf.as_dtype(dtype).is_floating or tf.as_dtype(dtype).is_integer):
                 raise ValueError(
-                    f"Tables must hold floats or integers. Received: {dtype} for {name!r}. Turn strings into indices."
+                    f"Tables must hold floats or integers. Received: {dtype} for {name!r}. Turn strings into"
+                    " indices."
                 )
         self.num_rows = next(iter(self.shapes.values()))[0]
 
@@ -80,7 +83,8 @@ class FeatureTable(tf_keras.layers.Layer):
             self.tables[name].assign(array.astype(self.dtypes[name]))
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        # Without autocast: mixed precision would convert the whole table in every step, not the rows looked up.
+        # Without autocast: mixed precision would convert the whole table in every step, not the rows looked
+        # up.
         self.tables = {
             name: self.add_weight(
                 name=f"table_{identifier(name)}",

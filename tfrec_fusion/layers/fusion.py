@@ -180,7 +180,8 @@ class AttentionFusion(_Fusion):
         super().__init__(dim, **kwargs)
         if attention_dim is not None and attention_dim < 1:
             raise ValueError(
-                f"`attention_dim` must be at least 1, or None for `dim`. Received: attention_dim={attention_dim}."
+                "`attention_dim` must be at least 1, or None for `dim`. Received:"
+                f" attention_dim={attention_dim}."
             )
         self.attention_dim = attention_dim
 
@@ -261,8 +262,9 @@ class ExpertsFusion(_Fusion):
     """A mixture-of-experts adaptor: experts whiten the concatenated modalities, a gate mixes the experts.
 
     `x = [x_1; …; x_n]`, expert `e_k = W_k (x - b_k)` (parametric whitening), gate
-    `g = softmax(U x + ε ⊙ softplus(V x))` with standard normal `ε` in training and `ε = 0` otherwise, `y = Σ_k g_k e_k`. In UniSRec `x` is the
-    text vector alone and each expert draws a dropout mask of its own; here all share one.
+    `g = softmax(U x + ε ⊙ softplus(V x))` with standard normal `ε` in training and `ε = 0` otherwise,
+    `y = Σ_k g_k e_k`. In UniSRec `x` is the text vector alone and each expert draws a dropout mask of its
+    own; here all share one.
 
     Args:
         dim: of the output.
@@ -361,7 +363,8 @@ class ModalityDropout(tf_keras.layers.Layer):
         unknown = sorted(set(self.rates) - set(self.modality_dims))
         if unknown:
             raise ValueError(
-                f"`rates` must name modalities of the inputs ({', '.join(self.modality_dims)}). Received: {unknown}."
+                f"`rates` must name modalities of the inputs ({', '.join(self.modality_dims)}). Received:"
+                f" {unknown}."
             )
         if self.replacement == "learned":
             self.missing = {

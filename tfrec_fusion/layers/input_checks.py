@@ -8,7 +8,8 @@ import tensorflow as tf
 
 
 def check_floats(layer: str, dtype: tf.DType, advice: str, where: str = "") -> None:
-    """Raises where a layer that multiplies is given integers or strings: TensorFlow's own error names an operation.
+    """Raises where a layer that multiplies is given integers or strings: TensorFlow's own error names an
+    operation.
 
     Args:
         layer: the layer's name.
@@ -31,8 +32,8 @@ def check_modalities(layer: str, inputs: Mapping[str, tf.Tensor], names: Mapping
     """
     if set(inputs) != set(names):
         raise ValueError(
-            f"{layer} was built for the modalities {', '.join(names)}. Received: {', '.join(sorted(inputs))}. "
-            "Give zeros for one that is missing, or let ModalityDropout stand in for it."
+            f"{layer} was built for the modalities {', '.join(names)}. Received: {', '.join(sorted(inputs))}."
+            " Give zeros for one that is missing, or let ModalityDropout stand in for it."
         )
     for name, vectors in inputs.items():
         check_floats(layer, vectors.dtype, "Look ids up in an embedding, or cast numbers.", f" for {name!r}")

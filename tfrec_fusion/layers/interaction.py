@@ -1,7 +1,8 @@
-"""Interactions between features: TFRS's `Cross` (DCN-V2) and `DotInteraction` (DLRM), and factorization machines.
+"""Interactions between features: TFRS's `Cross` (DCN-V2) and `DotInteraction` (DLRM), and factorization
+machines.
 
-In mixed precision, call the first cross as `Cross()(x0)`, not `Cross()(x0, x0)`: Keras lowers a layer's first argument
-only, and TFRS then adds float16 to float32, which fails. `DotInteraction` in float16 on a CPU needs
+In mixed precision, call the first cross as `Cross()(x0)`, not `Cross()(x0, x0)`: Keras lowers a layer's first
+argument only, and TFRS then adds float16 to float32, which fails. `DotInteraction` in float16 on a CPU needs
 `skip_gather=True`, since TensorFlow has no boolean mask for it there.
 """
 
@@ -22,9 +23,9 @@ __all__ = ["Cross", "DotInteraction", "FactorizationMachine"]
 class FactorizationMachine(tf_keras.layers.Layer):
     """A factorization machine over embedded features: all pairs interact through their dot product.
 
-    `y = w_0 + Σ_i w_i · e_i + Σ_{i<j} e_i · e_j`, the pairs in linear time as `½ (‖Σ e_i‖² - Σ ‖e_i‖²)`. The first-order
-    weight of a feature value is here a learned projection `w_i` of its embedding `e_i`, where the paper has a free
-    number a value.
+    `y = w_0 + Σ_i w_i · e_i + Σ_{i<j} e_i · e_j`, the pairs in linear time as `½ (‖Σ e_i‖² - Σ ‖e_i‖²)`. The
+    first-order weight of a feature value is here a learned projection `w_i` of its embedding `e_i`, where the
+    paper has a free number a value.
 
     Args:
         first_order: whether `w_0` and the `w_i` are there; without them nothing is learned.

@@ -14,8 +14,8 @@ def with_multipliers(
 ) -> tf_keras.optimizers.Optimizer:
     """Makes an optimizer that multiplies its learning rate by a factor of each variable.
 
-    Scaling gradients would not do: Adam and its relatives are invariant to it. So the factor is applied to the
-    learning rate while the variable is updated. Decoupled weight decay keeps the optimizer's own rate.
+    Scaling gradients would not do: Adam and its relatives are invariant to it. So the factor is applied to
+    the learning rate while the variable is updated. Decoupled weight decay keeps the optimizer's own rate.
 
     Args:
         optimizer: a Keras optimizer that has not trained yet; its settings are copied.

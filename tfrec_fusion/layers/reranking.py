@@ -14,10 +14,10 @@ from tfrec_fusion.layers.input_checks import check_floats
 class MaximalMarginalRelevance(tf_keras.layers.Layer):
     """Picks candidates one after the other, each for being relevant and unlike those picked before it.
 
-    The next pick is `argmax_i (1 - d) r_i - d max_{j picked} cos(v_i, v_j)`: `d` is the diversity weight, `r` the
-    score, `v` the vectors. Scores of models have any scale while a cosine lies in [-1, 1], so `r` is by default the
-    score brought to [0, 1] over the request's candidates. With d = 0 the order is that of the scores; ties go to the
-    candidate that comes first.
+    The next pick is `argmax_i (1 - d) r_i - d max_{j picked} cos(v_i, v_j)`: `d` is the diversity weight, `r`
+    the score, `v` the vectors. Scores of models have any scale while a cosine lies in [-1, 1], so `r` is by
+    default the score brought to [0, 1] over the request's candidates. With d = 0 the order is that of the
+    scores; ties go to the candidate that comes first.
 
     Args:
         rescale: whether scores are brought to [0, 1] (minimum to maximum of each request) first.
@@ -35,7 +35,8 @@ class MaximalMarginalRelevance(tf_keras.layers.Layer):
         """Orders candidates.
 
         Args:
-            inputs: scores, floats `[batch, N]`; minus infinity for what must not be picked (padding, exclusions).
+            inputs: scores, floats `[batch, N]`; minus infinity for what must not be picked (padding,
+                exclusions).
             vectors: floats `[batch, N, dim]`, of any length, the candidates' vectors.
             diversity: weight in [0, 1], `[]` or `[batch]`; values outside are clipped.
             k: how many are picked, int `[]`; a Python integer where XLA compiles the model.
@@ -44,7 +45,8 @@ class MaximalMarginalRelevance(tf_keras.layers.Layer):
             int32 `[batch, k]`: places in `inputs`, best first; -1 where no candidate was left.
 
         Raises:
-            ValueError: if ranks or sizes of scores and vectors do not match, or a constant `k` is above N or below 1.
+            ValueError: if ranks or sizes of scores and vectors do not match, or a constant `k` is above N or
+                below 1.
         """
         vectors = tf.convert_to_tensor(vectors)
         _check(inputs, vectors, k)
@@ -71,7 +73,8 @@ class MaximalMarginalRelevance(tf_keras.layers.Layer):
             similarity = tf.maximum(similarity, tf.reduce_sum(vectors * picked[:, tf.newaxis], axis=-1))
             return step + 1, order, available, similarity
 
-        # A cosine is never below -1, so starting there changes nothing; nor does it the first pick, equal for all.
+        # A cosine is never below -1, so starting there changes nothing; nor does it the first pick, equal for
+        # all.
         state = (
             0,
             tf.TensorArray(tf.int32, size=k, element_shape=inputs.shape[:1]),

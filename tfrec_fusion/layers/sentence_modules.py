@@ -1,4 +1,5 @@
-"""What a sentence-transformers folder says of an encoder: pooling, scaling, length, and modules behind the Transformer."""
+"""What a sentence-transformers folder says of an encoder: pooling, scaling, length, and modules behind the
+Transformer."""
 
 from __future__ import annotations
 
@@ -40,21 +41,24 @@ def read_sentence_modules(folder: pathlib.Path) -> SentenceModules:
     """Reads the folder.
 
     Raises:
-        ValueError: for a module or a pooling that cannot be carried out, since vectors without it would be others.
+        ValueError: for a module or a pooling that cannot be carried out, since vectors without it would be
+            others.
     """
     modules: Any = read_json(folder, "modules.json") or []
     kinds = {str(module.get("type", "")).rpartition(".")[2]: module.get("path", "") for module in modules}
     for kind, path in kinds.items():
         if kind not in _NOTHING_TO_DO:
             raise ValueError(
-                f"An encoder must be a Transformer, a pooling and at most a scaling to length 1. Received: {kind} "
-                f"({path!r}) in the modules.json of {str(folder)!r}. Take another encoder, or its Transformer alone "
-                "from a copy of the folder without modules.json, whose vectors are others."
+                "An encoder must be a Transformer, a pooling and at most a scaling to length 1. Received:"
+                f" {kind} ({path!r}) in the modules.json of {str(folder)!r}. Take another encoder, or its"
+                " Transformer alone from a copy of the folder without modules.json, whose vectors are"
+                " others."
             )
     if kinds.get("Transformer"):
         raise ValueError(
-            "The Transformer's files must lie in the encoder's folder itself. Received: a modules.json that names "
-            f"{kinds['Transformer']!r} in {str(folder)!r}. Move them up, and change the path in modules.json to ''."
+            "The Transformer's files must lie in the encoder's folder itself. Received: a modules.json that"
+            f" names {kinds['Transformer']!r} in {str(folder)!r}. Move them up, and change the path in"
+            " modules.json to ''."
         )
     path = kinds.get("Pooling", "" if modules else "1_Pooling")
     settings = read_json(folder, "sentence_bert_config.json")
@@ -71,8 +75,8 @@ def _pooling(folder: pathlib.Path, path: str) -> str | None:
     if not config:
         if (folder / "modules.json").is_file():
             raise ValueError(
-                f"The pooling must be known. Received: {str(folder)!r} without {path}/config.json, which its modules.json "
-                "names. Copy that file too, or name the pooling."
+                f"The pooling must be known. Received: {str(folder)!r} without {path}/config.json, which its"
+                " modules.json names. Copy that file too, or name the pooling."
             )
         return None
     modes = [

@@ -29,7 +29,8 @@ class HistoryEncoder(tf_keras.layers.Layer):
     A history without any item is encoded as `empty_history`, a learned vector that starts at zero. With
     `return_sequences` it also fills the positions before the first item: there nothing is known yet either.
 
-    Subclasses implement `encode`, and `encode_last` where a whole history takes less work than all its prefixes.
+    Subclasses implement `encode`, and `encode_last` where a whole history takes less work than all its
+    prefixes.
 
     Args:
         return_sequences: returns the encoding of every prefix, position t from the items up to and including
@@ -75,7 +76,8 @@ class HistoryEncoder(tf_keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} must implement `encode`.")
 
     def encode_last(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Encodes whole histories: `[batch, dim]`, finite where there is no item; arguments as in `encode`."""
+        """Encodes whole histories: `[batch, dim]`, finite where there is no item; arguments as in
+        `encode`."""
         return newest(self.encode(inputs, mask, training), mask)
 
     def call(
@@ -97,7 +99,8 @@ class HistoryEncoder(tf_keras.layers.Layer):
             `[batch, dim]`, or `[batch, T, dim]` with `return_sequences` and without `last_only`.
 
         Raises:
-            ValueError: if `mask` is not a bool `[batch, T]`, or `inputs` are no floats of rank 3 with a position.
+            ValueError: if `mask` is not a bool `[batch, T]`, or `inputs` are no floats of rank 3 with a
+                position.
         """
         check_floats(type(self).__name__, inputs.dtype, "Look the item ids up in an embedding first.")
         if inputs.shape[1] == 0:
@@ -223,8 +226,9 @@ class ConvolutionHistory(HistoryEncoder):
 
     def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
         batch, length = tf.unstack(tf.shape(inputs)[:2])
-        # Zeros before the first position, as many as a window needs, so that it does not matter how many came along. An
-        # empty batch gets a row: oneDNN gives its convolution the input's channels in the place of the filters.
+        # Zeros before the first position, as many as a window needs, so that it does not matter how many came
+        # along. An empty batch gets a row: oneDNN gives its convolution the input's channels in the place of
+        # the filters.
         padded = tf.pad(inputs, [[0, tf.cast(batch == 0, tf.int32)], [self.window - 1, 0], [0, 0]])
         parts = []
         for height, convolution in enumerate(self.horizontal, start=1):
@@ -308,11 +312,11 @@ class TransformerHistory(HistoryEncoder):
     """A causal Transformer over the history, as in SASRec.
 
     `x = LayerNorm(items) + positions`, then in each block `x += attention(LayerNorm(x))` and
-    `x += feed_forward(LayerNorm(x))` (pre-norm), then a last LayerNorm. Each position attends to itself and to
-    the items before it. Positions are learned and counted from the newest item of the history, so that an item's
-    position does not depend on how much padding stands before it. Differences from the paper: the items are
-    normalised first (they are fused vectors of any scale here), and the queries, as the rest of a block, see
-    the normalised stream.
+    `x += feed_forward(LayerNorm(x))` (pre-norm), then a last LayerNorm. Each position attends to itself and
+    to the items before it. Positions are learned and counted from the newest item of the history, so that an
+    item's position does not depend on how much padding stands before it. Differences from the paper: the
+    items are normalised first (they are fused vectors of any scale here), and the queries, as the rest of a
+    block, see the normalised stream.
 
     Args:
         num_layers: blocks.
@@ -381,7 +385,8 @@ class TransformerHistory(HistoryEncoder):
         return self.output_norm(last)[:, 0]
 
     def _start(self, inputs: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the blocks start from, `[batch, T, dim]`, and what attends to what, bool `[batch, T query, T key]`."""
+        """What the blocks start from, `[batch, T, dim]`, and what attends to what, bool
+        `[batch, T query, T key]`."""
         newer = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True, exclusive=True)
         positions = tf.gather(tf.cast(self.positions, inputs.dtype), tf.minimum(newer, self.max_length - 1))
         order = tf.range(tf.shape(inputs)[1])
@@ -437,8 +442,8 @@ class _CausalBlock(tf_keras.layers.Layer):
         Args:
             inputs: `[batch, T, dim]`.
             attended: bool `[batch, T query, T key]`.
-            newest_of: bool `[batch, T]`, where items are, to answer at each history's newest alone, and `attended` has one
-                query; None answers everywhere.
+            newest_of: bool `[batch, T]`, where items are, to answer at each history's newest alone, and
+                `attended` has one query; None answers everywhere.
             training: whether dropout is on.
 
         Returns:

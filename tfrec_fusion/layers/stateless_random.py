@@ -1,6 +1,7 @@
 """Dropout and other draws that can be repeated, so that a backward pass may compute a forward pass again.
 
-Outside of `repeatable` everything is drawn as TensorFlow draws it. Inside, a seed and the order of the draws decide.
+Outside of `repeatable` everything is drawn as TensorFlow draws it. Inside, a seed and the order of the draws
+decide.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Dropout(tf_keras.layers.Dropout):
 
 
 def make_repeatable(layer: tf_keras.layers.Layer) -> None:
-    """Puts `Dropout` in the place of Keras's own in a layer that others wrote, wherever it is an attribute."""
+    """Puts `Dropout` in the place of Keras's own in a layer that others wrote, wherever it is an
+    attribute."""
     for module in [layer, *layer.submodules]:
         for name, value in list(vars(module).items()):
             if type(value) is tf_keras.layers.Dropout:

@@ -41,10 +41,11 @@ class TextEncoder(tf_keras.layers.Layer):
     Wherever this layer runs inside a `tf.function` (`fit`, `predict`, `tf.data`, a signature), transformers'
     Python is paid once, when it is traced. For many texts at once see `encode_texts`.
 
-    **Stages** say what is trained. ``frozen``: nothing, and dropout stays off, so that vectors may be computed
-    once and kept. ``top_n``: the `top_n` upper blocks. ``lora``: low-rank updates of the matrices `lora_targets`
-    in the `top_n` upper blocks (in all, where `top_n` is None). ``full``: everything. Learned attention pooling
-    is trained in every stage. Below the first trained block dropout is off too, so that `lower` may be cached.
+    **Stages** say what is trained. ``frozen``: nothing, and dropout stays off, so that vectors may be
+    computed once and kept. ``top_n``: the `top_n` upper blocks. ``lora``: low-rank updates of the matrices
+    `lora_targets` in the `top_n` upper blocks (in all, where `top_n` is None). ``full``: everything. Learned
+    attention pooling is trained in every stage. Below the first trained block dropout is off too, so that
+    `lower` may be cached.
 
     Args:
         config: the transformers configuration as a dictionary, `model_type` included (one of bert, roberta,
@@ -90,8 +91,8 @@ class TextEncoder(tf_keras.layers.Layer):
         kind = self.config["model_type"]
         if kind == "distilbert" and self.compute_dtype == "float16":
             raise ValueError(
-                "DistilBERT cannot run in float16: transformers masks with -1e30, which overflows to NaN there. "
-                "Received: dtype policy 'mixed_float16'. Use 'mixed_bfloat16' or float32."
+                "DistilBERT cannot run in float16: transformers masks with -1e30, which overflows to NaN"
+                " there. Received: dtype policy 'mixed_float16'. Use 'mixed_bfloat16' or float32."
             )
         self.backbone = build_backbone(self.config, self.dtype_policy)
         self.num_blocks = len(blocks(self.backbone))
@@ -101,7 +102,8 @@ class TextEncoder(tf_keras.layers.Layer):
             )
         if top_n is not None and not 1 <= top_n <= self.num_blocks:
             raise ValueError(
-                f"`top_n` must be between 1 and the number of blocks ({self.num_blocks}). Received: top_n={top_n!r}."
+                f"`top_n` must be between 1 and the number of blocks ({self.num_blocks}). Received:"
+                f" top_n={top_n!r}."
             )
         if stage == "lora":
             self._insert_lora()
@@ -123,10 +125,10 @@ class TextEncoder(tf_keras.layers.Layer):
         """Creates the layer with pretrained weights.
 
         Args:
-            name_or_folder: see `find_pretrained`; ``"all-MiniLM-L6-v2"`` needs no network where its package is
-                installed.
-            pooling: see the class; None for what the folder says (`sentence_modules`), and the mean where it says nothing.
-                Another than the folder's is taken with a warning.
+            name_or_folder: see `find_pretrained`; ``"all-MiniLM-L6-v2"`` needs no network where its package
+                is installed.
+            pooling: see the class; None for what the folder says (`sentence_modules`), and the mean where it
+                says nothing. Another than the folder's is taken with a warning.
             stage: see the class.
             normalize: see the class; None for what the folder says.
             **kwargs: further arguments of the class.
@@ -136,8 +138,8 @@ class TextEncoder(tf_keras.layers.Layer):
 
         Raises:
             PretrainedNotFoundError: if the files cannot be found.
-            ValueError: if the architecture is not supported, weights that it needs are not in the files, or the folder
-                names a module or a pooling that there is not here.
+            ValueError: if the architecture is not supported, weights that it needs are not in the files, or
+                the folder names a module or a pooling that there is not here.
         """
         folder = find_pretrained(name_or_folder)
         plain_config(
@@ -146,8 +148,8 @@ class TextEncoder(tf_keras.layers.Layer):
         said = read_sentence_modules(folder)
         if pooling is not None and said.pooling not in (None, pooling):
             warnings.warn(
-                f"`pooling` is {pooling!r}, while the encoder was trained with {said.pooling!r} ({folder.name}). Leave "
-                "`pooling` out to take the encoder's own.",
+                f"`pooling` is {pooling!r}, while the encoder was trained with {said.pooling!r}"
+                f" ({folder.name}). Leave `pooling` out to take the encoder's own.",
                 stacklevel=2,
             )
         pooling = pooling or said.pooling or "mean"
@@ -164,9 +166,9 @@ class TextEncoder(tf_keras.layers.Layer):
         missing = [name for name in info["missing_keys"] if "pooler" not in name]
         if missing:
             raise ValueError(
-                "A pretrained folder must hold every weight of its encoder. Received: "
-                f"{str(folder)!r} without {missing[:3]} ({len(missing)} missing). Take an encoder whose weights "
-                "match its config.json."
+                f"A pretrained folder must hold every weight of its encoder. Received: {str(folder)!r}"
+                f" without {missing[:3]} ({len(missing)} missing). Take an encoder whose weights match its"
+                " config.json."
             )
         encoder = cls(model.config.to_dict(), pooling=pooling, stage=stage, normalize=normalize, **kwargs)
         encoder.build(None)
@@ -212,11 +214,12 @@ class TextEncoder(tf_keras.layers.Layer):
             training: whether dropout is on in trained blocks.
 
         Returns:
-            float32 `[batch, dim]` (the compute dtype under mixed precision; pooling itself runs in float32). A
-            row of padding alone gives zeros, except for ``pooling="cls"``.
+            float32 `[batch, dim]` (the compute dtype under mixed precision; pooling itself runs in float32).
+            A row of padding alone gives zeros, except for ``pooling="cls"``.
         """
         _check_inputs(inputs, max_tokens(self.backbone))
-        # AutoGraph would rewrite the sources of transformers, which takes longer than all the rest of a trace.
+        # AutoGraph would rewrite the sources of transformers, which takes longer than all the rest of a
+        # trace.
         return tf.autograph.experimental.do_not_convert(self._encode)(inputs, training)
 
     def _encode(self, inputs: dict[str, tf.Tensor], training: bool | None) -> tf.Tensor:
@@ -317,7 +320,8 @@ class TextEncoder(tf_keras.layers.Layer):
         return block, name
 
     def merge_lora(self) -> None:
-        """Adds the low-rank updates to the matrices, for export: same vectors, no extra work, stage ``frozen``.
+        """Adds the low-rank updates to the matrices, for export: same vectors, no extra work, stage
+        ``frozen``.
 
         Functions traced before keep giving the same vectors, but trace anew to gain the speed.
 
@@ -335,7 +339,8 @@ class TextEncoder(tf_keras.layers.Layer):
         self.stage = "frozen"
 
     def learning_rate_multipliers(self, decay: float) -> list[tuple[tf.Variable, float]]:
-        """Layer-wise learning-rate decay: the highest block gets 1, each lower one `decay` times the one above.
+        """Layer-wise learning-rate decay: the highest block gets 1, each lower one `decay` times the one
+        above.
 
         Args:
             decay: in (0, 1]; 0.8 to 0.95 is usual.
@@ -415,6 +420,6 @@ def _check_inputs(inputs: Any, most: int | None) -> None:
         )
     if most is not None and shape[1] is not None and shape[1] > most:
         raise ValueError(
-            f"Texts must be at most {most} tokens long, for which this encoder has positions. Received: {shape[1]}. "
-            f"Make the tokenizer with max_length={most} or less."
+            f"Texts must be at most {most} tokens long, for which this encoder has positions. Received:"
+            f" {shape[1]}. Make the tokenizer with max_length={most} or less."
         )

@@ -38,18 +38,19 @@ _MAX_WORD_CHARACTERS = 100  # BERT's `max_input_chars_per_word`; a longer word i
 class WordPieceTokenizer(TextTokenizer):
     """BERT's WordPiece tokenizer as a layer: strings in, ids and masks out, equal to Hugging Face's ids.
 
-    The ids are those of ``BertTokenizerFast(text, split_special_tokens=True)``: a literal ``[SEP]`` in a text is
-    text and cannot forge a special token. Equality covers control characters, combining marks in any
+    The ids are those of ``BertTokenizerFast(text, split_special_tokens=True)``: a literal ``[SEP]`` in a text
+    is text and cannot forge a special token. Equality covers control characters, combining marks in any
     normal form, CJK, emoji, private use, Greek final sigma, and words over 100 characters. One difference is
-    known: 88 capital letters that came into Unicode after 2021 (Vithkuqi, Garay, some Latin Extended-D) are not
-    lower-cased here as they are there; in BERT's vocabularies both forms are unknown.
+    known: 88 capital letters that came into Unicode after 2021 (Vithkuqi, Garay, some Latin Extended-D) are
+    not lower-cased here as they are there; in BERT's vocabularies both forms are unknown.
 
     The vocabulary is a constant of the graph, not a file or a lookup table: a SavedModel can be moved and
-    needs no initialisation, and the layer works inside `tf.data` and a TFX `preprocessing_fn` (where the outputs
-    must be cast to int64, the one integer type that Transform writes). All operations
+    needs no initialisation, and the layer works inside `tf.data` and a TFX `preprocessing_fn` (where the
+    outputs must be cast to int64, the one integer type that Transform writes). All operations
     are linked into TensorFlow Serving. How fields are joined, truncated and padded: see `TextTokenizer`.
 
-    >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "toy", "story", "##s"], max_length=6)
+    >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "toy", "story", "##s"]
+    >>> tokenizer = WordPieceTokenizer(vocabulary, max_length=6)
     >>> tokenizer(["Toy Stories", "TOY STORYS"])["input_ids"].numpy().tolist()
     [[2, 4, 1, 3, 0, 0], [2, 4, 5, 6, 3, 0]]
 
@@ -64,8 +65,8 @@ class WordPieceTokenizer(TextTokenizer):
         pad_to: ``"max_length"`` or ``"longest"``.
 
     Raises:
-        ValueError: for a vocabulary that is empty, holds a token twice or an empty one, or lacks a special token; or for a
-            `max_length` under 3.
+        ValueError: for a vocabulary that is empty, holds a token twice or an empty one, or lacks a special
+            token; or for a `max_length` under 3.
     """
 
     def __init__(
@@ -136,14 +137,15 @@ class WordPieceTokenizer(TextTokenizer):
 
         Raises:
             PretrainedNotFoundError: if the files cannot be found.
-            ValueError: if it is not a WordPiece tokenizer, or does something that cannot be done here (`read_wordpiece`).
+            ValueError: if it is not a WordPiece tokenizer, or does something that cannot be done here
+                (`read_wordpiece`).
         """
         folder = find_pretrained(name_or_folder, weights=False)
         said = read_sentence_modules(folder).max_length
         if said is not None and max_length > said:
             warnings.warn(
-                f"`max_length` is {max_length}, while the encoder was trained on at most {said} tokens ({folder.name}). Lower "
-                "it, or see that longer texts are compared well.",
+                f"`max_length` is {max_length}, while the encoder was trained on at most {said} tokens"
+                f" ({folder.name}). Lower it, or see that longer texts are compared well.",
                 stacklevel=2,
             )
         return cls(**{**read_wordpiece(folder), "max_length": max_length, **kwargs})
@@ -215,8 +217,8 @@ def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kw
     if kind in WORDPIECE_CLASSES:
         return WordPieceTokenizer.from_pretrained(folder, max_length, **kwargs)
     raise ValueError(
-        "Only tokenizers that run in the TensorFlow graph with ids equal to Hugging Face's can be served from raw "
-        f"strings: {', '.join(WORDPIECE_CLASSES)}. Received: {kind!r} in {str(folder)!r}. Choose an encoder with "
-        "one of these (for example 'all-MiniLM-L6-v2'), or tokenize before the graph with transformers'"
-        " AutoTokenizer and feed `TextEncoder` with its ids."
+        "Only tokenizers that run in the TensorFlow graph with ids equal to Hugging Face's can be served"
+        f" from raw strings: {', '.join(WORDPIECE_CLASSES)}. Received: {kind!r} in {str(folder)!r}. Choose an"
+        " encoder with one of these (for example 'all-MiniLM-L6-v2'), or tokenize before the graph with"
+        " transformers' AutoTokenizer and feed `TextEncoder` with its ids."
     )

@@ -12,13 +12,14 @@ import tf_keras
 class TextTokenizer(tf_keras.layers.Layer):
     """Base class: a subclass turns strings into ragged ids (`tokenize`), this class makes a batch of them.
 
-    One field becomes ``[CLS] a [SEP]``, several become ``[CLS] a [SEP] b [SEP] c [SEP]`` (MPNet and RoBERTa put
-    two separators between fields). An empty field keeps its separator, as in Hugging Face's pairs.
+    One field becomes ``[CLS] a [SEP]``, several become ``[CLS] a [SEP] b [SEP] c [SEP]`` (MPNet and RoBERTa
+    put two separators between fields). An empty field keeps its separator, as in Hugging Face's pairs.
 
-    **Budget.** `max_length` counts every token of a row, special ones included. Fields that do not fit together
-    share the room by max-min fairness: a field shorter than an equal share is kept whole and what it leaves
-    goes to the longer ones, which get equal parts; a remainder goes to the longest (of equally long ones, to
-    the last). For two fields this is exactly Hugging Face's ``longest_first``. A field is cut at its end.
+    **Budget.** `max_length` counts every token of a row, special ones included. Fields that do not fit
+    together share the room by max-min fairness: a field shorter than an equal share is kept whole and what it
+    leaves goes to the longer ones, which get equal parts; a remainder goes to the longest (of equally long
+    ones, to the last). For two fields this is exactly Hugging Face's ``longest_first``. A field is cut at its
+    end.
 
     **Token types.** 0 for ``[CLS]`` and the first field, 1 for every later field (BERT was trained with two
     segments, so it has no third type), 0 for padding. `TextEncoder` ignores them for models without segments.
@@ -64,8 +65,8 @@ class TextTokenizer(tf_keras.layers.Layer):
             `[batch, length]` with `length` = `max_length`, or the longest row for ``pad_to="longest"``.
 
         Raises:
-            ValueError: if `inputs` is not of dtype string, has another rank or an unknown number of fields, or
-                has more fields than `max_length` has room for.
+            ValueError: if `inputs` is not of dtype string, has another rank or an unknown number of fields,
+                or has more fields than `max_length` has room for.
         """
         text = tf.convert_to_tensor(inputs)
         fields = self._check(text)
@@ -82,16 +83,17 @@ class TextTokenizer(tf_keras.layers.Layer):
             )
         if text.shape.rank not in (1, 2) or (text.shape.rank == 2 and text.shape[1] is None):
             raise ValueError(
-                "A tokenizer takes strings of shape [batch] or [batch, fields] with a known number of fields. "
-                f"Received: shape {text.shape}. Stack the fields with `tf.stack([title, overview], axis=1)`."
+                "A tokenizer takes strings of shape [batch] or [batch, fields] with a known number of"
+                f" fields. Received: shape {text.shape}. Stack the fields with `tf.stack([title, overview],"
+                " axis=1)`."
             )
         fields = 1 if text.shape.rank == 1 else text.shape[1]
         least = 2 + self.separators * (fields - 1) + fields
         if fields < 1 or self.max_length < least:
             raise ValueError(
-                f"`max_length` must leave room for the special tokens and one token of each field: at least "
-                f"{least} for {fields} field(s). Received: max_length={self.max_length}. Raise `max_length` or "
-                "join fields into one string."
+                "`max_length` must leave room for the special tokens and one token of each field: at least"
+                f" {least} for {fields} field(s). Received: max_length={self.max_length}. Raise `max_length`"
+                " or join fields into one string."
             )
         return fields
 

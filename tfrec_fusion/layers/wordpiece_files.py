@@ -1,4 +1,5 @@
-"""Files of a WordPiece tokenizer, read as arguments of `WordPieceTokenizer`, or refused where its ids would be others."""
+"""Files of a WordPiece tokenizer, read as arguments of `WordPieceTokenizer`, or refused where its ids would
+be others."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ _CLASS_OF_MODEL = {
 
 
 def tokenizer_class(folder: pathlib.Path) -> str:
-    """The name of a folder's tokenizer class, without ``Fast``; from the model's type where none is written."""
+    """The name of a folder's tokenizer class, without ``Fast``; from the model's type where none is
+    written."""
     name = read_json(folder, "tokenizer_config.json").get("tokenizer_class")
     config = read_json(folder, "config.json")
     name = (
@@ -43,7 +45,8 @@ def tokenizer_class(folder: pathlib.Path) -> str:
 
 
 def read_vocabulary(path: str | os.PathLike) -> list[str]:
-    """Reads a `vocab.txt`: one token a line, the line's number is the id. Empty lines at the end are no tokens.
+    """Reads a `vocab.txt`: one token a line, the line's number is the id. Empty lines at the end are no
+    tokens.
 
     Raises:
         ValueError: for a token that stands there twice, or an empty line before the last token.
@@ -70,8 +73,8 @@ def check_vocabulary(tokens: Sequence[str], where: str = "") -> None:
                 else f"an empty line {line}"
             )
             raise ValueError(
-                f"A vocabulary must hold each token once{f' ({where})' if where else ''}. Received: {what}. Put a name that "
-                "no text has, such as '[unused]' with a number, in place of one."
+                f"A vocabulary must hold each token once{f' ({where})' if where else ''}. Received: {what}."
+                " Put a name that no text has, such as '[unused]' with a number, in place of one."
             )
         first[token] = line
 
@@ -80,8 +83,8 @@ def read_wordpiece(folder: pathlib.Path) -> dict[str, Any]:
     """Reads a folder's WordPiece tokenizer as arguments of `WordPieceTokenizer`.
 
     Raises:
-        ValueError: if it is no WordPiece tokenizer, or has ids that no token has, added tokens, or settings with which
-            Hugging Face's ids would be others than the layer's.
+        ValueError: if it is no WordPiece tokenizer, or has ids that no token has, added tokens, or settings
+            with which Hugging Face's ids would be others than the layer's.
     """
     settings, whole = read_json(folder, "tokenizer_config.json"), read_json(folder, "tokenizer.json")
     model = whole.get("model", {})
@@ -91,16 +94,17 @@ def read_wordpiece(folder: pathlib.Path) -> dict[str, Any]:
         vocabulary = read_vocabulary(folder / "vocab.txt")
     else:
         raise ValueError(
-            "A WordPiece tokenizer needs `vocab.txt` or a `tokenizer.json` with a WordPiece model. Received: the folder "
-            f"{str(folder)!r} with {sorted(path.name for path in folder.iterdir())}. Use `load_tokenizer`, which "
-            "chooses the layer by the tokenizer's class."
+            "A WordPiece tokenizer needs `vocab.txt` or a `tokenizer.json` with a WordPiece model. Received:"
+            f" the folder {str(folder)!r} with {sorted(path.name for path in folder.iterdir())}. Use"
+            " `load_tokenizer`, which chooses the layer by the tokenizer's class."
         )
     named = {**read_json(folder, "special_tokens_map.json"), **settings}
     special = _special_tokens(named)
     for fault in _faults(folder, whole, settings, vocabulary, set(special.values())):
         raise ValueError(
-            f"A tokenizer must give the same ids here as from Hugging Face. Received: {fault} in {str(folder)!r}. Take an "
-            "encoder without it, or tokenize before the graph with transformers' AutoTokenizer."
+            f"A tokenizer must give the same ids here as from Hugging Face. Received: {fault} in"
+            f" {str(folder)!r}. Take an encoder without it, or tokenize before the graph with transformers'"
+            " AutoTokenizer."
         )
     lowercase, strip = settings.get("do_lower_case", True), settings.get("strip_accents")
     if read_sentence_modules(folder).lowercase and not lowercase:
@@ -138,9 +142,9 @@ def _in_order(vocab: dict[str, int], folder: pathlib.Path) -> list[str]:
     for expected, token in enumerate(tokens):
         if vocab[token] != expected:
             raise ValueError(
-                f"A vocabulary must have the ids 0 to {len(tokens) - 1}, each once. Received: {token!r} with id "
-                f"{vocab[token]} in place of {expected}, in the tokenizer.json of {str(folder)!r}. Give a hole a name that no "
-                "text has, such as '[unused]' with a number."
+                f"A vocabulary must have the ids 0 to {len(tokens) - 1}, each once. Received: {token!r} with"
+                f" id {vocab[token]} in place of {expected}, in the tokenizer.json of {str(folder)!r}. Give a"
+                " hole a name that no text has, such as '[unused]' with a number."
             )
     return tokens
 

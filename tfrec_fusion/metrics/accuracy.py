@@ -1,7 +1,7 @@
 """Accuracy of ranked lists over the whole catalogue: Recall, Precision, Hit rate, NDCG, MRR and MAP at k.
 
-Each user is ranked once, by matrix products over batches of users. What ties, NaN, repeats and empty lists count is
-stated in `ranks`. NumPy only, so that any model's scores can be judged.
+Each user is ranked once, by matrix products over batches of users. What ties, NaN, repeats and empty lists
+count is stated in `ranks`. NumPy only, so that any model's scores can be judged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def rank_catalogue(
     Args:
         query_embeddings: float `[queries, dim]`, one row per user, not per interaction.
         candidate_embeddings: float `[items, dim]`.
-        exclude: per query the rows of items that may not be recommended (seen in training, say); -1 is padding.
+        exclude: per query the rows of items that may not be recommended (seen in training, say); -1 is
+            padding.
         k: how many items to return, at least 1.
         allowed: bool `[items]`; false items are never recommended (row 0 when it is padding, say).
         batch_size: queries scored at a time; memory is `batch_size * items` floats.
@@ -128,12 +129,12 @@ def ranking_metrics(
 ) -> dict[str, np.ndarray]:
     """Every accuracy metric of every query, so that means, intervals and slices can be made of them.
 
-    The formulas stand in `ranks.figures_of_hits`. An item counts once, however often it is relevant or listed. A query
-    without a relevant item gets NaN.
+    The formulas stand in `ranks.figures_of_hits`. An item counts once, however often it is relevant or
+    listed. A query without a relevant item gets NaN.
 
     Args:
-        ranked: integer `[queries, any]` as `rank_catalogue` returns it, -1 for an empty position; a list shorter than `k`
-            counts as missing items at its end.
+        ranked: integer `[queries, any]` as `rank_catalogue` returns it, -1 for an empty position; a list
+            shorter than `k` counts as missing items at its end.
         relevant: per query the rows of the items that are right; -1 is padding.
         ks: cut-offs.
 
@@ -146,8 +147,8 @@ def ranking_metrics(
     ranked = np.asarray(ranked)
     if len(ranked) != len(relevant):
         raise ValueError(
-            f"`ranked` and `relevant` must have one entry per query. Received: {len(ranked)} and {len(relevant)}. "
-            "Give an empty array for a query without relevant items."
+            f"`ranked` and `relevant` must have one entry per query. Received: {len(ranked)} and"
+            f" {len(relevant)}. Give an empty array for a query without relevant items."
         )
     query, ranks, counts = _hits(ranked, relevant)
     found = figures_of_hits(query, ranks, counts, ks)
@@ -155,7 +156,8 @@ def ranking_metrics(
 
 
 def _hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Query and rank of every relevant item that is listed, and the number of relevant items of every query."""
+    """Query and rank of every relevant item that is listed, and the number of relevant items of every
+    query."""
     lengths = [len(items) for items in relevant]
     items = np.concatenate([np.zeros(0, np.int64), *(np.asarray(entry, np.int64) for entry in relevant)])
     owner = np.repeat(np.arange(len(relevant)), lengths)[items >= 0]

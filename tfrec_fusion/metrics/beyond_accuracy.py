@@ -1,7 +1,7 @@
 """What accuracy does not see: coverage, novelty, diversity, serendipity and concentration of recommendations.
 
-All functions take `recommended`, integer `[users, k]` item rows as `accuracy.rank_catalogue` returns them, -1 for an
-empty position.
+All functions take `recommended`, integer `[users, k]` item rows as `accuracy.rank_catalogue` returns them, -1
+for an empty position.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def novelty(recommended: np.ndarray, counts: np.ndarray, num_users: int | None =
     """Mean self-information of what is recommended, in bits.
 
     `mean(-log2((counts_i + 1) / (total + items)))` without `num_users` (an item's share of interactions), or
-    `mean(-log2(max(counts_i, 1) / num_users))` with it (an item's share of users, at most 1). An item that nobody met
-    counts as met once.
+    `mean(-log2(max(counts_i, 1) / num_users))` with it (an item's share of users, at most 1). An item that
+    nobody met counts as met once.
 
     Args:
         recommended: integer `[users, k]`.
@@ -66,7 +66,8 @@ def intra_list_diversity(recommended: np.ndarray, vectors: np.ndarray) -> float:
     unit = np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms > 0)
     present = (recommended >= 0)[..., None]
     listed = np.where(present, unit[np.maximum(recommended, 0)], 0)
-    # The sum over pairs of cosines is what the squared length of the sum has beyond the single squared lengths.
+    # The sum over pairs of cosines is what the squared length of the sum has beyond the single squared
+    # lengths.
     lengths = present.sum((1, 2))
     total = (listed.sum(1) ** 2).sum(1) - (listed**2).sum((1, 2))
     pairs = lengths * (lengths - 1)
@@ -80,10 +81,11 @@ def intra_list_diversity(recommended: np.ndarray, vectors: np.ndarray) -> float:
 def serendipity(
     recommended: np.ndarray, relevant: Sequence[np.ndarray], counts: np.ndarray, num_users: int
 ) -> float:
-    """Share of a list that is both right and unexpected: `mean_u 1/k sum_j hit_uj (1 - counts_j / num_users)`.
+    """Share of a list that is both right and unexpected:
+    `mean_u 1/k sum_j hit_uj (1 - counts_j / num_users)`.
 
-    Unexpected is what popularity would not have shown: a hit weighs as much as the share of users that did not meet
-    the item. A repetition in a list is no hit.
+    Unexpected is what popularity would not have shown: a hit weighs as much as the share of users that did
+    not meet the item. A repetition in a list is no hit.
 
     Args:
         recommended: integer `[users, k]`.
@@ -94,7 +96,8 @@ def serendipity(
     Returns:
         In [0, 1]; NaN when no user counts.
 
-    Reference: after Ge et al., 2010, https://doi.org/10.1145/1864708.1864761, with popularity as the obvious model.
+    Reference: after Ge et al., 2010, https://doi.org/10.1145/1864708.1864761, with popularity as the obvious
+    model.
     """
     unexpected = np.clip(1 - np.asarray(counts) / num_users, 0, 1)
     _shown(recommended, len(unexpected))
@@ -107,9 +110,11 @@ def serendipity(
 
 
 def gini(recommended: np.ndarray, num_items: int) -> float:
-    """How unequally recommendations fall on the catalogue: 0 when every item is shown as often, near 1 when one is.
+    """How unequally recommendations fall on the catalogue: 0 when every item is shown as often, near 1 when
+    one is.
 
-    `sum_i (2 i - n - 1) x_i / (n sum x)` over the item's frequencies `x` in ascending order, `i` from 1 to `n`.
+    `sum_i (2 i - n - 1) x_i / (n sum x)` over the item's frequencies `x` in ascending order, `i` from 1 to
+    `n`.
 
     Args:
         recommended: integer `[users, k]`.

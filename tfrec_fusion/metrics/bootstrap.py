@@ -1,8 +1,9 @@
-"""Confidence intervals by resampling people: how far a mean, or a difference of means, may be due to who was asked.
+"""Confidence intervals by resampling people: how far a mean, or a difference of means, may be due to who was
+asked.
 
-Interactions of one person are not independent, so whole people are drawn. Everything here works on sums over people:
-a statistic is a function of column totals (a mean is `total / count`), and all statistics of one call see the same
-draws, so that differences between models on the same people are paired.
+Interactions of one person are not independent, so whole people are drawn. Everything here works on sums over
+people: a statistic is a function of column totals (a mean is `total / count`), and all statistics of one call
+see the same draws, so that differences between models on the same people are paired.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ GROUPS = 1000
 
 
 def group_sums(person: np.ndarray, columns: np.ndarray, groups: int = GROUPS) -> np.ndarray:
-    """Sums columns over people, and people over at most `groups` groups, so that resampling costs the same for any number.
+    """Sums columns over people, and people over at most `groups` groups, so that resampling costs the same
+    for any number.
 
-    With more people than groups, groups of people that have nothing in common but the draw are resampled in place of
-    single people; the spread of a total is the same in expectation.
+    With more people than groups, groups of people that have nothing in common but the draw are resampled in
+    place of single people; the spread of a total is the same in expectation.
 
     Args:
         person: integer `[rows]`, from 0: whom each row belongs to, in an order that means nothing.
@@ -70,8 +72,8 @@ def interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]
     """The percentile interval of a statistic.
 
     Args:
-        draws: float `[samples]`, the statistic of each bootstrap sample; not numbers (a sample without anybody who
-            counts) are left out.
+        draws: float `[samples]`, the statistic of each bootstrap sample; not numbers (a sample without
+            anybody who counts) are left out.
         confidence: share of the draws inside.
 
     Returns:

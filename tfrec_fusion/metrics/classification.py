@@ -12,8 +12,9 @@ def classification_report(
 ) -> dict[str, dict[str, float]]:
     """Judges a classifier class by class.
 
-    Precision is the share of a class's predictions that are right, recall the share of its members that are found, F1
-    their harmonic mean; a share of nothing is 0. `macro` averages over classes, `weighted` by how many members each has.
+    Precision is the share of a class's predictions that are right, recall the share of its members that are
+    found, F1 their harmonic mean; a share of nothing is 0. `macro` averages over classes, `weighted` by how
+    many members each has.
 
     Args:
         labels: integer `[examples]`, classes from 0.
@@ -21,7 +22,8 @@ def classification_report(
         names: name of each class; None takes the numbers. Classes that never occur count as well.
 
     Returns:
-        Per class, and for `macro` and `weighted`: `precision`, `recall`, `f1` and `support` (members); for `accuracy` the
+        Per class, and for `macro` and `weighted`: `precision`, `recall`, `f1` and `support` (members); for
+            `accuracy` the
         share that is right, as `f1`.
 
     Raises:

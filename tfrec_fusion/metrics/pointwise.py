@@ -1,4 +1,5 @@
-"""Errors of predicted labels, and how well a person's own items are ordered: what a ranking model is judged by.
+"""Errors of predicted labels, and how well a person's own items are ordered: what a ranking model is judged
+by.
 
 Examples have no order of their own: figures of equal scores are expectations over all their orders.
 """
@@ -34,8 +35,8 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 def placements(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Where each example stands among those of the other kind; the mean over either kind is the AUC.
 
-    A positive's is the share of negatives below it, a negative's the share of positives above it, ties counting half. Sums of
-    them over people say how far the AUC depends on who was asked.
+    A positive's is the share of negatives below it, a negative's the share of positives above it, ties
+    counting half. Sums of them over people say how far the AUC depends on who was asked.
 
     Args:
         labels, scores: as in `auc`.
@@ -65,7 +66,8 @@ def per_person_auc(person: np.ndarray, labels: np.ndarray, scores: np.ndarray) -
         labels, scores: as in `auc`.
 
     Returns:
-        float64 `[people]`; NaN for a person whose labels are all equal or who has a score that is not a number.
+        float64 `[people]`; NaN for a person whose labels are all equal or who has a score that is not a
+        number.
     """
     person, positive, scores = np.asarray(person), np.asarray(labels) > 0, np.asarray(scores, np.float64)
     if not len(person):
@@ -102,11 +104,11 @@ def per_person_ndcg(person: np.ndarray, gains: np.ndarray, scores: np.ndarray) -
         scores: float `[examples]`.
 
     Returns:
-        float64 `[people]`, in [0, 1]; NaN for a person whose gains are all equal, a single example among them: every order
-        is the best one then. NaN also for a person with a score that is not a number.
+        float64 `[people]`, in [0, 1]; NaN for a person whose gains are all equal, a single example among
+        them: every order is the best one then. NaN also for a person with a score that is not a number.
 
-    Reference: Järvelin and Kekäläinen, 2002, https://doi.org/10.1145/582415.582418; of ties McSherry and Najork, 2008,
-    https://doi.org/10.1007/978-3-540-78646-7_38
+    Reference: Järvelin and Kekäläinen, 2002, https://doi.org/10.1145/582415.582418; of ties McSherry and
+    Najork, 2008, https://doi.org/10.1007/978-3-540-78646-7_38
     """
     person, scores = np.asarray(person), np.asarray(scores, np.float64)
     gains = np.maximum(np.asarray(gains, np.float64), 0)
@@ -135,7 +137,8 @@ def per_person_ndcg(person: np.ndarray, gains: np.ndarray, scores: np.ndarray) -
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Cross-entropy of each example in nats, `-(y log p + (1 - y) log(1 - p))`, probabilities kept 1e-7 off 0 and 1.
+    """Cross-entropy of each example in nats, `-(y log p + (1 - y) log(1 - p))`, probabilities kept 1e-7 off 0
+    and 1.
 
     Args:
         labels: float `[examples]`, 0 or 1.

@@ -2,13 +2,14 @@
 
 Early stopping, the blend, tuning, `ranking_metrics`, the Evaluator and the benchmarks count by these rules:
 
-- **Ties**: equal scores are ordered by one shuffle of the items (`tie_order`), the same for every query. Item ids often
-  follow popularity and would leak it. Examples without an identity (`pointwise`) take the expectation over all shuffles.
-- **NaN**: an item whose score is not a number ranks last, at infinity, and gains nothing; it stands before no other item.
-  Minus infinity marks an item that may not be recommended, and ranks at infinity as well. Whole lists of such scores are
-  refused (`accuracy.rank_scores`).
-- **Repeats**: an item is relevant once, however often a user chose it, and counts once in a list, where it first stands;
-  its repetitions are misses.
+- **Ties**: equal scores are ordered by one shuffle of the items (`tie_order`), the same for every query. Item
+  ids often follow popularity and would leak it. Examples without an identity (`pointwise`) take the
+  expectation over all shuffles.
+- **NaN**: an item whose score is not a number ranks last, at infinity, and gains nothing; it stands before no
+  other item. Minus infinity marks an item that may not be recommended, and ranks at infinity as well. Whole
+  lists of such scores are refused (`accuracy.rank_scores`).
+- **Repeats**: an item is relevant once, however often a user chose it, and counts once in a list, where it
+  first stands; its repetitions are misses.
 - **Nothing relevant**: the query's figures are NaN, and means leave it out. An empty list finds nothing: 0.
 - **`k` above the length of the list**: the missing positions are misses.
 """
@@ -79,7 +80,8 @@ def next_item_ranks(
         ties: `[N + 1]`, from `tie_order`.
 
     Returns:
-        float64 `[queries]` as `target_ranks`; NaN where the item was met before, so that it could not be recommended.
+        float64 `[queries]` as `target_ranks`; NaN where the item was met before, so that it could not be
+        recommended.
     """
     scores = np.array(scores)
     scores[:, 0] = -np.inf
@@ -119,19 +121,20 @@ def figures_of_hits(
 ) -> dict[str, np.ndarray]:
     """Every ranking metric of every query.
 
-    With `n` relevant items at ranks `r` and cut-off `k`: recall `|{r <= k}| / n`; precision `|{r <= k}| / k`; hit_rate
-    `[any r <= k]`; ndcg `sum_{r <= k} 1 / log2(r + 1) / sum_{i <= min(n, k)} 1 / log2(i + 1)`; mrr `1 / min(r)` where that
-    is at most `k`; map `sum_{r <= k} (relevant items at or above r) / r / n`.
+    With `n` relevant items at ranks `r` and cut-off `k`: recall `|{r <= k}| / n`; precision `|{r <= k}| / k`;
+    hit_rate `[any r <= k]`; ndcg `sum_{r <= k} 1 / log2(r + 1) / sum_{i <= min(n, k)} 1 / log2(i + 1)`; mrr
+    `1 / min(r)` where that is at most `k`; map `sum_{r <= k} (relevant items at or above r) / r / n`.
 
     Args:
         query: integer `[hits]`, from 0, ascending.
-        ranks: float `[hits]`, whole numbers from 1, strictly ascending within a query (infinite ones may repeat).
+        ranks: float `[hits]`, whole numbers from 1, strictly ascending within a query (infinite ones may
+            repeat).
         relevant: integer `[queries]`, `n`, no less than the query's hits.
         ks: cut-offs.
 
     Returns:
-        `{"ndcg@10": float64 [queries], …}` for each metric and cut-off, and `mrr` without one; in [0, 1], and NaN for a query
-        without a relevant item.
+        `{"ndcg@10": float64 [queries], …}` for each metric and cut-off, and `mrr` without one; in [0, 1], and
+        NaN for a query without a relevant item.
 
     Raises:
         ValueError: for a cut-off below 1.
@@ -169,15 +172,15 @@ def per_person_figures(
 ) -> dict[str, np.ndarray]:
     """Metrics of each person from the ranks of what was held out, an item a person chose several times once.
 
-    Where context changes a person's list from one choice to the next, two items may have one rank: then the second stands
-    one position lower.
+    Where context changes a person's list from one choice to the next, two items may have one rank: then the
+    second stands one position lower.
 
     Args:
         people: `[choices]`, equal where two choices belong to one person.
         ranks: float `[choices]`, whole numbers from 1; infinite for an item without a score.
         cutoffs: the values of `k`.
-        items: `[choices]`, which item it was; None takes equal finite ranks of a person for one item. Of an item's different
-            ranks one counts, whichever a digest of them puts first.
+        items: `[choices]`, which item it was; None takes equal finite ranks of a person for one item. Of an
+            item's different ranks one counts, whichever a digest of them puts first.
 
     Returns:
         `{"ndcg@10": float64 [people], …, "mrr": …}` as `figures_of_hits`, people in ascending order.
@@ -205,7 +208,8 @@ def per_person_figures(
 
 
 def first_choices(people: np.ndarray, items: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """One choice of each item by each person. Which one does not depend on the order of rows, nor on how good its ranks are.
+    """One choice of each item by each person. Which one does not depend on the order of rows, nor on how good
+    its ranks are.
 
     Args:
         people, items: `[choices]`.

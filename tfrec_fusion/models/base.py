@@ -18,12 +18,13 @@ from tfrec_fusion.models.xla_ops import dense
 class Model(tfrs.Model):
     """A `tfrs.Model` whose training step scales the loss under float16 and reports means over an epoch.
 
-    TFRS 0.7.7 applies unscaled gradients and reports the last batch's loss. A subclass implements `compute_loss`, which
-    returns a scalar already averaged over the global batch (`replicas.mean_over_replicas`).
+    TFRS 0.7.7 applies unscaled gradients and reports the last batch's loss. A subclass implements
+    `compute_loss`, which returns a scalar already averaged over the global batch
+    (`replicas.mean_over_replicas`).
 
     Attributes:
-        monitor: name of the metric that says in validation which weights are best, and `min` or `max`. The loss says it
-            where the metric is not there.
+        monitor: name of the metric that says in validation which weights are best, and `min` or `max`. The
+            loss says it where the metric is not there.
         history_length: how many items of a history the query tower reads; None for all.
     """
 
@@ -48,8 +49,8 @@ class Model(tfrs.Model):
         return lambda epoch: train
 
     def recent(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """A batch with no more of each `history` than the query tower reads: the newest `history_length` items, and what
-        they count (`history_weight`)."""
+        """A batch with no more of each `history` than the query tower reads: the newest `history_length`
+        items, and what they count (`history_weight`)."""
         if self.history_length is None:
             return dict(batch)
         cut = {
@@ -60,7 +61,8 @@ class Model(tfrs.Model):
         return {**batch, **cut}
 
     def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
-        """Embeddings with a row per item, each with the vector that stands for an unknown item (None: row 0)."""
+        """Embeddings with a row per item, each with the vector that stands for an unknown item (None: row
+        0)."""
         return []
 
     def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:

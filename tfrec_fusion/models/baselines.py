@@ -1,8 +1,8 @@
 """What a recommender must beat, behind one interface: `fit(interactions)`, then `scores(users)`.
 
-Interactions are a sparse matrix `[users, items]` with one row per user index and one column per item index (0 included),
-positive where the user met the item. Scores of items already met are not special; exclude them when ranking
-(`metrics.accuracy.rank_scores`).
+Interactions are a sparse matrix `[users, items]` with one row per user index and one column per item index (0
+included), positive where the user met the item. Scores of items already met are not special; exclude them
+when ranking (`metrics.accuracy.rank_scores`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def interaction_matrix(
         counts: float `[interactions]`, how much each counts (`losses.confidence`); 1 where None.
 
     Returns:
-        float32 `[num_users, num_items]`, 1 where the user met the item once or more; with `counts` the most that one of
-        these interactions counts.
+        float32 `[num_users, num_items]`, 1 where the user met the item once or more; with `counts` the most
+        that one of these interactions counts.
     """
     shape = (num_users, num_items)
     if counts is None:
@@ -111,7 +111,8 @@ class Popularity(Baseline):
 class ItemKNN(Baseline):
     """Items like those the user met, by the cosine of who met them.
 
-    `score_ui = sum_{j in user} sim(i, j)` over each item's `k` most similar, `sim = |i and j| / (|i|^1/2 |j|^1/2 + shrink)`.
+    `score_ui = sum_{j in user} sim(i, j)` over each item's `k` most similar,
+    `sim = |i and j| / (|i|^1/2 |j|^1/2 + shrink)`.
 
     Args:
         k: neighbours kept per item.
@@ -135,7 +136,8 @@ class ItemKNN(Baseline):
 class EASE(Baseline):
     """A linear model from the items met to all items, in closed form.
 
-    `B = I - P diag(1 / diag P)` with `P = (X^T X + l2 I)^-1`; `score = x B`. Needs a dense `[items, items]` matrix.
+    `B = I - P diag(1 / diag P)` with `P = (X^T X + l2 I)^-1`; `score = x B`. Needs a dense `[items, items]`
+    matrix.
 
     Args:
         l2: of the ridge regression.
@@ -213,7 +215,8 @@ class ALS(_Implicit):
     Args:
         dim: of the factors.
         regularization: of the factors.
-        alpha: weight of an interaction against what was not met, times what the interaction counts: `c = alpha x`.
+        alpha: weight of an interaction against what was not met, times what the interaction counts:
+            `c = alpha x`.
         iterations: sweeps.
         seed: of the start.
 
@@ -257,7 +260,8 @@ class BPR(_Implicit):
         seed: of start and sampling.
 
     Attributes:
-        user_factors, item_factors: float32 `[users, dim + 1]`, `[items, dim + 1]`; the last column is the item's bias.
+        user_factors, item_factors: float32 `[users, dim + 1]`, `[items, dim + 1]`; the last column is the
+            item's bias.
 
     Reference: Rendle et al., 2009, https://arxiv.org/abs/1205.2618
     """
@@ -301,8 +305,8 @@ class ContentKNN(Baseline):
     def _fit(self, interactions):
         if interactions.shape[1] != len(self.vectors):
             raise ValueError(
-                f"`vectors` must have one row per item ({interactions.shape[1]}). Received: {len(self.vectors)} rows. "
-                "Build both from the same items."
+                f"`vectors` must have one row per item ({interactions.shape[1]}). Received:"
+                f" {len(self.vectors)} rows. Build both from the same items."
             )
 
     def _scores(self, users):

@@ -16,8 +16,8 @@ class BertRecommender(Model):
     """User and item embeddings beside a text vector, through ReLU layers, into one of several classes.
 
     Args:
-        text_encoder: takes `batch["text"]` and returns float `[batch, any]`: a tokenizer and a BERT one after the other,
-            or a BERT alone where the text comes tokenized.
+        text_encoder: takes `batch["text"]` and returns float `[batch, any]`: a tokenizer and a BERT one after
+            the other, or a BERT alone where the text comes tokenized.
         num_users: rows of the user embedding, index 0 included.
         num_items: rows of the item embedding, index 0 included.
         num_classes: classes; `batch["label"]` is one of 0 … `num_classes - 1`.

@@ -38,7 +38,8 @@ def build_two_tower(
         config: the model and its training.
         space: what the data holds; `text_dim` None turns text off.
         catalogue: the items; `text_vectors` must be there exactly when `space.text_dim` is.
-        text: needed where its stage is not `frozen`: which encoder to train along. Then train with `fit_staged`.
+        text: needed where its stage is not `frozen`: which encoder to train along. Then train with
+            `fit_staged`.
 
     Returns:
         An uncompiled `TwoTower` with its variables, initialised from `config.training.seed`.
@@ -150,8 +151,8 @@ def build_history_encoder(
     """A history encoder by its configured name."""
     options: dict[str, Any] = {"return_sequences": return_sequences, "dropout": tower.dropout}
     if tower.history_encoder == "transformer":
-        # A feed-forward part as wide as the model, as in SASRec, costs half the time of the usual four times and
-        # ranks as well.
+        # A feed-forward part as wide as the model, as in SASRec, costs half the time of the usual four times
+        # and ranks as well.
         return sequence.TransformerHistory(max_length=history_length, feed_forward_dim=tower.dim, **options)
     kinds = {
         "mean": sequence.MeanHistory,
@@ -172,8 +173,8 @@ def build_item_text(text: TextConfig, catalogue: Catalogue) -> ItemText:
 
     if catalogue.text_tokens is None or catalogue.text_vectors is None:
         raise ValueError(
-            f"`text.stage` {text.stage!r} needs the items' tokens and vectors. Received: a catalogue without. Set "
-            "`text_tokens` and `text_vectors`, or the stage to 'frozen'."
+            f"`text.stage` {text.stage!r} needs the items' tokens and vectors. Received: a catalogue without."
+            " Set `text_tokens` and `text_vectors`, or the stage to 'frozen'."
         )
     encoder = TextEncoder.from_pretrained(
         text.encoder,
@@ -236,7 +237,8 @@ def _rating_factors(
 
 
 def _text_query(tower: TowerConfig) -> tf_keras.Sequential:
-    # Linear, so that it carries over to texts that are no item's, and noisy, so that it learns no item by heart.
+    # Linear, so that it carries over to texts that are no item's, and noisy, so that it learns no item by
+    # heart.
     return tf_keras.Sequential([repeatable.Dropout(tower.dropout), tf_keras.layers.Dense(tower.dim)])
 
 
@@ -257,14 +259,14 @@ def _blank_batch(space: FeatureSpace) -> dict[str, tf.Tensor]:
 def _check_catalogue(space: FeatureSpace, catalogue: Catalogue) -> None:
     if len(catalogue) != space.num_items:
         raise ValueError(
-            f"The catalogue must have one row per item of the feature space ({space.num_items}, index 0 included). "
-            f"Received: {len(catalogue)} rows. Build both from the same items."
+            f"The catalogue must have one row per item of the feature space ({space.num_items}, index 0"
+            f" included). Received: {len(catalogue)} rows. Build both from the same items."
         )
     text_dim = None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
     if text_dim != space.text_dim:
         raise ValueError(
-            f"`text_vectors` must be `text_dim` ({space.text_dim}) wide, or None without text. Received: {text_dim}. "
-            "Set both or neither."
+            f"`text_vectors` must be `text_dim` ({space.text_dim}) wide, or None without text. Received:"
+            f" {text_dim}. Set both or neither."
         )
     for feature in space.item_features:
         if feature.name not in catalogue.features:

@@ -12,27 +12,29 @@ import numpy as np
 class Catalogue:
     """Items by index; row 0 stands for padding and for the unknown item.
 
-    Interactions carry an item's index alone; models gather everything else from here, so that text and features are
-    stored once an item and never travel with interactions.
+    Interactions carry an item's index alone; models gather everything else from here, so that text and
+    features are stored once an item and never travel with interactions.
 
     Attributes:
         ids: `N + 1` strings, row 0 empty.
         titles: `N + 1` strings, row 0 empty.
-        features: per item feature an array whose first dimension is `N + 1` (see `config.Feature` for the rest).
+        features: per item feature an array whose first dimension is `N + 1` (see `config.Feature` for the
+            rest).
         text_vectors: float16 or float32 `[N + 1, text_dim]`, row 0 zeros; None without text.
-        counts: int64 `[N + 1]`, training interactions of each item; 0 marks an item that training never saw, whose
-            id embedding means nothing.
-        names: per categorical item feature the value that each index stands for, strings `[size]`, index 0 empty; what
-            a request may filter by. A feature that is not listed cannot be filtered by.
-        text_tokens: `input_ids` and `attention_mask`, int32 `[N + 1, length]`, row 0 zeros; needed where the text
-            encoder is trained (`TextConfig.stage`).
-        model_index: int32 `[N + 1]`, the row of each item in the tables of the model that serves it, 0 for an item newer
-            than the model; the same row where None. See `models.new_items`.
-        num_offered: items that may be recommended, which are rows 1 to this; those behind them are known from histories
-            only. All where None.
+        counts: int64 `[N + 1]`, training interactions of each item; 0 marks an item that training never saw,
+            whose id embedding means nothing.
+        names: per categorical item feature the value that each index stands for, strings `[size]`, index 0
+            empty; what a request may filter by. A feature that is not listed cannot be filtered by.
+        text_tokens: `input_ids` and `attention_mask`, int32 `[N + 1, length]`, row 0 zeros; needed where the
+            text encoder is trained (`TextConfig.stage`).
+        model_index: int32 `[N + 1]`, the row of each item in the tables of the model that serves it, 0 for an
+            item newer than the model; the same row where None. See `models.new_items`.
+        num_offered: items that may be recommended, which are rows 1 to this; those behind them are known from
+            histories only. All where None.
 
     Raises:
-        ValueError: if an array does not have one row per id, or a feature of numbers holds one that is not finite.
+        ValueError: if an array does not have one row per id, or a feature of numbers holds one that is not
+            finite.
     """
 
     ids: np.ndarray
@@ -54,8 +56,8 @@ class Catalogue:
         for name, array in arrays.items():
             if len(array) != len(self.ids):
                 raise ValueError(
-                    f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received: {len(array)} rows. "
-                    "Build it from the same list of items."
+                    f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received:"
+                    f" {len(array)} rows. Build it from the same list of items."
                 )
         for name, values in self.features.items():
             check_numbers(name, values, self.ids)
@@ -84,7 +86,8 @@ class Catalogue:
 
 
 def check_numbers(name: str, values: np.ndarray, ids: np.ndarray) -> None:
-    """Raises ValueError where a feature of items holds a number that is not finite: training would end in NaN.
+    """Raises ValueError where a feature of items holds a number that is not finite: training would end in
+    NaN.
 
     Args:
         name: of the feature, as people call it.

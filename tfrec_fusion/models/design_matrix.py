@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfrec_fusion.config import Feature
 
-# Columns of all categorical features together, at most, in equal parts: of a feature with more values some share a column.
+# Columns of all categorical features together, at most, in equal parts: of a feature with more values some
+# share a column.
 MOST_COLUMNS = 1000
 
 
@@ -33,7 +34,8 @@ class SideColumns:
         self.width = sum(self.columns)
 
     def __call__(self, values: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        """Each feature's columns: float32 `[n, its columns]`, of values by name as `Feature` describes them."""
+        """Each feature's columns: float32 `[n, its columns]`, of values by name as `Feature` describes
+        them."""
         parts = []
         for feature, columns in zip(self.features, self.columns, strict=True):
             value = values[feature.name]

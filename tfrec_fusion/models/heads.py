@@ -1,7 +1,7 @@
 """What crosses a ranking model's vectors with each other: MLP, DCN-V2, DLRM and DeepFM.
 
-Each head takes float `[batch, fields, dim]`, one vector per field (user, item, what their towers say), and returns a vector
-`[batch, any]` from which scores are read by a linear layer.
+Each head takes float `[batch, fields, dim]`, one vector per field (user, item, what their towers say), and
+returns a vector `[batch, any]` from which scores are read by a linear layer.
 """
 
 from __future__ import annotations

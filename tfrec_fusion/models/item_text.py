@@ -1,10 +1,11 @@
-"""A catalogue's texts, encoded while the encoder is trained: each distinct text once a step, and not all of them.
+"""A catalogue's texts, encoded while the encoder is trained: each distinct text once a step, and not all of
+them.
 
-Encoding every text that a step touches would cost hundreds of times what the rest of the model does. Three things make it
-cheap. A step encodes the texts of at most `texts_per_step` of its distinct items, drawn at random; the others stand by
-their vectors of the last refresh, without a gradient (Xiao et al., 2021, train on news with such a cache). The blocks below
-the lowest trained one are run once for the whole catalogue, and what comes out of them is kept. And a batch of texts is
-only as wide as its longest.
+Encoding every text that a step touches would cost hundreds of times what the rest of the model does. Three
+things make it cheap. A step encodes the texts of at most `texts_per_step` of its distinct items, drawn at
+random; the others stand by their vectors of the last refresh, without a gradient (Xiao et al., 2021, train on
+news with such a cache). The blocks below the lowest trained one are run once for the whole catalogue, and
+what comes out of them is kept. And a batch of texts is only as wide as its longest.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class ItemText(tf_keras.layers.Layer):
         encoder: the encoder, with its weights.
         tokens: `input_ids` and `attention_mask`, int32 `[N + 1, length]`, row 0 zeros.
         texts_per_step: the most texts that a training step encodes.
-        cache_bytes: the most memory for activations of the frozen lower blocks, float16; a catalogue that needs more has
-            them computed in every step.
-        micro_batch: so many of a step's texts at once, computed again in the backward pass (`in_parts`); None for all.
+        cache_bytes: the most memory for activations of the frozen lower blocks, float16; a catalogue that
+            needs more has them computed in every step.
+        micro_batch: so many of a step's texts at once, computed again in the backward pass (`in_parts`); None
+            for all.
 
     Raises:
         ValueError: if the encoder is frozen, or `texts_per_step` is less than 1.
@@ -54,12 +56,13 @@ class ItemText(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         if encoder.stage == "frozen":
             raise ValueError(
-                "An encoder that is trained along needs a stage other than 'frozen'. Received: 'frozen'. Give text "
-                "vectors in the catalogue instead."
+                "An encoder that is trained along needs a stage other than 'frozen'. Received: 'frozen'. Give"
+                " text vectors in the catalogue instead."
             )
         if texts_per_step < 1:
             raise ValueError(
-                f"`texts_per_step` must be at least 1. Received: {texts_per_step}. Set the stage to 'frozen' for none."
+                f"`texts_per_step` must be at least 1. Received: {texts_per_step}. Set the stage to 'frozen'"
+                " for none."
             )
         self.encoder = encoder
         self.texts_per_step = texts_per_step
@@ -143,7 +146,8 @@ class ItemText(tf_keras.layers.Layer):
         return vectors
 
     def merged_encoder(self) -> TextEncoder:
-        """The encoder as it is exported: low-rank updates, if any, added to the matrices, vectors unchanged."""
+        """The encoder as it is exported: low-rank updates, if any, added to the matrices, vectors
+        unchanged."""
         if self.encoder.stage == "lora":
             self.encoder.merge_lora()
         return self.encoder

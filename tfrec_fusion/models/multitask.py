@@ -18,15 +18,16 @@ RETRIEVAL = "retrieval"
 class Multitask(Model):
     """A two-tower model whose embeddings are also ranked from, through experts that the labels share.
 
-    A pair's query and candidate embeddings and their product go through MMoE or PLE, which gives every label its own mix
-    of experts, and a linear layer per label. Retrieval trains the towers as in `TwoTower`; what the labels teach the
-    towers comes back to it.
+    A pair's query and candidate embeddings and their product go through MMoE or PLE, which gives every label
+    its own mix of experts, and a linear layer per label. Retrieval trains the towers as in `TwoTower`; what
+    the labels teach the towers comes back to it.
 
     Args:
         two_tower: made with `all_positions` off, since a history's items come without labels.
         experts: `layers.experts.MMoE` or `PLE` with the labels as tasks.
         labels: label name → `rating` or `binary`.
-        weights: weight of `retrieval` and of each label in the loss; None learns them (`losses.MultitaskWeighting`).
+        weights: weight of `retrieval` and of each label in the loss; None learns them
+            (`losses.MultitaskWeighting`).
 
     Raises:
         ValueError: if `two_tower` trains on all positions, or the experts' tasks are not the labels.
@@ -43,8 +44,8 @@ class Multitask(Model):
         super().__init__(**kwargs)
         if two_tower.all_positions:
             raise ValueError(
-                "`two_tower` must have `all_positions` off: items of a history carry no labels. Received: on. "
-                "Build it with all_positions=False."
+                "`two_tower` must have `all_positions` off: items of a history carry no labels. Received: on."
+                " Build it with all_positions=False."
             )
         if set(experts.tasks) != set(labels):
             raise ValueError(

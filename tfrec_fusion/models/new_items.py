@@ -1,7 +1,8 @@
-"""A catalogue that changed since its model was trained: items that are new, that say something else, that are gone.
+"""A catalogue that changed since its model was trained: items that are new, that say something else, that are
+gone.
 
-The model stays as it is. A new item has no row in its tables and is encoded from what is said about it, as a changed one
-is beside its id; the vectors of all others are those of the model, to the last bit.
+The model stays as it is. A new item has no row in its tables and is encoded from what is said about it, as a
+changed one is beside its id; the vectors of all others are those of the model, to the last bit.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def renewed(known: Catalogue, items: Catalogue) -> Catalogue:
         items: the items as they are now, with the same features; its `counts` and `names` are not looked at.
 
     Returns:
-        A catalogue of the items in their order, then those of `known` that are not offered any more: histories speak of
-        them, and they are never recommended.
+        A catalogue of the items in their order, then those of `known` that are not offered any more:
+        histories speak of them, and they are never recommended.
 
     Raises:
         ValueError: if an id occurs twice, or a feature is missing or of another width.
@@ -53,8 +54,8 @@ def renewed(known: Catalogue, items: Catalogue) -> Catalogue:
     if known.text_vectors is not None:
         if items.text_vectors is None:
             raise ValueError(
-                "Items must come with text vectors, as those that the model was trained on. Received: None. Encode their "
-                "texts with the model's encoder."
+                "Items must come with text vectors, as those that the model was trained on. Received: None."
+                " Encode their texts with the model's encoder."
             )
         vectors = joined("text_vectors", items.text_vectors, known.text_vectors)
     return Catalogue(
@@ -70,7 +71,8 @@ def renewed(known: Catalogue, items: Catalogue) -> Catalogue:
 
 
 def retrieval_vectors(model: TwoTower, catalogue: Catalogue) -> np.ndarray:
-    """float32 `[N + 1, dim]`, the retrieval model's embedding of each row of a catalogue, its own or a renewed one."""
+    """float32 `[N + 1, dim]`, the retrieval model's embedding of each row of a catalogue, its own or a
+    renewed one."""
     known = model.candidate_embeddings().numpy()
     return _vectors(model.item_tower, catalogue, known, model.candidate_from_features)
 
@@ -117,8 +119,8 @@ def _changed(tower: ItemTower, columns: Mapping[str, np.ndarray], model_index: n
 def _feature(items: Catalogue, name: str) -> np.ndarray:
     if name not in items.features:
         raise ValueError(
-            f"Items must have the features that the model was trained on. Received: none named {name!r}, only "
-            f"{sorted(items.features)}. Add it, or train again."
+            f"Items must have the features that the model was trained on. Received: none named {name!r}, only"
+            f" {sorted(items.features)}. Add it, or train again."
         )
     return items.features[name]
 
@@ -129,8 +131,8 @@ def _same_width(name: str, new: np.ndarray, old: np.ndarray, known: Catalogue) -
         return [new, old]
     if not np.issubdtype(new.dtype, np.integer):
         raise ValueError(
-            f"`{name}` must be {old.shape[1]} wide, as the model was trained. Received: {new.shape[1]}. Make the vectors "
-            "as those were made, or train again."
+            f"`{name}` must be {old.shape[1]} wide, as the model was trained. Received: {new.shape[1]}. Make"
+            " the vectors as those were made, or train again."
         )
     width = max(new.shape[1], old.shape[1])
     return [np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in (new, old)]

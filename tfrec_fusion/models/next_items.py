@@ -12,7 +12,8 @@ from tfrec_fusion.metrics.ranks import gain, next_item_ranks, tie_order
 from tfrec_fusion.models import windows
 
 K = 10
-# Rows times items of an epoch's validation, within bounds for the rows; and of a block that is in memory at once.
+# Rows times items of an epoch's validation, within bounds for the rows; and of a block that is in memory at
+# once.
 SCORES, MOST_ROWS, LEAST_ROWS = 2**27, 10_000, 1_000
 BLOCK, BLOCK_ROWS = 2**24, 1024
 
@@ -22,7 +23,8 @@ class NextItems:
     """A sample of validation's choices, of those that do not repeat what their history holds.
 
     Attributes:
-        batch: what the model takes as queries, by name `[n, ...]`, and `item_index` int32 `[n]`, what was chosen.
+        batch: what the model takes as queries, by name `[n, ...]`, and `item_index` int32 `[n]`, what was
+            chosen.
     """
 
     batch: Mapping[str, np.ndarray]
@@ -36,7 +38,8 @@ class NextItems:
 
         Args:
             validation: batches with `history` and `item_index`, and whatever else the model reads.
-            num_items: rows of the catalogue; the larger it is, the fewer rows are drawn, from 10,000 down to 1,000.
+            num_items: rows of the catalogue; the larger it is, the fewer rows are drawn, from 10,000 down to
+                1,000.
             seed: of the draw.
         """
         most = int(np.clip(SCORES // max(1, num_items), LEAST_ROWS, MOST_ROWS))

@@ -19,15 +19,17 @@ from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 class Ranking(Model):
     """Scores user-item pairs from both towers' vectors crossed with each other.
 
-    A rating starts from the mean plus a bias of the user and of the item, both learned; the crossed vectors add what is
-    particular to the pair. A binary label starts from the same biases in log-odds. Beside this network stand factors of ratings
-    that are solved when training is done (`rating_factors`). Predicted ratings stay between the lowest and the highest of
-    training, from when that is done on: 5.015 is no rating where five stars are the most.
+    A rating starts from the mean plus a bias of the user and of the item, both learned; the crossed vectors
+    add what is particular to the pair. A binary label starts from the same biases in log-odds. Beside this
+    network stand factors of ratings that are solved when training is done (`rating_factors`). Predicted
+    ratings stay between the lowest and the highest of training, from when that is done on: 5.015 is no rating
+    where five stars are the most.
 
     Args:
         item_tower: see `ItemTower`.
         query_tower: see `QueryTower`; it must return `[batch, dim]`.
-        head: see `models.heads`; it crosses both towers' vectors, and factors of the user's and the item's own.
+        head: see `models.heads`; it crosses both towers' vectors, and factors of the user's and the item's
+            own.
         dim: of the towers' vectors and of the factors.
         labels: label name → `rating` or `binary`.
         num_users: rows of the user bias.
@@ -64,7 +66,8 @@ class Ranking(Model):
         self.rated = next((name for name, kind in self.labels.items() if kind == "rating"), None)
         if rating_factors is not None and self.rated is None:
             raise ValueError(
-                f"`rating_factors` need a label that is a `rating`. Received: labels={self.labels}. Leave them out."
+                f"`rating_factors` need a label that is a `rating`. Received: labels={self.labels}. Leave"
+                " them out."
             )
         zeros = {"embeddings_initializer": "zeros"}
         self.user_factors = tf_keras.layers.Embedding(
@@ -101,7 +104,8 @@ class Ranking(Model):
         self.item_tower.refresh_text()
 
     def finish(self, train, validation):
-        """Solves for what stands beside the network, and weighs it by validation; notes what ratings there are."""
+        """Solves for what stands beside the network, and weighs it by validation; notes what ratings there
+        are."""
         if self.rating_factors is not None and self.rated is not None and validation is not None:
             fit_rating_factors(self.rating_factors, self, self.rated, train, validation)
         if self.ranges:
@@ -146,10 +150,12 @@ class Ranking(Model):
         )
 
     def item_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What `score_vectors` takes of items: the item tower's vector and, beside it, the item's rating factors.
+        """What `score_vectors` takes of items: the item tower's vector and, beside it, the item's rating
+        factors.
 
         Args:
-            inputs: `item_index` int32 `[n]` (0: not in the catalogue), the items' features by name and `text_vector`.
+            inputs: `item_index` int32 `[n]` (0: not in the catalogue), the items' features by name and
+                `text_vector`.
 
         Returns:
             float `[n, any]`.
@@ -170,8 +176,9 @@ class Ranking(Model):
         """Scores items from what is said about them, in the catalogue or not.
 
         Args:
-            inputs: as in `call`, with the item's features by name and `text_vector`; `item_index` may be left out (0).
-                There may be several candidates a query: item inputs of `[batch * n]`, those of a query side by side.
+            inputs: as in `call`, with the item's features by name and `text_vector`; `item_index` may be left
+                out (0). There may be several candidates a query: item inputs of `[batch * n]`, those of a
+                query side by side.
 
         Returns:
             label → float32, one score an item. A query is encoded once, however many candidates it has.
@@ -190,7 +197,8 @@ class Ranking(Model):
         Args:
             inputs: as in `score_features`, without the item's features, and made `recent`.
             item: float `[batch * n, any]`, the candidates' vectors (`item_vectors`).
-            history: float `[batch, H, any]`, those of the history's items; of them the item tower's part is read.
+            history: float `[batch, H, any]`, those of the history's items; of them the item tower's part is
+                read.
         """
         index, dim = inputs["item_index"], self.item_tower.dim
         solved, item, history = item[:, dim:], item[:, :dim], history[..., :dim]
@@ -225,7 +233,8 @@ class Ranking(Model):
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
 
     def _logits(self, inputs, item, history, item_index, training: bool, owner=None) -> dict[str, tf.Tensor]:
-        """Logits of items int32 `[n]`; `owner` int32 `[n]` is the query of each, None where both run side by side."""
+        """Logits of items int32 `[n]`; `owner` int32 `[n]` is the query of each, None where both run side by
+        side."""
         known_item, user = self.item_tower.known_index(item_index), inputs["user_index"]
         query = self.query_tower(inputs, history, inputs["history"] > 0, training=training)
         query, user_factors, user_bias = (
@@ -241,7 +250,8 @@ class Ranking(Model):
     def _mixed(
         self, answer: dict[str, tf.Tensor], users: tf.Tensor, items: tf.Tensor | None
     ) -> dict[str, tf.Tensor]:
-        """Answers with the rating factors' part, within range: users int32 `[n]`, items float `[n, width]`."""
+        """Answers with the rating factors' part, within range: users int32 `[n]`, items float
+        `[n, width]`."""
         if self.rating_factors is not None and self.rated is not None:
             answer = {**answer, self.rated: self.rating_factors.mix(answer[self.rated], users, items)}
         return {name: self.within_range(name, values) for name, values in answer.items()}

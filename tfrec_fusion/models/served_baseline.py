@@ -1,14 +1,18 @@
-"""A fitted baseline as a retrieval model: one vector an item and one a query, so that it is served like a two-tower model.
+"""A fitted baseline as a retrieval model: one vector an item and one a query, so that it is served like a
+two-tower model.
 
-Where a trained model is no better than its baseline, the baseline is what should answer. `export.RetrievalServing` takes it
-in place of a `TwoTower`: same signatures, same index, same answers to free text.
+Where a trained model is no better than its baseline, the baseline is what should answer.
+`export.RetrievalServing` takes it in place of a `TwoTower`: same signatures, same index, same answers to free
+text.
 
 - popularity: the item's vector is the logarithm of one plus who met it.
 - als: the item's factors; the query is solved from the history as ALS solves a user,
-  `u = (Y'Y + r I + (a - 1) sum_h y_h y_h')^-1 a sum_h y_h` (Hu et al., 2008), so that it also knows people who are new.
+  `u = (Y'Y + r I + (a - 1) sum_h y_h y_h')^-1 a sum_h y_h` (Hu et al., 2008), so that it also knows people
+  who are new.
 - content_knn: the item's text vector, of length 1; the query is the sum of the history's.
 
-Of people without a history nothing is known, and they are given what is popular, as in `pipeline.evaluation.baseline_ranks`.
+Of people without a history nothing is known, and they are given what is popular, as in
+`pipeline.evaluation.baseline_ranks`.
 """
 
 from __future__ import annotations
@@ -47,8 +51,8 @@ class ServedBaseline(tf.Module):
             factors = baseline.vectors
         else:
             raise ValueError(
-                f"`baseline` must be Popularity, ALS or ContentKNN. Received: {type(baseline).__name__}. Others are no "
-                "products of an item's vector and a query's."
+                f"`baseline` must be Popularity, ALS or ContentKNN. Received: {type(baseline).__name__}."
+                " Others are no products of an item's vector and a query's."
             )
         self.by_text = isinstance(baseline, ContentKNN)
         self.alpha: float | None = None
@@ -74,7 +78,8 @@ class ServedBaseline(tf.Module):
         )
 
     def candidate_from_features(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """float32 `[n, width]` of items by `item_index` (0: not in the catalogue) and, where texts decide, `text_vector`."""
+        """float32 `[n, width]` of items by `item_index` (0: not in the catalogue) and, where texts decide,
+        `text_vector`."""
         known = tf.gather(self.vectors, features["item_index"])
         if not self.by_text:
             return known
@@ -91,7 +96,8 @@ class ServedBaseline(tf.Module):
 
         Args:
             batch: `history` int32 `[batch, H]`, 0 for padding; each item counts once.
-            items: float32 `[N + 1, width]`, what `candidate_embeddings()` returned, where it is known already.
+            items: float32 `[N + 1, width]`, what `candidate_embeddings()` returned, where it is known
+                already.
             model_index: not used: the vectors say all that is asked of an item.
         """
         vectors = self.candidate_embeddings() if items is None else items
@@ -115,8 +121,8 @@ class ServedBaseline(tf.Module):
 
 
 def _sized(values: np.ndarray) -> np.ndarray:
-    """Vectors scaled alike, so that the root mean square length of those that are not 0 becomes 1, as of a two-tower model's:
-    a request with a person and words weighs both."""
+    """Vectors scaled alike, so that the root mean square length of those that are not 0 becomes 1, as of a
+    two-tower model's: a request with a person and words weighs both."""
     squares = np.sum(np.asarray(values, np.float64) ** 2, 1)
     squares = squares[squares > 0]
     return (values / (np.sqrt(squares.mean()) if len(squares) else 1.0)).astype(np.float32)

@@ -1,4 +1,5 @@
-"""The two halves of a two-tower model: an item from its id, features and text; a query from history and user."""
+"""The two halves of a two-tower model: an item from its id, features and text; a query from history and
+user."""
 
 from __future__ import annotations
 
@@ -73,8 +74,9 @@ class SideFeatures(tf_keras.layers.Layer):
 class ItemTower(tf_keras.layers.Layer):
     """An item's embedding from id, features and text.
 
-    Everything but the id is gathered from tables that are not trained. An item without training interactions has no id
-    embedding: it lives from what it says about itself, as does an id that was dropped in training (DropoutNet).
+    Everything but the id is gathered from tables that are not trained. An item without training interactions
+    has no id embedding: it lives from what it says about itself, as does an id that was dropped in training
+    (DropoutNet).
 
     Args:
         catalogue: the items.
@@ -131,8 +133,8 @@ class ItemTower(tf_keras.layers.Layer):
         """Encodes items from explicit values.
 
         Args:
-            inputs: `item_index` int32 `[batch]`, 0 for an item never seen; each feature by its name; `text_vector`
-                float `[batch, text_dim]` when the tower reads text.
+            inputs: `item_index` int32 `[batch]`, 0 for an item never seen; each feature by its name;
+                `text_vector` float `[batch, text_dim]` when the tower reads text.
 
         Returns:
             float `[batch, dim]`.
@@ -176,9 +178,10 @@ class ItemTower(tf_keras.layers.Layer):
         return self(values, training=training)
 
     def values(self, item_index: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """What the tower is called with for items of the catalogue: int32 `[batch]`, or None for every row."""
-        # Rows of variables are looked up, here and elsewhere: of one that is split between parameter servers, `tf.gather`
-        # returns the right rows in the wrong order (TensorFlow 2.21).
+        """What the tower is called with for items of the catalogue: int32 `[batch]`, or None for every
+        row."""
+        # Rows of variables are looked up, here and elsewhere: of one that is split between parameter servers,
+        # `tf.gather` returns the right rows in the wrong order (TensorFlow 2.21).
         if item_index is None:
             values = {name: tf.convert_to_tensor(table) for name, table in self.tables.items()}
             return {**values, "item_index": tf.range(self.num_rows)}
@@ -239,10 +242,11 @@ class QueryTower(tf_keras.layers.Layer):
     """A query's embedding from the history's item vectors, the user and the context.
 
     Args:
-        history_encoder: `[batch, T, dim]` and a mask to `[batch, T, dim]`, position `t` knowing items up to `t`, or to
-            `[batch, dim]`, knowing all.
+        history_encoder: `[batch, T, dim]` and a mask to `[batch, T, dim]`, position `t` knowing items up to
+            `t`, or to `[batch, dim]`, knowing all.
         dim: of the output.
-        fusion: how history, user id and features become one vector. Without a user id it is added to the history's.
+        fusion: how history, user id and features become one vector. Without a user id it is added to the
+            history's.
         num_users: rows of the user id embedding; None for no user id.
         features: user and context features.
         hidden: widths of ReLU layers after the fusion.
@@ -297,8 +301,8 @@ class QueryTower(tf_keras.layers.Layer):
             last_only: whether queries after the whole history are enough.
 
         Returns:
-            float `[batch, T, dim]`, where the last position is the query after the whole history, or `[batch, dim]` with
-            `last_only` or a history encoder that returns only that.
+            float `[batch, T, dim]`, where the last position is the query after the whole history, or
+            `[batch, dim]` with `last_only` or a history encoder that returns only that.
         """
         spared = {"last_only": True} if last_only and isinstance(self.history_encoder, HistoryEncoder) else {}
         encoded = self.history_encoder(history, mask=mask, training=training, **spared)
@@ -319,8 +323,8 @@ class QueryTower(tf_keras.layers.Layer):
             modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}
         fused = self.fusion({**modalities, "history": encoded})
         if self.user_embedding is None:
-            # Beside the history as it is: features of people say little, and the fusion alone lets them drown it out. A
-            # user's id says as much as the history, and needs the fusion's judgement.
+            # Beside the history as it is: features of people say little, and the fusion alone lets them drown
+            # it out. A user's id says as much as the history, and needs the fusion's judgement.
             fused += encoded
         return self.head(fused, training=training)
 

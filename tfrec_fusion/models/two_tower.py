@@ -24,8 +24,8 @@ from tfrec_fusion.models.next_items import NextItems
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 from tfrec_fusion.models.xla_ops import distinct
 
-# Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one over the
-# length: of an empty history's zero vector it would overflow float16 at any loss scale.
+# Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one
+# over the length: of an empty history's zero vector it would overflow float16 at any loss scale.
 SMALLEST_SQUARE = 1e-6
 ITEMS_AT_ONCE = 16384  # encoded for validation
 
@@ -33,17 +33,17 @@ ITEMS_AT_ONCE = 16384  # encoded for validation
 class TwoTower(Model):
     """Retrieval by the dot product of a query's and an item's embedding.
 
-    A history is encoded from the same item embeddings that are recommended, each distinct item once a batch. The loss
-    is an exact softmax over the catalogue where that is no larger than `negatives`, and an in-batch softmax with
-    `negatives` uniform negatives beside otherwise. With `all_positions` every item of a history is learned as the
-    answer to what came before it (as in SASRec), and not the newest alone. Early stopping watches NDCG@10 over the whole
-    catalogue, on a sample of validation (`next_items`).
+    A history is encoded from the same item embeddings that are recommended, each distinct item once a batch.
+    The loss is an exact softmax over the catalogue where that is no larger than `negatives`, and an in-batch
+    softmax with `negatives` uniform negatives beside otherwise. With `all_positions` every item of a history
+    is learned as the answer to what came before it (as in SASRec), and not the newest alone. Early stopping
+    watches NDCG@10 over the whole catalogue, on a sample of validation (`next_items`).
 
     Args:
         item_tower: see `ItemTower`.
         query_tower: see `QueryTower`; ends in the item tower's `dim`.
-        counts: int64 `[N + 1]`, training interactions per item. Items with 0 are no negatives, since nothing speaks
-            against them.
+        counts: int64 `[N + 1]`, training interactions per item. Items with 0 are no negatives, since nothing
+            speaks against them.
         temperature: divides the scores in training.
         negatives: uniform negatives per step.
         logq: whether sampled candidates are corrected for how often they are drawn.
@@ -53,7 +53,8 @@ class TwoTower(Model):
         text_query_weight: of the loss that trains `text_query`.
         blend: what is put beside the towers' embeddings when training is done (`finish`); None for nothing.
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
-        history_length: how many items of a history the query tower reads, the newest; the blend reads all. None for all.
+        history_length: how many items of a history the query tower reads, the newest; the blend reads all.
+            None for all.
     """
 
     monitor = ("ndcg_10", "max")
@@ -102,8 +103,8 @@ class TwoTower(Model):
     def validation_figures(self, sample: NextItems) -> dict[str, float]:
         """`ndcg_10` of the towers; nothing where validation only repeats what histories hold.
 
-        Items with training interactions compete with what was chosen: of the others the towers know nothing yet, and the
-        blend decides.
+        Items with training interactions compete with what was chosen: of the others the towers know nothing
+        yet, and the blend decides.
         """
         if not len(sample):
             return {}
@@ -116,7 +117,8 @@ class TwoTower(Model):
         return {"ndcg_10": sample.ndcg(queries, vectors.numpy(), self.is_candidate.numpy())}
 
     def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
-        """With `all_positions`, each epoch takes examples that cover every interaction about once (`windows`)."""
+        """With `all_positions`, each epoch takes examples that cover every interaction about once
+        (`windows`)."""
         if not self.all_positions:
             return lambda epoch: train
         return windows.epochs(train, batch_size, seed)
@@ -156,12 +158,12 @@ class TwoTower(Model):
         """Encodes queries.
 
         Args:
-            batch: `user_index` int32 `[batch]`, `history` int32 `[batch, H]` left padded with 0, and the user and
-                context features.
-            items: float32 `[N + 1, width]`, what `candidate_embeddings()` returned, where it is known already: a served
-                model need not encode items that do not change.
-            model_index: int32 `[rows]`, where `items` are a changed catalogue's (`new_items`) and the history its rows:
-                which item of the model each of them is, 0 for a new one.
+            batch: `user_index` int32 `[batch]`, `history` int32 `[batch, H]` left padded with 0, and the user
+                and context features.
+            items: float32 `[N + 1, width]`, what `candidate_embeddings()` returned, where it is known
+                already: a served model need not encode items that do not change.
+            model_index: int32 `[rows]`, where `items` are a changed catalogue's (`new_items`) and the history
+                its rows: which item of the model each of them is, 0 for a new one.
 
         Returns:
             float32 `[batch, width]`, the tower's `dim` numbers and the blend's after them.
@@ -183,8 +185,8 @@ class TwoTower(Model):
         """
         if self.blend is None:
             raise ValueError(
-                "Parts of queries need a model with a blend. Received: one without. Ask `tower_queries`, or build it with "
-                "`collaborative_dim` above 0."
+                "Parts of queries need a model with a blend. Received: one without. Ask `tower_queries`, or"
+                " build it with `collaborative_dim` above 0."
             )
         # Each item that is met is looked at once: long histories are wide, and have much in common.
         wanted, rows = tf.unique(tf.reshape(batch["history"], [-1]))
@@ -282,9 +284,11 @@ class TwoTower(Model):
         """The retrieval loss, plus the free text query's when training.
 
         Args:
-            inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen. Optional in training:
-                `weight` float32 `[batch]`, how much each choice counts, and `history_weight` float32 `[batch, H]`, how much
-                those of the history. The loss is then the mean over targets weighted by `losses.confidence` of it.
+            inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen. Optional
+                in training: `weight` float32 `[batch]`, how much each choice counts, and `history_weight`
+                    float32 `[batch, H]`, how much
+                those of the history. The loss is then the mean over targets weighted by `losses.confidence`
+                of it.
 
         Returns:
             float32 scalar.
@@ -312,7 +316,8 @@ class TwoTower(Model):
         return loss
 
     def _training_losses(self, rows, shared) -> tf.Tensor:
-        """A loss for each target of some of a batch's rows, float32 `[any]`; see `compute_loss` for the arguments."""
+        """A loss for each target of some of a batch's rows, float32 `[any]`; see `compute_loss` for the
+        arguments."""
         inputs = rows["inputs"]
         last_only = not self.all_positions
         queries = self._queries(inputs, shared["items"], rows["history"], True, last_only)
@@ -321,7 +326,8 @@ class TwoTower(Model):
             return self._target_losses(queries, targets, target_rows, shared, True)
         targets = tf.concat([inputs["history"][:, 1:], targets[:, None]], 1)
         target_rows = tf.concat([rows["history"][:, 1:], target_rows[:, None]], 1)
-        # The position before the first item of a history that is padded, hence complete, learns what people start with.
+        # The position before the first item of a history that is padded, hence complete, learns what people
+        # start with.
         used = targets > 0
         queries, targets, target_rows = (tf.boolean_mask(x, used) for x in (queries, targets, target_rows))
         return self._target_losses(queries, targets, target_rows, shared, True)
@@ -396,8 +402,8 @@ class TwoTower(Model):
     def _tower_text_query(self, text_vectors, training: bool) -> tf.Tensor:
         if self.text_query_layer is None:
             raise ValueError(
-                "A free text query needs a model with a text tower. Received: a model built with `text: none`. "
-                "Train with text vectors."
+                "A free text query needs a model with a text tower. Received: a model built with `text:"
+                " none`. Train with text vectors."
             )
         return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
 

@@ -35,6 +35,6 @@ class Profiles:
         for name, size in sizes.items():
             if size != len(self.ids):
                 raise ValueError(
-                    f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received: {size} rows. "
-                    "Build it from the same list of people."
+                    f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received: {size}"
+                    " rows. Build it from the same list of people."
                 )

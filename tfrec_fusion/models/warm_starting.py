@@ -27,9 +27,9 @@ def old_rows(new_ids: Sequence[str], old_ids: Sequence[str]) -> np.ndarray:
 def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.ndarray) -> None:
     """Carries over what an older model of the same configuration has learned.
 
-    Embeddings of items and users move by id. An item or user that the older model did not know starts from what stood
-    for the unknown one, so that it is scored as before; old items and users are scored as before too. Text and features
-    are the new model's own.
+    Embeddings of items and users move by id. An item or user that the older model did not know starts from
+    what stood for the unknown one, so that it is scored as before; old items and users are scored as before
+    too. Text and features are the new model's own.
 
     Args:
         model: the new model, its variables in place.
@@ -69,8 +69,9 @@ def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.nd
 def initialise_embedding(layer: tf_keras.layers.Embedding, factors: np.ndarray) -> None:
     """Starts id embeddings from factors (of ALS or SVD) or from text vectors.
 
-    The factors are turned to their principal axes and cut, or padded with zeros, to the embedding's width, then scaled
-    to the size the embedding had. Dot products between rows keep their order as far as the width allows.
+    The factors are turned to their principal axes and cut, or padded with zeros, to the embedding's width,
+    then scaled to the size the embedding had. Dot products between rows keep their order as far as the width
+    allows.
 
     Args:
         layer: a built embedding.

@@ -1,8 +1,8 @@
 """Which examples to train on when a model learns every position of a history at once.
 
-An example carries its user's last `H` items, so that neighbouring examples hold nearly the same history. A model that
-learns all positions needs about one example in `H`: the examples whose windows lie side by side cover every interaction
-once, for a fraction of the work.
+An example carries its user's last `H` items, so that neighbouring examples hold nearly the same history. A
+model that learns all positions needs about one example in `H`: the examples whose windows lie side by side
+cover every interaction once, for a fraction of the work.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ MAX_BYTES = 2**30
 class Windows:
     """Chooses, for each epoch, examples whose histories cover each interaction about once.
 
-    A user's last example is always chosen: no other example has its item in a history. From there the windows follow
-    each other backwards, the first of them shortened by a random number of items in each epoch, so that items do not
-    keep their place in the window.
+    A user's last example is always chosen: no other example has its item in a history. From there the windows
+    follow each other backwards, the first of them shortened by a random number of items in each epoch, so
+    that items do not keep their place in the window.
 
     Args:
         user_index: integer `[examples]`.
@@ -73,9 +73,10 @@ class Windows:
 def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
     """Makes each epoch of the examples that `Windows` chooses.
 
-    All examples are kept in memory, 4 bytes for each item of each history; where that is more than `MAX_BYTES`, each
-    epoch draws from the stream instead, an example with `n` items to learn once in `n`. This is as much to learn as every
-    interaction once, but covers people's newest items less: a stream does not tell which example is a person's last.
+    All examples are kept in memory, 4 bytes for each item of each history; where that is more than
+    `MAX_BYTES`, each epoch draws from the stream instead, an example with `n` items to learn once in `n`.
+    This is as much to learn as every interaction once, but covers people's newest items less: a stream does
+    not tell which example is a person's last.
 
     Args:
         train: batches with `user_index`, `history`, `item_index` and whatever else the model reads.
@@ -119,7 +120,8 @@ def joined(parts: list[np.ndarray]) -> tf.Tensor:
             for part in parts
         ]
     whole = np.concatenate(parts)
-    # What is not needed any more is let go before the next copy: a history is most of the memory that training takes.
+    # What is not needed any more is let go before the next copy: a history is most of the memory that
+    # training takes.
     parts.clear()
     return tf.constant(whole)
 

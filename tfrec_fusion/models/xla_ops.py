@@ -1,4 +1,5 @@
-"""Steps that XLA compiles to loops over single entries, done so that it need not: on a GPU such loops take most of a step."""
+"""Steps that XLA compiles to loops over single entries, done so that it need not: on a GPU such loops take
+most of a step."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ Engine = Literal["auto", "tensorflow_model_server", "docker", "embedded"]
 
 BINARY = "tensorflow_model_server"
 NOISE = re.compile(
-    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*(cuda|oneDNN)|To enable the following instructions"
+    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |E\d{4} .*(cuda|oneDNN)|To enable the"
+    r" following instructions"
 )
 
 
@@ -125,7 +126,8 @@ def launch(
         engine: `auto` takes the first that is there of `tensorflow_model_server`, `docker`, `embedded`.
         rest_port: port of the REST API.
         grpc_port: port of gRPC.
-        host: address to bind to. `tensorflow_model_server` has no such flag and always binds to all addresses.
+        host: address to bind to. `tensorflow_model_server` has no such flag and always binds to all
+            addresses.
         flags: further flags of TF Serving, for example `--enable_batching`.
         image: the image that Docker runs.
         timeout: seconds until the models must be available.
@@ -209,7 +211,8 @@ def _unwind_when_terminated(cleanup: contextlib.ExitStack) -> None:
 
 
 def _copy_without_noise(lines: Iterable[str]) -> None:
-    """Passes a server's log on, less TensorFlow's notes on the machine's processor, which no setting silences."""
+    """Passes a server's log on, less TensorFlow's notes on the machine's processor, which no setting
+    silences."""
     for line in lines:
         if not NOISE.match(line):
             sys.stderr.write(line)
@@ -218,7 +221,8 @@ def _copy_without_noise(lines: Iterable[str]) -> None:
 
 def _write_config(folder: str, paths: Mapping[str, str]) -> str:
     entries = "".join(
-        f'  config {{ name: {json.dumps(name)} base_path: {json.dumps(path)} model_platform: "tensorflow" }}\n'
+        f'  config {{ name: {json.dumps(name)} base_path: {json.dumps(path)} model_platform: "tensorflow"'
+        " }\n"
         for name, path in paths.items()
     )
     path = os.path.join(folder, "models.config")
@@ -275,8 +279,8 @@ def _announce(
 
 
 def question(client: Client, url: str, name: str) -> str:
-    """A `curl` command that asks a model something it has an answer to: what goes with an item of its catalogue, or how it
-    ranks some; of a model of another kind, its status."""
+    """A `curl` command that asks a model something it has an answer to: what goes with an item of its
+    catalogue, or how it ranks some; of a model of another kind, its status."""
     signatures = read_metadata(client.metadata())
     items: list[str] = []
     if "describe" in signatures and "count" in signatures["describe"].inputs:

@@ -1,7 +1,7 @@
 """`fit`: the training loop that notebooks and the pipeline share.
 
-A loop of its own, not Keras's, because a run must go on at the step at which it was killed, with the order of the data
-that it would have had, and because a model may choose each epoch's examples (`Model.epochs`).
+A loop of its own, not Keras's, because a run must go on at the step at which it was killed, with the order of
+the data that it would have had, and because a model may choose each epoch's examples (`Model.epochs`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class History:
         return len(self.history.get("loss", []))
 
     def watched(self, monitor: tuple[str, str]) -> list[float]:
-        """Validation values of a `Model.monitor` by epoch, turned so that more is better; the loss's where it has none."""
+        """Validation values of a `Model.monitor` by epoch, turned so that more is better; the loss's where it
+        has none."""
         name, mode = monitor if f"val_{monitor[0]}" in self.history else ("loss", "min")
         sign = 1 if mode == "max" else -1
         return [sign * value for value in self.history.get(f"val_{name}", [])]
@@ -80,9 +81,9 @@ def fit(
 ) -> History:
     """Trains a model, and leaves in it the weights of the epoch with the best validation.
 
-    Early stopping and the choice of the best epoch watch `model.monitor`. When a call is repeated with the `folder` of
-    one that was killed, it goes on at the step of the last checkpoint; a finished one is not repeated. Dropout after
-    resuming draws other numbers than it would have.
+    Early stopping and the choice of the best epoch watch `model.monitor`. When a call is repeated with the
+    `folder` of one that was killed, it goes on at the step of the last checkpoint; a finished one is not
+    repeated. Dropout after resuming draws other numbers than it would have.
 
     Args:
         model: made in the scope of `strategy(config)` and `precision(config)`, its variables in place.
@@ -93,15 +94,16 @@ def fit(
         steps: at most this many steps an epoch.
         checkpoint_seconds: how often to save within an epoch; each epoch's end is saved as well.
         tensorboard: whether to log for TensorBoard, in `folder`.
-        progress: a progress bar, or none, or a function called after each epoch with its logs (`epoch` counts from 1).
+        progress: a progress bar, or none, or a function called after each epoch with its logs (`epoch` counts
+            from 1).
         learning_rates: variables that learn at another rate than the configuration's, with their rates.
 
     Returns:
         What training went through.
 
     Raises:
-        ValueError: if `train` is empty, if the loss is not a number, or if `folder` holds a run of another model or
-            other settings.
+        ValueError: if `train` is empty, if the loss is not a number, or if `folder` holds a run of another
+            model or other settings.
     """
     if tensorboard and folder is None:
         raise ValueError("TensorBoard's logs need a `folder`. Received: None. Give a path.")
@@ -148,8 +150,9 @@ def fit_staged(
 ) -> History:
     """`fit`, and once more with the text encoder where the model was built to train it.
 
-    First everything learns but the encoder, on the vectors that it gave before; then all learn, the encoder at
-    `text.learning_rate` and the rest at a tenth of its own. The model is left with the best weights of both stages.
+    First everything learns but the encoder, on the vectors that it gave before; then all learn, the encoder
+    at `text.learning_rate` and the rest at a tenth of its own. The model is left with the best weights of
+    both stages.
 
     Args:
         model: built with the same `text`.
@@ -166,8 +169,9 @@ def fit_staged(
     encoder = model.item_text
     if (encoder is not None) != bool(text and text.trained):
         raise ValueError(
-            f"`text` must be what the model was built with. Received: stage {text.stage if text else None!r}, and a model "
-            f"{'with' if encoder is not None else 'without'} an encoder to train. Give both the same `TextConfig`."
+            f"`text` must be what the model was built with. Received: stage {text.stage if text else None!r},"
+            f" and a model {'with' if encoder is not None else 'without'} an encoder to train. Give both the"
+            " same `TextConfig`."
         )
     if encoder is None or text is None:
         return fit(model, train, validation, config, folder, **options)
@@ -209,8 +213,8 @@ def check_inputs(features: Sequence[Feature], batches: tf.data.Dataset, what: st
                 seen = values[wrong[0]][~np.isfinite(values[wrong[0]])][0]
                 user = int(batch["user_index"][wrong[0]])
                 raise ValueError(
-                    f"Feature {feature.shown!r} must hold finite numbers. Received: {seen} in `{what}`, of the user with "
-                    f"`user_index` {user}. Give it a number there, or leave the feature out."
+                    f"Feature {feature.shown!r} must hold finite numbers. Received: {seen} in `{what}`, of"
+                    f" the user with `user_index` {user}. Give it a number there, or leave the feature out."
                 )
 
 
@@ -238,9 +242,9 @@ class _Run:
         checkpoint = self._counters(folder)
         if not self.steps.agree(self.epoch * 10**9 + self.step):
             raise ValueError(
-                f"`folder` must be the same for all workers, on a file system that all of them read. Received: {folder}, "
-                f"where this worker finds epoch {self.epoch} and step {self.step}, and another one something else. "
-                "Name a shared folder."
+                "`folder` must be the same for all workers, on a file system that all of them read."
+                f" Received: {folder}, where this worker finds epoch {self.epoch} and step {self.step}, and"
+                " another one something else. Name a shared folder."
             )
         if folder is not None and checkpoint is not None:
             self._restore(folder, checkpoint)
@@ -367,7 +371,8 @@ class _Run:
                 file.unlink()
 
     def _counters(self, folder: pathlib.Path | None) -> str | None:
-        """Takes over how far an earlier call came; returns the name of its checkpoint, None where there was none."""
+        """Takes over how far an earlier call came; returns the name of its checkpoint, None where there was
+        none."""
         if folder is None or not (folder / "run.json").exists():
             return None
         try:
@@ -377,9 +382,9 @@ class _Run:
         for name, value in json.loads(json.dumps(self._state())).items():
             if counters[name] != value:
                 raise ValueError(
-                    f"`folder` must be new or hold a run of the same model with the same settings. Received: "
-                    f"{folder}, whose {name} is {counters[name]} and not {value}. Choose another folder, or delete "
-                    "this one to train anew."
+                    "`folder` must be new or hold a run of the same model with the same settings. Received:"
+                    f" {folder}, whose {name} is {counters[name]} and not {value}. Choose another folder, or"
+                    " delete this one to train anew."
                 )
         self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
         self.history = History(counters["history"], counters["best_epoch"])
@@ -399,12 +404,15 @@ class _Run:
 
 
 def _damaged(folder: pathlib.Path, error: Exception) -> str:
-    return f"The checkpoint in {folder} must be as it was written. Received: {error}. Delete the folder to train anew."
+    return (
+        f"The checkpoint in {folder} must be as it was written. Received: {error}. Delete the folder to train"
+        " anew."
+    )
 
 
 def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:
-    # TensorFlow 2's writer imports the tensorboard package, which writing files does not need. The older one refuses
-    # to be made eagerly.
+    # TensorFlow 2's writer imports the tensorboard package, which writing files does not need. The older one
+    # refuses to be made eagerly.
     with tf.Graph().as_default():
         return tf.compat.v1.summary.FileWriter(str(folder))
 
@@ -434,9 +442,9 @@ def build_optimizer(
 def strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """The `tf.distribute` strategy of a configuration; build the model in its `scope()`.
 
-    With `multi_worker` and `parameter_server`, the environment variable `TF_CONFIG` says which processes there are and which
-    of them this one is (`cluster`). Ask before TensorFlow does anything else. A worker or a server of parameter servers stays
-    in this function until it is ended.
+    With `multi_worker` and `parameter_server`, the environment variable `TF_CONFIG` says which processes
+    there are and which of them this one is (`cluster`). Ask before TensorFlow does anything else. A worker or
+    a server of parameter servers stays in this function until it is ended.
 
     Raises:
         RuntimeError: if TensorFlow was used before, with `multi_worker`.

@@ -26,7 +26,8 @@ def steps_of(model: Model, jit_compile: bool) -> Steps:
 
 
 class Steps:
-    """Steps that all replicas take together, each with its part of the batch; without a strategy there is one replica.
+    """Steps that all replicas take together, each with its part of the batch; without a strategy there is one
+    replica.
 
     Attributes:
         together: whether replicas run in several processes, which must agree on whatever they do.
@@ -46,8 +47,9 @@ class Steps:
         )
 
     def batches(self, dataset: tf.data.Dataset) -> Iterable:
-        """The batches, each dealt out to the replicas. Every worker goes through all of them, in the same order, and takes
-        its part of each: what a step learns from is then what one replica would learn from."""
+        """The batches, each dealt out to the replicas. Every worker goes through all of them, in the same
+        order, and takes its part of each: what a step learns from is then what one replica would learn
+        from."""
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         return self.strategy.experimental_distribute_dataset(dataset.with_options(options))
@@ -78,7 +80,8 @@ class Steps:
         return int(self._sum(tf.constant(int(here), tf.int64))) > 0 if self.together else here
 
     def mean(self, here: float) -> float:
-        """The mean of a number over processes, to nine digits: the same in all, where rounding might tell theirs apart."""
+        """The mean of a number over processes, to nine digits: the same in all, where rounding might tell
+        theirs apart."""
         if not self.together:
             return here
         return (
@@ -105,10 +108,11 @@ class Steps:
 
 
 class ServedSteps(Steps):
-    """Steps under `ParameterServerStrategy`: each worker takes the next batch when it is done with the last one.
+    """Steps under `ParameterServerStrategy`: each worker takes the next batch when it is done with the last
+    one.
 
-    This process reads the data, so that an epoch holds each example once, in an order that the seed decides, whoever takes
-    it. A worker that goes away leaves its batch to another.
+    This process reads the data, so that an epoch holds each example once, in an order that the seed decides,
+    whoever takes it. A worker that goes away leaves its batch to another.
     """
 
     def __init__(self, model: Model):
@@ -150,6 +154,6 @@ class ServedSteps(Steps):
 
 
 def _compiled(step: Callable, jit_compile: bool = False) -> Callable:
-    # Steps branch by `tf.cond` and not by Python's `if` on tensors. Without AutoGraph's rewriting of every layer's source
-    # a step is traced in a third of the time.
+    # Steps branch by `tf.cond` and not by Python's `if` on tensors. Without AutoGraph's rewriting of every
+    # layer's source a step is traced in a third of the time.
     return tf.function(step, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)

@@ -1,7 +1,7 @@
 """Hooks of MkDocs: formulas become MathML, and pages may show what a command prints as its help.
 
-`$$…$$` and `$…$` hold LaTeX. A line `<!-- help -->` is replaced by `tfrec --help`, `<!-- commands -->` by the help of each
-command under a heading of its own.
+`$$…$$` and `$…$` hold LaTeX. A line `<!-- help -->` is replaced by `tfrec --help`, `<!-- commands -->` by the
+help of each command under a heading of its own.
 """
 
 import argparse

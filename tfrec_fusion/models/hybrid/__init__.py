@@ -1,1 +1,2 @@
-"""Estimators solved in closed form beside the towers: collaborative and content factors, ratings, their blend."""
+"""Estimators solved in closed form beside the towers: collaborative and content factors, ratings, their
+blend."""

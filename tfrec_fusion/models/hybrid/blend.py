@@ -1,22 +1,26 @@
 """What closed-form models know, beside a two-tower model's own embeddings, in the same dot product.
 
-A two-tower model learns the order of things: what follows what. Who likes what altogether, what a text is about and what
-everybody takes is known better by models that are solved rather than trained, above all where there is little data.
-Their scores are dot products too. So their vectors are put beside the towers' and weighted by what each is worth on
-validation (`blend_fitting`), and what is served stays one vector a query and one an item.
+A two-tower model learns the order of things: what follows what. Who likes what altogether, what a text is
+about and what everybody takes is known better by models that are solved rather than trained, above all where
+there is little data. Their scores are dot products too. So their vectors are put beside the towers' and
+weighted by what each is worth on validation (`blend_fitting`), and what is served stays one vector a query
+and one an item.
 
 - tower: both towers' embeddings.
-- factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of who met what, 1 or,
-  where choices have weights, `losses.confidence` of it. Its
-  ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its zero
-  diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item `V_i / (1 - V_i g V_i)`.
-- content: the principal components of the text vectors, of length 1; the query is the sum of the history's, of length 1.
+- factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of who met
+  what, 1 or, where choices have weights, `losses.confidence` of it. Its
+  ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its
+  zero diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item
+  `V_i / (1 - V_i g V_i)`.
+- content: the principal components of the text vectors, of length 1; the query is the sum of the history's,
+  of length 1.
 - popularity: the logarithm of one plus the training interactions; 1 in the query.
 - offset: what items that training never saw are worth against the others; 1 in the query.
 
-An item that training never saw has its embedding, its factors and its popularity predicted from its text and features by
-ridge regression, and weights of its own. The item tower has an embedding for it too, but what that is worth could not be
-told: the tower learned what text means from the very items that it would be judged on.
+An item that training never saw has its embedding, its factors and its popularity predicted from its text and
+features by ridge regression, and weights of its own. The item tower has an embedding for it too, but what
+that is worth could not be told: the tower learned what text means from the very items that it would be judged
+on.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ PARTS = ("tower", "factors", "content", "popularity")
 
 
 class Parts(NamedTuple):
-    """An item as each part sees it, not yet weighted: float32 `[..., dim]`, `[..., factors_dim]`, `[..., content_dim]`."""
+    """An item as each part sees it, not yet weighted: float32 `[..., dim]`, `[..., factors_dim]`,
+    `[..., content_dim]`."""
 
     tower: tf.Tensor
     factors: tf.Tensor
@@ -48,8 +53,8 @@ class Parts(NamedTuple):
 class Blend(tf_keras.layers.Layer):
     """Weighs the parts of items and of queries, and puts them into one vector each.
 
-    Nothing here is trained by gradient descent: `blend_fitting.fit_blend` sets the weights. Until then only the tower
-    counts, and the other parts are zeros.
+    Nothing here is trained by gradient descent: `blend_fitting.fit_blend` sets the weights. Until then only
+    the tower counts, and the other parts are zeros.
 
     Args:
         catalogue: the items.
@@ -93,7 +98,8 @@ class Blend(tf_keras.layers.Layer):
             axes = np.eye(self.text_dim, self.content_dim, dtype=np.float32)
             self.text_to_content = self._table("text_to_content", axes)
         first = np.array([1, 0, 0, 0], np.float32)
-        # Of people of whom nothing is known, and of the others; with those of a new item's popularity and of the offset.
+        # Of people of whom nothing is known, and of the others; with those of a new item's popularity and of
+        # the offset.
         self.query_weights = self._table(
             "query_weights", np.tile(np.append(first, np.array([0, 1], np.float32)), (2, 1))
         )
@@ -105,8 +111,8 @@ class Blend(tf_keras.layers.Layer):
         """The vectors of items.
 
         Args:
-            values: `item_index` int32 `[n]` (0: not in the catalogue), the item features by name, and `text_vector` float
-                `[n, text_dim]` where there is text.
+            values: `item_index` int32 `[n]` (0: not in the catalogue), the item features by name, and
+                `text_vector` float `[n, text_dim]` where there is text.
             tower: float32 `[n, dim]`, the item tower's embeddings.
 
         Returns:
@@ -193,8 +199,8 @@ class Blend(tf_keras.layers.Layer):
 
         Args:
             old: of the same widths.
-            rows: int64 `[N + 1]`, where each item stood in `old`; below 0 for one that it did not know. Such an item starts
-                from what its text and features predict.
+            rows: int64 `[N + 1]`, where each item stood in `old`; below 0 for one that it did not know. Such
+                an item starts from what its text and features predict.
             values: what `items` takes, of the whole catalogue.
 
         Raises:
@@ -202,9 +208,9 @@ class Blend(tf_keras.layers.Layer):
         """
         if (old.widths, old.side_dim) != (self.widths, self.side_dim):
             raise ValueError(
-                f"Both models must have the same configuration and item features. Received: blends of the widths "
-                f"{self.widths} and {old.widths}, from {self.side_dim} and {old.side_dim} features. Build the new one "
-                "like the older one."
+                "Both models must have the same configuration and item features. Received: blends of the"
+                f" widths {self.widths} and {old.widths}, from {self.side_dim} and {old.side_dim} features."
+                " Build the new one like the older one."
             )
         by_item = ("known", "factors", "leverage", "popularity")
         for weight, source in zip(self.weights, old.weights, strict=True):
@@ -227,7 +233,8 @@ class Blend(tf_keras.layers.Layer):
         self.new_item_offset.assign(0.0)
 
     def part_scores(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Each part's scores, of vectors that are weighed alike: float32 `[rows, n, 4]` of `[rows, width]`, `[n, width]`."""
+        """Each part's scores, of vectors that are weighed alike: float32 `[rows, n, 4]` of `[rows, width]`,
+        `[n, width]`."""
         edges = np.cumsum([0, *self.widths])
         return np.stack([queries[:, a:b] @ items[:, a:b].T for a, b in itertools.pairwise(edges)], -1)
 
@@ -239,15 +246,17 @@ class Blend(tf_keras.layers.Layer):
             counts: their training interactions, in units of which the root is 1.
 
         Returns:
-            float32 `[n, sum(predicted_widths)]`: embedding, factors and, as popularity, the root of the interactions, in which
-            unlike in the logarithm it matters most to be right about what is taken most.
+            float32 `[n, sum(predicted_widths)]`: embedding, factors and, as popularity, the root of the
+            interactions, in which unlike in the logarithm it matters most to be right about what is taken
+            most.
         """
         return np.concatenate(
             [vectors[:, : self.dim + self.factors_dim], np.sqrt(counts)[:, None] - 1], 1, dtype=np.float32
         )
 
     def as_if_new(self, vectors: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Vectors of known items weighed alike, with what is predicted of them in place of what is learned."""
+        """Vectors of known items weighed alike, with what is predicted of them in place of what is
+        learned."""
         found, both = vectors.copy(), self.dim + self.factors_dim
         found[:, :both], found[:, both + self.content_dim] = predicted[:, :both], predicted[:, both]
         return found
@@ -271,8 +280,8 @@ class Blend(tf_keras.layers.Layer):
             items: float32 `[n, width]`, some items weighed alike, whose root mean square length
                 becomes 1.
         """
-        # Half of a weight goes to the item: what is near by the items' vectors alone, as an inverted file asks, is then
-        # near for a query.
+        # Half of a weight goes to the item: what is near by the items' vectors alone, as an inverted file
+        # asks, is then near for a query.
         root = np.sqrt(known)
         scale = np.sqrt(np.mean(np.sum((items[:, :-1] * np.repeat(root, self.widths)) ** 2, 1)))
         self.item_weights.assign(root / scale)
@@ -289,7 +298,8 @@ class Blend(tf_keras.layers.Layer):
         )
 
     def side(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What is said about items, as one vector: text, features (categories as the share each has), and a 1.
+        """What is said about items, as one vector: text, features (categories as the share each has), and a
+        1.
 
         Returns:
             float32 `[n, side_dim]`.

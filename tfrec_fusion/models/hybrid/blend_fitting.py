@@ -1,12 +1,13 @@
 """What a `Blend` holds: its tables solved from training, its parts weighed on validation.
 
-A part counts as much as the likelihood of what people chose in validation says. The weights are those of a multinomial
-logistic regression over the catalogue with one number a part, which is convex, has next to nothing to overfit, and needs
-no grid. People with a history and people of whom nothing is known have weights of their own, since what is worth most for
-the one says nothing about the other. Those of whom nothing is known all get one list, of which the top is what they see,
-while likelihood looks at all of it: so popularity alone is their answer unless the likeliest weights put what was chosen
-higher. Items that training never saw have weights as multiples of the others': for them, items that training did see are
-taken as if it had not, all that is learned of them predicted by a regression that never saw them.
+A part counts as much as the likelihood of what people chose in validation says. The weights are those of a
+multinomial logistic regression over the catalogue with one number a part, which is convex, has next to
+nothing to overfit, and needs no grid. People with a history and people of whom nothing is known have weights
+of their own, since what is worth most for the one says nothing about the other. Those of whom nothing is
+known all get one list, of which the top is what they see, while likelihood looks at all of it: so popularity
+alone is their answer unless the likeliest weights put what was chosen higher. Items that training never saw
+have weights as multiples of the others': for them, items that training did see are taken as if it had not,
+all that is learned of them predicted by a regression that never saw them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from tfrec_fusion.models.hybrid.blend import Blend
     from tfrec_fusion.models.two_tower import TwoTower
 
-# Scores weighed at once: validation rows times candidates. Sets the memory that fitting takes, about 40 bytes each.
+# Scores weighed at once: validation rows times candidates. Sets the memory that fitting takes, about 40 bytes
+# each.
 SCORES = 5_000_000
 MOST_ROWS, LEAST_ROWS, ENOUGH_ROWS = 2000, 200, 30
 MOST_READ = 100_000
@@ -47,8 +49,8 @@ RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 # Shares of the likeliest weights, the rest being popularity, for people of whom nothing is known.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEW_SAMPLE = 1000
-# Of the tower in a new item's score, against a known one's, where it has no say: from the vector of a new item that was met
-# its embedding must be recoverable.
+# Of the tower in a new item's score, against a known one's, where it has no say: from the vector of a new
+# item that was met its embedding must be recoverable.
 NEGLIGIBLE = 0.01
 # Share of the gain of next choices that the tower must be worth to have a say about new items.
 DECISIVE = 0.1
@@ -59,9 +61,11 @@ class Rows:
     """Choices of validation that do not repeat what their history holds.
 
     Attributes:
-        batch: what the model takes as queries, by name `[n, ...]`, and `item_index` int32 `[n]`, what was chosen.
-        weight: float64 `[n]`. A person counts with the root of how much they chose: counted alike, those who chose once
-            would drown in noise what the others say, and counted by choice, few would decide for all.
+        batch: what the model takes as queries, by name `[n, ...]`, and `item_index` int32 `[n]`, what was
+            chosen.
+        weight: float64 `[n]`. A person counts with the root of how much they chose: counted alike, those who
+            chose once would drown in noise what the others say, and counted by choice, few would decide for
+            all.
         queries: float32 `[n, width]`, as `Blend.query_parts` makes them, once `asked`.
     """
 
@@ -83,7 +87,8 @@ class Rows:
             if count >= MOST_READ:
                 break
         batch = {name: windows.joined(values).numpy() for name, values in parts.items()}
-        # Those who have a history are told apart by it: people whom training never saw have no index of their own.
+        # Those who have a history are told apart by it: people whom training never saw have no index of their
+        # own.
         _, person, shares = np.unique(batch["history"], axis=0, return_inverse=True, return_counts=True)
         return cls(batch, np.where((batch["history"] > 0).any(1), shares[person.reshape(-1)] ** -0.5, 1.0))
 
@@ -259,10 +264,10 @@ def fit_blend(
     weights = logistic_weights(candidates.choices(met, of_items))[0]
     of_unknown = candidates.choices(alone, of_items)
     unknown = highest(of_unknown, logistic_weights(of_unknown)[0], PARTS.index("popularity"), SHARES)
-    # A new item's weights are a multiple of the others'. New items are chosen for a while and not only next, so that half
-    # of what says how much is what people chose at any time. Of that the tower has learned by heart the very choices that it
-    # would be judged on, so that likelihood trusts it too much: it has no say, unless the next choices, which it has not
-    # seen, would stand lower by more than `DECISIVE` without it.
+    # A new item's weights are a multiple of the others'. New items are chosen for a while and not only next,
+    # so that half of what says how much is what people chose at any time. Of that the tower has learned by
+    # heart the very choices that it would be judged on, so that likelihood trusts it too much: it has no say,
+    # unless the next choices, which it has not seen, would stand lower by more than `DECISIVE` without it.
     fits, tower = [], PARTS.index("tower")
     for ridge in RIDGES:
         unseen = regression.unseen(items, of_items, ridge)
@@ -277,7 +282,8 @@ def fit_blend(
     multiple, _, ridge, unseen = min(fits, key=lambda fit: fit[1])
     regression.use(ridge)
     new_weights = {"unknown": unknown * multiple, "known": weights * multiple}
-    # Those of whom nothing is known go by popularity alone, which is to say more of them than a multiple for others can tell.
+    # Those of whom nothing is known go by popularity alone, which is to say more of them than a multiple for
+    # others can tell.
     popularity = PARTS.index("popularity")
     foretold = candidates.choices(alone, unseen).only(popularity)
     new_weights["unknown"][popularity] = logistic_weights(foretold)[0][0]
@@ -290,8 +296,8 @@ def fit_blend(
         of_new, number = unseen[rng.permutation(len(unseen))[:NEW_SAMPLE]], 1
 
     def offset(some: Rows, by_part: np.ndarray, of_new_items: np.ndarray, group: np.ndarray) -> float:
-        """So that new items get the share of choices that they got: of one more than was seen, half of it a new item's,
-        since nothing is certain."""
+        """So that new items get the share of choices that they got: of one more than was seen, half of it a
+        new item's, since nothing is certain."""
         old = candidates.choices(some, of_items, by_part)
         old_scores = old.scores.sum(-1)
         old_scores[~old.allowed] = -np.inf
@@ -343,8 +349,8 @@ def _fill_tables(
 def _read_training(
     train: tf.data.Dataset, counts: np.ndarray, rng: np.random.Generator
 ) -> tuple[scipy.sparse.csr_matrix, Rows]:
-    """Who met what, float32 `[people, items]` (`losses.confidence` of its weight, 1 without), of people who are told apart; and a sample of histories with anything else
-    that their people chose, sooner or later."""
+    """Who met what, float32 `[people, items]` (`losses.confidence` of its weight, 1 without), of people who
+    are told apart; and a sample of histories with anything else that their people chose, sooner or later."""
     users, items, counted = [], [], []
     parts: dict[str, list[np.ndarray]] = {}
     share = min(1.0, MOST_ROWS / max(1, counts.sum()))

@@ -59,15 +59,16 @@ class Choices:
 
 
 def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, float]:
-    """The weights `w` that make what was chosen likeliest: `P(i) ~ exp(sum_p w_p s_ip)` over the allowed candidates.
+    """The weights `w` that make what was chosen likeliest: `P(i) ~ exp(sum_p w_p s_ip)` over the allowed
+    candidates.
 
     Args:
         data: at least one row.
         ridge: of the weights of scores brought to unit deviation.
 
     Returns:
-        float64 `[parts]`, in units of one over the part's deviation at least `SMALLEST_WEIGHT`, and the mean negative log
-        likelihood in nats.
+        float64 `[parts]`, in units of one over the part's deviation at least `SMALLEST_WEIGHT`, and the mean
+        negative log likelihood in nats.
     """
     rows = np.arange(len(data.target))
     chosen = data.scores[rows, data.target].astype(np.float64)
@@ -94,8 +95,8 @@ def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, fl
 
 
 def highest(data: Choices, weights: np.ndarray, part: int, shares: Sequence[float]) -> np.ndarray:
-    """Of mixtures of weights with one part alone, the one that puts what was chosen highest; the first that is no more than a
-    standard error below it.
+    """Of mixtures of weights with one part alone, the one that puts what was chosen highest; the first that
+    is no more than a standard error below it.
 
     Args:
         data: at least one row.
@@ -199,7 +200,8 @@ def offset_for_share(logits: np.ndarray, others: np.ndarray, weight: np.ndarray,
         share: in (0, 1).
 
     Returns:
-        `c` with `sum_r weight_r P_r(some) = share`, where `P_r` is the softmax over both, `c` added to the former.
+        `c` with `sum_r weight_r P_r(some) = share`, where `P_r` is the softmax over both, `c` added to the
+        former.
     """
     odds = _log_sum(logits) - _log_sum(others)
     found = scipy.optimize.brentq(lambda c: weight @ scipy.special.expit(odds + c) - share, -500.0, 500.0)

@@ -1,9 +1,9 @@
 """Ratings by factors that are solved for rather than trained, beside a ranking model's network.
 
-The network reads histories, text and features, and learns whatever they say together; that a person rates high, that an item
-is rated high, and which few numbers of both fit, is known better by a model that is solved (`rating_solving`). A rating is
-`(1 - w)` of the network's and `w` of the solved one's, `w` being the share with the smallest squared error on validation;
-without validation the network answers alone.
+The network reads histories, text and features, and learns whatever they say together; that a person rates
+high, that an item is rated high, and which few numbers of both fit, is known better by a model that is solved
+(`rating_solving`). A rating is `(1 - w)` of the network's and `w` of the solved one's, `w` being the share
+with the smallest squared error on validation; without validation the network answers alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ CHUNK = 8192
 
 
 class RatingFactors(tf_keras.layers.Layer):
-    """Holds the solved factors. Nothing here is trained by gradient descent; until `fit_rating_factors`, `weight` is 0.
+    """Holds the solved factors. Nothing here is trained by gradient descent; until `fit_rating_factors`,
+    `weight` is 0.
 
     Args:
         catalogue: the items.
@@ -62,8 +63,9 @@ class RatingFactors(tf_keras.layers.Layer):
         """Factors and biases of items: float32 `[n, width]`.
 
         Args:
-            values: `item_index` int32 `[n]`, 0 for items that are not in the catalogue, which are taken for what is said
-                about them: their features by name, and `text_vector` float `[n, text_dim]` where there is text.
+            values: `item_index` int32 `[n]`, 0 for items that are not in the catalogue, which are taken for
+                what is said about them: their features by name, and `text_vector` float `[n, text_dim]` where
+                    there is text.
         """
         known = (values["item_index"] > 0)[:, None]
         side = tf.concat([*self.side(values), tf.ones_like(known, tf.float32)], 1)

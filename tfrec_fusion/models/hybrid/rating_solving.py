@@ -1,14 +1,14 @@
 """Matrix factorization of ratings solved by variational Bayes, in NumPy: no model, no graph.
 
-A rating is taken for `mean + b_u + b_i + p_u q_i` and normal noise; factors and biases have normal priors whose variances
-are found along. Each side's posterior given the other's is a normal distribution in closed form, and the two take turns
-(Lim and Teh, 2007, Variational Bayesian Approach to Movie Rating Prediction). Unlike in alternating least squares a
-posterior counts with its uncertainty, so that who has few ratings stays near the prior, factors that explain nothing vanish,
-and nothing needs to be tuned.
+A rating is taken for `mean + b_u + b_i + p_u q_i` and normal noise; factors and biases have normal priors
+whose variances are found along. Each side's posterior given the other's is a normal distribution in closed
+form, and the two take turns (Lim and Teh, 2007, Variational Bayesian Approach to Movie Rating Prediction).
+Unlike in alternating least squares a posterior counts with its uncertainty, so that who has few ratings stays
+near the prior, factors that explain nothing vanish, and nothing needs to be tuned.
 
-The priors' means are what ridge regressions predict: of an item from what is said about it, so that text and categories
-speak for one with few ratings or none; of a person from their features and from what is said about that which they rated,
-whatever they thought of it (as in SVD++: Koren, 2008, doi:10.1145/1401890.1401944).
+The priors' means are what ridge regressions predict: of an item from what is said about it, so that text and
+categories speak for one with few ratings or none; of a person from their features and from what is said about
+that which they rated, whatever they thought of it (as in SVD++: Koren, 2008, doi:10.1145/1401890.1401944).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-# People at once: sets the memory, `CHUNK * (dim + 2)^2` numbers of 8 bytes a few times over; items are solved all at once.
+# People at once: sets the memory, `CHUNK * (dim + 2)^2` numbers of 8 bytes a few times over; items are solved
+# all at once.
 CHUNK = 16_384
 # What is said about items, in so many numbers, where it is averaged over what a person rated.
 AVERAGED = 32
@@ -61,7 +62,8 @@ def variational_factors(
     """Factors and biases of people and items.
 
     Args:
-        ratings: `[num_users, num_items]`; a stored 0 is a rating of 0. Row 0 is for people who are not known: zeros.
+        ratings: `[num_users, num_items]`; a stored 0 is a rating of 0. Row 0 is for people who are not known:
+            zeros.
         dim: factors.
         item_side: float `[num_items, any]`, what is said about items; no columns for nothing.
         user_side: `[num_users, any]`, features of people.
@@ -205,9 +207,11 @@ def _averaged(ones: scipy.sparse.csr_matrix, side: np.ndarray) -> np.ndarray:
 def _singular_start(
     values: scipy.sparse.csr_matrix, ones: scipy.sparse.csr_matrix, dim: int, seed: int
 ) -> np.ndarray:
-    """Where items begin: damped mean biases, and the singular vectors of what these leave; float64 `[items, dim + 1]`.
+    """Where items begin: damped mean biases, and the singular vectors of what these leave; float64
+    `[items, dim + 1]`.
 
-    From random numbers, which all look like noise at first, the more factors there were the fewer would be kept.
+    From random numbers, which all look like noise at first, the more factors there were the fewer would be
+    kept.
     """
     found = np.zeros((values.shape[1], dim + 1))
     found[:, -1] = _damped(values.sum(0), ones.sum(0))

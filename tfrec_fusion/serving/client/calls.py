@@ -78,8 +78,8 @@ class Calls:
         spec = yield from self._signature(name)
         if "item_ids" not in spec.outputs:
             raise RequestError(
-                f"A signature that recommends must have an output `item_ids`. Received: {name!r}, whose outputs "
-                f"are {', '.join(sorted(spec.outputs))}."
+                f"A signature that recommends must have an output `item_ids`. Received: {name!r}, whose"
+                f" outputs are {', '.join(sorted(spec.outputs))}."
             )
         k = plain(k)
         INPUTS["k"].check(k)

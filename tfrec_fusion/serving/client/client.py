@@ -146,7 +146,8 @@ class ServingMethods:
 
         Raises:
             ServingError: with the server's message.
-            RequestError: the signature has no such input, a value is out of range, or the number of rows is open.
+            RequestError: the signature has no such input, a value is out of range, or the number of rows is
+                open.
         """
         given = {"user_id": user_id, "history": history, "text": text, "exclude": exclude, **inputs}
         return self._run(self._calls.recommend(signature_name, k, given))

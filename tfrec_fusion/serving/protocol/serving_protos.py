@@ -1,8 +1,8 @@
 """Messages of TF Serving that `tensorflow-serving-api` leaves out.
 
 Declared here field by field (names and numbers of TF Serving's `session_bundle_config.proto`,
-`monitoring_config.proto`, `ssl_config.proto`), in a descriptor pool of their own so that they cannot collide with
-a package that does carry them.
+`monitoring_config.proto`, `ssl_config.proto`), in a descriptor pool of their own so that they cannot collide
+with a package that does carry them.
 """
 
 from __future__ import annotations

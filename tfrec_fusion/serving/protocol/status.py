@@ -1,4 +1,5 @@
-"""Errors of a served request: a canonical code, the server's message, and how HTTP and gRPC spell the code."""
+"""Errors of a served request: a canonical code, the server's message, and how HTTP and gRPC spell the
+code."""
 
 from __future__ import annotations
 

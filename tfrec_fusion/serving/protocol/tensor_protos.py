@@ -31,8 +31,8 @@ _MAX_BYTES = MAX_ELEMENTS = 2**31 - 1
 def to_array(name: str, proto: TensorProto, max_elements: int = MAX_ELEMENTS) -> np.ndarray:
     """The array that a request's tensor holds; strings as an object array of `bytes`.
 
-    It is read as `Tensor::FromProto` does: `tensor_content` goes before typed fields; of these, too few values repeat
-    the last one, none stand for zeros, and too many are cut off.
+    It is read as `Tensor::FromProto` does: `tensor_content` goes before typed fields; of these, too few
+    values repeat the last one, none stand for zeros, and too many are cut off.
 
     Args:
         name: the input's, for the message.

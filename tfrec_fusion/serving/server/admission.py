@@ -92,7 +92,8 @@ def check_rows(rows: int, limits: Limits) -> None:
 
 
 def claimed_elements(shape: Sequence[int]) -> int:
-    """Elements that a shape claims; an axis of no elements counts as one, since models work on the others all the same."""
+    """Elements that a shape claims; an axis of no elements counts as one, since models work on the others all
+    the same."""
     return math.prod(size or 1 for size in shape)
 
 
@@ -113,17 +114,17 @@ def check_answer(size: int, limits: Limits) -> None:
     if size > limits.max_answer_bytes:
         raise StatusError(
             "RESOURCE_EXHAUSTED",
-            f"An answer may have at most {limits.max_answer_bytes} bytes (--max_answer_bytes). This one would have about "
-            f"{size}. Ask for fewer rows or results.",
+            f"An answer may have at most {limits.max_answer_bytes} bytes (--max_answer_bytes). This one would"
+            f" have about {size}. Ask for fewer rows or results.",
         )
 
 
 class LimitedRunner:
     """Stands before a model's runner: no request runs that is too large, too many at a time, or too late.
 
-    A run that took longer than the deadline it had is remembered by the time a row took: a request of as many rows or
-    more is then refused where less time is left than these take, since TensorFlow cannot stop an operation that has
-    begun.
+    A run that took longer than the deadline it had is remembered by the time a row took: a request of as many
+    rows or more is then refused where less time is left than these take, since TensorFlow cannot stop an
+    operation that has begun.
 
     Args:
         runner: runs the graph, or batches requests.
@@ -181,6 +182,6 @@ class LimitedRunner:
             self._late[fetches] = (late[0], late[1] * 0.9)
             raise StatusError(
                 "DEADLINE_EXCEEDED",
-                f"A request of {late[0]} rows took {late[1]:.1f} s lately, and {max(left, 0):.1f} s are left for {rows} "
-                f"rows. {_SPLIT}",
+                f"A request of {late[0]} rows took {late[1]:.1f} s lately, and {max(left, 0):.1f} s are left"
+                f" for {rows} rows. {_SPLIT}",
             )

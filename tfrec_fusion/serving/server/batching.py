@@ -1,8 +1,9 @@
 """Batches requests of several clients into one run, as TF Serving does with `--enable_batching`.
 
-Each signature has a queue. A batch is run when it is full, or when its first request has waited long enough; its
-rows are padded up to the next allowed size by repeating the first one of its last request. Only requests whose tensors
-agree beyond the first axis share a batch, so that one client's odd shape cannot fail another's request.
+Each signature has a queue. A batch is run when it is full, or when its first request has waited long enough;
+its rows are padded up to the next allowed size by repeating the first one of its last request. Only requests
+whose tensors agree beyond the first axis share a batch, so that one client's odd shape cannot fail another's
+request.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class BatchingOptions:
         max_enqueued_batches: how many batches may wait for a thread, for each signature.
         num_batch_threads: how many batches run at a time.
         allowed_batch_sizes: sizes to pad up to, rising; the last is `max_batch_size`.
-        pad_variable_length_inputs: whether shorter tensors are padded to the longest of the batch, by their first
-            value.
+        pad_variable_length_inputs: whether shorter tensors are padded to the longest of the batch, by their
+            first value.
         enable_large_batch_splitting: whether a request may be cut into several runs.
         max_execution_batch_size: the most rows in one run where requests are split; `max_batch_size` where 0.
     """
@@ -324,7 +325,8 @@ def _size(arrays: Sequence[np.ndarray]) -> int:
 
 
 def _pads_little(batch: _Batch, task: _Task) -> bool:
-    """Whether a batch stays small with a request's tensors in it: one long row is not to make all others as long."""
+    """Whether a batch stays small with a request's tensors in it: one long row is not to make all others as
+    long."""
     rows = batch.size + task.size
     padded = sum(
         rows * math.prod(np.max([part.shape[1:] for part in parts], axis=0, initial=1).tolist())
@@ -357,8 +359,8 @@ def _run_batch(batch: _Batch) -> None:
                 raise failed_precondition("Batched output tensor has 0 dimensions")
             if output.shape[0] != rows:
                 raise failed_precondition(
-                    "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
-                    "the input tensors"
+                    "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes"
+                    " of the input tensors"
                 )
         start = 0
         for task in tasks:
@@ -390,7 +392,8 @@ def _merge(parts: Sequence[np.ndarray], padding: int) -> np.ndarray:
 
 
 def _filling(part: np.ndarray) -> Any:
-    """TF Serving fills up with a tensor's first value. It fails the batch where there is none; others would suffer."""
+    """TF Serving fills up with a tensor's first value. It fails the batch where there is none; others would
+    suffer."""
     if part.size:
         return part.flat[0]
     return b"" if part.dtype == object else 0

@@ -87,8 +87,8 @@ def from_proto(
         configured: names of models that are served already, and must stay of their platform.
 
     Raises:
-        StatusError: a name is missing or taken twice, a base path is relative, the platform is not TensorFlow, or the
-            config is custom.
+        StatusError: a name is missing or taken twice, a base path is relative, the platform is not
+            TensorFlow, or the config is custom.
     """
     if proto.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("Missing custom_model_config_loader in ServerCore Options")
@@ -106,8 +106,8 @@ def from_proto(
         platform = _platform(model)
         if platform != PLATFORM and model.name in configured:
             raise invalid_argument(
-                f"Illegal to change a model's platform. For model {model.name} platform was {PLATFORM} and new "
-                f"platform requested is {platform}"
+                f"Illegal to change a model's platform. For model {model.name} platform was {PLATFORM} and"
+                f" new platform requested is {platform}"
             )
         if platform != PLATFORM:
             raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
@@ -126,7 +126,8 @@ def _platform(model: model_server_config_pb2.ModelConfig) -> str:
     kind = model.model_type
     if kind and model.model_platform:
         raise invalid_argument(
-            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and"
+            " ModelServerConfig::model_platform."
         )
     if kind == model_server_config_pb2.TENSORFLOW:
         return PLATFORM
@@ -141,7 +142,8 @@ def _platform(model: model_server_config_pb2.ModelConfig) -> str:
 
 
 def require_absolute(name: str, base_path: str) -> None:
-    """Raises INVALID_ARGUMENT for a relative base path, which would mean another folder wherever a server is started."""
+    """Raises INVALID_ARGUMENT for a relative base path, which would mean another folder wherever a server is
+    started."""
     if not os.path.isabs(base_path) and not is_uri(base_path):
         raise invalid_argument(
             f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}"

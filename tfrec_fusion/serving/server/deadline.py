@@ -1,7 +1,8 @@
 """One deadline a request, over reading, parsing, waiting and running.
 
-A door (REST, gRPC) makes the `Deadline` and works under it; whatever takes long asks `check()`, which raises as soon as
-the time is up or the client has gone. What runs outside of a request has no deadline and `check()` does nothing.
+A door (REST, gRPC) makes the `Deadline` and works under it; whatever takes long asks `check()`, which raises
+as soon as the time is up or the client has gone. What runs outside of a request has no deadline and `check()`
+does nothing.
 """
 
 from __future__ import annotations

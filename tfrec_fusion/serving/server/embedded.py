@@ -1,6 +1,7 @@
 """The embedded model server: TF Serving's REST and gRPC interfaces over any SavedModel, in this process.
 
-    python -m tfrec_fusion.serving.server --model_name=movies --model_base_path=/models/movies --rest_api_port=8501
+    python -m tfrec_fusion.serving.server --model_name=movies --model_base_path=/models/movies
+    --rest_api_port=8501
 
 takes TF Serving's own flags. `EmbeddedServer` is the same inside a program. It binds to loopback unless told.
 """

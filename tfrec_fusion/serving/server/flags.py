@@ -138,7 +138,9 @@ _HELP = {
     "file_system_poll_wait_seconds": "How often base paths are looked at; 0 for once.",
     "max_num_load_retries": "How often a version that failed to load is tried again.",
     "load_retry_interval_micros": "The pause between these tries.",
-    "allow_version_labels_for_unavailable_models": "Let an unused label name a version that is not loaded yet.",
+    "allow_version_labels_for_unavailable_models": (
+        "Let an unused label name a version that is not loaded yet."
+    ),
     "force_allow_any_version_labels_for_unavailable_models": "Let any label do so, whatever it named before.",
     "enable_model_warmup": "Run the warm-up requests that a model carries.",
     "num_request_iterations_for_warmup": "How often each of them is run; 0 for once.",
@@ -154,16 +156,22 @@ _HELP = {
     "grpc_channel_arguments": "Arguments of the gRPC server: KEY=VALUE, separated by commas.",
     "enable_serialization_as_tensor_content": "Send outputs in tensor_content.",
     "enable_grpc_healthcheck_service": "Serve gRPC's health check.",
-    "reload_base_paths": "(not TF Serving's) Folders, separated by commas, that models may be loaded from when their "
-    "configuration comes by gRPC. Without it, that works on loopback alone, and from any folder.",
+    "reload_base_paths": (
+        "(not TF Serving's) Folders, separated by commas, that models may be loaded from when their "
+        "configuration comes by gRPC. Without it, that works on loopback alone, and from any folder."
+    ),
     "host": "(not TF Serving's) Address to bind to; 0.0.0.0 opens the server to the network.",
     "rest_api_enable_ssl": "(not TF Serving's) TLS for REST too, from --ssl_config_file.",
     "request_log_file": "(not TF Serving's) Where a sample of requests is written.",
     "request_log_sampling_rate": "(not TF Serving's) The share of requests that is written.",
-    "request_log_user_fields": "(not TF Serving's) Inputs and features that get pseudonyms, separated by commas.",
+    "request_log_user_fields": (
+        "(not TF Serving's) Inputs and features that get pseudonyms, separated by commas."
+    ),
     "request_log_drop_fields": "(not TF Serving's) Inputs and features that are not written at all.",
-    "request_log_key_file": "(not TF Serving's) The key of the pseudonyms, made where it is not there (mode 0600); "
-    "beside the log where empty.",
+    "request_log_key_file": (
+        "(not TF Serving's) The key of the pseudonyms, made where it is not there (mode 0600); "
+        "beside the log where empty."
+    ),
 }
 
 _WITHOUT_EFFECT = (
@@ -217,7 +225,8 @@ def parse_flags(arguments: Sequence[str] | None = None, environment: Mapping[str
     """Reads a command line.
 
     Without a flag that says what to serve, `MODEL_NAME` and `MODEL_BASE_PATH` of the environment do, as in TF
-    Serving's Docker image: the model's base path is `$MODEL_BASE_PATH/$MODEL_NAME`, by default `/models/model`.
+    Serving's Docker image: the model's base path is `$MODEL_BASE_PATH/$MODEL_NAME`, by default
+    `/models/model`.
 
     Raises:
         StatusError: the flags do not say which model to serve, or contradict each other.

@@ -75,7 +75,8 @@ def start_grpc_server(
     """Starts a gRPC server, with the health service and a log of requests where they are given.
 
     Returns:
-        The server and its port, which the system chooses where 0 is given; None where none is, but for a UNIX socket.
+        The server and its port, which the system chooses where 0 is given; None where none is, but for a UNIX
+        socket.
 
     Raises:
         StatusError: UNAVAILABLE where the port cannot be bound.
@@ -323,8 +324,8 @@ class _ModelService:
             config = request.config
             if config.WhichOneof("config") != "model_config_list":
                 raise invalid_argument(
-                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
-                    "supported"
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList"
+                    " is currently supported"
                 )
             left = context.time_remaining()
             timeout = None if left is None or left > _NO_DEADLINE_SECONDS else left

@@ -41,7 +41,8 @@ def predict(
     """Runs a signature on named tensors, checking names as TF Serving does.
 
     Raises:
-        StatusError: the inputs are not the signature's, an output is unknown or named twice, or the graph fails.
+        StatusError: the inputs are not the signature's, an output is unknown or named twice, or the graph
+            fails.
     """
     check_method_name(model, signature)
     if inputs.keys() != signature.inputs.keys():
@@ -51,7 +52,8 @@ def predict(
 
 
 def check_inputs(signature: Signature, sent: Collection[str]) -> None:
-    """Raises INVALID_ARGUMENT unless all of a signature's inputs are sent or have a default, and nothing else is."""
+    """Raises INVALID_ARGUMENT unless all of a signature's inputs are sent or have a default, and nothing else
+    is."""
     wanted = signature.inputs
 
     def joined(names: Iterable[str]) -> str:
@@ -59,26 +61,28 @@ def check_inputs(signature: Signature, sent: Collection[str]) -> None:
 
     if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
         raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{joined(sent)}}}) != "
-            f"len({{{joined(wanted)}}}). Sent extra: {{{joined(set(sent) - set(wanted))}}}. Missing but required: "
-            f"{{{joined(set(wanted) - set(sent))}}}."
+            f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{joined(sent)}}}) !="
+            f" len({{{joined(wanted)}}}). Sent extra: {{{joined(set(sent) - set(wanted))}}}. Missing but"
+            f" required: {{{joined(set(wanted) - set(sent))}}}."
         )
     for name, feed in zip(wanted, signature.feeds, strict=True):
         if name not in sent and name not in signature.defaults:
             raise invalid_argument(
-                f"Signature input alias: {name}(feed name: {feed}) not found in request and no default value provided. "
-                f"Inputs expected to be in the request {{{joined(sent)}}}, or default input alias set: "
-                f"{joined(signature.defaults)}"
+                f"Signature input alias: {name}(feed name: {feed}) not found in request and no default value"
+                f" provided. Inputs expected to be in the request {{{joined(sent)}}}, or default input alias"
+                f" set: {joined(signature.defaults)}"
             )
     used = set(sent) & set(wanted)
     if len(used) != len(sent):
         raise invalid_argument(
-            f"Inputs contains invalid name. Used request inputs: {joined(used)}, request input: {joined(sent)}"
+            f"Inputs contains invalid name. Used request inputs: {joined(used)}, request input:"
+            f" {joined(sent)}"
         )
 
 
 def check_method_name(model: LoadedModel, signature: Signature) -> None:
-    """Raises INTERNAL where a model's method names count and a signature has one that predict does not know."""
+    """Raises INTERNAL where a model's method names count and a signature has one that predict does not
+    know."""
     known = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
     if model.check_method_names and signature.method_name not in known:
         raise StatusError(
@@ -111,7 +115,8 @@ def find_signature(model: LoadedModel, name: str, kind: str) -> Signature:
         kind: `CLASSIFY_METHOD` or `REGRESS_METHOD`.
 
     Raises:
-        StatusError: there is none of that name, or its tensors or (where checked) its method are of another kind.
+        StatusError: there is none of that name, or its tensors or (where checked) its method are of another
+            kind.
     """
     signature = model.signature(name)
     if signature is None:
@@ -144,14 +149,15 @@ def classification_fetches(signature: Signature) -> tuple[str, list[str]]:
     names = [name for name in (CLASSES, SCORES) if name in signature.outputs]
     if not names:
         raise invalid_argument(
-            f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
-            f"Signature was: {signature.text}"
+            f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}".'
+            f" Signature was: {signature.text}"
         )
     return signature.feeds[0], [signature.outputs[name] for name in names]
 
 
 def regression_fetches(signature: Signature) -> tuple[str, list[str]]:
-    """The graph's input and output of a regress signature; raises StatusError where they are not regress's."""
+    """The graph's input and output of a regress signature; raises StatusError where they are not
+    regress's."""
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -209,7 +215,8 @@ def to_classifications(
             )
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
         raise invalid_argument(
-            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs."
+            f" {scores.shape[1]}"
         )
     num_classes = next(array.shape[1] for array in (classes, scores) if array is not None)
     labels = classes.tolist() if classes is not None else [[b""] * num_classes] * num_examples

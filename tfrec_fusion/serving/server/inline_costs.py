@@ -1,8 +1,9 @@
-"""Which requests may be answered on the event loop, where no time limit holds: those like others that were quick.
+"""Which requests may be answered on the event loop, where no time limit holds: those like others that were
+quick.
 
-A request's size has four parts: bytes, values, texts, and the longest whole number, by which models are asked for so
-many results. Only a request that is no larger in any of them than one that was seen to be quick is answered inline; a
-larger one goes to a thread first, and is learned from there.
+A request's size has four parts: bytes, values, texts, and the longest whole number, by which models are asked
+for so many results. Only a request that is no larger in any of them than one that was seen to be quick is
+answered inline; a larger one goes to a thread first, and is learned from there.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class InlineCosts:
 
 
 def signature_of(body: bytes) -> bytes | None:
-    """The signature that a document names, empty where it names none; None where that takes parsing to tell."""
+    """The signature that a document names, empty where it names none; None where that takes parsing to
+    tell."""
     times = body.count(b"signature_name")
     if not times:
         return b""

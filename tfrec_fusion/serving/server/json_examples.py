@@ -49,8 +49,9 @@ def check_context(context: bytes, copies: int, max_bytes: float) -> None:
     """Raises INVALID_ARGUMENT where a context, which each Example gets a copy of, outgrows a request."""
     if len(context) * copies > max_bytes:
         raise invalid_argument(
-            f"A request's Examples may have at most {max_bytes:.0f} bytes (--max_body_bytes), each with a copy of the "
-            f"context. Received: a context of {len(context)} bytes and {copies} Examples. Send several smaller requests."
+            f"A request's Examples may have at most {max_bytes:.0f} bytes (--max_body_bytes), each with a"
+            f" copy of the context. Received: a context of {len(context)} bytes and {copies} Examples. Send"
+            " several smaller requests."
         )
 
 

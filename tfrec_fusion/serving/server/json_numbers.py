@@ -1,8 +1,9 @@
-"""A number of a JSON text as RapidJSON 1.1.0 reads it, with its flag for NaN: what it takes, refuses, and where.
+"""A number of a JSON text as RapidJSON 1.1.0 reads it, with its flag for NaN: what it takes, refuses, and
+where.
 
-It looks at the exponent alone, and at no more digits than a double has, so that `0e309` is too big and `2e308` infinite;
-and it reads a fraction and an exponent after NaN too. Digits are rounded correctly here, where RapidJSON without its full
-precision is off by up to three units in the last place.
+It looks at the exponent alone, and at no more digits than a double has, so that `0e309` is too big and
+`2e308` infinite; and it reads a fraction and an exponent after NaN too. Digits are rounded correctly here,
+where RapidJSON without its full precision is off by up to three units in the last place.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def read_number(body: bytes, at: int) -> tuple[int | float, int]:
         at: where the number begins.
 
     Returns:
-        The number, an `int` where it has neither fraction nor exponent and fits 64 bits, and the offset behind it.
+        The number, an `int` where it has neither fraction nor exponent and fits 64 bits, and the offset
+        behind it.
 
     Raises:
         ParseError: there is none, or it is too big.
@@ -66,7 +68,8 @@ def read_number(body: bytes, at: int) -> tuple[int | float, int]:
 
 
 def _num_counted(whole: bytes, fraction: bytes) -> int:
-    """How many digits of a fraction RapidJSON takes into its significand, each of which lowers the exponent by one."""
+    """How many digits of a fraction RapidJSON takes into its significand, each of which lowers the exponent
+    by one."""
     zeros = 0 if whole else len(fraction) - len(fraction.lstrip(b"0"))
     return min(len(fraction), zeros + max(0, _DIGITS_OF_A_DOUBLE - len(whole)))
 

@@ -1,9 +1,9 @@
 """Reads JSON as TF Serving does: the same documents are accepted and refused, with the same messages.
 
-TF Serving parses with RapidJSON, iteratively, with its flag for NaN, without checking encodings, and stops where the
-document ends: what follows it is not looked at. orjson reads what both accept at full speed; whatever it refuses (NaN,
-Infinity, invalid UTF-8, text after the document, real mistakes) is read again by the exact parser here, whose messages
-and byte offsets are RapidJSON 1.1.0's.
+TF Serving parses with RapidJSON, iteratively, with its flag for NaN, without checking encodings, and stops
+where the document ends: what follows it is not looked at. orjson reads what both accept at full speed;
+whatever it refuses (NaN, Infinity, invalid UTF-8, text after the document, real mistakes) is read again by
+the exact parser here, whose messages and byte offsets are RapidJSON 1.1.0's.
 
 Integers that fit 64 bits stay `int`, every other number is a `float`; bytes that are not UTF-8 survive as
 surrogate escapes, so that a string tensor receives them unchanged.
@@ -23,8 +23,8 @@ from tfrec_fusion.serving.server.json_size import outside_texts
 from tfrec_fusion.serving.server.json_text import Members, value_to_string
 
 MAX_DEPTH = 200
-"""Nesting that is followed. TF Serving parses deeper and then overflows its stack (CVE-2025-0649); no array here has over
-64 axes (`json_tensors.MAX_AXES`)."""
+"""Nesting that is followed. TF Serving parses deeper and then overflows its stack (CVE-2025-0649); no array
+here has over 64 axes (`json_tensors.MAX_AXES`)."""
 
 _WHITESPACE = re.compile(rb"[ \n\r\t]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
@@ -69,7 +69,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _repeats_a_key(document: Any, body: bytes) -> bool:
-    """Whether the text has more members than what was read of it: one colon each, and those in strings do not count."""
+    """Whether the text has more members than what was read of it: one colon each, and those in strings do not
+    count."""
     colons = body.count(b":")
     if type(document) is dict and colons == len(document):
         return False  # no objects inside, which is most requests

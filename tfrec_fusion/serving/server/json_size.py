@@ -27,7 +27,8 @@ def holds_more_values(body: bytes, limit: int) -> bool:
 
 
 def outside_texts(body: bytes) -> Iterator[bytes]:
-    """What of a document is not inside a text, in pieces. A regular expression would take sixty bytes for each escape."""
+    """What of a document is not inside a text, in pieces. A regular expression would take sixty bytes for
+    each escape."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
     outside = True
     for start in range(0, len(plain), _PIECE):

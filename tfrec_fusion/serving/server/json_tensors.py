@@ -1,7 +1,8 @@
 """JSON ↔ tensors of TF Serving's predict call: rows (`instances`) and columns (`inputs`).
 
-Regular input (lists of one size, one kind of value) is converted by a few C-speed passes. Anything else goes to
-a walk over the document in TF Serving's own order, which finds the first mistake and words it the same way.
+Regular input (lists of one size, one kind of value) is converted by a few C-speed passes. Anything else goes
+to a walk over the document in TF Serving's own order, which finds the first mistake and words it the same
+way.
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ def _rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
 
 
 def _column(rows: list[Any], name: str, num_inputs: int) -> list[Any] | None:
-    """The values of one input, or None unless every row is an object with as many members as there are inputs."""
+    """The values of one input, or None unless every row is an object with as many members as there are
+    inputs."""
     try:
         if all([type(row) is dict and len(row) == num_inputs for row in rows]):
             return [row[name] for row in rows]
@@ -163,8 +165,8 @@ def _columns(value: Any, dtypes: DtypeMap) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or is_base64(value):
         if len(dtypes) > 1:
             raise invalid_argument(
-                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
-                "tensorinfo_map"
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as"
+                " per tensorinfo_map"
             )
         ((name, dtype),) = dtypes.items()
         return {name: _tensor(value, dtype)}
@@ -199,7 +201,8 @@ def _regular(value: list[Any], dtype: str) -> np.ndarray | None:
         shape.append(size)
         level = list(chain.from_iterable(level)) if len(level) > 1 else level[0]
     if not level:
-        # TF Serving sizes a tensor by its first elements alone, so only a list that is empty itself is simple.
+        # TF Serving sizes a tensor by its first elements alone, so only a list that is empty itself is
+        # simple.
         return np.zeros(shape, _NUMPY[dtype]) if dtype in _NUMPY and len(shape) == 1 else None
     kinds = set(map(type, level))
     if dtype in _FLOATS:
@@ -262,8 +265,8 @@ def _fill(value: Any, level: int, shape: list[int], dtype: str, values: list[Any
     if type(value) is not list:
         if level != rank:
             raise invalid_argument(
-                f"JSON Value: {value_to_string(value)} found at incorrect level: {level + 1} in the JSON DOM. "
-                f"Expected at level: {rank}"
+                f"JSON Value: {value_to_string(value)} found at incorrect level: {level + 1} in the JSON DOM."
+                f" Expected at level: {rank}"
             )
         values.append(_leaf(value, dtype))
         return
@@ -271,7 +274,8 @@ def _fill(value: Any, level: int, shape: list[int], dtype: str, values: list[Any
         raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
     if len(value) != shape[level]:
         raise invalid_argument(
-            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size:"
+            f" {shape[level]}"
         )
     deadline.check()
     for element in value:
@@ -314,8 +318,8 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
     """TF Serving's own order of checks over `instances`, one row and one key after the other."""
     if not isinstance(rows[0], dict) and len(dtypes) > 1:
         raise invalid_argument(
-            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
-            "tensorinfo_map"
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as"
+            " per tensorinfo_map"
         )
     by_name = isinstance(rows[0], dict) and not is_base64(rows[0])
     shapes: dict[str, list[int]] = {}
@@ -370,7 +374,8 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
                 raise invalid_argument(
                     f"Failed to process element: {place} of 'instances' list. Error: {error}"
                 ) from None
-    # A key twice in a row has put in more values than the tensor has room for: TensorFlow takes the first of them.
+    # A key twice in a row has put in more values than the tensor has room for: TensorFlow takes the first of
+    # them.
     sizes = {name: [len(rows), *shape] for name, shape in shapes.items()}
     return {name: _make(values[name][: math.prod(size)], size, dtypes[name]) for name, size in sizes.items()}
 

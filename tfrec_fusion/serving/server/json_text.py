@@ -1,4 +1,5 @@
-"""JSON values and numbers as TF Serving prints them: in its messages (RapidJSON's pretty writer) and its answers."""
+"""JSON values and numbers as TF Serving prints them: in its messages (RapidJSON's pretty writer) and its
+answers."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def type_name(value: Any) -> str:
 
 
 class Members(dict[str, Any]):
-    """A JSON object that has a key twice: a look-up finds the first, as RapidJSON's does; `pairs` holds every member."""
+    """A JSON object that has a key twice: a look-up finds the first, as RapidJSON's does; `pairs` holds every
+    member."""
 
     __slots__ = ("pairs",)
 
@@ -42,7 +44,8 @@ def members(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 class _NotWritable(Exception):
-    """RapidJSON's writer stops at a NaN inside a document, and ours at `MAX_CHARS`; the message then ends there."""
+    """RapidJSON's writer stops at a NaN inside a document, and ours at `MAX_CHARS`; the message then ends
+    there."""
 
 
 class _Parts(list[str]):
@@ -58,7 +61,8 @@ class _Parts(list[str]):
 
 
 def value_to_string(value: Any) -> str:
-    """A value as TF Serving's messages print it: indented by four, a lone number in its shortest float form."""
+    """A value as TF Serving's messages print it: indented by four, a lone number in its shortest float
+    form."""
     if type(value) is float:
         if abs(value) <= 3.4028234e38:
             return format_decimal(struct.unpack("f", struct.pack("f", value))[0], 9)
@@ -97,7 +101,8 @@ def _write_members(members: Iterable[tuple[str, Any]], brackets: str, level: int
 
 
 def _shortest_double(value: float) -> str:
-    """The shortest digits that read back, laid out as RapidJSON does (plain up to 1e21, no sign in exponents)."""
+    """The shortest digits that read back, laid out as RapidJSON does (plain up to 1e21, no sign in
+    exponents)."""
     digits = repr(value)
     if "e" not in digits:
         return digits
@@ -131,7 +136,8 @@ def quote(text: str) -> str:
 
 
 def format_decimal(value: float, full_digits: int) -> str:
-    """A float as TF Serving writes it: `%.6g` if that reads back the same, else all digits; `.0` on whole numbers.
+    """A float as TF Serving writes it: `%.6g` if that reads back the same, else all digits; `.0` on whole
+    numbers.
 
     Args:
         value: the number; a float32 comes widened, which loses nothing.

@@ -1,7 +1,7 @@
 """Tensors → JSON, byte for byte as TF Serving writes it: four spaces of indent, rows on one line each.
 
-Numbers are written as `%.6g` where that reads back, else with all digits; strings keep their bytes, so a model
-that answers with bytes that are not UTF-8 should name its output `…_bytes`, which is written as base64.
+Numbers are written as `%.6g` where that reads back, else with all digits; strings keep their bytes, so a
+model that answers with bytes that are not UTF-8 should name its output `…_bytes`, which is written as base64.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def encode_predict(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
         form: `ROWS` answers `predictions`, `COLUMNS` answers `outputs`.
 
     Raises:
-        StatusError: INVALID_ARGUMENT where rows are asked for and the outputs' first dimensions differ, or where
-            a type has no JSON form.
+        StatusError: INVALID_ARGUMENT where rows are asked for and the outputs' first dimensions differ, or
+            where a type has no JSON form.
     """
     if not outputs:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
@@ -75,7 +75,8 @@ def encode_regressions(values: Sequence[float]) -> bytes:
 
 
 def encode_error(message: str) -> bytes:
-    """`{"error": …}`, indented as answers are; what is not UTF-8 in the message is replaced, so that any reader takes it."""
+    """`{"error": …}`, indented as answers are; what is not UTF-8 in the message is replaced, so that any
+    reader takes it."""
     text = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return f'{{\n{_INDENT}"error": {quote(text)}\n}}'.encode()
 

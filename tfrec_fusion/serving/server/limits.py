@@ -1,7 +1,7 @@
 """Limits of the embedded server: what one request, one client and all of them together may cost.
 
-Each limit is a field of `Limits` and a flag of the same name. Flags, the table in the documentation and the checks are
-made from these fields. TF Serving has no such limits but the memory of the machine.
+Each limit is a field of `Limits` and a flag of the same name. Flags, the table in the documentation and the
+checks are made from these fields. TF Serving has no such limits but the memory of the machine.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def _limit(default: Any, text: str, *also: str) -> Any:
 class Limits:
     """What the server puts up with; every field is a flag.
 
-    Reading and writing over REST: `max_body_bytes` to `max_pipelined`. The work of one request, whichever door it
-    comes through: `max_json_values` to `inline_values`. All requests together: `max_running_rows` to `drain_seconds`.
+    Reading and writing over REST: `max_body_bytes` to `max_pipelined`. The work of one request, whichever
+    door it comes through: `max_json_values` to `inline_values`. All requests together: `max_running_rows` to
+    `drain_seconds`.
     """
 
     max_body_bytes: int = _limit(

@@ -16,7 +16,8 @@ _EXAMPLES = tuple(2.0**power for power in range(15))
 
 _MAX_STRANGERS = 100
 _MAX_STRANGERS_NAME = 100
-"""TF Serving counts whatever name a request gives; here names that are not served must not fill the memory."""
+"""TF Serving counts whatever name a request gives; here names that are not served must not fill the
+memory."""
 
 
 class _Histogram:
@@ -62,7 +63,8 @@ class Metrics:
 
         Args:
             model: the model's name.
-            api: Predict, Classify, Regress or MultiInference; over REST predict, classify, regress or nothing.
+            api: Predict, Classify, Regress or MultiInference; over REST predict, classify, regress or
+                nothing.
             entrypoint: REST or GRPC.
             code: the canonical code it was answered with.
             microseconds: how long it took.
@@ -95,7 +97,8 @@ class Metrics:
         self.observe("serving:request_example_counts", labels, count, _EXAMPLES)
 
     def load(self, path: str, microseconds: float | None) -> None:
-        """Records that a model was loaded from a folder and how long that took, or with None that it could not be."""
+        """Records that a model was loaded from a folder and how long that took, or with None that it could
+        not be."""
         status = "fail" if microseconds is None else "success"
         self.count("cc:saved_model:load_attempt_count", (("model_path", path), ("status", status)))
         if microseconds is not None:

@@ -94,7 +94,8 @@ def predict(
 
 
 def _check_size(protos: Iterable[Any], limits: Limits) -> None:
-    """Raises INVALID_ARGUMENT for tensors that claim more than a request may have, before any of it is made."""
+    """Raises INVALID_ARGUMENT for tensors that claim more than a request may have, before any of it is
+    made."""
     elements = texts = 0
     for proto in protos:
         shape = [max(dim.size, 0) for dim in proto.tensor_shape.dim]
@@ -112,7 +113,8 @@ def _check_size(protos: Iterable[Any], limits: Limits) -> None:
 
 
 def _check_types(signature: Signature, types: dict[str, str]) -> None:
-    """Raises INVALID_ARGUMENT for an input of another type than the graph's, counted as a session counts its feeds."""
+    """Raises INVALID_ARGUMENT for an input of another type than the graph's, counted as a session counts its
+    feeds."""
     if types == signature.inputs:
         return
     feeds = sorted(signature.feeds)
@@ -202,7 +204,8 @@ def multi_inference(
     counted: Callable[[int], None] = lambda number: None,
     limits: Limits | None = None,
 ) -> inference_pb2.MultiInferenceResponse:
-    """Answers a MultiInferenceRequest with one run of the graph, whose Examples are counted; raises StatusError."""
+    """Answers a MultiInferenceRequest with one run of the graph, whose Examples are counted; raises
+    StatusError."""
     tasks, feeds, fetches = [], set(), set()
     seen: set[str] = set()
     for task in request.tasks:

@@ -1,7 +1,7 @@
 """Pseudonyms for what a request log keeps: a keyed hash, whose key is a file that outlives the process.
 
-A value may be a serialised `tf.train.Example`, in which ids lie in clear. Such values are opened, and each feature is
-treated by its own name; binary values that cannot be opened are never written.
+A value may be a serialised `tf.train.Example`, in which ids lie in clear. Such values are opened, and each
+feature is treated by its own name; binary values that cannot be opened are never written.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ def read_key(path: str) -> bytes:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) or mode & 0o077:
             raise ValueError(
-                f"The key of pseudonyms must be a file that its owner alone may read. Received: {path} with mode "
-                f"{stat.S_IMODE(mode):04o}. Use `chmod 600`."
+                f"The key of pseudonyms must be a file that its owner alone may read. Received: {path} with"
+                f" mode {stat.S_IMODE(mode):04o}. Use `chmod 600`."
             )
         key = file.read()
     if len(key) < KEY_BYTES // 2:
         raise ValueError(
-            f"The key of pseudonyms must have at least {KEY_BYTES // 2} bytes. Received: {path} with {len(key)}."
+            f"The key of pseudonyms must have at least {KEY_BYTES // 2} bytes. Received: {path} with"
+            f" {len(key)}."
         )
     return key
 

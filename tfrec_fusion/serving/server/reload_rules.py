@@ -1,8 +1,8 @@
 """Who may replace the models by gRPC (`HandleReloadConfigRequest`), and with which folders.
 
-A SavedModel is a program: whoever chooses what is loaded runs code as the server's user. TF Serving lets every client
-choose. Here a server that only this machine reaches does so too; any other needs folders named by its operator
-(`--reload_base_paths`), and loads what really lies below these, symbolic links resolved.
+A SavedModel is a program: whoever chooses what is loaded runs code as the server's user. TF Serving lets
+every client choose. Here a server that only this machine reaches does so too; any other needs folders named
+by its operator (`--reload_base_paths`), and loads what really lies below these, symbolic links resolved.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ReloadRules:
 
     Attributes:
         local: whether only this machine reaches the server.
-        base_paths: folders, or URIs, below which models may lie. Where there are none, a local server loads from
-            anywhere and any other from nowhere.
+        base_paths: folders, or URIs, below which models may lie. Where there are none, a local server loads
+            from anywhere and any other from nowhere.
         max_models: the most models of a configuration.
     """
 
@@ -58,13 +58,15 @@ class ReloadRules:
         if not self.local and not self.base_paths:
             raise StatusError(
                 "PERMISSION_DENIED",
-                "This server takes no configuration by gRPC: it is reached from other machines, and a model is a program. "
-                "Name the folders that models may be loaded from with --reload_base_paths, or use --model_config_file.",
+                "This server takes no configuration by gRPC: it is reached from other machines, and a model"
+                " is a program. Name the folders that models may be loaded from with --reload_base_paths, or"
+                " use --model_config_file.",
             )
         if len(configs) > self.max_models:
             raise StatusError(
                 "RESOURCE_EXHAUSTED",
-                f"A configuration may have at most {self.max_models} models (--max_models). Received: {len(configs)}.",
+                f"A configuration may have at most {self.max_models} models (--max_models). Received:"
+                f" {len(configs)}.",
             )
         if not self.base_paths:
             return list(configs)

@@ -1,8 +1,9 @@
 """A sample of requests and answers on disk, for evaluation afterwards; off unless asked for.
 
-One JSON object a line. User ids are replaced by a keyed hash: the same user stays the same, and nobody without
-the key can tell which. Serialised Examples are opened and treated feature by feature, other binary values are left out.
-The file is its owner's alone, no link is followed to it, and it is rotated by size, and old files go.
+One JSON object a line. User ids are replaced by a keyed hash: the same user stays the same, and nobody
+without the key can tell which. Serialised Examples are opened and treated feature by feature, other binary
+values are left out. The file is its owner's alone, no link is followed to it, and it is rotated by size, and
+old files go.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class RequestLogConfig:
         user_fields: inputs, outputs and features of Examples whose values are pseudonymised.
         drop_fields: those that are left out altogether, such as free text.
         key: secret of the pseudonyms; that of `key_file` where empty.
-        key_file: holds the key, and is made where it is not there. Where both are empty, the key is random and the
-            pseudonyms last as long as the process; the server's flags name a file beside the log then.
+        key_file: holds the key, and is made where it is not there. Where both are empty, the key is random
+            and the pseudonyms last as long as the process; the server's flags name a file beside the log
+            then.
         max_bytes: size at which the file is rotated.
         max_files: how many rotated files are kept.
     """
@@ -124,7 +126,8 @@ class RequestLog:
                 self._waiting_bytes += size
 
     def close(self) -> None:
-        """Writes what is queued and ends the thread, within some seconds even where the disk does not answer."""
+        """Writes what is queued and ends the thread, within some seconds even where the disk does not
+        answer."""
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=5)
             self._thread.join(timeout=10)
@@ -177,7 +180,8 @@ class RequestLog:
         path = self.config.path
         if os.path.exists(path) and os.path.getsize(path) + len(line) > self.config.max_bytes:
             self._rotate()
-        # A link that somebody planted would send lines into a file of theirs, or ours; a pipe would never return.
+        # A link that somebody planted would send lines into a file of theirs, or ours; a pipe would never
+        # return.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         file = os.open(path, flags, 0o600)
         try:

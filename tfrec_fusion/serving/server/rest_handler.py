@@ -158,7 +158,8 @@ class RestHandler:
             # small model look slow, nor may a model that sleeps look quick.
             spent = time.thread_time() - worked + seconds / 10 if inline else seconds
             self._inline.measured(name, body, spent, inline)
-        # TF Serving takes the method from the path as it stands, so that what asks for none counts under no name.
+        # TF Serving takes the method from the path as it stands, so that what asks for none counts under no
+        # name.
         api = route.method if route is not None and inferring else ""
         self.metrics.request(name, api, "REST", code, seconds * 1e6, known)
         return status, answer
@@ -265,8 +266,8 @@ def parse_target(method: bytes, target: bytes) -> Route:
     """What a path asks for.
 
     Raises:
-        StatusError: INVALID_ARGUMENT `Malformed request: METHOD PATH` and the like; without a body where the version is
-            too large a number.
+        StatusError: INVALID_ARGUMENT `Malformed request: METHOD PATH` and the like; without a body where the
+            version is too large a number.
     """
     text = f"{method.decode('latin-1')} {target.decode('utf-8', 'surrogateescape')}"
     malformed = invalid_argument(f"Malformed request: {text}")
@@ -309,7 +310,8 @@ def encode_metadata(model: LoadedModel) -> bytes:
     spec = model_pb2.ModelSpec(name=model.name)
     spec.version.value = model.version
     return (
-        f'{{\n"model_spec":{_proto_json(spec)}\n,\n"metadata": {{"signature_def": {_proto_json(definitions)}\n}}\n}}\n'
+        f'{{\n"model_spec":{_proto_json(spec)}\n,\n"metadata": {{"signature_def":'
+        f" {_proto_json(definitions)}\n}}\n}}\n"
     ).encode()
 
 

@@ -1,7 +1,8 @@
 """The HTTP/1.1 server under the REST API: keep-alive, pipelining, limits and time-outs over asyncio.
 
-Parsing is httptools', the loop is uvloop's where it is installed. Requests that are known to be quick are answered
-on the loop; others go to a pool of threads, and a connection's answers leave in the order of its requests.
+Parsing is httptools', the loop is uvloop's where it is installed. Requests that are known to be quick are
+answered on the loop; others go to a pool of threads, and a connection's answers leave in the order of its
+requests.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 _ORIGIN = re.compile(rb"https?://")
 
-# A request's target as libevent reads it (RFC 3986): a scheme and an authority may come first, and are not looked at.
+# A request's target as libevent reads it (RFC 3986): a scheme and an authority may come first, and are not
+# looked at.
 _ESCAPED = rb"%[0-9A-Fa-f]{2}"
 _SCHEME = rb"[A-Za-z][A-Za-z0-9+.-]*:"
 _USER = rb"(?:(?:[!$&-.0-;=A-Z_a-z~]|" + _ESCAPED + rb")*@)?"
@@ -52,7 +54,8 @@ _CORS = (
     b"Access-Control-Allow-Headers: Content-Type\r\n"
 )
 _KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
-# libevent, whose HTTP server TF Serving is built on, has words of its own for some statuses and none for others.
+# libevent, whose HTTP server TF Serving is built on, has words of its own for some statuses and none for
+# others.
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
     429: "Client Error",
     499: "Client Error",
@@ -131,7 +134,8 @@ class RestServer:
         return self._server.sockets[0].getsockname()[1]
 
     async def stop(self, grace_seconds: float | None = None) -> None:
-        """Stops accepting, lets requests in work finish within the grace (`drain_seconds`), closes what is left."""
+        """Stops accepting, lets requests in work finish within the grace (`drain_seconds`), closes what is
+        left."""
         if grace_seconds is None:
             grace_seconds = self.limits.drain_seconds
         if self._server is not None:
@@ -301,7 +305,8 @@ class _Connection(asyncio.Protocol):
             if self.receiving and (
                 self.head_bytes > limit
                 if not self.in_body
-                # Sizes of chunks, their extensions and the trailers; the smallest chunk takes six bytes for one.
+                # Sizes of chunks, their extensions and the trailers; the smallest chunk takes six bytes for
+                # one.
                 else self.wire_bytes - 8 * self.body_bytes > limit
             ):
                 self._refuse(431)
@@ -339,7 +344,8 @@ class _Connection(asyncio.Protocol):
         if self.server.held_bytes + len(body) > limits.max_held_bytes:
             raise _TooLarge(
                 503,
-                f"The bodies that the server holds have {limits.max_held_bytes} bytes (--max_held_bytes). Try again later.",
+                f"The bodies that the server holds have {limits.max_held_bytes} bytes (--max_held_bytes). Try"
+                " again later.",
             )
         self._hold(len(body))
         if not self.body:
@@ -501,7 +507,10 @@ class _Connection(asyncio.Protocol):
     def _send_page(self, status: int, request: _Request) -> None:
         """A small page of HTML; as libevent does, the connection is closed after it."""
         reason = _REASONS[status]
-        body = f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
+        body = (
+            f"<HTML><HEAD>\n<TITLE>{status}"
+            f" {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
+        )
         self._write(status, b"Content-Type: text/html\r\n", body.encode(), request, keep_alive=False)
 
     def _write(self, status: int, headers: bytes, body: bytes, request: _Request, keep_alive: bool) -> None:
@@ -614,4 +623,7 @@ def _gunzip(body: bytes, limits: Limits) -> bytes:
 def _too_long(longest: int, limits: Limits) -> str:
     if longest == limits.max_body_bytes:
         return f"The request's body is larger than the limit of {longest} bytes."
-    return f"The request's body unpacks to more than {limits.max_expansion} times its size (--max_expansion). Send it plain."
+    return (
+        f"The request's body unpacks to more than {limits.max_expansion} times its size (--max_expansion)."
+        " Send it plain."
+    )

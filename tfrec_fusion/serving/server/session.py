@@ -38,8 +38,8 @@ REGRESS_METHOD = "tensorflow/serving/regress"
 RunFn = Callable[..., Sequence[Any]]
 
 _MAX_RUNS = 64
-"""Prepared callables that a model keeps beside those of whole signatures at its own time limit: requests choose outputs
-and time limits, and must neither fill the memory nor push out what everybody needs."""
+"""Prepared callables that a model keeps beside those of whole signatures at its own time limit: requests
+choose outputs and time limits, and must neither fill the memory nor push out what everybody needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,8 @@ class GraphRunner:
             fetches: names of the tensors to return.
             inline: run on the calling thread alone, which spares a small model two hand-overs (7 µs, not 40),
                 and costs a large one its parallelism and its time limit.
-            timeout_ms: a time limit of its own, rounded up by a quarter at most; a callable is prepared for each.
+            timeout_ms: a time limit of its own, rounded up by a quarter at most; a callable is prepared for
+                each.
 
         Raises:
             StatusError: what TensorFlow says, under its own code.
@@ -131,7 +132,8 @@ class GraphRunner:
         return run
 
     def _rounded(self, timeout_ms: int) -> int:
-        """The time limit of the callable that serves a time limit: the model's own where it is at most a tenth longer."""
+        """The time limit of the callable that serves a time limit: the model's own where it is at most a
+        tenth longer."""
         if self.timeout_ms and 0.9 * self.timeout_ms <= timeout_ms <= self.timeout_ms:
             return self.timeout_ms
         step = max(1, 1 << max(timeout_ms.bit_length() - 3, 0))
@@ -141,8 +143,8 @@ class GraphRunner:
 class LoadedModel:
     """A SavedModel in memory.
 
-    A request keeps the model alive by holding a reference; when the manager and every request have let go, the
-    session closes. That costs a request nothing, where a count under a lock would.
+    A request keeps the model alive by holding a reference; when the manager and every request have let go,
+    the session closes. That costs a request nothing, where a count under a lock would.
 
     Args:
         path: the version's folder.
@@ -150,8 +152,8 @@ class LoadedModel:
         version: the version's number, for answers.
         timeout_ms: how long a run may take; 0 for no limit.
         tags: which graph of the SavedModel to load.
-        check_method_names: whether a signature may be asked only for what its method name says. TF Serving's server
-            leaves this off, since TF2 gives every signature the name of predict.
+        check_method_names: whether a signature may be asked only for what its method name says. TF Serving's
+            server leaves this off, since TF2 gives every signature the name of predict.
 
     Attributes:
         signatures: `Signature` by name.
@@ -249,7 +251,8 @@ def _load(path: str, tags: Sequence[str]) -> tuple[tf.compat.v1.Session, Any]:
 
 
 def _load_error(error: Exception, path: str, tags: Sequence[str]) -> StatusError:
-    """What TF Serving's loader says where Python's, which raises plain exceptions of its own, does not say it."""
+    """What TF Serving's loader says where Python's, which raises plain exceptions of its own, does not say
+    it."""
     message = str(getattr(error, "message", error))
     if isinstance(error, OSError) and message.startswith("Cannot parse file"):
         binary = os.path.join(path, "saved_model.pb")
@@ -261,8 +264,8 @@ def _load_error(error: Exception, path: str, tags: Sequence[str]) -> StatusError
     if isinstance(error, RuntimeError) and message.startswith("MetaGraphDef associated with tags"):
         return StatusError(
             "NOT_FOUND",
-            f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect available "
-            "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
+            f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect"
+            " available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
         )
     return StatusError(code_of(error), message)
 
@@ -271,8 +274,8 @@ def _load_error(error: Exception, path: str, tags: Sequence[str]) -> StatusError
 def _register_text_operations() -> None:
     """TF Serving links TF Text's operations; here they come with its Python package, where that is installed.
 
-    They are registered before any model is loaded: an operation inside a branch or a loop is not looked up when its
-    model is loaded, but when it first runs.
+    They are registered before any model is loaded: an operation inside a branch or a loop is not looked up
+    when its model is loaded, but when it first runs.
     """
     with contextlib.suppress(ImportError):
         importlib.import_module("tensorflow_text")

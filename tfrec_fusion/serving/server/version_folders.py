@@ -24,13 +24,14 @@ _SETTLE_AT_MOST = 60.0
 def find_versions(base_path: str, within: str = "") -> dict[int, str] | None:
     """Paths of the versions under a base path by number, or None where the base path cannot be read.
 
-    A folder's name is its version (`00017` is 17, and gives way to `17`); other names are ignored. A folder counts from
-    the moment it holds a `saved_model.pb`, because pushes that copy file by file are seen half way.
+    A folder's name is its version (`00017` is 17, and gives way to `17`); other names are ignored. A folder
+    counts from the moment it holds a `saved_model.pb`, because pushes that copy file by file are seen half
+    way.
 
     Args:
         base_path: the folder of version folders.
-        within: where given, the folder that everything read must really lie in: a version that has a symbolic link
-            out of it is left out.
+        within: where given, the folder that everything read must really lie in: a version that has a symbolic
+            link out of it is left out.
     """
     versions: dict[int, str] = {}
     try:
@@ -53,12 +54,14 @@ def find_versions(base_path: str, within: str = "") -> dict[int, str] | None:
 
 
 def is_uri(path: str) -> bool:
-    """Whether a path is one of another file system, such as `gs://bucket/model`, which TensorFlow reads too."""
+    """Whether a path is one of another file system, such as `gs://bucket/model`, which TensorFlow reads
+    too."""
     return re.match(r"[A-Za-z][A-Za-z0-9.+-]*://", path) is not None
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Whether a path lies in a folder or is it, symbolic links resolved; of URIs, whether it begins with the folder's."""
+    """Whether a path lies in a folder or is it, symbolic links resolved; of URIs, whether it begins with the
+    folder's."""
     if is_uri(path) or is_uri(folder):
         parts = path.split("/")
         return is_uri(path) and ".." not in parts and f"{path}/".startswith(folder.rstrip("/") + "/")

@@ -40,7 +40,8 @@ Loader = Callable[[str, str, int], LoadedModel]
 class VersionStatus:
     """Where a version is in its life.
 
-    `state`: START, LOADING, AVAILABLE, UNLOADING or END; `code` and `message` say why a version ended in failure.
+    `state`: START, LOADING, AVAILABLE, UNLOADING or END; `code` and `message` say why a version ended in
+    failure.
     """
 
     version: int
@@ -258,9 +259,10 @@ class ModelManager:
         """Waits until each of the models has a version to serve.
 
         Raises:
-            StatusError: UNKNOWN `N servable(s) did not become available: {…}` where loading failed for good (models,
-                not servables, where some are named, as TF Serving says after a reload); DEADLINE_EXCEEDED when the
-                time is up; CANCELLED when the manager is stopped or the answer no longer wanted.
+            StatusError: UNKNOWN `N servable(s) did not become available: {…}` where loading failed for good
+                (models, not servables, where some are named, as TF Serving says after a reload);
+                DEADLINE_EXCEEDED when the time is up; CANCELLED when the manager is stopped or the answer no
+                longer wanted.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         kind = "servable" if names is None else "model"
@@ -443,7 +445,8 @@ class ModelManager:
 
 
 def _warn_of_missing(model: _Model, wanted: set[int]) -> None:
-    """Warns in TF Serving's words, which repeats them at each look; here once, until something has changed."""
+    """Warns in TF Serving's words, which repeats them at each look; here once, until something has
+    changed."""
     config = model.config
     missing = set(config.policy.versions) - wanted
     warning = (config, frozenset(missing), not wanted)
@@ -455,15 +458,15 @@ def _warn_of_missing(model: _Model, wanted: set[int]) -> None:
         return
     for version in sorted(missing):
         logger.warning(
-            "Version %d of servable %s, which was requested to be served as a 'specific' version in the servable's version "
-            "policy, was not found in the file system",
+            "Version %d of servable %s, which was requested to be served as a 'specific' version in the"
+            " servable's version policy, was not found in the file system",
             version,
             config.name,
         )
     if not wanted:
         logger.warning(
-            "No versions of servable %s found under base path %s. Did you forget to name your leaf directory as a number "
-            "(eg. '/1/')?",
+            "No versions of servable %s found under base path %s. Did you forget to name your leaf directory"
+            " as a number (eg. '/1/')?",
             config.name,
             config.base_path,
         )

@@ -1,7 +1,7 @@
 """Runs the requests that a model carries for warm-up, before it serves.
 
-A model's `assets.extra/tf_serving_warmup_requests` is a TFRecord of PredictionLog messages. The first requests of
-a graph are slow (it is optimised, kernels are chosen); these take that cost instead of a user.
+A model's `assets.extra/tf_serving_warmup_requests` is a TFRecord of PredictionLog messages. The first
+requests of a graph are slow (it is optimised, kernels are chosen); these take that cost instead of a user.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
         How many records there were; 0 where the model carries none.
 
     Raises:
-        StatusError: the file is damaged or too long, or a request fails: the model must not serve then. One that only
-            takes longer than the model's time limit has not failed.
+        StatusError: the file is damaged or too long, or a request fails: the model must not serve then. One
+            that only takes longer than the model's time limit has not failed.
     """
     path = os.path.join(model.path, WARMUP_FILE)
     if not tf.io.gfile.exists(path):
@@ -53,7 +53,8 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
                 try:
                     _replay(model, log)
                 except StatusError as error:
-                    # The limit is meant for clients. On a busy machine the first answer takes longer, and warms all the same.
+                    # The limit is meant for clients. On a busy machine the first answer takes longer, and
+                    # warms all the same.
                     if error.code != "DEADLINE_EXCEEDED":
                         raise
     except tf.errors.DataLossError as error:

@@ -1,8 +1,8 @@
 """Counts the messages inside a serialised protobuf before it is parsed.
 
-Two bytes on the wire are an empty message, and an empty message takes a hundred bytes in memory. A scan over the tags
-finds how many there are without making any; it goes into fields that hold messages alone, so that a packed tensor is one
-step whatever its size.
+Two bytes on the wire are an empty message, and an empty message takes a hundred bytes in memory. A scan over
+the tags finds how many there are without making any; it goes into fields that hold messages alone, so that a
+packed tensor is one step whatever its size.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def holds_more_messages(data: bytes, descriptor: Any, limit: int) -> bool:
     """Whether a serialised message holds more than `limit` messages, or more than that many single values.
 
     Args:
-        data: the bytes; where they are damaged, what comes before the damage is counted, and parsing will say so.
+        data: the bytes; where they are damaged, what comes before the damage is counted, and parsing will say
+            so.
         descriptor: of the outer message.
         limit: where counting ends.
     """
