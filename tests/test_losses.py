@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
 from tfrec_fusion import losses
 
@@ -120,6 +119,47 @@ def test_in_batch_bpr_leaves_own_item_out():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+POOL_IDS, POSITIVE_IDS = np.array([1, 2, 3, 4, 5]), np.array([3, 9, 1, 9])
+
+
+@pytest.mark.parametrize("hard_negatives", [None, 2, 9])
+def test_sampled_bpr_against_a_pool(hard_negatives):
+    """The own item and rows that are no candidates are left out; hard negatives are the highest of the
+    rest."""
+    valid = np.array([True, True, True, False, True])
+    scores, own = QUERY @ NEGATIVES.T / 0.5, np.sum(QUERY * CANDIDATE, 1) / 0.5
+    expected = []
+    for row in range(4):
+        others = sorted(scores[row, valid & (POSITIVE_IDS[row] != POOL_IDS)])[::-1][:hard_negatives]
+        expected.append(np.mean(np.log1p(np.exp(others - own[row]))))
+    loss = losses.sampled_bpr(
+        QUERY,
+        CANDIDATE,
+        NEGATIVES,
+        positive_ids=tf.constant(POSITIVE_IDS),
+        pool_ids=tf.constant(POOL_IDS),
+        valid=tf.constant(valid),
+        temperature=0.5,
+        hard_negatives=hard_negatives,
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_hard_negatives_of_a_pool_and_of_the_catalogue():
+    own = np.sum(QUERY * CANDIDATE, 1, keepdims=True)
+    hardest = np.sort(QUERY @ NEGATIVES.T, 1)[:, -2:]
+    expected = cross_entropy(np.concatenate([own, hardest], 1), [0] * 4)
+    sampled = losses.sampled_softmax(QUERY, CANDIDATE, NEGATIVES, hard_negatives=2)
+    np.testing.assert_allclose(sampled, expected, rtol=1e-5)
+    catalogue = np.concatenate([NEGATIVES, CANDIDATE])
+    rows = np.arange(5, 9)
+    scores = QUERY @ catalogue.T
+    hardest = np.sort(np.where(np.arange(9) == rows[:, None], -np.inf, scores), 1)[:, -2:]
+    expected = cross_entropy(np.concatenate([own, hardest], 1), [0] * 4)
+    full = losses.full_softmax(QUERY, catalogue, tf.constant(rows), hard_negatives=2)
+    np.testing.assert_allclose(full, expected, rtol=1e-5)
+
+
 def test_pointwise_losses():
     np.testing.assert_allclose(losses.squared_error(np.array([4.0, 1.0]), np.array([3.0, 1.5])), [1, 0.25])
     np.testing.assert_allclose(
@@ -129,72 +169,11 @@ def test_pointwise_losses():
     )
 
 
-def test_listwise_softmax():
-    label, logit = np.array([[3.0, 1.0, 9.0], [0.0, 0.0, 0.0]]), np.log([[1.0, 3.0, 5.0], [1.0, 1.0, 1.0]])
-    mask = np.array([[True, True, False], [True, True, True]])
-    expected = [-(0.75 * np.log(1 / 4) + 0.25 * np.log(3 / 4)), 0]
-    np.testing.assert_allclose(losses.listwise_softmax(label, logit, mask), expected, rtol=1e-6)
-
-
-def test_contrastive_alignment_is_symmetric_and_blind_to_length():
-    first, second = QUERY, CANDIDATE
-    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
-    logits = unit(first) @ unit(second).T / 0.1
-    expected = (cross_entropy(logits, range(4)) + cross_entropy(logits.T, range(4))) / 2
-    np.testing.assert_allclose(losses.contrastive_alignment(3 * first, second), expected, rtol=1e-4)
-    np.testing.assert_allclose(losses.contrastive_alignment(second, first), expected, rtol=1e-4)
-
-
 def test_losses_are_float32_under_half_precision():
     half = tf.constant(QUERY, tf.float16)
     assert losses.in_batch_softmax(half, half, candidate_ids=tf.range(4)).dtype == tf.float32
     assert losses.in_batch_bpr(half, half).dtype == tf.float32
     assert losses.full_softmax(half, half, tf.range(4)).dtype == tf.float32
-
-
-def test_streaming_frequency_finds_how_often_ids_come():
-    layer = losses.StreamingFrequency(num_buckets=1000, learning_rate=0.05)
-    rng = np.random.default_rng(1)
-    # Id 1 is in every batch, 2 in half of them, 3 in a tenth.
-    for _ in range(600):
-        layer(tf.constant([1] + [2] * (rng.random() < 0.5) + [3] * (rng.random() < 0.1)), training=True)
-    before = layer.gap.numpy()
-    probability = np.exp(layer(tf.constant([1, 2, 3])).numpy())
-    np.testing.assert_allclose(probability, [1, 0.5, 0.1], rtol=0.35)
-    assert probability[0] == pytest.approx(1, rel=1e-3)
-    np.testing.assert_array_equal(layer.gap.numpy(), before)
-
-
-def test_streaming_frequency_round_trips_and_takes_strings():
-    layer = losses.StreamingFrequency(num_buckets=10, learning_rate=0.1, initial_gap=4.0)
-    copy = losses.StreamingFrequency.from_config(layer.get_config())
-    assert copy.get_config() == layer.get_config()
-    np.testing.assert_allclose(copy(tf.constant(["a", "b"])), -np.log([4, 4]), rtol=1e-6)
-
-
-def test_multitask_weighting_by_hand():
-    tasks = {"rating": "regression", "click": "classification"}
-    values = {"rating": tf.constant(2.0), "click": tf.constant(3.0)}
-    assert losses.MultitaskWeighting(tasks, {"rating": 0.5, "click": 2.0})(values).numpy() == pytest.approx(
-        7.0
-    )
-    learned = losses.MultitaskWeighting(tasks)
-    assert learned(values).numpy() == pytest.approx(0.5 * 2 + 3)
-    learned.log_variance.assign([np.log(4.0), np.log(9.0)])
-    assert learned(values).numpy() == pytest.approx(2 / 8 + np.log(2) + 3 / 9 + np.log(3))
-    copy = losses.MultitaskWeighting.from_config(learned.get_config())
-    assert copy(values).numpy() == pytest.approx(4.0)
-
-
-def test_learned_uncertainty_settles_where_kendall_says():
-    # d/ds (exp(-s) L / 2 + s / 2) = 0 where exp(s) = L: a regression's variance is its squared error.
-    layer = losses.MultitaskWeighting({"rating": "regression"})
-    optimizer = tf_keras.optimizers.SGD(0.5)
-    for _ in range(200):
-        with tf.GradientTape() as tape:
-            loss = layer({"rating": tf.constant(3.0)})
-        optimizer.minimize(loss, layer.trainable_variables, tape=tape)
-    assert np.exp(layer.log_variance.numpy()[0]) == pytest.approx(3.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +191,6 @@ def test_learned_uncertainty_settles_where_kendall_says():
             lambda: losses.in_batch_softmax(QUERY, CANDIDATE, candidate_ids=tf.range(4), negatives=NEGATIVES),
             "`negative_ids` and `candidate_ids` go together",
         ),
-        (lambda: losses.StreamingFrequency(10, learning_rate=0.0), r"must lie in \(0, 1\]"),
-        (lambda: losses.MultitaskWeighting({"a": "ranking"}), "regression or a classification"),
-        (lambda: losses.MultitaskWeighting({"a": "regression"}, {"b": 1.0}), "must name the tasks"),
     ],
 )
 def test_errors_name_the_rule(call, message):
@@ -240,7 +216,6 @@ KINDS = {
     "plain": lambda q, c, i, l: losses.in_batch_softmax(q, c),
     "hard": lambda q, c, i, l: losses.in_batch_softmax(q, c, candidate_ids=i, hard_negatives=2),
     "bpr": lambda q, c, i, l: losses.in_batch_bpr(q, c, candidate_ids=i),
-    "alignment": lambda q, c, i, l: losses.contrastive_alignment(q, c, ids=i),
 }
 kernel_start, scale_start = np.eye(3) + 0.1, np.full(3, 0.2)
 # One strategy for all: TensorFlow's collective keys start anew with each and would collide.
@@ -284,7 +259,7 @@ def test_two_replicas_train_as_one_with_the_whole_batch():
     process = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr[-3000:]
     results = json.loads(process.stdout.splitlines()[-1])
-    assert set(results) == {"softmax", "plain", "hard", "bpr", "alignment"}
+    assert set(results) == {"softmax", "plain", "hard", "bpr"}
     for kind, (one, two) in results.items():
         for name, single, double in zip(("loss", "kernel", "scale"), one, two, strict=True):
             np.testing.assert_allclose(double, single, rtol=1e-4, atol=1e-6, err_msg=f"{kind} {name}")

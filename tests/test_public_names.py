@@ -38,7 +38,7 @@ TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
     "": (
-        """config config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
+        """config config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
         serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
@@ -62,10 +62,9 @@ COSTS = {
         datasets.values"""
     ),
     "tensorflow": (
-        """training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.feature_encoder
-        layers.feature_table layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
+        """training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         layers.stateless_random layers.reranking
-        layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops
+        layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos

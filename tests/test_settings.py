@@ -17,7 +17,7 @@ from tfrec_fusion.datasets import Csv
 def numbers(hint, key: str):
     """(key, type, range) of each number in an annotation, settings inside settings included."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
+    if origin is typing.Annotated and arguments[0] in (int, float):
         yield key, arguments[0], arguments[1]
     elif hint in (int, float):
         yield key, hint, None
@@ -93,8 +93,8 @@ def test_all_mistakes_are_named_at_once():
         "  `evaluation.k[0]` must be at least 1 and at most 100,000. Received: 0.",
         "  `index.recall_target` must be above 0 and at most 1. Received: 7.",
         (
-            "  `ranking.head` must be one of 'mlp', 'dcn', 'dlrm', 'deepfm'. Received: 'dcm'. Did you mean"
-            " 'dcn'?"
+            "  `ranking.head` must be one of 'mlp', 'dcn', 'dlrm', 'deepfm', or the import path of a Keras"
+            " layer of your own, such as 'mypackage.layers.MyLayer'. Received: 'dcm'. Did you mean 'dcn'?"
         ),
         "  `retrieval.temperature` must be above 0 and at most 100. Received: -1.",
         "  `retrieval.tower.dim` must be at least 1 and at most 65,536. Received: -3.",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
+import tf_keras
 
 from tfrec_fusion import losses, tasks
 
@@ -55,3 +56,32 @@ def test_unknown_names_are_refused():
         tasks.Retrieval("hinge")
     with pytest.raises(ValueError, match="'rating' or 'binary'"):
         tasks.Ranking("stars")
+    with pytest.raises(ValueError, match="regression or a classification"):
+        tasks.MultitaskWeighting({"a": "ranking"})
+    with pytest.raises(ValueError, match="must name the tasks"):
+        tasks.MultitaskWeighting({"a": "regression"}, {"b": 1.0})
+
+
+def test_multitask_weighting_by_hand():
+    kinds = {"rating": "regression", "click": "classification"}
+    values = {"rating": tf.constant(2.0), "click": tf.constant(3.0)}
+    assert tasks.MultitaskWeighting(kinds, {"rating": 0.5, "click": 2.0})(values).numpy() == pytest.approx(
+        7.0
+    )
+    learned = tasks.MultitaskWeighting(kinds)
+    assert learned(values).numpy() == pytest.approx(0.5 * 2 + 3)
+    learned.log_variance.assign([np.log(4.0), np.log(9.0)])
+    assert learned(values).numpy() == pytest.approx(2 / 8 + np.log(2) + 3 / 9 + np.log(3))
+    copy = tasks.MultitaskWeighting.from_config(learned.get_config())
+    assert copy(values).numpy() == pytest.approx(4.0)
+
+
+def test_learned_uncertainty_settles_where_kendall_says():
+    # d/ds (exp(-s) L / 2 + s / 2) = 0 where exp(s) = L: a regression's variance is its squared error.
+    layer = tasks.MultitaskWeighting({"rating": "regression"})
+    optimizer = tf_keras.optimizers.SGD(0.5)
+    for _ in range(200):
+        with tf.GradientTape() as tape:
+            loss = layer({"rating": tf.constant(3.0)})
+        optimizer.minimize(loss, layer.trainable_variables, tape=tape)
+    assert np.exp(layer.log_variance.numpy()[0]) == pytest.approx(3.0, rel=1e-3)

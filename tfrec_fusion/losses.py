@@ -7,27 +7,20 @@ whatever the precision of what comes in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfrec_fusion.layers.replicas import gather_across_replicas
 
 __all__ = [
-    "MultitaskWeighting",
-    "StreamingFrequency",
     "binary_cross_entropy",
     "bpr",
     "confidence",
-    "contrastive_alignment",
     "full_softmax",
     "in_batch_bpr",
     "in_batch_softmax",
-    "listwise_softmax",
     "mixed_log_q",
+    "sampled_bpr",
     "sampled_softmax",
     "squared_error",
 ]
@@ -114,6 +107,7 @@ def full_softmax(
     valid: tf.Tensor | None = None,
     bias: tf.Tensor | None = None,
     temperature: float = 1.0,
+    hard_negatives: int | None = None,
 ) -> tf.Tensor:
     """Exact softmax cross-entropy of each query's item against the whole catalogue.
 
@@ -124,6 +118,7 @@ def full_softmax(
         valid: bool `[items]` or `[batch, items]`; false rows are no candidates (padding, for example).
         bias: float `[items]`, added to the scores after the temperature.
         temperature: positive; divides the scores.
+        hard_negatives: keeps only this many of the highest-scored negatives per query.
 
     Returns:
         float32 `[batch]`.
@@ -134,6 +129,8 @@ def full_softmax(
         logits += tf.cast(bias, tf.float32)
     if valid is not None:
         logits = tf.where(valid, logits, MIN_LOGIT)
+    if hard_negatives is not None:
+        logits, positive = _keep_hardest(logits, tf.cast(positive, tf.int32), hard_negatives)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(positive, logits)
 
 
@@ -146,6 +143,7 @@ def sampled_softmax(
     pool_ids: tf.Tensor | None = None,
     pool_log_q: tf.Tensor | None = None,
     temperature: float = 1.0,
+    hard_negatives: int | None = None,
 ) -> tf.Tensor:
     """Softmax cross-entropy of each query's own candidate against a pool of negatives that all queries share.
 
@@ -162,6 +160,7 @@ def sampled_softmax(
         pool_ids: integer `[pool]`.
         pool_log_q: float `[pool]`, see `mixed_log_q`.
         temperature: positive; divides the scores.
+        hard_negatives: keeps only this many of the highest-scored negatives per query.
 
     Returns:
         float32 `[queries]`.
@@ -170,17 +169,56 @@ def sampled_softmax(
     """
     _check_positive("temperature", temperature)
     _check_companion("positive_ids", positive_ids, "pool_ids", pool_ids)
-    own = (
-        tf.reduce_sum(tf.cast(query, tf.float32) * tf.cast(positive, tf.float32), -1, keepdims=True)
-        / temperature
-    )
+    own = _own_scores(query, positive)[:, None] / temperature
     logits = _scores(query, pool) / temperature
     if pool_log_q is not None:
         logits -= tf.cast(pool_log_q, tf.float32)[None, :]
     if pool_ids is not None and positive_ids is not None:
         logits = tf.where(positive_ids[:, None] == pool_ids[None, :], MIN_LOGIT, logits)
+    if hard_negatives is not None:
+        logits = _highest(logits, hard_negatives)
     logits = tf.concat([own, logits], 1)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros(tf.shape(logits)[0], tf.int32), logits)
+
+
+def sampled_bpr(
+    query: tf.Tensor,
+    positive: tf.Tensor,
+    pool: tf.Tensor,
+    *,
+    positive_ids: tf.Tensor,
+    pool_ids: tf.Tensor,
+    valid: tf.Tensor | None = None,
+    temperature: float = 1.0,
+    hard_negatives: int | None = None,
+) -> tf.Tensor:
+    """`bpr` of each query's own candidate against a pool of negatives that all queries share.
+
+    The mean over the pool weighs negatives by how often they are drawn, and needs no correction: popular
+    items are compared with more often where the pool comes from the batch.
+
+    Args:
+        query: float `[queries, dim]`.
+        positive: float `[queries, dim]`.
+        pool: float `[pool, dim]`.
+        positive_ids: integer `[queries]`; a query's own item in the pool is no negative.
+        pool_ids: integer `[pool]`.
+        valid: bool `[pool]`; false rows are no negatives.
+        temperature: positive; divides the scores.
+        hard_negatives: keeps only this many of the highest-scored negatives per query.
+
+    Returns:
+        float32 `[queries]`.
+    """
+    _check_positive("temperature", temperature)
+    scores = _scores(query, pool) / temperature
+    mask = positive_ids[:, None] != pool_ids[None, :]
+    if valid is not None:
+        mask = tf.logical_and(mask, valid[None, :])
+    if hard_negatives is not None:
+        scores = _highest(tf.where(mask, scores, MIN_LOGIT), hard_negatives)
+        mask = scores > MIN_LOGIT
+    return bpr(_own_scores(query, positive) / temperature, scores, mask)
 
 
 def mixed_log_q(probability: tf.Tensor, num_in_batch: int, num_uniform: int, num_items: int) -> tf.Tensor:
@@ -241,7 +279,7 @@ def in_batch_bpr(
     Returns:
         float32 `[batch]`.
     """
-    own_score = tf.reduce_sum(tf.cast(query, tf.float32) * tf.cast(candidate, tf.float32), -1)
+    own_score = _own_scores(query, candidate)
     own_ids = candidate_ids
     if gather and candidate_ids is not None:
         candidate, candidate_ids = gather_across_replicas(candidate, candidate_ids)
@@ -291,198 +329,13 @@ def binary_cross_entropy(label: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
     return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(label, tf.float32), tf.cast(logit, tf.float32))
 
 
-def listwise_softmax(label: tf.Tensor, logit: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """Cross-entropy between a list's labels, scaled to sum to 1, and the softmax of its scores.
-
-    `loss = -sum_j (y_j / sum_l y_l) log softmax(s)_j`; a list without a positive label has loss 0.
-
-    Args:
-        label: float `[batch, list]`, at least 0.
-        logit: float `[batch, list]`.
-        mask: bool `[batch, list]`; false entries belong to no list.
-
-    Returns:
-        float32 `[batch]`.
-
-    Reference: ListNet's top-one form, Cao et al., 2007, https://doi.org/10.1145/1273496.1273513, with labels
-    scaled
-        linearly where the paper takes their softmax.
-    """
-    label, logit = tf.cast(label, tf.float32), tf.cast(logit, tf.float32)
-    if mask is not None:
-        label, logit = tf.where(mask, label, 0.0), tf.where(mask, logit, MIN_LOGIT)
-    target = tf.math.divide_no_nan(label, tf.reduce_sum(label, -1, keepdims=True))
-    return tf.nn.softmax_cross_entropy_with_logits(target, logit)
-
-
-def contrastive_alignment(
-    first: tf.Tensor,
-    second: tf.Tensor,
-    *,
-    ids: tf.Tensor | None = None,
-    temperature: float = 0.1,
-    gather: bool = True,
-) -> tf.Tensor:
-    """Draws two views of the same item (its id's and its text's embedding) together, symmetric InfoNCE.
-
-    The mean of both directions' `in_batch_softmax` over L2-normalised rows.
-
-    Args:
-        first: float `[batch, dim]`.
-        second: float `[batch, dim]`, the same items in the same order.
-        ids: integer `[batch]`; repeated items are no negatives of each other.
-        temperature: positive; divides the cosines.
-        gather: whether the items of all replicas serve as negatives.
-
-    Returns:
-        float32 `[batch]`.
-
-    Reference: Radford et al., 2021, https://arxiv.org/abs/2103.00020
-    """
-    first = tf.math.l2_normalize(tf.cast(first, tf.float32), -1)
-    second = tf.math.l2_normalize(tf.cast(second, tf.float32), -1)
-    options: dict[str, Any] = {"candidate_ids": ids, "temperature": temperature, "gather": gather}
-    return (in_batch_softmax(first, second, **options) + in_batch_softmax(second, first, **options)) / 2
-
-
-@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
-class StreamingFrequency(tf_keras.layers.Layer):
-    """Estimates how often each id appears in a batch, from the stream of batches alone.
-
-    Keeps per hash bucket the step at which an id was last seen and a moving average of the gap between two
-    sightings; the estimated probability is one over that gap. Ids that share a bucket share the estimate. The
-    layer follows a distribution's changes, where counts made once would not. Under a strategy the replicas'
-    ids are gathered first, so every replica holds the same estimate.
-
-    Args:
-        num_buckets: hash buckets; take some times the number of ids.
-        learning_rate: weight of the newest gap in the average, in (0, 1].
-        initial_gap: the gap assumed before an id was seen twice.
-
-    Reference: Yi et al., 2019, algorithm 2, https://doi.org/10.1145/3298689.3346996
-    """
-
-    def __init__(self, num_buckets: int, learning_rate: float = 0.05, initial_gap: float = 100.0, **kwargs):
-        super().__init__(**kwargs)
-        _check_positive("num_buckets", num_buckets)
-        _check_positive("initial_gap", initial_gap)
-        if not 0 < learning_rate <= 1:
-            raise ValueError(
-                f"`learning_rate` must lie in (0, 1]. Received: {learning_rate}. Choose 0.05, say."
-            )
-        self.num_buckets = num_buckets
-        self.learning_rate = learning_rate
-        self.initial_gap = initial_gap
-
-    def build(self, input_shape):
-        once = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
-        zeros = tf_keras.initializers.Zeros()
-        gaps = tf_keras.initializers.Constant(self.initial_gap)
-        self.step = self.add_weight("step", (), tf.int64, zeros, **once)
-        self.last_seen = self.add_weight("last_seen", (self.num_buckets,), tf.int64, zeros, **once)
-        self.gap = self.add_weight("gap", (self.num_buckets,), tf.float32, gaps, **once)
-        super().build(input_shape)
-
-    def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Returns `log(probability)` of each id being in a batch, after counting this batch when training.
-
-        Args:
-            ids: integer or string `[batch]`.
-            training: whether this batch updates the estimate.
-
-        Returns:
-            float32 `[batch]`, at most 0.
-        """
-        if training:
-            (seen,) = gather_across_replicas(self._buckets(ids))
-            buckets = tf.unique(seen).y
-            now = self.step.read_value() + 1
-            last = tf.nn.embedding_lookup(self.last_seen, buckets)
-            gaps = tf.nn.embedding_lookup(self.gap, buckets)
-            updated = (1 - self.learning_rate) * gaps + self.learning_rate * tf.cast(now - last, tf.float32)
-            # A first sighting says nothing about a gap.
-            updated = tf.where(last > 0, updated, gaps)
-            self.gap.scatter_update(tf.IndexedSlices(updated, buckets))
-            self.last_seen.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(buckets), now), buckets))
-            self.step.assign(now)
-        return -tf.math.log(tf.maximum(tf.nn.embedding_lookup(self.gap, self._buckets(ids)), 1.0))
-
-    def _buckets(self, ids: tf.Tensor) -> tf.Tensor:
-        if ids.dtype == tf.string:
-            return tf.strings.to_hash_bucket_fast(ids, self.num_buckets)
-        return tf.math.floormod(tf.cast(ids, tf.int64), self.num_buckets)
-
-    def get_config(self):
-        config = super().get_config()
-        return {
-            **config,
-            "num_buckets": self.num_buckets,
-            "learning_rate": self.learning_rate,
-            "initial_gap": self.initial_gap,
-        }
-
-
-@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
-class MultitaskWeighting(tf_keras.layers.Layer):
-    """Sums several tasks' losses, by fixed weights or by learned uncertainties.
-
-    Learned: `sum_t c_t exp(-s_t) L_t + s_t / 2` with `s_t = log sigma_t^2` trained along with the model,
-    `c_t` 1/2 for a regression and 1 for a classification. A noisy task gets a large `sigma` and counts less.
-
-    Args:
-        tasks: a task's name → `regression` or `classification`.
-        weights: fixed weight of each task; None learns the uncertainties instead.
-
-    Reference: Kendall et al., 2018, https://arxiv.org/abs/1705.07115
-    """
-
-    def __init__(self, tasks: Mapping[str, str], weights: Mapping[str, float] | None = None, **kwargs):
-        super().__init__(**kwargs)
-        for name, kind in tasks.items():
-            if kind not in ("regression", "classification"):
-                raise ValueError(
-                    f"A task must be a regression or a classification. Received: {kind!r} for {name!r}. Name"
-                    " one."
-                )
-        if weights is not None and set(weights) != set(tasks):
-            raise ValueError(
-                f"`weights` must name the tasks {sorted(tasks)}. Received: {sorted(weights)}. Give each a"
-                " weight."
-            )
-        self.tasks = dict(tasks)
-        self.weights_by_task = None if weights is None else dict(weights)
-
-    def build(self, input_shape):
-        if self.weights_by_task is None:
-            self.log_variance = self.add_weight("log_variance", (len(self.tasks),), initializer="zeros")
-        super().build(input_shape)
-
-    def call(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Weighs and sums.
-
-        Args:
-            losses: float scalar per task.
-
-        Returns:
-            float32 scalar.
-        """
-        if self.weights_by_task is not None:
-            return tf.add_n(
-                [self.weights_by_task[task] * tf.cast(losses[task], tf.float32) for task in self.tasks]
-            )
-        total = 0.0
-        for place, (task, kind) in enumerate(self.tasks.items()):
-            log_variance = tf.cast(self.log_variance[place], tf.float32)
-            factor = 0.5 if kind == "regression" else 1.0
-            total += factor * tf.exp(-log_variance) * tf.cast(losses[task], tf.float32) + log_variance / 2
-        return total
-
-    def get_config(self):
-        return {**super().get_config(), "tasks": self.tasks, "weights": self.weights_by_task}
-
-
 def _scores(query: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
     return tf.matmul(tf.cast(query, tf.float32), tf.cast(candidate, tf.float32), transpose_b=True)
+
+
+def _own_scores(query: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
+    """Dot products of rows, float32 `[batch]`."""
+    return tf.reduce_sum(tf.cast(query, tf.float32) * tf.cast(candidate, tf.float32), -1)
 
 
 def _with_extra(values: tf.Tensor, extra: tf.Tensor | None) -> tf.Tensor:
@@ -491,12 +344,16 @@ def _with_extra(values: tf.Tensor, extra: tf.Tensor | None) -> tf.Tensor:
 
 def _keep_hardest(logits: tf.Tensor, positive: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The positive's logit in column 0, then the `count` highest of the others."""
-    _check_positive("hard_negatives", count)
     rows = tf.range(tf.shape(logits)[0])
     own = tf.gather_nd(logits, tf.stack([rows, positive], -1))
     others = tf.where(tf.one_hot(positive, tf.shape(logits)[1]) > 0, MIN_LOGIT, logits)
-    hardest = tf.math.top_k(others, tf.minimum(count, tf.shape(logits)[1])).values
-    return tf.concat([own[:, None], hardest], 1), tf.zeros_like(positive)
+    return tf.concat([own[:, None], _highest(others, count)], 1), tf.zeros_like(positive)
+
+
+def _highest(logits: tf.Tensor, count: int) -> tf.Tensor:
+    """The `count` highest of each row, or all where a row has fewer."""
+    _check_positive("hard_negatives", count)
+    return tf.math.top_k(logits, tf.minimum(count, tf.shape(logits)[1])).values
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -6,6 +6,7 @@ averaged over the global batch, so that it may be used under any `tf.distribute`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ import tf_keras
 from tfrec_fusion import losses
 from tfrec_fusion.layers.replicas import mean_over_replicas
 
-__all__ = ["Ranking", "Retrieval"]
+__all__ = ["MultitaskWeighting", "Ranking", "Retrieval"]
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -145,3 +146,62 @@ class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
 
     def get_config(self):
         return {**super().get_config(), "kind": self.kind, "label": self.label}
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class MultitaskWeighting(tf_keras.layers.Layer):
+    """Sums several tasks' losses, by fixed weights or by learned uncertainties.
+
+    Learned: `sum_t c_t exp(-s_t) L_t + s_t / 2` with `s_t = log sigma_t^2` trained along with the model,
+    `c_t` 1/2 for a regression and 1 for a classification. A noisy task gets a large `sigma` and counts less.
+
+    Args:
+        tasks: a task's name → `regression` or `classification`.
+        weights: fixed weight of each task; None learns the uncertainties instead.
+
+    Reference: Kendall et al., 2018, https://arxiv.org/abs/1705.07115
+    """
+
+    def __init__(self, tasks: Mapping[str, str], weights: Mapping[str, float] | None = None, **kwargs):
+        super().__init__(**kwargs)
+        for name, kind in tasks.items():
+            if kind not in ("regression", "classification"):
+                raise ValueError(
+                    f"A task must be a regression or a classification. Received: {kind!r} for {name!r}. Name"
+                    " one."
+                )
+        if weights is not None and set(weights) != set(tasks):
+            raise ValueError(
+                f"`weights` must name the tasks {sorted(tasks)}. Received: {sorted(weights)}. Give each a"
+                " weight."
+            )
+        self.tasks = dict(tasks)
+        self.weights_by_task = None if weights is None else dict(weights)
+
+    def build(self, input_shape):
+        if self.weights_by_task is None:
+            self.log_variance = self.add_weight("log_variance", (len(self.tasks),), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Weighs and sums.
+
+        Args:
+            losses: float scalar per task.
+
+        Returns:
+            float32 scalar.
+        """
+        if self.weights_by_task is not None:
+            return tf.add_n(
+                [self.weights_by_task[task] * tf.cast(losses[task], tf.float32) for task in self.tasks]
+            )
+        total = 0.0
+        for position, (task, kind) in enumerate(self.tasks.items()):
+            log_variance = tf.cast(self.log_variance[position], tf.float32)
+            factor = 0.5 if kind == "regression" else 1.0
+            total += factor * tf.exp(-log_variance) * tf.cast(losses[task], tf.float32) + log_variance / 2
+        return total
+
+    def get_config(self):
+        return {**super().get_config(), "tasks": self.tasks, "weights": self.weights_by_task}

@@ -32,6 +32,7 @@ from pipeline.config.places import Places, local_places, schema_name
 from pipeline.data import features
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
+from tfrec_fusion.config import own_sources
 from tfrec_fusion.datasets.tables import Tables
 
 LAYERS = ("tfrec_fusion/config", "tfrec_fusion/layers")
@@ -243,6 +244,7 @@ def build_recommender(
         kind: dataclasses.asdict(getattr(config, kind)) for kind in ("retrieval", "ranking")
     }
     settings["code"] = code_digest(*EXPORT, "pipeline/callbacks/recommender_builder.py")
+    settings |= own_code(config, "retrieval", "ranking")
     return trainer_of(
         config,
         places,
@@ -311,7 +313,16 @@ def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
         "index": dataclasses.asdict(config.index),
         "checkpoints": places.checkpoints,
         "code": code_digest(*EXPORT),
+        **own_code(config, kind),
     }
+
+
+def own_code(config: PipelineConfig, *kinds: str) -> dict:
+    """Digests of own layers' modules, where the models have any."""
+    sources: dict[str, str] = {}
+    for kind in kinds:
+        sources |= own_sources(dataclasses.asdict(getattr(config, kind)))
+    return {"own_layers": sources} if sources else {}
 
 
 def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places):

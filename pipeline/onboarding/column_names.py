@@ -50,7 +50,6 @@ PERSONAL = (
     " zipcode postcode postal birthdate birthday dob first last middle plz postleitzahl vorname nachname"
     " strasse telefon adresse anschrift geburtsdatum"
 ).split()
-LINK = "url uri link href image img picture photo thumbnail poster path file icon cover".split()
 
 # Words of other scripts, which are also found inside longer names: 电影编号 is (电影, 编号).
 _MORE: dict[str, tuple[list[str], str]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pandas as pd
 import pyarrow as pa
@@ -149,7 +148,3 @@ def marked_ids(column: Column) -> str | None:
 
 def divider_words(divider: str) -> str:
     return {" ": "spaces"}.get(divider, repr(divider))
-
-
-def without_marks(text: str) -> str:
-    return re.sub(r"[-:=][01]\b", "", text)

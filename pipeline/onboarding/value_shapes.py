@@ -70,11 +70,6 @@ def is_flag(unique: pd.Series) -> bool:
     return 0 < len(words) <= 2 and len(unique) <= 2 and any(words <= flag for flag in FLAGS)
 
 
-def template(text: str) -> str:
-    """A text with `#` for each number in it: `120 min` → `# min`."""
-    return re.sub(r"\d+(?:[.,  ]\d+)*", "#", text)
-
-
 def numbers_in_words(unique: pd.Series) -> pd.Series | None:
     """The number in each of distinct values that say the same with another number (`2 in Gift Cards`), or
     None."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.config.pipeline_config import PipelineConfig, code_digest, tables_of, to_json
 from tfrec_fusion import files
-from tfrec_fusion.config import ConfigError, FusionName, HistoryEncoderName, TextConfig
+from tfrec_fusion.config import FUSIONS, HISTORY_ENCODERS, ConfigError, TextConfig
 from tfrec_fusion.datasets.files import source_digest
 
 if typing.TYPE_CHECKING:
@@ -57,8 +57,8 @@ def variants(config: PipelineConfig, wanted: Sequence[str] = ()) -> dict[str, Pi
     has_text = bool(tables_of(config).items.text)
     groups = {
         "text": TEXTS if has_text else ("none",),
-        "fusion": typing.get_args(FusionName),
-        "history": typing.get_args(HistoryEncoderName),
+        "fusion": FUSIONS,
+        "history": HISTORY_ENCODERS,
     }
     own = {
         "text": config.text.stage if config.text else "none",

@@ -19,7 +19,7 @@ import yaml
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.studies.ablation import CODE, Finished, batches, train, with_training
 from tfrec_fusion import files
-from tfrec_fusion.config import ConfigError, FusionName, HistoryEncoderName
+from tfrec_fusion.config import FUSIONS, HISTORY_ENCODERS, ConfigError
 from tfrec_fusion.metrics.ranks import gain as rank_gain
 from tfrec_fusion.metrics.ranks import mean_of_known, next_item_ranks, tie_order
 
@@ -32,8 +32,8 @@ SPACE: dict[str, Sequence] = {
     "retrieval.tower.dropout": (0.0, 0.1, 0.2, 0.4),
     "retrieval.temperature": (0.03, 0.06, 0.1, 0.2),
     "retrieval.tower.dim": (32, 64, 128),
-    "retrieval.tower.history_encoder": typing.get_args(HistoryEncoderName),
-    "retrieval.tower.fusion": typing.get_args(FusionName),
+    "retrieval.tower.history_encoder": HISTORY_ENCODERS,
+    "retrieval.tower.fusion": FUSIONS,
     "retrieval.tower.id_dropout": (0.0, 0.1, 0.3),
     "retrieval.training.batch_size": (32, 64, 128, 256),
     "retrieval.collaborative_dim": (32, 64, 128),

@@ -18,7 +18,6 @@ for user in range(1, SIZE + 1):
     [
         baselines.ItemKNN(k=40),
         baselines.EASE(l2=1.0),
-        baselines.SVD(dim=2),
         # As many factors as the board has: with more, the conjugate gradients of `implicit` divide by
         # residuals near 0.
         baselines.ALS(dim=2, iterations=10),
@@ -60,12 +59,6 @@ def test_ease_solves_its_ridge_regression():
         left = matrix[:, others]
         expected = np.linalg.solve(left.T @ left + 2 * np.eye(5), left.T @ matrix[:, item])
         np.testing.assert_allclose(weights[others, item], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_svd_of_full_rank_gives_the_matrix_back():
-    matrix = np.outer([1, 0, 1, 1], [1, 1, 0, 1, 0]).astype(np.float32)
-    model = baselines.SVD(dim=3).fit(scipy.sparse.csr_matrix(matrix))
-    np.testing.assert_allclose(model.scores(np.arange(4)), matrix, atol=1e-5)
 
 
 def test_errors_name_the_rule():

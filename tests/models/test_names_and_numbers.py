@@ -19,7 +19,6 @@ from tfrec_fusion.config import (
     TrainingConfig,
 )
 from tfrec_fusion.layers.experts import MMoE
-from tfrec_fusion.layers.feature_table import FeatureTable
 from tfrec_fusion.layers.fusion import AttentionFusion, GatedFusion, ModalityDropout
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
@@ -81,15 +80,13 @@ def test_models_take_features_of_any_name(kind):
 
 def test_layers_take_parts_of_any_name():
     parts = {name: tf.ones([2, 3]) for name in NAMES}
-    table = FeatureTable.from_arrays({name: np.ones([2, 3], np.float32) for name in NAMES})
-
     dropout, experts = ModalityDropout(dict.fromkeys(NAMES, 0.1)), MMoE(NAMES, 2, (3,))
     gated, attention = GatedFusion(3), AttentionFusion(3)
 
     @tf.function
     def call(parts):
         dropped = dropout(parts, training=True)
-        return gated(dropped), attention(dropped), experts(parts["a b"]), table(tf.constant([1]))
+        return gated(dropped), attention(dropped), experts(parts["a b"])
 
     assert call(parts)[0].shape == [2, 3]
 

@@ -55,8 +55,16 @@ def test_each_fusion_ranks_items_that_training_never_saw(fusion):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{"negatives": 20}, {"negatives": 20, "all_positions": False}, {"normalize": True, "temperature": 0.1}],
-    ids=["sampled", "last position", "normalized"],
+    [
+        {"negatives": 20},
+        {"negatives": 20, "all_positions": False},
+        {"normalize": True, "temperature": 0.1},
+        {"loss": "bpr", "temperature": 0.2},
+        {"loss": "bpr", "temperature": 0.2, "negatives": 20},
+        {"hard_negatives": 5},
+        {"hard_negatives": 5, "negatives": 20},
+    ],
+    ids=["sampled", "last position", "normalized", "bpr", "sampled bpr", "hard", "sampled hard"],
 )
 def test_other_losses_solve_the_planted_data(changes):
     model = trained(DATA, dataclasses.replace(RETRIEVAL, **changes))

@@ -108,3 +108,14 @@ def test_factors_initialise_an_embedding_and_keep_who_is_near(width):
     np.testing.assert_allclose(cosine(now), cosine(factors), atol=1e-4)
     with pytest.raises(ValueError, match="one row per embedding row"):
         initialise_embedding(layer, factors[:5])
+
+
+def test_ids_start_from_text_where_there_is_any():
+    config = dataclasses.replace(RETRIEVAL, tower=dataclasses.replace(RETRIEVAL.tower, id_start="text"))
+    started = two_tower(NEW, config).item_tower.id_embedding.embeddings.numpy()
+    vectors = np.asarray(NEW.text_vectors, np.float64)
+    assert started.std() == pytest.approx(0.02, rel=0.1)  # as large as it would be by chance
+    gram = vectors @ vectors.T
+    np.testing.assert_allclose(started @ started.T * gram[1, 1] / (started[1] @ started[1]), gram, atol=1e-4)
+    plain = planted(num_users=30, circles=4, text=False)
+    assert np.isfinite(two_tower(plain, config).item_tower.id_embedding.embeddings.numpy()).all()

@@ -1,6 +1,9 @@
 """Settings of a model, their ranges, and the strict reader that makes them from YAML."""
 
+from tfrec_fusion.config.layer_names import own_sources
 from tfrec_fusion.config.models import (
+    FUSIONS,
+    HISTORY_ENCODERS,
     Feature,
     FeatureKind,
     FeatureSpace,
@@ -19,6 +22,8 @@ from tfrec_fusion.config.models import (
 from tfrec_fusion.config.reading import ConfigError, Settings, from_dict
 
 __all__ = [
+    "FUSIONS",
+    "HISTORY_ENCODERS",
     "ConfigError",
     "Feature",
     "FeatureKind",
@@ -36,4 +41,5 @@ __all__ = [
     "TrainingConfig",
     "check_training",
     "from_dict",
+    "own_sources",
 ]

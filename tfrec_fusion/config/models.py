@@ -14,12 +14,18 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
+from tfrec_fusion.config.layer_names import LayerName
 from tfrec_fusion.config.reading import ConfigError, Settings
 
 FeatureKind = Literal["categorical", "categories", "number", "vector"]
-FusionName = Literal["concat", "projection", "gated", "attention", "film", "experts"]
-HistoryEncoderName = Literal["mean", "cnn", "gru", "transformer"]
-RankingHead = Literal["mlp", "dcn", "dlrm", "deepfm"]
+FUSIONS = ("concat", "projection", "gated", "attention", "film", "experts")
+HISTORY_ENCODERS = ("mean", "cnn", "gru", "transformer")
+HEADS = ("mlp", "dcn", "dlrm", "deepfm")
+FusionName = Annotated[str, LayerName(FUSIONS, ("dim",))]
+HistoryEncoderName = Annotated[
+    str, LayerName(HISTORY_ENCODERS, ("max_length", "return_sequences", "dropout"))
+]
+RankingHead = Annotated[str, LayerName(HEADS, ("hidden", "dropout"))]
 LabelKind = Literal["rating", "binary"]
 
 Count = Annotated[int, Interval(ge=1)]
@@ -138,7 +144,11 @@ class TextConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TowerConfig(Settings):
-    """A tower's shape; both towers end in `dim` numbers."""
+    """A tower's shape; both towers end in `dim` numbers.
+
+    `fusion` and `history_encoder` name a built-in layer, or by import path (`mypackage.layers.MyFusion`) a
+    Keras layer of your own. `id_start`: what the items' id embeddings start from: small random numbers, or
+    (`text`) the text vectors' principal axes, where there is text."""
 
     dim: Width = 64
     hidden: tuple[Width, ...] = ()
@@ -148,6 +158,7 @@ class TowerConfig(Settings):
     dropout: Dropout = 0.2
     item_dropout: Dropout = 0.0
     id_dropout: Dropout = 0.1
+    id_start: Literal["random", "text"] = "random"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,17 +184,21 @@ class TrainingConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalConfig(Settings):
-    """The two-tower model. `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger
-    than this is used whole, which makes the loss an exact softmax. `all_positions`: each item of a history is
-    learned as the answer to what came before it; a batch then holds `batch_size` histories. `normalize`:
-    embeddings of length 1, which wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is
-    trained that maps text into the space of the embeddings; the served model does without it and answers free
-    text by similarity of meaning. `collaborative_dim`: width of the closed-form collaborative factors that
-    stand beside the embeddings with content and popularity, all weighed on validation (`models.blend`); 0 for
-    the towers alone."""
+    """The two-tower model. `loss`: `softmax` over the negatives, or `bpr`, which compares with each of them
+    alone.
+    `hard_negatives`: only so many of the highest-scored negatives count for a query; null for all.
+    `negatives`: uniform negatives beside the in-batch ones; a catalogue no larger than this is used whole,
+    which makes the loss an exact softmax. `all_positions`: each item of a history is learned as the answer to
+    what came before it; a batch then holds `batch_size` histories. `normalize`: embeddings of length 1, which
+    wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is trained that maps text into the
+    space of the embeddings; the served model does without it and answers free text by similarity of meaning.
+    `collaborative_dim`: width of the closed-form collaborative factors that stand beside the embeddings with
+    content and popularity, all weighed on validation (`models.blend`); 0 for the towers alone."""
 
     tower: TowerConfig = TowerConfig()
     training: TrainingConfig = TrainingConfig(batch_size=64, learning_rate=3e-3, patience=4)
+    loss: Literal["softmax", "bpr"] = "softmax"
+    hard_negatives: Count | None = None
     temperature: Annotated[float, Interval(gt=0, le=100)] = 0.06
     negatives: Annotated[int, Interval(ge=0, le=10_000_000)] = 4096
     logq: bool = True
@@ -192,10 +207,20 @@ class RetrievalConfig(Settings):
     text_query_weight: Annotated[float, Interval(ge=0, le=1000)] = 0.0
     collaborative_dim: OptionalWidth = 64
 
+    def __post_init__(self):
+        super().__post_init__()
+        training = self.training
+        if self.hard_negatives is not None and (training.jit_compile or training.strategy == "tpu"):
+            raise ConfigError(
+                "`hard_negatives` must be left out with `jit_compile: true` and `strategy: tpu`, which need"
+                f" fixed shapes. Received: {self.hard_negatives}. Change one of them."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class RankingConfig(Settings):
-    """The ranking model: one head per label. `rating_dim`: of the factors of ratings that are solved beside
+    """The ranking model: one head per label. `head`: built-in, or by import path a Keras layer of your own.
+    `rating_dim`: of the factors of ratings that are solved beside
     the network and weighed on validation (`models.rating_factors`); 0 for the network alone."""
 
     tower: TowerConfig = TowerConfig(dim=32, user_id=True, history_encoder="mean")

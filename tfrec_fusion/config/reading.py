@@ -1,7 +1,8 @@
 """Strict reader of settings: plain YAML values become frozen dataclasses, and every mistake is named at once.
 
-The range of a number stands in its annotation, `Annotated[int, Interval(ge=1)]`, and is checked wherever the
-setting is made: by `from_dict` with the key's full name, and by the dataclass itself in Python.
+The range of a number stands in its annotation, `Annotated[int, Interval(ge=1)]`, and so does what a layer may
+be called (`layer_names`). Both are checked wherever the setting is made: by `from_dict` with the key's full
+name, and by the dataclass itself in Python.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import typing
 from typing import Any, Literal, TypeVar
 
 from annotated_types import Interval
+
+from tfrec_fusion.config.layer_names import LayerName
 
 T = TypeVar("T")
 _WRONG = object()  # what a value that cannot be used becomes, while the others are still read
@@ -202,10 +205,15 @@ def _convert_scalar(hint: type, value: Any, where: str, errors: list[str]) -> An
 
 
 def _check(hint: Any, value: Any, where: str, errors: list[str]) -> None:
-    """Holds the numbers in a value to the ranges in its annotation."""
+    """Holds the numbers in a value to the ranges in its annotation, and names of layers to their rule."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         bounds = arguments[1]
+        if isinstance(bounds, LayerName):
+            problem = bounds.problem(value)
+            if problem:
+                errors.append(f"`{where}` {problem}")
+            return
         numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
         if numeric and not _inside(value, bounds):
             seen = f"{value:g}" if isinstance(value, float) else str(value)

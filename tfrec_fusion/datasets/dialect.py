@@ -70,12 +70,6 @@ def detect_kind(path: str) -> Kind:
     return "json" if re.match(r"\{\s*[\"'}]|\[\s*\{|\[\s*$", text) else "csv"
 
 
-def detect_csv(path: str, csv: Csv) -> Csv:
-    """The same description with delimiter and encoding told from the file, where they were not given."""
-    found = read_dialect(path, csv)
-    return dataclasses.replace(csv, delimiter=found.delimiter, encoding=found.encoding)
-
-
 def read_dialect(path: str, csv: Csv) -> Dialect:
     """How a text file is written.
 

@@ -11,35 +11,26 @@ from tfrec_fusion.lazy import lazy_names
 __all__ = [
     "PLE",
     "AttentionFusion",
-    "BucketEncoder",
-    "CategoricalEncoder",
     "ConcatFusion",
     "ConvolutionHistory",
     "Cross",
     "DotInteraction",
     "ExpertsFusion",
     "FactorizationMachine",
-    "FeatureTable",
     "FilmFusion",
     "GatedFusion",
-    "HashEncoder",
     "HistoryEncoder",
     "LoraDense",
     "MMoE",
     "MaximalMarginalRelevance",
     "MeanHistory",
     "ModalityDropout",
-    "MultiValueEncoder",
-    "NumericEncoder",
     "PretrainedNotFoundError",
     "ProjectionFusion",
     "RecurrentHistory",
     "TextEncoder",
     "TextTokenizer",
-    "TimeEncoder",
     "TransformerHistory",
-    "VectorEncoder",
-    "VocabularyEncoder",
     "WordPieceTokenizer",
     "encode_texts",
     "find_pretrained",
@@ -51,17 +42,6 @@ __all__ = [
 if TYPE_CHECKING:
     from tfrec_fusion.layers.bulk_encoding import encode_texts
     from tfrec_fusion.layers.experts import PLE, MMoE
-    from tfrec_fusion.layers.feature_encoder import (
-        BucketEncoder,
-        CategoricalEncoder,
-        HashEncoder,
-        MultiValueEncoder,
-        NumericEncoder,
-        TimeEncoder,
-        VectorEncoder,
-        VocabularyEncoder,
-    )
-    from tfrec_fusion.layers.feature_table import FeatureTable
     from tfrec_fusion.layers.fusion import (
         AttentionFusion,
         ConcatFusion,

@@ -158,34 +158,6 @@ class EASE(Baseline):
         return self.interactions[users] @ self.weights
 
 
-class SVD(Baseline):
-    """Truncated singular value decomposition of the interactions (PureSVD).
-
-    Args:
-        dim: singular vectors kept.
-        seed: of the solver's start.
-
-    Attributes:
-        user_factors: float32 `[users, dim]`.
-        item_factors: float32 `[items, dim]`, which may initialise id embeddings.
-
-    Reference: Cremonesi et al., 2010, https://doi.org/10.1145/1864708.1864721
-    """
-
-    def __init__(self, dim: int = 64, seed: int = 0):
-        self.dim, self.seed = dim, seed
-
-    def _fit(self, interactions):
-        start = np.random.default_rng(self.seed).normal(size=min(interactions.shape))
-        dim = min(self.dim, min(interactions.shape) - 1)
-        left, values, right = scipy.sparse.linalg.svds(interactions, k=dim, v0=start)
-        self.user_factors = (left * np.sqrt(values)).astype(np.float32)
-        self.item_factors = (right.T * np.sqrt(values)).astype(np.float32)
-
-    def _scores(self, users):
-        return self.user_factors[users] @ self.item_factors.T
-
-
 class _Implicit(Baseline):
     """A model of the library `implicit` (extra `baselines`)."""
 

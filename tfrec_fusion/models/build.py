@@ -19,7 +19,8 @@ from tfrec_fusion.config import (
 )
 from tfrec_fusion.layers import fusion, sequence
 from tfrec_fusion.layers import stateless_random as repeatable
-from tfrec_fusion.models import heads
+from tfrec_fusion.models import heads, own_layers
+from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
@@ -27,6 +28,7 @@ from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.tower import ItemTower, QueryTower
 from tfrec_fusion.models.two_tower import TwoTower
+from tfrec_fusion.models.warm_starting import initialise_embedding
 
 
 def build_two_tower(
@@ -58,6 +60,8 @@ def build_two_tower(
         item_tower=_item_tower(tower, space, catalogue, text),
         query_tower=_query_tower(tower, space, return_sequences=True),
         counts=catalogue.counts,
+        loss=config.loss,
+        hard_negatives=config.hard_negatives,
         temperature=config.temperature,
         negatives=config.negatives,
         logq=config.logq,
@@ -70,6 +74,7 @@ def build_two_tower(
         history_length=space.history_length,
     )
     model(_blank_batch(space))
+    _start_ids(model, config.tower, catalogue)
     if text_query is not None:
         model.text_query(tf.zeros([1, space.text_dim]))
     return model
@@ -121,17 +126,20 @@ def build_ranking(
         rating_factors=_rating_factors(config, space, catalogue, labels),
     )
     model(_blank_batch(space))
+    _start_ids(model, config.tower, catalogue)
     return model
 
 
 def build_head(config: RankingConfig) -> tf_keras.layers.Layer:
-    """A ranking head by its configured name."""
+    """A ranking head by its configured name, or from a class of one's own."""
     kinds = {"mlp": heads.MLPHead, "dcn": heads.DCNHead, "dlrm": heads.DLRMHead, "deepfm": heads.DeepFMHead}
-    return kinds[config.head](config.hidden, config.tower.dropout)
+    if config.head in kinds:
+        return kinds[config.head](config.hidden, config.tower.dropout)
+    return own_layers.head(config.head, config.tower.dim, config.hidden, config.tower.dropout)
 
 
 def build_fusion(name: str, dim: int, base: str) -> tf_keras.layers.Layer:
-    """A fusion layer by its configured name; `base` is what FiLM modulates."""
+    """A fusion layer by its configured name, or from a class of one's own; `base` is what FiLM modulates."""
     if name == "film":
         return fusion.FilmFusion(dim, base)
     if name == "concat":
@@ -142,13 +150,13 @@ def build_fusion(name: str, dim: int, base: str) -> tf_keras.layers.Layer:
         "attention": fusion.AttentionFusion,
         "experts": fusion.ExpertsFusion,
     }
-    return kinds[name](dim)
+    return kinds[name](dim) if name in kinds else own_layers.fusion(name, dim)
 
 
 def build_history_encoder(
     tower: TowerConfig, history_length: int, return_sequences: bool
 ) -> tf_keras.layers.Layer:
-    """A history encoder by its configured name."""
+    """A history encoder by its configured name, or from a class of one's own."""
     options: dict[str, Any] = {"return_sequences": return_sequences, "dropout": tower.dropout}
     if tower.history_encoder == "transformer":
         # A feed-forward part as wide as the model, as in SASRec, costs half the time of the usual four times
@@ -159,7 +167,9 @@ def build_history_encoder(
         "cnn": sequence.ConvolutionHistory,
         "gru": sequence.RecurrentHistory,
     }
-    return kinds[tower.history_encoder](**options)
+    if tower.history_encoder in kinds:
+        return kinds[tower.history_encoder](**options)
+    return own_layers.history_encoder(tower.history_encoder, tower.dim, max_length=history_length, **options)
 
 
 def build_item_text(text: TextConfig, catalogue: Catalogue) -> ItemText:
@@ -201,6 +211,12 @@ def _item_tower(
         id_dropout=tower.id_dropout,
         text=build_item_text(text, catalogue) if text and text.trained and space.text_dim else None,
     )
+
+
+def _start_ids(model: Model, tower: TowerConfig, catalogue: Catalogue) -> None:
+    if tower.id_start == "text" and catalogue.text_vectors is not None:
+        for layer, _ in model.item_embeddings():
+            initialise_embedding(layer, catalogue.text_vectors)
 
 
 def _query_tower(tower: TowerConfig, space: FeatureSpace, return_sequences: bool) -> QueryTower:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion import losses, tasks
+from tfrec_fusion import tasks
 from tfrec_fusion.config import LabelKind
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.two_tower import TwoTower
@@ -27,7 +27,7 @@ class Multitask(Model):
         experts: `layers.experts.MMoE` or `PLE` with the labels as tasks.
         labels: label name → `rating` or `binary`.
         weights: weight of `retrieval` and of each label in the loss; None learns them
-            (`losses.MultitaskWeighting`).
+            (`tasks.MultitaskWeighting`).
 
     Raises:
         ValueError: if `two_tower` trains on all positions, or the experts' tasks are not the labels.
@@ -60,7 +60,7 @@ class Multitask(Model):
         kinds = {
             name: "regression" if kind == "rating" else "classification" for name, kind in self.labels.items()
         }
-        self.weighting = losses.MultitaskWeighting({RETRIEVAL: "classification", **kinds}, weights)
+        self.weighting = tasks.MultitaskWeighting({RETRIEVAL: "classification", **kinds}, weights)
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         """Ranks items of the catalogue; for retrieval, use `two_tower`'s embeddings.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -35,15 +35,20 @@ class TwoTower(Model):
 
     A history is encoded from the same item embeddings that are recommended, each distinct item once a batch.
     The loss is an exact softmax over the catalogue where that is no larger than `negatives`, and an in-batch
-    softmax with `negatives` uniform negatives beside otherwise. With `all_positions` every item of a history
-    is learned as the answer to what came before it (as in SASRec), and not the newest alone. Early stopping
-    watches NDCG@10 over the whole catalogue, on a sample of validation (`next_items`).
+    softmax with `negatives` uniform negatives beside otherwise; or BPR over the same negatives. With
+    `all_positions` every item of a history is learned as the answer to what came before it (as in SASRec),
+    and not the newest alone. Early stopping watches NDCG@10 over the whole catalogue, on a sample of
+    validation (`next_items`).
 
     Args:
         item_tower: see `ItemTower`.
         query_tower: see `QueryTower`; ends in the item tower's `dim`.
         counts: int64 `[N + 1]`, training interactions per item. Items with 0 are no negatives, since nothing
             speaks against them.
+        loss: `softmax`, or `bpr` (`losses.sampled_bpr`), which takes negatives as they are drawn, without
+            `logq`.
+        hard_negatives: keeps only this many of the highest-scored negatives per query in training; None for
+            all.
         temperature: divides the scores in training.
         negatives: uniform negatives per step.
         logq: whether sampled candidates are corrected for how often they are drawn.
@@ -64,6 +69,8 @@ class TwoTower(Model):
         item_tower: ItemTower,
         query_tower: QueryTower,
         counts: np.ndarray,
+        loss: Literal["softmax", "bpr"] = "softmax",
+        hard_negatives: int | None = None,
         temperature: float = 1.0,
         negatives: int = 4096,
         logq: bool = True,
@@ -79,6 +86,8 @@ class TwoTower(Model):
         super().__init__(**kwargs)
         self.item_tower = item_tower
         self.query_tower = query_tower
+        self.retrieval_loss = loss
+        self.hard_negatives = hard_negatives
         self.temperature = temperature
         self.negatives = negatives
         self.logq = logq
@@ -343,21 +352,31 @@ class TwoTower(Model):
         return tf.boolean_mask(counts, used)
 
     def _target_losses(self, queries, targets, target_rows, shared, training: bool) -> tf.Tensor:
+        options: dict[str, Any] = {"temperature": self.temperature}
+        if training:
+            options["hard_negatives"] = self.hard_negatives
+        # In evaluation the answer may be an item that training never saw.
+        rows = tf.range(tf.shape(self.is_candidate)[0])
+        valid = self.is_candidate if training else rows > 0
+        if self.whole_catalogue and self.retrieval_loss == "softmax":
+            return losses.full_softmax(queries, shared["items"], targets, valid=valid, **options)
+        positive = tf.gather(shared["items"], target_rows)
         if self.whole_catalogue:
-            # In evaluation the answer may be an item that training never saw.
-            valid = self.is_candidate if training else tf.range(tf.shape(self.is_candidate)[0]) > 0
-            options = {"valid": valid, "temperature": self.temperature}
-            return losses.full_softmax(queries, shared["items"], targets, **options)
+            return losses.sampled_bpr(
+                queries,
+                positive,
+                shared["items"],
+                positive_ids=targets,
+                pool_ids=rows,
+                valid=valid,
+                **options,
+            )
         pool = shared["pool"]
-        return losses.sampled_softmax(
-            queries,
-            tf.gather(shared["items"], target_rows),
-            pool["embeddings"],
-            positive_ids=targets,
-            pool_ids=pool["ids"],
-            pool_log_q=pool.get("log_q"),
-            temperature=self.temperature,
-        )
+        options |= {"positive_ids": targets, "pool_ids": pool["ids"]}
+        if self.retrieval_loss == "bpr":
+            return losses.sampled_bpr(queries, positive, pool["embeddings"], **options)
+        options["pool_log_q"] = pool.get("log_q")
+        return losses.sampled_softmax(queries, positive, pool["embeddings"], **options)
 
     def _encode_items(self, batch, training, with_targets=False) -> _Items:
         history = batch["history"]

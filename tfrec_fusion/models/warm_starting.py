@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.models.base import Model
@@ -67,7 +68,8 @@ def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.nd
 
 
 def initialise_embedding(layer: tf_keras.layers.Embedding, factors: np.ndarray) -> None:
-    """Starts id embeddings from factors (of ALS or SVD) or from text vectors.
+    """Starts id embeddings from text vectors (`tower.id_start: text`) or from factors, such as
+    `baselines.ALS.item_factors`.
 
     The factors are turned to their principal axes and cut, or padded with zeros, to the embedding's width,
     then scaled to the size the embedding had. Dot products between rows keep their order as far as the width
@@ -80,7 +82,7 @@ def initialise_embedding(layer: tf_keras.layers.Embedding, factors: np.ndarray) 
     Raises:
         ValueError: if the rows differ.
     """
-    before = layer.embeddings.numpy()
+    before = tf.convert_to_tensor(layer.embeddings).numpy()  # parameter servers hold it in pieces
     if len(factors) != len(before):
         raise ValueError(
             f"`factors` must have one row per embedding row ({len(before)}). Received: {len(factors)} rows. "
@@ -90,4 +92,5 @@ def initialise_embedding(layer: tf_keras.layers.Embedding, factors: np.ndarray) 
     turned = (left * values)[:, : before.shape[1]]
     turned = np.pad(turned, [(0, 0), (0, before.shape[1] - turned.shape[1])])
     size = np.sqrt(np.mean(turned**2))
-    layer.embeddings.assign(turned * (np.sqrt(np.mean(before**2)) / size if size > 0 else 1.0))
+    scaled = turned * (np.sqrt(np.mean(before**2)) / size if size > 0 else 1.0)
+    layer.embeddings.assign(tf.cast(scaled, layer.embeddings.dtype))
