@@ -49,7 +49,7 @@ def room(root: pathlib.Path, path: pathlib.Path) -> str:
 def imported(path: pathlib.Path) -> set[str]:
     """Dotted names of all that a module imports, inside functions too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -97,7 +97,7 @@ def functions(root: pathlib.Path) -> list[Function]:
     result = []
     for package in PACKAGES:
         for path in sources(root, package):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     lines = int(node.end_lineno or node.lineno) - node.lineno + 1
                     result.append(Function(str(path.relative_to(root)), node.name, lines))
@@ -107,7 +107,9 @@ def functions(root: pathlib.Path) -> list[Function]:
 def modules(root: pathlib.Path) -> list[tuple[int, str]]:
     """Lines and path of each module of both packages, the longest first."""
     paths = [path for package in PACKAGES for path in sources(root, package)]
-    return sorted(((len(path.read_text().splitlines()), str(path.relative_to(root))) for path in paths))[::-1]
+    return sorted(
+        ((len(path.read_text(encoding="utf-8").splitlines()), str(path.relative_to(root))) for path in paths)
+    )[::-1]
 
 
 def public_names(root: pathlib.Path) -> dict[str, str]:
@@ -115,7 +117,7 @@ def public_names(root: pathlib.Path) -> dict[str, str]:
     result = {}
     for package in PACKAGES:
         for path in sources(root, package):
-            for node in ast.parse(path.read_text()).body:
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 for name in _defined(node):
                     result[f"{path.relative_to(root)}:{name}"] = name
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
@@ -138,11 +140,11 @@ def unused_names(root: pathlib.Path) -> list[str]:
             uses.update(_mentions(path))
     for path in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]:
         if path.is_file():
-            for code in CODE.findall(path.read_text()):
+            for code in CODE.findall(path.read_text(encoding="utf-8")):
                 uses.update(WORD.findall(code))
     for path in [root / "Makefile", root / "setup.py", root / "pyproject.toml"]:
         if path.is_file():
-            uses.update(WORD.findall(path.read_text()))
+            uses.update(WORD.findall(path.read_text(encoding="utf-8")))
     names = public_names(root)
     defined = collections.Counter(names.values())
     return sorted(key for key, name in names.items() if uses[name] - defined[name] <= 0)
@@ -162,7 +164,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 
 def _mentions(path: pathlib.Path) -> Iterator[str]:
     """Words of a module's code and strings, the definitions among them; docstrings and `__all__` left out."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, (*DEFINITIONS, ast.Module)) and ast.get_docstring(node, clean=False) is not None:
@@ -211,7 +213,7 @@ def table(root: pathlib.Path) -> dict[str, str]:
     )
     rows["functions over 60 lines"] = str(sum(function.lines > 60 for function in functions(root)))
     rows["public names that nothing uses"] = str(len(unused_names(root)))
-    rows["README words"] = str(len((root / "README.md").read_text().split()))
+    rows["README words"] = str(len((root / "README.md").read_text(encoding="utf-8").split()))
     return rows
 
 

@@ -7,6 +7,7 @@ arguments.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ def fusion(path: str, dim: int) -> tf_keras.layers.Layer:
         ValueError: if the class returns another shape.
     """
     for shape in ([2, dim], [2, 3, dim]):
-        modalities = {"id": tf.zeros(shape), "text": tf.zeros(shape)}
-        _check(path, lambda layer, values=modalities: layer(values), {"dim": dim}, shape, "two modalities")
+        given = {"id": tf.zeros(shape), "text": tf.zeros(shape)}
+        _check(path, functools.partial(_apply, given), {"dim": dim}, shape, "two modalities")
     return own_class(path)(dim=dim)
 
 
@@ -55,6 +56,10 @@ def head(path: str, dim: int, hidden: Sequence[int], dropout: float) -> tf_keras
     fields = tf.zeros([2, 4, dim])
     _check(path, lambda layer: layer(fields, training=False), options, [2, None], "fields [2, 4, dim]")
     return own_class(path)(**options)
+
+
+def _apply(inputs: Any, layer: tf_keras.layers.Layer) -> tf.Tensor:
+    return layer(inputs)
 
 
 def _check(
