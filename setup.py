@@ -38,7 +38,7 @@ PIPELINE = [
     "tfx>=1.21,<1.22",
     "pyyaml>=6",
     "psutil>=5.9",
-    "shtab>=1.6",
+    "click>=8.5",
     # of `tfrec report`
     "matplotlib>=3.8",
     "jinja2>=3.1",

@@ -13,6 +13,7 @@ import yaml
 import tfrec_fusion
 from pipeline.cli import main as cli
 from pipeline.config.pipeline_config import load_config
+from tests.command_lines import parsed
 from tfrec_fusion.export import request
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -59,7 +60,7 @@ def test_commands_exist(name):
         for line in block.splitlines():
             if line.startswith("tfrec "):
                 words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', line)[1:]]
-                assert callable(cli.parser().parse_args(words).command), line
+                assert parsed(words).command.callback, line
             elif line.startswith("make "):
                 assert line.split()[1] in targets, line
 
@@ -154,7 +155,7 @@ def test_the_site_is_built_and_every_link_leads_somewhere(tmp_path):
     layers = (tmp_path / "reference" / "layers" / "index.html").read_text()
     assert 'id="tfrec_fusion.layers.GatedFusion"' in layers
     commands = (tmp_path / "reference" / "cli" / "index.html").read_text()
-    assert "usage: tfrec validate" in commands
+    assert "Usage: tfrec validate" in commands and "Usage: tfrec vertex check" in commands
     formulas = (tmp_path / "explanation" / "fusion" / "index.html").read_text()
     assert formulas.count("<math") > 8
     assert "$$" not in formulas

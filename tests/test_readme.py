@@ -6,8 +6,8 @@ import re
 import pytest
 import yaml
 
-from pipeline.cli import main as cli
 from pipeline.config.pipeline_config import load_config
+from tests.command_lines import parsed
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
@@ -36,5 +36,4 @@ def test_the_tables_example_is_read(tmp_path):
 )
 def test_every_command_is_known(line):
     words = re.findall(r'"[^"]*"|\S+', line.split("/tfrec ", 1)[1])
-    options = cli.parser().parse_args([word.strip('"') for word in words])
-    assert callable(options.command)
+    assert parsed([word.strip('"') for word in words]).command.callback

@@ -1,1 +1,1 @@
-"""The command `tfrec`."""
+"""The command `tfrec`, over click: `commands/` holds a file for each command, `main` runs one."""

@@ -1,4 +1,4 @@
-"""`tfrec recommend` and `tfrec rank`: flags made from the contract of a request, a question, and the answer
+"""`tfrec recommend` and `tfrec rank`: options made from the contract of a request, a question, and the answer
 as rows.
 
 What a model says of the question (an unknown user, unknown ids, unknown categories) goes to standard error.
@@ -6,18 +6,20 @@ What a model says of the question (an unknown user, unknown ids, unknown categor
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import csv
 import difflib
 import io
 import sys
-import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from pipeline.config.terminal import safe
-from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, SIGNATURES, Input, RequestError, is_blank
+from tfrec_fusion.export.request import INPUTS, SIGNATURES, Input, RequestError, is_blank
 from tfrec_fusion.naming import context_input
+from tfrec_fusion.serving.client.errors import NotFound
 
 if TYPE_CHECKING:
     from tfrec_fusion.serving.client.client import Client
@@ -25,124 +27,110 @@ if TYPE_CHECKING:
 NAMES_ASKED = 100_000
 
 
-def add_flags(command: argparse.ArgumentParser, signature: str) -> None:
-    """Adds a flag for each input of a signature, and `--context` for those that a model was trained with."""
-    for name in SIGNATURES[signature]:
-        if INPUTS[name].flag:
-            _add_flag(command, INPUTS[name])
-    command.add_argument(
-        "--context",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a context column, as its table calls it, and its value; may be given several times",
-    )
-    command.add_argument(
-        "--url", default="http://127.0.0.1:8501", help="the model server; `grpc://host:port` for gRPC"
-    )
-    command.add_argument(
-        "--config",
-        help="of the run that is served, to say why a model is not (default: the latest under runs/)",
-    )
+def inputs_of(signature: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Adds an option for each input of a signature, by the input's name, and `context`, `url` and `config`.
+
+    `context` holds the inputs that a model was trained with beside those of the contract.
+    """
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        for option in reversed(
+            [
+                *(_option(INPUTS[name]) for name in SIGNATURES[signature] if INPUTS[name].flag),
+                click.option(
+                    "--context",
+                    multiple=True,
+                    metavar="NAME=VALUE",
+                    help="a context column, as its table calls it, and its value; may be given several times",
+                ),
+                click.option(
+                    "--url",
+                    default="http://127.0.0.1:8501",
+                    help="the model server; `grpc://host:port` for gRPC (default: http://127.0.0.1:8501)",
+                ),
+                click.option(
+                    "--config",
+                    help=(
+                        "of the run that is served, to say why a model is not (default: the latest under"
+                        " runs/)"
+                    ),
+                ),
+            ]
+        ):
+            function = option(function)
+        return function
+
+    return decorate
 
 
-def _add_flag(command: argparse.ArgumentParser, described: Input) -> None:
+def _option(described: Input) -> Callable[[Callable[..., int]], Callable[..., int]]:
     words = described.help
     if described.low is not None:
         words += f"; {described.range_in_words()}"
         if not described.default_is_special:
             words += f" (default: {described.default:g})"
-    words = words.replace("%", "%%")
-    options: dict = {"dest": described.name, "help": words}
     if described.dtype == "bool":
-        command.add_argument(described.flag, action="store_true", default=None, **options)
-    elif described.is_setting:
-        options["type"] = int if described.dtype == "int32" else float
-        command.add_argument(described.flag, metavar="N", default=None, **options)
-    elif described.axes == 2:
+        return click.option(described.flag, described.name, is_flag=True, default=None, help=words)
+    if described.is_setting:
+        kind = int if described.dtype == "int32" else float
+        return click.option(described.flag, described.name, type=kind, metavar="N", help=words)
+    if described.axes == 2:
+        metavar = "NAME"
         if described.name != "categories":  # names of categories have commas, ids seldom
-            options["help"] += (
+            words += (
                 "; comma-separated, '\"a,b\"' in quotes for an id with a comma; may be given several times"
             )
-            options["metavar"] = "IDS"
-        else:
-            options["metavar"] = "NAME"
-        command.add_argument(described.flag, action="append", default=[], **options)
-    else:
-        command.add_argument(described.flag, default="", metavar=described.flag.strip("-").upper(), **options)
+            metavar = "IDS"
+        return click.option(described.flag, described.name, multiple=True, metavar=metavar, help=words)
+    metavar = described.flag.strip("-").upper()
+    return click.option(described.flag, described.name, default="", metavar=metavar, help=words)
 
 
-def recommend(options: argparse.Namespace) -> int:
-    """`tfrec recommend`."""
-    from tfrec_fusion.serving.client.client import Client
+@contextlib.contextmanager
+def explained(kind: str, config: str | None) -> Iterator[None]:
+    """Where the server has no such model, the error also says what the runs here know of it.
 
-    given = _given(options, "recommend")
-    if not any(name in given for name in ("user_id", "text", "history")):
-        said = " A text of white space alone says nothing." if options.text else ""
-        raise RequestError(f"Nothing was asked. Give --user, --text or --history.{said}")
-    unfit = [INPUTS[name].flag for name in RANKING_ONLY if name in given]
-    if unfit and options.model == "retrieval":
-        raise RequestError(
-            f"{' and '.join(unfit)} need `--model recommender`: retrieval alone ranks nothing."
-        )
-    with Client.connect(options.url, options.model) as client:
-        start = time.perf_counter()
-        found = client.recommend(**given)
-        seconds = time.perf_counter() - start
-        _say(given, found.known_user, found.unknown_items)
-        unknown = found.unknown_categories
-        names = _categories(client) if unknown else []
-    for name in unknown:
-        _note(f"no item has the category {name!r}; {_near(name, names)}")
-    for rank, item in enumerate(found, 1):
-        print(f"{rank:>3}  {item.score:>8.3f}  {safe(item.item_id):>8}  {safe(item.title)}")
-    if not found:
-        _note("no item is left of what was asked for")
-    print(f"({1000 * seconds:.0f} ms, connection and metadata included)", file=sys.stderr)
-    return 0 if found or not (unknown or _all_unknown(given.get("allow"), found.unknown_items)) else 1
+    Args:
+        kind: the model that is asked.
+        config: of the run that is served; None for the latest under `runs/`.
+
+    Raises:
+        NotFound: with the reasons.
+    """
+    try:
+        yield
+    except NotFound as error:
+        from pipeline.runner import unpushed
+
+        lines = [error.message, *unpushed.seen_from_here(kind, config)]
+        raise NotFound(error.code, "\n".join(lines), error.http_status) from error
 
 
-def rank(options: argparse.Namespace) -> int:
-    """`tfrec rank`."""
-    from tfrec_fusion.serving.client.client import Client
+def given_inputs(signature: str, values: Mapping[str, Any], context: Sequence[str]) -> dict[str, Any]:
+    """What was typed, by input; checked where a range is known.
 
-    given = _given(options, "rank")
-    ids, texts = given.pop("item_ids", []), [text for text in options.texts if not is_blank(text)]
-    candidates = ids + [""] * len(texts)
-    if len(texts) < len(options.texts):
-        _note(f"--text: {len(options.texts) - len(texts)} of white space alone left out")
-    if not candidates:
-        raise RequestError(
-            "There is nothing to rank. Give --items, or --text for an item that is in no catalogue."
-        )
-    with Client.connect(options.url, "ranking") as client:
-        answer = client.rank(item_ids=candidates, texts=[""] * len(ids) + texts, **given)
-    _say({**given, "item_ids": ids}, answer.known_user, answer.unknown_items)
-    titles = answer.pop("titles")
-    heads = sorted(answer)
-    print("  ".join(f"{safe(head):>8}" for head in heads) + "        id  title")
-    for index in sorted(range(len(candidates)), key=lambda index: -answer[heads[-1]][index]):
-        scores = "  ".join(f"{answer[head][index]:>8.3f}" for head in heads)
-        print(f"{scores}  {safe(candidates[index]) or 'new':>8}  {safe(titles[index]) or '(unknown)'}")
-    return 0
+    Args:
+        signature: whose inputs they are.
+        values: of the options that `inputs_of` adds; what was not typed is None or empty.
+        context: `NAME=VALUE` of each.
 
-
-def _given(options: argparse.Namespace, signature: str) -> dict:
-    """What was typed, by input; checked where a range is known."""
-    given: dict = {}
+    Raises:
+        RequestError: for a value out of range, ids that cannot be told apart, or a pair without a sign.
+    """
+    given: dict[str, Any] = {}
     for name in SIGNATURES[signature]:
-        described, value = INPUTS[name], getattr(options, name, None)
-        if value is None or not INPUTS[name].flag:
+        described, value = INPUTS[name], values.get(name)
+        if value is None or not described.flag:
             continue
         if described.is_setting:
             described.check(value)
-        elif described.axes == 2 and name != "categories":
-            value = _ids(value)
+        elif described.axes == 2:
+            value = list(value) if name == "categories" else _ids(value)
         elif name == "text" and is_blank(value):
             continue
         if described.is_setting or value:
             given[name] = value
-    for pair in options.context:
+    for pair in context:
         name, sign, value = pair.partition("=")
         if not sign:
             raise RequestError(
@@ -168,15 +156,15 @@ def _ids(texts: Iterable[str]) -> list[str]:
     return found
 
 
-def _say(given: dict, known_user: bool | None, unknown: tuple[str, ...]) -> None:
-    """Says what of a question the model does not know."""
+def tell_unknown(given: Mapping[str, Any], known_user: bool | None, unknown: tuple[str, ...]) -> None:
+    """Says on standard error what of a question the model does not know."""
     history = [item for item in given.get("history", ()) if item not in unknown]
     rest = [name for name, value in (("text", given.get("text")), ("history", history)) if value]
     basis = f"goes by the {' and the '.join(rest)} alone" if rest else "is what is popular"
     if "item_ids" in given:
         basis = "goes by the history alone" if history else "holds for a user without history"
     if known_user is False:
-        _note(f"{given['user_id']!r} is not a known user; what follows {basis}")
+        note(f"{given['user_id']!r} is not a known user; what follows {basis}")
     for name, outcome in (
         ("history", "left out" if history or given.get("user_id") or rest else f"what follows {basis}"),
         ("exclude", "nothing to leave out"),
@@ -188,17 +176,18 @@ def _say(given: dict, known_user: bool | None, unknown: tuple[str, ...]) -> None
             named = ", ".join(map(repr, missing[:10])) + (
                 f" and {len(missing) - 10} more" if missing[10:] else ""
             )
-            _note(
+            note(
                 f"{INPUTS[name].flag}: {named} {'is' if len(missing) == 1 else 'are'} in no catalogue;"
                 f" {outcome}"
             )
 
 
-def _all_unknown(ids: list[str] | None, unknown: tuple[str, ...]) -> bool:
+def all_unknown(ids: list[str] | None, unknown: tuple[str, ...]) -> bool:
+    """Whether ids were given of which the model knows none."""
     return bool(ids) and set(ids or ()) <= set(unknown)
 
 
-def _categories(client: Client) -> list[str]:
+def category_names(client: Client) -> list[str]:
     """Names of all categories; none of a model that cannot say them."""
     from tfrec_fusion.serving.client.errors import ServingError
 
@@ -209,7 +198,7 @@ def _categories(client: Client) -> list[str]:
     return list(answer["categories"])
 
 
-def _near(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
     """Which names a misspelt one may stand for."""
     folded = {one.casefold(): one for one in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
@@ -222,5 +211,6 @@ def _near(name: str, known: list[str]) -> str:
     )
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
+    """Prints a line to standard error."""
     print(safe(text), file=sys.stderr)

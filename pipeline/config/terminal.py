@@ -55,7 +55,13 @@ class Guarded:
         self.unguarded = stream
 
     def write(self, text: str) -> int:
-        """Writes the text made safe; returns its own length."""
+        """Writes the text made safe; returns its own length.
+
+        Raises:
+            TypeError: for bytes.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a text stream takes str. Received: {type(text).__name__}.")
         self.unguarded.write(safe(text, breaks="\n\t"))
         return len(text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import pathlib
 import subprocess
@@ -21,13 +20,14 @@ from tfrec_fusion.serving.client.errors import ServingError
 KINDS = ("retrieval", "ranking", "recommender")
 
 
-def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
+def serve_and_ask(config: PipelineConfig, port: int, serve: list[str]) -> int:
     """Serves what was pushed and asks the demo's questions; leaves the server running unless `DEMO_KEEP` is
     0.
 
     Args:
         config: of the run that pushed.
-        options: what was typed after `tfrec demo`.
+        port: where the server answers.
+        serve: what is typed after `tfrec` to start it.
 
     Returns:
         The exit code.
@@ -35,12 +35,7 @@ def serve_and_ask(config: PipelineConfig, options: argparse.Namespace) -> int:
     Raises:
         ConfigError: if the server ends, or is not ready in two minutes.
     """
-    port = options.rest_api_port if options.rest_api_port is not None else config.serving.rest_port
-    command = [*python_module("pipeline.cli"), "serve", options.config]
-    command += [f"--rest_api_port={port}", f"--host={options.host}"]
-    command += [f"--engine={options.engine}", f"--root={config.root}"]
-    command += [f"--set={override}" for override in options.set]
-    server = subprocess.Popen(command)
+    server = subprocess.Popen([*python_module("pipeline.cli"), *serve])
     try:
         url = f"http://127.0.0.1:{port}"
         kinds = [kind for kind in KINDS if latest_version(config.push_folder / kind) is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -249,19 +248,19 @@ def _servers(port: int) -> Iterator[Line]:
             )
 
 
-def doctor(options: argparse.Namespace) -> int:
+def doctor(as_json: bool) -> int:
     """Prints what was found; 1 if something is missing that `tfrec run` and `tfrec serve` need."""
     missing = 0
     lines = []
     for line in examine():
         missing += line.state == "missing"
         lines.append(dataclasses.asdict(line))
-        if not options.json:
+        if not as_json:
             mark = {"ok": "ok", "note": "NOTE", "missing": "MISSING"}[line.state]
             print(f"  {mark:<8} {line.what:<21} {line.seen}", flush=True)
             if line.remedy:
                 print(f"  {'':<8} {'':<21} → {line.remedy}")
-    if options.json:
+    if as_json:
         print(json.dumps(lines, indent=2))
     elif missing:
         print(f"\n{missing} missing.")

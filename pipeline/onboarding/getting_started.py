@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import pathlib
 import textwrap
 import time
 
-from pipeline.config.pipeline_config import load_config
+from pipeline.config.pipeline_config import PipelineConfig, load_config
 from pipeline.onboarding.checking import check
 from pipeline.onboarding.guessing import Guess
 from pipeline.onboarding.id_columns import Hints
@@ -22,17 +20,30 @@ WIDTH = 118
 MARKS = {"ok": "ok", "note": "NOTE", "wrong": "WRONG"}
 
 
-def init(options: argparse.Namespace) -> int:
-    """Looks at a folder, says what it takes each column for, and writes a YAML file."""
-    folder = pathlib.Path(options.folder).expanduser()
-    name = options.name or name_for(folder)
-    target = pathlib.Path(options.out or f"{name}.yaml")
-    if target.exists() and not options.force:
+def init(tables: str, name: str | None, out: str | None, force: bool, hints: Hints) -> int:
+    """Looks at a folder, says what it takes each column for, and writes a YAML file.
+
+    Args:
+        tables: the folder.
+        name: of the pipeline; None for the folder's.
+        out: the YAML file; None for the name with `.yaml`, in the working folder.
+        force: overwrites that file.
+        hints: what the guess is told.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: if the file is there already, or the tables cannot be used.
+    """
+    folder = pathlib.Path(tables).expanduser()
+    name = name or name_for(folder)
+    target = pathlib.Path(out or f"{name}.yaml")
+    if target.exists() and not force:
         raise ConfigError(
             f"{str(target)!r} is there already. Give --force to overwrite it, or another name with --out."
         )
     began = time.perf_counter()
-    hints = Hints(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Hints)})
     found = start(folder, name, target.parent, hints)
     load_text(found.text, target)
     show_guess(found.guess)
@@ -81,10 +92,16 @@ def _show_left_out(left: list[LeftOut]) -> None:
             print(_wrapped(f"    {name:<{wide}}  ", reason(entry)))
 
 
-def validate(options: argparse.Namespace) -> int:
-    """Prints each finding as it is made; 1 if a run would stop."""
-    overrides = list(options.set) + ([f"root={options.root}"] if options.root else [])
-    config = load_config(options.config, overrides)
+def validate(config: PipelineConfig, typed: str) -> int:
+    """Prints each finding as it is made.
+
+    Args:
+        config: what is checked.
+        typed: how it was named.
+
+    Returns:
+        The exit code: 1 if a run would stop.
+    """
     print(f"{config.name}: every key is known")
     wrong = notes = 0
     for finding in check(config):
@@ -95,7 +112,7 @@ def validate(options: argparse.Namespace) -> int:
         print(f"\n{wrong} {'thing' if wrong == 1 else 'things'} to mend before a run.")
     else:
         seen = f" {notes} {'note' if notes == 1 else 'notes'} to look at." if notes else ""
-        print(f"\nReady:{seen} tfrec run {options.config}")
+        print(f"\nReady:{seen} tfrec run {typed}")
     return 1 if wrong else 0
 
 

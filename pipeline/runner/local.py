@@ -16,10 +16,12 @@ import traceback
 from collections.abc import Callable
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
+from pipeline.runner import verdicts
 from pipeline.runner.console import Table
 from pipeline.runner.failures import check_record
 from pipeline.runner.interruption import Interrupts
-from pipeline.runner.summary import Step, StepFailed, write_index_summary, write_summary
+from pipeline.runner.process import State, guarded
+from pipeline.runner.summary import Step, write_index_summary, write_summary
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.training import progress
@@ -139,18 +141,13 @@ def _tidy(config: PipelineConfig, nodes) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The entry point for people who know TFX."""
+    """The entry point for people who know TFX; prints and ends as `tfrec run` does."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.runner.local", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--config", required=True, help="a YAML file, or the name of one that is shipped")
-    options = parser.parse_args(arguments)
-    try:
-        run(load_config(options.config))
-    except (ConfigError, StepFailed) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    name = parser.parse_args(arguments).config
+    return guarded(lambda: verdicts.show(run(load_config(name)), name), State(resumes=True))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from pipeline.data.pushed_versions import latest_version
 from pipeline.evaluation.wording import doubtful_cutoffs, doubtful_texts
 from pipeline.runner.unpushed import describe_baseline
 from tfrec_fusion import files
+from tfrec_fusion.errors import TfrecError
 
 NO_CANDIDATE = "there is no candidate"
 
 
-class StepFailed(RuntimeError):
+class StepFailed(TfrecError, RuntimeError):
     """A component failed for a reason that is not the user's data or settings."""
 
 

@@ -11,17 +11,27 @@ import pathlib
 import sys
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
+from pipeline.runner.process import guarded
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 
-def compile_action(config: PipelineConfig, options: argparse.Namespace) -> int:
-    """`tfrec vertex compile`: writes the spec to `options.output`."""
-    path = pathlib.Path(options.output)
+def compile_to(config: PipelineConfig, output: str) -> int:
+    """Writes the spec to a file.
+
+    Args:
+        config: of the run.
+        output: the file.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: if it cannot be compiled, or there is no such folder.
+    """
+    path = pathlib.Path(output)
     if not path.absolute().parent.is_dir():
-        raise ConfigError(
-            f"`--output` must name a file in a folder that exists. Received: {options.output!r}."
-        )
+        raise ConfigError(f"`--output` must name a file in a folder that exists. Received: {output!r}.")
     # Imported here: TFX takes its time.
     from pipeline.vertex.compiling import compile_pipeline
 
@@ -35,51 +45,62 @@ def compile_action(config: PipelineConfig, options: argparse.Namespace) -> int:
     return 0
 
 
-def check_action(config: PipelineConfig, options: argparse.Namespace) -> int:
-    """`tfrec vertex check`: prints findings; 1 where one must be mended."""
+def check(config: PipelineConfig, offline: bool) -> int:
+    """Prints what would go wrong.
+
+    Args:
+        config: of the run.
+        offline: asks nobody.
+
+    Returns:
+        The exit code: 1 if something must be mended.
+    """
     from pipeline.vertex import checking
     from pipeline.vertex.compiling import compile_pipeline
 
-    findings = checking.check(compile_pipeline(config), options.offline)
+    findings = checking.check(compile_pipeline(config), offline)
     print("\n".join([*map(str, findings), checking.summary(findings)]))
     return 1 if checking.errors(findings) else 0
 
 
-def submit_action(config: PipelineConfig, options: argparse.Namespace) -> int:
-    """`tfrec vertex submit`: compiles, checks, uploads what is missing, and starts the run."""
+def submit(config: PipelineConfig, offline: bool, force: bool, wait: bool) -> int:
+    """Compiles, checks, uploads what is missing, and starts the run.
+
+    Args:
+        config: of the run.
+        offline: asks nobody in the check.
+        force: in spite of what the check says.
+        wait: until the run is over.
+
+    Returns:
+        The exit code: 1 if nothing was sent, or the run failed.
+    """
     from pipeline.vertex import checking, submitting
     from pipeline.vertex.compiling import compile_pipeline
 
     compiled = compile_pipeline(config)
-    findings = checking.check(compiled, options.offline)
+    findings = checking.check(compiled, offline)
     if findings:
         print("\n".join([*map(str, findings), checking.summary(findings)]))
-    if checking.errors(findings) and not options.force:
+    if checking.errors(findings) and not force:
         print("Nothing was sent. Mend it, or submit with --force.")
         return 1
     submitted = submitting.submit(compiled)
     print(f"{'Runs already' if submitted.found else 'Started'}: {submitted.console}")
-    if options.wait and not submitting.wait(submitted, compiled.vertex):
+    if wait and not submitting.wait(submitted, compiled.vertex):
         return 1
     return 0
 
 
-ACTIONS = {"compile": compile_action, "check": check_action, "submit": submit_action}
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """The entry point for people who know TFX."""
+    """The entry point for people who know TFX; prints and ends as `tfrec vertex compile` does."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.vertex.runner", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--config", required=True, help="a YAML file, or the name of one that is shipped")
     parser.add_argument("--output", default="pipeline.json", help="the file that receives the spec")
     options = parser.parse_args(arguments)
-    try:
-        return compile_action(load_config(options.config), options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return guarded(lambda: compile_to(load_config(options.config), options.output))
 
 
 if __name__ == "__main__":

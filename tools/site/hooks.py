@@ -4,7 +4,6 @@
 help of each command under a heading of its own.
 """
 
-import argparse
 import pathlib
 import re
 import sys
@@ -35,13 +34,17 @@ def _math(formula, display):
 
 def _help():
     """The help of the whole command, then of each subcommand, as Markdown."""
-    from pipeline.cli import main as cli
+    from pipeline.cli.main import app
 
-    parser = cli.parser()
-    (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    found = []
-    for name, one in [("", parser), *commands.choices.items()]:
-        one.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100)
-        heading = f"## tfrec {name}\n\n" if name else ""
-        found.append(f"{heading}```text\n{one.format_help()}```")
-    return found
+    with app.make_context("tfrec", [], resilient_parsing=True, terminal_width=100) as context:
+        return list(_pages(app, context))
+
+
+def _pages(group, context):
+    """A group's help, then that of each of its commands."""
+    heading = f"## {context.command_path}\n\n" if context.parent else ""
+    yield f"{heading}```text\n{group.get_help(context)}\n```"
+    for name in group.list_commands(context) if hasattr(group, "list_commands") else ():
+        command = group.get_command(context, name)
+        with command.make_context(name, [], parent=context, resilient_parsing=True) as below:
+            yield from _pages(command, below)

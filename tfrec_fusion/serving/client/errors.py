@@ -15,6 +15,7 @@ the contract of a request (`export.request`).
 
 from __future__ import annotations
 
+from tfrec_fusion.errors import TfrecError
 from tfrec_fusion.export.request import RequestError
 from tfrec_fusion.serving.protocol.status import HTTP_STATUS
 
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-class ServingError(RuntimeError):
+class ServingError(TfrecError, RuntimeError):
     """A request that was not answered.
 
     Attributes:

@@ -1,0 +1,60 @@
+"""`tfrec recommend`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from pipeline.cli import requests
+from pipeline.cli.command import Section, command
+from pipeline.config.terminal import safe
+from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, RequestError
+
+
+@command(
+    Section.ASK,
+    """
+    tfrec recommend --user 42
+    tfrec recommend --text "a space adventure with robots" -k 5
+    tfrec recommend --user 42 --text "something with sharks" --exclude 235,820
+    """,
+)
+@requests.inputs_of("recommend")
+@click.option(
+    "--model",
+    type=click.Choice(["retrieval", "recommender"]),
+    default="retrieval",
+    help="retrieval alone, or retrieval and ranking in one (default: retrieval)",
+)
+def recommend(model: str, url: str, config: str | None, context: tuple[str, ...], **values: Any) -> int:
+    """Ask for recommendations."""
+    from tfrec_fusion.serving.client.client import Client
+
+    given = requests.given_inputs("recommend", values, context)
+    if not any(name in given for name in ("user_id", "text", "history")):
+        blank = " A text of white space alone says nothing." if values["text"] else ""
+        raise RequestError(f"Nothing was asked. Give --user, --text or --history.{blank}")
+    unfit = [INPUTS[name].flag for name in RANKING_ONLY if name in given]
+    if unfit and model == "retrieval":
+        raise RequestError(
+            f"{' and '.join(unfit)} need `--model recommender`: retrieval alone ranks nothing."
+        )
+    with requests.explained(model, config), Client.connect(url, model) as client:
+        start = time.perf_counter()
+        result = client.recommend(**given)
+        seconds = time.perf_counter() - start
+        requests.tell_unknown(given, result.known_user, result.unknown_items)
+        unknown = result.unknown_categories
+        names = requests.category_names(client) if unknown else []
+    for name in unknown:
+        requests.note(f"no item has the category {name!r}; {requests.nearest(name, names)}")
+    for rank, item in enumerate(result, 1):
+        print(f"{rank:>3}  {item.score:>8.3f}  {safe(item.item_id):>8}  {safe(item.title)}")
+    if not result:
+        requests.note("no item is left of what was asked for")
+    print(f"({1000 * seconds:.0f} ms, connection and metadata included)", file=sys.stderr)
+    nothing_known = unknown or requests.all_unknown(given.get("allow"), result.unknown_items)
+    return 1 if nothing_known and not result else 0

@@ -1,0 +1,51 @@
+"""`tfrec serve`."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import click
+
+from pipeline.cli import options
+from pipeline.cli.command import Section, command
+
+
+@command(
+    Section.RUN,
+    """
+    tfrec serve shop.yaml
+    tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
+    tfrec serve shop.yaml --engine docker
+    tfrec serve shop.yaml --candidate                                       what was refused, to look at it
+    """,
+)
+@options.configured
+@options.server
+@click.option(
+    "--candidate", is_flag=True, help="serve what the latest run trained and did not push, to look at it"
+)
+def serve(chosen: options.Chosen, rest_api_port: int | None, host: str, engine: str, candidate: bool) -> int:
+    """Serve the models that a run pushed, as TF Serving would."""
+    from pipeline.runner import unpushed
+    from tfrec_fusion.config import ConfigError
+    from tfrec_fusion.serving.launcher import launch
+
+    config = chosen.load()
+    summary = unpushed.read_summary(config.home)
+    models = unpushed.candidates(config) if candidate else unpushed.served_models(config)
+    if not models:
+        reasons = "\n".join(unpushed.why(summary, "retrieval", chosen.name))
+        raise ConfigError(f"No model has been pushed to {config.push_folder}. {reasons}")
+    if candidate:
+        refused = [kind for kind in models if pathlib.Path(models[kind]).parent.name == unpushed.CANDIDATES]
+        print(f"Not blessed, to be looked at only: {', '.join(refused)}.", file=sys.stderr)
+    elif words := unpushed.stands_in(config.home):
+        print(f"retrieval is answered by {words}.", file=sys.stderr)
+    for kind in config.kinds if summary and not candidate else ():
+        if kind not in models:
+            print("\n".join(unpushed.why(summary, kind, chosen.name)), file=sys.stderr)
+    port = rest_api_port if rest_api_port is not None else config.serving.rest_port
+    print(f"Loading {', '.join(models)}; the address follows when all of them can answer.", flush=True)
+    with launch(models, engine=engine, rest_port=port, host=host) as server:
+        return server.wait()

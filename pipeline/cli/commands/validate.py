@@ -1,0 +1,21 @@
+"""`tfrec validate`."""
+
+from __future__ import annotations
+
+from pipeline.cli.command import Section, command
+from pipeline.cli.options import Chosen, configured
+
+
+@command(
+    Section.START,
+    """
+    tfrec validate shop.yaml
+    tfrec validate shop.yaml --set split.method=leave_last_out
+    """,
+)
+@configured
+def validate(chosen: Chosen) -> int:
+    """Check a configuration against its tables, in seconds."""
+    from pipeline.onboarding import getting_started
+
+    return getting_started.validate(chosen.load(), chosen.name)
