@@ -32,8 +32,8 @@ from benchmarks.training_models import BATCH, ENCODER, LENGTH, PLAIN, NaiveText,
 import tensorflow as tf  # isort: skip
 import tf_keras  # isort: skip
 
-from pipeline.studies.preparation import Prepared
 from tfrec_fusion.config import TextConfig, TrainingConfig
+from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.models.build import build_two_tower

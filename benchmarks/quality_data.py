@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.pipeline_config import DataConfig, PipelineConfig, SplitConfig
+from pipeline.studies import ablation
 from pipeline.studies.offline_figures import relevant_items
-from pipeline.studies.preparation import Prepared, prepare
 from tfrec_fusion.config import TextConfig
 from tfrec_fusion.datasets.movielens import movielens_100k
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+from tfrec_fusion.features.preparing import Prepared
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
 WORK = pathlib.Path(tempfile.gettempdir(), "tfrec_fusion_quality")
@@ -117,7 +118,8 @@ def prepared(name: str, tables: Tables, method: str) -> Prepared:
     """A data set split by `method` with its own shares, each text encoded once."""
     data = DataConfig(interactions=tables.interactions, items=tables.items)
     text = TextConfig(max_length=128)
-    return prepare(PipelineConfig(name, data, root=str(WORK), text=text, split=SplitConfig(method=method)))
+    split = SplitConfig(method=method)
+    return ablation.prepared(PipelineConfig(name, data, root=str(WORK), text=text, split=split))
 
 
 def _whole_catalogue(name: str, tables: Tables, method: str) -> Protocol:

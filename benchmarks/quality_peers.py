@@ -18,7 +18,7 @@ from benchmarks.peak_memory import forget_peak, peak_megabytes
 from benchmarks.quality_data import Protocol
 from benchmarks.quality_tfrs import TFRSTwoTower
 from benchmarks.recbole_question import digest
-from pipeline.studies.preparation import Prepared
+from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.metrics.ranks import gain, mean_of_known, next_item_ranks, tie_order
 from tfrec_fusion.models.baselines import (
     ALS,

@@ -46,9 +46,9 @@ from benchmarks.quality_data import (
     movielens_tables,
     prepared,
 )
-from pipeline.data.text_vectors import encode_items
-from pipeline.studies.preparation import Prepared
 from tfrec_fusion.config import RetrievalConfig, TextConfig
+from tfrec_fusion.features.preparing import Prepared
+from tfrec_fusion.features.text_vectors import encode_items
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer

@@ -13,8 +13,8 @@ import tensorflow_recommenders as tfrs  # isort: skip
 import tf_keras  # isort: skip
 
 from benchmarks.quality_data import item_texts, movielens_tables
-from pipeline.studies.preparation import Prepared
 from tfrec_fusion.config import FeatureSpace, RetrievalConfig, TowerConfig, TrainingConfig
+from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import load_tokenizer
 from tfrec_fusion.models.build import build_two_tower

@@ -34,9 +34,9 @@ films.head(3)
 # validation. Titles and genres go through BERT once a film.
 
 # %%
-from pipeline.studies.preparation import prepare
+from pipeline.studies.ablation import prepared
 
-data = prepare(config)
+data = prepared(config)
 titles, counts = data.catalogue.titles, data.catalogue.counts
 print({part: len(getattr(data, part)["item_index"]) for part in ("train", "validation", "test")}, data.catalogue.text_vectors.shape)
 

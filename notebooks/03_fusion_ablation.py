@@ -57,9 +57,9 @@ films[["title", "genres"]].sample(4, random_state=4)
 # what a catalogue is full of the day it grows.
 
 # %%
-from pipeline.studies.preparation import prepare
+from pipeline.studies.ablation import prepared
 
-data = prepare(config)
+data = prepared(config)
 catalogue, counts = data.catalogue, data.catalogue.counts
 edges, names = [0, 1, 6, 21, 101, np.inf], ["never", "1–5", "6–20", "21–100", "over 100"]
 group = np.digitize(counts, edges) - 1

@@ -100,9 +100,9 @@ config = PipelineConfig(
 products.sample(5, random_state=3)
 
 # %%
-from pipeline.studies.preparation import prepare
+from pipeline.studies.ablation import prepared
 
-data = prepare(config)
+data = prepared(config)
 titles, met = data.catalogue.titles, data.catalogue.counts
 print({part: f"{len(getattr(data, part)['item_index']):,}" for part in ("train", "validation", "test")}, f"{(met[1:] == 0).sum():,} products are new in the last weeks")
 

@@ -13,6 +13,7 @@ LIBRARY = {
     "datasets": {"config", "files"},
     "export": {"config", "errors", "files", "index", "layers", "metrics", "models", "naming"},
     "errors": set(),
+    "features": {"config", "datasets", "files", "layers", "models", "naming", "training"},
     "files": {"config"},
     "index": set(),
     "layers": {"errors", "naming"},
@@ -37,7 +38,7 @@ PIPELINE = {
     "onboarding": {"config", "data"},
     "report": {"config", "data", "evaluation"},
     "runner": {"config", "data", "definition", "evaluation"},
-    "studies": {"components", "config", "data"},
+    "studies": {"config"},
     "vertex": {"components", "config", "definition", "runner"},
 }
 

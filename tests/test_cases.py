@@ -23,13 +23,14 @@ import yaml
 from pipeline.cli import main as cli
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.config.pipeline_config import load_config, tables_of
-from pipeline.data import features
+from pipeline.data import schemas
 from pipeline.onboarding.measuring import measure_split
 from tfrec_fusion import naming
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order, split_person
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+from tfrec_fusion.features import columns as features
 from tfrec_fusion.metrics.accuracy import rank_scores, ranking_metrics
 from tfrec_fusion.metrics.ranks import per_person_figures
 
@@ -394,7 +395,7 @@ OWN = {
 def test_a_column_never_takes_the_place_of_the_pipelines_own(opened, validate, name):
     folder = opened("report-13")
     read = tables(f"{name}.yaml")
-    for schema in (features.interactions_schema(read), features.items_schema(read, 0.0)):
+    for schema in (schemas.interactions_schema(read), schemas.items_schema(read, 0.0)):
         names = [feature.name for feature in schema.feature]
         assert len(set(names)) == len(names)
     made = features.item_features(read) + features.user_features(read)

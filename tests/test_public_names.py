@@ -12,7 +12,7 @@ import pytest
 import tfrec_fusion
 
 ROOT = pathlib.Path(tfrec_fusion.__file__).parent
-ROOMS = ["datasets", "export", "index", "layers", "metrics", "models", "serving", "training"]
+ROOMS = ["datasets", "export", "features", "index", "layers", "metrics", "models", "serving", "training"]
 SINGLE = [
     "config",
     "errors",
@@ -39,7 +39,8 @@ TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
     "": (
-        """config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
+        """config.preparation features features.columns
+        config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
         serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
@@ -49,7 +50,7 @@ COSTS = {
         serving.server.pseudonyms serving.server.wire"""
     ),
     "numpy": (
-        """export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
+        """features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
     ),
@@ -59,11 +60,13 @@ COSTS = {
         datasets.markup datasets.reading datasets.records"""
     ),
     "pandas": (
-        """datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
+        """features.rows datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
         datasets.values"""
     ),
     "tensorflow": (
-        """training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
+        """features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
+        features.statistics
+        training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix

@@ -12,11 +12,12 @@ import tensorflow_transform as tft
 
 from pipeline.callbacks.recommender_builder import save_recommender
 from pipeline.callbacks.training import SETTINGS, Run, restore, save_retrieval
-from pipeline.data import features as names
-from pipeline.data.catalogue_reading import TOKENS, read_examples, stack, with_row_0
-from pipeline.data.text_vectors import MARKS, digest_rows, encode_items
+from pipeline.data.catalogue_reading import TOKENS, read_examples
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError, RankingConfig, RetrievalConfig, from_dict
+from tfrec_fusion.features import columns as names
+from tfrec_fusion.features.padding import stack, with_row_0
+from tfrec_fusion.features.text_vectors import MARKS, digest_rows, encode_items
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue

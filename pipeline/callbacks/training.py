@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from pipeline.data import features as names
 from pipeline.data.catalogue_reading import feature_space, load_catalogue, read_examples, split_files
 from tfrec_fusion import files
 from tfrec_fusion.config import (
@@ -32,6 +31,7 @@ from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export.ranking import RankingServing
 from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+from tfrec_fusion.features.graph import request_spec
 from tfrec_fusion.index import TopKIndex, build_index
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
@@ -142,13 +142,8 @@ class Run:
         return export.TextTower(tokenizer, encoder, encoder.dim)
 
     def raw_spec(self) -> dict:
-        """How interaction Examples are parsed in serving: Transform's raw features and the items already
-        seen."""
-        raw = self.transform.raw_feature_spec()
-        spec = {name: value for name, value in raw.items() if name not in names.NOT_SERVED}
-        spec["seen"] = tf.io.VarLenFeature(tf.string)
-        spec["history"] = tf.io.VarLenFeature(tf.string)
-        return spec
+        """How interaction Examples are parsed in serving."""
+        return request_spec(self.tables)
 
     def profiles(self, transform: tf.Module) -> Profiles:
         """People, their features transformed by the graph that transformed the training data."""

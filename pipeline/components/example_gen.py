@@ -23,9 +23,8 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport
 from pipeline.components.data_report import add_notes, check_report, read_report, write_report
-from pipeline.components.table_reading import ReadEntities, ReadInteractions, most_frequent
+from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.data.examples import make_example
-from pipeline.data.features import context_features, shown_names
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
@@ -40,6 +39,8 @@ from tfrec_fusion.datasets.splits import (
 )
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.datasets.times import SECOND
+from tfrec_fusion.features.columns import context_features, shown_names
+from tfrec_fusion.features.rows import one_row
 
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
 
@@ -56,10 +57,7 @@ def keep_first(
     call features.
     """
     key, rows = entry
-    if distinct:
-        yield key, most_frequent(rows)
-        return
-    first, *rest = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True, default=str))
+    first, rest = one_row(rows, distinct)
     for row in rest:
         known = {(shown or {}).get(name, name): value for name, value in row.items()}
         yield beam.pvalue.TaggedOutput(

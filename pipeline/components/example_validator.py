@@ -5,7 +5,7 @@ from tfx.components.example_validator import executor as tfx_executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_component_specs as keys
 
-from pipeline.data.features import shown_in
+from pipeline.data.schemas import shown_in
 from tfrec_fusion.config import ConfigError
 
 

@@ -17,11 +17,11 @@ from pipeline.components.data_report import add_notes, check_report, write_repor
 from pipeline.components.example_gen import keep_first
 from pipeline.components.table_reading import ReadEntities
 from pipeline.data.examples import make_example
-from pipeline.data.features import shown_names
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle_items
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+from tfrec_fusion.features.columns import shown_names
 
 
 def item_example(entry: tuple[str, dict]) -> bytes:

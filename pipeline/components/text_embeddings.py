@@ -22,9 +22,9 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from pipeline.components.artifacts import TextVectors
 from pipeline.components.mount import with_mounted_files
 from pipeline.data.catalogue_reading import read_items
-from pipeline.data.text_vectors import Part, encode_items, encode_part, load_encoder, write_shard
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError, TextConfig, from_dict
+from tfrec_fusion.features.text_vectors import Part, encode_items, encode_part, load_encoder, write_shard
 
 
 class EncodePart(beam.DoFn):

@@ -15,7 +15,7 @@ from annotated_types import Interval
 from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
-from tfrec_fusion.config import ConfigError, Settings, from_dict
+from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent
@@ -72,58 +72,6 @@ class DataConfig(Settings):
                 "`data.interactions` and `data.items` must be described with the reader `tables`. Received:"
                 f" interactions={self.interactions}, items={self.items}. Add them, or name a `data.reader`."
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitConfig(Settings):
-    """How interactions are divided by time into training, validation and test.
-
-    Attributes:
-        method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`:
-            each person's last interaction is for testing, the one before for validation.
-        validation, test: shares of the interactions (method `temporal`).
-        history_length: how many of the most recent earlier items models are trained on and their query towers
-            read.
-        long_history: how many of them validation, test and people's profiles hold, and how many of a
-            request's count, where that is more: what stands beside the retrieval model's towers reads all of
-            them.
-        light_user: a person with at most this many training interactions counts as light.
-        rare_item: an item with at most this many training interactions counts as rare (with none: cold).
-    """
-
-    method: Literal["temporal", "leave_last_out"] = "temporal"
-    validation: ProperShare = 0.1
-    test: ProperShare = 0.1
-    history_length: Annotated[int, Interval(ge=1, le=100_000)] = 50
-    long_history: Annotated[int, Interval(ge=0, le=1_000_000)] = 500
-    light_user: CountOrNone = 20
-    rare_item: CountOrNone = 10
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.validation + self.test >= 1:
-            raise ConfigError(
-                "`split.validation` and `split.test` must be together below 1, so that something is left for"
-                f" training. Received: validation={self.validation}, test={self.test}."
-            )
-
-    @property
-    def held_out_history(self) -> int:
-        """How many items a history of validation, test, a profile and a request holds at most."""
-        return max(self.history_length, self.long_history)
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformConfig(Settings):
-    """How raw features become numbers.
-
-    Attributes:
-        vocabulary_size: the most values kept of a categorical feature; the rest are unknown (index 0).
-        min_text_share: of the items, the share that must have some text where the text tower is on.
-    """
-
-    vocabulary_size: Count = 100_000
-    min_text_share: Share = 0.01
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from pipeline.data import features as names
 from pipeline.data.vocabularies import read_vocabulary
 from tfrec_fusion.config import Feature, FeatureSpace
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.features import columns as names
+from tfrec_fusion.features.padding import stack, with_row_0
 from tfrec_fusion.models.catalogue import Catalogue, check_numbers
 
 TOKENS = ("input_ids", "attention_mask")
@@ -64,14 +65,6 @@ def read_items(
     return {name: value[order] for name, value in columns.items()}
 
 
-def stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Concatenates batches, padding their second dimension to the longest with zeros."""
-    if arrays[0].ndim == 2:
-        width = max(array.shape[1] for array in arrays)
-        arrays = [np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in arrays]
-    return np.concatenate(arrays)
-
-
 def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_uri: str | None) -> Catalogue:
     """The catalogue of a run, one row per item index, row 0 for the unknown item."""
     transform = tft.TFTransformOutput(transform_uri)
@@ -99,11 +92,6 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         text_tokens={name: with_row_0(columns[name].astype(np.int32)) for name in TOKENS if name in columns}
         or None,
     )
-
-
-def with_row_0(values: np.ndarray) -> np.ndarray:
-    """Rows by item index, from rows of items: row 0 (no item) is zeros, or empty."""
-    return np.concatenate([np.zeros_like(values[:1]), values])
 
 
 def feature_space(

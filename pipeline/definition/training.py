@@ -29,7 +29,7 @@ from pipeline.components.vertex_pusher import EndpointPusher
 from pipeline.components.vertex_trainer import VertexTrainer
 from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, code_digest, to_json
 from pipeline.config.places import Places, local_places, schema_name
-from pipeline.data import features
+from pipeline.data import schemas
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
 from tfrec_fusion.config import own_sources
@@ -39,8 +39,9 @@ LAYERS = ("tfrec_fusion/config", "tfrec_fusion/layers")
 EXPORT = (
     "pipeline/callbacks/training.py",
     "pipeline/data/catalogue_reading.py",
-    "pipeline/data/features.py",
+    "pipeline/data/schemas.py",
     "tfrec_fusion/config",
+    "tfrec_fusion/features",
     "tfrec_fusion/export",
     "tfrec_fusion/index",
     "tfrec_fusion/layers",
@@ -68,11 +69,11 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     checked = check(
         "Interactions",
         interactions,
-        write_schema(places, "interactions", features.interactions_schema(tables)),
+        write_schema(places, "interactions", schemas.interactions_schema(tables)),
     )
     min_text_share = config.transform.min_text_share if config.text else 0.0
     checked_items = check(
-        "Items", items, write_schema(places, "items", features.items_schema(tables, min_text_share))
+        "Items", items, write_schema(places, "items", schemas.items_schema(tables, min_text_share))
     )
     transformed = transform(config, tables, "Interactions", interactions, checked[1])
     transformed_items = transform(config, tables, "Items", items, checked_items[1])
@@ -148,6 +149,8 @@ def example_gen(config: PipelineConfig, places: Places) -> TablesExampleGen:
             "pipeline/components/table_reading.py",
             "pipeline/data/examples.py",
             "tfrec_fusion/datasets",
+            "tfrec_fusion/features/columns.py",
+            "tfrec_fusion/features/rows.py",
         ),
     )
 
@@ -179,7 +182,8 @@ def transform(
         "vocabulary_size": config.transform.vocabulary_size,
         "code": code_digest(
             "pipeline/callbacks/preprocessing.py",
-            "pipeline/data/features.py",
+            "tfrec_fusion/features/columns.py",
+            "tfrec_fusion/features/graph.py",
             "tfrec_fusion/layers/*token*.py",
         ),
     }
@@ -202,7 +206,9 @@ def text_embeddings(config: PipelineConfig, places: Places, items) -> TextEmbedd
         items=items.outputs["transformed_examples"],
         text=to_json(config.text.pretrained()),
         cache=places.text_vectors,
-        code=code_digest("pipeline/components/text_embeddings.py", "pipeline/data/text_vectors.py", *LAYERS),
+        code=code_digest(
+            "pipeline/components/text_embeddings.py", "tfrec_fusion/features/text_vectors.py", *LAYERS
+        ),
     )
     # Dataflow's workers have no mount of the bucket, where the vectors are kept.
     return (

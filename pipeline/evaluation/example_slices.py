@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data import features
 from pipeline.data.examples import read
 from pipeline.evaluation import slices
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.features import columns as features
 
 
 class Slices:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from pipeline.config.pipeline_config import ConfigError
-from pipeline.data import features
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.features import columns as features
 
 PREFIX = "slice_"
 DERIVED = ("item_activity", "item_reach", "user_activity", "text_length", "script", "period")

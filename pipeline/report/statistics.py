@@ -9,7 +9,7 @@ import pathlib
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from pipeline.data.features import shown_in
+from pipeline.data.schemas import shown_in
 
 DRIFT = 0.1
 

@@ -23,7 +23,7 @@ from tfrec_fusion.config import FUSIONS, HISTORY_ENCODERS, ConfigError, TextConf
 from tfrec_fusion.datasets.files import source_digest
 
 if typing.TYPE_CHECKING:
-    from pipeline.studies.preparation import Prepared
+    from tfrec_fusion.features.preparing import Prepared
 
 BASE, POPULARITY = "as configured", "popularity"
 TEXTS = ("none", "frozen", "lora")
@@ -35,7 +35,7 @@ CODE = (
     "tfrec_fusion/metrics",
     "pipeline/studies/ablation.py",
     "pipeline/studies/offline_figures.py",
-    "pipeline/studies/preparation.py",
+    "tfrec_fusion/features",
 )
 
 
@@ -131,10 +131,9 @@ def ablate(
     say("reading, splitting and encoding the data", True)
     # After the first line: TensorFlow and Beam are slow to import.
     from pipeline.studies.offline_figures import describe, figures
-    from pipeline.studies.preparation import prepare
 
     text = next((variant.text for variant in compared.values() if variant.text), None)
-    data = prepare(dataclasses.replace(config, text=text))
+    data = prepared(dataclasses.replace(config, text=text))
     folder = config.home / "ablation"
     finished = Finished(folder / "runs", config, CODE)
     results: dict = {"config": config.name, "data": describe(data), "runs": {}}
@@ -156,6 +155,20 @@ def ablate(
         results["runs"].setdefault(name, []).append({"seed": seed, **found})
         files.write_json(folder / "results.json", results)
     return results
+
+
+def prepared(config: PipelineConfig) -> Prepared:
+    """A configuration's tables as arrays in memory, split and encoded as a run does it."""
+    from tfrec_fusion.features.preparing import prepare
+
+    return prepare(
+        tables_of(config),
+        config.split,
+        config.transform,
+        config.text,
+        click_threshold=config.data.click_threshold,
+        vectors=str(config.home / "text_vectors"),
+    )
 
 
 def with_training(config: PipelineConfig, **changes) -> PipelineConfig:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.studies.preparation import Prepared
+from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.metrics import accuracy, beyond_accuracy
 
 

@@ -17,14 +17,14 @@ import numpy as np
 import yaml
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.studies.ablation import CODE, Finished, batches, train, with_training
+from pipeline.studies.ablation import CODE, Finished, batches, prepared, train, with_training
 from tfrec_fusion import files
 from tfrec_fusion.config import FUSIONS, HISTORY_ENCODERS, ConfigError
 from tfrec_fusion.metrics.ranks import gain as rank_gain
 from tfrec_fusion.metrics.ranks import mean_of_known, next_item_ranks, tie_order
 
 if typing.TYPE_CHECKING:
-    from pipeline.studies.preparation import Prepared
+    from tfrec_fusion.features.preparing import Prepared
 
 # What may be set, in the order in which people would try.
 SPACE: dict[str, Sequence] = {
@@ -77,10 +77,7 @@ def tune(
         )
     say = say or (lambda line, passing: None)
     say("reading, splitting and encoding the data", True)
-    # After the first line: TensorFlow and Beam are slow to import.
-    from pipeline.studies.preparation import prepare
-
-    data, judges = halves(prepare(config))
+    data, judges = halves(prepared(config))
     k = config.evaluation.k[0]
     folder = config.home / "tuning"
     finished = Finished(folder / "runs", config, (*CODE, "pipeline/studies/tuning.py"))

@@ -16,7 +16,7 @@ from tfx_bsl.public.tfxio import RecordBatchToExamplesEncoder
 
 from pipeline.callbacks import preprocessing, training
 from pipeline.config.pipeline_config import SplitConfig, to_json
-from pipeline.data import features
+from pipeline.data import schemas
 from pipeline.data.catalogue_reading import split_files
 from tests.pipeline.test_example_gen import execute
 from tfrec_fusion.config import IndexConfig, RankingConfig, RetrievalConfig
@@ -26,7 +26,7 @@ from tfrec_fusion.datasets.tables import Tables
 def transform(folder: pathlib.Path, name: str, tables: Tables, source: pathlib.Path) -> None:
     """What Transform makes of Examples in `source`, with its graph."""
     items = name == "items"
-    schema = features.items_schema(tables, 0.0) if items else features.interactions_schema(tables)
+    schema = schemas.items_schema(tables, 0.0) if items else schemas.interactions_schema(tables)
     splits = ["all"] if items else ["train", "validation", "test"]
     settings = {"tables": to_json(tables), "vocabulary_size": 100}
     function = getattr(preprocessing, f"{name}_preprocessing_fn")

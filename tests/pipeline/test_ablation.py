@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.cli import main as cli
-from pipeline.studies.ablation import BASE, POPULARITY, ablate, table, variants
+from pipeline.studies.ablation import BASE, POPULARITY, ablate, prepared, table, variants
 from pipeline.studies.offline_figures import figures
-from pipeline.studies.preparation import prepare
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion.config import ConfigError
 
@@ -33,7 +32,7 @@ def test_variants_change_one_part_each(config):
 
 
 def test_figures_of_scores_that_are_known(config):
-    data = prepare(config)
+    data = prepared(config)
     # Each person's held-out items first: perfect accuracy.
     wanted = np.zeros((data.person.max() + 1, len(data.catalogue)))
     np.add.at(wanted, (data.person, data.test["item_index"]), 1)

@@ -21,12 +21,12 @@ from pipeline.components.example_validator import describe
 from pipeline.components.pusher import push
 from pipeline.components.resolver import LatestOtherBlessedModelStrategy
 from pipeline.components.serving_validator import check_recommendations, check_scores
-from pipeline.data import features
+from pipeline.data import schemas
 from pipeline.data.pushed_versions import versions
-from pipeline.data.text_vectors import VectorCache, digest_rows, encode_items
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.config import ConfigError, TextConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.features.text_vectors import VectorCache, digest_rows, encode_items
 from tfrec_fusion.serving.client.answers import Recommended
 
 
@@ -230,7 +230,7 @@ def test_a_text_of_nulls_is_an_anomaly_with_feature_and_reason():
     frame = pd.DataFrame(
         {"item_id": ["a", "b"], "title": ["a", "b"], "train_count": [1, 0], "item_number__year": [1.0, 2.0]}
     )
-    found = anomalies(features.items_schema(TABLES, min_text_share=0.01), frame)
+    found = anomalies(schemas.items_schema(TABLES, min_text_share=0.01), frame)
     assert any("feature `text_title`" in line for line in found)
     assert any("feature `item_genres`" in line for line in found)
     assert not any("item_year" in line or "title`" in line.replace("text_title", "") for line in found)

@@ -7,10 +7,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config.pipeline_config import ConfigError
-from pipeline.data import features
+from pipeline.data import schemas
 from pipeline.evaluation import slices
 from tests.test_naming import PATIENT, columns
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.features import columns as features
 
 # Everything that Examples, Transform's outputs and batches hold beside features made of columns.
 OWN = {
@@ -87,8 +88,8 @@ def test_no_feature_meets_another_or_one_of_the_pipelines_own(names):
 @example(HOSTILE, HOSTILE, HOSTILE)
 def test_the_tables_own_name_comes_back(item, numbers, context):
     found = tables(item, numbers=numbers, context=context)
-    schema = features.interactions_schema(found)
-    assert features.shown_in(schema).items() <= features.shown_names(found).items()
+    schema = schemas.interactions_schema(found)
+    assert schemas.shown_in(schema).items() <= features.shown_names(found).items()
     shown = features.shown_names(found)
     assert {shown[feature.name] for feature in features.context_features(found)} == {
         f"context_{column}" for column in context
@@ -122,5 +123,5 @@ def test_slices_are_called_as_the_table_calls_the_column():
 
 def test_the_pipelines_own_features_are_all_listed():
     found = dataclasses.replace(tables(), interactions=Interactions(path="i.csv", label="stars"))
-    made = features.interactions_schema(found).feature, features.items_schema(found, 0.0).feature
+    made = schemas.interactions_schema(found).feature, schemas.items_schema(found, 0.0).feature
     assert {feature.name for schema in made for feature in schema} <= OWN

@@ -8,12 +8,12 @@ import tensorflow_transform as tft
 
 from pipeline.callbacks import training
 from pipeline.config.pipeline_config import SplitConfig
-from pipeline.data import features
 from pipeline.data.catalogue_reading import load_catalogue, read_examples
 from pipeline.data.vocabularies import as_it_was
 from tests.pipeline import steps
 from tfrec_fusion.config import RankingConfig, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.features import columns as features
 from tfrec_fusion.naming import context_input, context_inputs
 from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.server.embedded import EmbeddedServer

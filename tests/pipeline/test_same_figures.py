@@ -11,8 +11,8 @@ from benchmarks.quality_data import Protocol
 from pipeline.config.pipeline_config import load_config
 from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
 from pipeline.evaluation.retrieval import RetrievalCombiner
+from pipeline.studies.ablation import prepared
 from pipeline.studies.offline_figures import figures, relevant_items
-from pipeline.studies.preparation import prepare
 from tfrec_fusion.export.retrieval import ranked
 from tfrec_fusion.metrics import accuracy
 from tfrec_fusion.metrics.ranks import next_item_ranks, per_person_figures, tie_order
@@ -42,7 +42,7 @@ def shop(tmp_path_factory):
     )
     config = load_config(str(folder / "shop.yaml"), [f"data.{name}.path={folder}/{file}.csv" for name, file in
                          (("interactions", "orders"), ("items", "items"))] + [f"root={folder}"])  # fmt: skip
-    return config, prepare(config)
+    return config, prepared(config)
 
 
 def evaluated(data, scores, cutoffs):

@@ -1,7 +1,5 @@
 """The split that `init` and `validate` announce is the one that a run makes."""
 
-import types
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +9,11 @@ from hypothesis import strategies as st
 from pipeline.components.example_gen import Order, SplitPeople
 from pipeline.config.pipeline_config import SplitConfig
 from pipeline.onboarding.measuring import Split, measure_choices, measure_split
-from pipeline.studies.preparation import _split
 from tests.pipeline.test_example_gen import execute
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+from tfrec_fusion.features.interaction_arrays import split_users
 
 CHOICES = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, 7), st.integers(0, 12).map(lambda time: time * 40_000)),
@@ -72,14 +70,13 @@ def test_the_preview_is_the_run_on_random_tables(choices, split, random):
     random.shuffle(choices)
     frame = pd.DataFrame(choices, columns=["user", "item", "time"])
     assert measure_split(frame, split) == announced(parts)
-    config = types.SimpleNamespace(split=split)
     if all(parts.values()):
-        studied = _split(ordered, config)
+        studied = split_users(ordered, split)
         for name, rows in studied.items():
             assert [(user, example.event.item) for user, example in rows] == parts[name]
     else:
         with pytest.raises(ConfigError, match="has no interactions"):
-            _split(ordered, config)
+            split_users(ordered, split)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=20))

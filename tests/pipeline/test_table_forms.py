@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
-from pipeline.data.features import RawFeature
 from pipeline.onboarding.measuring import measure_choices, measure_entities
 from tests.pipeline.test_example_gen import execute
 from tests.pipeline.test_example_gen import read as written
@@ -18,6 +17,7 @@ from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle_interactions
 from tfrec_fusion.datasets.splits import Event, in_order
 from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables
+from tfrec_fusion.features.columns import RawFeature
 
 
 def items(folder, names="abcd"):

@@ -11,10 +11,10 @@ import tensorflow as tf
 from pipeline.cli import main as cli
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.studies import tuning
-from pipeline.studies.preparation import Prepared
 from pipeline.studies.tuning import SPACE, advice, gain, halves, tune, with_settings
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion.config import ConfigError, RetrievalConfig
+from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.metrics.ranks import tie_order
 
 

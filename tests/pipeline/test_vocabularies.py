@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tensorflow_transform.tf_metadata import schema_utils
 from tensorflow_transform.tf_metadata.dataset_metadata import DatasetMetadata
 
-from pipeline.callbacks.preprocessing import _index
+from pipeline.callbacks.preprocessing import Analysed
 from pipeline.data.vocabularies import as_it_was, one_line, read_vocabulary
 from tests.test_naming import PATIENT
 
@@ -53,7 +53,7 @@ def test_a_vocabulary_holds_every_value_and_can_be_served(tmp_path):
     data = [{"column": value} for value in HOSTILE]
     with tft_beam.Context(temp_dir=str(tmp_path / "work")):
         made = (data, metadata) | tft_beam.AnalyzeDataset(
-            lambda inputs: {"index": _index(inputs["column"], "values_1", None)}
+            lambda inputs: {"index": Analysed().index(inputs["column"], "values_1", None)}
         )
         _ = made | tft_beam.WriteTransformFn(str(tmp_path / "graph"))
     graph = tft.TFTransformOutput(str(tmp_path / "graph"))

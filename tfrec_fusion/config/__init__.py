@@ -19,6 +19,7 @@ from tfrec_fusion.config.models import (
     TrainingConfig,
     check_training,
 )
+from tfrec_fusion.config.preparation import SplitConfig, TransformConfig
 from tfrec_fusion.config.reading import ConfigError, Settings, from_dict
 
 __all__ = [
@@ -36,9 +37,11 @@ __all__ = [
     "RankingHead",
     "RetrievalConfig",
     "Settings",
+    "SplitConfig",
     "TextConfig",
     "TowerConfig",
     "TrainingConfig",
+    "TransformConfig",
     "check_training",
     "from_dict",
     "own_sources",

@@ -1,0 +1,110 @@
+"""The features of a run, derived from the tables' columns: the one list that schemas, Transform, trainers,
+slices and signatures are made from, and the one owner of what each is called where.
+
+A column may be called anything, also `index`, `activity` or what the pipeline itself calls something. So
+every feature made of a column has a name that no other feature can have:
+
+| where | name | `Price (EUR)` among the items' numbers |
+|---|---|---|
+| in Examples, in Transform's graph and in models | `RawFeature.name` | `item_number___price_eur_a8e7…` |
+| the file of its vocabulary | `RawFeature.vocabulary` | letters and digits, safe on case-blind file systems |
+| as an input of a request (context alone) | `RawFeature.name` | |
+| shown to people, and in `evaluation.slices` | `RawFeature.shown` | `item_Price (EUR)` |
+
+Names of what the pipeline makes itself hold no `__` and do not begin with `context_`; names made of columns
+do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from tfrec_fusion import naming
+from tfrec_fusion.config import FeatureKind
+from tfrec_fusion.datasets.tables import Tables
+
+ITEM_VOCABULARY = "item_id"
+USER_VOCABULARY = "user_id"
+Role = Literal["user", "item", "context", "text"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFeature:
+    """A column in one of its roles, as it stands in the Examples before Transform.
+
+    Attributes:
+        role: whose column it is, `text` for what the text tower reads of items.
+        kind: as in `tfrec_fusion.config.Feature`; text is `categorical`, a string.
+        column: what its table calls it.
+        request: the input of a request that takes it, of context.
+    """
+
+    role: Role
+    kind: FeatureKind
+    column: str
+    request: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in Examples, in Transform's graph and in models."""
+        if self.request:
+            return self.request
+        kind = "" if self.role == "text" else f"_{self.kind}"
+        return f"{self.role}{kind}__{naming.identifier(self.column)}"
+
+    @property
+    def vocabulary(self) -> str:
+        """What the file of its values is called."""
+        return f"values_{naming.digest(self.name)}"
+
+    @property
+    def shown(self) -> str:
+        """What people see: `item_price`."""
+        return f"{self.role}_{self.column}"
+
+
+def user_features(tables: Tables) -> list[RawFeature]:
+    """Side features of people."""
+    if not tables.users:
+        return []
+    return _features("user", {"categorical": tables.users.categories, "number": tables.users.numbers})
+
+
+def context_features(tables: Tables) -> list[RawFeature]:
+    """What is known of the moment of a choice."""
+    columns = list(dict.fromkeys(tables.interactions.context))
+    return [
+        RawFeature("context", "categorical", column, request)
+        for column, request in zip(columns, naming.context_inputs(columns), strict=True)
+    ]
+
+
+def item_features(tables: Tables) -> list[RawFeature]:
+    """Side features of items, without their text."""
+    items = tables.items
+    columns = {
+        "categorical": items.categories,
+        "categories": items.lists,
+        "number": items.numbers,
+        "vector": items.vectors,
+    }
+    return _features("item", columns)
+
+
+def text_features(tables: Tables) -> list[RawFeature]:
+    """The text fields, in the order in which the text tower reads them."""
+    return _features("text", {"categorical": tables.items.text})
+
+
+def _features(role: Role, columns: dict[FeatureKind, tuple[str, ...]]) -> list[RawFeature]:
+    # A column that is named twice in one role is one feature.
+    return [
+        RawFeature(role, kind, column) for kind, names in columns.items() for column in dict.fromkeys(names)
+    ]
+
+
+def shown_names(tables: Tables) -> dict[str, str]:
+    """Name in Examples → what people see, of all features that are made of columns."""
+    found = user_features(tables) + context_features(tables) + item_features(tables) + text_features(tables)
+    return {feature.name: feature.shown for feature in found}

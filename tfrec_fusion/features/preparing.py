@@ -1,0 +1,188 @@
+"""Tables as the arrays that models take, in memory: read, split by time, and encoded, without TFX.
+
+Reading, order, splits, features and text vectors are those of a run of the pipeline; the same code makes
+them, from whole columns at once.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfrec_fusion.config import (
+    FeatureSpace,
+    LabelKind,
+    SplitConfig,
+    TextConfig,
+    TransformConfig,
+)
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.settling import settle
+from tfrec_fusion.datasets.splits import SPLITS, Event, in_order
+from tfrec_fusion.datasets.tables import Items, Tables, Users
+from tfrec_fusion.features.columns import (
+    USER_VOCABULARY,
+    context_features,
+    user_features,
+)
+from tfrec_fusion.features.interaction_arrays import Columns, RequestTransform, SplitRows
+from tfrec_fusion.features.item_arrays import described, item_arrays
+from tfrec_fusion.features.rows import EntityReader, InteractionReader, Reject, one_row
+from tfrec_fusion.features.statistics import encoded, vocabulary_of
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.user_profiles import Profiles
+
+__all__ = ["Known", "Prepared", "prepare"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What a served model knows beside its catalogue.
+
+    Attributes:
+        tables: what was read, with nothing left open.
+        profiles: the users, with everything that they chose.
+        transform: what becomes of a request's columns.
+    """
+
+    tables: Tables
+    profiles: Profiles
+    transform: RequestTransform
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A split data set in the arrays that models take.
+
+    Attributes:
+        space: sizes and features.
+        catalogue: the items, with tokens where there is a text tower.
+        train, validation, test: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`
+            (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, the user and
+            context features, the labels (float32 `[n]`), and `weight` where choices have weights; in training
+            also `history_weight`.
+        person: int64 per row of `test`, equal where two rows are of one user, also of one that training never
+            saw.
+        seen: per row of `test` int32, the items that its user chose before.
+        labels: label name → its kind, as the ranking model takes them.
+        known: what is served beside the models; None where nothing is.
+        rejects: (table, reason) → how many rows could not be used.
+    """
+
+    space: FeatureSpace
+    catalogue: Catalogue
+    train: Columns
+    validation: Columns
+    test: Columns
+    person: np.ndarray
+    seen: list[np.ndarray]
+    labels: dict[str, LabelKind] = dataclasses.field(default_factory=lambda: {"click": "binary"})
+    known: Known | None = None
+    rejects: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+
+
+def prepare(
+    tables: Tables,
+    split: SplitConfig | None = None,
+    transform: TransformConfig | None = None,
+    text: TextConfig | None = None,
+    *,
+    click_threshold: float = 4.0,
+    vectors: str | None = None,
+) -> Prepared:
+    """Reads, splits and encodes. Rows that cannot be used are left out and counted, as in a run.
+
+    Args:
+        tables: where the three tables are, and what their columns mean.
+        split: how interactions are divided.
+        transform: how raw features become numbers.
+        text: which encoder reads the items' texts; None for none.
+        click_threshold: a label at or above it counts as a click.
+        vectors: folder that keeps text vectors for the next time; None keeps none.
+
+    Raises:
+        ConfigError: if a table cannot be read, or a split is empty.
+    """
+    split, transform = split or SplitConfig(), transform or TransformConfig()
+    rejects: collections.Counter[tuple[str, str]] = collections.Counter()
+    tables = settle(tables).tables
+    items = _entities(tables.items, "items", tables, rejects)
+    users = _entities(tables.users, "users", tables, rejects) if tables.users else {}
+    events = _events(tables, items, rejects)
+    rows = SplitRows(tables, users, events, split, click_threshold)
+    ids = vocabulary_of(items)
+    by_bytes = {encoded(item): item for item in items}
+    items = {by_bytes[item]: items[by_bytes[item]] for item in ids}
+    item_index = {item: index for index, item in enumerate(items, 1)}
+    request = RequestTransform(tables, transform.vocabulary_size, rows.learn(transform.vocabulary_size))
+    parts = {part: rows.encode(part, item_index, request) for part in SPLITS}
+    counts = np.bincount(parts["train"]["item_index"], minlength=len(items) + 1)
+    catalogue, features = item_arrays(tables, items, ids, counts, text, vectors, transform.vocabulary_size)
+    statistics = request.statistics
+    space = FeatureSpace(
+        num_users=statistics.size(USER_VOCABULARY),
+        num_items=len(catalogue),
+        user_features=described(user_features(tables), statistics, {}),
+        item_features=features,
+        context_features=described(context_features(tables), statistics, {}),
+        text_dim=None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1],
+        history_length=split.history_length,
+    )
+    labels: dict[str, LabelKind] = {"click": "binary"}
+    if tables.interactions.label:
+        labels["rating"] = "rating"
+    test = rows.examples["test"]
+    return Prepared(
+        space,
+        catalogue,
+        **parts,
+        person=np.unique(np.array([user for user, _ in test], object), return_inverse=True)[1],
+        seen=[np.array([item_index[item] for item in example.seen], np.int32) for _, example in test],
+        labels=labels,
+        known=Known(tables, rows.profiles(item_index, request), request),
+        rejects={reason: count for reason, count in rejects.items() if count},
+    )
+
+
+def _read(reader: InteractionReader | EntityReader, path: str, table: str, rejects) -> Iterable[Any]:
+    for file in find_files(path, table):
+        for entry in reader.read(file):
+            if isinstance(entry, Reject):
+                rejects[entry.table, entry.reason] += 1
+            else:
+                yield entry
+
+
+def _entities(table: Items | Users, name: str, tables: Tables, rejects) -> dict[str, dict[str, Any]]:
+    """Each id's row, by feature."""
+    rule = tables.item_ids if name == "items" else tables.user_ids
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for key, row in _read(EntityReader(table, name, rule), table.path, name, rejects):
+        rows.setdefault(key, []).append(row)
+    found = {}
+    for key, same in rows.items():
+        found[key], others = one_row(same, table.distinct)
+        rejects[name, "duplicate id"] += len(others)
+    return found
+
+
+def _events(tables: Tables, items: Mapping[str, Any], rejects) -> dict[str, list[Event]]:
+    """Each user's interactions with known items, in order."""
+    users: dict[str, list[Event]] = {}
+    reader = InteractionReader(tables)
+    for item, (user, time, label, context, weight) in _read(
+        reader, tables.interactions.path, "interactions", rejects
+    ):
+        if item in items:
+            users.setdefault(user, []).append(Event(time, item, label, context, weight))
+        else:
+            rejects["interactions", "unknown item"] += 1
+    kept = {}
+    for user, events in users.items():
+        kept[user], duplicates = in_order(user, events)
+        rejects["interactions", "duplicate"] += len(duplicates)
+    return kept

@@ -1,0 +1,224 @@
+"""Rows of the three tables, read from their files under the names of their features.
+
+Reading is vectorised by record batch. A row that cannot be used comes as a `Reject` with its reason. A run of
+the pipeline and training in memory read by the same code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfrec_fusion.datasets import cells, markup
+from tfrec_fusion.datasets.events import read_events
+from tfrec_fusion.datasets.ids import ids
+from tfrec_fusion.datasets.joining import InteractionRows
+from tfrec_fusion.datasets.reading import read_batches
+from tfrec_fusion.datasets.records import BadRow
+from tfrec_fusion.datasets.tables import IdRule, Items, Tables, Users
+from tfrec_fusion.features.columns import RawFeature, Role
+
+__all__ = ["ROWS", "EntityReader", "InteractionReader", "Reject", "most_frequent", "one_row"]
+
+ROWS = "\x00rows"
+
+
+class Reject(NamedTuple):
+    """A row that cannot be used: the table's name, why, and the row as JSON."""
+
+    table: str
+    reason: str
+    row: str
+
+
+def _plain_rows(batch: pa.RecordBatch) -> Iterator[str]:
+    """The rows as JSON, for the reject file."""
+    for row in batch.to_pylist():
+        yield json.dumps(row, default=str, ensure_ascii=False)
+
+
+def _bad_rows(bad: list[BadRow], table: str) -> Iterator[Reject]:
+    """Rows that could not even be read, with file and line; the list is emptied."""
+    for row in bad:
+        place = {"file": row.file, "line": row.line, "text": row.text}
+        yield Reject(table, row.reason, json.dumps(place, ensure_ascii=False))
+    bad.clear()
+
+
+def one_row(rows: Iterable[dict[str, Any]], distinct: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Rows of one id → the row that counts, and its duplicates.
+
+    Args:
+        rows: of one id, in any order.
+        distinct: whether the table repeats ids on purpose; the most frequent values count then, and nothing
+            is a duplicate. Else the row counts that sorts first.
+    """
+    if distinct:
+        return most_frequent(rows), []
+    first, *rest = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True, default=str))
+    return first, rest
+
+
+class InteractionReader:
+    """Reads files of interactions. What the tables leave open must be settled.
+
+    Args:
+        tables: the three tables.
+    """
+
+    def __init__(self, tables: Tables):
+        self.tables = tables
+        self.rows: InteractionRows | None = None
+
+    def read(self, path: str) -> Iterator[tuple[str, tuple] | Reject]:
+        """Each interaction as (item, (user, time, label, context, weight)), and rejects."""
+        table, bad = self.tables.interactions, []
+        self.rows = self.rows or InteractionRows(table)
+        for batch in self.rows.batches(path, bad.append):
+            yield from _bad_rows(bad, "interactions")
+            events = read_events(batch, table, self.tables.user_ids, self.tables.item_ids)
+            good = events.good
+            if not good.all():
+                rejects = batch.take(pa.array(events.rows[~good]))
+                for why, row in zip(events.reason[~good], _plain_rows(rejects), strict=True):
+                    yield Reject("interactions", why, row)
+            rows, kept = pa.array(events.rows[good]), pa.array(good)
+            contexts = self._contexts(batch, rows)
+            labels = [None] * len(rows) if events.labels is None else _or_none(events.labels[good])
+            columns = (
+                cells.as_python(events.users.filter(kept)),
+                events.times[good].tolist(),
+                labels,
+                contexts,
+                events.weights[good].tolist(),
+            )
+            items = cells.as_python(events.items.filter(kept))
+            yield from zip(items, zip(*columns, strict=True), strict=True)
+        yield from _bad_rows(bad, "interactions")
+
+    def _contexts(self, batch: pa.RecordBatch, rows: pa.Array) -> Iterable[tuple[str, ...]]:
+        """Of each event the values of its context, "" where there is none."""
+        parts = []
+        for column in self.tables.interactions.context:
+            text = cells.strings(batch.column(column), f"column {column!r} of the interactions table")
+            parts.append(cells.as_python(pc.fill_null(text, "").take(rows)))
+        return zip(*parts, strict=True) if parts else ((),) * len(rows)
+
+
+def _or_none(values: np.ndarray) -> list[float | None]:
+    """Floats with None in the place of NaN and the infinities."""
+    found = values.astype(object)
+    found[~np.isfinite(values)] = None
+    return found.tolist()
+
+
+def most_frequent(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of one id from a `distinct` table → one row: of each feature the most frequent value that is not
+    None.
+
+    Equally frequent values: the one that sorts first, since Beam keeps no order of rows.
+    """
+    votes: dict[str, dict[str, tuple[int, Any]]] = {}
+    for row in rows:
+        count = row[ROWS]
+        for name, value in row.items():
+            if name != ROWS:
+                seen = votes.setdefault(name, {})
+                if value is not None:
+                    key = json.dumps(value, ensure_ascii=False)
+                    seen[key] = (seen.get(key, (0, value))[0] + count, value)
+    return {
+        name: min(seen.items(), key=lambda entry: (-entry[1][0], entry[0]))[1][1] if seen else None
+        for name, seen in votes.items()
+    }
+
+
+class EntityReader:
+    """Reads files of items or users. What the table leaves open must be settled.
+
+    Args:
+        table: the items or users.
+        name: `items` or `users`.
+        rule: how ids are written.
+    """
+
+    def __init__(self, table: Items | Users, name: str, rule: IdRule = "as_written"):
+        self.table, self.name, self.rule = table, name, rule
+
+    def read(self, path: str) -> Iterator[tuple[str, dict[str, Any]] | Reject]:
+        """Each row as (id, values by the features' names, with `title` of items), and rejects.
+
+        Of a `distinct` table each mapping also holds, under `ROWS`, how many equal rows of a batch it stands
+        for.
+        """
+        table, bad = self.table, []
+        for batch in read_batches(path, table.columns(), self.name, csv=table.csv, report=bad.append):
+            yield from _bad_rows(bad, self.name)
+            keys = ids(batch.column(table.id), self.rule, self._where(table.id))
+            features, reason = self._features(batch)
+            reason[keys.is_null().to_numpy(zero_copy_only=False)] = "missing id"
+            good = reason == ""
+            # Rows of a `distinct` table are interactions, and counted there.
+            if not (good.all() or table.distinct):
+                for why, row in zip(reason[~good], _plain_rows(batch.filter(pa.array(~good))), strict=True):
+                    yield Reject(self.name, why, row)
+            rows = zip(*features.values(), strict=True) if features else ((),) * len(batch)
+            known = zip(cells.as_python(keys), good.tolist(), rows, strict=True)
+            kept = ((key, dict(zip(features, row, strict=True))) for key, fine, row in known if fine)
+            yield from _count_equal_rows(kept) if table.distinct else kept
+        yield from _bad_rows(bad, self.name)
+
+    def _where(self, column: str) -> str:
+        return f"column {column!r} of the {self.name} table"
+
+    def _features(self, batch: pa.RecordBatch) -> tuple[dict[str, list[Any]], np.ndarray]:
+        """Columns by Example name, and why a row cannot be used, "" where it can."""
+        table = self.table
+        role: Role = "item" if isinstance(table, Items) else "user"
+        columns: dict[str, list[Any]] = {}
+        reason = np.full(len(batch), "", object)
+        if isinstance(table, Items):
+            if table.title:
+                columns["title"] = cells.as_python(self._text(batch, table.title))
+            for column in table.text:
+                columns[RawFeature("text", "categorical", column).name] = self._text(
+                    batch, column
+                ).to_pylist()
+            for column in table.lists:
+                several = cells.lists(batch.column(column), table.separator, self._where(column))
+                columns[RawFeature(role, "categories", column).name] = cells.as_python(several)
+            for column in table.vectors:
+                vectors, bad = cells.vectors(batch.column(column), self._where(column))
+                reason[bad] = f"a vector of {column!r} that holds NaN, an infinity or no number"
+                columns[RawFeature(role, "vector", column).name] = vectors
+        for column in table.categories:
+            texts = cells.strings(batch.column(column), self._where(column))
+            columns[RawFeature(role, "categorical", column).name] = cells.as_python(texts)
+        for column in table.numbers:
+            numbers = cells.numbers(batch.column(column), self._where(column), table.csv.decimal)
+            columns[RawFeature(role, "number", column).name] = _or_none(numbers)
+        return columns, reason
+
+    def _text(self, batch: pa.RecordBatch, column: str) -> pa.Array:
+        """A column of words; `a|b` of a `lists` column reads as `a b`."""
+        assert isinstance(self.table, Items)
+        array = batch.column(column)
+        if column in self.table.lists:
+            array = cells.lists(array, self.table.separator, self._where(column))
+        text = cells.strings(array, self._where(column), join_lists=True)
+        return markup.cleaned(text) if self.table.clean_html else text
+
+
+def _count_equal_rows(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Equal rows once, and how often each stood there; so little travels of a table that repeats itself."""
+    counts: dict[tuple, list[Any]] = {}
+    for key, row in rows:
+        seen = (key, *(tuple(value) if isinstance(value, list) else value for value in row.values()))
+        counts.setdefault(seen, [row, 0])[1] += 1
+    for (key, *_), (row, count) in counts.items():
+        yield key, row | {ROWS: count}
