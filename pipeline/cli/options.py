@@ -92,6 +92,13 @@ def server(function: Function) -> Function:
     return function
 
 
+def findings_as_json(function: Function) -> Function:
+    """Adds `--json` as `as_json`, for commands whose result is a list of findings."""
+    return click.option("--json", "as_json", is_flag=True, help="as JSON, for a program or an issue")(
+        function
+    )
+
+
 def json_file(words: str) -> Callable[[Function], Function]:
     """Adds `--json FILE` as `json_path`: a file in a folder that exists, found out before hours are spent."""
 

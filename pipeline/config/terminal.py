@@ -7,10 +7,13 @@ command prints.
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from typing import Any, TextIO
 
-__all__ = ["Guarded", "safe"]
+__all__ = ["Guarded", "safe", "wrapped"]
+
+WIDTH = 118
 
 _JOINERS = "\u200c\u200d"
 """Needed in Persian, Indic scripts and emoji, and harmless."""
@@ -28,6 +31,23 @@ def safe(value: Any, breaks: str = "") -> str:
         return text
     return "".join(
         char if char in breaks or char in _JOINERS or _is_seen(char) else _escaped(char) for char in text
+    )
+
+
+def wrapped(start: str, text: Any) -> str:
+    """A value as lines of at most 118 characters, safe for a terminal.
+
+    Args:
+        start: of the first line; the others are indented by its width.
+        text: what is printed.
+    """
+    return textwrap.fill(
+        safe(text),
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+        break_long_words=False,
     )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pandas as pd
 import psutil
 
+from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig, SplitConfig, tables_of
 from pipeline.onboarding import value_shapes
-from pipeline.onboarding.finding import Finding
 from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_entities, measure_split
 from pipeline.onboarding.table_checks import (
     check_columns,

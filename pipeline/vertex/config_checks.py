@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.vertex_config import GCS, TrainingJob, VertexConfig
 from pipeline.vertex.compiling import Compiled
-from pipeline.vertex.findings import Finding
 from tfrec_fusion.datasets.storage import is_remote
 
 LARGE = 5e9  # bytes that take longer to send than anybody expects
@@ -57,7 +57,7 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
         tag = "" if "@sha256:" in image else rest.rpartition("/")[2].partition(":")[2]
         if "@sha256:" not in image and tag in ("", "latest"):
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{image} has {'the tag latest' if tag else 'no tag'}: two runs may get different code, and"
                 " steps are reused although their code changed.",
@@ -65,7 +65,7 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
             )
         if host.endswith("gcr.io"):
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{host} was Container Registry, which has been shut down.",
                 "Push to Artifact Registry:"
@@ -75,7 +75,7 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
             place = host.removesuffix("-docker.pkg.dev")
             if not vertex.region.startswith(place.split("-")[0]) or ("-" in place and place != vertex.region):
                 yield Finding(
-                    "warning",
+                    "note",
                     key,
                     f"The image is in {place}, the run in {vertex.region}: each step pulls gigabytes across"
                     " regions, which costs time and money.",
@@ -83,7 +83,7 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
                 )
         elif "." not in host:
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{image} names no registry, or Docker Hub, whose limits stop a run of many steps.",
                 f"Push it to {vertex.region}-docker.pkg.dev/{vertex.project}/REPOSITORY/NAME:TAG.",
@@ -97,7 +97,7 @@ def inputs(compiled: Compiled) -> Iterator[Finding]:
         table = getattr(config.data, name)
         if table and is_remote(table.path) and not table.path.startswith(GCS):
             yield Finding(
-                "error",
+                "wrong",
                 f"data.{name}.path",
                 f"{table.path} is no object of Cloud Storage; the steps have no credentials for it.",
                 f"Copy it to {vertex.folder}, or give a local path: it is sent there.",
@@ -105,7 +105,7 @@ def inputs(compiled: Compiled) -> Iterator[Finding]:
     size = sum(upload.size for upload in compiled.uploads)
     if size > LARGE:
         yield Finding(
-            "warning",
+            "note",
             "data",
             f"{size / 1e9:.0f} GB of local files are sent to the bucket first.",
             f"Copy them once, `gcloud storage cp FILES {vertex.folder}/tables/`, and name that path in the"
@@ -114,7 +114,7 @@ def inputs(compiled: Compiled) -> Iterator[Finding]:
     text = config.text
     if text and text.encoder.startswith(("/", "~", ".")) and not text.encoder.startswith("/gcs/"):
         yield Finding(
-            "error",
+            "wrong",
             "text.encoder",
             f"{text.encoder} is a path, and no such folder is here to be sent; no container will have it.",
             "Name a folder that is here, a packaged encoder (all-MiniLM-L6-v2), or a name on the Hugging Face"
@@ -127,7 +127,7 @@ def labels(vertex: VertexConfig) -> Iterator[Finding]:
     for name, value in vertex.labels.items():
         if not LABEL.fullmatch(name) or not VALUE.fullmatch(value):
             yield Finding(
-                "error",
+                "wrong",
                 "vertex.labels",
                 f"{name}={value} cannot be a label.",
                 "Names and values are small letters, digits, `_` and `-`, at most 63; a name begins with a"
@@ -142,7 +142,7 @@ def accelerators(key: str, machine) -> Iterator[Finding]:
         for prefix, own in BUILT_IN.items():
             if name.startswith(prefix):
                 yield Finding(
-                    "error",
+                    "wrong",
                     key,
                     f"{name} has accelerators, which must be named.",
                     f"Add `accelerator: {own}` and `accelerators` as the machine has them.",
@@ -150,7 +150,7 @@ def accelerators(key: str, machine) -> Iterator[Finding]:
         return
     if kind not in ATTACHABLE:
         yield Finding(
-            "warning",
+            "note",
             f"{key}.accelerator",
             f"{kind} is not among those known here: {', '.join(ATTACHABLE)}.",
             "Check the spelling, and that Vertex AI offers it:"
@@ -160,14 +160,14 @@ def accelerators(key: str, machine) -> Iterator[Finding]:
     family, counts = ATTACHABLE[kind]
     if not name.startswith(family):
         yield Finding(
-            "error",
+            "wrong",
             key,
             f"{kind} cannot be had on {name}.",
             f"It goes with machines `{family}…`.",
         )
     elif count not in counts:
         yield Finding(
-            "error",
+            "wrong",
             f"{key}.accelerators",
             f"{count} of {kind} cannot be had on one machine.",
             f"Take {', '.join(map(str, counts))}.",
@@ -182,14 +182,14 @@ def strategies(config: PipelineConfig, job: TrainingJob) -> Iterator[Finding]:
         key = f"{name}.training.strategy"
         if tpu != (strategy == "tpu"):
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{strategy!r}, and `vertex.training.machine` is {job.machine}.",
                 "`tpu` goes with TPU machines, and only with them.",
             )
         elif strategy == "parameter_server" and (job.workers < 2 or job.servers < 1):
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{strategy!r} with {job.workers} workers and {job.servers} servers.",
                 "Set `vertex.training.workers` to 2 or more, of which the first coordinates, and `servers` to"
@@ -197,21 +197,21 @@ def strategies(config: PipelineConfig, job: TrainingJob) -> Iterator[Finding]:
             )
         elif job.servers and strategy != "parameter_server":
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{strategy!r} with {job.servers} servers, which would do nothing.",
                 "Set `parameter_server`, or `vertex.training.servers: 0`.",
             )
         elif job.workers > 1 and strategy not in ("multi_worker", "parameter_server"):
             yield Finding(
-                "error",
+                "wrong",
                 key,
                 f"{strategy!r} with {job.workers} workers: each would train a model of its own.",
                 "Set `multi_worker`, or `vertex.training.workers: 1`.",
             )
         elif not tpu and job.accelerators > 1 and job.accelerator and strategy == "none":
             yield Finding(
-                "warning",
+                "note",
                 key,
                 f"{strategy!r} uses one of the {job.accelerators} accelerators that are paid for.",
                 "Set `mirrored`.",
@@ -223,7 +223,7 @@ def training_image(vertex: VertexConfig) -> Iterator[Finding]:
     job = vertex.training
     if job and job.accelerator and job.accelerator.startswith("NVIDIA") and job.image is None:
         yield Finding(
-            "warning",
+            "note",
             "vertex.training.image",
             f"Training on {job.accelerator} uses `vertex.image`; built as it is by default, that has no CUDA,"
             " and the GPU would idle.",

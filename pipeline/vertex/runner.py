@@ -10,10 +10,13 @@ import argparse
 import pathlib
 import sys
 
+from pipeline.config.findings import report
 from pipeline.config.pipeline_config import PipelineConfig, load_config
 from pipeline.runner.process import guarded
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
+
+READY = "It can be submitted."
 
 
 def compile_to(config: PipelineConfig, output: str) -> int:
@@ -45,12 +48,13 @@ def compile_to(config: PipelineConfig, output: str) -> int:
     return 0
 
 
-def check(config: PipelineConfig, offline: bool) -> int:
+def check(config: PipelineConfig, offline: bool, as_json: bool = False) -> int:
     """Prints what would go wrong.
 
     Args:
         config: of the run.
         offline: asks nobody.
+        as_json: prints the findings for a program.
 
     Returns:
         The exit code: 1 if something must be mended.
@@ -58,9 +62,7 @@ def check(config: PipelineConfig, offline: bool) -> int:
     from pipeline.vertex import checking
     from pipeline.vertex.compiling import compile_pipeline
 
-    findings = checking.check(compile_pipeline(config), offline)
-    print("\n".join([*map(str, findings), checking.summary(findings)]))
-    return 1 if checking.errors(findings) else 0
+    return report(checking.check(compile_pipeline(config), offline), READY, as_json)
 
 
 def submit(config: PipelineConfig, offline: bool, force: bool, wait: bool) -> int:
@@ -79,10 +81,7 @@ def submit(config: PipelineConfig, offline: bool, force: bool, wait: bool) -> in
     from pipeline.vertex.compiling import compile_pipeline
 
     compiled = compile_pipeline(config)
-    findings = checking.check(compiled, offline)
-    if findings:
-        print("\n".join([*map(str, findings), checking.summary(findings)]))
-    if checking.errors(findings) and not force:
+    if report(checking.check(compiled, offline), READY) and not force:
         print("Nothing was sent. Mend it, or submit with --force.")
         return 1
     submitted = submitting.submit(compiled)

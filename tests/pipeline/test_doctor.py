@@ -14,7 +14,7 @@ from pipeline.onboarding import doctor
 @pytest.mark.slow
 def test_this_environment_is_fit_to_run(capsys):
     assert cli.main(["doctor", "--json"]) == 0
-    lines = {line["what"]: line for line in json.loads(capsys.readouterr().out)}
+    lines = {line["about"]: line for line in json.loads(capsys.readouterr().out)}
     assert {line["state"] for line in lines.values()} <= {"ok", "note"}
     version = importlib.metadata.version("tensorflow")
     assert lines["TensorFlow"]["seen"].startswith(f"{version} with Keras 2.")
@@ -24,8 +24,8 @@ def test_this_environment_is_fit_to_run(capsys):
 def test_what_is_missing_is_named_with_the_way_to_get_it(monkeypatch):
     declared = ["no-such-package>=1", "numpy>=99", "pandas>=2", 'click>=8; extra == "pipeline"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: declared)
-    lines = {line.what: line for line in doctor._packages()}
-    assert lines["packages"].state == "missing"
+    lines = {line.about: line for line in doctor._packages()}
+    assert lines["packages"].state == "wrong"
     version = importlib.metadata.version("numpy")
     assert lines["packages"].seen.endswith(f"no-such-package is missing, numpy {version} is not >=99")
     assert "pip install tfrec-fusion" in lines["packages"].remedy
@@ -43,7 +43,7 @@ def test_a_port_that_is_taken_is_seen():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        (line,) = [line for line in doctor._servers(port) if line.what == "port"]
+        (line,) = [line for line in doctor._servers(port) if line.about == "port"]
     assert line.state == "note"
     assert f"{port} cannot be used" in line.seen
 

@@ -64,11 +64,11 @@ def with_training(**changes):
     return compiled(dataclasses.replace(VERTEX, training=dataclasses.replace(VERTEX.training, **changes)))
 
 
-def told(findings, level=None):
+def told(findings, state=None):
     return [
-        f"{finding.about}: {finding.what} {finding.mend}"
+        f"{finding.about}: {finding.seen} {finding.remedy}"
         for finding in findings
-        if level in (None, finding.level)
+        if state in (None, finding.state)
     ]
 
 
@@ -83,7 +83,6 @@ def training(strategy):
 def test_what_is_right_is_not_complained_about(google):
     google.image["labels"] = cloud_checks.image_facts()
     assert told(checking.check(compiled())) == []
-    assert checking.summary([]) == "Nothing found: it can be submitted."
 
 
 @pytest.mark.parametrize(
@@ -217,7 +216,7 @@ def test_a_package_that_the_image_will_not_have(tmp_path):
     )
     lock = tmp_path / "lock.txt"
     lock.write_text("numpy==1.0 \\\n    --hash=sha256:0\n")
-    lines = told(code_checks.packages(tmp_path, code_checks.locked(lock)), "error")
+    lines = told(code_checks.packages(tmp_path, code_checks.locked(lock)), "wrong")
     assert [line.split(":")[0] for line in lines] == ["ruff", "torch_geometric"]
     assert all("pipeline/trainer.py imports it" in line and "make lock" in line for line in lines)
     lines = told(code_checks.versions({"tensorflow": "1.0", "tfx": importlib.metadata.version("tfx")}))
@@ -233,56 +232,56 @@ def test_a_package_that_the_image_will_not_have(tmp_path):
     [
         (
             lambda google: google.disabled.add("dataflow"),
-            "error",
+            "wrong",
             "Switched off.*gcloud services enable dataflow",
         ),
         (
             lambda google: google.refused.add("dataflow.jobs.create"),
-            "error",
+            "wrong",
             "dataflow.jobs.create.*roles/dataflow.developer",
         ),
         (
             lambda google: google.refused.add("iam.serviceAccounts.actAs"),
-            "error",
+            "wrong",
             "may not run steps as runs@.*roles/iam.serviceAccountUser",
         ),
         (
             lambda google: google.refused.add("storage.objects.create"),
-            "error",
+            "wrong",
             "Not granted on shop-bucket: storage.objects.create.*roles/storage.objectAdmin",
         ),
         (
             lambda google: google.bucket.update(location="US-CENTRAL1"),
-            "error",
+            "wrong",
             "The bucket is in us-central1, the run in europe-west4.*vertex.region: us-central1",
         ),
         (
             lambda google: google.bucket.update(location="US", locationType="multi-region"),
-            "error",
+            "wrong",
             "The bucket is in us,",
         ),
         (
             lambda google: google.machines.discard("g2-standard-8"),
-            "error",
+            "wrong",
             "No zone of europe-west4 has g2-standard-8.*another region",
         ),
         (
             lambda google: google.accelerators.discard("nvidia-l4"),
-            "error",
+            "wrong",
             "No zone of europe-west4 has nvidia-l4",
         ),
         (
             lambda google: google.quota.update({REGION: 0}),
-            "error",
+            "wrong",
             "the quota in europe-west4 is 0.*iam-admin/quotas",
         ),
-        (lambda google: setattr(google, "image", None), "error", "is not in its registry.*Build and push"),
+        (lambda google: setattr(google, "image", None), "wrong", "is not in its registry.*Build and push"),
         (
             lambda google: google.image.update(labels={"tfrec.code": "0", "tfrec.lock": "0"}),
-            "error",
+            "wrong",
             "holds other packages than this checkout.*Build and push it again",
         ),
-        (lambda google: google.image.update(labels={}), "warning", "does not say what it was built from"),
+        (lambda google: google.image.update(labels={}), "note", "does not say what it was built from"),
         (lambda google: google.faults.update(expired=True), "unknown", "have expired.*gcloud auth"),
         (
             lambda google: google.faults.update(forbidden="services:batchGet"),
@@ -305,10 +304,10 @@ def test_what_google_says(google, state, level, words):
 
 def test_a_bucket_that_is_not_there_or_not_ours(google):
     elsewhere = dataclasses.replace(VERTEX, bucket="gs://nobodys-bucket")
-    lines = told(cloud_checks.check_cloud(compiled(elsewhere)), "error")
+    lines = told(cloud_checks.check_cloud(compiled(elsewhere)), "wrong")
     assert any("There is no bucket nobodys-bucket" in line and "buckets create" in line for line in lines)
     google.faults["forbidden"] = f"/b/{BUCKET}$"
-    lines = told(cloud_checks.check_cloud(compiled()), "error")
+    lines = told(cloud_checks.check_cloud(compiled()), "wrong")
     assert any("somebody else's" in line for line in lines)
 
 
@@ -321,9 +320,9 @@ def test_a_near_multi_region_is_near(google):
 def test_without_credentials_the_rest_is_checked_and_the_gap_told(google, monkeypatch):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/key.json")
     (finding,) = checking.check(compiled())
-    assert finding.level == "unknown"
-    assert "Not checked: services, rights" in finding.what
-    assert "gcloud auth application-default login" in finding.mend
+    assert finding.state == "unknown"
+    assert "Not checked: services, rights" in finding.seen
+    assert "gcloud auth application-default login" in finding.remedy
 
 
 def test_the_image_is_built_with_what_the_check_compares(google):
@@ -342,7 +341,7 @@ def test_the_command_prints_findings_and_sends_nothing_with_errors(google, tmp_p
     sets = ["vertex_movielens_100k", "--set", f"vertex.image={IMAGES}/tfrec:latest", "--offline"]
     assert cli.main(["vertex", "check", *sets]) == 1
     out = capsys.readouterr().out
-    assert "✗ vertex.image:" in out
+    assert "WRONG    vertex.image" in out
     assert "1 to mend" in out
     assert cli.main(["vertex", "submit", *sets]) == 1
     assert "Nothing was sent" in capsys.readouterr().out

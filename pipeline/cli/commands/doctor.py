@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
 from pipeline.cli.command import Section, command
+from pipeline.cli.options import findings_as_json
 
 
 @command(
@@ -14,7 +13,7 @@ from pipeline.cli.command import Section, command
     tfrec doctor --json > environment.json                                  for an issue
     """,
 )
-@click.option("--json", "as_json", is_flag=True, help="as JSON, for an issue")
+@findings_as_json
 def doctor(as_json: bool) -> int:
     """Say what this machine has, what is missing, and how to get it."""
     from pipeline.onboarding import doctor

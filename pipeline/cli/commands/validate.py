@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.cli.command import Section, command
-from pipeline.cli.options import Chosen, configured
+from pipeline.cli.options import Chosen, configured, findings_as_json
 
 
 @command(
@@ -14,8 +14,9 @@ from pipeline.cli.options import Chosen, configured
     """,
 )
 @configured
-def validate(chosen: Chosen) -> int:
+@findings_as_json
+def validate(chosen: Chosen, as_json: bool) -> int:
     """Check a configuration against its tables, in seconds."""
     from pipeline.onboarding import getting_started
 
-    return getting_started.validate(chosen.load(), chosen.name)
+    return getting_started.validate(chosen.load(), chosen.name, as_json)

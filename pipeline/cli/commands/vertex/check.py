@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.cli.command import Section, command
-from pipeline.cli.options import Chosen, configured, quiet_tensorflow
+from pipeline.cli.options import Chosen, configured, findings_as_json, quiet_tensorflow
 
 
 @command(
@@ -17,9 +17,10 @@ from pipeline.cli.options import Chosen, configured, quiet_tensorflow
 )
 @configured
 @click.option("--offline", is_flag=True, help="ask Google Cloud nothing")
-def check(chosen: Chosen, offline: bool) -> int:
+@findings_as_json
+def check(chosen: Chosen, offline: bool, as_json: bool) -> int:
     """Say what would go wrong, and how to mend it, before it costs anything."""
     quiet_tensorflow()
     from pipeline.vertex import runner
 
-    return runner.check(chosen.load(), offline)
+    return runner.check(chosen.load(), offline, as_json)
