@@ -24,13 +24,13 @@ from benchmarks.random_tables import Column, Shop, Table, make
 from pipeline.cli import main as cli
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.config.pipeline_config import load_config, tables_of
-from pipeline.onboarding.guessing import guess
-from pipeline.onboarding.id_columns import Hints
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.tables import Csv, Items, Tables, Users
 from tfrec_fusion.features.columns import RawFeature
+from tfrec_fusion.guessing.folder import guess
+from tfrec_fusion.guessing.id_columns import Hints
 
 UNEXPECTED = "(--debug shows where)"
 SLOW = 20.0

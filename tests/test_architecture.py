@@ -15,6 +15,7 @@ LIBRARY = {
     "errors": set(),
     "features": {"config", "datasets", "files", "layers", "models", "naming", "training"},
     "files": {"config"},
+    "guessing": {"config", "datasets"},
     "index": set(),
     "layers": {"errors", "naming"},
     "lazy": set(),

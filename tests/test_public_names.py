@@ -12,7 +12,18 @@ import pytest
 import tfrec_fusion
 
 ROOT = pathlib.Path(tfrec_fusion.__file__).parent
-ROOMS = ["datasets", "export", "features", "index", "layers", "metrics", "models", "serving", "training"]
+ROOMS = [
+    "datasets",
+    "export",
+    "features",
+    "guessing",
+    "index",
+    "layers",
+    "metrics",
+    "models",
+    "serving",
+    "training",
+]
 SINGLE = [
     "config",
     "errors",
@@ -39,7 +50,7 @@ TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
     "": (
-        """config.preparation features features.columns
+        """config.preparation features features.columns guessing guessing.column_names guessing.headers guessing.ledger
         config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
@@ -57,10 +68,14 @@ COSTS = {
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
     "pyarrow": (
         """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
-        datasets.markup datasets.reading datasets.records"""
+        datasets.markup datasets.reading datasets.records guessing.table_files"""
     ),
     "pandas": (
-        """features.rows datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
+        """features.rows
+        guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
+        guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
+        guessing.unused_columns guessing.value_shapes
+        datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
         datasets.values"""
     ),
     "tensorflow": (

@@ -12,7 +12,6 @@ import psutil
 
 from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig, SplitConfig, tables_of
-from pipeline.onboarding import value_shapes
 from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_entities, measure_split
 from pipeline.onboarding.table_checks import (
     check_columns,
@@ -25,6 +24,7 @@ from pipeline.onboarding.text_checks import check_text
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.guessing import value_shapes
 
 # Two runs were measured: 2.4 GB with 1,500 interactions, 2.5 GB with 100,000. Beyond that the slopes are
 # cautious guesses.

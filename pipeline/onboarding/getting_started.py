@@ -9,13 +9,14 @@ from pipeline.config.findings import report
 from pipeline.config.pipeline_config import PipelineConfig, load_config
 from pipeline.config.terminal import wrapped
 from pipeline.onboarding.checking import check
-from pipeline.onboarding.guessing import Guess
-from pipeline.onboarding.id_columns import Hints
-from pipeline.onboarding.ledger import NAMELESS, LeftOut, reason
+from pipeline.onboarding.offers import reason
 from pipeline.onboarding.starter import name_for, start
 from pipeline.onboarding.yaml_writing import one_line
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.guessing.folder import Guess
+from tfrec_fusion.guessing.id_columns import Hints
+from tfrec_fusion.guessing.ledger import NAMELESS, LeftOut
 
 
 def init(tables: str, name: str | None, out: str | None, force: bool, hints: Hints) -> int:

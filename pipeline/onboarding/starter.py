@@ -8,13 +8,14 @@ import re
 from typing import Any
 
 from pipeline.onboarding import first_settings
-from pipeline.onboarding.guessing import Guess, guess
-from pipeline.onboarding.id_columns import Hints
-from pipeline.onboarding.ledger import Ledger, plain, shown
 from pipeline.onboarding.measuring import measure_choices, measure_entities
+from pipeline.onboarding.offers import plain, shown
 from pipeline.onboarding.yaml_writing import Inline, Path, dump, write
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Csv, Join, Tables
+from tfrec_fusion.guessing.folder import Guess, guess
+from tfrec_fusion.guessing.id_columns import Hints
+from tfrec_fusion.guessing.ledger import Ledger
 
 FEWEST = 30
 MOST_OFFERS = 12  # lines; all of them stand below

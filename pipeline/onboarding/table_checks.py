@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from pipeline.config.findings import Finding, State
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.onboarding.id_writing import match, within
 from pipeline.onboarding.measuring import Choices, Entities, measure_entities
 from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.tables import Items, Tables, Users
 from tfrec_fusion.datasets.values import arrow_of
+from tfrec_fusion.guessing.id_writing import match, within
 
 SAMPLE = 50_000
 FEWEST_ROWS, FEWEST = 30, 3

@@ -12,11 +12,11 @@ import yaml
 
 from pipeline.cli import main as cli
 from pipeline.config.pipeline_config import load_config
-from pipeline.onboarding import column_names
-from pipeline.onboarding.ledger import Ledger
-from pipeline.onboarding.table_profiles import read_folder
-from pipeline.onboarding.time_columns import guess_time
 from tests.pipeline import folders
+from tfrec_fusion.guessing import column_names
+from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.table_profiles import read_folder
+from tfrec_fusion.guessing.time_columns import guess_time
 
 EXPECTED = {
     "movielens": {

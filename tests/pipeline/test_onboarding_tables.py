@@ -11,10 +11,10 @@ import yaml
 
 from pipeline.cli import main as cli
 from pipeline.config.pipeline_config import load_config
-from pipeline.onboarding.guessing import guess
-from pipeline.onboarding.ledger import shown
+from pipeline.onboarding.offers import shown
 from pipeline.onboarding.text_checks import encoder_fault, measure_tokens
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.guessing.folder import guess
 from tfrec_fusion.layers.pretrained import find_pretrained
 
 ROWS = 160

@@ -9,11 +9,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.onboarding import id_writing, value_shapes, yaml_writing
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.combined_tables import marked_ids
-from pipeline.onboarding.headers import has_no_header
-from pipeline.onboarding.popularity import Popularity
+from pipeline.onboarding import yaml_writing
+from tfrec_fusion.guessing import id_writing, value_shapes
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.combined_tables import marked_ids
+from tfrec_fusion.guessing.headers import has_no_header
+from tfrec_fusion.guessing.popularity import Popularity
 
 
 def column(name, values):

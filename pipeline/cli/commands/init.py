@@ -32,6 +32,6 @@ from pipeline.cli.command import Section, command
 def init(folder: str, name: str | None, out: str | None, force: bool, **hints: str | None) -> int:
     """Look at a folder of CSV or Parquet files and write a first configuration."""
     from pipeline.onboarding import getting_started
-    from pipeline.onboarding.id_columns import Hints
+    from tfrec_fusion.guessing.id_columns import Hints
 
     return getting_started.init(folder, name, out, force, Hints(**hints))

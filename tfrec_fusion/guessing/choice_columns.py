@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.onboarding import column_names as names
-from pipeline.onboarding import value_shapes
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.id_columns import Hints, Roles
-from pipeline.onboarding.ledger import Ledger
-from pipeline.onboarding.table_profiles import TableProfile
-from pipeline.onboarding.time_columns import TimeGuess, guess_time, readings
-from pipeline.onboarding.unused_columns import example
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Interactions
+from tfrec_fusion.guessing import column_names as names
+from tfrec_fusion.guessing import value_shapes
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.id_columns import Hints, Roles
+from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.table_profiles import TableProfile
+from tfrec_fusion.guessing.time_columns import TimeGuess, guess_time, readings
+from tfrec_fusion.guessing.unused_columns import example
 
 NOT_WHEN = {
     "updated",

@@ -7,15 +7,15 @@ import dataclasses
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.onboarding import column_names as names
-from pipeline.onboarding import value_shapes
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.id_columns import Roles
-from pipeline.onboarding.ledger import Ledger
-from pipeline.onboarding.popularity import Popularity
-from pipeline.onboarding.table_profiles import TableProfile
 from tfrec_fusion.datasets import markup
 from tfrec_fusion.datasets.tables import Items, Users
+from tfrec_fusion.guessing import column_names as names
+from tfrec_fusion.guessing import value_shapes
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.id_columns import Roles
+from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.popularity import Popularity
+from tfrec_fusion.guessing.table_profiles import TableProfile
 
 MOST_CATEGORIES = 1000
 

@@ -7,9 +7,9 @@ import dataclasses
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.onboarding import column_names
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.times import MISSING, TimeFormat, detect_time_format, parse_times
+from tfrec_fusion.guessing import column_names
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,16 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.onboarding import column_names as names_of
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.ledger import Ledger
-from pipeline.onboarding.table_files import Source, group, read_head
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
 from tfrec_fusion.datasets.tables import Csv, Join
 from tfrec_fusion.datasets.values import parse_numbers
+from tfrec_fusion.guessing import column_names as names_of
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.table_files import Source, group, read_head
 
 SAMPLE_ROWS = 300_000
 NOTHING = ("NULL", "null", "\\N", "NaN", "nan", "None", "N/A", "n/a", "#N/A", "<NA>", "-")

@@ -7,11 +7,11 @@ import dataclasses
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.onboarding import column_names as names
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.table_profiles import TableProfile
 from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.tables import Join
+from tfrec_fusion.guessing import column_names as names
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.table_profiles import TableProfile
 
 DIVIDERS = ("|", ";", ",", " ", "::", "/")
 MOST_ROWS = 300_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pipeline.onboarding.ledger import Ledger
-from pipeline.onboarding.table_profiles import TableProfile
 from tfrec_fusion.datasets.tables import Csv, Tables
+from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.table_profiles import TableProfile
 
 NAMES = {
     ("interactions", "user"): "user_id",

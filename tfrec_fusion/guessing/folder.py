@@ -10,20 +10,20 @@ import pathlib
 
 import pandas as pd
 
-from pipeline.onboarding import column_names as names
-from pipeline.onboarding import popularity
-from pipeline.onboarding.choice_columns import describe_interactions
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.combined_tables import divider_words, exploded_tables, joined_tables
-from pipeline.onboarding.entity_columns import describe_items, describe_users
-from pipeline.onboarding.header_names import name_headers
-from pipeline.onboarding.id_columns import Hints, Link, Roles, find_roles, is_called
-from pipeline.onboarding.id_writing import Match, within
-from pipeline.onboarding.ledger import Ledger
-from pipeline.onboarding.table_profiles import TableProfile, read_folder
-from pipeline.onboarding.unused_columns import explain
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
+from tfrec_fusion.guessing import column_names as names
+from tfrec_fusion.guessing import popularity
+from tfrec_fusion.guessing.choice_columns import describe_interactions
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.combined_tables import divider_words, exploded_tables, joined_tables
+from tfrec_fusion.guessing.entity_columns import describe_items, describe_users
+from tfrec_fusion.guessing.header_names import name_headers
+from tfrec_fusion.guessing.id_columns import Hints, Link, Roles, find_roles, is_called
+from tfrec_fusion.guessing.id_writing import Match, within
+from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.table_profiles import TableProfile, read_folder
+from tfrec_fusion.guessing.unused_columns import explain
 
 
 @dataclasses.dataclass

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.onboarding import column_names as names
-from pipeline.onboarding import value_shapes
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.combined_tables import marked_ids
-from pipeline.onboarding.ledger import Ledger
-from pipeline.onboarding.table_profiles import TableProfile
+from tfrec_fusion.guessing import column_names as names
+from tfrec_fusion.guessing import value_shapes
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.combined_tables import marked_ids
+from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.table_profiles import TableProfile
 
 
 def explain(table: TableProfile, ledger: Ledger) -> None:

@@ -7,11 +7,11 @@ import dataclasses
 
 import pandas as pd
 
-from pipeline.onboarding import value_shapes
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.id_writing import canonical
-from pipeline.onboarding.table_profiles import TableProfile
 from tfrec_fusion.datasets.tables import IdRule
+from tfrec_fusion.guessing import value_shapes
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.id_writing import canonical
+from tfrec_fusion.guessing.table_profiles import TableProfile
 
 CLEARLY = 0.5
 OPINION = 0.75

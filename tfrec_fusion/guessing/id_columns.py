@@ -6,10 +6,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from pipeline.onboarding import column_names as names
-from pipeline.onboarding.column_profiles import Column
-from pipeline.onboarding.id_writing import RULES, Match, match
-from pipeline.onboarding.table_profiles import TableProfile
+from tfrec_fusion.guessing import column_names as names
+from tfrec_fusion.guessing.column_profiles import Column
+from tfrec_fusion.guessing.id_writing import RULES, Match, match
+from tfrec_fusion.guessing.table_profiles import TableProfile
 
 CLEAR = 0.55  # below this, a column is no id of people or items
 KEYS = 0.2  # for two columns that are listed in two other tables

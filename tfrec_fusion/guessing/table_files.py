@@ -8,12 +8,12 @@ import itertools
 import pathlib
 import re
 
-from pipeline.onboarding.headers import has_no_header, made_up_names
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.byte_streams import first_bytes
 from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
 from tfrec_fusion.datasets.reading import column_names
 from tfrec_fusion.datasets.tables import Csv
+from tfrec_fusion.guessing.headers import has_no_header, made_up_names
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.onboarding import column_names, value_shapes
-from pipeline.onboarding.time_columns import TimeGuess, guess_time
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.list_cells import parse_list
+from tfrec_fusion.guessing import column_names, value_shapes
+from tfrec_fusion.guessing.time_columns import TimeGuess, guess_time
 
 
 @dataclasses.dataclass(eq=False)
