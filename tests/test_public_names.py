@@ -50,7 +50,9 @@ TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
     "": (
-        """config.preparation features features.columns guessing guessing.column_names guessing.headers guessing.ledger
+        """layers.backbones layers.backbones.architecture layers.backbones.bert_families
+        layers.backbones.decoder_families layers.backbones.families layers.backbones.rotary_families
+        config.preparation features features.columns guessing guessing.column_names guessing.headers guessing.ledger
         config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
@@ -61,7 +63,8 @@ COSTS = {
         serving.server.pseudonyms serving.server.wire"""
     ),
     "numpy": (
-        """features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
+        """layers.backbones.weight_files
+        features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
     ),
@@ -79,9 +82,11 @@ COSTS = {
         datasets.values"""
     ),
     "tensorflow": (
-        """features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
+        """layers.backbones.attention layers.backbones.block layers.backbones.loading layers.backbones.norms
+        layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling
+        features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics
-        training.cluster index.item_filter layers.backbone layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
+        training.cluster index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix

@@ -8,7 +8,7 @@ a serving client needs no TensorFlow. Import the part you need from its room, fo
 
 import os
 
-# TFRS 0.7 and the TensorFlow classes of transformers are written for Keras 2. The switch is read when
+# TFRS 0.7 is written for Keras 2. The switch is read when
 # TensorFlow first loads Keras, so it must be set before anything imports TensorFlow.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 

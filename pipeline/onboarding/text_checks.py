@@ -13,12 +13,14 @@ from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.onboarding.measuring import Entities
 from tfrec_fusion.datasets.tables import Items
+from tfrec_fusion.layers.backbones.families import plain_config
+from tfrec_fusion.layers.backbones.weight_files import read_tensors
 from tfrec_fusion.layers.pretrained import (
-    MODEL_TYPES,
     PACKAGED,
     SHORT_NAMES,
     PretrainedNotFoundError,
     find_pretrained,
+    read_config,
 )
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.wordpiece_files import WORDPIECE_CLASSES, read_wordpiece, tokenizer_class
@@ -26,7 +28,6 @@ from tfrec_fusion.layers.wordpiece_files import WORDPIECE_CLASSES, read_wordpiec
 SAMPLE = 2000
 UNKNOWN_WRONG, UNKNOWN_NOTE = 0.3, 0.05  # shares of tokens
 SPLIT_NOTE = 4.0  # tokens a word: hardly more than its letters
-WEIGHTS = ("*.safetensors", "*.h5", "pytorch_model*.bin")
 
 
 def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterator[Finding]:
@@ -134,33 +135,10 @@ def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib
 def encoder_fault(folder: pathlib.Path) -> str:
     """What a folder lacks to be an encoder, or ""."""
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return "the folder holds no `config.json`. Write it with `model.save_pretrained(folder)`."
+        plain_config(read_config(folder))
+        read_tensors(folder)
     except ValueError as error:
-        return f"`config.json` is no JSON ({error}). Write it again with `model.save_pretrained(folder)`."
-    kind = settings.get("model_type") if isinstance(settings, dict) else None
-    if kind not in MODEL_TYPES:
-        return (
-            f"`model_type` must be one of {', '.join(MODEL_TYPES)}. Received: {kind!r}. Choose an encoder of"
-            " one of these types."
-        )
-    weights = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
-    if not weights:
-        return (
-            "the folder holds no weights (`model.safetensors` or `tf_model.h5`). Write them with"
-            " `model.save_pretrained(folder)`."
-        )
-    if all(file.suffix == ".bin" for file in weights):
-        return (
-            "the weights are PyTorch's own (`pytorch_model.bin`). Write them as `model.safetensors`:"
-            " `save_pretrained(folder, safe_serialization=True)`."
-        )
-    if not any(file.stat().st_size > 1000 for file in weights):
-        return (
-            f"the weights are no weights: {weights[0].name} has {weights[0].stat().st_size} bytes. Download"
-            " them again (git lfs pull)."
-        )
+        return str(error)
     if not tokenizer_of(folder):
         return "the folder holds no tokenizer's files. Write them with `tokenizer.save_pretrained(folder)`."
     return ""

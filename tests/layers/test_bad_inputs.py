@@ -83,7 +83,7 @@ def test_crosses_and_reranking_want_floats():
 def test_a_text_longer_than_the_encoders_positions_says_how_long_it_may_be(tmp_path):
     folder = write_tiny_bert(tmp_path / "bert", ["tea", "red"])
     encoder = layers.TextEncoder.from_pretrained(folder)
-    most = encoder.backbone.config.max_position_embeddings
+    most = encoder.max_length
     texts = tf.constant(["tea " * (2 * most)])
     with pytest.raises(
         ValueError, match=rf"at most {most} tokens long.*Received: {most + 3}. Make the tokenizer"

@@ -12,8 +12,7 @@ from transformers import BertTokenizerFast
 from pipeline.onboarding.text_checks import _encoder
 from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.layers import TextEncoder, load_tokenizer
-from tfrec_fusion.layers.backbone import MATRICES
-from tfrec_fusion.layers.pretrained import MODEL_TYPES, find_pretrained
+from tfrec_fusion.layers.pretrained import find_pretrained
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.wordpiece_files import read_vocabulary
 
@@ -62,6 +61,7 @@ def minilm(tmp_path):
     [
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode_lasttoken": True}, "last"),
         ({"pooling_mode_mean_tokens": True}, "mean"),
         ({"pooling_mode": "cls"}, "cls"),
     ],
@@ -90,11 +90,13 @@ def test_another_pooling_than_the_folders_is_said(tiny):
 @pytest.mark.parametrize(
     ("kinds", "said", "name"),
     [
-        (("Pooling", "Dense"), {"pooling_mode_mean_tokens": True}, "Dense"),
+        (("Dense", "Pooling"), {}, "in this order. Received: Transformer, Dense, Pooling"),
+        (("Pooling", "Dense"), {"pooling_mode_mean_tokens": True}, "must have `out_features`"),
         (("Pooling", "LayerNorm"), {"pooling_mode_mean_tokens": True}, "LayerNorm"),
         (("WeightedLayerPooling", "Pooling"), {}, "WeightedLayerPooling"),
         (("Pooling",), {"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
-        (("Pooling",), {"pooling_mode_lasttoken": True}, "lasttoken"),
+        (("Pooling",), {"pooling_mode_weightedmean_tokens": True}, "weightedmean_tokens"),
+        (("Pooling",), {"pooling_mode_mean_tokens": True, "include_prompt": False}, "include_prompt=false"),
         (("Pooling",), {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "max_tokens"),
         (("Pooling",), {}, "without 1_Pooling/config.json"),
     ],
@@ -235,7 +237,3 @@ def test_a_download_fetches_what_the_modules_need(tiny, tmp_path, monkeypatch):
     folder = find_pretrained("somebody/tiny")
     assert read_sentence_modules(folder).pooling == "cls"
     assert not (folder / "onnx").exists()
-
-
-def test_the_types_that_validate_knows_are_those_that_can_be_built():
-    assert set(MODEL_TYPES) == set(MATRICES)

@@ -122,18 +122,6 @@ def test_draws_repeat_inside_and_only_there():
     assert len(np.unique(first)) == len(first)
 
 
-def test_other_peoples_layers_are_made_repeatable():
-    class Theirs(tf_keras.layers.Layer):
-        def __init__(self):
-            super().__init__()
-            self.inner = tf_keras.layers.Dropout(0.25, name="inner")
-
-    theirs = Theirs()
-    repeatable.make_repeatable(theirs)
-    assert type(theirs.inner) is repeatable.Dropout
-    assert (theirs.inner.rate, theirs.inner.name) == (0.25, "inner")
-
-
 def test_a_part_must_have_a_row():
     with pytest.raises(ValueError, match="`size` must be at least 1"):
         in_parts(lambda rows, _: rows, tf.ones([3]), (), 0)

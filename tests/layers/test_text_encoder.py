@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+import transformers
 from safetensors.numpy import load_file
 from scipy.special import erf, softmax
-from transformers import AutoConfig, TFAutoModel
 
 from tests.checks import check_layer
+from tests.tiny_bert import write_tiny_bert
 from tfrec_fusion.layers.bulk_encoding import encode_texts
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.layers.lora import LoraDense
+from tfrec_fusion.layers.pooling import Pooling
 from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizer import WordPieceTokenizer, load_tokenizer
@@ -40,7 +42,10 @@ TINY_DISTILBERT = {
     "max_position_embeddings": 16,
     "initializer_range": 0.3,
 }
-FAMILIES = [
+TINY_QWEN = {**TINY, "model_type": "qwen3", "num_key_value_heads": 1, "head_dim": 8}
+TINY_MODERN = {**TINY, "model_type": "modernbert", "local_attention": 4}
+TINY_GEMMA = {**TINY, "model_type": "gemma3_text", "num_key_value_heads": 1, "head_dim": 8}
+KERAS_FAMILIES = [
     TINY,
     {**TINY, "model_type": "roberta"},
     {**TINY, "model_type": "xlm-roberta"},
@@ -48,6 +53,7 @@ FAMILIES = [
     {**TINY, "model_type": "mpnet"},
     TINY_DISTILBERT,
 ]
+FAMILIES = [*KERAS_FAMILIES, TINY_MODERN, TINY_QWEN, TINY_GEMMA]
 TOKENS = {
     "input_ids": np.array([[2, 5, 9, 3, 1], [2, 7, 3, 1, 1], [2, 6, 8, 4, 3]], np.int32),
     "attention_mask": np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32),
@@ -114,13 +120,18 @@ def test_minilm_vectors_agree_with_a_numpy_forward_pass(minilm):
     assert encoder.dim == 384
 
 
-@pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config["model_type"])
-def test_hidden_states_agree_with_transformers_call(config, tmp_path):
-    model = TFAutoModel.from_config(AutoConfig.for_model(**config))
+@pytest.mark.skipif(not hasattr(transformers, "TFAutoModel"), reason="transformers 5 has no Keras models")
+@pytest.mark.parametrize("config", KERAS_FAMILIES, ids=lambda config: config["model_type"])
+def test_vectors_agree_with_transformers_keras_models(config, tmp_path):
+    """Handed over as it is, and through its own file, which is Keras's HDF5."""
+    settings = transformers.AutoConfig.for_model(**config)
+    model = transformers.TFAutoModel.from_config(settings)
     inputs = {name: tf.constant(value) for name, value in TOKENS.items()}
     if config["model_type"] in ("distilbert", "mpnet"):
         inputs.pop("token_type_ids")
     expected = model(inputs)[0].numpy()
+    encoder = TextEncoder.from_model(model, pooling="cls")
+    np.testing.assert_allclose(encoder(inputs), expected[:, 0], atol=1e-5)
     model.save_pretrained(tmp_path)
     encoder = TextEncoder.from_pretrained(tmp_path, pooling="cls")
     np.testing.assert_allclose(encoder(inputs), expected[:, 0], atol=1e-5)
@@ -128,20 +139,20 @@ def test_hidden_states_agree_with_transformers_call(config, tmp_path):
 
 def test_pooling_by_hand():
     hidden = np.array([[[1.0, 2.0], [3.0, -4.0], [100.0, 100.0]]], np.float32)
-    mask = np.array([[[1.0], [1.0], [0.0]]], np.float32)
-    expected = {"mean": [2.0, -1.0], "cls": [1.0, 2.0], "max": [3.0, 2.0], "attention": [2.0, -1.0]}
+    mask = tf.constant([[1, 1, 0]])
+    expected = {
+        "mean": [2.0, -1.0],
+        "cls": [1.0, 2.0],
+        "max": [3.0, 2.0],
+        "last": [3.0, -4.0],
+        "attention": [2.0, -1.0],
+    }
     for pooling, vector in expected.items():
-        encoder = TextEncoder(TINY, pooling=pooling)
-        if pooling == "attention":
-            encoder.scorer.build([None, None, 2])
-        np.testing.assert_allclose(encoder._pool(tf.constant(hidden), tf.constant(mask)), [vector], atol=1e-6)
+        layer = Pooling(pooling)
+        np.testing.assert_allclose(layer(hidden, mask), [vector], atol=1e-6)
     # Scores x0 · ln 3 for x0 = 1 and 3: weights 3 : 27.
-    encoder.scorer.kernel.assign([[np.log(3.0)], [0.0]])
-    np.testing.assert_allclose(
-        encoder._pool(tf.constant(hidden), tf.constant(mask)),
-        [[0.1 * 1 + 0.9 * 3, 0.1 * 2 - 0.9 * 4]],
-        atol=1e-5,
-    )
+    layer.scorer.kernel.assign([[np.log(3.0)], [0.0]])
+    np.testing.assert_allclose(layer(hidden, mask), [[0.1 * 1 + 0.9 * 3, 0.1 * 2 - 0.9 * 4]], atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
@@ -180,24 +191,25 @@ def test_each_stage_trains_what_it_says():
 
     everything = trained(stage="full")
     assert trained() == set()
-    assert trained(stage="top_n", top_n=1) == {name for name in everything if "layer_._2/" in name}
+    assert trained(stage="top_n", top_n=1) == {name for name in everything if "block_2/" in name}
     assert trained(stage="lora", top_n=2, lora_targets=["query"]) == {
-        f"encoder/layer_._{block}/attention/self/query/lora_{side}:0" for block in (1, 2) for side in "ab"
+        f"block_{block}/attention/query/lora_{side}:0" for block in (1, 2) for side in "ab"
     }
-    assert any("embeddings" in name for name in everything)
+    assert {"tokens:0", "positions:0", "segments:0", "embedding_norm/gamma:0"} <= everything
 
 
 @pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config["model_type"])
 def test_lora_starts_equal_learns_and_merges_without_changing_vectors(config):
     targets = ["query", "key", "value", "output", "ffn_in", "ffn_out"]
+    targets += ["ffn_gate"] if config["model_type"] in ("modernbert", "qwen3", "gemma3_text") else []
     encoder = TextEncoder(config, stage="lora", lora_rank=2, lora_targets=targets)
     tokens = {name: tf.constant(value) for name, value in TOKENS.items()}
     start = encoder(tokens).numpy()
     assert len(encoder.trainable_weights) == 3 * len(targets) * 2
     plain = TextEncoder(config)
     plain.build(None)
-    for name, variable in plain._backbone_variables().items():
-        variable.assign(encoder._backbone_variables()[name])
+    for name, variable in plain.backbone_variables().items():
+        variable.assign(encoder.backbone_variables()[name])
     np.testing.assert_allclose(plain(tokens), start, atol=1e-6)
 
     rng = np.random.default_rng(1)
@@ -211,8 +223,8 @@ def test_lora_starts_equal_learns_and_merges_without_changing_vectors(config):
     assert not any("lora" in variable.name for variable in encoder.weights)
     revived = TextEncoder.from_config(encoder.get_config())
     revived.build(None)
-    for name, variable in revived._backbone_variables().items():
-        variable.assign(encoder._backbone_variables()[name])
+    for name, variable in revived.backbone_variables().items():
+        variable.assign(encoder.backbone_variables()[name])
     np.testing.assert_allclose(revived(tokens), learnt, atol=1e-5)
     with pytest.raises(ValueError, match="stage='frozen'"):
         encoder.merge_lora()
@@ -252,9 +264,9 @@ def test_layerwise_decay_slows_lower_blocks():
         for variable, factor in encoder.learning_rate_multipliers(0.5)
     }
     assert len(factors) == len(encoder.trainable_weights)
-    assert factors["encoder/layer_._2/attention/self/query/kernel:0"] == 1.0
-    assert factors["encoder/layer_._0/attention/self/query/kernel:0"] == 0.25
-    assert factors["embeddings/word_embeddings/weight:0"] == 0.125
+    assert factors["block_2/attention/query/kernel:0"] == 1.0
+    assert factors["block_0/attention/query/kernel:0"] == 0.25
+    assert factors["tokens:0"] == 0.125
     with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\]. Received: decay=0"):
         encoder.learning_rate_multipliers(0)
 
@@ -275,9 +287,7 @@ def test_multipliers_scale_the_step_of_each_variable(optimizer):
 
 
 def test_saved_with_its_weights_and_revived_without_the_pretrained_folder(tmp_path):
-    pretrained = TFAutoModel.from_config(AutoConfig.for_model(**TINY))
-    pretrained.build_in_name_scope()
-    pretrained.save_pretrained(tmp_path / "folder")
+    write_tiny_bert(tmp_path / "folder", [f"word{number}" for number in range(6)])
     encoder = TextEncoder.from_pretrained(tmp_path / "folder", stage="lora", lora_rank=2)
     symbols = {name: tf_keras.Input([None], dtype=tf.int32, name=name) for name in TOKENS}
     model = tf_keras.Model(symbols, encoder(symbols))
@@ -295,8 +305,8 @@ def test_the_digest_changes_with_what_changes_vectors_and_with_nothing_else():
     assert encoder.digest() == before
     other = TextEncoder({**TINY, "hidden_dropout_prob": 0.3}, stage="top_n", top_n=1)
     other.build(None)
-    for name, variable in other._backbone_variables().items():
-        variable.assign(encoder._backbone_variables()[name])
+    for name, variable in other.backbone_variables().items():
+        variable.assign(encoder.backbone_variables()[name])
     assert other.digest() == before
     normalized = TextEncoder(TINY, normalize=True)
     normalized.build(None)
@@ -347,14 +357,27 @@ def test_encode_texts_follows_changed_weights_and_merged_adapters():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"pooling": "sum"}, "`pooling` must be one of 'mean', 'cls', 'max', 'attention'. Received: 'sum'"),
+        (
+            {"pooling": "sum"},
+            "`pooling` must be one of 'mean', 'cls', 'max', 'last', 'attention'. Received: 'sum'",
+        ),
         ({"stage": "half"}, "`stage` must be one of 'frozen', 'top_n', 'lora', 'full'. Received: 'half'"),
         ({"stage": "top_n"}, "Received: top_n=None. Give `top_n`"),
         ({"stage": "top_n", "top_n": 4}, r"number of blocks \(3\). Received: top_n=4"),
         ({"lora_targets": ["gate"]}, "`lora_targets` must be one of 'query', .*Received: 'gate'"),
         ({"stage": "lora", "lora_rank": 0}, "`rank` must be an integer of at least 1. Received: rank=0"),
-        ({"config": {"model_type": "gpt2"}}, "`model_type` must be one of bert, .*Received: 'gpt2'"),
-        ({"config": TINY_DISTILBERT, "dtype": "mixed_float16"}, "Use 'mixed_bfloat16' or float32"),
+        ({"lora_targets": ["ffn_gate"]}, "`lora_targets` must be one of 'query', .*Received: 'ffn_gate'"),
+        ({"truncate_dim": 17}, r"the length of the encoder's vectors \(16\). Received: truncate_dim=17"),
+        ({"config": {"model_type": "t5"}}, "`model_type` must be one of bert, .*Received: 't5'"),
+        ({"config": {**TINY, "hidden_act": "mish"}}, "An activation must be one of gelu, .*Received: 'mish'"),
+        (
+            {"config": {**TINY, "position_embedding_type": "relative_key"}},
+            "`position_embedding_type` must be 'absolute' or None .*Received: 'relative_key'",
+        ),
+        (
+            {"config": {**TINY_QWEN, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}},
+            "`rope_scaling` must be of the type default, linear, ntk, llama3.*Received: .*yarn",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_used(kwargs, message):

@@ -514,14 +514,17 @@ def test_a_handful_of_texts_is_not_ready(folder, capsys):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "holds no `config.json`"),
-        ({"config.json": "{"}, "is no JSON"),
-        ({"config.json": '{"model_type": "gpt2"}'}, "Received: 'gpt2'"),
-        ({"config.json": '{"model_type": "bert"}', "vocab.txt": "a"}, "holds no weights"),
-        ({"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x"}, "PyTorch's own"),
+        ({}, "must hold `config.json`, a JSON object. Received: no such file"),
+        ({"config.json": "{"}, "Received: no JSON"),
+        ({"config.json": '{"model_type": "t5"}'}, "Received: 't5'"),
+        ({"config.json": '{"model_type": "bert"}', "vocab.txt": "a"}, "must hold its weights"),
+        (
+            {"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x"},
+            "files can execute code",
+        ),
         (
             {"config.json": '{"model_type": "bert"}', "model.safetensors": "version https://git-lfs"},
-            "are no weights",
+            "must be whole",
         ),
     ],
 )

@@ -37,3 +37,9 @@ def check_modalities(layer: str, inputs: Mapping[str, tf.Tensor], names: Mapping
         )
     for name, vectors in inputs.items():
         check_floats(layer, vectors.dtype, "Look ids up in an embedding, or cast numbers.", f" for {name!r}")
+
+
+def check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises unless an argument is one of the names that it may have."""
+    if value not in choices:
+        raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")

@@ -24,8 +24,7 @@ class LoraDense(tf_keras.layers.Layer):
         kwargs.setdefault("name", base.name)
         kwargs.setdefault("dtype", base.dtype_policy)
         super().__init__(**kwargs)
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-            raise ValueError(f"`rank` must be an integer of at least 1. Received: rank={rank!r}.")
+        check_rank(rank)
         self.base = base
         self.rank = rank
         self.alpha = alpha
@@ -65,3 +64,9 @@ class LoraDense(tf_keras.layers.Layer):
     def from_config(cls, config):
         base = tf_keras.saving.deserialize_keras_object(config["base"])
         return cls(**{**config, "base": base})
+
+
+def check_rank(rank: int) -> None:
+    """Raises unless an update may have this rank."""
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"`rank` must be an integer of at least 1. Received: rank={rank!r}.")

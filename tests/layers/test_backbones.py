@@ -1,0 +1,124 @@
+"""Transformers of every family against transformers' PyTorch classes, whose answers are kept in files."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.checks import check_layer
+from tests.layers.encoder_cases import CASES, FOLDER, tensor, tokens
+from tfrec_fusion.layers.backbones.architecture import Rope
+from tfrec_fusion.layers.backbones.block import TransformerBlock
+from tfrec_fusion.layers.backbones.families import family, plain_config
+from tfrec_fusion.layers.backbones.positions import rope_frequencies
+from tfrec_fusion.layers.text_encoder import TextEncoder
+
+TOKENS = tokens()
+
+
+def reference(name: str) -> dict:
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def weights(name: str) -> dict[str, np.ndarray]:
+    return {key: tensor(key, shape) for key, shape in reference(name)["shapes"].items()}
+
+
+def encoder_of(name: str, config: dict | None = None, **kwargs) -> TextEncoder:
+    encoder = TextEncoder(config or CASES[name], **kwargs)
+    encoder._load(weights(name), name)
+    return encoder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hidden_states_agree_with_pytorch(name):
+    """Length 11 is more than every window and bucket of these configurations."""
+    hidden = encoder_of(name).backbone(TOKENS).numpy()
+    real = TOKENS["attention_mask"] > 0
+    np.testing.assert_allclose(hidden[real], reference(name)["hidden"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_configurations_of_transformers_4_and_5_are_the_same_network(name):
+    old, new = (plain_config(config) for config in (CASES[name], reference(name)["config"]))
+    ours, theirs = (family(config).architecture(config) for config in (old, new))
+    blocks = range(ours.num_blocks)
+    assert [ours.block_options(block) for block in blocks] == [
+        theirs.block_options(block) for block in blocks
+    ]
+    assert [ours.is_local(block) for block in blocks] == [theirs.is_local(block) for block in blocks]
+    rest = {"head_dim", "num_kv_heads", "local_blocks"} | (set() if any(ours.local_blocks) else {"window"})
+    ours, theirs = (
+        {key: value for key, value in dataclasses.asdict(shape).items() if key not in rest}
+        for shape in (ours, theirs)
+    )
+    assert ours == theirs
+
+
+def test_gte_as_its_own_code_writes_it():
+    """The file of `gte` with its matrices packed: query, key and value, and what is gated with its gate."""
+    packed = {}
+    for key, value in weights("gte").items():
+        key = key.replace("layers.", "encoder.layer.").replace("post_attention_layernorm", "attn_ln")
+        packed[key.replace("self_attn.", "attention.").replace("post_mlp_layernorm", "mlp_ln")] = value
+    for block in ("encoder.layer.0", "encoder.layer.1"):
+        for kind in ("weight", "bias"):
+            three = [packed.pop(f"{block}.attention.{name}_proj.{kind}") for name in "qkv"]
+            packed[f"{block}.attention.qkv_proj.{kind}"] = np.concatenate(three)
+        two = [packed.pop(f"{block}.mlp.{name}_proj.weight") for name in ("up", "gate")]
+        packed[f"{block}.mlp.up_gate_proj.weight"] = np.concatenate(two)
+    config = {**CASES["gte"], "model_type": "new", "rope_theta": 160_000.0}
+    encoder = TextEncoder(config)
+    encoder._load({f"new.{key}": value for key, value in packed.items()}, "new")
+    hidden = encoder.backbone(TOKENS).numpy()
+    np.testing.assert_allclose(hidden[TOKENS["attention_mask"] > 0], reference("gte")["hidden"], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm_position": "before", "norm": "rms", "gated": True, "num_kv_heads": 1, "activation": "silu"},
+        {"norm_position": "both", "norm": "rms_shifted", "head_norm": True, "score_cap": 3.0, "head_dim": 6},
+    ],
+    ids=["BERT", "Llama", "Gemma"],
+)
+def test_a_block_alone_passes_the_checks_of_a_layer(options):
+    inputs = np.random.default_rng(3).normal(size=(2, 5, 8)).astype(np.float32)
+    check_layer(TransformerBlock, {"num_heads": 2, "ffn_dim": 12, **options}, inputs, (2, 5, 8))
+
+
+def test_what_a_block_refuses():
+    for options, message in [
+        ({"norm": "batch"}, "`kind` must be one of 'layer', 'rms', 'rms_shifted'. Received: 'batch'"),
+        ({"norm_position": "inside"}, "`norm_position` must be one of 'before', 'after', 'both'"),
+        ({"num_kv_heads": 3}, "must divide `num_heads`. Received: num_kv_heads=3, num_heads=2"),
+        ({"activation": "mish"}, "An activation must be one of gelu, .*Received: 'mish'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            TransformerBlock(**{"num_heads": 2, "ffn_dim": 4, **options})
+    with pytest.raises(ValueError, match=r"must divide the width \(9\). Received: num_heads=2"):
+        TransformerBlock(num_heads=2, ffn_dim=4)(np.zeros([1, 2, 9], np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["modernbert", "qwen3", "deberta-v3", "mpnet"])
+def test_compiled_by_xla_the_vectors_are_the_same(name):
+    encoder = encoder_of(name)
+    compiled = tf.function(
+        lambda ids, mask: encoder({"input_ids": ids, "attention_mask": mask}), jit_compile=True
+    )
+    np.testing.assert_allclose(compiled(*TOKENS.values()), encoder(TOKENS), atol=1e-5)
+
+
+def test_rotary_frequencies_by_hand():
+    """Pairs of a head of 4 turn by 1 and by 100 ** -0.5 = 0.1 radian."""
+    np.testing.assert_allclose(rope_frequencies(Rope(100.0), 4), [1.0, 0.1])
+    np.testing.assert_allclose(rope_frequencies(Rope(100.0, "linear", {"factor": 4.0}), 4), [0.25, 0.025])
+    # ntk: theta becomes 400, and all is divided by 4 ** (2 / 4).
+    np.testing.assert_allclose(rope_frequencies(Rope(100.0, "ntk", {"factor": 4.0}), 4), [0.5, 0.025])
+    with pytest.raises(ValueError, match="default, linear, ntk or llama3. Received: 'yarn'"):
+        rope_frequencies(Rope(100.0, "yarn", {"factor": 4.0}), 4)
