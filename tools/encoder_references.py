@@ -24,7 +24,8 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, config in CASES.items():
         answer = reference(config)
-        (FOLDER / f"{name}.json").write_text(json.dumps(answer, separators=(",", ":"), sort_keys=True) + "\n")
+        content = json.dumps(answer, separators=(",", ":"), sort_keys=True) + "\n"
+        (FOLDER / f"{name}.json").write_text(content, encoding="utf-8")
         print(f"{name}: {len(answer['shapes'])} tensors")
 
 
