@@ -17,20 +17,21 @@ import itertools
 import json
 import pathlib
 import statistics
-import tempfile
 import time
-import types
 from collections.abc import Callable, Iterator
 
 import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 
 import tensorflow as tf  # isort: skip
 
-from pipeline.callbacks.training import SETTINGS, Run, WithNegatives
-from tfrec_fusion.config import RankingConfig, RetrievalConfig, TrainingConfig, from_dict
+from pipeline.callbacks.run_data import RunData
+from pipeline.callbacks.training import SETTINGS
+from pipeline.config.trainer_settings import AnySettings, RankingSettings, RetrievalSettings, read_settings
+from tfrec_fusion.config import TrainingConfig
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.training.fitting import build_optimizer
+from tfrec_fusion.training.negatives import WithNegatives
 
 ROUNDS, KEPT = 5, 16
 
@@ -49,20 +50,12 @@ def newest(folder: pathlib.Path, pattern: str) -> pathlib.Path:
     return found[-1]
 
 
-def open_run(folder: pathlib.Path, trainer: str, scratch: str) -> Run:
+def open_run(folder: pathlib.Path, trainer: str, cls: type[AnySettings]) -> RunData:
     """What the run's trainer started from."""
     settings = json.loads(
         newest(folder, f"artifacts/{trainer}/model_run/*/{SETTINGS}").read_text(encoding="utf-8")
     )
-    graph = newest(folder, "artifacts/InteractionsTransform/transform_graph/*/transformed_metadata").parent
-    return Run(
-        types.SimpleNamespace(
-            custom_config=settings,
-            transform_output=str(graph),
-            serving_model_dir=scratch,
-            model_run_dir=scratch,
-        )
-    )
+    return RunData(*read_settings(cls, settings))
 
 
 def rate(batches: Iterator[int], seconds: float) -> float:
@@ -116,16 +109,13 @@ def main() -> None:
     parser.add_argument("--json", help="file that receives the figures")
     options = parser.parse_args()
     table = {}
-    for kind in ("Retrieval", "Ranking"):
-        with tempfile.TemporaryDirectory() as scratch:
-            run = open_run(options.run, f"{kind}Trainer", scratch)
-        settings = run.settings["model"]
+    for kind, cls in (("Retrieval", RetrievalSettings), ("Ranking", RankingSettings)):
+        run = open_run(options.run, f"{kind}Trainer", cls)
+        config, text = run.settings.model, run.settings.text
         if kind == "Retrieval":
-            config = from_dict(RetrievalConfig, settings)
-            model = build_two_tower(config, run.space, run.catalogue, run.text)
+            model = build_two_tower(config, run.space, run.catalogue, text)
         else:
-            config = from_dict(RankingConfig, settings)
-            model = build_ranking(config, run.space, run.catalogue, run.labels, text=run.text)
+            model = build_ranking(config, run.space, run.catalogue, run.labels, text=text)
         read = run.batches("train", config.training.batch_size, shuffle=True)
         if kind == "Ranking" and "rating" not in run.labels:
             read = read.map(WithNegatives(run.catalogue))

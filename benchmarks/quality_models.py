@@ -13,7 +13,6 @@ import tensorflow as tf
 from benchmarks.peak_memory import forget_peak, peak_megabytes
 from benchmarks.quality_data import Protocol
 from pipeline.callbacks.recommender_builder import BATCH_SIZE, VALIDATION_BATCHES
-from pipeline.callbacks.training import WithNegatives
 from tfrec_fusion.config import RankingConfig, RetrievalConfig
 from tfrec_fusion.export.recommender import choose_weight, mixture, validate_weights
 from tfrec_fusion.export.request import CANDIDATES
@@ -21,6 +20,7 @@ from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.fitting import fit
+from tfrec_fusion.training.negatives import WithNegatives
 
 NO_TEXT, TOWERS, FUSED, RERANKED = (
     "text: none",

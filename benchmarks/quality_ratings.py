@@ -30,7 +30,7 @@ from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.metrics import bootstrap
 from tfrec_fusion.models.build import build_ranking
 from tfrec_fusion.models.catalogue import Catalogue
-from tfrec_fusion.models.hybrid.rating_solving import variational_factors
+from tfrec_fusion.models.hybrid.rating_solving import VariationalFactors
 from tfrec_fusion.training.fitting import fit
 
 ASKED, PEOPLE_ASKED = 20_000, 459
@@ -162,7 +162,7 @@ def from_ratings_alone(data: Ratings) -> tuple[np.ndarray, float, float]:
     pairs = (data.user[data.train], data.item[data.train])
     matrix = scipy.sparse.csr_matrix((data.rating[data.train], pairs), shape=shape)
     nothing = np.zeros((shape[1], 0)), scipy.sparse.csr_matrix((shape[0], 0))
-    solution = variational_factors(matrix, RankingConfig().rating_dim, *nothing)
+    solution = VariationalFactors(RankingConfig().rating_dim).fit(matrix, *nothing)
     found = np.clip(solution.predict(data.user[data.test], data.item[data.test]), 1, 5)
     return found, time.perf_counter() - start, peak_megabytes()
 

@@ -29,6 +29,7 @@ SINGLE = [
     "errors",
     "export.base",
     "export.evaluated",
+    "export.parts",
     "export.ranking",
     "export.recommender",
     "export.request",
@@ -41,6 +42,9 @@ SINGLE = [
     "tasks",
     "training.cluster",
     "training.fitting",
+    "training.negatives",
+    "training.recipes",
+    "training.solved_parts",
 ]
 
 # What the modules may add to what those above them needed. TensorFlow brings pandas and SciPy along by
@@ -65,10 +69,10 @@ COSTS = {
     "numpy": (
         """layers.backbones.weight_files
         features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
-        metrics.classification metrics.pointwise metrics.ranks models.catalogue models.user_profiles serving.server.json_tensors serving.server.json_writer
+        metrics.classification metrics.pointwise metrics.ranks models.catalogue models.rating_biases models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
     ),
-    "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.rating_solving",
+    "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
     "pyarrow": (
         """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
         datasets.markup datasets.reading datasets.records guessing.table_files"""
@@ -86,9 +90,9 @@ COSTS = {
         layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics
-        training.cluster index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
+        training.cluster training.negatives index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         layers.stateless_random layers.reranking
-        layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.hybrid.blend_fitting models.xla_ops models.own_layers
+        layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
@@ -98,7 +102,9 @@ COSTS = {
     "tensorflow_recommenders": (
         """export.base export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
-        models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting"""
+        models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting
+        models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.side_regression
+        models.hybrid.rating_fitting export.parts training.recipes training.solved_parts"""
     ),
     "tensorflow_serving": (
         """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler

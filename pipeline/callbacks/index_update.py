@@ -5,16 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from pipeline.callbacks.recommender_builder import save_recommender
-from pipeline.callbacks.training import SETTINGS, Run, restore, save_retrieval
+from pipeline.callbacks.run_data import RunData
+from pipeline.callbacks.training import SETTINGS, save_retrieval, weights_of
+from pipeline.config.trainer_settings import (
+    IndexUpdateSettings,
+    Inputs,
+    RankingSettings,
+    RetrievalSettings,
+    read_settings,
+    read_trained,
+)
 from pipeline.data.catalogue_reading import TOKENS, read_examples
 from tfrec_fusion import files
-from tfrec_fusion.config import ConfigError, RankingConfig, RetrievalConfig, from_dict
+from tfrec_fusion.config import ConfigError
 from tfrec_fusion.features import columns as names
 from tfrec_fusion.features.padding import stack, with_row_0
 from tfrec_fusion.features.text_vectors import MARKS, digest_rows, encode_items
@@ -24,46 +34,70 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import renewed
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
+from tfrec_fusion.training.recipes import restore
 
 SHOWN = 5
 
 
+@dataclasses.dataclass(frozen=True)
+class Renewed:
+    """A retrieval model over the items as they are now.
+
+    Attributes:
+        data: what the model was trained on, offering the new catalogue.
+        model: as it was trained.
+        known: the catalogue that was trained on.
+        report: counts of what is new and gone.
+    """
+
+    data: RunData
+    model: TwoTower
+    known: Catalogue
+    report: dict
+
+
 def build_retrieval(fn_args) -> None:
     """The retrieval model over the items as they are now."""
-    run, model, _, report = _renew(fn_args)
-    save_retrieval(run, model)
-    _write(run, report)
+    given, inputs = read_settings(IndexUpdateSettings, fn_args.custom_config)
+    renewal = _renew(given, inputs)
+    save_retrieval(renewal.data, renewal.model, given.index, fn_args.serving_model_dir)
+    _write(fn_args, renewal.report)
 
 
 def build_recommender(fn_args) -> None:
     """The model that does it all over the items as they are now."""
-    run, model, known, report = _renew(fn_args)
-    inputs = run.settings["inputs"]
-    built = _read(os.path.join(inputs["recommender_run"], "report.json"))
-    config = from_dict(RankingConfig, _settings(inputs["ranking_run"], "ranking")["model"])
-    ranking = build_ranking(config, run.space, known, run.labels)
-    restore(ranking, inputs["ranking_run"])
-    save_recommender(run, model, ranking, built["head"], built["rank_weight"])
-    _write(run, report)
+    given, inputs = read_settings(IndexUpdateSettings, fn_args.custom_config)
+    renewal = _renew(given, inputs)
+    built = _read(os.path.join(inputs.recommender_run, "report.json"))
+    trained: RankingSettings = _settings(inputs.ranking_run, "ranking")
+    data = renewal.data
+    ranking = build_ranking(trained.model, data.space, renewal.known, data.labels)
+    restore(ranking, weights_of(inputs.ranking_run))
+    save_recommender(
+        data,
+        renewal.model,
+        ranking,
+        built["head"],
+        built["rank_weight"],
+        given.index,
+        fn_args.serving_model_dir,
+    )
+    _write(fn_args, renewal.report)
 
 
-def _renew(fn_args) -> tuple[Run, TwoTower, Catalogue, dict]:
-    """The run, which offers the new catalogue; its retrieval model; the catalogue that was trained on;
-    counts."""
-    given = fn_args.custom_config
-    trained = _settings(given["inputs"]["retrieval_run"], "retrieval")
-    fn_args.custom_config = {**trained, **given}
-    run = Run(fn_args)
-    model = build_two_tower(from_dict(RetrievalConfig, trained["model"]), run.space, run.catalogue, run.text)
-    restore(model, given["inputs"]["retrieval_run"])
-    known = run.catalogue
+def _renew(given: IndexUpdateSettings, inputs: Inputs) -> Renewed:
+    trained: RetrievalSettings = _settings(inputs.retrieval_run, "retrieval")
+    data = RunData(trained, inputs)
+    model = build_two_tower(trained.model, data.space, data.catalogue, trained.text)
+    restore(model, weights_of(inputs.retrieval_run))
+    known = data.catalogue
     if model.item_text is not None:
         known = dataclasses.replace(known, text_vectors=model.item_tower.tables[TEXT].numpy())
-    items = _read_items(run, given["inputs"]["new_items"])
-    _check(items, known, run, given)
-    vectors, encoded = _text_vectors(run, model, items, known, given["text_cache"])
+    items = _read_items(data, inputs.new_items)
+    _check(items, known, trained, given)
+    vectors, encoded = _text_vectors(trained, model, items, known, given.text_cache)
     catalogue = renewed(known, dataclasses.replace(items, text_vectors=vectors))
-    run.offer(catalogue)
+    data.offer(catalogue)
     offered = catalogue.model_index[1 : catalogue.offered + 1]
     report = {
         "offered": catalogue.offered,
@@ -71,10 +105,10 @@ def _renew(fn_args) -> tuple[Run, TwoTower, Catalogue, dict]:
         "removed": len(catalogue) - 1 - catalogue.offered,
         "texts_encoded": encoded,
     }
-    return run, model, known, report
+    return Renewed(data, model, known, report)
 
 
-def _settings(folder: str, kind: str) -> dict:
+def _settings(folder: str, kind: Literal["retrieval", "ranking"]) -> Any:
     """What a trainer wrote down of its run.
 
     Raises:
@@ -86,21 +120,15 @@ def _settings(folder: str, kind: str) -> dict:
             f"The {kind} model must come with the settings that it was trained with. Received: a run without"
             f" {SETTINGS} ({folder}), from an earlier release. Train again with `tfrec run`."
         )
-    settings = _read(path)
-    if settings["kind"] != kind:
-        raise ConfigError(
-            f"A run of the {kind} model is needed here. Received: one of the {settings['kind']} model"
-            f" ({folder}), which has no index. Give the retrieval trainer's `model_run` as `retrieval_run`."
-        )
-    return settings
+    return read_trained(_read(path), kind, folder)
 
 
-def _read_items(run: Run, uri: str) -> Catalogue:
+def _read_items(data: RunData, uri: str) -> Catalogue:
     """Raw Examples through the Transform that the model was trained with: values it never met become
     unknown."""
-    graph = tft.TFTransformOutput(run.settings["inputs"]["items_transform_graph"])
+    graph = tft.TFTransformOutput(data.inputs.items_transform_graph)
     transform, spec = graph.transform_features_layer(), graph.raw_feature_spec()
-    described = names.item_features(run.tables)
+    described = names.item_features(data.settings.tables)
     wanted = [*(feature.name for feature in described), *TOKENS, "item_id", "title"]
     parts: dict[str, list[np.ndarray]] = {}
     for batch in read_examples(uri, "all", spec):
@@ -126,24 +154,26 @@ def _read_items(run: Run, uri: str) -> Catalogue:
     )
 
 
-def _check(items: Catalogue, known: Catalogue, run: Run, given: dict) -> None:
+def _check(
+    items: Catalogue, known: Catalogue, trained: RetrievalSettings, given: IndexUpdateSettings
+) -> None:
     """Refuses a catalogue that can hardly be meant."""
     gone = len(np.setdiff1d(known.ids[1:].astype(str), items.ids[1:].astype(str)))
     share = gone / max(1, len(known) - 1)
-    if share > given["max_removed_share"]:
+    if share > given.max_removed_share:
         raise ConfigError(
-            f"At most {given['max_removed_share']:.0%} of the items may leave the catalogue at once."
+            f"At most {given.max_removed_share:.0%} of the items may leave the catalogue at once."
             f" Received: a table without {gone} of {len(known) - 1} ({share:.1%}). Is it whole, and are its"
             " ids those of the interactions? If so, raise `max_removed_share`."
         )
     has_text = np.zeros(len(items), bool)
-    if run.text is not None:
+    if trained.text is not None:
         has_text = items.text_tokens["attention_mask"].sum(1) > MARKS
         found = has_text[1:].mean()
-        if found < given["min_text_share"]:
-            columns = ", ".join(run.tables.items.text)
+        if found < given.min_text_share:
+            columns = ", ".join(trained.tables.items.text)
             raise ConfigError(
-                f"`transform.min_text_share` ({given['min_text_share']:.1%}) of the items must have a text"
+                f"`transform.min_text_share` ({given.min_text_share:.1%}) of the items must have a text"
                 f" ({columns}). Received: {found:.1%}. Fill these columns."
             )
     says = has_text
@@ -160,11 +190,11 @@ def _check(items: Catalogue, known: Catalogue, run: Run, given: dict) -> None:
 
 
 def _text_vectors(
-    run: Run, model: TwoTower, items: Catalogue, known: Catalogue, cache: str
+    trained: RetrievalSettings, model: TwoTower, items: Catalogue, known: Catalogue, cache: str
 ) -> tuple[np.ndarray | None, int]:
     """Vectors as the model's own encoder makes them, those of unchanged texts as they were; and how many it
     had to make."""
-    if run.text is None:
+    if trained.text is None:
         return None, 0
     rows = {str(item): row for row, item in enumerate(known.ids)}
     places = np.array([rows.get(str(item), 0) for item in items.ids])
@@ -181,12 +211,12 @@ def _text_vectors(
         return vectors, 0
     ids, mask = (items.text_tokens[name][missing] for name in TOKENS)
     if model.item_text is None:
-        made, report = encode_items(ids, mask, run.text, cache)
+        made, report = encode_items(ids, mask, trained.text, cache)
         vectors[missing] = made[1:]
         return vectors, report["encoded"]
     encoder = model.item_text.merged_encoder()
     batch = {"input_ids": ids, "attention_mask": mask}
-    vectors[missing] = encode_tokens(encoder, batch, run.text.batch_size)
+    vectors[missing] = encode_tokens(encoder, batch, trained.text.batch_size)
     return vectors, len(missing)
 
 
@@ -195,5 +225,5 @@ def _read(path: str) -> dict:
         return json.load(stream)
 
 
-def _write(run: Run, report: dict) -> None:
-    files.write_json(os.path.join(run.log_folder, "report.json"), report)
+def _write(fn_args, report: dict) -> None:
+    files.write_json(os.path.join(fn_args.model_run_dir, "report.json"), report)

@@ -5,8 +5,6 @@ Item ids in interactions stay strings: their vocabulary belongs to the items' Tr
 them up in it.
 """
 
-import json
-
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -35,13 +33,13 @@ class Analysed:
 
 def interactions_preprocessing_fn(inputs, custom_config):
     """`user_index`, side features, labels; ids and history as they are."""
-    tables = from_dict(Tables, json.loads(custom_config["tables"]))
+    tables = from_dict(Tables, custom_config["tables"])
     return interaction_inputs(inputs, tables, custom_config["vocabulary_size"], Analysed())
 
 
 def items_preprocessing_fn(inputs, custom_config):
     """`item_index`, side features, and the text as tokens."""
-    tables = from_dict(Tables, json.loads(custom_config["tables"]))
+    tables = from_dict(Tables, custom_config["tables"])
     text = custom_config.get("text")
     tokenizer = item_tokenizer(from_dict(TextConfig, text)) if text else None
     return item_inputs(inputs, tables, custom_config["vocabulary_size"], Analysed(), tokenizer)

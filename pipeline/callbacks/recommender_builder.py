@@ -6,16 +6,19 @@ import os
 
 import tensorflow as tf
 
-from pipeline.callbacks.training import Run, restore, searchable_index
+from pipeline.callbacks.run_data import RunData
+from pipeline.callbacks.training import weights_of
+from pipeline.config.trainer_settings import RecommenderSettings, read_settings
 from tfrec_fusion import files
-from tfrec_fusion.config import IndexConfig, RankingConfig, RetrievalConfig, from_dict
+from tfrec_fusion.config import IndexConfig
 from tfrec_fusion.export import base as export
+from tfrec_fusion.export.parts import searchable_index
 from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, validate_weights
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
+from tfrec_fusion.training.recipes import restore
 
-PARTS = ("retrieval", "ranking")
 VALIDATION_BATCHES, BATCH_SIZE = 6, 256
 
 
@@ -24,53 +27,58 @@ def run_recommender(fn_args) -> None:
 
     Where one of the two was not blessed nothing is exported, and the report says so: what is served stays.
     """
-    run = Run(fn_args)
-    inputs = run.settings["inputs"]
-    refused = [part for part in PARTS if not _blessed(inputs[f"{part}_blessing"])]
+    settings, inputs = read_settings(RecommenderSettings, fn_args.custom_config)
+    blessings = {"retrieval": inputs.retrieval_blessing, "ranking": inputs.ranking_blessing}
+    refused = [part for part, folder in blessings.items() if not _blessed(folder)]
     if refused:
         # TFX takes a missing folder for a failure; an empty one is never servable, and so never pushed.
-        tf.io.gfile.makedirs(run.model_folder)
-        _report(run, {"built": False, "reason": f"{' and '.join(refused)} not blessed"})
+        tf.io.gfile.makedirs(fn_args.serving_model_dir)
+        _report(fn_args, {"built": False, "reason": f"{' and '.join(refused)} not blessed"})
         return
-    settings = {part: run.settings["models"][part] for part in PARTS}
-    retrieval = build_two_tower(from_dict(RetrievalConfig, settings["retrieval"]), run.space, run.catalogue)
-    ranking = build_ranking(
-        from_dict(RankingConfig, settings["ranking"]), run.space, run.catalogue, run.labels
-    )
-    for part, model in (("retrieval", retrieval), ("ranking", ranking)):
-        restore(model, inputs[f"{part}_run"])
+    data = RunData(settings, inputs)
+    retrieval = build_two_tower(settings.retrieval, data.space, data.catalogue)
+    ranking = build_ranking(settings.ranking, data.space, data.catalogue, data.labels)
+    restore(retrieval, weights_of(inputs.retrieval_run))
+    restore(ranking, weights_of(inputs.ranking_run))
     # Some batches of all, wherever they stand: Examples come in the order of time or of people.
-    batches = run.batches("validation", BATCH_SIZE, shuffle=False).shuffle(1024, seed=0)
-    found = validate_weights(retrieval, ranking, run.catalogue, batches.take(VALIDATION_BATCHES))
+    batches = data.batches("validation", BATCH_SIZE, shuffle=False).shuffle(1024, seed=0)
+    found = validate_weights(retrieval, ranking, data.catalogue, batches.take(VALIDATION_BATCHES))
     head, weight = choose_weight(found)
-    save_recommender(run, retrieval, ranking, head, weight)
+    save_recommender(data, retrieval, ranking, head, weight, settings.index, fn_args.serving_model_dir)
     gains = {
         name: {
             str(key): round(float(values.mean()), 5) if len(values) else 0.0 for key, values in row.items()
         }
         for name, row in found.items()
     }
-    _report(run, {"built": True, "head": head, "rank_weight": weight, "validation_ndcg@10": gains})
+    _report(fn_args, {"built": True, "head": head, "rank_weight": weight, "validation_ndcg@10": gains})
 
 
-def save_recommender(run: Run, retrieval: TwoTower, ranking: Ranking, head: str, weight: float) -> None:
-    """Exports both models as one, over the run's catalogue."""
-    index = from_dict(IndexConfig, run.settings["index"])
+def save_recommender(
+    data: RunData,
+    retrieval: TwoTower,
+    ranking: Ranking,
+    head: str,
+    weight: float,
+    index: IndexConfig,
+    folder: str,
+) -> None:
+    """Exports both models as one, over the data's catalogue."""
     serving = RecommenderServing(
         retrieval,
-        *run.serving_arguments(retrieval),
-        index=searchable_index(retrieval, run.catalogue, index),
+        *data.serving_arguments(retrieval),
+        index=searchable_index(retrieval, data.catalogue, index),
         max_k=index.max_k,
         ranking=ranking,
         head=head,
         rank_weight=weight,
     )
-    export.save(serving, run.model_folder)
+    export.save(serving, folder)
 
 
 def _blessed(folder: str) -> bool:
     return tf.io.gfile.exists(os.path.join(folder, "BLESSED"))
 
 
-def _report(run: Run, report: dict) -> None:
-    files.write_json(os.path.join(run.log_folder, "report.json"), report)
+def _report(fn_args, report: dict) -> None:
+    files.write_json(os.path.join(fn_args.model_run_dir, "report.json"), report)

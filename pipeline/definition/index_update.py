@@ -20,10 +20,11 @@ from pipeline.components.index_builder import IndexBuilder
 from pipeline.components.items_example_gen import ItemsExampleGen
 from pipeline.components.pusher import AtomicPusher
 from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, to_json
+from pipeline.config.trainer_settings import IndexUpdateSettings, read_trained, to_config
 from pipeline.data.pushed_versions import baseline_of, latest_version
 from pipeline.data.run_summary import read_summaries
 from pipeline.definition.training import validate_serving
-from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import table_digest
 from tfrec_fusion.datasets.tables import Items, Tables
 
@@ -65,12 +66,12 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
         source_digest=table_digest("items", table.path, ()),
     )
     components: list = [read]
-    settings = {
-        "index": dataclasses.asdict(config.index),
-        "text_cache": str(config.home / "text_vectors"),
-        "max_removed_share": max_removed_share,
-        "min_text_share": config.transform.min_text_share,
-    }
+    settings = IndexUpdateSettings(
+        index=config.index,
+        text_cache=str(config.home / "text_vectors"),
+        max_removed_share=max_removed_share,
+        min_text_share=config.transform.min_text_share,
+    )
     imported: dict[str, tfx.dsl.Importer] = {}
     for kind, artifacts in trained.items():
         if artifacts is None:
@@ -84,7 +85,7 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
                 importer = tfx.dsl.Importer(source_uri=uri, artifact_type=artifact_type)
                 imported[uri] = importer.with_id(f"Import{len(imported)}")
             inputs[name] = imported[uri].outputs["result"]
-        builder = IndexBuilder(kind, settings, new_items=read.outputs["items"], **inputs)
+        builder = IndexBuilder(kind, to_config(settings), new_items=read.outputs["items"], **inputs)
         builder = builder.with_id(f"{kind.title()}IndexBuilder")
         validator = validate_serving(config, kind, builder, read.outputs["items"], inputs["users"])
         # What Evaluators judged, the weights, did not change.
@@ -133,7 +134,8 @@ def trained_tables(model_run: str) -> Tables:
             "The pushed model must come with the settings that it was trained with. Received: none in"
             f" {model_run}, which an earlier release wrote. Train again with `tfrec run`."
         )
-    return from_dict(Tables, json.loads(json.loads(path.read_text(encoding="utf-8"))["tables"]))
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    return read_trained(settings, "retrieval", model_run).tables
 
 
 def offered_table(config: PipelineConfig, path: str) -> Items:

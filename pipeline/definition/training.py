@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from google.protobuf import text_format
 from tfx import v1 as tfx
@@ -29,6 +30,13 @@ from pipeline.components.vertex_pusher import EndpointPusher
 from pipeline.components.vertex_trainer import VertexTrainer
 from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, code_digest, to_json
 from pipeline.config.places import Places, local_places, schema_name
+from pipeline.config.trainer_settings import (
+    BaselineSettings,
+    RankingSettings,
+    RecommenderSettings,
+    RetrievalSettings,
+    to_config,
+)
 from pipeline.data import schemas
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
@@ -37,7 +45,9 @@ from tfrec_fusion.datasets.tables import Tables
 
 LAYERS = ("tfrec_fusion/config", "tfrec_fusion/layers")
 EXPORT = (
+    "pipeline/callbacks/run_data.py",
     "pipeline/callbacks/training.py",
+    "pipeline/config/trainer_settings.py",
     "pipeline/data/catalogue_reading.py",
     "pipeline/data/schemas.py",
     "tfrec_fusion/config",
@@ -178,7 +188,7 @@ def transform(
     items = name == "Items"
     analyze, all_splits = (["all"], ["all"]) if items else (["train"], ["train", "validation", "test"])
     settings = {
-        "tables": to_json(tables),
+        "tables": dataclasses.asdict(tables),
         "vocabulary_size": config.transform.vocabulary_size,
         "code": code_digest(
             "pipeline/callbacks/preprocessing.py",
@@ -231,7 +241,7 @@ def train(
         config,
         places,
         run_fn=f"pipeline.callbacks.training.run_{kind}",
-        custom_config=model_settings(config, kind, places),
+        custom_config=to_config(model_settings(config, kind, places)),
         examples=interactions.outputs["transformed_examples"],
         transform_graph=interactions.outputs["transform_graph"],
         items=items.outputs["transformed_examples"],
@@ -245,17 +255,17 @@ def build_recommender(
     config: PipelineConfig, places: Places, interactions, items, examples, vectors, parts: dict
 ) -> RecommenderTrainer:
     """Both models, if they are blessed, in one that does it all."""
-    settings = model_settings(config, "retrieval", places)
-    settings["models"] = {
-        kind: dataclasses.asdict(getattr(config, kind)) for kind in ("retrieval", "ranking")
-    }
-    settings["code"] = code_digest(*EXPORT, "pipeline/callbacks/recommender_builder.py")
-    settings |= own_code(config, "retrieval", "ranking")
+    settings = RecommenderSettings(
+        **common_settings(config, "retrieval", places, "pipeline/callbacks/recommender_builder.py"),
+        own_layers=own_code(config, "retrieval", "ranking"),
+        retrieval=config.retrieval,
+        ranking=config.ranking,
+    )
     return trainer_of(
         config,
         places,
         run_fn="pipeline.callbacks.recommender_builder.run_recommender",
-        custom_config=settings,
+        custom_config=to_config(settings),
         examples=interactions.outputs["transformed_examples"],
         transform_graph=interactions.outputs["transform_graph"],
         items=items.outputs["transformed_examples"],
@@ -270,21 +280,16 @@ def fill_in(
     config: PipelineConfig, places: Places, evaluator, validator, raw, interactions, items, examples, vectors
 ) -> list:
     """The best baseline of the run as a version of the retrieval model, where none was ever good enough."""
-    settings = model_settings(config, "retrieval", places)
-    settings |= {
-        "baselines": config.baselines,
-        "k": config.evaluation.k[0],
-        "serving": f"{places.serving}/retrieval",
-        "code": code_digest(
-            *EXPORT,
-            "pipeline/callbacks/baseline_builder.py",
-            "pipeline/evaluation/baseline_ranks.py",
-            "pipeline/evaluation/fallback.py",
-        ),
-    }
+    code = ("callbacks/baseline_builder.py", "evaluation/baseline_ranks.py", "evaluation/fallback.py")
+    settings = BaselineSettings(
+        **common_settings(config, "retrieval", places, *(f"pipeline/{file}" for file in code)),
+        baselines=config.baselines,
+        k=config.evaluation.k[0],
+        serving=f"{places.serving}/retrieval",
+    )
     builder = RecommenderTrainer(
         run_fn="pipeline.callbacks.baseline_builder.run_baseline",
-        custom_config=settings,
+        custom_config=to_config(settings),
         examples=interactions.outputs["transformed_examples"],
         transform_graph=interactions.outputs["transform_graph"],
         items=items.outputs["transformed_examples"],
@@ -304,31 +309,44 @@ def fill_in(
     return [builder, answers, pusher]
 
 
-def model_settings(config: PipelineConfig, kind: str, places: Places) -> dict:
-    """`custom_config` for one of the trainers: all that decides the model, and nothing else, so that it is
-    trained again exactly when it must be."""
+def common_settings(config: PipelineConfig, kind: str, places: Places, *code: str) -> dict[str, Any]:
+    """`TrainerSettings` of one of the kinds: all that decides its result, and nothing else, so that it is
+    made again exactly when it must be.
+
+    Args:
+        config: the run.
+        kind: `retrieval` or `ranking`, whose histories are read.
+        places: where things are kept.
+        code: source files behind the callback, beside those of all trainers.
+    """
+    split = config.split
     return {
-        "kind": kind,
-        "model": dataclasses.asdict(getattr(config, kind)),
-        "tables": to_json(places.tables),
-        "text": dataclasses.asdict(config.text) if config.text else None,
-        "history_length": config.split.history_length,
-        "held_out_history": config.split.history_length
-        if kind == "ranking"
-        else config.split.held_out_history,
-        "index": dataclasses.asdict(config.index),
+        "tables": places.tables,
+        "text": config.text,
+        "history_length": split.history_length,
+        "held_out_history": split.history_length if kind == "ranking" else split.held_out_history,
+        "index": config.index,
         "checkpoints": places.checkpoints,
-        "code": code_digest(*EXPORT),
-        **own_code(config, kind),
+        "code": code_digest(*EXPORT, *code),
     }
 
 
-def own_code(config: PipelineConfig, *kinds: str) -> dict:
+def model_settings(
+    config: PipelineConfig, kind: str, places: Places
+) -> RetrievalSettings | RankingSettings:
+    """Settings of one of the trainers."""
+    common = common_settings(config, kind, places) | {"own_layers": own_code(config, kind)}
+    if kind == "retrieval":
+        return RetrievalSettings(**common, model=config.retrieval)
+    return RankingSettings(**common, model=config.ranking)
+
+
+def own_code(config: PipelineConfig, *kinds: str) -> dict[str, str]:
     """Digests of own layers' modules, where the models have any."""
     sources: dict[str, str] = {}
     for kind in kinds:
         sources |= own_sources(dataclasses.asdict(getattr(config, kind)))
-    return {"own_layers": sources} if sources else {}
+    return sources
 
 
 def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places):

@@ -15,6 +15,7 @@ from tfrec_fusion.metrics.ranks import tie_order
 from tfrec_fusion.models.design_matrix import MOST_COLUMNS
 from tfrec_fusion.models.hybrid import blend_fitting
 from tfrec_fusion.models.hybrid.blend import PARTS, Blend
+from tfrec_fusion.models.hybrid.blend_rows import Rows
 from tfrec_fusion.models.hybrid.blend_solving import (
     SMALLEST_WEIGHT,
     Choices,
@@ -22,8 +23,8 @@ from tfrec_fusion.models.hybrid.blend_solving import (
     highest,
     logistic_weights,
     offset_for_share,
-    truncated_ease,
 )
+from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors
 from tfrec_fusion.training.fitting import fit
 
 DATA = planted(num_users=120, circles=4, cold=True)
@@ -41,14 +42,14 @@ def blended():
     space = dataclasses.replace(DATA.space, history_length=2)
     model = two_tower(dataclasses.replace(DATA, space=space))
     validation, _ = halves(DATA.test)
-    blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(validation, 64), DATA.counts)
+    blend_fitting.HybridEstimator().fit(model, batches(DATA.train, 64), batches(validation, 64))
     return model
 
 
 def test_with_all_singular_vectors_it_is_ease_but_for_the_items_own_weight():
     rng = np.random.default_rng(0)
     met = (rng.random((40, 12)) < 0.3).astype(np.float64)
-    ease = truncated_ease(scipy.sparse.csr_matrix(met), 11)
+    ease = CollaborativeFactors(11).fit(scipy.sparse.csr_matrix(met))
     squares = np.linalg.svd(met, compute_uv=False)[:11] ** 2
     penalty = np.median(squares)
     # Steck's closed form, on the interactions without their last singular direction.
@@ -62,10 +63,10 @@ def test_with_all_singular_vectors_it_is_ease_but_for_the_items_own_weight():
 
 
 def test_more_singular_vectors_than_there_are_are_zeros():
-    ease = truncated_ease(scipy.sparse.csr_matrix(np.eye(3)), 8)
+    ease = CollaborativeFactors(8).fit(scipy.sparse.csr_matrix(np.eye(3)))
     assert ease.vectors.shape == (3, 8)
     assert not ease.vectors[:, 2:].any()
-    assert not truncated_ease(scipy.sparse.csr_matrix((3, 4)), 2).vectors.any()
+    assert not CollaborativeFactors(2).fit(scipy.sparse.csr_matrix((3, 4))).vectors.any()
 
 
 def test_weights_are_those_that_made_the_choices():
@@ -124,7 +125,7 @@ def test_rows_beside_others_are_half_of_the_whole():
 
 def test_what_is_taken_as_chosen_is_not_in_the_history():
     history = np.array([[0, 4, 5, 6], [1, 2, 3, 4], [0, 0, 0, 7]], np.int32)
-    rows = blend_fitting.Rows({"history": history, "item_index": np.array([9, 9, 9], np.int32)}, np.ones(3))
+    rows = Rows({"history": history, "item_index": np.array([9, 9, 9], np.int32)}, np.ones(3))
     found = rows.choosing(np.array([5, 8, 7], np.int32))
     # Of the last nothing is left that could tell of the choice.
     assert found.batch["history"].tolist() == [[0, 0, 4, 6], [1, 2, 3, 4]]
@@ -166,7 +167,7 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
     tower = blended.tower_queries(tensors(batch)).numpy() @ blended.tower_candidates().numpy().T
     met = np.zeros((DATA.train["user_index"].max() + 1, len(DATA.ids)))
     met[DATA.train["user_index"], DATA.train["item_index"]] = 1
-    ease = truncated_ease(scipy.sparse.csr_matrix(met[1:]), blend.factors_dim)
+    ease = CollaborativeFactors(blend.factors_dim).fit(scipy.sparse.csr_matrix(met[1:]))
     known = DATA.counts > 0
     popularity = np.where(known, np.log1p(DATA.counts) - np.log1p(DATA.counts[known]).mean(), 0)
     root, query_weights = blend.item_weights.numpy(), blend.query_weights.numpy()
@@ -270,7 +271,7 @@ def test_too_little_validation_leaves_the_towers_alone():
     few = {name: values[: blend_fitting.ENOUGH_ROWS - 1] for name, values in DATA.test.items()}
     batch = tensors(few)
     before = (model.query_embeddings(batch) @ tf.transpose(model.candidate_embeddings())).numpy()
-    blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(few, 8), DATA.counts)
+    blend_fitting.HybridEstimator().fit(model, batches(DATA.train, 64), batches(few, 8))
     after = (model.query_embeddings(batch) @ tf.transpose(model.candidate_embeddings())).numpy()
     np.testing.assert_array_equal(before, after)
     tower = model.tower_queries(batch).numpy() @ model.tower_candidates().numpy().T
@@ -283,7 +284,7 @@ def test_candidates_are_sampled_where_the_catalogue_is_large(monkeypatch):
     monkeypatch.setattr(blend_fitting, "SCORES", 400)
     model = two_tower(DATA)
     validation, judged = halves(DATA.test)
-    blend_fitting.fit_blend(model, batches(DATA.train, 64), batches(validation, 64), DATA.counts)
+    blend_fitting.HybridEstimator().fit(model, batches(DATA.train, 64), batches(validation, 64))
     assert not np.array_equal(model.blend.query_weights[0], [1, 0, 0, 0, 1])
     assert np.isfinite(model.query_embeddings(tensors(judged))).all()
 

@@ -9,6 +9,7 @@ from tests.models.planted_models import RANKING, batches, ranking, tensors
 from tfrec_fusion.config import RankingConfig
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.training.fitting import fit
+from tfrec_fusion.training.solved_parts import SolvedParts
 
 DATA = planted(num_users=120, circles=4)
 
@@ -77,7 +78,7 @@ def test_predicted_ratings_stay_within_the_ratings_of_training(tmp_path):
     model = ranking(DATA, labels={"rating": "rating", "click": "binary"})
     before = model(tensors(DATA.test))["rating"].numpy()
     assert before.min() < 1
-    model.finish(batches({**DATA.train, "rating": scaled["rating"]}, 64), None)
+    SolvedParts().on_train_end(model, batches({**DATA.train, "rating": scaled["rating"]}, 64), None)
     predictions = model(tensors(DATA.test))
     assert predictions["rating"].numpy().min() >= 1
     assert predictions["rating"].numpy().max() <= 2

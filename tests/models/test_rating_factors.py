@@ -11,8 +11,8 @@ import tensorflow as tf
 from tests.models.planted_models import RANKING, batches, ranking, tensors
 from tfrec_fusion.config import Feature, TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
-from tfrec_fusion.models.hybrid.rating_factors import _user_side
-from tfrec_fusion.models.hybrid.rating_solving import variational_factors
+from tfrec_fusion.models.hybrid.rating_fitting import _user_side
+from tfrec_fusion.models.hybrid.rating_solving import VariationalFactors
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.training.fitting import fit
 
@@ -35,9 +35,8 @@ def made_up(seed=0, dim=2, share=0.3, noise=0.3, side=0.0):
 
 
 def solve(ratings, dim, item_side=None, user_side=None):
-    return variational_factors(
+    return VariationalFactors(dim).fit(
         ratings,
-        dim,
         np.zeros((ITEMS, 0)) if item_side is None else item_side,
         scipy.sparse.csr_matrix((USERS, 0)) if user_side is None else user_side,
     )

@@ -12,7 +12,7 @@ from tfrec_fusion.config import FeatureSpace, RankingConfig, RetrievalConfig, To
 from tfrec_fusion.models.baselines import ALS, interaction_matrix
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
-from tfrec_fusion.models.hybrid.blend_solving import truncated_ease
+from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors
 from tfrec_fusion.training.fitting import fit
 
 USERS, ITEMS = 60, 5
@@ -106,7 +106,7 @@ def test_closed_forms_follow_the_weights(weights, first):
     matrix = listened(*weights)
     scores = ALS(dim=1, iterations=30).fit(matrix).scores(np.array([41]))[0]
     assert scores[[2, 3]].argmax() + 2 == first
-    ease = truncated_ease(matrix, 3)
+    ease = CollaborativeFactors(3).fit(matrix)
     scores = ease.vectors @ (ease.gain * ease.vectors[1]) / (1 - ease.leverage)
     assert scores[[2, 3]].argmax() + 2 == first
 

@@ -15,7 +15,8 @@ from tfx_bsl.public import tfxio
 from tfx_bsl.public.tfxio import RecordBatchToExamplesEncoder
 
 from pipeline.callbacks import preprocessing, training
-from pipeline.config.pipeline_config import SplitConfig, to_json
+from pipeline.config.pipeline_config import SplitConfig
+from pipeline.config.trainer_settings import Inputs, RankingSettings, RetrievalSettings, to_config
 from pipeline.data import schemas
 from pipeline.data.catalogue_reading import split_files
 from tests.pipeline.test_example_gen import execute
@@ -28,7 +29,7 @@ def transform(folder: pathlib.Path, name: str, tables: Tables, source: pathlib.P
     items = name == "items"
     schema = schemas.items_schema(tables, 0.0) if items else schemas.interactions_schema(tables)
     splits = ["all"] if items else ["train", "validation", "test"]
-    settings = {"tables": to_json(tables), "vocabulary_size": 100}
+    settings = {"tables": dataclasses.asdict(tables), "vocabulary_size": 100}
     function = getattr(preprocessing, f"{name}_preprocessing_fn")
 
     def read(split):
@@ -62,35 +63,42 @@ def prepared(folder: pathlib.Path, tables: Tables, split: SplitConfig | None = N
         transform(folder, name, tables, raw / name)
 
 
-def arguments(folder: pathlib.Path, tables: Tables, kind: str, model: dict) -> types.SimpleNamespace:
+def arguments(
+    folder: pathlib.Path, tables: Tables, model: RetrievalConfig | RankingConfig
+) -> types.SimpleNamespace:
     """What TFX gives a trainer's callback."""
-    settings = {
-        "kind": kind,
-        "model": model,
-        "tables": to_json(tables),
+    kind = kind_of(model)
+    common = {
+        "tables": tables,
         "text": None,
         "history_length": 6,
         "held_out_history": 6,
-        "index": dataclasses.asdict(IndexConfig()),
+        "index": IndexConfig(),
         "checkpoints": str(folder / "checkpoints"),
-        "inputs": {
-            "examples": str(folder / "interactions"),
-            "items": str(folder / "items"),
-            "items_transform_graph": str(folder / "items_graph"),
-            "users": str(folder / "raw" / "users"),
-        },
+        "code": "",
     }
+    cls = {"retrieval": RetrievalSettings, "ranking": RankingSettings}[kind]
+    inputs = Inputs(
+        examples=str(folder / "interactions"),
+        items=str(folder / "items"),
+        items_transform_graph=str(folder / "items_graph"),
+        users=str(folder / "raw" / "users"),
+        transform_graph=str(folder / "interactions_graph"),
+    )
     return types.SimpleNamespace(
-        custom_config=json.loads(json.dumps(settings)),
-        transform_output=str(folder / "interactions_graph"),
+        custom_config=json.loads(json.dumps(to_config(cls(**common, model=model), inputs))),
         serving_model_dir=str(folder / kind / "model"),
         model_run_dir=str(folder / kind / "run"),
     )
 
 
-def trained(folder: pathlib.Path, tables: Tables, kind: str, model: RetrievalConfig | RankingConfig):
+def kind_of(model: RetrievalConfig | RankingConfig) -> str:
+    return "retrieval" if isinstance(model, RetrievalConfig) else "ranking"
+
+
+def trained(folder: pathlib.Path, tables: Tables, model: RetrievalConfig | RankingConfig):
     """Trains and exports one of the two models with the pipeline's own callback; returns the loaded
     SavedModel."""
-    given = arguments(folder, tables, kind, dataclasses.asdict(model))
-    getattr(training, f"run_{kind}")(given)
+    given = arguments(folder, tables, model)
+    getattr(training, f"run_{kind_of(model)}")(given)
     return tf.saved_model.load(given.serving_model_dir)

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from pipeline.callbacks import training
+from pipeline.callbacks.run_data import RunData
 from pipeline.config.pipeline_config import SplitConfig
+from pipeline.config.trainer_settings import RankingSettings, read_settings
 from pipeline.data.catalogue_reading import load_catalogue, read_examples
 from pipeline.data.vocabularies import as_it_was
 from tests.pipeline import steps
@@ -102,7 +103,9 @@ def test_transform_keeps_every_column_apart_from_the_pipelines_own(shop):
 
 def test_weights_stay_beside_their_choices_and_missing_grades_are_none(shop):
     folder, tables, _, orders = shop
-    run = training.Run(steps.arguments(folder, tables, "ranking", {}))
+    run = RunData(
+        *read_settings(RankingSettings, steps.arguments(folder, tables, RankingConfig()).custom_config)
+    )
     people = run.transform.vocabulary_by_name(features.USER_VOCABULARY)
     people = ["", *(as_it_was(value).decode() for value in people)]
     given = {(row.who, row.sku): row for row in orders.itertuples()}
@@ -126,7 +129,7 @@ def test_weights_stay_beside_their_choices_and_missing_grades_are_none(shop):
 def test_retrieval_answers_by_the_columns_own_names(shop):
     folder, tables, items, _ = shop
     config = RetrievalConfig(TOWER, TrainingConfig(epochs=1, batch_size=16))
-    loaded = steps.trained(folder, tables, "retrieval", config)
+    loaded = steps.trained(folder, tables, config)
     inputs = {
         spec.name for spec in tf.nest.flatten(loaded.signatures["recommend"].structured_input_signature)
     }
@@ -155,7 +158,7 @@ def test_retrieval_answers_by_the_columns_own_names(shop):
 def test_ranking_answers_by_the_columns_own_names(shop):
     folder, tables, _, _ = shop
     config = RankingConfig(TOWER, TrainingConfig(epochs=1, batch_size=32), hidden=(4,))
-    loaded = steps.trained(folder, tables, "ranking", config)
+    loaded = steps.trained(folder, tables, config)
     rank = loaded.signatures["rank"]
     fed = {spec.name: tf.constant([""]) for spec in tf.nest.flatten(rank.structured_input_signature)}
     fed |= {"history": tf.zeros([1, 0], tf.string), "texts": tf.constant([["", ""]])}

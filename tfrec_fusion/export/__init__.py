@@ -14,12 +14,15 @@ __all__ = [
     "choose_weight",
     "save",
     "searchable",
+    "searchable_index",
+    "trained_text_tower",
     "validate_weights",
     "write_warmup",
 ]
 
 if TYPE_CHECKING:
     from tfrec_fusion.export.base import Lookup, Serving, TextTower
+    from tfrec_fusion.export.parts import searchable_index, trained_text_tower
     from tfrec_fusion.export.ranking import RankingServing
     from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, validate_weights
     from tfrec_fusion.export.retrieval import RetrievalServing, searchable

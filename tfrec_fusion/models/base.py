@@ -90,9 +90,6 @@ class Model(tfrs.Model):
         """Figures of an epoch beside the means over validation's batches, by name."""
         return {}
 
-    def finish(self, train: tf.data.Dataset, validation: tf.data.Dataset | None) -> None:
-        """Called when training is done and the best weights are in place; may use both data sets."""
-
     def start_from(self, old: Model, item_rows: np.ndarray) -> None:
         """Takes over what an older model solved for rather than trained (`grown_vocabulary.warm_start`).
 

@@ -92,9 +92,6 @@ class Multitask(Model):
     def end_epoch(self):
         self.two_tower.end_epoch()
 
-    def finish(self, train, validation):
-        self.two_tower.finish(train, validation)
-
     def start_from(self, old, item_rows):
         self.two_tower.start_from(old.two_tower, item_rows)
 

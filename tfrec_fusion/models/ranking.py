@@ -12,7 +12,7 @@ from tfrec_fusion import tasks
 from tfrec_fusion.config import LabelKind
 from tfrec_fusion.layers.micro_batching import in_parts
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.hybrid.rating_factors import RatingFactors, fit_rating_factors
+from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
 
@@ -103,20 +103,18 @@ class Ranking(Model):
     def end_epoch(self):
         self.item_tower.refresh_text()
 
-    def finish(self, train, validation):
-        """Solves for what stands beside the network, and weighs it by validation; notes what ratings there
-        are."""
-        if self.rating_factors is not None and self.rated is not None and validation is not None:
-            fit_rating_factors(self.rating_factors, self, self.rated, train, validation)
-        if self.ranges:
-            ends = {name: (np.inf, -np.inf) for name in self.ranges}
-            for batch in train.map(lambda batch: {name: batch[name] for name in ends}).as_numpy_iterator():
-                for name, values in batch.items():
-                    low, high = ends[name]
-                    ends[name] = np.fmin.reduce(values, initial=low), np.fmax.reduce(values, initial=high)
-            for name, (low, high) in ends.items():
-                if low <= high:
-                    self.ranges[name].assign([low, high])
+    def set_ranges(self, train: tf.data.Dataset) -> None:
+        """Takes the lowest and the highest rating of training for the ends of what is predicted."""
+        if not self.ranges:
+            return
+        ends = {name: (np.inf, -np.inf) for name in self.ranges}
+        for batch in train.map(lambda batch: {name: batch[name] for name in ends}).as_numpy_iterator():
+            for name, values in batch.items():
+                low, high = ends[name]
+                ends[name] = np.fmin.reduce(values, initial=low), np.fmax.reduce(values, initial=high)
+        for name, (low, high) in ends.items():
+            if low <= high:
+                self.ranges[name].assign([low, high])
 
     def within_range(self, name: str, ratings: tf.Tensor) -> tf.Tensor:
         """Predictions of a label, floats of any shape, brought to between its ends where it is a rating."""

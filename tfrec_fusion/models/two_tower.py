@@ -19,7 +19,6 @@ from tfrec_fusion.layers.replicas import (
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.blend import Blend
-from tfrec_fusion.models.hybrid.blend_fitting import fit_blend
 from tfrec_fusion.models.next_items import NextItems
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 from tfrec_fusion.models.xla_ops import distinct
@@ -56,7 +55,8 @@ class TwoTower(Model):
         all_positions: whether training uses each position of a history.
         text_query: maps a text vector to a query; None leaves free text out.
         text_query_weight: of the loss that trains `text_query`.
-        blend: what is put beside the towers' embeddings when training is done (`finish`); None for nothing.
+        blend: what stands beside the towers' embeddings, fitted after training (`training.solved_parts`);
+            None for nothing.
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
         history_length: how many items of a history the query tower reads, the newest; the blend reads all.
             None for all.
@@ -142,11 +142,6 @@ class TwoTower(Model):
 
     def end_epoch(self):
         self.item_tower.refresh_text()
-
-    def finish(self, train, validation):
-        """Weighs what the blend puts beside the towers by what people chose in validation."""
-        if self.blend is not None and validation is not None:
-            fit_blend(self, train, validation, self.counts)
 
     def start_from(self, old, item_rows):
         if self.blend is not None:

@@ -1,23 +1,42 @@
-"""Training: `fit`, the steps of each `tf.distribute` strategy, clusters."""
+"""Training: recipes for both models, `fit`, the steps of each `tf.distribute` strategy, clusters."""
 
 from typing import TYPE_CHECKING
 
 from tfrec_fusion.lazy import lazy_names
 
 __all__ = [
+    "Callback",
     "History",
+    "SolvedParts",
+    "Trained",
+    "TrainingData",
+    "WithNegatives",
     "build_optimizer",
     "fit",
     "fit_staged",
     "mirrored_workers",
     "parameter_servers",
     "precision",
+    "ranking_baseline",
+    "restore",
     "serve",
     "strategy",
+    "train_ranking",
+    "train_retrieval",
 ]
 
 if TYPE_CHECKING:
     from tfrec_fusion.training.cluster import mirrored_workers, parameter_servers, serve
     from tfrec_fusion.training.fitting import History, build_optimizer, fit, fit_staged, precision, strategy
+    from tfrec_fusion.training.negatives import WithNegatives
+    from tfrec_fusion.training.recipes import (
+        Trained,
+        TrainingData,
+        ranking_baseline,
+        restore,
+        train_ranking,
+        train_retrieval,
+    )
+    from tfrec_fusion.training.solved_parts import Callback, SolvedParts
 else:
     __getattr__, __dir__ = lazy_names(__name__)

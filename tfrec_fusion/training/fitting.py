@@ -23,6 +23,7 @@ from tfrec_fusion.files import sync, write_json
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.training import cluster
+from tfrec_fusion.training.solved_parts import Callback, SolvedParts
 from tfrec_fusion.training.steps import steps_of
 
 __all__ = ["History", "build_optimizer", "fit", "fit_staged", "precision", "strategy"]
@@ -78,6 +79,7 @@ def fit(
     tensorboard: bool = False,
     progress: bool | Callable[[dict[str, float]], None] = True,
     learning_rates: Sequence[tuple[tf.Variable, float]] = (),
+    callbacks: Sequence[Callback] = (SolvedParts(),),
 ) -> History:
     """Trains a model, and leaves in it the weights of the epoch with the best validation.
 
@@ -97,6 +99,7 @@ def fit(
         progress: a progress bar, or none, or a function called after each epoch with its logs (`epoch` counts
             from 1).
         learning_rates: variables that learn at another rate than the configuration's, with their rates.
+        callbacks: called with the trained model; by default what is solved beside it is solved.
 
     Returns:
         What training went through.
@@ -135,7 +138,8 @@ def fit(
             writer.add_summary(tf.compat.v1.Summary(value=values), run.epoch)
             writer.flush()
     run.keep_best()
-    model.finish(train, validation)
+    for callback in callbacks:
+        callback.on_train_end(model, train, validation)
     return run.history
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import scipy.optimize
-import scipy.sparse
-import scipy.sparse.linalg
 import scipy.special
 
 from tfrec_fusion.metrics.ranks import gain, target_ranks, tie_order
@@ -120,46 +117,6 @@ def highest(data: Choices, weights: np.ndarray, part: int, shares: Sequence[floa
         if mean <= np.sqrt(data.weight**2 @ (lost - mean) ** 2):
             return np.maximum(mixture, SMALLEST_WEIGHT / deviations)
     raise AssertionError("The best is no worse than itself.")
-
-
-class TruncatedEase(NamedTuple):
-    """EASE in the leading singular vectors, as `blend` describes it.
-
-    Attributes:
-        vectors: float32 `[items, dim]`, `V`.
-        gain: float32 `[dim]`, `g`.
-        leverage: float32 `[items]`, `V_i g V_i`.
-    """
-
-    vectors: np.ndarray
-    gain: np.ndarray
-    leverage: np.ndarray
-
-
-def truncated_ease(interactions: scipy.sparse.csr_matrix, dim: int, seed: int = 0) -> TruncatedEase:
-    """Solves for the vectors; those beyond the rank of the interactions are zeros.
-
-    Args:
-        interactions: `[people, items]`, 1 where a person met an item.
-        dim: singular vectors.
-        seed: of the solver's start.
-    """
-    most = min(dim, min(interactions.shape) - 1)
-    if most < 1 or not interactions.nnz:
-        items = interactions.shape[1]
-        return TruncatedEase(*(np.zeros(shape, np.float32) for shape in ((items, dim), dim, items)))
-    start = np.random.default_rng(seed).normal(size=min(interactions.shape))
-    _, values, right = scipy.sparse.linalg.svds(interactions.astype(np.float64), k=most, v0=start)
-    order = np.argsort(-values)
-    squares, vectors = values[order] ** 2, right[order].T
-    # Half of the vectors count for more than half, half for less.
-    gain = squares / (squares + np.median(squares) + 1e-12)
-    leverage = np.minimum(vectors**2 @ gain, 0.95)
-    return TruncatedEase(
-        np.pad(vectors, [(0, 0), (0, dim - most)]).astype(np.float32),
-        np.pad(gain, (0, dim - most)).astype(np.float32),
-        leverage.astype(np.float32),
-    )
 
 
 class FoldedRidge:

@@ -9,29 +9,19 @@ with the smallest squared error on validation; without validation the network an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-import numpy as np
-import scipy.sparse
 import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import Feature
-from tfrec_fusion.models import windows
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.design_matrix import SideColumns
-from tfrec_fusion.models.hybrid.rating_solving import variational_factors
 from tfrec_fusion.models.tower import TEXT
-
-if TYPE_CHECKING:
-    from tfrec_fusion.models.ranking import Ranking
-
-CHUNK = 8192
 
 
 class RatingFactors(tf_keras.layers.Layer):
-    """Holds the solved factors. Nothing here is trained by gradient descent; until `fit_rating_factors`,
-    `weight` is 0.
+    """Holds the solved factors. Nothing here is trained by gradient descent; until they are fitted
+    (`rating_fitting`), `weight` is 0.
 
     Args:
         catalogue: the items.
@@ -97,94 +87,3 @@ class RatingFactors(tf_keras.layers.Layer):
 
     def _zeros(self, name: str, shape: list[int]) -> tf.Variable:
         return self.add_weight(name, shape, tf.float32, initializer="zeros")
-
-
-def fit_rating_factors(
-    factors: RatingFactors, model: Ranking, label: str, train: tf.data.Dataset, validation: tf.data.Dataset
-) -> None:
-    """Solves for the factors of a ranking model, and finds their weight.
-
-    Args:
-        factors: those of `model`.
-        model: trained.
-        label: name of the rating.
-        train: batches of training, one epoch.
-        validation: batches that decide on the weight.
-    """
-    names = ["user_index", "item_index", label, *(feature.name for feature in factors.said_of_users.features)]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for batch in train.map(lambda batch: {name: batch[name] for name in names}).as_numpy_iterator():
-        for name, values in batch.items():
-            parts[name].append(values)
-    seen: dict[str, np.ndarray] = {name: windows.joined(values).numpy() for name, values in parts.items()}
-    shape = (factors.users.shape[0], factors.items.shape[0])
-    rated = ~np.isnan(seen[label])
-    seen = {name: values[rated] for name, values in seen.items()}
-    users, items, ratings = (seen[name] for name in names[:3])
-    # What somebody said twice counts once, by its mean: a sparse matrix would add it up.
-    pairs, place = np.unique(users.astype(np.int64) * shape[1] + items, return_inverse=True)
-    means = np.bincount(place, ratings) / np.bincount(place)
-    matrix = scipy.sparse.csr_matrix((means, np.divmod(pairs, shape[1])), shape=shape)
-    solution = variational_factors(
-        matrix,
-        factors.width - 1,
-        _item_side(model, factors),
-        _user_side(factors, seen, shape[0]),
-    )
-    factors.users.assign(solution.users)
-    factors.items.assign(solution.items)
-    factors.predictor.assign(solution.predictor)
-    factors.mean.assign(solution.mean)
-    factors.weight.assign(_best_weight(factors, model, label, validation))
-
-
-def _best_weight(factors: RatingFactors, model: Ranking, label: str, validation: tf.data.Dataset) -> float:
-    """The share of the solved ratings, between 0 and 1, with the smallest squared error."""
-    factors.weight.assign(0.0)
-    ask = tf.function(
-        lambda batch: (
-            model(batch)[label],
-            factors.solved(batch["user_index"], tf.nn.embedding_lookup(factors.items, batch["item_index"])),
-        ),
-        reduce_retracing=True,
-    )
-    crossed = squared = 0.0
-    for batch in validation:
-        network, solved = ask(batch)
-        rated = ~np.isnan(np.asarray(batch[label]))
-        apart, left = (
-            np.asarray(values, np.float64)[rated] for values in (solved - network, batch[label] - network)
-        )
-        crossed, squared = crossed + float(apart @ left), squared + float(apart @ apart)
-    return float(np.clip(crossed / squared, 0.0, 1.0)) if squared else 0.0
-
-
-def _item_side(model: Ranking, factors: RatingFactors) -> np.ndarray:
-    """float32 `[num_items, any]`, in the catalogue's order."""
-    parts = []
-    for start in range(0, factors.items.shape[0], CHUNK):
-        rows = tf.range(start, min(start + CHUNK, factors.items.shape[0]))
-        none = np.zeros((len(rows), 0), np.float32)
-        parts.append(np.concatenate([none, *factors.side(model.item_tower.values(rows))], 1))
-    return np.concatenate(parts)
-
-
-def _user_side(
-    factors: RatingFactors, seen: Mapping[str, np.ndarray], num_users: int
-) -> scipy.sparse.csr_matrix:
-    """`[num_users, any]`: each person's features, as their last example has them; zeros for who has none."""
-    users = seen["user_index"]
-    there, last = np.unique(users[::-1], return_index=True)
-    last = len(users) - 1 - last
-    parts = [scipy.sparse.csr_matrix((0, factors.said_of_users.width))]
-    for start in range(0, len(there), CHUNK):
-        rows = last[start : start + CHUNK]
-        values = {
-            feature.name: tf.constant(seen[feature.name][rows]) for feature in factors.said_of_users.features
-        }
-        columns = [np.zeros((len(rows), 0)), *factors.said_of_users(values)]
-        parts.append(scipy.sparse.csr_matrix(np.concatenate(columns, 1)))
-    found = scipy.sparse.vstack(parts).tocoo()
-    return scipy.sparse.csr_matrix(
-        (found.data, (there[found.row], found.col)), shape=(num_users, factors.said_of_users.width)
-    )

@@ -30,13 +30,18 @@ DAMPING = 5.0
 TOLERANCE = 3e-4
 
 
-class Solution(NamedTuple):
-    """Posterior means, biases in the last column.
+class VariationalFactors:
+    """Factors and biases of users and items.
+
+    Args:
+        dim: factors.
+        turns: at most.
+        seed: of the singular vectors' start.
 
     Attributes:
         mean: of all ratings.
-        users: float32 `[num_users, dim + 1]`.
-        items: float32 `[num_items, dim + 1]`.
+        users: float32 `[num_users, dim + 1]`, posterior means, the bias in the last column.
+        items: float32 `[num_items, dim + 1]`, the same.
         predictor: float32 `[side + 1, dim + 1]`: an item's prior mean from `[what is said about it, 1]`.
     """
 
@@ -45,92 +50,118 @@ class Solution(NamedTuple):
     items: np.ndarray
     predictor: np.ndarray
 
+    def __init__(self, dim: int, turns: int = 40, seed: int = 0):
+        self.dim, self.turns, self.seed = dim, turns, seed
+
+    def fit(
+        self, ratings: scipy.sparse.csr_matrix, item_side: np.ndarray, user_side: scipy.sparse.csr_matrix
+    ) -> VariationalFactors:
+        """Solves; without any rating all is zeros.
+
+        Args:
+            ratings: `[num_users, num_items]`; a stored 0 is a rating of 0. Row 0 is for users who are not
+                known: zeros.
+            item_side: float `[num_items, any]`, what is said about items; no columns for nothing.
+            user_side: `[num_users, any]`, features of users.
+        """
+        num_users, num_items = ratings.shape
+        size = self.dim + 1
+        about_items = _Regression(scipy.sparse.csr_matrix((num_items, 0)), item_side)
+        if not ratings.nnz:
+            shapes = ((num_users, size), (num_items, size), (about_items.width, size))
+            self.mean = 0.0
+            self.users, self.items, self.predictor = (np.zeros(shape, np.float32) for shape in shapes)
+            return self
+        values = ratings.astype(np.float64)
+        mean = float(values.data.mean())
+        # In units of their deviation, so that it makes no difference whether a scale ends at 5 or at 100.
+        scale = float(values.data.std()) or 1.0
+        values.data = (values.data - mean) / scale
+        ones = values.copy()
+        ones.data[:] = 1.0
+        about_users = _Regression(user_side, _averaged(ones, item_side))
+        items = _Posterior(
+            _singular_start(values, ones, self.dim, self.seed),
+            np.tile(0.01 * np.eye(size), (num_items, 1, 1)),
+        )
+        users, noise = np.zeros((num_users, size)), 1.0
+        prior_users, prior_items = np.zeros_like(users), np.zeros((num_items, size))
+        precision_users = precision_items = np.append(np.full(self.dim, float(self.dim)), 5.0)
+        for _ in range(self.turns):
+            squares, products, error, spread = _users_turn(
+                values, ones, items, users, prior_users, precision_users, noise
+            )
+            items = _solved(squares, products, noise, precision_items, prior_items)
+            before, noise = noise, max(error / values.nnz, 1e-6)
+            # The items' factors keep their scale: were both found, one could shrink as the other grows.
+            bias = num_items / items.spread(prior_items)[-1]
+            precision_items = np.append(precision_items[:-1], bias)
+            precision_users = num_users / spread
+            predictor = about_items.fit(items.mean)
+            prior_items, prior_users = about_items(predictor), about_users(about_users.fit(users))
+            if abs(before - noise) < TOLERANCE * before:
+                break
+        users[0] = 0.0
+        never = np.asarray(ones.sum(0))[0] == 0
+        items.mean[never] = prior_items[never]
+        for values_of in (items.mean, predictor):
+            values_of[:, -1] *= scale
+        users *= scale
+        self.mean = mean
+        self.users, self.items = users.astype(np.float32), items.mean.astype(np.float32)
+        self.predictor = predictor.astype(np.float32)
+        return self
+
     def predict(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """float32 `[n]`: ratings by users, integer `[n]`, of items, integer `[n]`."""
         left, right = self.users[users], self.items[items]
         return self.mean + left[:, -1] + right[:, -1] + np.sum(left[:, :-1] * right[:, :-1], 1)
 
 
-def variational_factors(
-    ratings: scipy.sparse.csr_matrix,
-    dim: int,
-    item_side: np.ndarray,
-    user_side: scipy.sparse.csr_matrix,
-    turns: int = 40,
-    seed: int = 0,
-) -> Solution:
-    """Factors and biases of people and items.
+def _users_turn(
+    values: scipy.sparse.csr_matrix,
+    ones: scipy.sparse.csr_matrix,
+    items: _Posterior,
+    users: np.ndarray,
+    prior: np.ndarray,
+    precision: np.ndarray,
+    noise: float,
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """Solves for all users given the items, chunk by chunk, and gathers what the items' turn needs.
 
     Args:
-        ratings: `[num_users, num_items]`; a stored 0 is a rating of 0. Row 0 is for people who are not known:
-            zeros.
-        dim: factors.
-        item_side: float `[num_items, any]`, what is said about items; no columns for nothing.
-        user_side: `[num_users, any]`, features of people.
-        turns: at most.
-        seed: of the singular vectors' start.
+        values, ones: `[num_users, num_items]`, the ratings, and 1 where there is one.
+        items: the other side.
+        users: float64 `[num_users, d + 1]`, which receives the means.
+        prior: float64 `[num_users, d + 1]`, means of the users' prior.
+        precision: float64 `[d + 1]`, of the prior.
+        noise: variance of a rating.
 
     Returns:
-        The solution; without any rating, zeros.
+        The users' second moments `[num_items, d + 2, d + 2]` and ratings times their means
+        `[num_items, d + 1]`, summed over who rated each item; the summed squared error; and the users'
+        expected squares around their priors, `[d + 1]`.
     """
-    num_users, num_items = ratings.shape
-    size = dim + 1
-    about_items = _Regression(scipy.sparse.csr_matrix((num_items, 0)), item_side)
-    if not ratings.nnz:
-        shapes = ((num_users, size), (num_items, size), (about_items.width, size))
-        return Solution(0.0, *(np.zeros(shape, np.float32) for shape in shapes))
-    values = ratings.astype(np.float64)
-    mean = float(values.data.mean())
-    # In units of their deviation, so that it makes no difference whether a scale ends at 5 or at 100.
-    scale = float(values.data.std()) or 1.0
-    values.data = (values.data - mean) / scale
-    ones = values.copy()
-    ones.data[:] = 1.0
-    about_users = _Regression(user_side, _averaged(ones, item_side))
-    items = _Posterior(
-        _singular_start(values, ones, dim, seed), np.tile(0.01 * np.eye(size), (num_items, 1, 1))
-    )
-    users, noise = np.zeros((num_users, size)), 1.0
-    prior_users, prior_items = np.zeros_like(users), np.zeros((num_items, size))
-    precision_users = precision_items = np.append(np.full(dim, float(dim)), 5.0)
+    num_users, num_items = values.shape
+    size = len(precision)
     # [factors, 1, bias] of one side meets [factors, bias, 1] of the other.
-    order = np.append(np.arange(dim), [dim + 1, dim])
-    for _ in range(turns):
-        moments, design = items.moments(), items.design()
-        squares, products = np.zeros((num_items, (size + 1) ** 2)), np.zeros((num_items, size))
-        error, spread = float(values.data @ values.data), np.zeros(size)
-        for start in range(0, num_users, CHUNK):
-            rows = slice(start, start + CHUNK)
-            met = (ones[rows] @ moments).reshape(-1, size + 1, size + 1)
-            wanted = values[rows] @ design
-            prior = prior_users[rows]
-            own = _solved(met, wanted[:, :size], noise, precision_users, prior)
-            users[rows] = own.mean
-            spread += own.spread(prior)
-            own_moments = own.moments()
-            squares += ones[rows].T @ own_moments
-            products += values[rows].T @ own.design()[:, :size]
-            turned = own_moments.reshape(met.shape)[:, order[:, None], order]
-            error += float(np.sum(turned * met) - 2 * np.sum(own.design()[:, order] * wanted))
-        items = _solved(
-            squares.reshape(-1, size + 1, size + 1), products, noise, precision_items, prior_items
-        )
-        before, noise = noise, max(error / values.nnz, 1e-6)
-        # The items' factors keep their scale: were both found, one could shrink as the other grows.
-        bias = num_items / items.spread(prior_items)[-1]
-        precision_items = np.append(precision_items[:-1], bias)
-        precision_users = num_users / spread
-        predictor = about_items.fit(items.mean)
-        prior_items, prior_users = about_items(predictor), about_users(about_users.fit(users))
-        if abs(before - noise) < TOLERANCE * before:
-            break
-    users[0] = 0.0
-    never = np.asarray(ones.sum(0))[0] == 0
-    items.mean[never] = prior_items[never]
-    for found in (items.mean, predictor):
-        found[:, -1] *= scale
-    users *= scale
-    return Solution(mean, *(found.astype(np.float32) for found in (users, items.mean, predictor)))
+    order = np.append(np.arange(size - 1), [size, size - 1])
+    moments, design = items.moments(), items.design()
+    squares, products = np.zeros((num_items, (size + 1) ** 2)), np.zeros((num_items, size))
+    error, spread = float(values.data @ values.data), np.zeros(size)
+    for start in range(0, num_users, CHUNK):
+        rows = slice(start, start + CHUNK)
+        met = (ones[rows] @ moments).reshape(-1, size + 1, size + 1)
+        wanted = values[rows] @ design
+        own = _solved(met, wanted[:, :size], noise, precision, prior[rows])
+        users[rows] = own.mean
+        spread += own.spread(prior[rows])
+        own_moments = own.moments()
+        squares += ones[rows].T @ own_moments
+        products += values[rows].T @ own.design()[:, :size]
+        turned = own_moments.reshape(met.shape)[:, order[:, None], order]
+        error += float(np.sum(turned * met) - 2 * np.sum(own.design()[:, order] * wanted))
+    return squares.reshape(-1, size + 1, size + 1), products, error, spread
 
 
 class _Posterior(NamedTuple):

@@ -1,0 +1,194 @@
+"""Both models from data and settings: built, trained, and what is solved beside them fitted.
+
+The pipeline's trainers and everybody who trains in memory call the same two functions, `train_retrieval` and
+`train_ranking`, so that equal data, settings and seeds give equal models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.config import FeatureSpace, LabelKind, RankingConfig, RetrievalConfig, TextConfig
+from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.build import build_ranking, build_two_tower
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.ranking import Ranking
+from tfrec_fusion.models.rating_biases import rating_biases
+from tfrec_fusion.models.tower import TEXT
+from tfrec_fusion.models.two_tower import TwoTower
+from tfrec_fusion.training.fitting import History, fit_staged, precision, strategy
+from tfrec_fusion.training.negatives import WithNegatives
+
+__all__ = [
+    "Batches",
+    "Trained",
+    "TrainingData",
+    "ranking_baseline",
+    "restore",
+    "train_ranking",
+    "train_retrieval",
+]
+
+VALIDATION_BATCH = 1024
+
+AnyModel = TypeVar("AnyModel", bound=Model)
+Progress = bool | Callable[[dict[str, float]], None]
+
+
+class Batches(Protocol):
+    """Where batches come from: a function of the split's name, the batch size and whether to shuffle."""
+
+    def __call__(self, split: str, batch_size: int, shuffle: bool) -> tf.data.Dataset:
+        """Batches of `train` or `validation`, dicts of tensors by name, as the models take them."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained on.
+
+    Attributes:
+        space: sizes of ids and features.
+        catalogue: the items, with `text_vectors` where `space.text_dim` is set.
+        batches: of `train` and `validation`; asked for after the model is built, so that shuffling follows
+            the model's seed.
+        labels: label name → its kind, for the ranking model; without a `rating` it learns clicks against
+            uniform negatives.
+        text: how the text encoder is trained; None without text.
+    """
+
+    space: FeatureSpace
+    catalogue: Catalogue
+    batches: Batches
+    labels: Mapping[str, LabelKind] = dataclasses.field(default_factory=lambda: {"click": "binary"})
+    text: TextConfig | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained(Generic[AnyModel]):
+    """A trained model.
+
+    Attributes:
+        model: with its best weights, what is solved beside them fitted and weighed.
+        history: what training went through.
+        catalogue: the items that the model was trained on, with text vectors as the model learned them.
+    """
+
+    model: AnyModel
+    history: History
+    catalogue: Catalogue
+
+
+def train_retrieval(
+    data: TrainingData,
+    config: RetrievalConfig,
+    *,
+    distribution: tf.distribute.Strategy | None = None,
+    checkpoints: str | pathlib.Path | None = None,
+    weights: str | None = None,
+    progress: Progress = False,
+) -> Trained[TwoTower]:
+    """Trains the two-tower model with its blend.
+
+    Args:
+        data: what to train on.
+        config: the model and its training.
+        distribution: `training.strategy(config.training)`, where it was made before; it must precede
+            everything else that TensorFlow does.
+        checkpoints: folder that lets a killed run go on at its step; None keeps nothing.
+        weights: where the trained weights are written (`restore` reads them); needed under
+            `parameter_server`, None writes none.
+        progress: as in `fit`.
+    """
+
+    def build() -> TwoTower:
+        with precision(config.training):
+            return build_two_tower(config, data.space, data.catalogue, data.text)
+
+    chosen = distribution or strategy(config.training)
+    with chosen.scope():
+        model = build()
+    train = data.batches("train", config.training.batch_size, shuffle=True)
+    validation = data.batches("validation", VALIDATION_BATCH, shuffle=False)
+    history = fit_staged(model, train, validation, config.training, data.text, checkpoints, progress=progress)
+    return _trained(model, build, history, data, weights)
+
+
+def train_ranking(
+    data: TrainingData,
+    config: RankingConfig,
+    *,
+    distribution: tf.distribute.Strategy | None = None,
+    checkpoints: str | pathlib.Path | None = None,
+    weights: str | None = None,
+    progress: Progress = False,
+) -> Trained[Ranking]:
+    """Trains the ranking model with its rating factors; arguments as in `train_retrieval`."""
+
+    def build() -> Ranking:
+        with precision(config.training):
+            return build_ranking(config, data.space, data.catalogue, data.labels, text=data.text)
+
+    chosen = distribution or strategy(config.training)
+    with chosen.scope():
+        model = build()
+    train = data.batches("train", config.training.batch_size, shuffle=True)
+    validation = data.batches("validation", VALIDATION_BATCH, shuffle=False)
+    if not _rated(data):
+        train, validation = (part.map(WithNegatives(data.catalogue)) for part in (train, validation))
+    history = fit_staged(model, train, validation, config.training, data.text, checkpoints, progress=progress)
+    return _trained(model, build, history, data, weights)
+
+
+def ranking_baseline(data: TrainingData) -> dict[str, Any]:
+    """What a ranking model is served beside, as `RankingServing` takes it: `biases` of ratings, or the items'
+    `click_rate`."""
+    if not _rated(data):
+        return {"click_rate": np.asarray(data.catalogue.counts)}
+    train = data.batches("train", 4096, shuffle=False)
+    return {"biases": rating_biases(train, data.space.num_users, data.space.num_items)}
+
+
+def restore(model: Model, weights: str) -> None:
+    """Gives a model the weights that training wrote.
+
+    Args:
+        model: built with the same settings and data.
+        weights: what training was given as `weights`.
+    """
+    checkpoint = tf.train.Checkpoint(model=model).read(weights)
+    checkpoint.expect_partial().assert_existing_objects_matched()
+
+
+def _rated(data: TrainingData) -> bool:
+    return "rating" in data.labels.values()
+
+
+def _trained(
+    model: AnyModel,
+    build: Callable[[], AnyModel],
+    history: History,
+    data: TrainingData,
+    weights: str | None,
+) -> Trained[AnyModel]:
+    catalogue = data.catalogue
+    if model.item_text is not None:
+        catalogue = dataclasses.replace(catalogue, text_vectors=model.item_tower.tables[TEXT].numpy())
+    if weights is not None:
+        tf.train.Checkpoint(model=model).write(weights)
+    if isinstance(model.distribute_strategy, tf.distribute.ParameterServerStrategy):
+        # What is exported or asked must not stand on servers: it is built again, without them.
+        if weights is None:
+            raise ValueError(
+                "`weights` must name a file under `strategy: parameter_server`, from which the model is"
+                " built again without servers. Received: None. Give a path that all processes read."
+            )
+        model = build()
+        restore(model, weights)
+    return Trained(model, history, catalogue)
