@@ -331,9 +331,7 @@ def common_settings(config: PipelineConfig, kind: str, places: Places, *code: st
     }
 
 
-def model_settings(
-    config: PipelineConfig, kind: str, places: Places
-) -> RetrievalSettings | RankingSettings:
+def model_settings(config: PipelineConfig, kind: str, places: Places) -> RetrievalSettings | RankingSettings:
     """Settings of one of the trainers."""
     common = common_settings(config, kind, places) | {"own_layers": own_code(config, kind)}
     if kind == "retrieval":
