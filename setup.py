@@ -56,6 +56,8 @@ DEV = [
     "ranx>=0.3.20",
     "httpx>=0.27",
     "hypothesis>=6",
+    # drives Chromium in the tests of the page
+    "websockets>=13",
     # engines and a linter that tests use
     "dask>=2024.4.2",
     "distributed>=2024.4.2",
@@ -71,7 +73,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["tfrec_fusion", "tfrec_fusion.*"]),
-    package_data={"tfrec_fusion": ["py.typed"]},
+    package_data={"tfrec_fusion": ["py.typed"], "tfrec_fusion.serving.page": ["static/*"]},
     install_requires=LIBRARY,
     extras_require={
         "serving": SERVING,

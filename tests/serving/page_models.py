@@ -1,0 +1,66 @@
+"""Models for the page: a real export of the planted data, whose ids, titles and categories are hostile.
+
+`retrieval` is a version from before `explain` and `similar`; `recommender` has every signature.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from tests import test_export
+from tests.models.planted_models import ranking, two_tower
+from tfrec_fusion.datasets.synthetic import Planted
+from tfrec_fusion.export import base as export
+from tfrec_fusion.export.recommender import RecommenderServing
+from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+from tfrec_fusion.index import BruteForce
+from tfrec_fusion.models.user_profiles import Profiles
+
+TITLES = {
+    1: '<img src=x onerror="window.hacked=1">',
+    2: "</script><script>window.hacked=1</script>",
+    3: "\u202egnp.egami\u202c 'quoted' \"twice\" `thrice` & more",
+    4: "long " * 1000,
+    5: "javascript:window.hacked=1",
+    6: "\u200b\u200f",
+    7: "مرحبا بالعالم",
+    8: "Amélie Poulain ${window.hacked=1} {{7*7}}",
+}
+IDS = {1: "a/b?c#d%2e", 2: "<b>2</b>", 3: 'it\'s "3" \\ $(id)', 9: "ü\u202e9"}
+CATEGORIES = ["<svg onload=window.hacked=1>", "Comedy", 'Drama" onclick="window.hacked=1']
+
+
+class OldRetrieval(RetrievalServing):
+    """As models were pushed before they explained themselves."""
+
+    def signatures(self):
+        return {
+            name: made for name, made in super().signatures().items() if name in ("recommend", "describe")
+        }
+
+
+def hostile(data: Planted) -> Planted:
+    """The same data under other names."""
+    ids, titles = data.ids.astype(object), data.titles.astype(object)
+    for row, text in IDS.items():
+        ids[row] = text
+    for row, text in TITLES.items():
+        titles[row] = text
+    return dataclasses.replace(data, ids=ids, titles=titles)
+
+
+def write_models(root: pathlib.Path, data: Planted, profiles: Profiles) -> Planted:
+    """Writes `retrieval/1` and `recommender/2` below a folder; returns the data under their names."""
+    data = hostile(data)
+    arguments = list(test_export.serving_arguments(data, profiles))
+    names = np.array(["", *CATEGORIES], object)
+    arguments[0] = dataclasses.replace(arguments[0], names={"genre": names})
+    model = two_tower(data)
+    index = BruteForce().index(searchable(model, arguments[0])[1:])
+    export.save(OldRetrieval(model, *arguments, index=index), str(root / "retrieval" / "1"))
+    whole = RecommenderServing(
+        model, *arguments, index=index, ranking=ranking(data), head="click", rank_weight=0.3
+    )
+    export.save(whole, str(root / "recommender" / "2"))
+    return data

@@ -1,0 +1,460 @@
+"""The page in headless Chromium: clicks, keys, hostile names, and an accessibility checker.
+
+One server and one browser for all tests.
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+from tests.serving import browser as browsers
+from tests.serving.page_models import CATEGORIES, IDS, TITLES, write_models
+from tests.test_export import data, profiles  # noqa: F401  (fixtures)
+from tfrec_fusion.serving import Client, EmbeddedServer
+from tfrec_fusion.serving.page.pictures import Pictures
+from tfrec_fusion.serving.page.server import PageServer
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        browsers.executable() is None,
+        reason="no Chromium on the PATH; `apt-get install chromium` brings it",
+    ),
+]
+# A PNG of one pixel.
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf500f0003850181"
+    "b98a8d450000000049454e44ae426082"
+)
+ALONE = "/v1/models/retrieval"
+
+
+@pytest.fixture(scope="module")
+def served(data, profiles, tmp_path_factory):  # noqa: F811
+    """The models' data, and their server."""
+    root = tmp_path_factory.mktemp("served")
+    named = write_models(root, data, profiles)
+    models = {name: str(root / name) for name in ("recommender", "retrieval")}
+    with EmbeddedServer(models, grpc_port=None, poll_seconds=0) as server:
+        yield named, f"http://127.0.0.1:{server.rest_port}"
+
+
+@pytest.fixture(scope="module")
+def page(served, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("posters")
+    (folder / "one.png").write_bytes(PIXEL)
+    pictures = Pictures({IDS[1]: "one.png", IDS[2]: "gone.png"}, folder)
+    with PageServer(served[1], ["recommender", "retrieval"], port=0, pictures=pictures) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browsers.browser(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture
+def opened(page, tab):
+    """The page as it is first seen; a test that causes an error in the browser fails."""
+    tab.size(1280, 900)
+    tab.open(page.url, SETTLED)
+    tab.run("localStorage.clear()")
+    yield tab
+    assert tab.problems == []
+
+
+@pytest.fixture(scope="module")
+def clients(served):
+    """A client of each model."""
+    with Client.connect(served[1], "recommender") as whole, Client.connect(served[1], "retrieval") as old:
+        yield {"recommender": whole, "retrieval": old}
+
+
+SETTLED = (
+    "document.querySelectorAll('model-results').length > 0"
+    " && !document.querySelector('[aria-busy]')"
+    " && [...document.querySelectorAll('.state')].every((one) => one.textContent)"
+)
+
+
+def shown(tab, column=0):
+    """Ids of the items of a column."""
+    return tab.run(
+        "[...document.querySelectorAll('model-results')"
+        f"[{column}].list.children].map((one) => one.dataset.id)"
+    )
+
+
+def becomes(tab, expected, column=0):
+    """Waits until a column shows these items."""
+    found, end = None, time.monotonic() + 10
+    while time.monotonic() < end:
+        found = shown(tab, column)
+        if found == expected:
+            return
+        time.sleep(0.03)
+    raise AssertionError((found, expected, tab.problems))
+
+
+def focus(tab, label):
+    """Puts the focus into the field with this label."""
+    tab.run(
+        f"document.getElementById([...document.querySelectorAll('label')]"
+        f".find((one) => one.textContent === {json.dumps(label)}).htmlFor).focus()"
+    )
+
+
+def pick(tab, label, typed, number=1):
+    """Chooses a suggestion with the keyboard; the text of those that were offered."""
+    focus(tab, label)
+    tab.type(typed)
+    tab.wait("document.activeElement.getAttribute('aria-expanded') === 'true'")
+    offered = tab.run("[...document.activeElement.nextSibling.children].map((one) => one.textContent)")
+    tab.press("ArrowDown", number)
+    tab.press("Enter")
+    return offered
+
+
+def asked(client, **question):
+    return [item.item_id for item in client.recommend(**question)]
+
+
+def test_it_shows_what_the_model_recommends_and_asks_nobody_else(opened, page, clients):
+    becomes(opened, asked(clients["recommender"]))
+    assert all(url.startswith(page.url) for url in opened.requests)
+    state = opened.run("document.querySelector('.state').textContent")
+    assert state.startswith("10 items in ") and " ms" in state
+    assert "10 items in" in opened.run("document.getElementById('announcements').textContent")
+
+
+def test_hostile_names_are_text(opened, served):
+    named, _ = served
+    focus(opened, "How many")
+    opened.run("document.activeElement.select()")
+    opened.type("18")
+    opened.wait("document.querySelectorAll('.card').length === 18")
+    titles = opened.run(
+        "Object.fromEntries([...document.querySelectorAll('.card')]"
+        ".map((one) => [one.dataset.id, one.querySelector('h3').textContent]))"
+    )
+    for row, item in enumerate(named.ids[1:], 1):
+        # A title that nobody can see gives way to the id.
+        assert titles[item] == (item if row == 6 else TITLES.get(row, named.titles[row]))
+    assert pick(opened, "Categories", "onload")[0].startswith(CATEGORIES[0])
+    assert pick(opened, "Excluded", "onerror")[0].startswith(TITLES[1])
+    opened.wait(SETTLED)
+    assert opened.run("typeof window.hacked") == "undefined"
+    assert (
+        opened.run("document.querySelectorAll('main script, main svg, main b img, main iframe').length") == 0
+    )
+    assert opened.run(
+        "[...document.querySelectorAll('main img')].every((one) => one.className === 'picture')"
+    )
+    # Marks of direction stay inside their own name.
+    assert opened.run("[...document.querySelectorAll('h3 > bdi')].every((one) => one.dir === 'auto')")
+
+
+def test_a_user_is_asked_for_as_the_id_is_typed(opened, clients):
+    focus(opened, "User")
+    opened.type("user 1")
+    becomes(opened, asked(clients["recommender"], user_id="user 1"))
+    opened.type("000")
+    opened.wait("document.querySelector('.note')?.textContent.includes('not in the training data')")
+    assert "user 1000" in opened.run("document.querySelector('.note').textContent")
+
+
+def test_words_are_searched_as_they_are_typed(opened, clients):
+    focus(opened, "Looking for")
+    opened.requests.clear()
+    for letter in "space robot":
+        opened.type(letter)
+    becomes(opened, asked(clients["recommender"], text="space robot"))
+    # Typing is waited for, so that not each letter is a request.
+    assert sum(url.endswith(":predict") for url in opened.requests) < 8
+
+
+def test_an_older_answer_never_replaces_a_newer_one(opened, clients):
+    """Of two requests the first is answered last: it is given up and changes nothing."""
+    opened.run(
+        "window.plain = window.fetch; window.slow = 600; window.given_up = 0;"
+        "window.fetch = async (url, options = {}) => {"
+        "  if (!String(url).endsWith(':predict')) return window.plain(url, options);"
+        "  const wait = window.slow; window.slow = 0;"
+        "  options.signal?.addEventListener('abort', () => window.given_up++);"
+        "  await new Promise((done) => setTimeout(done, wait));"
+        "  return window.plain(url, options); }; 1"
+    )
+    focus(opened, "User")
+    opened.type("user 1")
+    opened.wait("window.slow === 0")  # the first request is under way
+    opened.type("2")
+    becomes(opened, asked(clients["recommender"], user_id="user 12"))
+    time.sleep(0.7)
+    assert opened.run("window.given_up") >= 1
+    assert shown(opened) == asked(clients["recommender"], user_id="user 12")
+
+
+def test_a_history_is_built_with_the_keyboard(opened, clients, served):
+    offered = pick(opened, "History", "amelie")  # Amélie
+    assert offered[0].startswith("Amélie Poulain")
+    becomes(opened, asked(clients["recommender"], history=["item 8"]))
+    assert opened.run("document.activeElement.value") == ""
+    # An id is taken too, whatever it holds.
+    pick(opened, "History", IDS[1])
+    becomes(opened, asked(clients["recommender"], history=["item 8", IDS[1]]))
+    focus(opened, "History")
+    opened.type("item")
+    opened.wait("document.activeElement.getAttribute('aria-expanded') === 'true'")
+    assert (
+        opened.run("document.getElementById(document.activeElement.getAttribute('aria-controls')).role")
+        == "listbox"
+    )
+    opened.press("ArrowDown")
+    opened.press("ArrowUp")
+    assert opened.run(
+        "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
+        ".getAttribute('aria-selected') === 'true'"
+    )
+    opened.press("Escape")
+    assert opened.run("document.activeElement.getAttribute('aria-expanded')") == "false"
+    opened.press("Escape")
+    assert opened.run("document.activeElement.value") == ""
+    opened.press("Backspace")  # the last one goes
+    becomes(opened, asked(clients["recommender"], history=["item 8"]))
+
+
+def test_an_id_in_no_catalogue_is_said(opened):
+    pick(opened, "History", "<nobody & nothing>", number=9)
+    opened.wait("document.querySelector('.note')?.textContent === 'In no catalogue: <nobody & nothing>.'")
+
+
+def test_clicks_on_a_card_ask_for_more_like_it_and_exclude_it(opened, clients):
+    first, second = shown(opened)[:2]
+    opened.click(".card [data-action=more]")
+    becomes(opened, asked(clients["recommender"], history=[first]))
+    gone = shown(opened)[0]
+    opened.click(".card [data-action=exclude]")
+    becomes(opened, asked(clients["recommender"], history=[first], exclude=[gone]))
+    opened.click("choice-box .chip")
+    becomes(opened, asked(clients["recommender"], exclude=[gone]))
+
+
+def test_filters_and_sliders_change_the_request(opened, clients):
+    whole = clients["recommender"]
+    pick(opened, "Categories", "drama")
+    becomes(opened, asked(whole, categories=[CATEGORIES[2]]))
+    focus(opened, "Diversity")
+    opened.press("ArrowUp", 14)
+    becomes(opened, asked(whole, categories=[CATEGORIES[2]], diversity=0.7))
+    focus(opened, "The weight that validated best")
+    opened.click("input[type=checkbox]:focus")
+    becomes(opened, asked(whole, categories=[CATEGORIES[2]], diversity=0.7, rank_weight=-1.0))
+    focus(opened, "Rank weight")
+    opened.press("ArrowUp", 20)
+    becomes(opened, asked(whole, categories=[CATEGORIES[2]], diversity=0.7, rank_weight=1.0))
+    opened.run("document.querySelector('form > button').click()")
+    becomes(opened, asked(whole))
+
+
+def test_a_category_that_no_item_has_is_said(opened):
+    pick(opened, "Categories", "Comedy & more")
+    opened.wait(
+        "[...document.querySelectorAll('.note')].some((one) => one.textContent === 'No item has the category Comedy & more.')"
+    )
+    assert shown(opened) == []
+
+
+def test_a_value_out_of_range_is_said_by_the_model(opened):
+    focus(opened, "How many")
+    opened.run("document.activeElement.select()")
+    opened.type("10000")
+    opened.wait("document.querySelector('.problem')")
+    problem = opened.run("document.querySelector('.problem').textContent")
+    assert problem == "`k` must be from 1 to 1000. Received: 10000."
+
+
+def test_two_models_stand_side_by_side(opened, clients):
+    focus(opened, "Compare with")
+    opened.press("ArrowDown")
+    opened.wait("document.querySelectorAll('model-results').length === 2 && " + SETTLED)
+    whole, old = asked(clients["recommender"]), asked(clients["retrieval"])
+    becomes(opened, whole, 0)
+    becomes(opened, old, 1)
+    both = len(set(whole) & set(old))
+    opened.wait(f"document.querySelectorAll('.state')[1].textContent.endsWith('{both} in both')")
+    words = opened.run(
+        "[...document.querySelectorAll('model-results')[0].querySelectorAll('.elsewhere')].map((one) => one.textContent)"
+    )
+    assert words == [f"There: rank {old.index(item) + 1}" if item in old else "Not there" for item in whole]
+    # What only one of them takes is left out for the other, and said.
+    focus(opened, "The weight that validated best")
+    opened.click("input[type=checkbox]:focus")
+    opened.wait(
+        "document.querySelectorAll('model-results')[1].notes.textContent.includes('takes no `rank_weight`')"
+    )
+    opened.run("[...document.querySelectorAll('.column-head button')].at(-1).click()")
+    opened.wait("document.querySelectorAll('model-results').length === 1")
+
+
+def test_a_version_from_before_explanations_says_so(opened, page, clients):
+    opened.open(f"{page.url}#model={ALONE}", SETTLED)
+    becomes(opened, asked(clients["retrieval"]))
+    notes = opened.run("document.querySelector('.notes').textContent")
+    assert "pushed before explanations and similar items existed" in notes
+    assert opened.run("document.querySelectorAll('[data-action=why], [data-action=similar]').length") == 0
+    assert opened.run("document.querySelector('form').textContent").count("reads no words") == 1
+
+
+def test_a_request_is_kept_in_the_pages_address(opened, page, clients):
+    pick(opened, "History", IDS[1])
+    focus(opened, "Diversity")
+    opened.press("ArrowUp", 2)
+    question = {"history": [IDS[1]], "diversity": 0.1}
+    becomes(opened, asked(clients["recommender"], **question))
+    address = opened.run("location.href")
+    opened.open(address, SETTLED)
+    becomes(opened, asked(clients["recommender"], **question))
+    assert opened.run("document.querySelector('.chip').textContent").startswith(f"Remove {TITLES[1]}")
+
+
+def test_the_copied_requests_ask_the_same(opened):
+    pick(opened, "History", IDS[3])
+    pick(opened, "Excluded", IDS[9])
+    focus(opened, "Also items that the user has chosen before")
+    opened.click("input[type=checkbox]:focus")
+    focus(opened, "Diversity")
+    opened.press("ArrowUp", 4)
+    opened.wait(SETTLED)
+    opened.wait("document.querySelector('pre').textContent.includes('0.2')")
+    expected = shown(opened)
+    curl, program = opened.run("[...document.querySelectorAll('pre')].map((one) => one.textContent)")
+    assert "\u202e" not in curl + program  # which would turn the line around
+    done = subprocess.run(["sh", "-c", f"{curl} -s"], capture_output=True, check=True)
+    assert json.loads(done.stdout)["outputs"]["item_ids"][0] == expected
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(program, {})
+    lines = [line for line in printed.getvalue().splitlines() if line]
+    assert len(lines) >= len(expected)
+    assert all(line.startswith(item) for line, item in zip(lines, expected, strict=False))
+
+
+def test_copying_puts_the_text_on_the_clipboard(opened, page):
+    origin = page.url.rstrip("/")
+    opened.send(
+        "Browser.grantPermissions",
+        origin=origin,
+        permissions=["clipboardReadWrite", "clipboardSanitizedWrite"],
+    )
+    opened.run("document.querySelector('request-code summary').click()")
+    opened.run("window.focus()")
+    opened.click(".code button")
+    opened.wait("document.querySelector('.code button').textContent === 'Copied'")
+    assert opened.run("navigator.clipboard.readText()").startswith("curl -d '{")
+
+
+def test_pictures_come_from_the_pages_own_server(opened, page):
+    focus(opened, "How many")
+    opened.run("document.activeElement.select()")
+    opened.type("18")
+    opened.wait("document.querySelectorAll('.card').length === 18")
+    opened.run("document.querySelectorAll('.picture').forEach((one) => (one.loading = 'eager'))")
+    opened.wait("document.querySelectorAll('.picture').length === 1")  # those without one are gone
+    assert opened.run("document.querySelector('.picture').closest('li').dataset.id") == IDS[1]
+    assert opened.run("document.querySelector('.picture').naturalWidth") == 1
+
+
+def test_the_arrow_keys_go_from_card_to_card(opened):
+    opened.run("document.querySelector('[data-action=exclude]').focus()")
+    opened.press("ArrowDown", 2)
+    assert opened.run("document.activeElement.closest('li.card') === document.querySelectorAll('li.card')[2]")
+    opened.press("ArrowUp")
+    assert opened.run("document.activeElement.dataset.action") == "exclude"
+    assert opened.run("document.activeElement.closest('li.card') === document.querySelectorAll('li.card')[1]")
+
+
+def test_the_focus_goes_through_the_page_in_order_and_is_seen(opened):
+    """Tab reaches every field and button once, from the top to the end, and never gets stuck."""
+    opened.run("document.activeElement.blur()")
+    seen, unseen = [], []
+    for _ in range(80):
+        opened.press("Tab")
+        here = opened.run(
+            "(() => { const one = document.activeElement; if (!one || one === document.body) return null;"
+            " const style = getComputedStyle(one);"
+            " const all = [...document.querySelectorAll('*')];"
+            " return [all.indexOf(one), parseFloat(style.outlineWidth) >= 2 && style.outlineStyle !== 'none', one.outerHTML.slice(0, 80)]; })()"
+        )
+        if here is None or here[0] in seen:
+            break
+        seen.append(here[0])
+        unseen += [] if here[1] else [here[2]]
+    assert seen == sorted(seen) and len(seen) > 30
+    assert unseen == []
+
+
+def test_light_and_dark_follow_the_system_and_a_choice(opened, page):
+    def ground():
+        return opened.run("getComputedStyle(document.body).backgroundColor")
+
+    light = ground()
+    opened.size(1280, 900, "dark")
+    dark = ground()
+    assert light != dark
+    focus(opened, "Appearance")
+    opened.press("ArrowDown")  # light, although the system is dark
+    opened.wait("document.documentElement.dataset.theme === 'light'")
+    assert ground() == light
+    opened.open(page.url, SETTLED)
+    assert ground() == light  # remembered
+    opened.run("localStorage.clear()")
+
+
+def test_a_phone_scrolls_in_one_direction(opened, page):
+    for width in (320, 390):
+        opened.size(width, 844, mobile=True)
+        opened.open(page.url, SETTLED)
+        assert opened.run("document.documentElement.scrollWidth") <= width
+        # Fingers need room.
+        heights = opened.run(
+            "[...document.querySelectorAll('.actions button')].map((one) => one.offsetHeight)"
+        )
+        assert min(heights) >= 24
+        assert opened.run("document.querySelector('details.which').open") is False
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("axe_playwright_python") is None,
+    reason="axe-core is not installed; `make setup` brings it",
+)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_accessibility_checker_finds_nothing(opened, page, scheme, width):
+    spec = importlib.util.find_spec("axe_playwright_python")
+    axe = (pathlib.Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text()
+    opened.size(width, 900, scheme, mobile=width < 500)
+    opened.open(
+        f"{page.url}#model=/v1/models/recommender&model={ALONE}&user_id=user%201&history=gone", SETTLED
+    )
+    opened.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    focus(opened, "History")
+    opened.type("item")
+    opened.wait("document.activeElement.getAttribute('aria-expanded') === 'true'")
+    opened.run(axe + "; 1")
+    found = opened.run("axe.run(document, {resultTypes: ['violations', 'incomplete']})")
+    assert len(found["passes"]) > 20
+    faults = {one["id"]: [node["html"][:120] for node in one["nodes"]] for one in found["violations"]}
+    assert faults == {}
+
+
+def test_a_server_that_is_gone_is_said(tab):
+    with PageServer("http://127.0.0.1:9", ["retrieval"], port=0) as lonely:
+        tab.open(lonely.url, "document.querySelector('.problem')")
+        words = tab.run("document.querySelector('.problem').textContent")
+    assert "No model here recommends." in words and "`tfrec serve` starts one" in words

@@ -1,0 +1,165 @@
+// <model-results>: what one model answers, and what is asked of its items.
+
+import { announce, el, name, nameOf, newId } from "./dom.js";
+import { card, onArrow } from "./card.js";
+import { Explanations } from "./explanations.js";
+import { wordsOf } from "./models.js";
+import { similarItems } from "./similar.js";
+import "./snippets.js";
+
+const DIAGNOSES = ["num_results", "known_user", "unknown_items", "unknown_categories"];
+
+/**
+ * Properties: `target`, the version that is asked; `items`, what it answered.
+ * Events: `pick` (`{action, item}`), `answered`, `target` when another version was chosen.
+ */
+export class ModelResults extends HTMLElement {
+  /** Builds the column: `targets` to choose among, `closes` whether it can be taken away. */
+  build(models, targets, target, closes) {
+    this.models = models;
+    this.targets = targets;
+    this.target = target;
+    this.items = [];
+    const [id, heading] = [newId("model"), newId("heading")];
+    this.chooser = el(
+      "select",
+      {
+        id,
+        onchange: () => {
+          this.target = targets[Number(this.chooser.value)];
+          this.dispatchEvent(new CustomEvent("target", { bubbles: true }));
+        },
+      },
+      targets.map((one, place) => el("option", { value: place, selected: one === target }, wordsOf(one))),
+    );
+    this.state = el("p", { class: "state" });
+    this.notes = el("div", { class: "notes" });
+    this.list = el("ol", { class: "cards", onkeydown: onArrow });
+    this.code = el("request-code");
+    this.foot = el("div", { class: "foot" });
+    this.setAttribute("role", "region");
+    this.setAttribute("aria-labelledby", heading);
+    this.replaceChildren(
+      el(
+        "div",
+        { class: "column-head" },
+        el("h2", { id: heading }, closes ? "Compared with" : "Recommendations"),
+        el("label", { for: id, class: "hidden" }, "Model and version"),
+        this.chooser,
+        closes
+          ? el("button", { type: "button", class: "plain", onclick: () => this.dispatchEvent(new CustomEvent("away", { bubbles: true })) }, "Close")
+          : null,
+      ),
+      this.state,
+      this.notes,
+      this.list,
+      this.foot,
+      this.code,
+    );
+    this.explanations = new Explanations(models, this);
+  }
+
+  /** Asks for a request; an older question that is still out is given up. */
+  async ask(given) {
+    this.abort?.abort();
+    const { signal } = (this.abort = new AbortController());
+    const takes = this.target.signatures.recommend.inputs;
+    const left = Object.keys(given).filter((name) => !(name in takes));
+    this.given = Object.fromEntries(Object.entries(given).filter(([name]) => name in takes));
+    this.list.setAttribute("aria-busy", "true");
+    this.failed = false;
+    try {
+      const { outputs, milliseconds } = await this.models.predict(this.target, "recommend", this.given, signal);
+      this.show(outputs, milliseconds, left);
+      await this.explanations.sentences(signal);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.failed = true;
+      this.items = [];
+      this.list.replaceChildren();
+      this.state.textContent = "";
+      this.notes.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
+    } finally {
+      if (!signal.aborted) this.list.removeAttribute("aria-busy");
+    }
+    if (!signal.aborted) this.dispatchEvent(new CustomEvent("answered", { bubbles: true }));
+  }
+
+  show(outputs, milliseconds, left) {
+    const first = (name) => outputs[name]?.[0];
+    const ids = first("item_ids") ?? [];
+    const scored = Object.keys(outputs).filter(
+      (name) => !DIAGNOSES.includes(name) && Array.isArray(first(name)) && typeof first(name)[0] === "number",
+    );
+    scored.sort((one, other) => (other === "scores") - (one === "scores"));
+    this.items = ids
+      .map((id, place) => ({
+        id,
+        title: first("titles")?.[place] ?? id,
+        figures: Object.fromEntries(scored.map((name) => [name === "scores" ? "score" : name, first(name)[place]])),
+      }))
+      .filter((item) => item.id !== "");
+    const count = `${this.items.length} ${this.items.length === 1 ? "item" : "items"}`;
+    const time = milliseconds === null ? "" : ` in ${milliseconds.toFixed(1)} ms`;
+    this.state.textContent = `${count}${time}`;
+    announce(`${wordsOf(this.target)}: ${count}${time}`);
+    this.list.replaceChildren(
+      ...this.items.map((item, place) => card(item, place + 1, this.models.settings.pictures, this.actions(item))),
+    );
+    this.notes.replaceChildren(...this.remarks(outputs, left).map((words) => el("p", { class: "note" }, words)));
+    this.foot.replaceChildren(...this.explanations.foot());
+    this.code.show(this.models.settings.url, this.target, this.models.body(this.target, "recommend", this.given), this.given);
+  }
+
+  actions(item) {
+    const pick = (action) => () => this.dispatchEvent(new CustomEvent("pick", { bubbles: true, detail: { action, item } }));
+    const takes = this.target.signatures.recommend.inputs;
+    return {
+      why: this.explanations.there ? () => this.explanations.of(item) : null,
+      similar: this.target.signatures.similar
+        ? () => similarItems(this.models, this.target, item, this.given, (action, other) =>
+            this.dispatchEvent(new CustomEvent("pick", { bubbles: true, detail: { action, item: other } })))
+        : null,
+      more: takes.history ? pick("history") : null,
+      exclude: takes.exclude ? pick("exclude") : null,
+    };
+  }
+
+  /** What the model said of the request, and what it cannot do. */
+  remarks(outputs, left) {
+    const remarks = [];
+    const unknown = (name) => [...new Set((outputs[name]?.[0] ?? []).filter(Boolean))];
+    const quoted = (names) => names.map((one) => name(one));
+    if (this.given.user_id && outputs.known_user?.[0] === false) {
+      const instead = this.given.history || this.given.text ? "History and words decide alone." : "What is popular comes instead.";
+      remarks.push(["The user ", name(this.given.user_id), ` is not in the training data. ${instead}`]);
+    }
+    if (unknown("unknown_items").length) remarks.push(["In no catalogue: ", ...joined(quoted(unknown("unknown_items"))), "."]);
+    if (unknown("unknown_categories").length) remarks.push(["No item has the category ", ...joined(quoted(unknown("unknown_categories"))), "."]);
+    if (!this.items.length) remarks.push("Nothing is left: fewer filters, or `include_seen`, leave more.");
+    if (left.length) remarks.push(`${wordsOf(this.target)} takes no ${left.map((one) => `\`${one}\``).join(", ")}: left out here.`);
+    if (!this.explanations.there) {
+      remarks.push("This version was pushed before explanations and similar items existed. `tfrec run` pushes one that has them.");
+    }
+    return remarks;
+  }
+
+  /** Where each item stands in another column; null takes that away. */
+  compare(others) {
+    const ranks = others && new Map(others.map((item, place) => [item.id, place + 1]));
+    let shared = 0;
+    for (const node of this.list.children) {
+      const where = node.querySelector(".elsewhere");
+      const rank = ranks?.get(node.dataset.id);
+      shared += rank ? 1 : 0;
+      where.hidden = !ranks;
+      where.textContent = !ranks ? "" : rank ? `There: rank ${rank}` : "Not there";
+      node.classList.toggle("alone", Boolean(ranks) && !rank);
+    }
+    this.state.textContent = this.state.textContent.replace(/ · .*$/, "") + (ranks ? ` · ${shared} in both` : "");
+  }
+}
+
+const joined = (nodes) => nodes.flatMap((node, place) => (place ? [", ", node] : [node]));
+
+customElements.define("model-results", ModelResults);
