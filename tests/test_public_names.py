@@ -64,6 +64,7 @@ COSTS = {
         serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
+        serving.page serving.page.contract serving.page.guard serving.page.pictures serving.page.server
         serving.server.pseudonyms serving.server.wire"""
     ),
     "numpy": (

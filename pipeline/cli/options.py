@@ -99,6 +99,15 @@ def findings_as_json(function: Function) -> Function:
     )
 
 
+def page_port(function: Function) -> Function:
+    """Adds `ui_port`."""
+    return click.option(
+        "--ui_port",
+        type=click.IntRange(0, 65_535),
+        help="port of the page; 0 takes a free one (default: the configuration's, 8502)",
+    )(function)
+
+
 def json_file(words: str) -> Callable[[Function], Function]:
     """Adds `--json FILE` as `json_path`: a file in a folder that exists, found out before hours are spent."""
 

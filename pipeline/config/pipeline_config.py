@@ -165,6 +165,9 @@ class ServingConfig(Settings):
     Attributes:
         queries: free-text questions that the candidate must answer before it is pushed.
         rest_port: port of `tfrec serve`.
+        ui_port: port of the page that `tfrec serve --ui` serves beside it.
+        pictures: column of the items table that holds a picture of each item for that page: a file below the
+            table's folder, or an address, which the browser of whoever looks at the page then asks.
         keep_versions: how many versions of each model stay where a server looks, the newest; null keeps all.
             The last trained model stays, and what the latest run pushed. Not on Vertex AI.
         recommender: whether both models are also pushed as one, which retrieves, ranks and re-ranks in one
@@ -173,6 +176,8 @@ class ServingConfig(Settings):
 
     queries: tuple[str, ...] = ()
     rest_port: Annotated[int, Interval(ge=1, le=65_535)] = 8501
+    ui_port: Annotated[int, Interval(ge=1, le=65_535)] = 8502
+    pictures: str | None = None
     keep_versions: Count | None = 3
     recommender: bool = True
 

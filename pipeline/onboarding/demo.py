@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.terminal import safe
 from pipeline.data.pushed_versions import latest_version
+from pipeline.onboarding.page import serve_page
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.serving.child_process import python_module
 from tfrec_fusion.serving.client.client import Client
@@ -20,20 +21,21 @@ from tfrec_fusion.serving.client.errors import ServingError
 KINDS = ("retrieval", "ranking", "recommender")
 
 
-def serve_and_ask(config: PipelineConfig, port: int, serve: list[str]) -> int:
-    """Serves what was pushed and asks the demo's questions; leaves the server running unless `DEMO_KEEP` is
-    0.
+def serve_and_ask(config: PipelineConfig, port: int, serve: list[str], page_port: int | None) -> int:
+    """Serves what was pushed and asks the demo's questions; leaves the server running, and a page
+    beside it, unless `DEMO_KEEP` is 0.
 
     Args:
         config: of the run that pushed.
         port: where the server answers.
         serve: what is typed after `tfrec` to start it.
+        page_port: of the page; None for the configuration's.
 
     Returns:
         The exit code.
 
     Raises:
-        ConfigError: if the server ends, or is not ready in two minutes.
+        ConfigError: if the server ends, or is not ready in two minutes, or the page's port is taken.
     """
     server = subprocess.Popen([*python_module("pipeline.cli"), *serve])
     try:
@@ -48,7 +50,8 @@ def serve_and_ask(config: PipelineConfig, port: int, serve: list[str]) -> int:
         print(
             f'  {pathlib.Path(sys.executable).parent}/tfrec recommend --text "a film about chess" --url {url}'
         )
-        return server.wait()
+        with serve_page(url, kinds, page_port, config):
+            return server.wait()
     except KeyboardInterrupt:
         return 0
     finally:

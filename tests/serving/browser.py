@@ -74,13 +74,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 10) -> Any:
-        """Waits until an expression is true; its value."""
+    def wait(self, script: str, seconds: float = 10) -> None:
+        """Waits until an expression is true."""
         end = time.monotonic() + seconds
-        while not (value := self.run(script)):
+        while not self.run(f"Boolean({script})"):
             assert time.monotonic() < end, f"never true: {script}; problems: {self.problems}"
             time.sleep(0.03)
-        return value
 
     def open(self, url: str, ready: str) -> None:
         """Loads an address, and waits until an expression is true."""

@@ -267,10 +267,14 @@ def is_setting(name: str) -> bool:
     return name in INPUTS and INPUTS[name].is_setting
 
 
+REFUSED = r"assertion failed: \[(`\w+` must be .*?)\] \[(.*?)\]"
+"""The rule and the value in TensorFlow's error for a setting that is out of range."""
+
+
 def refusal(message: str) -> str | None:
     """The rule and the value in an error of TensorFlow's that says a setting is out of range, without what
     stands around them."""
-    found = re.search(r"assertion failed: \[(`\w+` must be .*?)\] \[(.*?)\]", message)
+    found = re.search(REFUSED, message)
     return f"{found[1]} {found[2]}." if found else None
 
 

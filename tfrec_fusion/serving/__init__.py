@@ -20,6 +20,7 @@ __all__ = [
     "Launched",
     "ModelConfig",
     "NotFound",
+    "PageServer",
     "Recommendations",
     "Recommended",
     "RequestError",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.serving.client.transport import Transport
     from tfrec_fusion.serving.client.vertex_transport import VertexTransport
     from tfrec_fusion.serving.launcher import Launched, launch
+    from tfrec_fusion.serving.page.server import PageServer
     from tfrec_fusion.serving.server.batching import BatchingOptions
     from tfrec_fusion.serving.server.config_file import ModelConfig, VersionPolicy
     from tfrec_fusion.serving.server.embedded import EmbeddedServer, TlsConfig

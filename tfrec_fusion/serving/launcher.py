@@ -115,6 +115,7 @@ def launch(
     grpc_port: int = 8500,
     host: str = "127.0.0.1",
     flags: Sequence[str] = (),
+    versions: int = 1,
     image: str = IMAGE,
     timeout: float = 300.0,
     out: Callable[[str], Any] = print,
@@ -129,6 +130,7 @@ def launch(
         host: address to bind to. `tensorflow_model_server` has no such flag and always binds to all
             addresses.
         flags: further flags of TF Serving, for example `--enable_batching`.
+        versions: how many of each model's newest versions are served beside each other.
         image: the image that Docker runs.
         timeout: seconds until the models must be available.
         out: receives the lines to print.
@@ -142,6 +144,8 @@ def launch(
     """
     if not models:
         raise ValueError("`models` must name at least one model. Received: none.")
+    if versions < 1:
+        raise ValueError(f"`versions` must be at least 1. Received: {versions}.")
     for name, path in models.items():
         if not os.path.isdir(path):
             raise ValueError(
@@ -156,17 +160,22 @@ def launch(
         common = [f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
         if chosen == "docker":
             inside = {name: f"/models/{name}" for name in paths}
-            config = _write_config(folder, inside)
+            config = _write_config(folder, inside, versions)
             command = ["docker", "run", "--rm", f"--name={container}"]
             command += [f"--publish={host}:{rest_port}:8501", f"--publish={host}:{grpc_port}:8500"]
             command += [f"--volume={path}:{inside[name]}:ro" for name, path in paths.items()]
             command += [f"--volume={config}:/models/models.config:ro", image]
             command += ["--model_config_file=/models/models.config", *flags]
         elif chosen == "tensorflow_model_server":
-            command = [BINARY, *common, f"--model_config_file={_write_config(folder, paths)}", *flags]
+            command = [
+                BINARY,
+                *common,
+                f"--model_config_file={_write_config(folder, paths, versions)}",
+                *flags,
+            ]
         else:
             command = [*python_module("tfrec_fusion.serving.server"), *common, f"--host={host}"]
-            command += [f"--model_config_file={_write_config(folder, paths)}", *flags]
+            command += [f"--model_config_file={_write_config(folder, paths, versions)}", *flags]
         process = subprocess.Popen(
             command,
             env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
@@ -219,10 +228,11 @@ def _copy_without_noise(lines: Iterable[str]) -> None:
             sys.stderr.flush()
 
 
-def _write_config(folder: str, paths: Mapping[str, str]) -> str:
+def _write_config(folder: str, paths: Mapping[str, str], versions: int) -> str:
+    policy = f" model_version_policy {{ latest {{ num_versions: {versions} }} }}" if versions > 1 else ""
     entries = "".join(
         f'  config {{ name: {json.dumps(name)} base_path: {json.dumps(path)} model_platform: "tensorflow"'
-        " }\n"
+        f"{policy} }}\n"
         for name, path in paths.items()
     )
     path = os.path.join(folder, "models.config")

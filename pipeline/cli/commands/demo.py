@@ -16,7 +16,10 @@ from pipeline.cli.command import Section, command
 )
 @options.settings
 @options.server
-def demo(chosen: options.Chosen, rest_api_port: int | None, host: str, engine: str) -> int:
+@options.page_port
+def demo(
+    chosen: options.Chosen, rest_api_port: int | None, host: str, engine: str, ui_port: int | None
+) -> int:
     """Run MovieLens 100K, serve it and ask it; DEMO_KEEP=0 stops the server at the end."""
     from pipeline.runner import local, verdicts
 
@@ -31,4 +34,4 @@ def demo(chosen: options.Chosen, rest_api_port: int | None, host: str, engine: s
     port = rest_api_port if rest_api_port is not None else config.serving.rest_port
     flags = [f"--rest_api_port={port}", f"--host={host}", f"--engine={engine}", f"--root={config.root}"]
     flags += [f"--set={override}" for override in chosen.overrides]
-    return serve_and_ask(config, port, ["serve", chosen.name, *flags]) or status
+    return serve_and_ask(config, port, ["serve", chosen.name, *flags], ui_port) or status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import sys
 
@@ -17,6 +18,8 @@ from pipeline.cli.command import Section, command
     tfrec serve shop.yaml
     tfrec serve shop.yaml --rest_api_port 9000 --host 0.0.0.0
     tfrec serve shop.yaml --engine docker
+    tfrec serve shop.yaml --ui                                              and a page to try it
+    tfrec serve shop.yaml --ui --versions 2                                 two versions beside each other
     tfrec serve shop.yaml --candidate                                       what was refused, to look at it
     """,
 )
@@ -25,7 +28,24 @@ from pipeline.cli.command import Section, command
 @click.option(
     "--candidate", is_flag=True, help="serve what the latest run trained and did not push, to look at it"
 )
-def serve(chosen: options.Chosen, rest_api_port: int | None, host: str, engine: str, candidate: bool) -> int:
+@click.option(
+    "--versions",
+    type=click.IntRange(1),
+    default=1,
+    help="how many of each model's newest versions to serve beside each other (default: 1)",
+)
+@click.option("--ui", is_flag=True, help="also serve a page to try the models, for this machine only")
+@options.page_port
+def serve(
+    chosen: options.Chosen,
+    rest_api_port: int | None,
+    host: str,
+    engine: str,
+    candidate: bool,
+    versions: int,
+    ui: bool,
+    ui_port: int | None,
+) -> int:
     """Serve the models that a run pushed, as TF Serving would."""
     from pipeline.runner import unpushed
     from tfrec_fusion.config import ConfigError
@@ -47,5 +67,12 @@ def serve(chosen: options.Chosen, rest_api_port: int | None, host: str, engine: 
             print("\n".join(unpushed.why(summary, kind, chosen.name)), file=sys.stderr)
     port = rest_api_port if rest_api_port is not None else config.serving.rest_port
     print(f"Loading {', '.join(models)}; the address follows when all of them can answer.", flush=True)
-    with launch(models, engine=engine, rest_port=port, host=host) as server:
+    with contextlib.ExitStack() as running:
+        server = running.enter_context(
+            launch(models, engine=engine, rest_port=port, host=host, versions=versions)
+        )
+        if ui:
+            from pipeline.onboarding.page import serve_page
+
+            running.enter_context(serve_page(server.url, server.names, ui_port, config))
         return server.wait()

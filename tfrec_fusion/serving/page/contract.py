@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from tfrec_fusion.export.request import INPUTS, OUTPUTS
+from tfrec_fusion.export.request import DIAGNOSES, INPUTS, REFUSED
 
 
 def page_settings(url: str, models: Iterable[str], pictures: bool) -> dict[str, Any]:
@@ -24,5 +24,6 @@ def page_settings(url: str, models: Iterable[str], pictures: bool) -> dict[str, 
         "models": list(models),
         "pictures": pictures,
         "inputs": inputs,
-        "outputs": list(OUTPUTS),
+        "diagnoses": list(DIAGNOSES),
+        "refused": REFUSED,
     }

@@ -72,10 +72,11 @@ function figures(item) {
   return [el("span", { class: "id" }, name(short(item.id, 60))), ...known];
 }
 
+/** The picture's frame keeps its room where there is no picture, so that nothing moves under the pointer. */
 function picture(item) {
-  const image = el("img", { class: "picture", alt: "", loading: "lazy", width: 64, height: 96, onerror: () => image.remove() });
+  const image = el("img", { alt: "", loading: "lazy", width: 64, height: 96, onerror: () => image.remove() });
   image.src = `pictures/${encodeURIComponent(item.id)}`;
-  return image;
+  return el("span", { class: "picture" }, image);
 }
 
 function close(buttons, panel) {

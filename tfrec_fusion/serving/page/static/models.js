@@ -82,7 +82,7 @@ export class Models {
       signal,
     });
     const timing = /dur=([\d.]+)/.exec(response.headers.get("Server-Timing") ?? "");
-    const { outputs } = await answered(response, this.settings.refusal);
+    const { outputs } = await answered(response, this.settings.refused);
     const names = target.signatures[signature].outputs;
     return {
       // A signature with one output is answered with its bare value.
@@ -113,7 +113,7 @@ export function pathOf({ model, version }) {
 export const wordsOf = ({ model, version, number }) =>
   version ? `${model}, version ${version}` : `${model} (latest, ${number})`;
 
-async function answered(response, refusal) {
+async function answered(response, refused) {
   let answer;
   try {
     answer = await response.json();
@@ -123,6 +123,6 @@ async function answered(response, refusal) {
   }
   if (response.ok) return answer;
   const message = String(answer?.error ?? `status ${response.status}`);
-  const rule = refusal ? new RegExp(refusal).exec(message) : null;
+  const rule = refused ? new RegExp(refused).exec(message) : null;
   throw new AskError(rule ? `${rule[1]} ${rule[2]}.` : message);
 }

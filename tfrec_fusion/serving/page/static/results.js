@@ -7,8 +7,6 @@ import { wordsOf } from "./models.js";
 import { similarItems } from "./similar.js";
 import "./snippets.js";
 
-const DIAGNOSES = ["num_results", "known_user", "unknown_items", "unknown_categories"];
-
 /**
  * Properties: `target`, the version that is asked; `items`, what it answered.
  * Events: `pick` (`{action, item}`), `answered`, `target` when another version was chosen.
@@ -89,7 +87,7 @@ export class ModelResults extends HTMLElement {
     const first = (name) => outputs[name]?.[0];
     const ids = first("item_ids") ?? [];
     const scored = Object.keys(outputs).filter(
-      (name) => !DIAGNOSES.includes(name) && Array.isArray(first(name)) && typeof first(name)[0] === "number",
+      (name) => !this.models.settings.diagnoses.includes(name) && Array.isArray(first(name)) && typeof first(name)[0] === "number",
     );
     scored.sort((one, other) => (other === "scores") - (one === "scores"));
     this.items = ids
@@ -153,7 +151,7 @@ export class ModelResults extends HTMLElement {
       const rank = ranks?.get(node.dataset.id);
       shared += rank ? 1 : 0;
       where.hidden = !ranks;
-      where.textContent = !ranks ? "" : rank ? `There: rank ${rank}` : "Not there";
+      where.textContent = !ranks ? "" : rank ? `Rank ${rank} in the other` : "Not in the other";
       node.classList.toggle("alone", Boolean(ranks) && !rank);
     }
     this.state.textContent = this.state.textContent.replace(/ · .*$/, "") + (ranks ? ` · ${shared} in both` : "");

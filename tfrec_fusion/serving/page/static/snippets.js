@@ -28,13 +28,15 @@ const python = (value) =>
 /** A program that asks the same; `given` holds what is not at its default. */
 export function program(url, target, given) {
   const { user_id: user, ...others } = given;
+  // The client wants something to go by; "" is nobody in particular.
+  const whom = user || Object.keys(others).some((name) => name !== "k") ? user : "";
   const words = Object.entries(others).map(([name, value]) => `${name}=${python(value)}`);
   const version = target.version ? `, version=${target.version}` : "";
   return [
     "from tfrec_fusion.serving import Client",
     "",
     `with Client.connect(${literal(url)}, ${literal(target.model)}${version}) as client:`,
-    `    for item in client.recommend(${[...(user ? [literal(user)] : []), ...words].join(", ")}):`,
+    `    for item in client.recommend(${[...(whom === undefined ? [] : [literal(whom)]), ...words].join(", ")}):`,
     "        print(item.item_id, item.score, item.title)",
   ].join("\n");
 }
@@ -54,7 +56,7 @@ class RequestCode extends HTMLElement {
 }
 
 function block(title, text) {
-  const code = el("pre", { tabindex: "0", role: "region", "aria-label": title }, el("code", {}, text));
+  const code = el("pre", { tabindex: "0", role: "group", "aria-label": title }, el("code", {}, text));
   const copy = el(
     "button",
     {
