@@ -80,7 +80,7 @@ def test_printed_requests_are_those_of_the_contract(name, user):
 def test_the_page_about_requests_holds_the_contract():
     page = (ROOT / "docs/reference/requests.md").read_text()
     assert request.markdown(request.INPUTS) in page
-    for name, meaning in request.OUTPUTS.items():
+    for name, meaning in {**request.OUTPUTS, **request.EXPLAINED}.items():
         assert f"| `{name}` | {meaning} |" in page
     for name, inputs in request.SIGNATURES.items():
         assert f"| `{name}` | {', '.join(f'`{one}`' for one in inputs)} |" in page

@@ -531,4 +531,4 @@ def test_a_server_can_warm_up_with_every_signature(retrieval):
         loaded.signatures[name](
             **{key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
         )
-    assert asked == {"recommend", "describe", "embed_query", "embed_item", "embed_text"}
+    assert asked == {*loaded.signatures} - {"serving_default"}

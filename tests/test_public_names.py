@@ -59,6 +59,7 @@ COSTS = {
         config.preparation features features.columns guessing guessing.column_names guessing.headers guessing.ledger
         config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
+        serving.client.explanations serving.client.sentences
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
         serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
         serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
@@ -92,7 +93,7 @@ COSTS = {
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics
         training.cluster training.negatives index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
-        layers.stateless_random layers.reranking
+        models.contributions models.query_sources layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizer_base losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
@@ -101,9 +102,10 @@ COSTS = {
     ),
     "tensorflow_text": "layers.tokenizer",
     "tensorflow_recommenders": (
-        """export.base export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
+        """export.base export.explained_recommender export.explained_retrieval export.explaining export.similar
+        export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
-        models.multitask models.new_items models.ranking models.two_tower export.recommender training.steps tasks training.fitting
+        models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.side_regression
         models.hybrid.rating_fitting export.parts training.recipes training.solved_parts"""
     ),

@@ -33,10 +33,17 @@ class TextTower(tf.Module):
     def __init__(self, tokenizer: Callable, encoder: Callable, dim: int):
         super().__init__()
         self.tokenizer, self.encoder, self.dim = tokenizer, encoder, dim
+        # Traced once for all signatures that call it.
+        self._encode = tf.function(
+            self._encoded, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """float32 `[n, dim]` of strings `[n]`; zeros where a string says nothing. Only the others are
         encoded."""
+        return self._encode(texts)
+
+    def _encoded(self, texts: tf.Tensor) -> tf.Tensor:
         given = tf.where(says_something(texts))
         encoded = tf.cond(
             tf.size(given) > 0,
@@ -270,6 +277,16 @@ def as_unicode(texts: tf.Tensor) -> tf.Tensor:
 def says_something(texts: tf.Tensor) -> tf.Tensor:
     """bool of `texts`' shape: False where a string has nothing but white space and what cannot be seen."""
     return tf.logical_not(tf.strings.regex_full_match(texts, request.BLANK))
+
+
+def candidates(item_ids: tf.Tensor, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Candidates by id, by text, or both: string `[batch, n]` each. One of the two may be left empty; the
+    other says how many there are."""
+    count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
+    return tuple(
+        tf.pad(values, [[0, 0], [0, count - tf.shape(values)[1]]], constant_values="")
+        for values in (item_ids, texts)
+    )
 
 
 def _of_rows(rows: tf.Tensor, items: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import Serving, as_unicode, concrete, graph, says_something, table
+from tfrec_fusion.export.base import Serving, as_unicode, candidates, concrete, graph, says_something, table
+from tfrec_fusion.export.explaining import Explainer
+from tfrec_fusion.export.request import RANKING_ONLY, RETRIEVAL_ONLY
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.contributions import PartScores
 from tfrec_fusion.models.new_items import ranking_vectors
+from tfrec_fusion.models.ranking_contributions import RankingExplanation
 
 __all__ = ["RankingServing"]
 
@@ -24,6 +28,7 @@ class CandidateScores(Serving):
         """Keeps the ranking model's vectors of the catalogue, and of the model what signatures need."""
         self._keep(ranking=ranking)
         self.ranked_vectors = table(ranking_vectors(ranking, catalogue), "ranked_vectors")
+        self.average_ranked = table(ranking.average_item(), "average_ranked")
 
     def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
         """Scores candidates for each request; see `request.SIGNATURES` and `request.INPUTS` for the inputs.
@@ -36,9 +41,7 @@ class CandidateScores(Serving):
             `unknown_items` string `[batch, any]`: ids of the history, and of candidates that came without a
                 text, which are in no catalogue.
         """
-        # One of the two may be left empty; the other says how many candidates there are.
-        count = tf.maximum(tf.shape(item_ids)[1], tf.shape(texts)[1])
-        item_ids, texts = _widen(item_ids, count), _widen(texts, count)
+        item_ids, texts = candidates(item_ids, texts)
         flat_ids, flat_texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
         vectors = self.candidate_vectors(flat_ids, flat_texts)
         person = self.person(user_id, history, context)
@@ -83,6 +86,23 @@ class CandidateScores(Serving):
             return tf.tensor_scatter_nd_update(vectors, given, new)
 
         return tf.cond(tf.size(given) > 0, replaced, lambda: vectors)
+
+    def predicted_parts(
+        self, person: dict[str, tf.Tensor], item_ids: tf.Tensor, texts: tf.Tensor, label: tf.Tensor
+    ) -> tuple[tf.Tensor, list[PartScores]]:
+        """What a label's predictions are made of (`RankingExplanation.explain`).
+
+        Args:
+            person: see `Serving.person`; `batch` of them.
+            item_ids, texts: string `[batch, n]`.
+            label: float32 `[labels]`, 1 for the label and 0 for the others.
+        """
+        ids, texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
+        person = self.ranking.recent(person)
+        history = tf.gather(self.ranked_vectors, person["history"])
+        inputs = {**self.items(ids, texts), **person}
+        vectors = self.candidate_vectors(ids, texts)
+        return RankingExplanation(self.ranking, inputs, vectors, history).explain(label, self.average_ranked)
 
     def rank_spec(self) -> dict[str, tf.TensorSpec]:
         """What `rank` takes (`request.SIGNATURES`)."""
@@ -136,8 +156,41 @@ class RankingServing(CandidateScores):
             "serving_default": graph(self.evaluate).get_concrete_function(examples),
             "rank": concrete(graph(self.rank), **self.rank_spec()),
             "describe": concrete(graph(self.describe), **self.input_spec("describe")),
+            "explain": concrete(graph(RankingExplainer(self).explain), **self.explain_spec()),
         }
 
+    def explain_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `explain` takes (`request.SIGNATURES`)."""
+        return self.input_spec("explain", without=(*RETRIEVAL_ONLY, *RANKING_ONLY))
 
-def _widen(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    return tf.pad(values, [[0, 0], [0, count - tf.shape(values)[1]]], constant_values="")
+
+class RankingExplainer(Explainer):
+    """Answers `explain` for a `RankingServing`."""
+
+    serving: RankingServing
+
+    def explain(self, **inputs) -> dict[str, tf.Tensor]:
+        """What the predictions of a label are made of; see `request.EXPLAINED`."""
+        served = self.serving
+        item_ids, texts = self.asked_items(inputs)
+        user, label = self.user(inputs), self.label(inputs["label"])
+        scores, parts = served.predicted_parts(user, item_ids, texts, label)
+        rows = served.item_rows(item_ids)
+        return {
+            **self.named(rows, item_ids, texts),
+            "scores": scores,
+            **self.taken_apart(parts, served.ranking.recent(user)["history"], inputs["count"]),
+            "states": tf.where((rows > 0) | says_something(texts), "ranked", "unknown"),
+            "known_user": served.user_rows(inputs["user_id"]) > 0,
+            "unknown_items": self.unknown(inputs),
+        }
+
+    def label(self, name: tf.Tensor) -> tf.Tensor:
+        """float32 `[labels]`, 1 for the label of that name; for `""`, the first."""
+        names = list(self.serving.ranking.labels)
+        matches = tf.constant(names) == tf.where(name == "", names[0], name)
+        rule = f"`label` must be {' or '.join(names)}. Received:"
+        with tf.control_dependencies(
+            [tf.raw_ops.Assert(condition=tf.reduce_any(matches), data=[rule, name])]
+        ):
+            return tf.cast(matches, tf.float32)

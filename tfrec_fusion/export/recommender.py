@@ -4,13 +4,16 @@ out."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.export.base import checked, concrete, graph
+from tfrec_fusion.export.explained_recommender import RecommenderExplainer
+from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
 from tfrec_fusion.export.ranking import CandidateScores
-from tfrec_fusion.export.request import CANDIDATES
+from tfrec_fusion.export.request import CANDIDATES, LABEL_ONLY
 from tfrec_fusion.export.retrieval import RetrievalServing
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.metrics.ranks import gain, stands_before, tie_order
@@ -71,18 +74,20 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         its labels.
         """
         k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
-        candidates = checked("candidates", candidates, self.max_k)
-        rank_weight = checked("rank_weight", rank_weight)
-        queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
         wanted = tf.minimum(k, self.max_k)
-        number = tf.maximum(wanted, tf.where(candidates > 0, candidates, CANDIDATES))
-        found, rows = self.search(
-            queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
+        found = self.mixed(
+            self.query(user_id, history, text, context),
+            self.person(user_id, history, context),
+            wanted,
+            candidates,
+            rank_weight,
+            excluded,
+            allow,
+            categories,
+            probes,
         )
-        ranked = self.rank_rows(self.person(user_id, history, context), rows)
-        weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
-        scores = mixture(found, ranked[self.head], rows > 0, weight)
+        scores, rows = found.scores, found.rows
         wanted = tf.minimum(wanted, tf.shape(rows)[1])
         # Without diversity, re-ranking would sort, one pick after the other; `top_k` does it at once.
         places = tf.cond(
@@ -94,10 +99,39 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         rows = tf.where(places >= 0, tf.gather(rows, picked, batch_dims=1), 0)
         columns = {
             name: tf.gather(values, picked, batch_dims=1)
-            for name, values in {"scores": scores, "retrieval_score": found, **ranked}.items()
+            for name, values in {"scores": scores, **found.columns}.items()
         }
         diagnosis = self.diagnosis(user_id, history, exclude, allow, categories)
         return {**self.answer(rows, **columns), **diagnosis}
+
+    def mixed(
+        self, queries, person, k, candidates, rank_weight, excluded, allow, categories, probes
+    ) -> Mixed:
+        """The candidates of requests, and both models' scores of them.
+
+        Args:
+            queries, person: see `query` and `person`.
+            k: int32 `[]`, how many candidates there are at least.
+            candidates, rank_weight: of the request.
+            excluded, allow, categories, probes: see `search`.
+        """
+        candidates = checked("candidates", candidates, self.max_k)
+        rank_weight = checked("rank_weight", rank_weight)
+        number = tf.maximum(k, tf.where(candidates > 0, candidates, CANDIDATES))
+        found, rows = self.search(
+            queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
+        )
+        ranked = self.rank_rows(person, rows)
+        weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
+        return Mixed.of(found, ranked, rows, self.head, weight)
+
+    def explain_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `explain` takes (`request.SIGNATURES`)."""
+        return self.input_spec("explain", without=LABEL_ONLY)
+
+    def explainer(self) -> RetrievalExplainer:
+        """What answers `explain`."""
+        return RecommenderExplainer(self)
 
     def rank_rows(self, person: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """The ranking's scores of items of the catalogue, int32 `[batch, n]`: float32 `[batch, n]` a
@@ -119,6 +153,53 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         return made
 
 
+class Mixed(NamedTuple):
+    """Candidates with the scores of both models, and of their mixture.
+
+    Attributes:
+        rows: int32 `[batch, n]`, 0 for slots that hold no item.
+        scores: float32 `[batch, n]`, the mixture; minus infinity where no item is there.
+        columns: the models' own scores by the names of the answer, float32 `[batch, n]`.
+        lowest: of the retrieval's and the ranking's scores, float32 `[batch, 1]` each.
+        shares: what one point of each of them counts in the mixture, float32 `[batch, 1]` each.
+    """
+
+    rows: tf.Tensor
+    scores: tf.Tensor
+    columns: dict[str, tf.Tensor]
+    lowest: tuple[tf.Tensor, tf.Tensor]
+    shares: tuple[tf.Tensor, tf.Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        retrieval: tf.Tensor,
+        ranked: Mapping[str, tf.Tensor],
+        rows: tf.Tensor,
+        head: str,
+        weight: tf.Tensor,
+    ) -> Mixed:
+        """Mixes (`mixture`).
+
+        Args:
+            retrieval: float32 `[batch, n]`, of any scale.
+            ranked: the ranking's predictions by label, float32 `[batch, n]`.
+            rows: int32 `[batch, n]`.
+            head: the label that orders.
+            weight: float32 `[]` in [0, 1].
+        """
+        there = rows > 0
+        ends = [_range(values, there) for values in (retrieval, ranked[head])]
+        # Without a candidate, all is 0.
+        lowest = tuple(tf.where(highest >= low, low, 0.0) for low, highest in ends)
+        shares = tuple(
+            tf.math.divide_no_nan(share, tf.maximum(highest - low, 0.0))
+            for share, (low, highest) in zip((1 - weight, weight), ends, strict=True)
+        )
+        scores = mixture(retrieval, ranked[head], there, weight)
+        return cls(rows, scores, {"retrieval_score": retrieval, **ranked}, lowest, shares)
+
+
 def mixture(retrieval: tf.Tensor, ranking: tf.Tensor, there: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """`(1 - weight) a + weight b`, where `a` and `b` are the two scores brought to [0, 1] over each request's
     items.
@@ -136,9 +217,14 @@ def mixture(retrieval: tf.Tensor, ranking: tf.Tensor, there: tf.Tensor, weight: 
 
 
 def _rescaled(scores: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
-    lowest = tf.reduce_min(tf.where(there, scores, np.inf), 1, keepdims=True)
-    highest = tf.reduce_max(tf.where(there, scores, -np.inf), 1, keepdims=True)
+    lowest, highest = _range(scores, there)
     return tf.where(there, tf.math.divide_no_nan(scores - lowest, highest - lowest), 0.0)
+
+
+def _range(scores: tf.Tensor, there: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The lowest and the highest score of each row, float32 `[batch, 1]` each."""
+    lowest = tf.reduce_min(tf.where(there, scores, np.inf), 1, keepdims=True)
+    return lowest, tf.reduce_max(tf.where(there, scores, -np.inf), 1, keepdims=True)
 
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)

@@ -20,6 +20,7 @@ from typing import Any
 from tfrec_fusion.errors import TfrecError
 
 __all__ = [
+    "EXPLAINED",
     "INPUTS",
     "OUTPUTS",
     "PADDING",
@@ -187,8 +188,37 @@ _ALL = (
         " catalogue's",
         "the catalogue's texts",
     ),
-    Input("item_id", "string", 1, "an item's id", "an item in no catalogue"),
-    Input("count", "int32", 0, "how many of each list at most", "10 of each", 10, low=0, high=100_000),
+    Input("item_id", "string", 1, "an item's id", "an item in no catalogue", flag="--item"),
+    Input(
+        "label",
+        "string",
+        0,
+        "which label's prediction is explained",
+        "the one that orders items",
+        flag="--label",
+    ),
+    Input(
+        "text_weight",
+        "float32",
+        0,
+        "what likeness of texts counts against likeness by who chooses what",
+        "half of each, or what the model has of the two",
+        -1.0,
+        low=0,
+        high=1,
+        flag="--text-weight",
+    ),
+    Input(
+        "count",
+        "int32",
+        0,
+        "how many of each list at most",
+        "10 of each",
+        10,
+        low=0,
+        high=100_000,
+        flag="--count",
+    ),
 )
 INPUTS: dict[str, Input] = {one.name: one for one in _ALL}
 """Every input by name. A model that was trained with context takes a string a row for each context feature
@@ -213,11 +243,32 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "embed_item": ("item_id", "text"),
     "embed_text": ("text",),
     "describe": ("count",),
+    "explain": (
+        "user_id",
+        "history",
+        "text",
+        "item_ids",
+        "texts",
+        "count",
+        "k",
+        "exclude",
+        "include_seen",
+        "allow",
+        "categories",
+        "probes",
+        "candidates",
+        "rank_weight",
+        "label",
+    ),
+    "similar": ("item_id", "text", "k", "exclude", "allow", "categories", "text_weight"),
 }
-"""The inputs of each signature. The retrieval model's `recommend` has neither `candidates` nor
-`rank_weight`."""
+"""The inputs of each signature. The retrieval model's `recommend` and `explain` have neither `candidates` nor
+`rank_weight`; `label` is of the ranking model's `explain`, which has those of `rank` and `count` beside."""
 
 RANKING_ONLY = ("candidates", "rank_weight")
+LABEL_ONLY = ("label",)
+RETRIEVAL_ONLY = ("text", *(name for name in SIGNATURES["recommend"] if name not in ("user_id", "history")))
+"""Inputs of `explain` that the ranking model alone does not have."""
 
 OUTPUTS: dict[str, str] = {
     "item_ids": "ids, best first; empty where fewer than `k` items are left",
@@ -237,6 +288,38 @@ OUTPUTS: dict[str, str] = {
 """Outputs of `recommend`; the recommender adds `retrieval_score` and a prediction for each label of the
 ranking, 0 where there is no item. `rank` answers with a score for each label, `titles`, `known_user` and
 `unknown_items`."""
+
+EXPLAINED: dict[str, str] = {
+    "item_ids": "the items that were asked about: `[batch, n]`; `scores` and `titles` have the same shape",
+    "scores": "what `recommend` (of the ranking model alone: `rank`) gives the item",
+    "titles": "of each item; the text itself for an item without one",
+    "part_names": "string `[parts]`: what scores are sums of",
+    "parts": "float32 `[batch, n, parts]`; they sum to the score",
+    "base": "`[batch, n, parts]`: what of a part no source accounts for",
+    "others": "`[batch, n, parts]`: the sum of the sources beyond the first `count`",
+    "completeness_error": (
+        "`[batch, n, parts]`: the rest, of sources found by integrated gradients. A part is `base`, `others`,"
+        " this and its `contributions`"
+    ),
+    "source_kinds": (
+        "string `[batch, n, count]`, the largest first: `history` (an item of it), `user`, `feature` (of the"
+        " user or the context), `word` (of `text`), and of the item itself `item` (its id), `item_feature`"
+        " and `item_text`; empty where there are no more"
+    ),
+    "sources": "`[batch, n, count]`: the history item's id, the feature's name, the word",
+    "source_titles": "`[batch, n, count]`: of sources that are items",
+    "contributions": "float32 `[batch, n, count, parts]`",
+    "states": (
+        "`[batch, n]`: `recommended`, or why not: `unknown`, `not_offered`, `excluded`, `history`, `seen`, "
+        "`not_allowed`, `category`, `not_retrieved` (not among the candidates that are ranked), `missed` (by "
+        "an inverted file) or `outscored`; the ranking model alone says `ranked` or `unknown`"
+    ),
+    "ranks": "int32 `[batch, n]`, from 1, of `recommended` items; else 0",
+    "last_id": "`[batch]`: the last of the `k` items that `recommend` gives; `last_title` is its title",
+    "last_parts": "float32 `[batch, parts]`: its parts, which an item that is outscored is held against",
+}
+"""Outputs of `explain`, beside `known_user` and `unknown_items`. The ranking model alone has no `ranks` and
+`last_…`."""
 
 DIAGNOSES = ("num_results", "known_user", "unknown_items", "unknown_categories")
 """Outputs that say something about the request and are no scores."""

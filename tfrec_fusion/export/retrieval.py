@@ -18,7 +18,9 @@ from tfrec_fusion.export.base import (
     table,
 )
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED
-from tfrec_fusion.export.request import INPUTS, PADDING, RANKING_ONLY
+from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
+from tfrec_fusion.export.request import INPUTS, LABEL_ONLY, PADDING, RANKING_ONLY
+from tfrec_fusion.export.similar import SimilarItems
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
 from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
@@ -52,6 +54,8 @@ class RetrievalServing(Serving):
         self.bits = table(-np.log2(share).astype(np.float32), "bits")
         unexpected = 1 - counts / max(1.0, counts.max(), self.history_splits.shape[0] - 2)
         self.unexpected = table(unexpected.astype(np.float32), "unexpected")
+        self.average_item = table(model.average_item(), "average_item")
+        self.likeness = SimilarItems(self.vectors.numpy(), model.behaviour_width)
 
     def query(self, user_id, history, text, context) -> tf.Tensor:
         """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item`
@@ -68,10 +72,13 @@ class RetrievalServing(Serving):
         queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
         if self.text_tower is None:
             return queries
-        asked = says_something(text)
-        known = tf.logical_or(tf.reduce_any(batch["history"] > 0, 1), self.user_rows(user_id) > 0)
-        from_person = tf.where(tf.logical_or(known, ~asked)[:, None], queries, 0.0)
-        return tf.concat([from_person, self.text_tower(text)], 1)
+        counts = self.counts(user_id, batch["history"], text)
+        return tf.concat([tf.where(counts[:, None], queries, 0.0), self.text_tower(text)], 1)
+
+    def counts(self, user_id: tf.Tensor, history: tf.Tensor, text: tf.Tensor) -> tf.Tensor:
+        """bool `[batch]`: whether what is known of a user counts; where nothing is, words count alone."""
+        known = tf.logical_or(tf.reduce_any(history > 0, 1), self.user_rows(user_id) > 0)
+        return tf.logical_or(known, ~says_something(text))
 
     def item(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """float32 `[n, dim]`, or `[n, dim + text_dim]` with a text tower: what the index holds of an item."""
@@ -129,15 +136,18 @@ class RetrievalServing(Serving):
         """What of a request the model does not know; see `request.OUTPUTS`."""
         batch = tf.shape(user_id)[0]
         # One list may stand for all rows where the search takes that.
-        allow, categories = (
-            tf.broadcast_to(some, [batch, tf.shape(some)[1]]) for some in (allow, categories)
-        )
-        ids = tf.concat([history, exclude, allow], 1)
+        ids = tf.concat([history, exclude, tf.broadcast_to(allow, [batch, tf.shape(allow)[1]])], 1)
         return {
             "known_user": self.user_rows(user_id) > 0,
             "unknown_items": self.unknown_items(ids, self.item_rows(ids)),
-            "unknown_categories": tf.where(self.categories.rows(categories) == 0, as_unicode(categories), ""),
+            "unknown_categories": self.unknown_categories(categories, batch),
         }
+
+    def unknown_categories(self, categories: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """string `[batch, any]`: names that no item has, `""` for the others; one list may stand for all
+        rows."""
+        categories = tf.broadcast_to(categories, [batch, tf.shape(categories)[1]])
+        return tf.where(self.categories.rows(categories) == 0, as_unicode(categories), "")
 
     def describe(self, count) -> dict[str, tf.Tensor]:
         """Adds the names of at most `count` `categories`, and `max_k`."""
@@ -206,6 +216,18 @@ class RetrievalServing(Serving):
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:
         """What `recommend` takes (`request.SIGNATURES`)."""
         return self.input_spec("recommend", without=RANKING_ONLY)
+
+    def explain_spec(self) -> dict[str, tf.TensorSpec]:
+        """What `explain` takes (`request.SIGNATURES`)."""
+        return self.input_spec("explain", without=(*RANKING_ONLY, *LABEL_ONLY))
+
+    def explainer(self) -> RetrievalExplainer:
+        """What answers `explain`."""
+        return RetrievalExplainer(self)
+
+    def similar(self, **inputs) -> dict[str, tf.Tensor]:
+        """The items most like each one asked about; see `SimilarItems`."""
+        return self.likeness.similar(self, **inputs)
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Where the held-out item of each Example stands among the whole catalogue, and what stands at the
@@ -287,6 +309,8 @@ class RetrievalServing(Serving):
             "describe": concrete(graph(self.describe), **self.input_spec("describe")),
             "embed_query": concrete(embed_query, **self.input_spec("embed_query")),
             "embed_item": concrete(embed_item, **self.input_spec("embed_item")),
+            "explain": concrete(graph(self.explainer().explain), **self.explain_spec()),
+            "similar": concrete(graph(self.similar), **self.input_spec("similar")),
         }
         if self.text_tower is not None:
             made["embed_text"] = concrete(embed_text, **self.input_spec("embed_text"))

@@ -198,13 +198,26 @@ class Ranking(Model):
             history: float `[batch, H, any]`, those of the history's items; of them the item tower's part is
                 read.
         """
-        index, dim = inputs["item_index"], self.item_tower.dim
-        solved, item, history = item[:, dim:], item[:, :dim], history[..., :dim]
-        item, history = (tf.cast(vectors, self.item_tower.compute_dtype) for vectors in (item, history))
+        index, solved = inputs["item_index"], item[:, self.item_tower.dim :]
         num_queries = tf.maximum(tf.size(inputs["user_index"]), 1)
         owner = tf.range(tf.size(index)) // tf.maximum(tf.size(index) // num_queries, 1)
-        answer = self._activate(self._logits(inputs, item, history, index, training=False, owner=owner))
+        answer = self._activate(self.logits_of(inputs, item, history, owner))
         return self._mixed(answer, tf.gather(inputs["user_index"], owner), solved)
+
+    def logits_of(
+        self, inputs: Mapping[str, tf.Tensor], item: tf.Tensor, history: tf.Tensor, owner: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The network's outputs by label, float32 `[batch * n]`, before they become ratings and
+        probabilities; arguments as in `score_vectors`, and `owner` int32 `[batch * n]`, the query of each
+        item."""
+        dim = self.item_tower.dim
+        vectors = item[:, :dim], history[..., :dim]
+        item, history = (tf.cast(values, self.item_tower.compute_dtype) for values in vectors)
+        return self._logits(inputs, item, history, inputs["item_index"], training=False, owner=owner)
+
+    def average_item(self) -> tf.Tensor:
+        """The mean of the catalogue's vectors by the item tower: float32 `[dim]`."""
+        return tf.reduce_mean(tf.cast(self.item_tower.lookup()[1:], tf.float32), 0)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels."""

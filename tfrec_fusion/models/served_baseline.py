@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.models.baselines import ALS, Baseline, ContentKNN, Popularity
+from tfrec_fusion.models.contributions import PartScores, summed, whole
 
 SMALLEST = 1e-12
 
@@ -112,12 +113,59 @@ class ServedBaseline(tf.Module):
         asked = tf.math.l2_normalize(asked, 1, epsilon=SMALLEST)
         return tf.concat([tf.where(unknown, 0.0, asked), tf.cast(unknown, tf.float32)], 1)
 
+    def average_item(self) -> tf.Tensor:
+        """Not read: a baseline needs no average item."""
+        return tf.zeros([self.dim])
+
+    def contributions(
+        self,
+        batch: Mapping[str, tf.Tensor],
+        candidates: tf.Tensor,
+        average: tf.Tensor,
+        items: tf.Tensor,
+        model_index: tf.Tensor | None = None,
+    ) -> list[PartScores]:
+        """What the baseline and, for users without history, popularity add to scores; each item of a history
+        by what it adds to the query, of ALS as Hu et al. (2008) explain: `y_i' (Y'Y + …)^-1 a y_h`. Arguments
+        as of `TwoTower.contributions`."""
+        history = batch["history"]
+        first = tf.cast(_distinct(history), tf.float32)
+        met = tf.gather(items, history)[:, :, : self.dim]
+        if self.alpha is None:
+            added = met * first[:, :, None]
+        else:
+            added = tf.cast(self._each_solved(met, first, self.alpha), tf.float32)
+        square = tf.reduce_sum(tf.reduce_sum(added, 1) ** 2, 1)[:, None]
+        known = tf.cast(square > SMALLEST, tf.float32)
+        added *= (known * tf.math.rsqrt(tf.maximum(square, SMALLEST)))[:, :, None]
+        popularity = whole("popularity", (1.0 - known) * candidates[..., self.dim])
+        if not self.dim:
+            return [popularity]
+        return [
+            summed("content" if self.by_text else "factors", added, candidates[..., : self.dim]),
+            popularity,
+        ]
+
+    @property
+    def behaviour_width(self) -> int:
+        """How many of a vector's first numbers tell who chooses an item, and not what is said about it."""
+        return 0 if self.by_text else self.dim
+
     def _solved(self, met: tf.Tensor, wanted: tf.Tensor, alpha: float) -> tf.Tensor:
         """float64 `[batch, dim]`, in the precision that a solver needs."""
         met = tf.cast(met, tf.float64) * tf.cast(wanted, tf.float64)[:, :, None]
-        left = self.gram + (alpha - 1) * tf.matmul(met, met, transpose_a=True)
         right = alpha * tf.reduce_sum(met, 1)[:, :, None]
-        return tf.linalg.cholesky_solve(tf.linalg.cholesky(left), right)[:, :, 0]
+        return tf.linalg.cholesky_solve(self._factored(met, alpha), right)[:, :, 0]
+
+    def _each_solved(self, met: tf.Tensor, wanted: tf.Tensor, alpha: float) -> tf.Tensor:
+        """What each item of a history adds to `_solved`: float64 `[batch, H, dim]`."""
+        met = tf.cast(met, tf.float64) * tf.cast(wanted, tf.float64)[:, :, None]
+        right = tf.transpose(met, [0, 2, 1])
+        return alpha * tf.transpose(tf.linalg.cholesky_solve(self._factored(met, alpha), right), [0, 2, 1])
+
+    def _factored(self, met: tf.Tensor, alpha: float) -> tf.Tensor:
+        """The Cholesky factor of each query's system, float64 `[batch, dim, dim]`."""
+        return tf.linalg.cholesky(self.gram + (alpha - 1) * tf.matmul(met, met, transpose_a=True))
 
 
 def _sized(values: np.ndarray) -> np.ndarray:

@@ -55,6 +55,10 @@ class SideFeatures(tf_keras.layers.Layer):
         Returns:
             float `[batch, dim]`.
         """
+        return tf.add_n(self.parts(inputs))
+
+    def parts(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """Each feature's embedding, in the order of `features`: float `[batch, dim]`."""
         parts = []
         for feature, encoder in zip(self.features, self.encoders, strict=True):
             values = inputs[feature.name]
@@ -68,7 +72,11 @@ class SideFeatures(tf_keras.layers.Layer):
                 parts.append(encoder(tf.cast(values, self.compute_dtype)))
             else:
                 parts.append(encoder(values))
-        return tf.add_n(parts)
+        return parts
+
+    def of_unknown(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """`parts` of the same number of rows whose features are all unknown, numbers at their mean."""
+        return self.parts({feature.name: tf.zeros_like(inputs[feature.name]) for feature in self.features})
 
 
 class ItemTower(tf_keras.layers.Layer):
@@ -139,6 +147,13 @@ class ItemTower(tf_keras.layers.Layer):
         Returns:
             float `[batch, dim]`.
         """
+        return self.encode(self.modalities(inputs, training), training)
+
+    def modalities(
+        self, inputs: Mapping[str, tf.Tensor], training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """What is fused, float `[batch, dim]` each: `id`, and `features` and `text` where there are any;
+        arguments as in `call`."""
         index = inputs["item_index"]
         modalities = {"id": self.id_embedding(index)}
         presence = {"id": tf.nn.embedding_lookup(self.known, index)}
@@ -148,7 +163,10 @@ class ItemTower(tf_keras.layers.Layer):
             text = tf.cast(inputs[TEXT], self.compute_dtype)
             modalities["text"] = self.text_projection(text)
             presence["text"] = tf.reduce_any(text != 0, -1)
-        modalities = self.modality_dropout(modalities, presence, training=training)
+        return self.modality_dropout(modalities, presence, training=training)
+
+    def encode(self, modalities: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Fuses `modalities`: float `[batch, dim]`."""
         fused = modalities["id"]
         if self.fusion is not None:
             fused += self.fusion(modalities)
@@ -304,12 +322,13 @@ class QueryTower(tf_keras.layers.Layer):
             float `[batch, T, dim]`, where the last position is the query after the whole history, or
             `[batch, dim]` with `last_only` or a history encoder that returns only that.
         """
-        spared = {"last_only": True} if last_only and isinstance(self.history_encoder, HistoryEncoder) else {}
-        encoded = self.history_encoder(history, mask=mask, training=training, **spared)
-        if last_only and encoded.shape.rank == 3:
-            encoded = encoded[:, -1]
-        if self.fusion is None:
-            return self.head(encoded, training=training)
+        return self.encode(self.modalities(inputs, training), history, mask, training, last_only)
+
+    def modalities(
+        self, inputs: Mapping[str, tf.Tensor], training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """What is fused with the history, float `[batch, dim]` each: `user` and `features`, where the tower
+        reads them; `inputs` as in `call`."""
         presence = {}
         modalities = {}
         if self.user_embedding is not None:
@@ -317,7 +336,23 @@ class QueryTower(tf_keras.layers.Layer):
             presence["user"] = inputs["user_index"] > 0
         if self.features:
             modalities["features"] = self.side_features(inputs)
-        modalities = self.modality_dropout(modalities, presence, training=training)
+        return self.modality_dropout(modalities, presence, training=training) if modalities else {}
+
+    def encode(
+        self,
+        modalities: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool | None = None,
+        last_only: bool = False,
+    ) -> tf.Tensor:
+        """Encodes histories and fuses them with `modalities`; further arguments and result as in `call`."""
+        spared = {"last_only": True} if last_only and isinstance(self.history_encoder, HistoryEncoder) else {}
+        encoded = self.history_encoder(history, mask=mask, training=training, **spared)
+        if last_only and encoded.shape.rank == 3:
+            encoded = encoded[:, -1]
+        if self.fusion is None:
+            return self.head(encoded, training=training)
         if encoded.shape.rank == 3:
             length = tf.shape(encoded)[1]
             modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}

@@ -18,8 +18,10 @@ from tfrec_fusion.layers.replicas import (
 )
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.hybrid.blend import Blend
+from tfrec_fusion.models.contributions import PartScores
+from tfrec_fusion.models.hybrid.blend import Blend, Parts
 from tfrec_fusion.models.next_items import NextItems
+from tfrec_fusion.models.query_sources import QuerySources
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 from tfrec_fusion.models.xla_ops import distinct
 
@@ -192,15 +194,63 @@ class TwoTower(Model):
                 "Parts of queries need a model with a blend. Received: one without. Ask `tower_queries`, or"
                 " build it with `collaborative_dim` above 0."
             )
-        # Each item that is met is looked at once: long histories are wide, and have much in common.
-        wanted, rows = tf.unique(tf.reshape(batch["history"], [-1]))
-        vectors = self.candidate_embeddings(wanted) if items is None else tf.gather(items, wanted)
-        index = wanted if model_index is None else tf.gather(model_index, wanted)
-        met, rows = self.blend.parts(vectors, index), tf.reshape(rows, tf.shape(batch["history"]))
+        met, rows = self._met(self.blend, batch["history"], items, model_index)
         recent = self.recent(batch)
         history = tf.gather(met.tower, rows[:, -tf.shape(recent["history"])[1] :])
         queries = self.query_tower(recent, history, recent["history"] > 0, training=False, last_only=True)
         return self.blend.query_parts(self._finish(queries), met, rows, batch["history"] > 0)
+
+    def _met(
+        self, blend: Blend, history: tf.Tensor, items: tf.Tensor | None, model_index: tf.Tensor | None
+    ) -> tuple[Parts, tf.Tensor]:
+        """The parts of a batch's distinct items, and the row of each item of a history among them."""
+        # Each item that is met is looked at once: long histories are wide, and have much in common.
+        wanted, rows = tf.unique(tf.reshape(history, [-1]))
+        vectors = self.candidate_embeddings(wanted) if items is None else tf.gather(items, wanted)
+        index = wanted if model_index is None else tf.gather(model_index, wanted)
+        return blend.parts(vectors, index), tf.reshape(rows, tf.shape(history))
+
+    def average_item(self) -> tf.Tensor:
+        """The mean of the catalogue's embeddings by the towers alone: float32 `[dim]`."""
+        return tf.reduce_mean(self.tower_candidates()[1:], 0)
+
+    def contributions(
+        self,
+        batch: Mapping[str, tf.Tensor],
+        candidates: tf.Tensor,
+        average: tf.Tensor,
+        items: tf.Tensor,
+        model_index: tf.Tensor | None = None,
+    ) -> list[PartScores]:
+        """What each part of the model adds to `query_embeddings(batch) · candidates`, and by which source.
+
+        Args:
+            batch, items, model_index: as in `query_embeddings`.
+            candidates: float32 `[batch, n, width]`.
+            average: what `average_item` returned.
+        """
+        blend, recent, mask = self.blend, self.recent(batch), batch["history"] > 0
+        length = tf.shape(recent["history"])[1]
+        if blend is None:
+            met, rows = items, batch["history"]
+        else:
+            parts, rows = self._met(blend, batch["history"], items, model_index)
+            met = parts.tower
+        history = tf.gather(met, rows[:, -length:])
+        sources = QuerySources(self.query_tower, recent, history, recent["history"] > 0, average)
+        queries, tower = sources.part("tower", candidates[..., : self.item_tower.dim], self._finish)
+        # Further back than the towers read, they know nothing.
+        further = tf.shape(batch["history"])[1] - length
+        tower = tower.padded(further)
+        if blend is None:
+            return [tower]
+        whole = blend.query_parts(queries, parts, rows, mask)
+        return blend.contributions(whole, parts, rows, mask, candidates, tower)
+
+    @property
+    def behaviour_width(self) -> int:
+        """How many of a vector's first numbers tell who chooses an item, and not what is said about it."""
+        return self.item_tower.dim if self.blend is None else self.blend.behaviour_width
 
     def candidate_embeddings(self, item_index: tf.Tensor | None = None) -> tf.Tensor:
         """Encodes items of the catalogue.

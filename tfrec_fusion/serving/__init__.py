@@ -14,6 +14,8 @@ __all__ = [
     "BatchingOptions",
     "Client",
     "EmbeddedServer",
+    "Explanation",
+    "Explanations",
     "GrpcTransport",
     "InProcessTransport",
     "InvalidRequest",
@@ -29,6 +31,7 @@ __all__ = [
     "Scores",
     "ServerFailure",
     "ServingError",
+    "Source",
     "TlsConfig",
     "Transport",
     "Unavailable",
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
         ServingError,
         Unavailable,
     )
+    from tfrec_fusion.serving.client.explanations import Explanation, Explanations, Source
     from tfrec_fusion.serving.client.grpc_transport import GrpcTransport
     from tfrec_fusion.serving.client.in_process import InProcessTransport
     from tfrec_fusion.serving.client.rest_transport import RestTransport

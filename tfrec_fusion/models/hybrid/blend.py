@@ -35,9 +35,12 @@ import tf_keras
 
 from tfrec_fusion.config import Feature
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.contributions import PartScores, summed, whole
 from tfrec_fusion.models.design_matrix import SideColumns
 from tfrec_fusion.models.tower import TEXT
 
+SMALLEST = 1e-12
+"""What `tf.math.l2_normalize` takes a squared length for at least."""
 PARTS = ("tower", "factors", "content", "popularity")
 
 
@@ -187,8 +190,56 @@ class Blend(tf_keras.layers.Layer):
         Returns:
             float32 `[batch, width]`.
         """
-        weights = tf.nn.embedding_lookup(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
-        return tf.math.l2_normalize(parts * tf.repeat(weights, [*self.widths[:3], 1, 1, 1], axis=1), 1)
+        return tf.math.l2_normalize(parts * self._query_weights(mask), 1)
+
+    def contributions(
+        self,
+        parts: tf.Tensor,
+        met: Parts,
+        rows: tf.Tensor,
+        mask: tf.Tensor,
+        candidates: tf.Tensor,
+        tower: PartScores,
+    ) -> list[PartScores]:
+        """What each part adds to `queries · candidates`; the length of the whole query is taken as it is.
+
+        Args:
+            parts: float32 `[batch, width]`, what `query_parts` made of `met`, `rows` and `mask`.
+            met, rows, mask: as in `query_parts`.
+            candidates: float32 `[batch, n, width]`.
+            tower: `queries · candidates` of the towers alone, before the query is weighed.
+        """
+        weights = self._query_weights(mask)
+        weights *= tf.math.rsqrt(
+            tf.maximum(tf.reduce_sum((parts * weights) ** 2, 1, keepdims=True), SMALLEST)
+        )
+        scales = tf.split(weights, [*self.widths[:3], 3], 1)
+        items = tf.split(candidates, [*self.widths[:3], 3], 2)
+        kept = tf.cast(mask, tf.float32)[:, :, None]
+
+        def summands(part: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+            added = tf.gather(part, rows) * kept
+            length = tf.reduce_sum(tf.reduce_sum(added, 1) ** 2, 1, keepdims=True)
+            return added * (scale * tf.math.rsqrt(tf.maximum(length, SMALLEST)))[:, None]
+
+        # Of popularity, two places; of which an item has one.
+        rest = scales[3][:, None] * items[3]
+        found = [
+            tower.scaled(scales[0][:, :1]),
+            summed("factors", summands(met.factors * self.gain, scales[1]), items[1]),
+        ]
+        if self.content_dim:
+            found.append(summed("content", summands(met.content, scales[2]), items[2]))
+        return [
+            *found,
+            whole("popularity", tf.reduce_sum(rest[..., :2], 2)),
+            whole("offset", rest[..., 2]),
+        ]
+
+    @property
+    def behaviour_width(self) -> int:
+        """How many of a vector's first numbers tell who chooses an item, and not what is said about it."""
+        return self.dim + self.factors_dim
 
     def text_queries(self, tower: tf.Tensor) -> tf.Tensor:
         """Queries of the towers' space alone: float32 `[batch, dim]` to `[batch, width]`."""
@@ -322,6 +373,11 @@ class Blend(tf_keras.layers.Layer):
     def _predicted(self, values: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Embedding, factors and popularity as text and features tell them: float32 `[n, dim]` each."""
         return tf.split(tf.matmul(self.side(values), self.predictor), self.predicted_widths, 1)
+
+    def _query_weights(self, mask: tf.Tensor) -> tf.Tensor:
+        """float32 `[batch, width]` for bool `[batch, H]`."""
+        weights = tf.nn.embedding_lookup(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
+        return tf.repeat(weights, [*self.widths[:3], 1, 1, 1], axis=1)
 
     def _item_weights(self, known: tf.Tensor) -> tf.Tensor:
         """float32 `[..., 4]` for bool `[..., 1]`."""

@@ -48,7 +48,7 @@ class Scores(dict[str, Any]):
             outputs: by name, as the signature answered.
             user_given: whether somebody was named.
         """
-        unknown = _texts(_flat(outputs.get("unknown_items", [])))
+        unknown = _present(_flat(outputs.get("unknown_items", [])))
         self.unknown_items = tuple(dict.fromkeys([*self.unknown_items, *unknown]))
         if user_given and "known_user" in outputs:
             self.known_user = all(_flat(outputs["known_user"]))
@@ -90,18 +90,24 @@ def read_recommendations(
         del answer[k:]
         if users and users[index] and "known_user" in outputs:
             answer.known_user = bool(outputs["known_user"][index])
-        answer.unknown_items = _unknown(outputs, "unknown_items", index)
-        answer.unknown_categories = _unknown(outputs, "unknown_categories", index)
+        answer.unknown_items = unknown_of(outputs, "unknown_items", index)
+        answer.unknown_categories = unknown_of(outputs, "unknown_categories", index)
         answers.append(answer)
     return answers
 
 
-def _unknown(outputs: Mapping[str, Any], name: str, row: int) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_texts(outputs[name][row]))) if name in outputs else ()
+def unknown_of(outputs: Mapping[str, Any], name: str, row: int) -> tuple[str, ...]:
+    """What a row's output lists, each once; nothing where the model does not say."""
+    return tuple(dict.fromkeys(_present(outputs[name][row]))) if name in outputs else ()
 
 
-def _texts(values: Iterable[Any]) -> list[str]:
-    return [_text(value) for value in values if value not in ("", b"")]
+def texts_of(values: Iterable[Any]) -> list[str]:
+    """Strings of an output, each in its place."""
+    return [_text(value) for value in values]
+
+
+def _present(values: Iterable[Any]) -> list[str]:
+    return texts_of(value for value in values if value not in ("", b""))
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from tfrec_fusion.export.request import INPUTS, RequestError, is_setting
+from tfrec_fusion.export.request import INPUTS, SIGNATURES, RequestError, is_setting
 from tfrec_fusion.serving.client.answers import (
     Recommendations,
     Scores,
@@ -19,6 +19,7 @@ from tfrec_fusion.serving.client.answers import (
 )
 from tfrec_fusion.serving.client.columns import as_rows, batches, candidate_batches, checked_values, columns
 from tfrec_fusion.serving.client.errors import unreadable
+from tfrec_fusion.serving.client.explanations import Explanations, read_explanations
 from tfrec_fusion.serving.client.signatures import SignatureSpec, read_metadata
 from tfrec_fusion.serving.client.values import plain
 
@@ -105,6 +106,38 @@ class Calls:
             scores.add((yield from _outputs(name, spec, part)), bool(values.get("user_id")))
         return scores
 
+    def explain(self, name: str, given: Mapping[str, Any]) -> Call:
+        spec = yield from self._signature(name)
+        given = _present(given)
+        for item in ("item_ids", "texts"):
+            value = plain(given.get(item))
+            if isinstance(value, (str, bytes, int)):  # one item
+                given[item] = [value]
+        if not given.get("item_ids") and not given.get("texts"):
+            raise RequestError(
+                "There is nothing to explain. Give `item_ids`, or `texts` of items in no catalogue."
+            )
+        many, rows = as_rows(spec, checked_values(spec, given, name))
+        answers: list[Explanations] = []
+        for part in batches(spec, rows, self._batch_size):
+            outputs = yield from _outputs(name, spec, part)
+            answers.extend(read_explanations(outputs, part.get("user_id")))
+        return answers if many else answers[0]
+
+    def similar(self, name: str, k: int, given: Mapping[str, Any]) -> Call:
+        spec = yield from self._signature(name)
+        k = plain(k)
+        INPUTS["k"].check(k)
+        given = _present(given)
+        if not given.get("item_id") and not given.get("text"):
+            raise RequestError("Like which item? Give `item_id`, or `text` of an item in no catalogue.")
+        many, rows = as_rows(spec, checked_values(spec, given, name))
+        answers: list[Recommendations] = []
+        for part in batches(spec, rows, self._batch_size):
+            outputs = yield from _outputs(name, spec, {"k": k, **part})
+            answers.extend(read_recommendations(outputs, None, k))
+        return answers if many else answers[0]
+
     def embed(self, name: str, values: Any) -> Call:
         spec = yield from self._signature(name)
         if not isinstance(values, Mapping):
@@ -138,8 +171,10 @@ class Calls:
     def _signature(self, name: str) -> Generator[Ask, Any, SignatureSpec]:
         yield from self._ask_signatures(name)
         if name not in self._signatures:
+            newer = " Models pushed by an older version lack it; `tfrec run` pushes one that has it."
             raise RequestError(
                 f"The model has no signature {name!r}. Its signatures: {', '.join(sorted(self._signatures))}."
+                + (newer if name in SIGNATURES else "")
             )
         return self._signatures[name]
 

@@ -179,6 +179,68 @@ class ServingMethods:
         given = {"user_id": user_id, "item_ids": item_ids, **inputs}
         return self._run(self._calls.rank(signature_name, given))
 
+    def explain(
+        self,
+        user_id: Any = None,
+        item_ids: Any = None,
+        *,
+        history: Iterable[Any] | None = None,
+        text: str | Sequence[str] | None = None,
+        texts: Any = None,
+        signature_name: str = "explain",
+        **inputs: Any,
+    ) -> Any:
+        """Says what scores are made of, and why items are recommended or not.
+
+        Args:
+            user_id, history, text: as in `recommend`: give what was asked there.
+            item_ids: the item's id, or a list of them; for many rows, a list of lists.
+            texts: texts of items that are in no catalogue, one an item as in `rank`; or one text.
+            signature_name: the signature that explains.
+            **inputs: further inputs by name: `count` (how many sources are listed), and what `recommend` was
+                asked with: `k`, `exclude`, `categories`, context, …; of the ranking model, `label`.
+
+        Returns:
+            `Explanations`: a list of `Explanation`, in the order of the items; for many rows, a list of such
+            lists.
+
+        Raises:
+            ServingError: with the server's message.
+            RequestError: the model was pushed before there was `explain`, has no such input, or there are no
+                items.
+        """
+        given = {"user_id": user_id, "item_ids": item_ids, "history": history, "text": text, "texts": texts}
+        return self._run(self._calls.explain(signature_name, {**given, **inputs}))
+
+    def similar(
+        self,
+        item_id: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        k: int = INPUTS["k"].default,
+        signature_name: str = "similar",
+        **inputs: Any,
+    ) -> Any:
+        """Asks for the items most like one.
+
+        Args:
+            item_id: the item's id, or a list of them for many rows.
+            text: of an item in no catalogue.
+            k: how many items.
+            signature_name: the signature that answers.
+            **inputs: `text_weight` (0: by who chooses them, 1: by their texts), `exclude`, `allow`,
+                `categories`.
+
+        Returns:
+            `Recommendations`, best first; for many rows, a list of them. Of an item in no catalogue and
+            without a text there are none, and it is one of `unknown_items`.
+
+        Raises:
+            ServingError: with the server's message.
+            RequestError: the model was pushed before there was `similar`, or has no such input.
+        """
+        return self._run(self._calls.similar(signature_name, k, {"item_id": item_id, "text": text, **inputs}))
+
     def embed(
         self, values: str | Sequence[str] | Mapping[str, Any], *, signature_name: str = "embed_text"
     ) -> Any:

@@ -1,0 +1,67 @@
+"""`explain` of the recommender: both models' parts, on the scale that `recommend` mixes them on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfrec_fusion.export.base import checked
+from tfrec_fusion.export.explained_retrieval import Asked, RetrievalExplainer, full
+from tfrec_fusion.export.explaining import contains
+from tfrec_fusion.models.contributions import PartScores, whole
+
+if TYPE_CHECKING:
+    from tfrec_fusion.export.recommender import RecommenderServing
+
+
+class RecommenderExplainer(RetrievalExplainer):
+    """Answers `explain` for a `RecommenderServing`.
+
+    Scores are `(1 - weight) (s - lowest) / (highest - lowest)` of the retrieval's and `weight` of the same of
+    the ranking's, lowest and highest among the candidates of the request. So each part counts by its model's
+    share, and the part `scale` takes off what the lowest candidate has.
+    """
+
+    serving: RecommenderServing
+
+    def explain(self, **inputs) -> dict[str, tf.Tensor]:
+        """What the scores of items are made of, and why they are recommended or not; see
+        `request.EXPLAINED`."""
+        served = self.serving
+        k = tf.minimum(checked("k", inputs["k"], served.max_k), served.max_k)
+        queries = self.queries(inputs)
+        context = {name: inputs[name] for name in served.context_inputs}
+        person = served.person(inputs["user_id"], inputs["history"], context)
+        found = served.mixed(
+            queries, person, k, inputs["candidates"], inputs["rank_weight"], *self.filters(inputs)
+        )
+        mixed, places = tf.math.top_k(found.scores, tf.minimum(k, tf.shape(found.scores)[1]))
+        top = tf.where(mixed > -float("inf"), tf.gather(found.rows, places, batch_dims=1), 0)
+        asked = self.asked(inputs, queries, top)
+        parts, scores = self.both(inputs, asked, found)
+        not_retrieved = ~contains(found.rows, asked.rows[:, :-1])
+        behind = [("not_retrieved", not_retrieved & full(found.rows)), ("missed", not_retrieved)]
+        return self.answer(inputs, asked, scores, parts, behind)
+
+    def both(self, inputs, asked: Asked, found) -> tuple[list[PartScores], tf.Tensor]:
+        """Parts of both models, and the scores of the candidates, float32 `[batch, n + 1]`."""
+        served = self.serving
+        retrieved = self.parts(inputs, asked)
+        item_ids, texts = self.asked_items(inputs)
+        last = tf.gather(served.item_ids, asked.rows[:, -1:])
+        item_ids = tf.concat([item_ids, last], 1)
+        texts = tf.concat([texts, tf.fill(tf.shape(last), "")], 1)
+        label = tf.constant([float(name == served.head) for name in served.ranking.labels])
+        user = asked.user
+        predicted, ranked = served.predicted_parts(user, item_ids, texts, label)
+        further = tf.shape(user["history"])[1] - tf.shape(served.ranking.recent(user)["history"])[1]
+        own = tf.linalg.matvec(asked.vectors, asked.queries)
+        first, second = found.shares
+        low, other_low = found.lowest
+        scores = first * (own - low) + second * (predicted - other_low)
+        return [
+            *(part.scaled(first) for part in retrieved),
+            *(part.padded(further).scaled(second, f"ranking_{part.name}") for part in ranked),
+            whole("scale", tf.broadcast_to(-first * low - second * other_low, tf.shape(scores))),
+        ], scores

@@ -1,0 +1,175 @@
+"""Scores as sums: what each part of a model adds to a score, and what of it comes from where.
+
+Parts that are sums over a history are taken apart exactly. What a network says is taken apart by integrated
+gradients: along the straight line from a baseline `x'` to the input `x`, the gradient's mean times `x - x'`.
+Summed, that is `f(x) - f(x')` but for the error of the quadrature, which is kept and shown.
+
+Reference: Sundararajan et al., 2017, https://arxiv.org/abs/1703.01365
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+STEPS = 12
+"""Points of the quadrature, at which gradients are taken."""
+POINTS = STEPS + 2
+"""And the input and the baseline, at which functions are only evaluated."""
+INPUT, BASELINE = -2, -1
+"""Where those two stand on a line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PartScores:
+    """What one part of a model adds to the scores of some items.
+
+    `scores = base + sum(history) + sum(of others) + sum(words)`, but for the error of integrated gradients.
+
+    Attributes:
+        name: of the part.
+        scores: float32 `[batch, n]`.
+        base: float32 `[batch, n]`, what no source accounts for: popularity, or what a network says of an
+            average history. None for 0.
+        history: float32 `[batch, n, H]`, by item of the history; None for none.
+        others: (kind, name) of a further source → float32 `[batch, n]`. Kinds are `user`, `feature` (of the
+            user and the context), and of the candidate itself `item`, `item_feature` and `item_text`.
+        words: float32 `[batch, n, T]`, by word of the request; None for none.
+    """
+
+    name: str
+    scores: tf.Tensor
+    base: tf.Tensor | None = None
+    history: tf.Tensor | None = None
+    others: Mapping[tuple[str, str], tf.Tensor] = dataclasses.field(default_factory=dict)
+    words: tf.Tensor | None = None
+
+    def scaled(self, by: tf.Tensor, name: str | None = None) -> PartScores:
+        """All of it times float32 `[batch, 1]` or `[batch, n]`."""
+        by = tf.broadcast_to(by, tf.shape(self.scores))
+        return PartScores(
+            self.name if name is None else name,
+            self.scores * by,
+            None if self.base is None else self.base * by,
+            None if self.history is None else self.history * by[:, :, None],
+            {source: values * by for source, values in self.others.items()},
+            None if self.words is None else self.words * by[:, :, None],
+        )
+
+    def padded(self, further: tf.Tensor) -> PartScores:
+        """The same of a history with `further` items before those that the part looks at."""
+        if self.history is None:
+            return self
+        return dataclasses.replace(self, history=tf.pad(self.history, [[0, 0], [0, 0], [further, 0]]))
+
+    def of_first(self, n: tf.Tensor) -> PartScores:
+        """The same of the first `n` candidates."""
+        kept = {
+            name: None if values is None else values[:, :n]
+            for name, values in (
+                ("scores", self.scores),
+                ("base", self.base),
+                ("history", self.history),
+                ("words", self.words),
+            )
+        }
+        others = {source: values[:, :n] for source, values in self.others.items()}
+        return PartScores(self.name, others=others, **kept)
+
+
+def whole(name: str, scores: tf.Tensor) -> PartScores:
+    """A part without sources: all of it is its base."""
+    return PartScores(name, scores, base=scores)
+
+
+def summed(name: str, summands: tf.Tensor, items: tf.Tensor) -> PartScores:
+    """A part whose query is a sum over the history, which is taken apart exactly.
+
+    Args:
+        name: of the part.
+        summands: float32 `[batch, H, dim]`, what each item of a history adds to the query, 0 for padding.
+        items: float32 `[batch, n, dim]`, the candidates.
+    """
+    history = tf.matmul(items, summands, transpose_b=True)
+    scores = tf.linalg.matvec(items, tf.reduce_sum(summands, 1))
+    return PartScores(name, scores, history=history)
+
+
+def integrated_gradients(
+    function: Callable[[list[tf.Tensor]], tf.Tensor],
+    inputs: Sequence[tf.Tensor],
+    baselines: Sequence[tf.Tensor],
+    towards: Callable[[tf.Tensor], tf.Tensor],
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Takes functions of `function(inputs)` apart by input.
+
+    A query is evaluated once for all its candidates; the gradient alone is taken for each.
+
+    Args:
+        function: the inputs on `on_line`s to float `[batch * POINTS, dim]`.
+        inputs: float `[batch, ..., width]` each.
+        baselines: of the same shapes.
+        towards: float32 `[batch, POINTS, dim]`, what `function` returned, to the gradients of the candidates'
+            scores there: float32 `[batch, n, POINTS, dim]`.
+
+    Returns:
+        Contributions of each input, float32 `[batch, n, ...]`, summed over its `width`; and what `function`
+        returned, float32 `[batch, POINTS, dim]`.
+    """
+    lines = [on_line(value, baseline) for value, baseline in zip(inputs, baselines, strict=True)]
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(lines)
+        outputs = tf.cast(function(lines), tf.float32)
+    found = tf.reshape(outputs, [-1, POINTS, outputs.shape[-1]])
+    directions = towards(found) * weights()[:, None]
+
+    def of_one(direction: tf.Tensor) -> list[tf.Tensor]:
+        """For one candidate of every query, float32 `[batch, POINTS, dim]`."""
+        gradients = tape.gradient(
+            outputs,
+            lines,
+            output_gradients=tf.reshape(direction, tf.shape(outputs)),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return [
+            along_line(gradient, value, baseline)
+            for gradient, value, baseline in zip(gradients, inputs, baselines, strict=True)
+        ]
+
+    parts = tf.vectorized_map(of_one, tf.transpose(directions, [1, 0, 2, 3]))
+    return [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in parts], found
+
+
+def on_line(value: tf.Tensor, baseline: tf.Tensor) -> tf.Tensor:
+    """The points of `[batch, ...]` between a baseline and a value: `[batch * POINTS, ...]`."""
+    places = np.append(_quadrature()[0], [1.0, 0.0])
+    along = tf.reshape(tf.constant(places, value.dtype), [1, POINTS, *[1] * (value.shape.rank - 1)])
+    line = baseline[:, None] + along * (value - baseline)[:, None]
+    return tf.reshape(line, tf.concat([[-1], tf.shape(value)[1:]], 0))
+
+
+def along_line(gradients: tf.Tensor, value: tf.Tensor, baseline: tf.Tensor) -> tf.Tensor:
+    """What gradients on a line, `[batch * POINTS, ..., width]` and weighted already, make of the way from a
+    baseline to a value: float32 `[batch, ...]`."""
+    shape = tf.concat([[-1, POINTS], tf.shape(value)[1:]], 0)
+    total = tf.reduce_sum(tf.cast(tf.reshape(gradients, shape), tf.float32), 1)
+    return tf.reduce_sum(total * tf.cast(value - baseline, tf.float32), -1)
+
+
+def weights() -> tf.Tensor:
+    """The weight of each point: float32 `[POINTS]`."""
+    return tf.constant(np.append(_quadrature()[1], [0.0, 0.0]), tf.float32)
+
+
+def repeated(values: tf.Tensor) -> tf.Tensor:
+    """Each row of `[batch, ...]` for all points of its line: `[batch * POINTS, ...]`."""
+    return tf.repeat(values, POINTS, 0)
+
+
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Gauss and Legendre's points and weights on [0, 1]."""
+    places, weights = np.polynomial.legendre.leggauss(STEPS)
+    return (places + 1) / 2, weights / 2

@@ -1,0 +1,95 @@
+"""What a query tower reads, laid out for integrated gradients: history, user, and features one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from tfrec_fusion.models.contributions import (
+    BASELINE,
+    INPUT,
+    POINTS,
+    PartScores,
+    integrated_gradients,
+    repeated,
+)
+from tfrec_fusion.models.tower import QueryTower
+
+
+class QuerySources:
+    """A query tower's inputs, each with its baseline.
+
+    The baseline of an item of the history is the catalogue's average item, of the user one who is not known,
+    of a feature the value that stands for "unknown" (of a number its mean).
+
+    Args:
+        tower: the query tower.
+        inputs: as its `call` takes them.
+        history: float `[batch, H, dim]`, vectors of the history's items.
+        mask: bool `[batch, H]`.
+        average: float `[dim]`, the mean of the items' vectors.
+    """
+
+    def __init__(
+        self,
+        tower: QueryTower,
+        inputs: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        average: tf.Tensor,
+    ):
+        self.tower, self.mask = tower, mask
+        self.names: list[tuple[str, str]] = []
+        self.values = [history]
+        self.baselines = [tf.broadcast_to(tf.cast(average, history.dtype), tf.shape(history))]
+        if tower.user_embedding is not None:
+            user = tower.modalities(inputs)["user"]
+            nobody = tf.broadcast_to(tower.modality_dropout.missing["user"], tf.shape(user))
+            self._add(("user", ""), user, tf.cast(nobody, user.dtype))
+        if tower.features:
+            known, unknown = tower.side_features.parts(inputs), tower.side_features.of_unknown(inputs)
+            for feature, value, baseline in zip(tower.features, known, unknown, strict=True):
+                self._add(("feature", feature.shown), value, baseline)
+
+    def _add(self, name: tuple[str, str], value: tf.Tensor, baseline: tf.Tensor) -> None:
+        self.names.append(name)
+        self.values.append(value)
+        self.baselines.append(baseline)
+
+    def encode(self, values: list[tf.Tensor]) -> tf.Tensor:
+        """The tower's embeddings where `values` are on the lines of `integrated_gradients`: float
+        `[any, dim]`."""
+        history, *others = values
+        modalities = {}
+        features = [value for (kind, _), value in zip(self.names, others, strict=True) if kind == "feature"]
+        if self.tower.user_embedding is not None:
+            modalities["user"] = others[0]
+        if features:
+            modalities["features"] = tf.add_n(features)
+        return self.tower.encode(modalities, history, repeated(self.mask), training=False, last_only=True)
+
+    def part(
+        self, name: str, directions: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tuple[tf.Tensor, PartScores]:
+        """`directions · finish(embedding)` by source.
+
+        Args:
+            name: of the part.
+            directions: float32 `[batch, n, dim]`.
+            finish: what is done to the tower's embedding.
+
+        Returns:
+            `finish(embedding)`, float32 `[batch, dim]`, and the part.
+        """
+        shape = tf.shape(directions)
+        found, outputs = integrated_gradients(
+            lambda values: finish(self.encode(values)),
+            self.values,
+            self.baselines,
+            lambda outputs: tf.broadcast_to(directions[:, :, None], [shape[0], shape[1], POINTS, shape[2]]),
+        )
+        queries = outputs[:, INPUT]
+        scores, base = (tf.linalg.matvec(directions, end) for end in (queries, outputs[:, BASELINE]))
+        others = dict(zip(self.names, found[1:], strict=True))
+        return queries, PartScores(name, scores, base, found[0], others)

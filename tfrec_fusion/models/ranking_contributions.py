@@ -1,0 +1,197 @@
+"""A ranking model's prediction as a sum: where it starts, biases, factors, and the network's part by source.
+
+A rating is a sum as it stands; where it would leave the scale, the part `range` brings it back. A probability
+is the logistic function of a sum `x`. Along the straight line from 0 (even odds) to `x` each summand adds its
+share of `logistic(x) - 1/2`: integrated gradients again, and exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfrec_fusion.models.contributions import (
+    BASELINE,
+    PartScores,
+    along_line,
+    integrated_gradients,
+    on_line,
+    weights,
+    whole,
+)
+from tfrec_fusion.models.query_sources import QuerySources
+from tfrec_fusion.models.ranking import Ranking
+
+PARTS = ("start", "user", "item", "network", "factors", "range")
+
+
+class Terms(NamedTuple):
+    """A label's prediction, the terms that it is a sum of, by the names of `PARTS`, and what its network's
+    output counts in it: float32 `[n]` each."""
+
+    prediction: tf.Tensor
+    parts: dict[str, tf.Tensor]
+    network_counts: tf.Tensor
+
+
+class RankingExplanation:
+    """Takes a ranking model's predictions apart.
+
+    Args:
+        model: trained.
+        inputs: of `batch` queries as `Ranking.score_vectors` takes them, and the candidates' `item_index`
+            int32 `[batch * n]`, features by name and `text_vector`, those of a query side by side.
+        item: float `[batch * n, any]`, the candidates' vectors (`Ranking.item_vectors`).
+        history: float `[batch, H, any]`, those of the history's items.
+    """
+
+    def __init__(self, model: Ranking, inputs: Mapping[str, tf.Tensor], item: tf.Tensor, history: tf.Tensor):
+        self.model, self.inputs, self.item = model, inputs, item
+        self.history = history[..., : model.item_tower.dim]
+        self.batch = tf.shape(inputs["user_index"])[0]
+        self.number = tf.size(inputs["item_index"]) // tf.maximum(self.batch, 1)
+        self.owner = tf.repeat(tf.range(self.batch), self.number)
+
+    def explain(self, label: tf.Tensor, average: tf.Tensor) -> tuple[tf.Tensor, list[PartScores]]:
+        """The predictions of a label, float32 `[batch, n]`, and what they are sums of.
+
+        Args:
+            label: float32 `[labels]`, 1 for the label and 0 for the others.
+            average: float32 `[dim]`, the mean of the items' vectors by the item tower.
+        """
+        predictions = self.model.score_vectors(self.inputs, self.item, self.history)
+        logits = self.model.logits_of(self.inputs, self.item, self.history, self.owner)
+        found = [self.terms(name, logits[name], predictions[name]) for name in self.model.labels]
+
+        def chosen(values: list[tf.Tensor]) -> tf.Tensor:
+            total = tf.linalg.matvec(tf.stack(values, 1), label)
+            return tf.reshape(total, [self.batch, self.number])
+
+        parts = {name: chosen([terms.parts[name] for terms in found]) for name in PARTS}
+        counts = chosen([terms.network_counts for terms in found])
+        network = self.network(label, average).scaled(counts)
+        network = PartScores("network", parts["network"], network.base, network.history, network.others)
+        return chosen([terms.prediction for terms in found]), [
+            network if name == "network" else whole(name, parts[name]) for name in PARTS
+        ]
+
+    def terms(self, name: str, logits: tf.Tensor, prediction: tf.Tensor) -> Terms:
+        """The terms of one label's predictions; `logits` are the network's (`Ranking.logits_of`)."""
+        model, place = self.model, list(self.model.labels).index(name)
+        user = tf.gather(self.inputs["user_index"], self.owner)
+        item = model.item_tower.known_index(self.inputs["item_index"])
+        parts = {
+            "start": tf.fill(tf.shape(user), model.output_layer.bias[place]),
+            "user": tf.cast(model.user_bias(user)[:, place], tf.float32),
+            "item": tf.cast(model.item_bias(item)[:, place], tf.float32),
+            "factors": tf.zeros(tf.shape(user)),
+        }
+        parts["network"] = logits - sum(parts.values())
+        counts = tf.ones_like(logits)
+        if model.labels[name] == "binary":
+            counts = tf.math.divide_no_nan(tf.sigmoid(logits) - 0.5, logits)
+            counts = tf.where(logits == 0.0, 0.25, counts)
+            parts = {part: values * counts for part, values in parts.items()}
+            parts["start"] += 0.5
+        elif name == model.rated and model.rating_factors is not None:
+            solved, share = model.rating_factors, model.rating_factors.weight
+            counts *= 1.0 - share
+            vectors = tf.cast(self.item[:, model.item_tower.dim :], tf.float32)
+            users = tf.nn.embedding_lookup(solved.users, user)
+            parts = {part: values * counts for part, values in parts.items()}
+            parts["start"] += share * solved.mean
+            parts["user"] += share * users[:, -1]
+            parts["item"] += share * vectors[:, -1]
+            parts["factors"] = share * tf.reduce_sum(users[:, :-1] * vectors[:, :-1], 1)
+        within = prediction - sum(parts.values())
+        parts["range"] = within if model.labels[name] == "rating" else tf.zeros_like(within)
+        return Terms(prediction, parts, counts)
+
+    def network(self, label: tf.Tensor, average: tf.Tensor) -> PartScores:
+        """The network's output, without biases, by source."""
+        model, inputs = self.model, self.inputs
+        mask = inputs["history"] > 0
+        sources = QuerySources(model.query_tower, inputs, self.history, mask, average)
+        names, values, baselines = self.item_sources()
+        weight = tf.repeat(weights()[None], tf.size(self.owner), 0)
+        direction = tf.linalg.matvec(tf.cast(model.output_layer.kernel, tf.float32), label)
+        items: dict[str, list[tf.Tensor]] = {}
+
+        def towards(queries: tf.Tensor) -> tf.Tensor:
+            shape = tf.concat([[self.batch, self.number], tf.shape(queries)[1:]], 0)
+            rows = tf.reshape(tf.broadcast_to(queries[:, None], shape), [-1, queries.shape[-1]])
+            lines = [on_line(value, baseline) for value, baseline in zip(values, baselines, strict=True)]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([rows, *lines])
+                outputs = tf.linalg.matvec(
+                    tf.cast(self.crossed(rows, names, lines), tf.float32), direction[None]
+                )
+                outputs = tf.reshape(outputs, [-1])
+            of_queries, *of_items = tape.gradient(
+                outputs, [rows, *lines], unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            even = tf.reshape(weight, [-1, 1])
+            items["contributions"] = [
+                tf.reshape(along_line(tf.cast(gradient, tf.float32) * even, value, baseline), shape[:2])
+                for gradient, value, baseline in zip(of_items, values, baselines, strict=True)
+            ]
+            items["base"] = [tf.reshape(outputs, shape[:3])[:, :, BASELINE]]
+            return tf.reshape(tf.cast(of_queries, tf.float32), shape)
+
+        found, _ = integrated_gradients(
+            lambda lines: tf.cast(sources.encode(lines), tf.float32),
+            sources.values,
+            sources.baselines,
+            towards,
+        )
+        others = dict(zip(sources.names, found[1:], strict=True))
+        for name, contribution in zip(names, items["contributions"], strict=True):
+            # A user's id speaks in the query tower and in factors of its own.
+            others[name] = others[name] + contribution if name in others else contribution
+        return PartScores("network", tf.zeros_like(items["base"][0]), items["base"][0], found[0], others)
+
+    def item_sources(self) -> tuple[list[tuple[str, str]], list[tf.Tensor], list[tf.Tensor]]:
+        """What the network reads beside the query tower's vector, float `[batch * n, dim]` each: the user's
+        factors, the item's, and its modalities; and the baselines: of somebody unknown, of an item of which
+        nothing is known."""
+        model, inputs = self.model, self.inputs
+        tower = model.item_tower
+        user = tf.gather(inputs["user_index"], self.owner)
+        item = tower.known_index(inputs["item_index"])
+        modalities = tower.modalities(inputs)
+        missing = tower.modality_dropout.missing
+        names = [("user", ""), ("item", ""), ("item", "")]
+        values = [model.user_factors(user), model.item_factors(item), modalities["id"]]
+        baselines = [
+            model.user_factors(tf.zeros_like(user)),
+            model.item_factors(tf.zeros_like(item)),
+            tf.broadcast_to(missing["id"], tf.shape(modalities["id"])),
+        ]
+        if tower.features:
+            known, unknown = tower.side_features.parts(inputs), tower.side_features.of_unknown(inputs)
+            names += [("item_feature", feature.shown) for feature in tower.features]
+            values, baselines = [*values, *known], [*baselines, *unknown]
+        if tower.has_text:
+            names.append(("item_text", ""))
+            values.append(modalities["text"])
+            baselines.append(tf.broadcast_to(missing["text"], tf.shape(modalities["text"])))
+        return (
+            names,
+            values,
+            [tf.cast(line, value.dtype) for line, value in zip(baselines, values, strict=True)],
+        )
+
+    def crossed(self, queries: tf.Tensor, names: list[tuple[str, str]], lines: list[tf.Tensor]) -> tf.Tensor:
+        """The head's output where `lines` are what `item_sources` lists, float `[any, hidden]`."""
+        model = self.model
+        user, item, own = lines[:3]
+        modalities = {"id": own}
+        features = [line for (kind, _), line in zip(names, lines, strict=True) if kind == "item_feature"]
+        if features:
+            modalities["features"] = tf.add_n(features)
+        if model.item_tower.has_text:
+            modalities["text"] = lines[-1]
+        encoded = model.item_tower.encode(modalities, training=False)
+        return model.head(tf.stack([tf.cast(queries, encoded.dtype), encoded, user, item], 1), training=False)
