@@ -72,7 +72,7 @@ def _option(described: Input) -> Callable[[Callable[..., int]], Callable[..., in
     if described.dtype == "bool":
         return click.option(described.flag, described.name, is_flag=True, default=None, help=words)
     if described.is_setting:
-        kind = int if described.dtype == "int32" else float
+        kind = {"int32": int, "float32": float, "string": str}[described.dtype]
         return click.option(described.flag, described.name, type=kind, metavar="N", help=words)
     if described.axes == 2:
         metavar = "NAME"

@@ -1,5 +1,6 @@
 """`tfrec recommend`, `tfrec rank` and the clients against a served model: what it does not know is said."""
 
+import json
 import pathlib
 import shlex
 
@@ -170,3 +171,46 @@ def test_the_report_asks_with_the_contracts_defaults(saved, data):  # noqa: F811
     answer = model.ask("recommend", user_id=["user 1", "nobody"], k=3)
     assert answer["num_results"].tolist() == [3, 3] and answer["known_user"].tolist() == [True, False]
     assert pathlib.Path(saved["recommender"]).is_dir()
+
+
+def test_explain_says_what_a_score_is_made_of(tfrec, data):  # noqa: F811
+    item = str(data.ids[3])
+    code, out, _ = tfrec(f"explain --user 'user 3' --item {item!r} --text robot -k 2")
+    assert code == 0 and out.startswith(f"{item}  {data.titles[3]}  ")
+    assert "\n  sum of: " in out
+    code, out, err = tfrec(f"explain --user nobody --items 'nowhere,{item}' --language de")
+    assert code == 0 and "nicht empfohlen: in keinem Katalog" in out
+    assert "'nobody' is not a known user" in err and "--items: 'nowhere' is in no catalogue" in err
+    code, out, _ = tfrec(f"explain --model ranking --user 'user 3' --item {item!r} --label click --json")
+    (one,) = json.loads(out)
+    assert sum(one["parts"].values()) == pytest.approx(one["score"], abs=1e-5) and one["sentence"]
+    code, out, _ = tfrec("explain --user 'user 3' --item-text 'a robot in love' --model recommender")
+    assert code == 0 and out.startswith("new  a robot in love  ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--user 1", "There is nothing to explain. Give --item, or --item-text"),
+        ("--item 1 --candidates 5", "`explain` of the retrieval model has no --candidates"),
+        ("--item 1 --model ranking -k 5", "`explain` of the ranking model has no -k"),
+        ("--item 1 --model ranking --label stars", "`label` must be rating or click. Received: stars"),
+        ("--item 1 --count -1", "`count` must be an integer from 0 to 100000"),
+    ],
+)
+def test_what_cannot_be_explained_is_an_error(tfrec, flags, message):
+    code, out, err = tfrec(f"explain {flags}")
+    assert (code, out) == (1, "")
+    assert message in err
+
+
+def test_similar_items_by_command(tfrec, data):  # noqa: F811
+    code, out, _ = tfrec(f"similar --item '{data.ids[3]}' -k 4 --text-weight 0.5 --exclude '{data.ids[4]}'")
+    assert (code, len(out.splitlines())) == (0, 4) and f" {data.ids[4]} " not in out
+    code, out, err = tfrec("similar --item nowhere")
+    assert (code, out) == (1, "") and "--item: 'nowhere' is in no catalogue; give --text" in err
+    assert tfrec("similar --text 'space robot' --category 'circle 1' -k 2")[0] == 0
+    code, _, err = tfrec("similar -k 3")
+    assert code == 1 and "Like which item? Give --item, or --text" in err
+    code, _, err = tfrec(f"similar --item '{data.ids[3]}' --category Circle")
+    assert code == 1 and "no item has the category 'Circle'; near: 'circle 1'" in err
