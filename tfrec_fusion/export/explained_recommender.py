@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,9 +10,6 @@ from tfrec_fusion.export.base import checked
 from tfrec_fusion.export.explained_retrieval import Asked, RetrievalExplainer, full
 from tfrec_fusion.export.explaining import contains
 from tfrec_fusion.models.contributions import PartScores, whole
-
-if TYPE_CHECKING:
-    from tfrec_fusion.export.recommender import RecommenderServing
 
 
 class RecommenderExplainer(RetrievalExplainer):
@@ -23,7 +20,7 @@ class RecommenderExplainer(RetrievalExplainer):
     share, and the part `scale` takes off what the lowest candidate has.
     """
 
-    serving: RecommenderServing
+    serving: Any
 
     def explain(self, **inputs) -> dict[str, tf.Tensor]:
         """What the scores of items are made of, and why they are recommended or not; see

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfrec_fusion.export.base import checked, says_something
 from tfrec_fusion.export.explaining import Explainer, contains, first_of
 from tfrec_fusion.models.contributions import PartScores, whole
-
-if TYPE_CHECKING:
-    from tfrec_fusion.export.retrieval import RetrievalServing
 
 
 class Asked(NamedTuple):
@@ -36,7 +33,7 @@ class Asked(NamedTuple):
 class RetrievalExplainer(Explainer):
     """Answers `explain` for a `RetrievalServing`."""
 
-    serving: RetrievalServing
+    serving: Any
 
     def explain(self, **inputs) -> dict[str, tf.Tensor]:
         """What the scores of items are made of, and why they are recommended or not; see

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.export.base import checked, says_something, table
 from tfrec_fusion.index.item_filter import allowed, listed
-
-if TYPE_CHECKING:
-    from tfrec_fusion.export.retrieval import RetrievalServing
 
 ROWS_AT_ONCE = 2**17
 SMALLEST = 1e-12
@@ -36,7 +33,7 @@ class SimilarItems(tf.Module):
         self.inverse_lengths = table(inverse.astype(np.float32), "inverse_lengths")
 
     def similar(
-        self, served: RetrievalServing, item_id, text, k, exclude, allow, categories, text_weight
+        self, served: Any, item_id, text, k, exclude, allow, categories, text_weight
     ) -> dict[str, tf.Tensor]:
         """The items most like each one asked about; itself is left out. See `request.SIMILAR`."""
         k = tf.minimum(checked("k", k, served.max_k), served.max_k)
@@ -80,7 +77,7 @@ class SimilarItems(tf.Module):
             "unknown_categories": served.unknown_categories(categories, tf.shape(rows)[0]),
         }
 
-    def checked_weight(self, served: RetrievalServing, weight: tf.Tensor) -> tf.Tensor:
+    def checked_weight(self, served: Any, weight: tf.Tensor) -> tf.Tensor:
         """What texts count: the request's, else half where a model knows both."""
         by_text, by_behaviour = served.text_tower is not None, self.width > 0
         half = 0.5 if by_text and by_behaviour else float(by_text)
@@ -91,7 +88,7 @@ class SimilarItems(tf.Module):
         with tf.control_dependencies([tf.raw_ops.Assert(condition=weight <= 0, data=[rule, weight])]):
             return tf.identity(chosen)
 
-    def behaviour(self, served: RetrievalServing, vectors: tf.Tensor) -> tf.Tensor:
+    def behaviour(self, served: Any, vectors: tf.Tensor) -> tf.Tensor:
         """Cosines by behaviour, float32 `[batch, offered]`; 0 of items of which nothing is known."""
         known = tf.convert_to_tensor(served.vectors)
         # Widened by zeros and not cut: a part of the table would be a copy of it.
@@ -100,7 +97,7 @@ class SimilarItems(tf.Module):
         cosines = tf.matmul(asked, known, transpose_b=True) * self.inverse_lengths
         return cosines[:, 1 : served.num_offered + 1]
 
-    def text(self, served: RetrievalServing, asked: tf.Tensor) -> tf.Tensor:
+    def text(self, served: Any, asked: tf.Tensor) -> tf.Tensor:
         """Cosines by text, float32 `[batch, offered]`; 0 of items without text."""
         asked = tf.math.l2_normalize(asked, 1, epsilon=SMALLEST)
         known = served.item_tables["text_vector"]
