@@ -62,7 +62,7 @@ COSTS = {
         serving.client.explanations serving.client.sentences
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
         serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
-        serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
+        serving.server.http_messages serving.server.http_reading serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
         serving.page serving.page.contract serving.page.guard serving.page.pictures serving.page.server
@@ -111,7 +111,7 @@ COSTS = {
     ),
     "tensorflow_serving": (
         """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
-        serving.server.rest_server serving.server.versions serving.server.warmup serving.server.reload_rules"""
+        serving.server.http_connection serving.server.rest_server serving.server.versions serving.server.warmup serving.server.reload_rules"""
     ),
     "grpc": (
         "serving.server.__main__ serving.client.grpc_transport serving.server.grpc_health"

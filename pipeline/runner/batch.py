@@ -30,7 +30,7 @@ from tfrec_fusion.serving.client.in_process import InProcessTransport
 SCHEMA = pyarrow.schema(
     [
         ("user_id", pyarrow.string()),
-        ("place", pyarrow.int32()),
+        ("rank", pyarrow.int32()),
         ("item_id", pyarrow.string()),
         ("score", pyarrow.float32()),
         ("title", pyarrow.string()),
@@ -165,7 +165,7 @@ def user_id(record: bytes) -> str:
 
 
 class Recommend(beam.DoFn):
-    """User ids in batches to answers: dicts of `user_id` and `items`, best first, without empty places."""
+    """User ids in batches to answers: dicts of `user_id` and `items`, best first, without padding."""
 
     def __init__(self, model: str, k: int):
         self.model, self.k = model, k
@@ -184,5 +184,5 @@ class Recommend(beam.DoFn):
 
 def rows(answer: dict) -> Iterator[dict]:
     """An answer as rows of a table."""
-    for place, item in enumerate(answer["items"], 1):
-        yield {"user_id": answer["user_id"], "place": place, **item}
+    for rank, item in enumerate(answer["items"], 1):
+        yield {"user_id": answer["user_id"], "rank": rank, **item}

@@ -39,11 +39,11 @@ def test_everybody_gets_an_answer(run, tmp_path):
     assert batch.write_recommendations(users, model, str(tmp_path / "table"), k=2) == len(USERS)
     table = pq.read_table(tmp_path / "table")
     assert table.schema.equals(batch.SCHEMA)
-    answers = {(row["user_id"], row["place"]): row for row in table.to_pylist()}
+    answers = {(row["user_id"], row["rank"]): row for row in table.to_pylist()}
     assert len(answers) == 2 * len(USERS)
     assert answers["user 7", 1] == {
         "user_id": "user 7",
-        "place": 1,
+        "rank": 1,
         "item_id": "a",
         "score": 3.0,
         "title": "Alien",
@@ -51,7 +51,7 @@ def test_everybody_gets_an_answer(run, tmp_path):
     assert answers["user 599", 2]["title"] == "Brazil"
 
 
-def test_a_line_a_person_without_empty_places(run, tmp_path):
+def test_a_line_a_person_without_padding(run, tmp_path):
     users, model = batch.users_of_last_run(run), batch.latest_version(run / "serving/recommender")
     batch.write_recommendations(users, model, str(tmp_path), k=3, kind="jsonl")
     lines = [json.loads(line) for file in tmp_path.glob("*.jsonl") for line in file.read_text().splitlines()]

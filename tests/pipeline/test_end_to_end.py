@@ -16,8 +16,10 @@ from pipeline.config.pipeline_config import load_config, tables_of
 from pipeline.report.page import write_report
 from pipeline.runner.local import run
 from pipeline.runner.summary import StepFailed
+from tests.serving.server_processes import free_ports, wait_for
 from tfrec_fusion.datasets.files import source_digest
 from tfrec_fusion.serving.client.client import Client
+from tfrec_fusion.serving.client.in_process import InProcessTransport
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.shared_run("films")]
@@ -213,6 +215,27 @@ def test_a_first_run_that_refuses_its_model_ends_in_a_baseline_that_answers(refu
 
 def tfrec(*arguments):
     return [sys.executable, "-m", "pipeline.cli", *arguments]
+
+
+def test_a_refused_model_is_served_to_be_looked_at(refused, config_file):
+    """`tfrec serve --candidate` as a process: the model itself answers, and not the baseline in its place."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    sets = [f"--set={one}" for one in ("text=none", "name=plain", "ranking=null")]
+    command = tfrec("serve", str(config_file), "--candidate", "--engine=embedded", f"--rest_api_port={port}")
+    with subprocess.Popen([*command, *sets], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(url, "retrieval", process, 120)
+            with Client.connect(url, "retrieval") as served:
+                answers = [served.recommend(user, k=5) for user in ("u1", "u2", "somebody")]
+        finally:
+            process.terminate()
+        _, error = process.communicate(timeout=60)
+    assert "Not blessed, to be looked at only: retrieval." in error and "Traceback" not in error
+    with Client(InProcessTransport(f"{refused['retrieval']['model']}/Format-Serving")) as candidate:
+        assert answers == [candidate.recommend(user, k=5) for user in ("u1", "u2", "somebody")]
+    with Client(InProcessTransport(refused["retrieval"]["baseline"]["pushed"])) as baseline:
+        assert answers[0] != baseline.recommend("u1", k=5)
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing_half_written(first, config_file):

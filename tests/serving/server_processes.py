@@ -20,7 +20,10 @@ def wait_for(url, name, process, seconds=60):
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server ended"
         try:
-            return Client.connect(url, name, timeout=2).status()
+            with Client.connect(url, name, timeout=2) as client:
+                if any(version["state"] == "AVAILABLE" for version in client.status()):
+                    return
         except ServingError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     raise AssertionError("the server did not become ready")

@@ -21,6 +21,7 @@ from tfrec_fusion.serving.server.admission import Gate, LimitedRunner, check_ans
 from tfrec_fusion.serving.server.config_file import ModelConfig
 from tfrec_fusion.serving.server.deadline import Deadline, check
 from tfrec_fusion.serving.server.flags import parse_flags
+from tfrec_fusion.serving.server.http_messages import TooLarge, unpack
 from tfrec_fusion.serving.server.inline_costs import InlineCosts, signature_of, size_of
 from tfrec_fusion.serving.server.json_reader import parse_exactly
 from tfrec_fusion.serving.server.json_size import holds_more_values
@@ -30,7 +31,6 @@ from tfrec_fusion.serving.server.json_writer import encode_predict, estimated_by
 from tfrec_fusion.serving.server.limits import Limits, cut
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.rest_handler import RestHandler
-from tfrec_fusion.serving.server.rest_server import _gunzip, _TooLarge
 from tfrec_fusion.serving.server.session import LoadedModel
 from tfrec_fusion.serving.server.versions import ModelManager
 from tfrec_fusion.serving.server.wire import holds_more_messages
@@ -195,8 +195,8 @@ def test_an_answer_that_is_mostly_indentation_is_not_written(models):
 @pytest.mark.parametrize("plain", [b"{}," * 30_000_000, b" " * 80_000_000], ids=["empty objects", "spaces"])
 def test_gzip_may_not_unpack_to_a_thousand_times_its_size(plain):
     packed = gzip.compress(plain)
-    peak, error = peak_bytes(lambda: _gunzip(packed, Limits()))
-    assert isinstance(error, _TooLarge)
+    peak, error = peak_bytes(lambda: unpack(packed, Limits()))
+    assert isinstance(error, TooLarge)
     assert error.status == 413
     assert "100 times its size (--max_expansion)" in error.message
     assert peak < 30_000_000
@@ -204,11 +204,11 @@ def test_gzip_may_not_unpack_to_a_thousand_times_its_size(plain):
 
 def test_gzip_up_to_a_mebibyte_may_be_as_dense_as_it_likes():
     plain = b'{"instances": [' + b"1," * 500_000 + b"1]}"
-    assert _gunzip(gzip.compress(plain), Limits()) == plain
+    assert unpack(gzip.compress(plain), Limits()) == plain
     noise = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
-    assert _gunzip(gzip.compress(noise), Limits()) == noise
+    assert unpack(gzip.compress(noise), Limits()) == noise
     for damaged in (b"", b"rubbish", gzip.compress(b"x")[:-3], gzip.compress(b"x") + b"y"):
-        assert _gunzip(damaged, Limits()) == b""
+        assert unpack(damaged, Limits()) == b""
 
 
 # Messages on the wire

@@ -42,7 +42,11 @@ from tfrec_fusion.export.request import INPUTS
 def batch(
     chosen: Chosen, output: str, model: str | None, k: int, file_format: str, beam: tuple[str, ...]
 ) -> int:
-    """Write recommendations for everybody to files."""
+    """Write recommendations for everybody to files.
+
+    Parquet files hold a row for each item: `user_id`, `rank` (from 1), `item_id`, `score`, `title`. A line of
+    JSON holds a user: `user_id`, and the `items`, best first.
+    """
     from pipeline.runner import batch, unpushed
 
     config = chosen.load()
