@@ -50,7 +50,8 @@ def text_tower(dim):
         }
     )
     encoder.build(None)
-    return export.TextTower(WordPieceTokenizer(WORDS, max_length=8, pad_to="longest"), encoder, encoder.dim)
+    tokenizer = WordPieceTokenizer(WORDS, max_length=8, pad_to="longest")
+    return export.TextTower(tokenizer, encoder, encoder.dim, query_prefix="paris ")
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +335,8 @@ def test_an_item_that_is_new_is_embedded_from_its_text(retrieval, data):
     np.testing.assert_allclose(
         known[0], export_retrieval.searchable(model, catalogue(data))[3], rtol=1e-4, atol=1e-5
     )
-    new = embed(item_id=tf.constant(["new"]), text=tf.constant(["space robot"]))["embedding"].numpy()
+    # Only what is asked has a prefix here, so an item must say it to be the same text.
+    new = embed(item_id=tf.constant(["new"]), text=tf.constant(["paris space robot"]))["embedding"].numpy()
     vector = loaded.signatures["embed_text"](text=tf.constant(["space robot"]))["embedding"]
     features = {"genre": tf.zeros([1], tf.int32), "text_vector": vector}
     expected = np.concatenate([model.candidate_from_features(features).numpy(), vector.numpy()], 1)

@@ -55,7 +55,8 @@ HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx
 COSTS = {
     "": (
         """layers.backbones layers.backbones.architecture layers.backbones.bert_families
-        layers.backbones.decoder_families layers.backbones.families layers.backbones.rotary_families
+        layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
+        layers.blank_texts
         config.preparation features features.columns guessing guessing.column_names guessing.headers guessing.ledger
         config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.bert_characters layers.pretrained layers.sentence_modules layers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
@@ -89,7 +90,7 @@ COSTS = {
     ),
     "tensorflow": (
         """layers.backbones.attention layers.backbones.block layers.backbones.loading layers.backbones.norms
-        layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling
+        layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling layers.prompts
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics
         training.cluster training.negatives index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching

@@ -11,7 +11,7 @@ from tests.checks import check_layer
 from tests.layers.encoder_cases import CASES, FOLDER, tensor, tokens
 from tfrec_fusion.layers.backbones.architecture import Rope
 from tfrec_fusion.layers.backbones.block import TransformerBlock
-from tfrec_fusion.layers.backbones.families import family, plain_config
+from tfrec_fusion.layers.backbones.families import family_of, plain_config
 from tfrec_fusion.layers.backbones.positions import rope_frequencies
 from tfrec_fusion.layers.text_encoder import TextEncoder
 
@@ -43,7 +43,7 @@ def test_hidden_states_agree_with_pytorch(name):
 @pytest.mark.parametrize("name", CASES)
 def test_configurations_of_transformers_4_and_5_are_the_same_network(name):
     old, new = (plain_config(config) for config in (CASES[name], reference(name)["config"]))
-    ours, theirs = (family(config).architecture(config) for config in (old, new))
+    ours, theirs = (family_of(config).architecture(config) for config in (old, new))
     blocks = range(ours.num_blocks)
     assert [ours.block_options(block) for block in blocks] == [
         theirs.block_options(block) for block in blocks

@@ -82,9 +82,9 @@ def test_another_pooling_than_the_folders_is_said(tiny):
     with pytest.warns(UserWarning, match="`pooling` is 'mean', while the encoder was trained with 'cls'"):
         assert TextEncoder.from_pretrained(tiny, pooling="mean").pooling == "mean"
     (finding,) = _encoder(str(tiny), "mean")
-    assert finding.state == "note" and "'cls'" in finding.text
+    assert finding.state == "note" and "'cls'" in finding.seen
     (finding,) = _encoder(str(tiny), None)
-    assert finding.state == "ok" and "cls pooling" in finding.text
+    assert finding.state == "ok" and "cls pooling" in finding.seen
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_cannot_be_done_is_refused_by_name(tiny, kinds, said, name):
     with pytest.raises(ValueError, match=name):
         TextEncoder.from_pretrained(tiny)
     (finding,) = _encoder(str(tiny), None)
-    assert finding.state == "wrong" and name in finding.text
+    assert finding.state == "wrong" and name in finding.seen
 
 
 def test_a_folder_without_modules_is_averaged(tiny):

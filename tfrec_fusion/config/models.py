@@ -111,6 +111,9 @@ class TextConfig(Settings):
     """The text tower: which encoder, how its tokens become one vector, and what of it is trained.
 
     `pooling`: null takes the encoder's own (`1_Pooling` in its folder), and the mean where it names none.
+    `dim` cuts vectors to their first numbers, for encoders that were trained for it (Matryoshka); null keeps
+    them whole. `query_prefix` stands before what users ask and `item_prefix` before what items say, as E5
+    wants `query: ` and `passage: `; null takes the encoder's own prompts, `""` none.
     `stage`: `frozen` trains on vectors made beforehand. The others train the model so first, and then up to
     `epochs` more with the encoder, everything else at a tenth of its learning rate: `top_n` the `top_n` upper
     blocks, `lora` low-rank updates in them (in all blocks where `top_n` is null), `full` everything.
@@ -120,7 +123,10 @@ class TextConfig(Settings):
 
     encoder: str = "all-MiniLM-L6-v2"
     max_length: Annotated[int, Interval(ge=3, le=8192)] = 64
-    pooling: Literal["mean", "cls", "max", "attention"] | None = None
+    pooling: Literal["mean", "cls", "max", "last", "attention"] | None = None
+    dim: Width | None = None
+    query_prefix: str | None = None
+    item_prefix: str | None = None
     stage: Literal["frozen", "top_n", "lora", "full"] = "frozen"
     batch_size: Batch = 64
     top_n: Annotated[int, Interval(ge=1, le=1000)] | None = 2
@@ -139,7 +145,14 @@ class TextConfig(Settings):
 
     def pretrained(self) -> TextConfig:
         """What decides tokens and vectors before any training, everything else as by default."""
-        return TextConfig(self.encoder, self.max_length, self.pooling, batch_size=self.batch_size)
+        return TextConfig(
+            self.encoder,
+            self.max_length,
+            self.pooling,
+            self.dim,
+            item_prefix=self.item_prefix,
+            batch_size=self.batch_size,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfrec_fusion.config import Feature
 from tfrec_fusion.export import request
 from tfrec_fusion.export.saving import save
+from tfrec_fusion.layers.blank_texts import BLANK
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.naming import request_inputs
@@ -28,26 +29,41 @@ class TextTower(tf.Module):
     Args:
         tokenizer: strings `[n]` to the encoder's inputs.
         encoder: those to float32 `[n, dim]`.
+        dim: the length of its vectors.
+        query_prefix, item_prefix: what the encoder wants before a user's and before an item's text, see
+            `layers.prompts`.
     """
 
-    def __init__(self, tokenizer: Callable, encoder: Callable, dim: int):
+    def __init__(
+        self, tokenizer: Callable, encoder: Callable, dim: int, query_prefix: str = "", item_prefix: str = ""
+    ):
         super().__init__()
         self.tokenizer, self.encoder, self.dim = tokenizer, encoder, dim
+        self.query_prefix, self.item_prefix = query_prefix, item_prefix
         # Traced once for all signatures that call it.
         self._encode = tf.function(
-            self._encoded, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+            self._encoded,
+            input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.string)],
+            autograph=False,
         )
 
-    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """float32 `[n, dim]` of strings `[n]`; zeros where a string says nothing. Only the others are
-        encoded."""
-        return self._encode(texts)
+    def queries(self, texts: tf.Tensor) -> tf.Tensor:
+        """float32 `[n, dim]` of what users ask, strings `[n]`; zeros where one says nothing."""
+        return self._encode(texts, self.query_prefix)
 
-    def _encoded(self, texts: tf.Tensor) -> tf.Tensor:
+    def items(self, texts: tf.Tensor) -> tf.Tensor:
+        """float32 `[n, dim]` of what items say, strings `[n]`; zeros where one says nothing."""
+        return self._encode(texts, self.item_prefix)
+
+    def _encoded(self, texts: tf.Tensor, prefix: tf.Tensor) -> tf.Tensor:
+        """Only texts that say something are encoded."""
         given = tf.where(says_something(texts))
         encoded = tf.cond(
             tf.size(given) > 0,
-            lambda: tf.cast(self.encoder(self.tokenizer(tf.gather_nd(texts, given))), tf.float32),
+            lambda: tf.cast(
+                self.encoder(self.tokenizer(tf.strings.join([prefix, tf.gather_nd(texts, given)]))),
+                tf.float32,
+            ),
             lambda: tf.zeros([0, self.dim]),
         )
         return tf.scatter_nd(given, encoded, tf.cast([tf.size(texts), self.dim], tf.int64))
@@ -174,7 +190,7 @@ class Serving(tf.Module):
         if self.text_tower is not None:
             given = says_something(text)
             known = tf.cast(features["text_vector"], tf.float32)
-            features["text_vector"] = tf.where(given[:, None], self.text_tower(text), known)
+            features["text_vector"] = tf.where(given[:, None], self.text_tower.items(text), known)
         return features
 
     def model_index(self, rows: tf.Tensor) -> tf.Tensor:
@@ -276,7 +292,7 @@ def as_unicode(texts: tf.Tensor) -> tf.Tensor:
 
 def says_something(texts: tf.Tensor) -> tf.Tensor:
     """bool of `texts`' shape: False where a string has nothing but white space and what cannot be seen."""
-    return tf.logical_not(tf.strings.regex_full_match(texts, request.BLANK))
+    return tf.logical_not(tf.strings.regex_full_match(texts, BLANK))
 
 
 def candidates(item_ids: tf.Tensor, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,6 +9,7 @@ from tfrec_fusion.export.base import TextTower
 from tfrec_fusion.export.retrieval import searchable
 from tfrec_fusion.index import TopKIndex, build_index
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.build import build_text_encoder
 from tfrec_fusion.models.catalogue import Catalogue
 
 __all__ = ["searchable_index", "trained_text_tower"]
@@ -34,14 +35,18 @@ def trained_text_tower(model: Model, text: TextConfig | None) -> TextTower | Non
     if text is None:
         return None
     # Imported here: `text: none` needs no transformers.
-    from tfrec_fusion.layers.text_encoder import TextEncoder
+    from tfrec_fusion.layers.prompts import read_prefix
     from tfrec_fusion.layers.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(text.encoder, max_length=text.max_length, pad_to="longest")
     if model.item_text is not None:
         encoder = model.item_text.merged_encoder()
     else:
-        encoder = TextEncoder.from_pretrained(
-            text.encoder, pooling=text.pooling, stage="frozen", normalize=True
-        )
-    return TextTower(tokenizer, encoder, encoder.dim)
+        encoder = build_text_encoder(text.pretrained())
+    return TextTower(
+        tokenizer,
+        encoder,
+        encoder.dim,
+        query_prefix=read_prefix(text.encoder, "query", text.query_prefix),
+        item_prefix=read_prefix(text.encoder, "item", text.item_prefix),
+    )

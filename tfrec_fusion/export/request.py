@@ -13,11 +13,11 @@ import dataclasses
 import json
 import numbers
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfrec_fusion.errors import TfrecError
+from tfrec_fusion.layers.blank_texts import is_blank
 
 __all__ = [
     "EXPLAINED",
@@ -359,22 +359,6 @@ def refusal(message: str) -> str | None:
     stands around them."""
     found = re.search(REFUSED, message)
     return f"{found[1]} {found[2]}." if found else None
-
-
-BLANK = r"[\s\p{Z}\p{Cc}\p{Cf}\p{Co}\p{M}\x{FFFD}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}]*"
-"""RE2 for a text that says nothing: white space, controls, format characters, marks without a letter, and
-fillers."""
-
-
-def is_blank(text: str) -> bool:
-    """Whether a text says nothing: what `BLANK` matches."""
-    fillers = "\ufffd\u115f\u1160\u2800\u3164\uffa0"
-    return all(
-        char in fillers
-        or char.isspace()
-        or unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cc", "Cf", "Co", "Mn", "Mc", "Me")
-        for char in text
-    )
 
 
 def columns(names: Iterable[str], **given: Any) -> dict[str, Any]:

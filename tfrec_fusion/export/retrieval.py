@@ -73,7 +73,7 @@ class RetrievalServing(Serving):
         if self.text_tower is None:
             return queries
         counts = self.counts(user_id, batch["history"], text)
-        return tf.concat([tf.where(counts[:, None], queries, 0.0), self.text_tower(text)], 1)
+        return tf.concat([tf.where(counts[:, None], queries, 0.0), self.text_tower.queries(text)], 1)
 
     def counts(self, user_id: tf.Tensor, history: tf.Tensor, text: tf.Tensor) -> tf.Tensor:
         """bool `[batch]`: whether what is known of a user counts; where nothing is, words count alone."""
@@ -299,7 +299,7 @@ class RetrievalServing(Serving):
 
         @graph
         def embed_text(text):
-            return {"embedding": self.text_tower(text)}
+            return {"embedding": self.text_tower.queries(text)}
 
         made = {
             "serving_default": graph(self.evaluate).get_concrete_function(

@@ -10,7 +10,7 @@ reverse order of their bytes. A number is standardised and 0 where it is missing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 import tensorflow as tf
@@ -26,7 +26,7 @@ from tfrec_fusion.features.columns import (
     text_features,
     user_features,
 )
-from tfrec_fusion.layers.tokenizer_base import TextTokenizer
+from tfrec_fusion.layers.prompts import read_prefix, with_prefix
 
 __all__ = [
     "Learned",
@@ -41,6 +41,7 @@ __all__ = [
 Values = TypeVar("Values", tf.Tensor, tf.SparseTensor)
 Inputs = Mapping[str, tf.Tensor | tf.SparseTensor]
 Outputs = dict[str, tf.Tensor | tf.SparseTensor]
+Tokenize = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 AS_THEY_ARE = ("item_id", "title", "train_count", "history", "history_weight", "click")
 
 
@@ -94,14 +95,14 @@ def item_inputs(
     tables: Tables,
     vocabulary_size: int,
     learned: Learned,
-    tokenizer: TextTokenizer | None = None,
+    tokenizer: Tokenize | None = None,
 ) -> Outputs:
     """What models read of items.
 
     Args:
         inputs, tables, vocabulary_size: as in `interaction_inputs`.
         learned: from all items.
-        tokenizer: of the text; None without text.
+        tokenizer: strings `[batch]` to tokens (`item_tokenizer`); None without text.
 
     Returns:
         `item_index` int64 `[batch]`; each item feature; `input_ids` and `attention_mask` int64
@@ -130,12 +131,14 @@ def item_text(inputs: Inputs, tables: Tables) -> tf.Tensor:
     return joined
 
 
-def item_tokenizer(text: TextConfig) -> TextTokenizer:
-    """The tokenizer that items' texts go through, padded to `max_length`."""
+def item_tokenizer(text: TextConfig) -> Tokenize:
+    """What makes tokens of items' texts: the encoder's prefix and its tokenizer, padded to `max_length`."""
     # Imported here: a model without text needs no TensorFlow Text.
     from tfrec_fusion.layers.tokenizer import load_tokenizer
 
-    return load_tokenizer(text.encoder, max_length=text.max_length)
+    tokenizer = load_tokenizer(text.encoder, max_length=text.max_length)
+    prefix = read_prefix(text.encoder, "item", text.item_prefix)
+    return lambda texts: tokenizer(with_prefix(texts, prefix))
 
 
 def request_spec(tables: Tables) -> dict[str, tf.io.FixedLenFeature | tf.io.VarLenFeature]:

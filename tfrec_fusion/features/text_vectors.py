@@ -195,9 +195,9 @@ def load_encoder(text: TextConfig) -> Any:
     """The pretrained encoder, as it is before any training."""
     # Imported here: whoever only wires a pipeline has no use for TensorFlow's text operations and
     # transformers.
-    from tfrec_fusion.layers.text_encoder import TextEncoder
+    from tfrec_fusion.models.build import build_text_encoder
 
-    return TextEncoder.from_pretrained(text.encoder, pooling=text.pooling, stage="frozen", normalize=True)
+    return build_text_encoder(text.pretrained())
 
 
 def encode_part(encoder: Any, part: Part, text: TextConfig) -> np.ndarray:

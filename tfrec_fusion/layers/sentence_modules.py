@@ -141,11 +141,17 @@ def read_sentence_modules(folder: pathlib.Path) -> SentenceModules:
         pooling=_pooling(folder, path) if path else None,
         dense=tuple(_dense(folder / path) for kind, path in listed if kind == "Dense"),
         normalize="Normalize" in kinds,
-        max_length=settings.get("max_seq_length"),
+        max_length=settings.get("max_seq_length") or (_tokenizers_length(folder) if modules else None),
         lowercase=bool(settings.get("do_lower_case")),
         prompts=prompts.get("prompts") or {},
         default_prompt=prompts.get("default_prompt_name"),
     )
+
+
+def _tokenizers_length(folder: pathlib.Path) -> int | None:
+    """Where sentence-transformers 6 writes the length; a tokenizer without a limit has a huge one."""
+    length = read_json(folder, "tokenizer_config.json").get("model_max_length")
+    return length if isinstance(length, int) and length < 1_000_000 else None
 
 
 def _dense(folder: pathlib.Path) -> DenseModule:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers.backbones.families import family, plain_config
+from tfrec_fusion.layers.backbones.families import family_of, plain_config
 from tfrec_fusion.layers.backbones.loading import load
 from tfrec_fusion.layers.backbones.parts import activation_function
 from tfrec_fusion.layers.backbones.transformer import Transformer
@@ -100,7 +100,7 @@ class TextEncoder(tf_keras.layers.Layer):
         self.lora_targets = tuple(lora_targets)
         self.dense = [dict(layer) for layer in dense]
         self.truncate_dim = truncate_dim
-        architecture = family(self.config).architecture(self.config)
+        architecture = family_of(self.config).architecture(self.config)
         targets = tuple(name for name in MATRICES if name != "ffn_gate" or architecture.gated)
         for target in lora_targets:
             check_choice("lora_targets", target, targets)
@@ -207,7 +207,7 @@ class TextEncoder(tf_keras.layers.Layer):
 
     def _load(self, tensors: Mapping[str, np.ndarray], source: str) -> None:
         self.build(None)
-        load(self.backbone, family(self.config), tensors, source)
+        load(self.backbone, family_of(self.config), tensors, source)
 
     @property
     def dim(self) -> int:
@@ -414,7 +414,7 @@ class TextEncoder(tf_keras.layers.Layer):
         }
         settings = [config, self.pooling, self.normalize, scale, self.compute_dtype]
         settings += [self.dense, self.truncate_dim]
-        content = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        content = hashlib.sha256(json.dumps(_plain(settings), sort_keys=True).encode())
         head = {str(place): variable for place, variable in enumerate(self._head_weights)}
         for name, variable in sorted({**self.backbone_variables(), **head}.items()):
             value = variable.numpy()
@@ -429,7 +429,7 @@ class TextEncoder(tf_keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "config": dict(self.config),
+            "config": _plain(self.config),
             "pooling": self.pooling,
             "stage": self.stage,
             "top_n": self.top_n,
@@ -437,9 +437,14 @@ class TextEncoder(tf_keras.layers.Layer):
             "lora_rank": self.lora_rank,
             "lora_alpha": self.lora_alpha,
             "lora_targets": list(self.lora_targets),
-            "dense": [dict(layer) for layer in self.dense],
+            "dense": _plain(self.dense),
             "truncate_dim": self.truncate_dim,
         }
+
+
+def _plain(values: Any) -> Any:
+    """Without the wrappers that Keras puts around dictionaries and lists."""
+    return json.loads(json.dumps(values, default=dict))
 
 
 def _check_inputs(inputs: Any, most: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tf_keras
@@ -29,6 +29,9 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.tower import ItemTower, QueryTower
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.warm_starting import initialise_embedding
+
+if TYPE_CHECKING:
+    from tfrec_fusion.layers.text_encoder import TextEncoder
 
 
 def build_two_tower(
@@ -172,21 +175,17 @@ def build_history_encoder(
     return own_layers.history_encoder(tower.history_encoder, tower.dim, max_length=history_length, **options)
 
 
-def build_item_text(text: TextConfig, catalogue: Catalogue) -> ItemText:
-    """What encodes the catalogue's texts while the encoder is trained.
+def build_text_encoder(text: TextConfig) -> TextEncoder:
+    """The pretrained encoder of the text tower, with the stage that it is trained in.
 
     Raises:
-        ValueError: if the catalogue holds no tokens.
+        PretrainedNotFoundError: if its files cannot be found.
+        ValueError: if they are no encoder that there is here.
     """
-    # Imported here: a model on ready-made text vectors needs no transformers.
+    # Imported here: a model on ready-made text vectors needs no encoder.
     from tfrec_fusion.layers.text_encoder import TextEncoder
 
-    if catalogue.text_tokens is None or catalogue.text_vectors is None:
-        raise ValueError(
-            f"`text.stage` {text.stage!r} needs the items' tokens and vectors. Received: a catalogue without."
-            " Set `text_tokens` and `text_vectors`, or the stage to 'frozen'."
-        )
-    encoder = TextEncoder.from_pretrained(
+    return TextEncoder.from_pretrained(
         text.encoder,
         pooling=text.pooling,
         stage=text.stage,
@@ -194,7 +193,22 @@ def build_item_text(text: TextConfig, catalogue: Catalogue) -> ItemText:
         top_n=text.top_n if text.stage in ("top_n", "lora") else None,
         lora_rank=text.lora_rank,
         lora_alpha=text.lora_alpha,
+        truncate_dim=text.dim,
     )
+
+
+def build_item_text(text: TextConfig, catalogue: Catalogue) -> ItemText:
+    """What encodes the catalogue's texts while the encoder is trained.
+
+    Raises:
+        ValueError: if the catalogue holds no tokens.
+    """
+    if catalogue.text_tokens is None or catalogue.text_vectors is None:
+        raise ValueError(
+            f"`text.stage` {text.stage!r} needs the items' tokens and vectors. Received: a catalogue without."
+            " Set `text_tokens` and `text_vectors`, or the stage to 'frozen'."
+        )
+    encoder = build_text_encoder(text)
     return ItemText(encoder, catalogue.text_tokens, text.texts_per_step, micro_batch=text.micro_batch)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrec_fusion.layers.backbones.architecture import Architecture
-from tfrec_fusion.layers.backbones.families import Family, Names
+from tfrec_fusion.layers.backbones.family import Family, Names
 
 _BERT: dict[str, Any] = {
     "vocab_size": 30522,

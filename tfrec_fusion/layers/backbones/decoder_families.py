@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrec_fusion.layers.backbones.architecture import Architecture
-from tfrec_fusion.layers.backbones.families import Family, Names, Slice, rope
+from tfrec_fusion.layers.backbones.family import Family, Names, Slice, rope
 
 _LLAMA: dict[str, Any] = {
     "vocab_size": 32000,

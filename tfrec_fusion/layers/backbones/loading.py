@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers.backbones.families import Family, Slice
+from tfrec_fusion.layers.backbones.family import Family, Slice
 from tfrec_fusion.layers.backbones.norms import Norm
 from tfrec_fusion.layers.backbones.transformer import Transformer
 from tfrec_fusion.layers.lora import LoraDense

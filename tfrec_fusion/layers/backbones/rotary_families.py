@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrec_fusion.layers.backbones.architecture import Architecture, Rope
-from tfrec_fusion.layers.backbones.families import Family, Slice, rope
+from tfrec_fusion.layers.backbones.family import Family, Slice, rope
 
 
 def _modernbert(values: Mapping[str, Any]) -> Architecture:
