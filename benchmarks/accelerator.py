@@ -220,11 +220,11 @@ def measure(data: Prepared, workload: Workload, device: str, seconds: float) -> 
     return Measured(str(workload), device, done / taken, loss, utilisation, held / 2**20)
 
 
-def parity(found: list[Measured]) -> list[str]:
+def parity(measured: list[Measured]) -> list[str]:
     """Workloads whose loss on an accelerator is not the CPU's in float32."""
-    cpu = {entry.workload.split(",")[0]: entry.loss for entry in found if entry.device == "CPU"}
+    cpu = {entry.workload.split(",")[0]: entry.loss for entry in measured if entry.device == "CPU"}
     apart = []
-    for entry in found:
+    for entry in measured:
         expected = cpu.get(entry.workload.split(",")[0])
         if entry.device == "CPU" or expected is None:
             continue
@@ -247,16 +247,16 @@ def main() -> int:
     if "gpu" in options.devices and not cards:
         print("no accelerator: TensorFlow sees no GPU here. The CPU's half follows; nothing is compared.")
     data = million(interactions=100_000, num_items=500)
-    found = []
+    measured = []
     print(
         "| workload | device | examples/s | busy | peak memory | loss |\n|---|---|---|---|---|---|",
         flush=True,
     )
     for device in devices:
         for workload in workloads(device):
-            found.append(measure(data, workload, device, options.seconds))
-            print(found[-1].row(), flush=True)
-    apart = parity(found)
+            measured.append(measure(data, workload, device, options.seconds))
+            print(measured[-1].row(), flush=True)
+    apart = parity(measured)
     machine = f"{platform.machine()}, TensorFlow {tf.__version__}, {datetime.date.today()}"
     print(machine)
     if cards and "CPU" in devices:
@@ -265,7 +265,7 @@ def main() -> int:
         report = {
             "machine": machine,
             "apart": apart,
-            "figures": [dataclasses.asdict(entry) for entry in found],
+            "figures": [dataclasses.asdict(entry) for entry in measured],
         }
         pathlib.Path(options.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
     return 1 if apart else 0

@@ -75,7 +75,7 @@ class Factors(tf.Module):
         }
 
 
-def write_interactions(folder: pathlib.Path, split: str, rows: int, people: int, items: int) -> np.ndarray:
+def write_interactions(folder: pathlib.Path, split: str, rows: int, users: int, items: int) -> np.ndarray:
     """Interactions in `SHARDS` files, few items in most of them; in training the last tenth of the catalogue
     in none.
 
@@ -89,24 +89,24 @@ def write_interactions(folder: pathlib.Path, split: str, rows: int, people: int,
     (folder / f"Split-{split}").mkdir(parents=True)
     for shard in range(SHARDS):
         count = rows // SHARDS + (shard < rows % SHARDS)
-        owners = rng.integers(0, people, count).tolist()
+        owners = rng.integers(0, users, count).tolist()
         targets = rng.choice(offered, count, p=chances / chances.sum())
         counts += np.bincount(targets, minlength=items)
         seen = rng.integers(0, items, (count, SEEN)).tolist()
         times = rng.integers(1_750_000_000, 1_780_000_000, count).tolist()
         path = str(folder / f"Split-{split}" / f"part-{shard:02d}.gz")
         with tf.io.TFRecordWriter(path, GZIP) as writer:
-            for owner, target, met, moment in zip(owners, targets.tolist(), seen, times, strict=True):
+            for owner, target, seen_items, moment in zip(owners, targets.tolist(), seen, times, strict=True):
                 values = {"user_id": f"user {owner}", "item_id": f"item {target}"}
                 if split == TEST:
                     values |= {
-                        "seen": [f"item {item}" for item in met],
+                        "seen": [f"item {item}" for item in seen_items],
                         "click": 1.0,
                         "time": moment,
                         "user_activity": ("new", "light", "regular")[owner % 3],
                         "person": owner,
                         "item": target + 1,
-                        "seen_rows": [item + 1 for item in met],
+                        "seen_rows": [item + 1 for item in seen_items],
                     }
                 writer.write(make_example(values))
     return counts
@@ -144,7 +144,7 @@ def judged_examples(folder: pathlib.Path, items: Callable, count: int) -> None:
     Judged(str(folder), items, ids, vectors, settings).write(TEST, str(folder / "judged"))
 
 
-def evaluate(folder: pathlib.Path, people: int, items: int, workers: int) -> dict:
+def evaluate(folder: pathlib.Path, users: int, items: int, workers: int) -> dict:
     """The work of the Evaluator: both models, all slices, the verdict."""
     slices = (*EvaluationConfig().slices, "item_theme")
     config = tfma.utils.update_eval_config_with_defaults(
@@ -154,10 +154,10 @@ def evaluate(folder: pathlib.Path, people: int, items: int, workers: int) -> dic
     )
     shared = []
     for seed, spec in enumerate(config.model_specs):
-        model = Factors(people, items, seed)
-        place = str(folder / spec.name)
-        tf.saved_model.save(model, place, signatures={"serving_default": model.evaluate})
-        shared.append(tfma.default_eval_shared_model(place, model_name=spec.name, eval_config=config))
+        model = Factors(users, items, seed)
+        path = str(folder / spec.name)
+        tf.saved_model.save(model, path, signatures={"serving_default": model.evaluate})
+        shared.append(tfma.default_eval_shared_model(path, model_name=spec.name, eval_config=config))
     tfma.run_model_analysis(
         extractors=custom_extractors(shared, config, None),
         eval_shared_model=shared,
@@ -220,8 +220,8 @@ def main(arguments: list[str] | None = None) -> None:
         with Measured("EvaluationExamples (3 baselines)", options.interactions):
             judged_examples(folder, raw_items(counts), options.items)
         with Measured("Evaluator (2 models)", options.interactions):
-            found = evaluate(folder, options.people, options.items, options.workers)
-    print(f"{len(found['metrics'])} slices; blessed: {found['blessed']}")
+            result = evaluate(folder, options.people, options.items, options.workers)
+    print(f"{len(result['metrics'])} slices; blessed: {result['blessed']}")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def damage(good: bytes, rng: random.Random) -> bytes:
             data[where:where] = bytes(rng.randrange(256) for _ in range(rng.randint(1, 20)))
         elif kind in (4, 5):  # a hostile value in the body, with a length that fits
             head, _, body = bytes(data).partition(b"\r\n\r\n")
-            spots = [place for place, byte in enumerate(body) if byte in b'0123456789[{"']
+            spots = [position for position, byte in enumerate(body) if byte in b'0123456789[{"']
             if spots:
                 spot = rng.choice(spots)
                 body = body[:spot] + rng.choice(HOSTILE) + body[spot + rng.randint(0, 4) :]

@@ -90,14 +90,14 @@ def try_one(seed: int, number: int, folder: pathlib.Path) -> str:
 def check(shop: Shop, folder: pathlib.Path) -> str:
     """Holds what comes of a folder of tables against what was written; returns it. The working folder is the
     one above."""
-    status, said, told = _tfrec("init", "shop", "--name", "x", "--force", *shop.hints)
+    status, output, told = _tfrec("init", "shop", "--name", "x", "--force", *shop.hints)
     if status == 1:
         return f"refused by init: {' '.join(told.split())[:50]}"
     if status:
         raise Finding(f"init ended with {status}: {told}")
     _check_named(shop, folder)
-    status, said, told = _tfrec("validate", "x.yaml")
-    if status not in (0, 1) or not said:
+    status, output, told = _tfrec("validate", "x.yaml")
+    if status not in (0, 1) or not output:
         raise Finding(f"validate ended with {status}: {told}")
     verdict = "ready" if status == 0 else "not ready"
     tables = tables_of(load_config("x.yaml"))
@@ -178,26 +178,26 @@ def _check_interactions(shop: Shop, tables: Tables) -> None:
             when = _as_written(column, described.time_format)
         else:
             when = column.times
-    wanted = collections.Counter(row for row in zip(*parts, when, strict=True) if None not in row)
-    found: collections.Counter = collections.Counter()
+    written_rows = collections.Counter(row for row in zip(*parts, when, strict=True) if None not in row)
+    read_rows: collections.Counter = collections.Counter()
     rejects: collections.Counter = collections.Counter()
     reader = ReadInteractions(tables)
     for file in find_files(described.path):
         for row in reader.process(file):
             if isinstance(row, tuple):
-                found[row[1][0], row[0], row[1][1]] += 1
+                read_rows[row[1][0], row[0], row[1][1]] += 1
             else:
                 rejects[row.value[1]] += 1
     unsure = described.time and described.time_format == "excel"
     if unsure:  # days with a fraction
-        found, wanted = (_rounded(rows) for rows in (found, wanted))
-    if found != wanted:
+        read_rows, written_rows = (_rounded(rows) for rows in (read_rows, written_rows))
+    if read_rows != written_rows:
         raise Finding(
-            f"{described.path}: rows changed: wrong {list((found - wanted).items())[:3]}, missing "
-            f"{list((wanted - found).items())[:3]}; {described}; rejects {rejects}"
+            f"{described.path}: rows changed: wrong {list((read_rows - written_rows).items())[:3]}, missing "
+            f"{list((written_rows - read_rows).items())[:3]}; {described}; rejects {rejects}"
         )
-    if found.total() + rejects.total() != len(table) + table.short:
-        raise Finding(f"{described.path}: {len(table)} rows, {found.total()} kept, rejected {rejects}")
+    if read_rows.total() + rejects.total() != len(table) + table.short:
+        raise Finding(f"{described.path}: {len(table)} rows, {read_rows.total()} kept, rejected {rejects}")
 
 
 def _as_written(column: Column, time_format: str | None) -> list[int | None]:
@@ -220,29 +220,29 @@ def _rounded(rows: collections.Counter) -> collections.Counter:
 def _check_entities(shop: Shop, described: Items | Users, name: str, rule: str) -> None:
     table = _table(shop, described.path)
     keys = [_text(value, described.csv, rule) for value in _column(table, described.csv, described.id).values]
-    found: dict[str, list[dict]] = collections.defaultdict(list)
+    read_rows: dict[str, list[dict]] = collections.defaultdict(list)
     rejects = 0
     reader = ReadEntities(described, name, rule)  # type: ignore[arg-type]
     for file in find_files(described.path):
         for row in reader.process(file):
             if isinstance(row, tuple):
-                found[row[0]].append(row[1])
+                read_rows[row[0]].append(row[1])
             else:
                 rejects += 1
-    wanted = collections.Counter(key for key in keys if key is not None)
-    if wanted != {key: len(rows) for key, rows in found.items()}:
-        raise Finding(f"{described.path}: ids changed: {set(found) ^ set(wanted)}")
-    if sum(map(len, found.values())) + rejects != len(table) + table.short:
-        raise Finding(f"{described.path}: {len(table)} rows, {len(found)} kept, {rejects} rejected")
+    written_keys = collections.Counter(key for key in keys if key is not None)
+    if written_keys != {key: len(rows) for key, rows in read_rows.items()}:
+        raise Finding(f"{described.path}: ids changed: {set(read_rows) ^ set(written_keys)}")
+    if sum(map(len, read_rows.values())) + rejects != len(table) + table.short:
+        raise Finding(f"{described.path}: {len(table)} rows, {len(read_rows)} kept, {rejects} rejected")
     for column, feature, expected in _expected(table, described, name):
         if _column(table, described.csv, column).kind in ("nested", "native list") and column not in getattr(
             described, "lists", ()
         ):
             continue
         for key, value in zip(keys, expected, strict=True):
-            if key is None or wanted[key] > 1:
+            if key is None or written_keys[key] > 1:
                 continue
-            if (got := found[key][0].get(feature)) != value:
+            if (got := read_rows[key][0].get(feature)) != value:
                 raise Finding(f"{described.path}: {column!r} of {key!r} is {got!r} and was written {value!r}")
 
 

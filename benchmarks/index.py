@@ -80,17 +80,17 @@ def exact_rows(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     """The best rows by all scores, in chunks."""
     scores, rows = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
     for start in range(0, len(vectors), CHUNK):
-        found, places = tf.math.top_k(queries @ np.asarray(vectors[start : start + CHUNK]).T, k)
-        scores = np.concatenate([scores, found.numpy()], 1)
-        rows = np.concatenate([rows, places.numpy() + start], 1)
+        results, positions = tf.math.top_k(queries @ np.asarray(vectors[start : start + CHUNK]).T, k)
+        scores = np.concatenate([scores, results.numpy()], 1)
+        rows = np.concatenate([rows, positions.numpy() + start], 1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
     return rows
 
 
-def recall(found: np.ndarray, exact: np.ndarray) -> float:
+def recall(results: np.ndarray, exact: np.ndarray) -> float:
     """The mean share of the exact rows that were found."""
-    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, exact, strict=True)]))
+    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(results, exact, strict=True)]))
 
 
 class AnonymousMemory:
@@ -172,9 +172,9 @@ class Served:
         )
         times: dict[tuple[str, str], list[float]] = {}
         for query in queries:
-            found = tf.compat.v1.RunMetadata()
-            self.model.run.session.run(list(self.fetches), {self.feeds[0]: query[None]}, options, found)
-            for node in (node for device in found.step_stats.dev_stats for node in device.node_stats):
+            metadata = tf.compat.v1.RunMetadata()
+            self.model.run.session.run(list(self.fetches), {self.feeds[0]: query[None]}, options, metadata)
+            for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
                 kind = node.timeline_label.split("=")[-1].split("(")[0].strip()
                 taken = (node.op_end_rel_nanos - node.op_start_rel_nanos) / 1e3
                 times.setdefault((kind, node.node_name), []).append(taken)
@@ -217,8 +217,8 @@ def scann_tree(
         limits = {"pre_reorder_num_neighbors": reordered}
 
         def reaches(leaves: int, limits: dict[str, int] = limits) -> bool:
-            found = searcher.search_batched(queries, leaves_to_search=leaves, **limits)[0]
-            return recall(found, exact) >= args.recall
+            rows_found = searcher.search_batched(queries, leaves_to_search=leaves, **limits)[0]
+            return recall(rows_found, exact) >= args.recall
 
         if reaches(num_cells):
             break
@@ -415,10 +415,10 @@ def show(report: dict) -> None:
         " |\n|---|---|---|---|---|---|"
     )
     for name, row in report["results"].items():
-        found = "" if row["recall"] is None else f"{row['recall']:.3f}"
+        result = "" if row["recall"] is None else f"{row['recall']:.3f}"
         print(
             f"| {name} | {row['p50_ms']:.3f} | {row['p99_ms']:.3f} | {row['queries_a_second']:,.0f} "
-            f"| {row['probes'] or ''} | {found} |"
+            f"| {row['probes'] or ''} | {result} |"
         )
     for name, row in report["results"].items():
         if "operations" in row:

@@ -74,14 +74,14 @@ def passes(vectors: np.ndarray) -> dict[str, tuple[int, Pass]]:
         return scores * tf.gather(factors, rows)
 
     def product(parts: int) -> Pass:
-        found, books = product_codes(vectors, parts)
-        table, centres = tf.constant(found), tf.constant(books)
+        result, books = product_codes(vectors, parts)
+        table, centres = tf.constant(result), tf.constant(books)
         firsts = tf.range(parts) * 256
 
         def score(query: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
             lookup = tf.reshape(tf.einsum("mkd,md->mk", centres, tf.reshape(query, [parts, -1])), [-1])
-            places = tf.cast(tf.gather(table, rows), tf.int32) + firsts
-            return tf.reduce_sum(tf.gather(lookup, places), 1)[None]
+            positions = tf.cast(tf.gather(table, rows), tf.int32) + firsts
+            return tf.reduce_sum(tf.gather(lookup, positions), 1)[None]
 
         return kept(score)
 
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     searches = passes(vectors)
     for count in args.candidates:
         times: dict[str, list[float]] = {name: [] for name in searches}
-        found: dict[str, list[float]] = {name: [] for name in searches}
+        seconds_of: dict[str, list[float]] = {name: [] for name in searches}
         for query, order in zip(queries, exact, strict=False):
             rows = np.sort(order[:count]).astype(np.int32)
             inputs = tf.constant(query[None]), tf.constant(rows)
@@ -121,18 +121,18 @@ def main(argv: list[str] | None = None) -> list[dict]:
             for turn in range(ROUNDS + 1):
                 for name, (_, search) in searches.items():
                     start = time.perf_counter()
-                    places = search(*inputs).numpy()[0]
+                    positions = search(*inputs).numpy()[0]
                     if turn:
                         times[name].append(1e3 * (time.perf_counter() - start))
                     else:
-                        found[name].append(len(set(rows[places]) & set(order[:K])) / K)
+                        seconds_of[name].append(len(set(rows[positions]) & set(order[:K])) / K)
         results += [
             {
                 "candidates": count,
                 "codes": name,
                 "bytes": size,
                 "p50_ms": float(np.median(times[name])),
-                "recall": float(np.mean(found[name])),
+                "recall": float(np.mean(seconds_of[name])),
             }
             for name, (size, _) in searches.items()
         ]

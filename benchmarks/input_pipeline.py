@@ -42,12 +42,12 @@ def newest(folder: pathlib.Path, pattern: str) -> pathlib.Path:
     Raises:
         SystemExit: if there is none.
     """
-    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
-    if not found:
+    paths = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+    if not paths:
         raise SystemExit(
             f"{folder} must be a finished run. Received: nothing like {pattern}. Run `tfrec run` first."
         )
-    return found[-1]
+    return paths[-1]
 
 
 def open_run(folder: pathlib.Path, trainer: str, cls: type[AnySettings]) -> RunData:
@@ -95,11 +95,11 @@ def measure(
         "trained from memory": lambda: trained(itertools.cycle(kept)),
         "trained while reading": lambda: trained(epoch()),
     }
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(ROUNDS):
         for name, side in sides.items():
-            found[name].append(rate(side(), seconds / ROUNDS))
-    return {name: statistics.median(values) for name, values in found.items()}
+            rates[name].append(rate(side(), seconds / ROUNDS))
+    return {name: statistics.median(values) for name, values in rates.items()}
 
 
 def main() -> None:

@@ -53,17 +53,17 @@ def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dic
     ranked = accuracy.rank_scores(
         scores, len(protocol.rows), size, protocol.seen, k=100, allowed=protocol.allowed, batch_size=256
     )
-    found = accuracy.ranking_metrics(ranked, protocol.relevant, (10, 100))
+    figures = accuracy.ranking_metrics(ranked, protocol.relevant, (10, 100))
     cold = protocol.data.catalogue.counts == 0
     of_cold = [items[cold[items]] for items in protocol.relevant]
-    found |= {
+    figures |= {
         f"cold {name}": values
         for name, values in accuracy.ranking_metrics(ranked, of_cold, (10, 100)).items()
     }
-    met = np.array([len(items) for items in protocol.seen])
-    found["light ndcg@10"] = np.where((met > 0) & (met <= LIGHT), found["ndcg@10"], np.nan)
-    found["new ndcg@10"] = np.where(met == 0, found["ndcg@10"], np.nan)
-    return {name: found[name] for name in FIGURES}
+    num_seen = np.array([len(items) for items in protocol.seen])
+    figures["light ndcg@10"] = np.where((num_seen > 0) & (num_seen <= LIGHT), figures["ndcg@10"], np.nan)
+    figures["new ndcg@10"] = np.where(num_seen == 0, figures["ndcg@10"], np.nan)
+    return {name: figures[name] for name in FIGURES}
 
 
 def measure(
@@ -76,12 +76,12 @@ def measure(
 ) -> dict[str, list[dict]]:
     """Model → for each seed each person's figures, its settings, seconds and megabytes."""
     protocol = PROTOCOLS[where]()
-    found: dict[str, list[dict]] = {}
+    results: dict[str, list[dict]] = {}
 
     def keep(name: str, answer: Peer | Answer, of: str) -> None:
         row = judge(answer.scores, protocol)
-        said = {"seconds": answer.seconds, "megabytes": answer.megabytes, "settings": answer.settings}
-        found.setdefault(name, []).append(row | said)
+        details = {"seconds": answer.seconds, "megabytes": answer.megabytes, "settings": answer.settings}
+        results.setdefault(name, []).append(row | details)
         note(f"{name}, {of} {answer.settings}: ndcg@10 {np.nanmean(row['ndcg@10']):.4f}")
 
     for name in peers:
@@ -90,14 +90,14 @@ def measure(
     for seed in seeds:
         for name, answer in answers(protocol, variants, seed).items():
             keep(name, answer, f"seed {seed}")
-    return {name: found[name] for name in (*peers, *VARIANTS) if name in found}
+    return {name: results[name] for name in (*peers, *VARIANTS) if name in results}
 
 
-def summary(found: dict[str, list[dict]]) -> dict:
+def summary(results: dict[str, list[dict]]) -> dict:
     """Means over people and seeds, standard errors over seeds, and the interval of the difference to the best
     peer."""
     table = {}
-    for name, runs in found.items():
+    for name, runs in results.items():
         row: dict = {
             "seconds": float(np.mean([run["seconds"] for run in runs])),
             "megabytes": float(np.max([run["megabytes"] for run in runs])),
@@ -111,18 +111,18 @@ def summary(found: dict[str, list[dict]]) -> dict:
             if len(means) > 1 and means[0] is not None:
                 row[f"{figure} error"] = float(np.std(means, ddof=1) / np.sqrt(len(means)))
         table[name] = row
-    peers = [name for name in found if name not in VARIANTS]
-    if not peers or FUSED not in found:
-        return {"people": len(next(iter(found.values()))[0]["ndcg@10"]), "models": table}
+    peers = [name for name in results if name not in VARIANTS]
+    if not peers or FUSED not in results:
+        return {"people": len(next(iter(results.values()))[0]["ndcg@10"]), "models": table}
     best = max(peers, key=lambda name: table[name]["ndcg@10"])
-    ours = np.mean([run["ndcg@10"] for run in found[FUSED]], 0)
-    difference = ours - found[best][0]["ndcg@10"]
-    people = np.flatnonzero(np.isfinite(difference))
-    sums = np.stack([difference[people], np.ones(len(people))], 1)
-    draws = bootstrap.resample(bootstrap.group_sums(np.random.default_rng(0).permutation(len(people)), sums))
+    ours = np.mean([run["ndcg@10"] for run in results[FUSED]], 0)
+    difference = ours - results[best][0]["ndcg@10"]
+    users = np.flatnonzero(np.isfinite(difference))
+    sums = np.stack([difference[users], np.ones(len(users))], 1)
+    draws = bootstrap.resample(bootstrap.group_sums(np.random.default_rng(0).permutation(len(users)), sums))
     low, high = bootstrap.interval(draws[:, 0] / draws[:, 1])
-    comparison = {"best peer": best, "difference": float(difference[people].mean()), "interval": [low, high]}
-    return {"people": len(people), "models": table, "ndcg@10 against the best peer": comparison}
+    comparison = {"best peer": best, "difference": float(difference[users].mean()), "interval": [low, high]}
+    return {"people": len(users), "models": table, "ndcg@10 against the best peer": comparison}
 
 
 def show(name: str, result: dict) -> None:
@@ -204,7 +204,7 @@ def main() -> None:
             results[name] = quality_ratings.measure(options.seeds)
             quality_ratings.show(results[name])
         else:
-            found = measure(
+            result = measure(
                 name,
                 options.peers,
                 tuple(options.variants),
@@ -212,7 +212,7 @@ def main() -> None:
                 RecBole(options.recbole_minutes, options.recbole_device, options.recbole_folder),
                 lambda text, name=name: print(f"  {name}: {text}", flush=True),
             )
-            results[name] = summary(found)
+            results[name] = summary(result)
             show(name, results[name])
         if options.json:
             pathlib.Path(options.json).write_text(json.dumps(results, indent=2), encoding="utf-8")

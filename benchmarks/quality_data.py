@@ -138,23 +138,23 @@ def _hidden_items() -> Protocol:
     ratings[~hidden].to_parquet(visible)
     interactions = dataclasses.replace(tables.interactions, path=str(visible))
     data = prepared("latest_small_hidden", Tables(interactions, tables.items), "leave_last_out")
-    place = {item: row for row, item in enumerate(data.catalogue.ids)}
+    position = {item: row for row, item in enumerate(data.catalogue.ids)}
     chosen = ratings[hidden].groupby("userId")["movieId"].agg(list)
     before = ratings[~hidden].assign(time=lambda frame: frame["timestamp"].astype(int)).sort_values("time")
-    met = before.groupby("userId")["movieId"].agg(list)
-    people = [person for person in chosen.index if person in met.index]
-    seen = [np.array([place[item] for item in met[person]], np.int32) for person in people]
+    seen_items = before.groupby("userId")["movieId"].agg(list)
+    users = [user for user in chosen.index if user in seen_items.index]
+    seen = [np.array([position[item] for item in seen_items[user]], np.int32) for user in users]
     width = data.validation["history"].shape[1]
-    history = np.zeros((len(people), width), np.int32)
+    history = np.zeros((len(users), width), np.int32)
     for row, items in enumerate(seen):
         history[row, -min(width, len(items)) :] = items[-width:]
-    relevant = [np.array([place[item] for item in chosen[person]]) for person in people]
-    none = np.zeros(len(people), np.int32)
+    relevant = [np.array([position[item] for item in chosen[user]]) for user in users]
+    none = np.zeros(len(users), np.int32)
     test = {"user_index": none, "history": history, "item_index": none}
     allowed = np.zeros(len(data.catalogue), bool)
     allowed[np.unique(np.concatenate(relevant))] = True
-    data = dataclasses.replace(data, test=test, person=np.arange(len(people)), seen=seen)
-    return Protocol(data, np.arange(len(people)), seen, relevant, allowed)
+    data = dataclasses.replace(data, test=test, person=np.arange(len(users)), seen=seen)
+    return Protocol(data, np.arange(len(users)), seen, relevant, allowed)
 
 
 PROTOCOLS: dict[str, Callable[[], Protocol]] = {

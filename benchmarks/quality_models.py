@@ -44,15 +44,15 @@ class Answer(NamedTuple):
 
 def answers(protocol: Protocol, variants: tuple[str, ...], seed: int) -> dict[str, Answer]:
     """Trains what the variants need, and answers with each."""
-    found = {}
+    results = {}
     if NO_TEXT in variants:
         model, seconds, memory = retrieval(protocol, False, seed)
-        found[NO_TEXT] = Answer(scores(model, protocol), "", seconds, memory)
+        results[NO_TEXT] = Answer(scores(model, protocol), "", seconds, memory)
     if {TOWERS, FUSED, RERANKED} & set(variants):
         model, seconds, memory = retrieval(protocol, True, seed)
         for name, towers in ((TOWERS, True), (FUSED, False)):
             if name in variants:
-                found[name] = Answer(scores(model, protocol, towers), "", seconds, memory)
+                results[name] = Answer(scores(model, protocol, towers), "", seconds, memory)
         if RERANKED in variants:
             forget_peak()
             start = time.perf_counter()
@@ -64,10 +64,10 @@ def answers(protocol: Protocol, variants: tuple[str, ...], seed: int) -> dict[st
             answer = scores(model, protocol)
             if weight:
                 answer = reranked(answer, ranker, protocol, head, weight)
-            found[RERANKED] = Answer(
+            results[RERANKED] = Answer(
                 answer, f"{head} counts {weight:.0%}", seconds, max(memory, peak_megabytes())
             )
-    return found
+    return results
 
 
 def batches(columns: dict[str, np.ndarray], size: int, shuffle: bool) -> tf.data.Dataset:
@@ -115,8 +115,8 @@ def scores(model: TwoTower, protocol: Protocol, towers: bool = False) -> Scores:
     ask = model.tower_queries if towers else model.query_embeddings
     items = embed()
 
-    def found(places: np.ndarray) -> np.ndarray:
-        return ask(queries(protocol, places), items=items).numpy() @ items.numpy().T
+    def found(rows: np.ndarray) -> np.ndarray:
+        return ask(queries(protocol, rows), items=items).numpy() @ items.numpy().T
 
     return found
 
@@ -149,6 +149,6 @@ def reranked(retrieved: Scores, ranker: Ranking, protocol: Protocol, head: str, 
     return found
 
 
-def queries(protocol: Protocol, places: np.ndarray) -> dict[str, tf.Tensor]:
+def queries(protocol: Protocol, rows: np.ndarray) -> dict[str, tf.Tensor]:
     """What models take to answer some of the people."""
-    return {name: tf.constant(values[places]) for name, values in protocol.queries.items()}
+    return {name: tf.constant(values[rows]) for name, values in protocol.queries.items()}

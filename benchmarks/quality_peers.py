@@ -53,13 +53,15 @@ class RidgeToFactors(Baseline):
 
     def _fit(self, interactions):
         als = ALS(dim=self.dim).fit(interactions)
-        met = np.asarray(interactions.sum(0))[0] > 0
-        text = self.vectors[met]
+        has_choices = np.asarray(interactions.sum(0))[0] > 0
+        text = self.vectors[has_choices]
         penalty = self.ridge * np.eye(text.shape[1])
-        predicted = self.vectors @ np.linalg.solve(text.T @ text + penalty, text.T @ als.item_factors[met])
+        predicted = self.vectors @ np.linalg.solve(
+            text.T @ text + penalty, text.T @ als.item_factors[has_choices]
+        )
         self.known_factors = als.item_factors
         self.item_factors = (
-            predicted if self.everywhere else np.where(met[:, None], als.item_factors, predicted)
+            predicted if self.everywhere else np.where(has_choices[:, None], als.item_factors, predicted)
         )
 
     def _scores(self, users):
@@ -67,16 +69,16 @@ class RidgeToFactors(Baseline):
 
 
 def folded_in(
-    met: scipy.sparse.csr_matrix, items: np.ndarray, alpha: float = 10.0, ridge: float = 0.1
+    seen: scipy.sparse.csr_matrix, items: np.ndarray, alpha: float = 10.0, ridge: float = 0.1
 ) -> np.ndarray:
     """Factors of people from what they met, by ALS's own step: float `[people, dim]`."""
     gram = items.T @ items + ridge * np.eye(items.shape[1])
-    found = np.zeros((met.shape[0], items.shape[1]))
-    for row in range(met.shape[0]):
-        some = items[met.indices[met.indptr[row] : met.indptr[row + 1]]]
+    results = np.zeros((seen.shape[0], items.shape[1]))
+    for row in range(seen.shape[0]):
+        some = items[seen.indices[seen.indptr[row] : seen.indptr[row + 1]]]
         if len(some):
-            found[row] = np.linalg.solve(gram + alpha * some.T @ some, (1 + alpha) * some.sum(0))
-    return found
+            results[row] = np.linalg.solve(gram + alpha * some.T @ some, (1 + alpha) * some.sum(0))
+    return results
 
 
 def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
@@ -125,11 +127,11 @@ def fit_peer(name: str, protocol: Protocol) -> Peer:
     text = np.asarray(data.catalogue.text_vectors, np.float32)
     sample = np.sort(np.random.default_rng(0).permutation(len(data.validation["item_index"]))[:SAMPLE])
     validation = {column: values[sample] for column, values in data.validation.items()}
-    met = _met(list(validation["history"]), data)
+    seen_items = _met(list(validation["history"]), data)
     best, chosen = -1.0, None
     for settings, peer in grid(name, text):
         peer.fit(train)
-        gain = _gain(_answers(peer, met, validation["user_index"], data), validation)
+        gain = _gain(_answers(peer, seen_items, validation["user_index"], data), validation)
         if gain > best:
             best, chosen = gain, (settings, peer)
     settings, peer = chosen
@@ -179,12 +181,12 @@ def fit_recbole(model: str, protocol: Protocol, where: str, how: RecBole) -> Pee
             subprocess.run(
                 list(map(str, [PEERS_PYTHON, script, model, question, answer, *options])), check=True
             )
-        found = np.load(answer)
-        scores, epochs, seconds = found["scores"], int(found["epochs"]), float(found["seconds"])
-        settings = f"{found['settings']} {epochs} epochs on {found['device']}"
-        settings += "" if found["converged"] else ", not converged"
-        memory = 1024 * float(found["peak_gb"])
-        if str(found["question"]) != digest(question):
+        answers = np.load(answer)
+        scores, epochs, seconds = answers["scores"], int(answers["epochs"]), float(answers["seconds"])
+        settings = f"{answers['settings']} {epochs} epochs on {answers['device']}"
+        settings += "" if answers["converged"] else ", not converged"
+        memory = 1024 * float(answers["peak_gb"])
+        if str(answers["question"]) != digest(question):
             raise ValueError(
                 f"{answer} must answer the question beside it. Received: an answer to other data or splits."
                 " Remove it."
@@ -220,7 +222,7 @@ def _met(items: list[np.ndarray], data: Prepared) -> scipy.sparse.csr_matrix:
 
 
 def _answers(
-    peer: Baseline, met: scipy.sparse.csr_matrix, users: np.ndarray, data: Prepared
+    peer: Baseline, seen: scipy.sparse.csr_matrix, users: np.ndarray, data: Prepared
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Rows → scores. Who met nothing, and to BPR and TFRS who is unknown, gets what is popular."""
     popularity = data.catalogue.counts.astype(np.float32)
@@ -228,14 +230,14 @@ def _answers(
 
     def scores(rows: np.ndarray) -> np.ndarray:
         if isinstance(peer, ALS):
-            found = folded_in(met[rows], peer.item_factors) @ peer.item_factors.T
+            result = folded_in(seen[rows], peer.item_factors) @ peer.item_factors.T
         elif isinstance(peer, BPR | TFRSTwoTower):
-            found = peer.scores(users[rows]) * (users[rows] > 0)[:, None]
+            result = peer.scores(users[rows]) * (users[rows] > 0)[:, None]
         else:
-            fitted, peer.interactions = peer.interactions, met
-            found = peer.scores(rows)
+            fitted, peer.interactions = peer.interactions, seen
+            result = peer.scores(rows)
             peer.interactions = fitted
-        return np.asarray(found, np.float64) + popularity
+        return np.asarray(result, np.float64) + popularity
 
     return scores
 
@@ -245,8 +247,8 @@ def _gain(scores: Callable[[np.ndarray], np.ndarray], validation: dict[str, np.n
     gains = []
     for start in range(0, len(validation["item_index"]), 256):
         rows = np.arange(start, min(start + 256, len(validation["item_index"])))
-        found = scores(rows)
-        ties = tie_order(found.shape[1])
-        rank = next_item_ranks(found, validation["item_index"][rows], validation["history"][rows], ties)
+        result = scores(rows)
+        ties = tie_order(result.shape[1])
+        rank = next_item_ranks(result, validation["item_index"][rows], validation["history"][rows], ties)
         gains.append(gain(rank))
     return mean_of_known(np.concatenate(gains))

@@ -2,9 +2,9 @@
 20,000.
 
 The 20,000 ratings asked for are the published file's first, which is GroupLens's split u1: they are by 459
-people, of whom about two fifths of the ratings are asked for. A tenth of the others, drawn once, is
+users, of whom about two fifths of the ratings are asked for. A tenth of the others, drawn once, is
 validation. Ours are the defaults, which learn from the rest; Surprise's models, where `make peers` made their
-environment, are tuned on validation and then learn from all 80,000. Ours read genres, titles, and people's
+environment, are tuned on validation and then learn from all 80,000. Ours read genres, titles, and users's
 age, gender and occupation, which those cannot.
 """
 
@@ -47,7 +47,7 @@ class Ratings:
         space, catalogue: what models are built of.
         user, item: int32 `[n]`, indices.
         rating: float32 `[n]`.
-        people: int32 and float32 `[num_users]` by name, the features of people.
+        people: int32 and float32 `[num_users]` by name, the features of users.
         order: int64 `[n]`, the ratings by time.
         train, validation, test: int64, their rows.
     """
@@ -64,17 +64,17 @@ class Ratings:
     test: np.ndarray
 
     def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What a model is asked with; a history is what a person rated in training, but for the item in
+        """What a model is asked with; a history is what a user rated in training, but for the item in
         question."""
-        met: list[list[int]] = [[] for _ in range(self.space.num_users)]
+        seen: list[list[int]] = [[] for _ in range(self.space.num_users)]
         known = np.zeros(len(self.user), bool)
         known[self.train] = True
         for row in self.order[known[self.order]]:
-            met[self.user[row]].append(self.item[row])
+            seen[self.user[row]].append(self.item[row])
         history = np.zeros((len(rows), HISTORY), np.int32)
-        for place, row in enumerate(rows):
-            others = [item for item in met[self.user[row]] if item != self.item[row]][-HISTORY:]
-            history[place, HISTORY - len(others) :] = others
+        for position, row in enumerate(rows):
+            others = [item for item in seen[self.user[row]] if item != self.item[row]][-HISTORY:]
+            history[position, HISTORY - len(others) :] = others
         columns = {"user_index": self.user[rows], "item_index": self.item[rows], "history": history}
         of_people = {name: values[self.user[rows]] for name, values in self.people.items()}
         return columns | of_people | {"rating": self.rating[rows]}
@@ -101,14 +101,14 @@ def read() -> Ratings:
     item_of = {item: row for row, item in enumerate(data.catalogue.ids)}
     ids = sorted(frame["user_id"].unique())
     user_of = {user: row for row, user in enumerate(ids, 1)}
-    people = pd.read_parquet(pathlib.Path(tables.interactions.path).with_name("users.parquet"))
-    people = people.set_index("user_id").loc[ids]
+    users = pd.read_parquet(pathlib.Path(tables.interactions.path).with_name("users.parquet"))
+    users = users.set_index("user_id").loc[ids]
     features, columns = [], {}
     for name in ("gender", "occupation"):
-        codes, words = pd.factorize(people[name])
+        codes, words = pd.factorize(users[name])
         features.append(Feature(name, "categorical", len(words) + 1))
         columns[name] = np.append(0, codes + 1).astype(np.int32)
-    age = people["age"].astype(float)
+    age = users["age"].astype(float)
     features.append(Feature("age", "number"))
     columns["age"] = np.append(0, (age - age.mean()) / age.std()).astype(np.float32)
     drawn = ASKED + np.random.default_rng(0).permutation(len(frame) - ASKED)
@@ -145,12 +145,12 @@ def ours(data: Ratings, seed: int) -> tuple[dict[str, np.ndarray], float, float]
     train = batches(data.train, config.training.batch_size, shuffle=True)
     fit(model, train, batches(data.validation, 4096), config.training, progress=False)
     seconds, memory = time.perf_counter() - start, peak_megabytes()
-    found, weight = {}, float(model.rating_factors.weight.numpy())
+    results, weight = {}, float(model.rating_factors.weight.numpy())
     for name, share in zip(VARIANTS, (0.0, 1.0, weight), strict=True):
         model.rating_factors.weight.assign(share)
         answers = [model(batch)["rating"].numpy() for batch in batches(data.test, 4096)]
-        found[name] = np.clip(np.concatenate(answers), 1, 5)
-    return found, seconds, memory
+        results[name] = np.clip(np.concatenate(answers), 1, 5)
+    return results, seconds, memory
 
 
 def from_ratings_alone(data: Ratings) -> tuple[np.ndarray, float, float]:
@@ -163,8 +163,8 @@ def from_ratings_alone(data: Ratings) -> tuple[np.ndarray, float, float]:
     matrix = scipy.sparse.csr_matrix((data.rating[data.train], pairs), shape=shape)
     nothing = np.zeros((shape[1], 0)), scipy.sparse.csr_matrix((shape[0], 0))
     solution = VariationalFactors(RankingConfig().rating_dim).fit(matrix, *nothing)
-    found = np.clip(solution.predict(data.user[data.test], data.item[data.test]), 1, 5)
-    return found, time.perf_counter() - start, peak_megabytes()
+    results = np.clip(solution.predict(data.user[data.test], data.item[data.test]), 1, 5)
+    return results, time.perf_counter() - start, peak_megabytes()
 
 
 def peers(data: Ratings) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
@@ -175,9 +175,9 @@ def peers(data: Ratings) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
         np.savez(question, **{name: data.triples(rows) for name, rows in parts.items()})
         script = pathlib.Path(__file__).with_name("surprise_peers.py")
         subprocess.run([str(PEERS_PYTHON), str(script), str(question), str(answer)], check=True)
-        found = np.load(answer)
-        notes = json.loads(str(found["notes"]))
-        return {name: found[name] for name in notes}, notes
+        answers = np.load(answer)
+        notes = json.loads(str(answers["notes"]))
+        return {name: answers[name] for name in notes}, notes
 
 
 def measure(seeds: list[int]) -> dict:
@@ -189,12 +189,12 @@ def measure(seeds: list[int]) -> dict:
         for name, values in answers.items():
             table[name] = notes[name] | errors(values, truth)
             predictions[name] = values
-    found, seconds, memory = from_ratings_alone(data)
-    said = {"settings": "", "seconds": seconds, "megabytes": memory}
-    table["factors alone, from ratings alone"] = said | errors(found, truth)
+    results, seconds, memory = from_ratings_alone(data)
+    details = {"settings": "", "seconds": seconds, "megabytes": memory}
+    table["factors alone, from ratings alone"] = details | errors(results, truth)
     runs = [ours(data, seed) for seed in seeds]
     for name in VARIANTS:
-        rows = [errors(found[name], truth) for found, _, _ in runs]
+        rows = [errors(results[name], truth) for results, _, _ in runs]
         table[name] = {
             "settings": "",
             "seconds": float(np.mean([seconds for _, seconds, _ in runs])),
@@ -208,10 +208,10 @@ def measure(seeds: list[int]) -> dict:
     result = {"ratings": len(truth), "people": len(np.unique(data.user[data.test])), "models": table}
     if predictions:
         best = min(predictions, key=lambda name: table[name]["rmse"])
-        squares = np.mean([(found["ranking model"] - truth) ** 2 for found, _, _ in runs], 0)
-        _, person = np.unique(data.user[data.test], return_inverse=True)
+        squares = np.mean([(results["ranking model"] - truth) ** 2 for results, _, _ in runs], 0)
+        _, user = np.unique(data.user[data.test], return_inverse=True)
         sums = np.stack([squares, (predictions[best] - truth) ** 2, np.ones(len(truth))], 1)
-        draws = bootstrap.resample(bootstrap.group_sums(person, sums))
+        draws = bootstrap.resample(bootstrap.group_sums(user, sums))
         roots = np.sqrt(draws[:, :2] / draws[:, 2:])
         low, high = bootstrap.interval(roots[:, 0] - roots[:, 1])
         difference = float(np.sqrt(squares.mean()) - table[best]["rmse"])

@@ -321,12 +321,12 @@ class Shop:
 
 
 def _distinct(rng: random.Random, count: int, make: Callable[[int], str]) -> list[str]:
-    found: dict[str, None] = {}
+    results: dict[str, None] = {}
     number = rng.randrange(1000)
-    while len(found) < count:
+    while len(results) < count:
         number += rng.randint(1, 7)
-        found[make(number)] = None
-    return list(found)
+        results[make(number)] = None
+    return list(results)
 
 
 def ids(rng: random.Random, count: int, ascii_only: bool) -> tuple[list[str], list[int] | None]:
@@ -490,16 +490,16 @@ def _holes(rng: random.Random, column: Column, share: float) -> None:
 
 def make(rng: random.Random, folder: pathlib.Path) -> Shop:
     """Draws tables, writes them into a folder, and gives what was written."""
-    people, things, rows = rng.randint(8, 25), rng.randint(10, 30), rng.randint(80, 220)
+    all_users, things, rows = rng.randint(8, 25), rng.randint(10, 30), rng.randint(80, 220)
     hostile = rng.random() < 0.4
     forms = {name: _form(rng) for name in ("interactions", "items", "users")}
     first, second, third = forms.values()
     user, item, time = ("user_id", "item_id", "timestamp") if not hostile else names(rng, first, (), 3, ())
     breaks = {name: form.quoted and getattr(form, "end", "") != "\r" for name, form in forms.items()}
     plain_ids = any(form.encoding not in ("utf-8", "utf-8-sig", "utf-16") for form in forms.values())
-    user_ids, user_numbers = ids(rng, people, plain_ids or not all(breaks.values()))
+    user_ids, user_numbers = ids(rng, all_users, plain_ids or not all(breaks.values()))
     item_ids, item_numbers = ids(rng, things, plain_ids or not all(breaks.values()))
-    who = [min(rng.randrange(people), rng.randrange(people)) for _ in range(rows)]
+    who = [min(rng.randrange(all_users), rng.randrange(all_users)) for _ in range(rows)]
     what = [min(rng.randrange(things), rng.randrange(things)) for _ in range(rows)]
     columns = [
         _ids_column(user, user_ids, user_numbers, who),
@@ -543,11 +543,11 @@ def make(rng: random.Random, folder: pathlib.Path) -> Shop:
                 user if _can_write(user, third) and rng.random() < 0.5 else "user_id",
                 user_ids,
                 user_numbers,
-                range(people),
+                range(all_users),
             )
         ]
         for name in names(rng, third, [columns[0].name], rng.randint(1, 4), ()):
-            columns.append(more(rng, name, people, forms["users"].encoding, breaks["users"]))
+            columns.append(more(rng, name, all_users, forms["users"].encoding, breaks["users"]))
         users = Table(columns)
     shop = Shop(interactions, items, users, [])
     for name, table in (("interactions", interactions), ("items", items), ("users", users)):

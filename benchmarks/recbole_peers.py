@@ -101,17 +101,17 @@ class Sequences(Columns):
         """Rows whose histories together hold every place about once; where they begin is drawn anew."""
         users = self.rows["user"][self.train]
         _, first, counts = np.unique(users, return_index=True, return_counts=True)
-        place = np.arange(len(users)) - np.repeat(first, counts)
-        left = np.repeat(counts, counts) - 1 - place
+        position = np.arange(len(users)) - np.repeat(first, counts)
+        left = np.repeat(counts, counts) - 1 - position
         start = np.repeat(rng.integers(0, self.width, len(counts)), counts)
         return rng.permutation(self.train[((left - start) % self.width == 0) | (left == 0)])
 
     def loss(self, rows, rng):
-        met, item = self.rows["history"][rows], self.rows["item"][rows]
-        met = self._to_the_left(met)
-        target = np.concatenate([met[:, 1:], np.zeros((len(met), 1), met.dtype)], 1)
-        target[np.arange(len(met)), (met > 0).sum(1) - 1] = item
-        columns = self._tensors(item_list=met, length=(met > 0).sum(1), target=target)
+        history, item = self.rows["history"][rows], self.rows["item"][rows]
+        history = self._to_the_left(history)
+        target = np.concatenate([history[:, 1:], np.zeros((len(history), 1), history.dtype)], 1)
+        target[np.arange(len(history)), (history > 0).sum(1) - 1] = item
+        columns = self._tensors(item_list=history, length=(history > 0).sum(1), target=target)
         answers = self.model(columns["item_list"], columns["length"])
         taught = columns["target"] > 0
         logits = answers[taught] @ self.model.item_embedding.weight.T
@@ -120,17 +120,17 @@ class Sequences(Columns):
     def scores(self, users, histories):
         histories = histories[:, -self.width :]
         empty = ~(histories > 0).any(1)
-        met = self._to_the_left(np.where(empty[:, None], 1, histories))
-        columns = self._tensors(item_list=met, length=(met > 0).sum(1))
-        found = self.model.full_sort_predict(columns).cpu().numpy()
-        found[empty] = 0
-        return found
+        histories_left = self._to_the_left(np.where(empty[:, None], 1, histories))
+        columns = self._tensors(item_list=histories_left, length=(histories_left > 0).sum(1))
+        result = self.model.full_sort_predict(columns).cpu().numpy()
+        result[empty] = 0
+        return result
 
     def _to_the_left(self, histories):
         # Ours stand at the right.
         length = (histories > 0).sum(1)
-        place = (np.arange(histories.shape[1]) - length[:, None]) % histories.shape[1]
-        return np.take_along_axis(histories, place, 1)
+        position = (np.arange(histories.shape[1]) - length[:, None]) % histories.shape[1]
+        return np.take_along_axis(histories, position, 1)
 
 
 class Graph(Columns):
@@ -160,15 +160,15 @@ class Graph(Columns):
     def loss(self, rows, rng):
         user, item = self.rows["user"][rows], self.rows["item"][rows]
         other = rng.integers(1, self.met.shape[1], len(rows))
-        while (met := np.isin(self._pair(user, other), self.pairs)).any():
-            other[met] = rng.integers(1, self.met.shape[1], met.sum())
+        while (history := np.isin(self._pair(user, other), self.pairs)).any():
+            other[history] = rng.integers(1, self.met.shape[1], history.sum())
         return self.model.calculate_loss(self._tensors(user=user, item=item, neg_item=other))
 
     def scores(self, users, histories):
         columns = self._tensors(user=users)
-        found = self.model.full_sort_predict(columns).cpu().numpy().reshape(len(users), -1)
-        found[users == 0] = 0
-        return found
+        result = self.model.full_sort_predict(columns).cpu().numpy().reshape(len(users), -1)
+        result[users == 0] = 0
+        return result
 
     def _pair(self, users, items):
         return users.astype(np.int64) * self.met.shape[1] + items
@@ -180,8 +180,8 @@ def gain(peer, question) -> float:
     for start in range(0, len(question["v_item"]), 512):
         rows = np.arange(start, min(start + 512, len(question["v_item"])))
         histories, target = question["v_history"][rows], question["v_item"][rows]
-        found = peer.scores(question["v_user"][rows], histories)
-        rank = next_item_ranks(found, target, histories, tie_order(found.shape[1]))
+        result = peer.scores(question["v_user"][rows], histories)
+        rank = next_item_ranks(result, target, histories, tie_order(result.shape[1]))
         gains.append(rank_gain(rank))
     return mean_of_known(np.concatenate(gains))
 
@@ -212,12 +212,12 @@ def learn(peer, question, every: int, seconds: float, seed: int) -> tuple[float,
         peer.model.eval()
         epoch += every
         with torch.no_grad():
-            found = gain(peer, question)
+            gain_now = gain(peer, question)
         since += 1
-        if found > best:
-            best, since = found, 0
+        if gain_now > best:
+            best, since = gain_now, 0
             kept = {name: value.clone() for name, value in peer.model.state_dict().items()}
-        print(f"epoch {epoch}: {found:.5f}, {time.perf_counter() - start:.0f} s", flush=True)
+        print(f"epoch {epoch}: {gain_now:.5f}, {time.perf_counter() - start:.0f} s", flush=True)
     peer.model.load_state_dict(kept)
     if hasattr(peer.model, "restore_user_e"):
         peer.model.restore_user_e = peer.model.restore_item_e = None
@@ -242,11 +242,11 @@ def main() -> None:
         peer = {"SASRec": Sequences, "LightGCN": Graph}[options.model](
             question, torch.device(options.device), **point
         )
-        found, epochs, ended = learn(
+        result, epochs, ended = learn(
             peer, question, EVERY[options.model], 60 * options.minutes / len(grid), options.seed
         )
-        if best is None or found > best[0]:
-            best = found, epochs, ended, point, peer
+        if best is None or result > best[0]:
+            best = result, epochs, ended, point, peer
     _, epochs, converged, point, peer = best
     with torch.no_grad():
         scores = [

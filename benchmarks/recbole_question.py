@@ -11,9 +11,9 @@ import numpy as np
 
 def digest(path: str | os.PathLike[str]) -> str:
     """Names a question by its arrays, so that an answer can say which question it answers."""
-    found = hashlib.sha256()
+    digest_so_far = hashlib.sha256()
     with np.load(path) as question:
         for name in sorted(question.files):
-            found.update(f"{name} {question[name].dtype} {question[name].shape}".encode())
-            found.update(np.ascontiguousarray(question[name]).tobytes())
-    return found.hexdigest()
+            digest_so_far.update(f"{name} {question[name].dtype} {question[name].shape}".encode())
+            digest_so_far.update(np.ascontiguousarray(question[name]).tobytes())
+    return digest_so_far.hexdigest()

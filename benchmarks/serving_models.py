@@ -64,8 +64,8 @@ def questions(url: str, folder: pathlib.Path, user: str) -> dict[str, tuple[str,
         with Client.connect(url, name) as client:
             signatures[name] = read_metadata(client.metadata())
     with Client.connect(url, "retrieval") as client:
-        found = client.recommend(user_id=user, k=CANDIDATES, include_seen=True)
-    ids, texts = [item.item_id for item in found], [item.title for item in found]
+        result = client.recommend(user_id=user, k=CANDIDATES, include_seen=True)
+    ids, texts = [item.item_id for item in result], [item.title for item in result]
 
     def body(model: str, signature: str, **given: Any) -> tuple[str, bytes]:
         return model, predict_body(Ask("predict", signature, columns(signatures[model][signature], given)))

@@ -88,34 +88,34 @@ def stepper(model: tfrs.Model, data: Prepared, batch_size: int) -> Callable[[], 
 
 def rates(steppers: dict[str, Callable[[], int]], seconds: float, rounds: int = 5) -> dict[str, float]:
     """Examples a second of each side, the median of rounds in turn."""
-    found: dict[str, list[float]] = {name: [] for name in steppers}
+    results: dict[str, list[float]] = {name: [] for name in steppers}
     for _ in range(rounds):
         for name, run in steppers.items():
             start, examples = time.perf_counter(), 0
             while time.perf_counter() - start < seconds / rounds:
                 examples += run()
-            found[name].append(examples / (time.perf_counter() - start))
-    return {name: float(np.median(values)) for name, values in found.items()}
+            results[name].append(examples / (time.perf_counter() - start))
+    return {name: float(np.median(values)) for name, values in results.items()}
 
 
 def compare(name: str, goal: str, sides: dict[str, Callable[[], int]], seconds: float) -> Ratio:
     """The first side's examples a second over the second's."""
-    found = rates(sides, seconds)
-    first, second = found.values()
-    detail = ", ".join(f"{side} {rate:,.0f}/s" for side, rate in found.items())
+    result = rates(sides, seconds)
+    first, second = result.values()
+    detail = ", ".join(f"{side} {rate:,.0f}/s" for side, rate in result.items())
     return Ratio(name, first / second, goal, detail)
 
 
 def cached_text(data: Prepared, where: str, seconds: float) -> list[Ratio]:
     """Cached text against ids only, in the tutorial's shape and in the default settings."""
-    found = []
+    results = []
     for label, config in (("tutorial's shape", PLAIN), ("default settings", RetrievalConfig())):
         sides = {
             side: stepper(two_tower(data, config, text), data, config.training.batch_size)
             for side, text in (("cached text", True), ("ids only", False))
         }
-        found.append(compare(f"cached text / ids only, {where}, {label}", "≥ 0.9", sides, seconds))
-    return found
+        results.append(compare(f"cached text / ids only, {where}, {label}", "≥ 0.9", sides, seconds))
+    return results
 
 
 def naive(data: Prepared, seconds: float) -> list[Ratio]:
@@ -150,14 +150,14 @@ def finetuning(data: Prepared, seconds: float) -> list[Ratio]:
         model.compile(optimizer=build_optimizer(PLAIN.training))
         sides[stage] = stepper(model, data, BATCH)
     sides["naive"] = stepper(NaiveText(data, tokens, "full"), data, BATCH)
-    found = rates(sides, seconds)
+    result = rates(sides, seconds)
     names = {"top_n": "top-2", "lora": "LoRA"}
     return [
         Ratio(
             f"{names[stage]} with cached lower layers / naive full fine-tuning",
-            found[stage] / found["naive"],
+            result[stage] / result["naive"],
             "≥ 5",
-            f"{found[stage]:,.0f}/s against {found['naive']:,.1f}/s, up to {BATCH} texts a step",
+            f"{result[stage]:,.0f}/s against {result['naive']:,.1f}/s, up to {BATCH} texts a step",
         )
         for stage in names
     ]
@@ -170,7 +170,7 @@ def second_run(texts: int) -> list[Ratio]:
     plots = item_texts(latest_small_tables())
     texts = min(texts, len(plots))
     chosen = random.Random(1).sample(plots, texts)
-    changed = [f"Now {plot}" if place % 100 == 0 else plot for place, plot in enumerate(chosen)]
+    changed = [f"Now {plot}" if position % 100 == 0 else plot for position, plot in enumerate(chosen)]
     tokenize = load_tokenizer(ENCODER, max_length=LENGTH, pad_to="max_length")
     taken, reports = [], []
     with tempfile.TemporaryDirectory() as cache:
@@ -200,7 +200,7 @@ def buckets(texts: int = 1024) -> list[Ratio]:
         return []
     encoder = TextEncoder.from_pretrained(ENCODER)
     plots = random.Random(0).sample(item_texts(latest_small_tables()), texts)
-    found = []
+    results = []
     for length in (128, 256):
         tokens = load_tokenizer(ENCODER, max_length=length, pad_to="max_length")(tf.constant(plots))
         tokens = {name: values.numpy() for name, values in tokens.items()}
@@ -219,24 +219,24 @@ def buckets(texts: int = 1024) -> list[Ratio]:
             f"{texts / seconds['buckets']:.0f} and {texts / seconds['fixed']:.0f} texts/s, {words:.0f} tokens"
             " a text"
         )
-        found.append(
+        results.append(
             Ratio(
                 f"buckets / fixed padding to {length}", seconds["fixed"] / seconds["buckets"], "≥ 1.5", detail
             )
         )
-    return found
+    return results
 
 
 def alternate(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Seconds of each side, the median of rounds in turn after one that warms up."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    results: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, run in sides.items():
             start = time.perf_counter()
             run()
             if number:
-                found[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in found.items()}
+                results[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in results.items()}
 
 
 def evaluation(data: Prepared) -> list[Ratio]:
@@ -286,7 +286,7 @@ def peak(counts: list[int], micro_batch: int = 16) -> list[Ratio]:
     """What a step of full fine-tuning adds to the memory, in micro-batches against the fewest texts taken
     whole."""
     whole = in_own_process("texts", counts[0])
-    found = []
+    results = []
     for count in counts:
         parts = in_own_process("texts", count, "--micro-batch", str(micro_batch))
         detail = (
@@ -294,22 +294,22 @@ def peak(counts: list[int], micro_batch: int = 16) -> list[Ratio]:
             f"{whole['seconds']:.0f} s"
         )
         name = f"memory of fine-tuning on {count} texts by {micro_batch} / on {counts[0]} whole"
-        found.append(Ratio(name, parts["megabytes"] / whole["megabytes"], "< 0.5", detail))
-    return found
+        results.append(Ratio(name, parts["megabytes"] / whole["megabytes"], "< 0.5", detail))
+    return results
 
 
 def memory(sizes: list[int]) -> list[Ratio]:
     """Peak memory of training on ever more interactions, relative to the fewest."""
-    found, first = [], {}
+    results, first = [], {}
     for size in sizes:
         for label, options in (("last position", []), ("all positions", ["--all-positions"])):
             figures = in_own_process("interactions", size, *options)
             base = first.setdefault(label, figures["megabytes"])
             detail = f"{figures['megabytes']:,.0f} MB, {figures['seconds']:.0f} s for an epoch"
             name = f"peak memory at {size:,} interactions, {label}"
-            found.append(Ratio(name, figures["megabytes"] / base, "flat", detail))
+            results.append(Ratio(name, figures["megabytes"] / base, "flat", detail))
             print(f"  {name}: {detail}", flush=True)
-    return found
+    return results
 
 
 PARTS = (
@@ -343,12 +343,12 @@ def measure(parts: list[str], seconds: float, sizes: list[int], quick: bool) -> 
         "peak": lambda: peak([256, 1024]),
         "memory": lambda: memory(sizes),
     }
-    found = []
+    results = []
     for part in parts:
         ratios = work[part]()
         print("\n".join(ratio.row() for ratio in ratios), flush=True)
-        found += ratios
-    return found
+        results += ratios
+    return results
 
 
 def main() -> None:
@@ -364,13 +364,13 @@ def main() -> None:
     seconds = options.seconds or (4 if options.quick else 10)
     sizes = options.sizes or ([100_000, 1_000_000] if options.quick else [100_000, 1_000_000, 10_000_000])
     print("| ratio | value | goal | figures |\n|---|---|---|---|", flush=True)
-    found = measure(options.only, seconds, sizes, options.quick)
+    result = measure(options.only, seconds, sizes, options.quick)
     machine = (
         f"{os.cpu_count()} cores, {platform.machine()}, TensorFlow {tf.__version__}, {datetime.date.today()}"
     )
     print(machine)
     if options.json:
-        report = {"machine": machine, "ratios": [dataclasses.asdict(ratio) for ratio in found]}
+        report = {"machine": machine, "ratios": [dataclasses.asdict(ratio) for ratio in result]}
         pathlib.Path(options.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
 
 

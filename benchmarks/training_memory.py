@@ -43,10 +43,10 @@ def interactions(count: int, all_positions: bool) -> dict[str, float]:
         # Everybody meets one item after the other, none twice, and an example's history is what stands before
         # it.
         row = start * BATCH + tf.range(BATCH, dtype=tf.int64)
-        user, place = row // each, row % each
-        places = place[:, None] + tf.range(-HISTORY, 1, dtype=tf.int64)
-        items = 1 + (user[:, None] * 7919 + places * 1009) % (num_items - 1)
-        items = tf.cast(tf.where(places < 0, tf.zeros_like(items), items), tf.int32)
+        user, position = row // each, row % each
+        positions = position[:, None] + tf.range(-HISTORY, 1, dtype=tf.int64)
+        items = 1 + (user[:, None] * 7919 + positions * 1009) % (num_items - 1)
+        items = tf.cast(tf.where(positions < 0, tf.zeros_like(items), items), tf.int32)
         users = tf.cast(1 + user % (num_users - 1), tf.int32)
         return {"user_index": users, "history": items[:, :-1], "item_index": items[:, -1]}
 

@@ -46,14 +46,14 @@ PIPELINE = {
 def imports(path: pathlib.Path, inside_functions: bool = True) -> set[str]:
     """Dotted names of all that a module imports."""
     tree = ast.parse(path.read_text())
-    found: set[str] = set()
+    results: set[str] = set()
     nodes = ast.walk(tree) if inside_functions else tree.body
     for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            results |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            results |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return results
 
 
 def modules(package: str) -> list[pathlib.Path]:

@@ -32,7 +32,7 @@ from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order, split_pers
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.features import columns as features
 from tfrec_fusion.metrics.accuracy import rank_scores, ranking_metrics
-from tfrec_fusion.metrics.ranks import per_person_figures
+from tfrec_fusion.metrics.ranks import per_user_figures
 
 ROOT = pathlib.Path(__file__).parents[1]
 CASES = ROOT.parent / "shared" / "cases"
@@ -208,9 +208,9 @@ def test_ids_with_a_fraction_of_nothing_are_told_and_matched(opened, validate):
         assert status == 1
         assert f"0% match as written, 100% without '.0'. Set `data.{key}: number`" in said
         status, said = validate(f"{name}.yaml", "data.item_ids=number", "data.user_ids=number")
-        assert status == 0 and "480 choices of 60 people among 30 of 30 items" in said
+        assert status == 0 and "480 choices of 60 users among 30 of 30 items" in said
     status, said = validate("floats_parquet.yaml")
-    assert status == 0 and "480 choices of 60 people among 30 of 30 items" in said
+    assert status == 0 and "480 choices of 60 users among 30 of 30 items" in said
 
 
 @pytest.mark.parametrize(
@@ -509,7 +509,7 @@ def test_days_of_january(tmp_path, values, wanted):
 def test_an_item_that_was_bought_again_is_relevant_once(ranks, ndcg, recall):
     """The lists of "report-16"'s case2.py, with the NDCG that it states."""
     for items in (None, np.unique(ranks, return_inverse=True)[1]):
-        found = per_person_figures(np.full(len(ranks), 7), np.array(ranks, float), [10], items)
+        found = per_user_figures(np.full(len(ranks), 7), np.array(ranks, float), [10], items)
         assert found["ndcg@10"] == pytest.approx(ndcg, abs=1e-5) and found["recall@10"] == recall
         assert all(np.all((values >= 0) & (values <= 1)) for values in found.values())
 
@@ -565,7 +565,7 @@ def test_what_was_bought_three_times_is_held_out_three_times_and_counts_once(ope
                 items.append(example.event.item)
     assert len(users) == 269  # of 270 the first is where validation ends
     codes = np.unique(items, return_inverse=True)[1]
-    found = per_person_figures(np.array(users), np.ones(len(users)), [10], codes)
+    found = per_user_figures(np.array(users), np.ones(len(users)), [10], codes)
     assert set(found["ndcg@10"]) == set(found["map@10"]) == {1.0}
 
 

@@ -92,8 +92,8 @@ def test_the_tutorials_tables_are_guessed_as_it_says(tmp_path, monkeypatch, caps
     (code,) = blocks(page, "python")
     exec(compile(code, "tutorial.md", "exec"), {})
     assert cli.main(["init", ".", "--name", "books"]) == 0
-    (said,) = blocks(page, "yaml")
-    assert yaml.safe_load((tmp_path / "books.yaml").read_text())["data"] == yaml.safe_load(said)["data"]
+    (written,) = blocks(page, "yaml")
+    assert yaml.safe_load((tmp_path / "books.yaml").read_text())["data"] == yaml.safe_load(written)["data"]
     assert cli.main(["validate", "books.yaml"]) == 0
 
 

@@ -21,10 +21,13 @@ def unsaid(call: ast.Call) -> bool:
         return False
     owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     if TEXT[name] is None:
-        place = 0 if owner not in ("", "gzip", "io", "os") or name == "NamedTemporaryFile" else 1
+        position = 0 if owner not in ("", "gzip", "io", "os") or name == "NamedTemporaryFile" else 1
         if name == "open" and owner in ("os", "tarfile", "zipfile", "webbrowser", "Image"):
             return False
-        given = [*call.args[place : place + 1], *(word.value for word in call.keywords if word.arg == "mode")]
+        given = [
+            *call.args[position : position + 1],
+            *(word.value for word in call.keywords if word.arg == "mode"),
+        ]
         mode = given[0].value if given and isinstance(given[0], ast.Constant) else None
         mode = mode or ("wb" if name == "NamedTemporaryFile" else "r")
         return "b" not in str(mode) and (owner != "gzip" or "t" in str(mode))

@@ -57,12 +57,12 @@ def test_what_is_copied_is_there_and_not_ignored(file):
 
 @pytest.mark.parametrize("file", FILES)
 def test_images_are_staged_unprivileged_and_say_keras_2_where_they_must(file):
-    found = instructions(file)
-    last = max(place for place, (name, _) in enumerate(found) if name == "FROM")
-    assert sum(name == "FROM" for name, _ in found) >= 2
-    final = dict(found[last:])
+    steps = instructions(file)
+    last = max(position for position, (name, _) in enumerate(steps) if name == "FROM")
+    assert sum(name == "FROM" for name, _ in steps) >= 2
+    final = dict(steps[last:])
     assert final["USER"] == "1000"
-    assert "--require-hashes" in " ".join(rest for name, rest in found if name == "RUN")
+    assert "--require-hashes" in " ".join(rest for name, rest in steps if name == "RUN")
     if file == "docker/pipeline.Dockerfile":
         assert "TF_USE_LEGACY_KERAS=1" in final["ENV"]
 
@@ -120,12 +120,12 @@ def test_what_the_lock_installs_is_enough(file, lock, copied, tmp_path):
     copies = " ".join(rest for name, rest in instructions(file) if name == "COPY")
     for name in copied:
         assert name in copies
-        place = target / name
-        place.parent.mkdir(exist_ok=True)
+        path = target / name
+        path.parent.mkdir(exist_ok=True)
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, path, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(ROOT / name, place)
+            shutil.copy(ROOT / name, path)
     (imports,) = [
         re.fullmatch('python -c "(.*)"', rest)[1]
         for name, rest in instructions(file)

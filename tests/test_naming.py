@@ -91,8 +91,8 @@ def test_plain_names_stay_as_they_are(column):
 @given(columns)
 def test_a_client_finds_the_input_of_a_column(column):
     inputs = ["user_id", "history", "text", "k", naming.context_input(column)]
-    wanted = column if column in inputs else naming.context_input(column)
-    assert naming.find_input(column, inputs) == wanted
+    expected = column if column in inputs else naming.context_input(column)
+    assert naming.find_input(column, inputs) == expected
     assert naming.find_input(naming.context_input(column), inputs) == naming.context_input(column)
 
 
@@ -101,8 +101,8 @@ def test_a_name_that_means_no_input_comes_back():
 
 
 def test_a_feature_keeps_its_name_where_a_request_can_have_it():
-    found = naming.request_inputs(["context_device", "K", "Device Type", "Country"], {"k"})
-    assert found == {
+    result = naming.request_inputs(["context_device", "K", "Device Type", "Country"], {"k"})
+    assert result == {
         "context_device": "context_device",
         "context_K": "K",
         naming.context_input("Device Type"): "Device Type",

@@ -30,10 +30,10 @@ def test_what_is_committed_was_made_from_the_script(name):
     made = tool().read(ROOT / "notebooks" / f"{name}.py")
     assert [cell.source for cell in committed.cells] == [cell.source for cell in made.cells]
     assert all(cell.execution_count for cell in committed.cells if cell.cell_type == "code")
-    found = outputs(committed)
-    assert not [output for output in found if output.output_type == "error"]
-    assert sum("image/png" in output.get("data", {}) for output in found) >= 2
-    assert str(ROOT) not in "".join(output.get("text", "") for output in found)
+    result = outputs(committed)
+    assert not [output for output in result if output.output_type == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in result) >= 2
+    assert str(ROOT) not in "".join(output.get("text", "") for output in result)
 
 
 def test_a_notebook_that_is_not_there_is_told_of(capsys):

@@ -1,4 +1,4 @@
-"""What the library shows to people who import it, and what importing each module costs."""
+"""What the library shows to users who import it, and what importing each module costs."""
 
 import importlib
 import json
@@ -122,8 +122,8 @@ COSTS = {
 
 
 def modules() -> list[str]:
-    found = pkgutil.walk_packages([str(ROOT)], "tfrec_fusion.")
-    return [module.name.removeprefix("tfrec_fusion.") for module in found]
+    result = pkgutil.walk_packages([str(ROOT)], "tfrec_fusion.")
+    return [module.name.removeprefix("tfrec_fusion.") for module in result]
 
 
 def test_every_module_says_what_it_costs():

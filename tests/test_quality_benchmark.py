@@ -26,29 +26,29 @@ class Catalogue:
         return ITEMS + 1
 
 
-def protocol(people=3):
+def protocol(users=3):
     """Everybody met items 1 to 5 and chose item 10."""
     test = {
-        "user_index": np.arange(people, dtype=np.int32),
-        "history": np.tile(np.arange(1, 6, dtype=np.int32), (people, 1)),
-        "item_index": np.full(people, 10, np.int32),
+        "user_index": np.arange(users, dtype=np.int32),
+        "history": np.tile(np.arange(1, 6, dtype=np.int32), (users, 1)),
+        "item_index": np.full(users, 10, np.int32),
     }
     data = types.SimpleNamespace(catalogue=Catalogue(), test=test)
-    seen = [np.arange(1, 6, dtype=np.int32)] * people
-    return Protocol(data, np.arange(people), seen, [np.array([10])] * people, np.arange(ITEMS + 1) > 0)
+    seen = [np.arange(1, 6, dtype=np.int32)] * users
+    return Protocol(data, np.arange(users), seen, [np.array([10])] * users, np.arange(ITEMS + 1) > 0)
 
 
-def falling(places):
+def falling(positions):
     """Item 1 is the best, then item 2, …"""
-    return np.tile(-np.arange(ITEMS + 1.0), (len(places), 1))
+    return np.tile(-np.arange(ITEMS + 1.0), (len(positions), 1))
 
 
 def test_what_was_met_is_not_asked_for():
-    found = judge(falling, protocol())
+    result = judge(falling, protocol())
     # Items 6, 7, 8 and 9 come before it.
-    np.testing.assert_allclose(found["ndcg@10"], 1 / np.log2(6))
-    assert np.isnan(found["cold ndcg@10"]).all()
-    np.testing.assert_allclose(found["light ndcg@10"], found["ndcg@10"])
+    np.testing.assert_allclose(result["ndcg@10"], 1 / np.log2(6))
+    assert np.isnan(result["cold ndcg@10"]).all()
+    np.testing.assert_allclose(result["light ndcg@10"], result["ndcg@10"])
 
 
 def test_the_best_of_the_retrieval_are_put_in_the_rankings_order():
@@ -73,11 +73,11 @@ def test_the_interval_is_that_of_the_difference_to_the_best_peer():
     figures = ("ndcg@10", "recall@10", "recall@100", "cold ndcg@10", "cold recall@100", "light ndcg@10")
     for name, values in (("a", best), ("b", worse), (FUSED, ours)):
         rows[name] |= dict.fromkeys((*figures, "new ndcg@10"), values)
-    found = summary({name: [row] for name, row in rows.items()})["ndcg@10 against the best peer"]
-    assert found["best peer"] == "a"
+    result = summary({name: [row] for name, row in rows.items()})["ndcg@10 against the best peer"]
+    assert result["best peer"] == "a"
     error = np.std(ours - best) / np.sqrt(500)
-    assert abs(found["difference"] - (ours - best).mean()) < 1e-9
-    low, high = found["interval"]
+    assert abs(result["difference"] - (ours - best).mean()) < 1e-9
+    low, high = result["interval"]
     np.testing.assert_allclose(high - low, 2 * 1.96 * error, rtol=0.1)
 
 
@@ -95,10 +95,10 @@ def test_histories_of_ratings_hold_training_alone_and_not_the_item_in_question()
         validation=none,
         test=np.array([2]),
     )
-    found = data.columns(np.array([1, 2, 3]))
-    assert found["history"].shape == (3, HISTORY)
-    assert found["history"][:, -3:].tolist() == [[0, 4, 5], [4, 6, 5], [0, 0, 0]]
-    assert found["age"].tolist() == [0.5, 0.5, -1] and found["rating"].tolist() == [1, 2, 3]
+    result = data.columns(np.array([1, 2, 3]))
+    assert result["history"].shape == (3, HISTORY)
+    assert result["history"][:, -3:].tolist() == [[0, 4, 5], [4, 6, 5], [0, 0, 0]]
+    assert result["age"].tolist() == [0.5, 0.5, -1] and result["rating"].tolist() == [1, 2, 3]
     assert data.triples(np.array([2])).tolist() == [[1, 7, 2]]
     assert dataclasses.replace(data, order=np.arange(5)).columns(np.array([2]))["history"][
         0, -3:

@@ -104,12 +104,12 @@ def test_an_answer_holds_what_is_left_and_numbers_alone(name, answering, data, p
         row = list(profiles.ids).index(user)
         start, end = profiles.seen_splits[row : row + 2]
         left -= {data.ids[item] for item in profiles.seen_items[start:end]}
-    found = [item.decode() for item in answer["item_ids"][0]]
+    results = [item.decode() for item in answer["item_ids"][0]]
     count = int(answer["num_results"][0])
     # An inverted file does not look at every cell.
     assert count <= min(k, len(left)) if name == "cells" else count == min(k, len(left))
-    assert set(found[:count]) <= left and len(set(found[:count])) == count
-    assert not any(found[count:]) and all(found[:count])
+    assert set(results[:count]) <= left and len(set(results[:count])) == count
+    assert not any(results[count:]) and all(results[:count])
     for key, values in answer.items():
         if values.dtype.kind == "f":
             assert np.isfinite(values).all(), key

@@ -52,11 +52,11 @@ def test_every_number_has_a_range():
 
 def outside(kind: type, bounds: Interval) -> list:
     """A number just outside each end, and what is outside of any range."""
-    found = [] if kind is int else [math.nan, math.inf, -math.inf]
+    results = [] if kind is int else [math.nan, math.inf, -math.inf]
     for bound, beyond in ((bounds.ge, -1), (bounds.le, 1)):
         if bound is not None:
-            found.append(bound + beyond if kind is int else math.nextafter(bound, beyond * math.inf))
-    return found + [bound for bound in (bounds.gt, bounds.lt) if bound is not None]
+            results.append(bound + beyond if kind is int else math.nextafter(bound, beyond * math.inf))
+    return results + [bound for bound in (bounds.gt, bounds.lt) if bound is not None]
 
 
 @pytest.mark.parametrize(("key", "kind", "bounds"), ALL, ids=[key for key, _, _ in ALL])
@@ -69,8 +69,8 @@ def test_a_number_outside_its_range_is_refused(key, kind, bounds):
             with pytest.raises(ConfigError) as caught:
                 from_dict(PipelineConfig, nested(key, shape))
             messages.append(str(caught.value))
-        said = rf"`{re.escape(key)}[\w.\[\]]*` must be (at|above|below|a finite)"
-        assert any(re.search(said, message) for message in messages), messages
+        text = rf"`{re.escape(key)}[\w.\[\]]*` must be (at|above|below|a finite)"
+        assert any(re.search(text, message) for message in messages), messages
 
 
 def test_all_mistakes_are_named_at_once():

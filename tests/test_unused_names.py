@@ -9,6 +9,7 @@ OBJECTIVES = "several objectives and the classifier: the configuration will reac
 WARM = "warm start from an earlier run: the configuration will reach it"
 ALLOWED = {
     "pipeline/callbacks/index_update.py:build_retrieval": TFX,
+    "pipeline/cli/command.py:Group.format_commands": "click calls it",
     "pipeline/callbacks/preprocessing.py:interactions_preprocessing_fn": TFX,
     "pipeline/callbacks/preprocessing.py:items_preprocessing_fn": TFX,
     "pipeline/callbacks/training.py:run_ranking": TFX,

@@ -236,10 +236,10 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 def sync_tree(folder: pathlib.Path) -> None:
     """Forces all files and folders below a folder to the disk, and itself."""
-    for place, _, names in os.walk(folder, topdown=False):
+    for path, _, names in os.walk(folder, topdown=False):
         for name in names:
-            sync(os.path.join(place, name))
-        sync(place)
+            sync(os.path.join(path, name))
+        sync(path)
 
 
 def _there(path: str | os.PathLike[str]) -> os.stat_result | None:

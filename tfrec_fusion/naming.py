@@ -2,7 +2,7 @@
 
 A column may be called anything. TensorFlow's scopes and the inputs of a SavedModel take letters, digits and
 `_`, and a file system may not tell `Size` from `size`. What a column is called is therefore data, shown to
-people and never used as a name; these functions are the only place where a name is made of it.
+users and never used as a name; these functions are the only place where a name is made of it.
 """
 
 from __future__ import annotations
@@ -83,17 +83,17 @@ def request_inputs(features: Iterable[str], taken: Collection[str]) -> dict[str,
     """
     features = list(features)
     lower = [feature.lower() for feature in features]
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for feature, column in zip(features, context_inputs(features), strict=True):
         own = _INPUT.fullmatch(feature) and feature.lower() not in taken and lower.count(feature.lower()) == 1
         name = feature if own else column
-        if name.lower() in (known.lower() for known in found):
+        if name.lower() in (known.lower() for known in results):
             raise ValueError(
                 f"Each context feature needs an input of its own. Received: {feature!r}, whose {name!r} is"
                 " there already. Rename it."
             )
-        found[name] = feature
-    return found
+        results[name] = feature
+    return results
 
 
 def find_input(name: str, inputs: Collection[str]) -> str:

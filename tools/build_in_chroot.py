@@ -49,7 +49,7 @@ class Stage:
     def filled(self, text: str) -> str:
         """`text` with `${NAME}` and `$NAME` put in."""
         known = {**self.arguments, **self.variables}
-        return re.sub(r"\$\{?(\w+)\}?", lambda found: known.get(found[1], ""), text)
+        return re.sub(r"\$\{?(\w+)\}?", lambda match: known.get(match[1], ""), text)
 
     def inside(self, path: str) -> pathlib.Path:
         return self.folder / os.path.join(self.workdir, path).lstrip("/")
@@ -69,11 +69,11 @@ class Stage:
         subprocess.run(self.command(line), check=True)
 
     def copy(self, sources: list, target: str) -> None:
-        place = self.inside(target)
+        path = self.inside(target)
         into = target.endswith("/") or len(sources) > 1
-        (place if into else place.parent).mkdir(parents=True, exist_ok=True)
+        (path if into else path.parent).mkdir(parents=True, exist_ok=True)
         for source in sources:
-            goal = place / source.name if into and not source.is_dir() else place
+            goal = path / source.name if into and not source.is_dir() else path
             if source.is_dir():
                 ignore = shutil.ignore_patterns("__pycache__") if ROOT in source.parents else None
                 shutil.copytree(source, goal, symlinks=True, dirs_exist_ok=True, ignore=ignore)

@@ -27,8 +27,8 @@ def read(script: pathlib.Path) -> nbformat.NotebookNode:
             cells.append(nbformat.v4.new_markdown_cell(re.sub(r"^# ?", "", body, flags=re.M)))
         else:
             cells.append(nbformat.v4.new_code_cell(body))
-    for place, cell in enumerate(cells):
-        cell.id = f"cell-{place}"
+    for position, cell in enumerate(cells):
+        cell.id = f"cell-{position}"
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},

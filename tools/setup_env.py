@@ -90,10 +90,10 @@ def find_python():
         " sys.executable)"
     )
     seen = []
-    wanted = [os.environ["TFREC_PYTHON"]] if os.environ.get("TFREC_PYTHON") else CANDIDATES
+    candidates = [os.environ["TFREC_PYTHON"]] if os.environ.get("TFREC_PYTHON") else CANDIDATES
     installed = sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[0-3].*/bin/python3")))
     installed += [path for name in CANDIDATES for path in glob.glob("/usr/bin/" + name)]
-    for name in wanted + (installed if wanted is CANDIDATES else []):
+    for name in candidates + (installed if candidates is CANDIDATES else []):
         try:
             answer = subprocess.run(
                 [name, "-c", probe],
@@ -140,11 +140,11 @@ def debian_mirrors():
         for path in ["/etc/apt/sources.list"] + glob.glob("/etc/apt/sources.list.d/*")
         if os.path.isfile(path)
     ]
-    found = []
+    mirrors = []
     for text in texts:
-        found += re.findall(r"^URIs:\s*(\S+)", text, re.M)
-        found += re.findall(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)", text, re.M)
-    return [uri for uri in dict.fromkeys(found) if re.search(r"/debian/?$", uri)]
+        mirrors += re.findall(r"^URIs:\s*(\S+)", text, re.M)
+        mirrors += re.findall(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)", text, re.M)
+    return [uri for uri in dict.fromkeys(mirrors) if re.search(r"/debian/?$", uri)]
 
 
 def add_runtime(python):

@@ -7,7 +7,7 @@ to shards; what stays in memory is the training interactions, the baselines' fac
 and nothing of the test interactions.
 
 Where interactions have no labels, all test interactions are positive, and a ranking model could not be judged
-by them: a split `ranking` then holds an item drawn uniformly among those not met beside every one of them.
+by them: a split `ranking` then holds an item drawn uniformly among those not seen beside every one of them.
 """
 
 import itertools
@@ -123,26 +123,28 @@ class Judged:
             done += len(batch)
             progress.report(f"ranks {done:,}")
             items = [read(example, "item_id")[0] for example in batch]
-            people = [read_bytes(example, "user_id")[0] for example in batch]
+            users = [read_bytes(example, "user_id")[0] for example in batch]
             target = np.array([self.rows[item.encode()] for item in items])
-            ranks = self.baselines.ranks(people, target, [self._seen(example) for example in batch])
+            ranks = self.baselines.ranks(users, target, [self._seen(example) for example in batch])
             if self.plain is not None:
                 given = tf.constant([example.SerializeToString() for example in batch])
                 ranks["text_none"] = evaluated(self.plain(examples=given))["rank"]
-            for place, (example, item) in enumerate(zip(batch, items, strict=True)):
+            for position, (example, item) in enumerate(zip(batch, items, strict=True)):
                 self._slice(example, item)
                 for name, values in ranks.items():
-                    example.features.feature[rank_feature(name)].float_list.value.append(float(values[place]))
+                    example.features.feature[rank_feature(name)].float_list.value.append(
+                        float(values[position])
+                    )
                 yield (example,)
 
     def with_negatives(self) -> Iterator[tuple[tf.train.Example, ...]]:
-        """Test Examples, and beside each the same person and moment with an item that they did not meet."""
+        """Test Examples, and beside each the same user and moment with an item that they did not choose."""
         rng = np.random.default_rng(0)
         tested: dict[str, set[bytes]] = {}
         for example in examples(self.source, "test"):
             tested.setdefault(read(example, "user_id")[0], set()).add(read_bytes(example, "item_id")[0])
         for example in examples(self.source, "test"):
-            # What was seen before the split is the same in all Examples of a person.
+            # What was seen before the split is the same in all Examples of a user.
             known = tested[read(example, "user_id")[0]].union(read_bytes(example, "seen"))
             negative = tf.train.Example.FromString(example.SerializeToString())
             self._slice(example, read(example, "item_id")[0])

@@ -1,12 +1,12 @@
 """TablesExampleGen: three tables into Examples, split by time, with every unusable row accounted for.
 
-Reading is vectorised by record batch; joining, ordering and splitting are grouped by person or item, so that
+Reading is vectorised by record batch; joining, ordering and splitting are grouped by user or item, so that
 a Beam engine can spread them over machines. What comes out:
 
-- `interactions`, splits train, validation and test: ids, time, label, context, the person's features and
+- `interactions`, splits train, validation and test: ids, time, label, context, the user's features and
   history. Examples stay thin: what an item says about itself never travels with interactions.
 - `items`, split `all`: one Example an item, with `train_count`, its interactions in training.
-- `users`, split `all`: one Example a person: features, the latest history and all items seen. Serving needs
+- `users`, split `all`: one Example per user: features, the latest history and all items seen. Serving needs
   it.
 - `report`: counts by reason, and the rejected rows.
 """
@@ -53,8 +53,8 @@ def keep_first(
 ) -> Iterator[Any]:
     """(id, rows) → the row that sorts first, the others rejected as duplicates (Beam keeps no order of rows).
 
-    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values. `shown`: what people
-    call features.
+    Of a `distinct` table, whose rows repeat ids on purpose, the most frequent values. `shown`: how features
+    of columns are called.
     """
     key, rows = entry
     first, rest = one_row(rows, distinct)
@@ -94,7 +94,7 @@ class Order(beam.DoFn):
 
 
 class SplitPeople(beam.DoFn):
-    """(user, ordered events and features) → examples by split, training pairs, and the person's own
+    """(user, ordered events and features) → examples by split, training pairs, and the user's own
     Example."""
 
     def __init__(self, split: dict, context: list[str], click_threshold: float, weighted: bool = False):
@@ -221,19 +221,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         ordered = (
             joined.events
-            | "by person" >> beam.GroupByKey()
-            | "in order" >> beam.ParDo(Order()).with_outputs("rejects", main="people")
+            | "by user" >> beam.GroupByKey()
+            | "in order" >> beam.ParDo(Order()).with_outputs("rejects", main="users")
         )
         rejects += [joined.rejects, ordered.rejects]
-        cutoffs = beam.pvalue.AsSingleton(self._cutoffs(pipeline, ordered.people, split))
-        people = {"events": ordered.people}
+        cutoffs = beam.pvalue.AsSingleton(self._cutoffs(pipeline, ordered.users, split))
+        users = {"events": ordered.users}
         if "users" in rows:
-            people["users"] = rows["users"]
+            users["users"] = rows["users"]
         else:
-            people["users"] = pipeline | "no users" >> beam.Create([], reshuffle=False)
+            users["users"] = pipeline | "no users" >> beam.Create([], reshuffle=False)
         context = [feature.name for feature in context_features(tables)]
         divided = (
-            people
+            users
             | "with features" >> beam.CoGroupByKey()
             | "split"
             >> beam.ParDo(
@@ -258,7 +258,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         for (name, part), examples in kept.items():
             uri = artifact_utils.get_split_uri([_with_split(outputs[name], part)], part)
             if part == "train":
-                # Rows of one person come out together; training wants them mixed.
+                # Rows of one user come out together; training wants them mixed.
                 examples = examples | "shuffle training" >> beam.Reshuffle()
             _ = examples | f"write {name} {part}" >> beam.io.WriteToTFRecord(
                 f"{uri}/data_tfrecord", file_name_suffix=".gz"
@@ -267,11 +267,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             pipeline, rejects, kept, cutoffs if split["method"] == "temporal" else None, outputs["report"].uri
         )
 
-    def _cutoffs(self, pipeline: beam.Pipeline, people: beam.PCollection, split: dict) -> beam.PCollection:
+    def _cutoffs(self, pipeline: beam.Pipeline, users: beam.PCollection, split: dict) -> beam.PCollection:
         """Two moments from a histogram of times (`splits.cutoffs_of`)."""
         if split["method"] != "temporal":
             return pipeline | "no cutoffs" >> beam.Create([None], reshuffle=False)
-        times = people | "times" >> beam.FlatMap(lambda entry: [event.time for event in entry[1]])
+        times = users | "times" >> beam.FlatMap(lambda entry: [event.time for event in entry[1]])
         low = times | "first time" >> beam.CombineGlobally(lambda values: min(values, default=0))
         high = times | "last time" >> beam.CombineGlobally(lambda values: max(values, default=0))
         return (

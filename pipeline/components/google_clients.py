@@ -34,12 +34,12 @@ def credentials() -> Any:
     import google.auth.exceptions
 
     try:
-        found, _ = google.auth.default(scopes=[SCOPE])
+        credentials_found, _ = google.auth.default(scopes=[SCOPE])
     except (google.auth.exceptions.DefaultCredentialsError, OSError) as error:
         raise ConfigError(
             f"Google Cloud needs credentials. Received: {_first_line(error)} {LOGIN}"
         ) from error
-    return found
+    return credentials_found
 
 
 def vertex_client(service: str, region: str) -> Any:
@@ -109,7 +109,7 @@ def explained(what: str, project: str, hint: str = "") -> Iterator[None]:
         hint: added where something was refused or not found.
 
     Raises:
-        ConfigError: in place of the error.
+        ConfigError: instead of the error.
     """
     import concurrent.futures
 

@@ -60,7 +60,7 @@ class IndexBuilder(base_component.BaseComponent):
         their graph; their
             text vectors, where there is a text tower.
         examples, transform_graph: the interactions that it was trained on, transformed, and their graph.
-        users: one Example a person, as served.
+        users: one Example per user, as served.
         retrieval_run: the retrieval trainer's `model_run`.
         ranking_run, recommender_run: for the kind `recommender`, also the ranking trainer's and the
             RecommenderBuilder's.

@@ -25,15 +25,15 @@ from tfrec_fusion.config import ConfigError
 LATENCY_REQUESTS = 20
 
 
-def check_recommendations(found: list, k: int) -> None:
+def check_recommendations(results: list, k: int) -> None:
     """Raises ConfigError unless the answer holds `k` distinct items, with titles, best first."""
-    ids, scores = [item.item_id for item in found], [item.score for item in found]
+    ids, scores = [item.item_id for item in results], [item.score for item in results]
     if len(ids) != k or len(set(ids)) != k:
         raise ConfigError(f"The model must answer with {k} distinct items. Received: {ids}.")
     if scores != sorted(scores, reverse=True) or not all(map(math.isfinite, scores)):
         raise ConfigError(f"Scores must be numbers, best first. Received: {scores}.")
-    if not all(item.title for item in found):
-        raise ConfigError(f"Every item must have a title. Received: {[item.title for item in found]}.")
+    if not all(item.title for item in results):
+        raise ConfigError(f"Every item must have a title. Received: {[item.title for item in results]}.")
 
 
 def ask_retrieval(client, questions: dict) -> dict:
@@ -43,9 +43,9 @@ def ask_retrieval(client, questions: dict) -> dict:
         {"text": text} for text in questions["texts"]
     ]
     for question in asked:
-        found = client.recommend(**question, k=questions["k"], include_seen=True)
-        check_recommendations(found, questions["k"])
-        answers[next(iter(question.values()))] = found[0].title
+        result = client.recommend(**question, k=questions["k"], include_seen=True)
+        check_recommendations(result, questions["k"])
+        answers[next(iter(question.values()))] = result[0].title
     return answers
 
 
@@ -143,7 +143,7 @@ class Executor(base_executor.BaseExecutor):
         blessing.set_int_custom_property("blessed", int(report["ok"]))
 
     def _questions(self, input_dict, queries: list[str]) -> dict:
-        """Known people, somebody unknown, free text, candidates in the catalogue and one that is not."""
+        """Known users, an unknown user, free text, candidates in the catalogue and one that is not."""
         items = first_ids(artifact_utils.get_single_uri(input_dict["items"]), "item_id", 20)
         users = first_ids(artifact_utils.get_single_uri(input_dict["users"]), "user_id", 3)
         return {

@@ -1,5 +1,5 @@
 """TFX's Trainer with the inputs that a recommender needs beside interactions: the items, their text vectors,
-people."""
+users."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ class RecommenderTrainer(base_component.BaseComponent):
             here.
         examples, transform_graph: transformed interactions and the graph that made them.
         items, items_transform_graph: transformed items and theirs.
-        users: one Example a person, for serving.
+        users: one Example per user, for serving.
         text_vectors: the items' text vectors, where the text tower is on.
         retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them,
         for a

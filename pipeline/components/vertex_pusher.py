@@ -57,8 +57,8 @@ def deploy(settings: dict, version: str, folder: str) -> str:
     models, endpoints = vertex_client("Model", region), vertex_client("Endpoint", region)
     with explained(f"Deploying {name}", project, hint):
         title = f"{name}-{version}"
-        found = find(models.list_models({"parent": parent}, timeout=SECONDS), title)
-        if found is None:
+        model = find(models.list_models({"parent": parent}, timeout=SECONDS), title)
+        if model is None:
             upload = models.upload_model(
                 parent=parent,
                 model={
@@ -71,7 +71,7 @@ def deploy(settings: dict, version: str, folder: str) -> str:
             )
             resource = upload.result(timeout=DEPLOY_SECONDS).model
         else:
-            resource = found.name
+            resource = model.name
         endpoint = find(endpoints.list_endpoints({"parent": parent}, timeout=SECONDS), name)
         if endpoint is None:
             made = endpoints.create_endpoint(

@@ -78,7 +78,7 @@ class DataConfig(Settings):
 class EvaluationConfig(Settings):
     """What a model must show before it is pushed.
 
-    "Significantly" means: with the whole confidence interval, from a bootstrap over people, on one side.
+    "Significantly" means: with the whole confidence interval, from a bootstrap over users, on one side.
 
     Attributes:
         k: cutoffs of Recall, NDCG and the like; the first one decides.
@@ -106,17 +106,17 @@ class EvaluationConfig(Settings):
         slice_thresholds: the same for a slice, for example `{"item_activity=cold": {recall@100: 0.05}}`, or
             for every value of a feature, `{item_activity: {recall@100: 0.05}}`.
         changes: how much worse than the last blessed model's a figure may be, for example
-            `{coverage@10: 0.05}`; significantly, where the figure is a mean over people (all but `auc`,
+            `{coverage@10: 0.05}`; significantly, where the figure is a mean over users (all but `auc`,
             `user_auc`, `user_ndcg`, `calibration`, `coverage` and `gini`).
         slice_changes: the same for a slice, or every value of a feature.
-        confidence: of intervals over all people.
+        confidence: of intervals over all users.
         slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
-        min_people: with fewer people nothing is significant.
+        min_people: with fewer users nothing is significant.
         push_baseline_when_none: whether the best baseline of the run is pushed under the retrieval model's
             signatures where no model was ever good enough, so that a first run ends in answers; here only,
             not on Vertex AI.
         max_interactions: of more held-out interactions (in a slice, if it has more), those of a random sample
-            of people are judged, so that memory does not grow with the data.
+            of users are judged, so that memory does not grow with the data.
     """
 
     k: tuple[Annotated[int, Interval(ge=1, le=100_000)], ...] = (10, 50, 100)
@@ -233,7 +233,7 @@ class PipelineConfig(Settings):
 
     @property
     def has_times(self) -> bool:
-        """Whether interactions have times; without, the order of a person's choices is a shuffle and means
+        """Whether interactions have times; without, the order of a user's choices is a shuffle and means
         nothing."""
         return self.data.interactions is None or self.data.interactions.time is not None
 
@@ -282,18 +282,18 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     Raises:
         ConfigError: if the file is missing, is not YAML, or holds a key or value that does not fit.
     """
-    place = pathlib.Path(path).expanduser()
-    if not place.exists() and (CONFIGS / f"{path}.yaml").exists():
-        place = CONFIGS / f"{path}.yaml"
-    if not place.is_file():
+    path_given = pathlib.Path(path).expanduser()
+    if not path_given.exists() and (CONFIGS / f"{path}.yaml").exists():
+        path_given = CONFIGS / f"{path}.yaml"
+    if not path_given.is_file():
         shipped = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
         raise ConfigError(
             f"There is no configuration file {str(path)!r}. Name a YAML file, or one of: {shipped}."
         )
     try:
-        values = read_yaml(place.read_text(encoding="utf-8"))
+        values = read_yaml(path_given.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{str(place)!r} is not YAML: {error}") from error
+        raise ConfigError(f"{str(path_given)!r} is not YAML: {error}") from error
     values = values or {}
     for override in overrides:
         _override(values, override)
@@ -302,7 +302,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
             values[name] = None
     config = from_dict(PipelineConfig, values)
     return dataclasses.replace(
-        config, data=_resolve(config.data, place.parent), root=str(pathlib.Path(config.root).absolute())
+        config, data=_resolve(config.data, path_given.parent), root=str(pathlib.Path(config.root).absolute())
     )
 
 
@@ -366,10 +366,10 @@ def code_digest(*packages: str) -> str:
     digest = hashlib.sha256()
     root = pathlib.Path(__file__).parents[2]
     for package in packages:
-        found = sorted(root.glob(package))
-        assert found, package
-        for place in found:
-            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        paths = sorted(root.glob(package))
+        assert paths, package
+        for path in paths:
+            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
                 digest.update(str(file.relative_to(root)).encode())
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Where a run keeps what it makes, as its components see it: folders here, or a bucket."""
+"""Places of what a run makes, as its components see them: folders here, or a bucket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfrec_fusion.datasets.tables import Tables
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where things are.
+    """Folders and flags of a run.
 
     Attributes:
         tables: the three tables.

@@ -1,4 +1,4 @@
-"""Transformed items and text vectors as the library's `Catalogue`, and people as serving needs them."""
+"""Transformed items and text vectors as the library's `Catalogue`, and users as serving needs them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def read_examples(examples_uri: str, split: str, spec: dict, batch_size: int = 4
 
 
 def read_items(
-    examples_uri: str, wanted: list[str] | None = None, spec: dict | None = None
+    examples_uri: str, features: list[str] | None = None, spec: dict | None = None
 ) -> dict[str, np.ndarray]:
     """Transformed items in the order of `item_index`, which runs from 1.
 
     Args:
         examples_uri: the transformed items.
-        wanted: integer features of fixed length to read, where no `spec` is given.
+        features: integer features of fixed length to read, where no `spec` is given.
         spec: a parsing specification.
 
     Returns:
@@ -46,7 +46,7 @@ def read_items(
     """
     if spec is None:
         spec = {
-            name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True) for name in wanted or []
+            name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True) for name in features or []
         }
         spec["item_index"] = tf.io.FixedLenFeature([], tf.int64)
     parts: dict[str, list[np.ndarray]] = {}

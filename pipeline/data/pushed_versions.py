@@ -16,14 +16,14 @@ def versions(folder: pathlib.Path) -> dict[int, pathlib.Path]:
     """The version folders under a base path by number, oldest first; other names are ignored, as TF Serving
     does."""
     entries = folder.iterdir() if folder.is_dir() else ()
-    found = {files.version_of(entry.name): entry for entry in entries}
-    return {number: found[number] for number in sorted(key for key in found if key is not None)}
+    folders = {files.version_of(entry.name): entry for entry in entries}
+    return {number: folders[number] for number in sorted(key for key in folders if key is not None)}
 
 
 def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
     """The newest version that holds a model, or None."""
-    found = reversed(versions(folder).values())
-    return next((entry for entry in found if (entry / "saved_model.pb").is_file()), None)
+    folder_of_version = reversed(versions(folder).values())
+    return next((entry for entry in folder_of_version if (entry / "saved_model.pb").is_file()), None)
 
 
 def baseline_of(model: pathlib.Path) -> dict[str, Any] | None:

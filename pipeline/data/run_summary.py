@@ -29,10 +29,10 @@ def read_summary(home: pathlib.Path) -> dict[str, Any] | None:
 
 def read_summaries(home: pathlib.Path) -> list[dict[str, Any]]:
     """Every run so far, oldest first; a file that is not whole is passed over."""
-    found = []
+    summaries = []
     for path in sorted((home / "summaries").glob("*.json")):
         try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            summaries.append(json.loads(path.read_text(encoding="utf-8")))
         except ValueError:
             continue
-    return found
+    return summaries

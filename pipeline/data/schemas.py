@@ -49,12 +49,12 @@ def _add_side(schema: schema_pb2.Schema, features: list[RawFeature]) -> None:
 def _add_column(
     schema: schema_pb2.Schema, feature: RawFeature, kind: int, most: int | None = 1, share: float = 0
 ):
-    """Adds a feature that is made of a column; its annotation says what people call it."""
+    """Adds a feature that is made of a column; its annotation says the name of its column."""
     _add(schema, feature.name, kind, most, share).annotation.comment.append(feature.shown)
 
 
 def shown_in(schema: schema_pb2.Schema) -> dict[str, str]:
-    """Name in Examples → what people see, of a schema's features that are made of columns."""
+    """Name in Examples → shown name, of a schema's features that are made of columns."""
     return {
         feature.name: feature.annotation.comment[0]
         for feature in schema.feature

@@ -27,7 +27,7 @@ def one_line(values: tf.Tensor | tf.SparseTensor) -> tf.Tensor | tf.SparseTensor
 
 def as_it_was(written: bytes) -> bytes:
     """The string that `one_line` made this of."""
-    return re.sub(rb"\\[\\nr]", lambda found: _WRITTEN[found[0]], written)
+    return re.sub(rb"\\[\\nr]", lambda match: _WRITTEN[match[0]], written)
 
 
 def read_vocabulary(transform: tft.TFTransformOutput, name: str) -> list[bytes]:

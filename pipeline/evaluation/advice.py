@@ -30,10 +30,10 @@ def advice(
         return []
     metrics = verdict["metrics"].get("overall", {})
     missed = verdict["missed"]
-    found = list(_by_figure(config, kind, missed, metrics))
+    lines = list(_by_figure(config, kind, missed, metrics))
     if missed:
-        found = [*_by_training(config, kind, history), *found]
-    return [*found, f"look at what was refused: `tfrec serve {CONFIG} --candidate`"]
+        lines = [*_by_training(config, kind, history), *lines]
+    return [*lines, f"look at what was refused: `tfrec serve {CONFIG} --candidate`"]
 
 
 def _by_training(config: PipelineConfig, kind: str, history: dict[str, list[float]]) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _by_figure(
     few = metrics.get("people", 0) < config.evaluation.min_people
     if few:
         yield (
-            f"judge by more people: {metrics.get('people', 0):.0f} had a held-out item, fewer than"
+            f"judge by more users: {metrics.get('people', 0):.0f} had a held-out item, fewer than"
             f" `evaluation.min_people` ({config.evaluation.min_people}); a larger `split.test`,"
             " `split.method=leave_last_out`, or more data"
         )

@@ -27,7 +27,7 @@ def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 class TrainingPairs:
-    """Who met what in training, as numbers: 12 bytes an interaction, and the ids of people.
+    """Which user chose which item in training, as numbers: 12 bytes an interaction, and the ids of users.
 
     Args:
         batches: user ids and item ids, arrays of bytes of equal length, and how much each interaction counts,
@@ -35,23 +35,23 @@ class TrainingPairs:
         rows: item id → row of the catalogue.
 
     Attributes:
-        people: user id → row, from 0, in the order of ids.
+        rows_of: user id → row, from 0, in the order of ids.
         users, items: int32 `[interactions]`.
         counts: float32 `[interactions]`.
     """
 
     def __init__(self, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: dict[bytes, int]):
-        found: dict[bytes, int] = {}
+        results: dict[bytes, int] = {}
         users, items, counts = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
         for given, chosen, counted in batches:
             counts.append(counted)
-            users.append(np.array([found.setdefault(user, len(found)) for user in given], np.int32))
+            users.append(np.array([results.setdefault(user, len(results)) for user in given], np.int32))
             items.append(np.array([rows[item] for item in chosen], np.int32))
-        ids = sorted(found)
-        self.people = {user: row for row, user in enumerate(ids)}
-        place = np.empty(len(ids), np.int32)
-        place[[found[user] for user in ids]] = np.arange(len(ids), dtype=np.int32)
-        self.users, self.items = place[np.concatenate(users)], np.concatenate(items)
+        ids = sorted(results)
+        self.rows_of = {user: row for row, user in enumerate(ids)}
+        position = np.empty(len(ids), np.int32)
+        position[[results[user] for user in ids]] = np.arange(len(ids), dtype=np.int32)
+        self.users, self.items = position[np.concatenate(users)], np.concatenate(items)
         self.counts = np.concatenate(counts)
 
 
@@ -71,9 +71,9 @@ class Baselines:
     def __init__(self, names: Iterable[str], pairs: TrainingPairs, num_items: int, text_vectors):
         from tfrec_fusion.models import baselines
 
-        self.people = pairs.people
-        size = len(self.people) + 1, num_items
-        met = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size)
+        self.rows_of = pairs.rows_of
+        size = len(self.rows_of) + 1, num_items
+        seen = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size)
         counted = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size, pairs.counts)
         self.popularity = np.bincount(pairs.items, minlength=num_items).astype(np.float32)
         self.ties = tie_order(num_items)
@@ -86,32 +86,36 @@ class Baselines:
         for name in names:
             progress.report(f"fits {name}")
             try:
-                # Plays, hours or pieces are what ALS is made for; the others ask who met what.
-                self.fitted[name] = makers[name]().fit(counted if name == "als" else met)
+                # Plays, hours or pieces are what ALS is made for; the others ask which user chose which item.
+                self.fitted[name] = makers[name]().fit(counted if name == "als" else seen)
             except ImportError as error:
                 raise ConfigError(f"{error} Or leave it out: `evaluation.baselines.{name}: off`.") from error
 
-    def ranks(self, people: list[bytes], target: np.ndarray, seen: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def ranks(
+        self, user_ids: list[bytes], target: np.ndarray, seen: list[np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Where the targets stand.
 
-        People without training interactions are given the most popular items. Equal scores are ordered as
+        Users without training interactions are given the most popular items. Equal scores are ordered as
         `tfrec_fusion.metrics.ranks` states.
 
         Args:
-            people: a string per example.
+            user_ids: a string per example.
             target: item rows; 0 for an unknown item.
-            seen: item rows of each person.
+            seen: item rows of each user.
 
         Returns:
             Name → float32 `[examples]`, from 1; NaN where the target is unknown or was seen.
         """
-        users = np.array([self.people.get(user, -1) + 1 for user in people])
-        usable = np.array([item > 0 and item not in met for item, met in zip(target, seen, strict=True)])
+        users = np.array([self.rows_of.get(user, -1) + 1 for user in user_ids])
+        usable = np.array(
+            [item > 0 and item not in seen_items for item, seen_items in zip(target, seen, strict=True)]
+        )
         step = max(1, SCORES // len(self.ties))
-        found = {}
+        results = {}
         for name, baseline in self.fitted.items():
-            places = [
-                self._places(
+            ranks_of_targets = [
+                self._ranks(
                     baseline,
                     users[start : start + step],
                     target[start : start + step],
@@ -119,13 +123,13 @@ class Baselines:
                 )
                 for start in range(0, len(target), step)
             ]
-            found[name] = np.where(usable, np.concatenate(places), np.nan).astype(np.float32)
-        return found
+            results[name] = np.where(usable, np.concatenate(ranks_of_targets), np.nan).astype(np.float32)
+        return results
 
-    def _places(self, baseline, users: np.ndarray, target: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
+    def _ranks(self, baseline, users: np.ndarray, target: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
         scores = np.array(baseline.scores(users), np.float32)
         scores[users == 0] = self.popularity
         scores[:, 0] = -np.inf
-        for row, met in enumerate(seen):
-            scores[row, met] = -np.inf
+        for row, seen_items in enumerate(seen):
+            scores[row, seen_items] = -np.inf
         return target_ranks(scores, target, self.ties)

@@ -51,9 +51,9 @@ class SliceBatches(beam.DoFn):
         for feature in self.features:
             values, owners = entries(given.get(feature), size)
             names, which = np.unique(values, return_inverse=True)
-            for place, name in enumerate(names):
+            for position, name in enumerate(names):
                 # An example that holds a value twice belongs to its slice once.
-                rows = np.unique(owners[which == place])
+                rows = np.unique(owners[which == position])
                 yield ((feature, name.decode() if isinstance(name, bytes) else name),), rows
 
 
@@ -70,10 +70,10 @@ def entries(value: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
 def first_values(value: Any, size: int) -> np.ndarray:
     """`[size]`: the first value of each row; empty or NaN where a row has none."""
     values, owners = entries(value, size)
-    rows, places = np.unique(owners, return_index=True)
-    found = np.full(size, b"", object) if values.dtype == object else np.full(size, np.nan, np.float32)
-    found[rows] = values[places]
-    return found
+    rows, positions = np.unique(owners, return_index=True)
+    results = np.full(size, b"", object) if values.dtype == object else np.full(size, np.nan, np.float32)
+    results[rows] = values[positions]
+    return results
 
 
 def taken(values: Any, rows: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The slices that each test Example belongs to, by its item, its person and its moment."""
+"""The slices that each test Example belongs to, by its item, its user and its moment."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tfrec_fusion.features import columns as features
 class Slices:
     """Names of the slices that a test Example belongs to.
 
-    What stays in memory is one name a slice for each item (equal ones once), and of columns of people and
+    What stays in memory is one name a slice for each item (equal ones once), and of columns of users and
     moments the distinct values, or 8 bytes a number.
 
     Args:
-        settings: `slices`, the names wanted; `slice_values`, how many values of a column keep their own name;
-            `rare_item`, up to how many training interactions an item is rare.
+        settings: `slices`, the requested names; `slice_values`, how many values of a column keep their
+            name; `rare_item`, up to how many training interactions an item is rare.
         tables: the columns.
         items: gives all raw item Examples, each time it is called.
-        examples: all test Examples, for the span of time and the values of people's and moments' columns.
+        examples: all test Examples, for the span of time and the values of users' and moments' columns.
 
     Attributes:
         count: how many test Examples there are.
@@ -79,29 +79,31 @@ class Slices:
         }
         reach = slices.item_reach(np.array(counts))
         fields = [field.name for field in features.text_features(self.tables)]
-        found, distinct = {}, {}
-        for place, item in enumerate(items()):
+        results, distinct = {}, {}
+        for position, item in enumerate(items()):
             text = " ".join(read(item, name)[0] for name in fields if read(item, name))
             derived = {
-                "item_activity": [slices.item_activity(counts[place], self.rare_item)],
-                "item_reach": [str(reach[place])],
+                "item_activity": [slices.item_activity(counts[position], self.rare_item)],
+                "item_reach": [str(reach[position])],
                 "text_length": [slices.text_length(text)],
                 "script": [slices.script(text)],
             }
             columns = {name: namer(read(item, wanted[name].name)) for name, namer in namers.items()}
             own = {name: values for name, values in (derived | columns).items() if name in self.names}
-            found[ids[place]] = distinct.setdefault(repr(own), own)
-        return found
+            results[ids[position]] = distinct.setdefault(repr(own), own)
+        return results
 
     def of(self, example: tf.train.Example, item_id: str) -> dict[str, list[str]]:
         """Slice → its values for an Example whose item is `item_id`."""
-        found = dict(self.about_items[item_id])
-        found |= {name: namer(read(example, self.others[name].name)) for name, namer in self.columns.items()}
+        results = dict(self.about_items[item_id])
+        results |= {
+            name: namer(read(example, self.others[name].name)) for name, namer in self.columns.items()
+        }
         if "period" in self.names:
-            found["period"] = [self.period(read(example, "time")[0])]
+            results["period"] = [self.period(read(example, "time")[0])]
         if "user_activity" in self.names:
-            found["user_activity"] = read(example, "user_activity")
-        return found
+            results["user_activity"] = read(example, "user_activity")
+        return results
 
 
 def _gatherer(kind: str) -> array.array | collections.Counter:

@@ -18,20 +18,20 @@ TAIL = (
 def custom_extractors(
     eval_shared_model, eval_config: config_pb2.EvalConfig, tensor_adapter_config
 ) -> list[extractor.Extractor]:
-    """TFMA's extractors with `SliceBatches` in place of those that take batches apart and slice examples.
+    """TFMA's extractors with `SliceBatches` instead of those that take batches apart and slice examples.
 
     Raises:
         ValueError: where slices are wanted by more than one feature at a time.
     """
-    found = tfma.default_extractors(
+    extractors = tfma.default_extractors(
         eval_shared_model=eval_shared_model,
         eval_config=eval_config,
         tensor_adapter_config=tensor_adapter_config,
     )
-    if tuple(step.stage_name for step in found[-2:]) != TAIL:
+    if tuple(step.stage_name for step in extractors[-2:]) != TAIL:
         raise RuntimeError(
             f"TFMA's extractors must end in {' and '.join(TAIL)}, which are replaced. Received:"
-            f" {', '.join(step.stage_name for step in found)}. Install the locked version of"
+            f" {', '.join(step.stage_name for step in extractors)}. Install the locked version of"
             " tensorflow-model-analysis."
         )
     features = []
@@ -44,4 +44,4 @@ def custom_extractors(
             )
         features += spec.feature_keys
     slicing = extractor.Extractor(stage_name=TAIL[1], ptransform=beam.ParDo(SliceBatches(features)))
-    return [*found[:-2], slicing]
+    return [*extractors[:-2], slicing]

@@ -1,5 +1,5 @@
 """What the metrics of both models share: names, keys, whom an example belongs to, and intervals over
-people."""
+users."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def column(value: object, size: int) -> np.ndarray:
     return np.asarray(flat, np.float32) if len(flat) == size else np.full(size, np.nan, np.float32)
 
 
-def of_some_people(records: np.ndarray, most: int) -> np.ndarray:
-    """All records, or where they are more than `most`, those of as many people as fit.
+def sample_users(records: np.ndarray, most: int) -> np.ndarray:
+    """All records, or where they are more than `most`, those of as many users as fit.
 
-    Which people does not depend on the order of records, nor on what else was left out before: those with the
+    Which users does not depend on the order of records, nor on what else was left out before: those with the
     lowest keys (`id_keys`), which is a random sample. Parts may so be cut one by one, and their union again.
 
     Args:
-        records: structured `[records]` with a field `person`.
-        most: how many records are kept at most; all of a single person's are.
+        records: structured `[records]` with a field `user`.
+        most: how many records are kept at most; all of a single user's are.
     """
     if len(records) <= most:
         return records
-    people = records["person"]
-    kept = people < np.partition(people, most)[most]
-    return records[kept if kept.any() else people == people.min()]
+    users = records["user"]
+    kept = users < np.partition(users, most)[most]
+    return records[kept if kept.any() else users == users.min()]
 
 
 def metric_key(name: str, model_name: str, change: bool = False) -> metric_types.MetricKey:
@@ -61,11 +61,11 @@ def metric_key(name: str, model_name: str, change: bool = False) -> metric_types
 def of_nobody(keys: Iterable[metric_types.MetricKey]) -> dict[metric_types.MetricKey, float]:
     """Figures where nobody could be judged: of nobody nothing is known, and nothing has become worse."""
     counts = ("people", "held_out_items", EXAMPLES, "items_without_score")
-    found = {}
+    results = {}
     for key in keys:
         no_worse = float("-inf" if key.name.partition("_change")[0] in LOWER_IS_BETTER else "inf")
-        found[key] = 0.0 if key.name in counts else no_worse if key.is_diff else float("nan")
-    return found
+        results[key] = 0.0 if key.name in counts else no_worse if key.is_diff else float("nan")
+    return results
 
 
 class Pack(metric_types.Preprocessor):
@@ -100,18 +100,18 @@ class Certainty:
 
 
 class Estimates:
-    """Figures that are functions of sums over people, with their intervals.
+    """Figures that are functions of sums over users, with their intervals.
 
     Args:
-        person: integer `[rows]`, from 0.
+        user: integer `[rows]`, from 0.
         columns: name → float `[rows]`.
         certainty: how sure.
     """
 
-    def __init__(self, person: np.ndarray, columns: dict[str, np.ndarray], certainty: Certainty):
+    def __init__(self, user: np.ndarray, columns: dict[str, np.ndarray], certainty: Certainty):
         self.certainty = certainty
-        self.enough = int(person.max()) + 1 >= certainty.min_people
-        sums = group_sums(person, np.stack(list(columns.values()), 1))
+        self.enough = int(user.max()) + 1 >= certainty.min_people
+        sums = group_sums(user, np.stack(list(columns.values()), 1))
         self.totals = dict(zip(columns, sums.sum(0), strict=True))
         self.draws = dict(zip(columns, resample(sums).T, strict=True))
 
@@ -121,7 +121,7 @@ class Estimates:
             return float(figure(self.totals)), np.asarray(figure(self.draws))
 
     def with_interval(self, name: str, figure) -> dict[str, float]:
-        """`{name, name_low, name_high}`. The interval is infinite where there are too few people."""
+        """`{name, name_low, name_high}`. The interval is infinite where there are too few users."""
         value, draws = self.of(figure)
         low, high = interval(draws, self.certainty.confidence) if self.enough else (-np.inf, np.inf)
         return {name: value, f"{name}_low": low, f"{name}_high": high}
@@ -135,8 +135,8 @@ class Estimates:
             if self.enough
             else (-np.inf, np.inf)
         )
-        found = self.with_interval(f"{name}_change", figure)
-        return found | {f"{name}_change_least": least, f"{name}_change_most": most}
+        result = self.with_interval(f"{name}_change", figure)
+        return result | {f"{name}_change_least": least, f"{name}_change_most": most}
 
 
 def change_names(name: str) -> list[str]:

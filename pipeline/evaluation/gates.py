@@ -86,26 +86,26 @@ def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: 
     names = set(RetrievalCombiner(list(config.k), list(baselines)).names())
     if has_rating is not None:
         names |= set(RankingCombiner(has_rating).names())
-    for place, found in (
+    for position, name_given in (
         ("thresholds", config.thresholds),
         ("changes", config.changes),
         *((f"slice_thresholds.{name}", values) for name, values in config.slice_thresholds.items()),
         *((f"slice_changes.{name}", values) for name, values in config.slice_changes.items()),
     ):
-        for name in found:
+        for name in name_given:
             if name not in names:
                 raise ConfigError(
-                    f"`evaluation.{place}` names `{name}`, which is not computed. Known:"
+                    f"`evaluation.{position}` names `{name}`, which is not computed. Known:"
                     f" {', '.join(sorted(names))}."
                 )
-    for place, parts in (
+    for position, parts in (
         ("slice_thresholds", config.slice_thresholds),
         ("slice_changes", config.slice_changes),
     ):
         for name in parts:
             if name.partition("=")[0] not in config.slices:
                 raise ConfigError(
-                    f"`evaluation.{place}` names `{name}`, but `evaluation.slices` is"
+                    f"`evaluation.{position}` names `{name}`, but `evaluation.slices` is"
                     f" {', '.join(config.slices)}. Write it as feature=value, or as a feature for all its"
                     " values, and add the feature to `evaluation.slices`."
                 )

@@ -1,4 +1,4 @@
-"""The ranking model's figures in TFMA: errors of ratings, clicks, and the order of each person's own
+"""The ranking model's figures in TFMA: errors of ratings, clicks, and the order of each user's own
 items."""
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pipeline.evaluation.figures import (
     id_keys,
     metric_key,
     of_nobody,
-    of_some_people,
+    sample_users,
 )
-from tfrec_fusion.metrics.pointwise import log_losses, per_person_auc, per_person_ndcg, placements
+from tfrec_fusion.metrics.pointwise import log_losses, per_user_auc, per_user_ndcg, placements
 
 FIELDS = (
     "click",
@@ -34,9 +34,9 @@ FIELDS = (
     "blessed_click_score",
     "blessed_rating",
 )
-ROW_TYPE = np.dtype([("person", "<i8"), *((name, "<f4") for name in FIELDS)])
+ROW_TYPE = np.dtype([("user", "<i8"), *((name, "<f4") for name in FIELDS)])
 CLICKS = ("auc", "user_auc", "log_loss", "calibration", "calibration_error", "user_ndcg")
-OF_PEOPLE = ("user_auc", "user_ndcg")  # means over those people of whom they are known
+PER_USER = ("user_auc", "user_ndcg")  # means over those users of whom they are known
 RATINGS = ("rmse", "mae")
 
 
@@ -47,7 +47,7 @@ def _by_head(predictions):
 
 class RankingCombiner(beam.CombineFn):
     """Gathers labels and predictions as packed bytes (40 an example), and ends in errors and in averages over
-    people.
+    users.
 
     Args:
         has_rating: whether Examples have a `label` and the model predicts a `rating`.
@@ -74,7 +74,7 @@ class RankingCombiner(beam.CombineFn):
         features = element.get_features()
         own = _by_head(element.get_predictions(self.model) if self.model else element.get_predictions())
         other = (_by_head(element.get_predictions(self.blessed)) if self.blessed else None) or {}
-        people = id_keys(features["user_id"])
+        users = id_keys(features["user_id"])
         fields = {
             "click": features["click"],
             "label": features.get("label"),
@@ -85,10 +85,10 @@ class RankingCombiner(beam.CombineFn):
             "blessed_click_score": other.get("click"),
             "blessed_rating": other.get("rating"),
         }
-        rows = np.empty(len(people), ROW_TYPE)
-        rows["person"] = people
+        rows = np.empty(len(users), ROW_TYPE)
+        rows["user"] = users
         for name in FIELDS:
-            rows[name] = column(fields[name], len(people))
+            rows[name] = column(fields[name], len(users))
         return rows.tobytes()
 
     def add_input(self, accumulator, element):
@@ -109,15 +109,15 @@ class RankingCombiner(beam.CombineFn):
         )
 
     def compact(self, accumulator):
-        return bytearray(of_some_people(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most).tobytes())
+        return bytearray(sample_users(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most).tobytes())
 
     def extract_output(self, accumulator):
-        rows = of_some_people(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most)
+        rows = sample_users(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most)
         if not len(rows):
             return of_nobody(self.keys())
-        rows = rows[np.argsort(rows["person"], kind="stable")]
-        _, person = np.unique(rows["person"], return_inverse=True)
-        estimates = Estimates(person, self._columns(rows, person), self.certainty)
+        rows = rows[np.argsort(rows["user"], kind="stable")]
+        _, user = np.unique(rows["user"], return_inverse=True)
+        estimates = Estimates(user, self._columns(rows, user), self.certainty)
         values = {
             metric_key(name, self.model): value for name, value in self._values(rows, estimates).items()
         }
@@ -145,8 +145,8 @@ class RankingCombiner(beam.CombineFn):
 
     def names_with_change(self) -> list[str]:
         """Figures whose difference to the last blessed model has an interval: functions of sums over
-        people."""
-        return ["log_loss", "auc", *OF_PEOPLE, *(RATINGS if self.has_rating else ())]
+        users."""
+        return ["log_loss", "auc", *PER_USER, *(RATINGS if self.has_rating else ())]
 
     def own_names(self) -> list[str]:
         """What is computed of a model alone."""
@@ -154,7 +154,7 @@ class RankingCombiner(beam.CombineFn):
 
     def names(self) -> list[str]:
         """Every figure of the candidate."""
-        intervals = ["log_loss", "calibration", "auc", *OF_PEOPLE]
+        intervals = ["log_loss", "calibration", "auc", *PER_USER]
         others = ["people", EXAMPLES]
         if self.has_rating:
             intervals += ["rmse", "mae", "rmse_gain_over_biases"]
@@ -168,8 +168,8 @@ class RankingCombiner(beam.CombineFn):
             *others,
         ]
 
-    def _columns(self, rows: np.ndarray, person: np.ndarray) -> dict[str, np.ndarray]:
-        """What is summed over people; `rows` one person after the other."""
+    def _columns(self, rows: np.ndarray, user: np.ndarray) -> dict[str, np.ndarray]:
+        """What is summed over users; `rows` one user after the other."""
         fields = {name: rows[name].astype(np.float64) for name in FIELDS}
         clicked = fields["click"] > 0
         columns = {"examples": np.ones(len(rows)), "click": fields["click"]}
@@ -179,21 +179,21 @@ class RankingCombiner(beam.CombineFn):
         ordered_by = rated if self.has_rating else np.ones(len(rows), bool)
         gains = np.maximum(fields["label" if self.has_rating else "click"], 0)
         columns["rated"] = rated.astype(np.float64)
-        first = np.flatnonzero(np.diff(person, prepend=-1))
+        first = np.flatnonzero(np.diff(user, prepend=-1))
         for prefix in ("", "blessed_") if self.blessed is not None else ("",):
             scores = fields[f"{prefix}click_score"]
             columns[f"{prefix}click_score"] = scores
             columns[f"{prefix}log_loss"] = log_losses(fields["click"], scores)
-            columns |= _placed(prefix, clicked, scores)
+            columns |= _auc_columns(prefix, clicked, scores)
             ordered = fields[f"{prefix}rating"] if self.has_rating else scores
-            ndcg = _ndcg_of_people(person, gains, ordered, ordered_by)
-            known = per_person_auc(person, clicked, scores), ndcg
-            for name, values in zip(OF_PEOPLE, known, strict=True):
+            ndcg = _user_ndcg(user, gains, ordered, ordered_by)
+            known = per_user_auc(user, clicked, scores), ndcg
+            for name, values in zip(PER_USER, known, strict=True):
                 columns[f"{prefix}{name}"], columns[f"{prefix}{name}_known"] = np.zeros((2, len(rows)))
                 columns[f"{prefix}{name}"][first] = np.nan_to_num(values)
                 columns[f"{prefix}{name}_known"][first] = ~np.isnan(values)
         if not self.has_rating:
-            columns |= _placed("baseline_", clicked, fields["baseline_click_score"])
+            columns |= _auc_columns("baseline_", clicked, fields["baseline_click_score"])
         for prefix in ("", "blessed_", "baseline_"):
             error = np.where(rated, fields[f"{prefix}rating"] - fields["label"], 0.0)
             columns[f"{prefix}squared"], columns[f"{prefix}absolute"] = error**2, np.abs(error)
@@ -201,8 +201,8 @@ class RankingCombiner(beam.CombineFn):
 
     def _values(self, rows: np.ndarray, estimates: Estimates) -> dict[str, float]:
         """Figures with intervals, and the baseline's."""
-        values = {"people": float(len(np.unique(rows["person"]))), EXAMPLES: float(len(rows))}
-        shown = ["log_loss", "calibration", "auc", *OF_PEOPLE, *(RATINGS if self.has_rating else ())]
+        values = {"people": float(len(np.unique(rows["user"]))), EXAMPLES: float(len(rows))}
+        shown = ["log_loss", "calibration", "auc", *PER_USER, *(RATINGS if self.has_rating else ())]
         for name in shown:
             values |= estimates.with_interval(name, _FIGURES[name](""))
         if self.has_rating:
@@ -230,29 +230,27 @@ class RankingCombiner(beam.CombineFn):
         return values | {"calibration_error": abs(values["calibration"] - 1)}
 
 
-def _ndcg_of_people(
-    person: np.ndarray, gains: np.ndarray, scores: np.ndarray, used: np.ndarray
-) -> np.ndarray:
-    """`per_person_ndcg` by some rows alone, float64 `[people]`: NaN for who has none of them."""
-    found = np.full(person.max(initial=-1) + 1, np.nan)
+def _user_ndcg(user: np.ndarray, gains: np.ndarray, scores: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """`per_user_ndcg` by some rows alone, float64 `[users]`: NaN for who has none of them."""
+    values = np.full(user.max(initial=-1) + 1, np.nan)
     if used.any():
-        there, index = np.unique(person[used], return_inverse=True)
-        found[there] = per_person_ndcg(index, gains[used], scores[used])
-    return found
+        there, index = np.unique(user[used], return_inverse=True)
+        values[there] = per_user_ndcg(index, gains[used], scores[used])
+    return values
 
 
-def _placed(prefix: str, clicked: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+def _auc_columns(prefix: str, clicked: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
     """Where clicks stand among the others, and the others among clicks: to first order the AUC moves with
     both kinds' means, each of which is the AUC."""
-    places = placements(clicked, scores)
-    mean = places[clicked].sum() / max(1, clicked.sum())
+    positions = placements(clicked, scores)
+    mean = positions[clicked].sum() / max(1, clicked.sum())
     return {
-        f"{prefix}placed_clicks": np.where(clicked, places, 0),
-        f"{prefix}placed_others": np.where(clicked, 0, places - mean),
+        f"{prefix}placed_clicks": np.where(clicked, positions, 0),
+        f"{prefix}placed_others": np.where(clicked, 0, positions - mean),
     }
 
 
-def _mean_of_people(name: str):
+def _mean_over_users(name: str):
     return lambda prefix: lambda totals: totals[f"{prefix}{name}"] / totals[f"{prefix}{name}_known"]
 
 
@@ -264,7 +262,7 @@ _FIGURES = {
             + totals[f"{prefix}placed_others"] / totals["others"]
         )
     ),
-    **{name: _mean_of_people(name) for name in OF_PEOPLE},
+    **{name: _mean_over_users(name) for name in PER_USER},
     "log_loss": lambda prefix: lambda totals: totals[f"{prefix}log_loss"] / totals["examples"],
     "calibration": lambda prefix: lambda totals: totals[f"{prefix}click_score"] / totals["click"],
     "rmse": lambda prefix: lambda totals: np.sqrt(totals[f"{prefix}squared"] / totals["rated"]),
@@ -281,8 +279,8 @@ def _computations(
 
 
 class RankingMetrics(metric_types.Metric):
-    """AUC over all examples and per person, log loss, calibration (predicted over observed clicks), NDCG of
-    each person's own items; with ratings RMSE, MAE, and the gain over a baseline of user and item biases,
+    """AUC over all examples and per user, log loss, calibration (predicted over observed clicks), NDCG of
+    each user's own items; with ratings RMSE, MAE, and the gain over a baseline of user and item biases,
     with intervals.
 
     `certainty`, `most` and `code` as in `RetrievalMetrics`.

@@ -3,9 +3,9 @@
 The model's `serving_default` signature answers with the rank of each held-out item among the whole catalogue,
 seen items excluded, and with the items at the top; Examples bring the ranks that baselines give
 (`components/evaluation_examples.py`). The metric here hands ranks to the library's core
-(`tfrec_fusion.metrics.ranks`) and averages over people; an item that a person chose several times is held out
-once. Slices are cut before people are grouped, so that a slice of items judges exactly the held-out items in
-it (TFMA's own `query_key` would cut whole people and mix other items in).
+(`tfrec_fusion.metrics.ranks`) and averages over users; an item that a user chose several times is held out
+once. Slices are cut before users are grouped, so that a slice of items judges exactly the held-out items in
+it (TFMA's own `query_key` would cut whole users and mix other items in).
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from pipeline.evaluation.figures import (
     id_keys,
     metric_key,
     of_nobody,
-    of_some_people,
+    sample_users,
 )
 from tfrec_fusion.export.evaluated import evaluated
 from tfrec_fusion.metrics import beyond_accuracy
-from tfrec_fusion.metrics.ranks import first_choices, per_person_figures
+from tfrec_fusion.metrics.ranks import first_choices, per_user_figures
 
 SAMPLED = ("recall", "ndcg", "hit_rate", "map")
 TOP = 10
 OF_THE_WHOLE = tuple(f"{name}@{TOP}" for name in ("coverage", "gini"))
-OF_PEOPLE = tuple(f"{name}@{TOP}" for name in ("novelty", "diversity", "serendipity"))  # means over people
-BEYOND = OF_THE_WHOLE + OF_PEOPLE
+PER_USER = tuple(f"{name}@{TOP}" for name in ("novelty", "diversity", "serendipity"))  # means over users
+BEYOND = OF_THE_WHOLE + PER_USER
 LIST_TYPE = np.dtype(
     [
-        ("person", "<i8"),
+        ("user", "<i8"),
         ("novelty", "<f4"),
         ("diversity", "<f4"),
         ("catalogue_size", "<i4"),
         ("top", "<i4", (TOP,)),
     ]
 )
-LIST_DIGEST = np.random.default_rng(0).integers(1, 2**62, TOP)  # tells the lists of a person apart
+LIST_DIGEST = np.random.default_rng(0).integers(1, 2**62, TOP)  # tells the lists of a user apart
 MOST_LISTS = 10_000
 UNNAMED = -1  # of an Example that does not name its item; equal ranks are one item then
 
 
 class RetrievalCombiner(beam.CombineFn):
-    """Gathers ranks and lists as packed bytes, and ends in averages over people.
+    """Gathers ranks and lists as packed bytes, and ends in averages over users.
 
     An accumulator holds 24 bytes and 4 per baseline for a held-out choice, of twice `most` at most, and 60
-    for each person's list, of twice `MOST_LISTS` at most.
+    for each user's list, of twice `MOST_LISTS` at most.
 
     Args:
         cutoffs: the values of `k`.
@@ -62,7 +62,7 @@ class RetrievalCombiner(beam.CombineFn):
         model: TFMA's name of the candidate.
         blessed: TFMA's name of the last blessed model; None without one.
         certainty: how sure.
-        most: of more held-out items, those of a random sample of people count.
+        most: of more held-out items, those of a random sample of users count.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class RetrievalCombiner(beam.CombineFn):
         self.most = most
         self.models = [model] if blessed is None else [model, blessed]
         self.systems = [*self.models, *map(rank_feature, baselines)]
-        # person and item; whether and how unexpected the item is; ranks of all systems
+        # user and item; whether and how unexpected the item is; ranks of all systems
         ranks = ("ranks", "<f4", (len(self.systems),))
-        self.row_type = np.dtype([("person", "<i8"), ("item", "<i8"), ("unexpected", "<f4"), ranks])
+        self.row_type = np.dtype([("user", "<i8"), ("item", "<i8"), ("unexpected", "<f4"), ranks])
 
     def create_accumulator(self) -> list[bytearray]:
         return [bytearray() for _ in range(1 + len(self.models))]
@@ -89,21 +89,21 @@ class RetrievalCombiner(beam.CombineFn):
     def pack(self, element: metric_types.StandardMetricInputs) -> tuple[bytes, ...]:
         """What is kept of examples: a row of each, and its list by each model; nothing where its item cannot
         be recommended."""
-        found = [
+        evaluated_lists = [
             evaluated(element.get_predictions(name) if name else element.get_predictions())
             for name in self.models
         ]
         features = element.get_features()
-        people = id_keys(features["user_id"])
-        size = len(people)
-        ranks = [column(answer["rank"], size) for answer in found]
+        users = id_keys(features["user_id"])
+        size = len(users)
+        ranks = [column(answer["rank"], size) for answer in evaluated_lists]
         ranks += [column(features.get(name), size) for name in self.systems[len(self.models) :]]
         rows = np.empty(size, self.row_type)
-        rows["person"], rows["ranks"] = people, np.stack(ranks, 1)
+        rows["user"], rows["ranks"] = users, np.stack(ranks, 1)
         rows["item"] = item_keys(features.get("item_id"), size)
-        rows["unexpected"] = column(found[0].get("unexpected"), size)
+        rows["unexpected"] = column(evaluated_lists[0].get("unexpected"), size)
         usable = ~np.isnan(ranks[0])
-        return rows[usable].tobytes(), *(packed_lists(people, answer, usable) for answer in found)
+        return rows[usable].tobytes(), *(packed_lists(users, answer, usable) for answer in evaluated_lists)
 
     def add_input(self, accumulator, element):
         """Takes what `pack` makes."""
@@ -128,28 +128,28 @@ class RetrievalCombiner(beam.CombineFn):
         return accumulator
 
     def compact(self, accumulator):
-        rows = of_some_people(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
+        rows = sample_users(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
         return [bytearray(part.tobytes()) for part in (rows, *map(unique_lists, accumulator[1:]))]
 
     def extract_output(self, accumulator):
-        rows = of_some_people(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
+        rows = sample_users(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
         if not len(rows):
             return of_nobody(self.keys())
         count = len(rows)
         if (rows["item"] != UNNAMED).all():
-            rows = rows[first_choices(rows["person"], rows["item"], rows["ranks"])]
+            rows = rows[first_choices(rows["user"], rows["item"], rows["ranks"])]
         estimates = self._estimates(rows)
         lists = [unique_lists(buffer) for buffer in accumulator[1:]]
         shown = self._lists_estimates(lists)
         values = {
             metric_key(name, self.model): value for name, value in self._values(estimates, shown).items()
         }
-        for place, model in enumerate(self.models):
+        for position, model in enumerate(self.models):
             own = {name: estimates.of(_mean(model, name))[0] for name in self.accuracy_names()}
-            own |= {name: shown.of(_known_mean(model, name))[0] for name in OF_PEOPLE[:2]}
-            own[OF_PEOPLE[2]] = estimates.of(_mean(model, OF_PEOPLE[2]))[0]
-            own |= figures_of_the_whole(lists[place])
-            own["items_without_score"] = float(np.isinf(rows["ranks"][:, place]).sum())
+            own |= {name: shown.of(_known_mean(model, name))[0] for name in PER_USER[:2]}
+            own[PER_USER[2]] = estimates.of(_mean(model, PER_USER[2]))[0]
+            own |= figures_of_the_whole(lists[position])
+            own["items_without_score"] = float(np.isinf(rows["ranks"][:, position]).sum())
             values |= {metric_key(name, model): value for name, value in own.items()}
         counts = {"people": estimates.totals["people"], "held_out_items": len(rows), EXAMPLES: count}
         values |= {metric_key(name, self.model): float(value) for name, value in counts.items()}
@@ -162,29 +162,29 @@ class RetrievalCombiner(beam.CombineFn):
 
     def _estimates(self, rows: np.ndarray) -> Estimates:
         """Of what rests on held-out items."""
-        people, person = np.unique(rows["person"], return_inverse=True)
+        users, user = np.unique(rows["user"], return_inverse=True)
         items = None if (rows["item"] == UNNAMED).any() else rows["item"]
-        columns: dict[str, np.ndarray] = {"people": np.ones(len(people))}
-        for place, system in enumerate(self.systems):
-            given = rows["ranks"][:, place].astype(np.float64)
+        columns: dict[str, np.ndarray] = {"people": np.ones(len(users))}
+        for position, system in enumerate(self.systems):
+            given = rows["ranks"][:, position].astype(np.float64)
             ranks = np.where(np.isnan(given), np.inf, given)
-            found = per_person_figures(person, ranks, self.cutoffs, items)
+            found = per_user_figures(user, ranks, self.cutoffs, items)
             figures = {name: found[name] for name in self.accuracy_names()}
-            if place >= len(self.models) and np.isnan(given).any():
+            if position >= len(self.models) and np.isnan(given).any():
                 # A baseline that is not there must not be beaten.
-                figures = dict.fromkeys(figures, np.full(len(people), np.nan))
+                figures = dict.fromkeys(figures, np.full(len(users), np.nan))
             columns |= {f"{system} {name}": figure for name, figure in figures.items()}
-            if place < len(self.models):
+            if position < len(self.models):
                 right = np.where(ranks <= TOP, rows["unexpected"], 0) / TOP
-                columns[f"{system} {OF_PEOPLE[2]}"] = np.bincount(person, right, len(people))
-        return Estimates(np.arange(len(people)), columns, self.certainty)
+                columns[f"{system} {PER_USER[2]}"] = np.bincount(user, right, len(users))
+        return Estimates(np.arange(len(users)), columns, self.certainty)
 
     def _lists_estimates(self, lists: list[np.ndarray]) -> Estimates:
         """Of what rests on lists: a list without a novelty or a diversity does not count."""
         count = max(1, len(lists[0]))
         columns: dict[str, np.ndarray] = {}
         for model, records in zip(self.models, lists, strict=True):
-            for name in OF_PEOPLE[:2]:
+            for name in PER_USER[:2]:
                 field = records[name.partition("@")[0]].astype(np.float64)
                 field = field if len(field) == count else np.full(count, np.nan)
                 columns[f"{model} {name}"] = np.nan_to_num(field, posinf=0, neginf=0)
@@ -192,15 +192,15 @@ class RetrievalCombiner(beam.CombineFn):
         return Estimates(np.arange(count), columns, self.certainty)
 
     def _values(self, estimates: Estimates, shown: Estimates) -> dict[str, float]:
-        """Means over people with intervals, the baselines', and the gains over them."""
+        """Means over users with intervals, the baselines', and the gains over them."""
         values: dict[str, float] = {}
         for name in self.accuracy_names():
             values |= estimates.with_interval(name, _mean(self.model, name))
             for baseline in self.baselines:
                 values[f"{baseline}_{name}"] = estimates.of(_mean(rank_feature(baseline), name))[0]
-        for name in OF_PEOPLE[:2]:
+        for name in PER_USER[:2]:
             values |= shown.with_interval(name, _known_mean(self.model, name))
-        values |= estimates.with_interval(OF_PEOPLE[2], _mean(self.model, OF_PEOPLE[2]))
+        values |= estimates.with_interval(PER_USER[2], _mean(self.model, PER_USER[2]))
         for baseline in self.baselines:
             for name in self.accuracy_names():
                 gain = _difference(self.model, rank_feature(baseline), name)
@@ -210,9 +210,9 @@ class RetrievalCombiner(beam.CombineFn):
     def _changes(self, estimates: Estimates, shown: Estimates) -> dict[str, float]:
         """Differences to the last blessed model."""
         values: dict[str, float] = {}
-        for name in (*self.accuracy_names(), OF_PEOPLE[2]):
+        for name in (*self.accuracy_names(), PER_USER[2]):
             values |= estimates.change(name, _difference(self.model, self.blessed, name))
-        for name in OF_PEOPLE[:2]:
+        for name in PER_USER[:2]:
             after, before = _known_mean(self.model, name), _known_mean(self.blessed, name)
             values |= shown.change(
                 name, lambda totals, after=after, before=before: after(totals) - before(totals)
@@ -234,8 +234,8 @@ class RetrievalCombiner(beam.CombineFn):
         return [*self.accuracy_names(), *BEYOND, "items_without_score"]
 
     def names_with_change(self) -> list[str]:
-        """Figures whose difference to the last blessed model has an interval: means over people."""
-        return [*self.accuracy_names(), *OF_PEOPLE]
+        """Figures whose difference to the last blessed model has an interval: means over users."""
+        return [*self.accuracy_names(), *PER_USER]
 
     def names(self) -> list[str]:
         """Every figure of the candidate."""
@@ -278,35 +278,35 @@ def _difference(one: str, other: str, name: str):
     return lambda totals: (totals[f"{one} {name}"] - totals[f"{other} {name}"]) / totals["people"]
 
 
-def packed_lists(people: np.ndarray, answer, usable: np.ndarray) -> bytes:
-    """What a model recommends to `people`, of the usable examples; nothing where it answers without lists."""
+def packed_lists(users: np.ndarray, answer, usable: np.ndarray) -> bytes:
+    """What a model recommends to `users`, of the usable examples; nothing where it answers without lists."""
     if "top" not in answer:
         return b""
-    lists = np.empty(len(people), LIST_TYPE)
-    lists["person"], lists["top"] = people, np.reshape(answer["top"], [-1, TOP])
+    lists = np.empty(len(users), LIST_TYPE)
+    lists["user"], lists["top"] = users, np.reshape(answer["top"], [-1, TOP])
     for name in ("novelty", "diversity", "catalogue_size"):
         lists[name] = np.ravel(answer[name])
     return lists[usable].tobytes()
 
 
 def unique_lists(buffer: bytearray) -> np.ndarray:
-    """One record a person, in the order of people, of `MOST_LISTS` people at most: which one of several does
+    """One record per user, in the order of users, of `MOST_LISTS` users at most: which one of several does
     not depend on the order of examples."""
     records = np.frombuffer(bytes(buffer), LIST_TYPE)
-    order = np.lexsort((records["top"].astype(np.int64) @ LIST_DIGEST, records["person"]))
-    _, first = np.unique(records["person"][order], return_index=True)
+    order = np.lexsort((records["top"].astype(np.int64) @ LIST_DIGEST, records["user"]))
+    _, first = np.unique(records["user"][order], return_index=True)
     return records[order[first[:MOST_LISTS]]]
 
 
 def figures_of_the_whole(lists: np.ndarray) -> dict[str, float]:
-    """Coverage and concentration of what people are recommended, as in
+    """Coverage and concentration of what users are recommended, as in
     `tfrec_fusion.metrics.beyond_accuracy`.
 
-    They have no interval: drawing people with replacement shows each sample fewer different people, and so
+    They have no interval: drawing users with replacement shows each sample fewer different users, and so
     fewer items, than there are, and the interval would lie beside the figure.
 
     Args:
-        lists: `LIST_TYPE` `[people]`.
+        lists: `LIST_TYPE` `[users]`.
 
     Returns:
         NaN for a model that answers without lists.

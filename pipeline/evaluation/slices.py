@@ -37,20 +37,20 @@ def check_slices(names: Sequence[str], tables: Tables) -> None:
 def sliced_columns(tables: Tables) -> dict[str, features.RawFeature]:
     """Columns that can be sliced by, which vectors cannot, by what the slice is called.
 
-    That is what people see of the feature; ` (column)` follows where something else is called so, as a column
+    That is the shown name of the feature; ` (column)` follows where something else is called so, as a column
     `activity` of the items beside the derived `item_activity`.
     """
-    found: dict[str, features.RawFeature] = {}
+    results: dict[str, features.RawFeature] = {}
     every = (
         features.item_features(tables) + features.user_features(tables) + features.context_features(tables)
     )
     for feature in every:
         name = feature.shown
-        while name in DERIVED or name in found:
+        while name in DERIVED or name in results:
             name += " (column)"
         if feature.kind != "vector":
-            found[name] = feature
-    return found
+            results[name] = feature
+    return results
 
 
 def text_length(text: str) -> str:
@@ -87,9 +87,9 @@ def item_reach(counts: np.ndarray) -> np.ndarray:
         Strings `[items]`.
     """
     order = np.argsort(-counts, kind="stable")
-    place = np.empty(len(counts), np.int64)
-    place[order] = np.arange(len(counts))
-    head = place < max(1, round(HEAD * len(counts)))
+    position = np.empty(len(counts), np.int64)
+    position[order] = np.arange(len(counts))
+    head = position < max(1, round(HEAD * len(counts)))
     return np.where(counts == 0, "cold", np.where(head, "head", "long tail"))
 
 
@@ -128,8 +128,8 @@ def value_namer(kind: str, values: Iterable[object], most: int) -> Callable[[Seq
         def quarter(entries: Sequence) -> list[str]:
             if not len(entries):
                 return [NONE]
-            place = int(np.searchsorted(edges[1:-1], entries[0], side="left")) if len(edges) > 2 else 0
-            return [names[place]]
+            position = int(np.searchsorted(edges[1:-1], entries[0], side="left")) if len(edges) > 2 else 0
+            return [names[position]]
 
         return quarter
     counts = collections.Counter(values)

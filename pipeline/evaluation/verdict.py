@@ -76,13 +76,13 @@ def read_metrics(folder: str) -> dict[str, dict[str, float]]:
     result = tfma.load_eval_result(folder, model_name="candidate" if _compared(folder) else None)
     metrics: dict[str, dict[str, float]] = {}
     for key, outputs in result.slicing_metrics:
-        found = metrics.setdefault(_slice_name(key), {})
+        figures = metrics.setdefault(_slice_name(key), {})
         for output in outputs.values():
             for sub in output.values():
                 for metric, value in sub.items():
                     number = value.get("doubleValue", float("nan"))
                     if isinstance(number, (int, float)) and math.isfinite(number):
-                        found[metric.removesuffix("_diff") if "_change" in metric else metric] = round(
+                        figures[metric.removesuffix("_diff") if "_change" in metric else metric] = round(
                             number, 6
                         )
     return metrics
@@ -122,15 +122,15 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
     name, value = failure.metric_key.name, failure.metric_value.double_value.value
     if failure.message:
         return f"{name}: {failure.message.strip().rstrip('.')}"
-    people = int(metrics.get("people", 0))
+    num_users = int(metrics.get("people", 0))
     change, gain = CHANGE.fullmatch(name), GAIN.fullmatch(name)
     if math.isnan(value):
-        return describe_nan(name, gain, people)
+        return describe_nan(name, gain, num_users)
     if change:
         figure = change.group(1)
         return (
             f"{figure} is significantly worse than the last blessed model's:"
-            f" {_with_interval(f'{figure}_change', metrics, sign='+')} over {people:,} people"
+            f" {_with_interval(f'{figure}_change', metrics, sign='+')} over {num_users:,} users"
         )
     if gain:
         figure, baseline, end = gain.groups()
@@ -138,10 +138,10 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
         verb = "is significantly worse than" if end == "high" else "does not beat"
         if math.isinf(value):
             return (
-                f"{figure} cannot be told from {NAMES.get(baseline, baseline)}'s: {people} people are too few"
-                " (`evaluation.min_people`)"
+                f"{figure} cannot be told from {NAMES.get(baseline, baseline)}'s: {num_users} users are too"
+                " few (`evaluation.min_people`)"
             )
-        return f"{figure} {verb} {NAMES.get(baseline, baseline)}: {shown} over {people:,} people"
+        return f"{figure} {verb} {NAMES.get(baseline, baseline)}: {shown} over {num_users:,} users"
     if name == "items_without_score":
         return f"the model gives {int(value):,} held-out items a score that is not a number"
     if failure.metric_threshold.HasField("change_threshold"):
@@ -153,9 +153,9 @@ def describe_failure(failure, metrics: dict[str, float]) -> str:
     return f"{name} is {value:.4f} and misses {_bound(failure.metric_threshold.value_threshold)}"
 
 
-def describe_nan(name: str, gain: re.Match[str] | None, people: int) -> str:
+def describe_nan(name: str, gain: re.Match[str] | None, num_users: int) -> str:
     """Why a figure that a threshold is set for is not a number."""
-    if not people:
+    if not num_users:
         return f"{name} is not a number: nobody could be judged"
     if gain:
         baseline = NAMES.get(gain.group(2), gain.group(2))
@@ -242,8 +242,8 @@ def describe_shown(overall: dict[str, float], checked: list[tuple[str, bool]]) -
 
 def deciding(metrics: dict[str, float]) -> str:
     """The few figures that a line has room for."""
-    wanted = ("ndcg@10", "popularity_ndcg@10", "recall@100", "rmse", "baseline_rmse", "auc")
-    return ", ".join(f"{name} {metrics[name]:.4f}" for name in wanted if name in metrics)
+    names = ("ndcg@10", "popularity_ndcg@10", "recall@100", "rmse", "baseline_rmse", "auc")
+    return ", ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
 def worse(name: str, change: float) -> bool:

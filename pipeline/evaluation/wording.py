@@ -67,12 +67,12 @@ def telling_slices(metrics: Mapping[str, Metrics]) -> dict[str, Metrics]:
     not."""
     whole = metrics.get("overall", {}).get("example_count")
     return {
-        name: found
-        for name, found in metrics.items()
+        name: figures
+        for name, figures in metrics.items()
         if name == "overall"
         or whole is None
-        or found.get("example_count") is None
-        or 0 < found["example_count"] < whole
+        or figures.get("example_count") is None
+        or 0 < figures["example_count"] < whole
     }
 
 

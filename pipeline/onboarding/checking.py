@@ -16,9 +16,9 @@ from pipeline.onboarding.measuring import Choices, Split, measure_choices, measu
 from pipeline.onboarding.table_checks import (
     check_columns,
     check_join,
-    check_people,
     check_rejected,
     check_unknown,
+    check_users,
 )
 from pipeline.onboarding.text_checks import check_text
 from tfrec_fusion.config import ConfigError
@@ -65,7 +65,7 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
     yield from check_join(choices, items, tables)
     yield from _label(choices, config, tables)
     try:
-        yield from check_people(tables, choices, config)
+        yield from check_users(tables, choices, config)
     except ConfigError as error:
         yield Finding("wrong", "users", str(error))
     yield from _times(choices, tables)
@@ -118,7 +118,7 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
 def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:
     """From when to when, so that a wrong unit or a swapped day and month are seen."""
     if choices.period is None:
-        yield Finding("ok", "time", "none; the order of each person's choices is a fixed shuffle")
+        yield Finding("ok", "time", "none; the order of each user's choices is a fixed shuffle")
         return
     first, last = choices.period
     text = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
@@ -133,7 +133,7 @@ def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:
     odd = (choices.frame.time < pd.Timestamp(1990, 1, 1).value) | (choices.frame.time > soon.value)
     advice = (
         f"; {int(odd.sum()):,} of {len(odd):,} lie before 1990 or in the future. How"
-        f" {tables.interactions.time!r} is written is said by `data.interactions.time_format`; a value that"
+        f" {tables.interactions.time!r} is written stands in `data.interactions.time_format`; a value that"
         " means 'unknown' belongs into `csv.nulls`"
     )
     yield Finding("note" if odd.any() else "ok", "time", text + (advice if odd.any() else ""))
@@ -148,7 +148,7 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
         )
         yield Finding("wrong", "split", f"{config.split.method}: {sizes}. Each needs interactions. {way}")
         return
-    text = f"{config.split.method}: {sizes}; {split.known_people:.0%} of the test's people and "
+    text = f"{config.split.method}: {sizes}; {split.known_users:.0%} of the test's users and "
     text += f"{1 - split.cold_items:.0%} of its items are known from training"
     if split.cold_items == 1:
         yield Finding(
@@ -166,7 +166,7 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
             f" {config.split.test:g}): many interactions have one time, or some times lie far from all"
             " others",
         )
-    elif config.split.method == "temporal" and split.known_people < 0.2:
+    elif config.split.method == "temporal" and split.known_users < 0.2:
         yield Finding(
             "note",
             "split",

@@ -101,12 +101,12 @@ def _ask(config: PipelineConfig, url: str, kinds: list[str]) -> None:
             times = []
             for _ in range(25):
                 start = time.perf_counter()
-                found = client.recommend(**question, k=5)
+                answer = client.recommend(**question, k=5)
                 times.append(1000 * (time.perf_counter() - start))
             print(
                 f"\nrecommend {words} ({sorted(times)[len(times) // 2]:.1f} ms at the median of 25 requests)"
             )
-            for item in found:
+            for item in answer:
                 print(f"  {item.score:>8.3f}  {safe(item.title)}")
         if "ranking" not in kinds:
             return

@@ -70,15 +70,15 @@ def _machine() -> Iterator[Finding]:
     )
     yield Finding("ok", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
     if sys.platform == "linux":
-        found = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
-        numbers = [int(part) for part in re.findall(r"\d+", found or "0.0")[:2]]
+        libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+        numbers = [int(part) for part in re.findall(r"\d+", libc or "0.0")[:2]]
         fits = numbers >= [2, 38]
         remedy = (
             ""
             if fits
             else "Debian 13, Ubuntu 24.04, Fedora 40 or newer; on Debian 12 `make setup` brings its own"
         )
-        yield Finding("ok" if fits else "note", "C library", found or "not glibc", remedy)
+        yield Finding("ok" if fits else "note", "C library", libc or "not glibc", remedy)
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     enough = memory >= 4
@@ -109,11 +109,11 @@ def _packages() -> Iterator[Finding]:
         )
         return
     for extra, purpose in EXTRAS.items():
-        wanted = [one for one in declared if _belongs(one, extra)]
-        faults = [fault for one in wanted if (fault := _fault(one))]
+        required = [one for one in declared if _belongs(one, extra)]
+        faults = [fault for one in required if (fault := _fault(one))]
         name = f"packages [{extra}]" if extra else "packages"
         if not faults:
-            yield Finding("ok", name, f"all {len(wanted)} for {purpose}")
+            yield Finding("ok", name, f"all {len(required)} for {purpose}")
         else:
             install = f"pip install 'tfrec-fusion[{extra}]'" if extra else "pip install tfrec-fusion"
             state: State = "wrong" if extra in REQUIRED else "note"
@@ -140,9 +140,9 @@ def _fault(requirement) -> str:
 def _tensorflow() -> Iterator[Finding]:
     if importlib.util.find_spec("tensorflow") is None:
         return  # said by the packages
-    found = subprocess.run(python_code(PROBE), capture_output=True, text=True, timeout=300)
-    if found.returncode:
-        why = (found.stderr.strip().splitlines() or ["no message"])[-1]
+    completed = subprocess.run(python_code(PROBE), capture_output=True, text=True, timeout=300)
+    if completed.returncode:
+        why = (completed.stderr.strip().splitlines() or ["no message"])[-1]
         yield Finding(
             "wrong",
             "TensorFlow",
@@ -150,7 +150,7 @@ def _tensorflow() -> Iterator[Finding]:
             "make setup; see Requirements in the README",
         )
         return
-    facts = json.loads(found.stdout.strip().splitlines()[-1])
+    facts = json.loads(completed.stdout.strip().splitlines()[-1])
     version = importlib.metadata.version("tensorflow")
     legacy = facts["legacy"]
     remedy = "" if legacy else "pip install tf-keras; import tfrec_fusion before tensorflow"

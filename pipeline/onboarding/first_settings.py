@@ -23,18 +23,18 @@ def add(
     tables: Tables,
     choices: Choices,
     items: Entities,
-    people: Entities | None,
+    users: Entities | None,
 ) -> list[str]:
     """Adds settings and their reasons to a configuration, and returns what was counted, a line each."""
     split, why_split, measured = _split(choices, tables)
     facts = [
-        f"{len(choices.frame):,} interactions of {choices.frame.user.nunique():,} people with "
+        f"{len(choices.frame):,} interactions of {choices.frame.user.nunique():,} users with "
         f"{choices.frame.item.nunique():,} of {len(items.ids):,} items",
         f"training {measured.sizes['train']:,}, validation {measured.sizes['validation']:,}, test "
         f"{measured.sizes['test']:,}; {measured.cold_items:.0%} of the test's items are new there",
     ]
     _threshold(values["data"], comments, choices, tables)
-    _rejects(values["data"], comments, choices, items, people, facts)
+    _rejects(values["data"], comments, choices, items, users, facts)
     values["split"] = {"method": split.method}
     comments["split", "method"] = why_split
     _text(values, comments, tables, items, choices)
@@ -65,12 +65,12 @@ def _rejects(
     comments: dict[Path, str],
     choices: Choices,
     items: Entities,
-    people: Entities | None,
+    users: Entities | None,
     facts: list[str],
 ) -> None:
     tables: dict[str, Choices | Entities] = {"interactions": choices, "items": items}
-    if people:
-        tables["users"] = people
+    if users:
+        tables["users"] = users
     for name, table in tables.items():
         if table.rejects:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.rejects.items())
@@ -92,7 +92,7 @@ def _split(choices: Choices, tables: Tables) -> tuple[SplitConfig, str, Split]:
     if len(first) > 1 and first.max() < 10**17 and (first == first.mode().iloc[0]).mean() > 0.8:
         return (
             last_out,
-            "each person's choices are numbered for themselves",
+            "each user's choices are numbered for themselves",
             measure_split(choices.frame, last_out),
         )
     temporal = SplitConfig()
@@ -100,10 +100,8 @@ def _split(choices: Choices, tables: Tables) -> tuple[SplitConfig, str, Split]:
     other = measure_split(choices.frame, last_out)
     if not all(measured.sizes.values()):
         return last_out, "the times do not divide the interactions", other
-    if measured.known_people < 0.4 and other.sizes["test"] >= 0.5 * choices.frame.user.nunique():
-        why = (
-            f"by one moment for all, only {measured.known_people:.0%} of the test's people would have a past"
-        )
+    if measured.known_users < 0.4 and other.sizes["test"] >= 0.5 * choices.frame.user.nunique():
+        why = f"by one moment for all, only {measured.known_users:.0%} of the test's users would have a past"
         return last_out, why, other
     return temporal, "a test of the future: the last tenth, from one moment on for everybody", measured
 

@@ -43,11 +43,11 @@ def init(tables: str, name: str | None, out: str | None, force: bool, hints: Hin
             f"{str(target)!r} is there already. Give --force to overwrite it, or another name with --out."
         )
     began = time.perf_counter()
-    found = start(folder, name, target.parent, hints)
-    load_text(found.text, target)
-    show_guess(found.guess)
+    started = start(folder, name, target.parent, hints)
+    load_text(started.text, target)
+    show_guess(started.guess)
     print()
-    for fact in found.facts:
+    for fact in started.facts:
         print(wrapped("  ", fact))
     print(f"\nWrote {target} in {time.perf_counter() - began:.1f} s. Look at it, then:")
     print(f"  tfrec validate {target}\n  tfrec run {target}")

@@ -28,7 +28,7 @@ MOST_UNKNOWN = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Entities:
-    """Items or people.
+    """Items or users.
 
     Attributes:
         ids: in the form by which tables are matched.
@@ -71,7 +71,7 @@ class Choices:
 
     Attributes:
         frame: usable ones as columns `user`, `item`, `time` (nanoseconds since 1970), `label` (NaN where
-            nothing was said), `weight`.
+            nothing is given), `weight`.
         rows: rows read; of lists of items, their values.
         rejects: unusable rows by reason.
         whole: whether that is all.
@@ -111,19 +111,19 @@ class Split:
 
     Attributes:
         sizes: interactions in training, validation and test.
-        known_people: of the test's people, the share with interactions in training.
+        known_users: of the test's users, the share with interactions in training.
         cold_items: of the test's interactions, the share whose item has none in training.
     """
 
     sizes: dict[str, int]
-    known_people: float
+    known_users: float
     cold_items: float
 
 
 def measure_entities(
     table: Items | Users, name: str, most_rows: int = MOST_ROWS, rule: IdRule = "as_written"
 ) -> Entities:
-    """Reads items or people as the run does.
+    """Reads items or users as the run does.
 
     Args:
         table: the table.
@@ -137,15 +137,15 @@ def measure_entities(
     notes: tuple[str, ...] = ()
     if isinstance(table, Items):
         table, notes = settle_items(table)
-    wanted, bad = table.columns(), list[BadRow]()
-    frames, found, rows, whole = [], [], 0, True
+    columns, bad = table.columns(), list[BadRow]()
+    frames, values, rows, whole = [], [], 0, True
     vectors: collections.Counter[str] = collections.Counter()
     for file in find_files(table.path, name):
-        for batch in read_batches(file, wanted, name, csv=table.csv, report=bad.append):
+        for batch in read_batches(file, columns, name, csv=table.csv, report=bad.append):
             if rows >= most_rows:
                 whole = False
                 break
-            found.append(ids(batch.column(table.id), rule, f"column {table.id!r} of the {name} table"))
+            values.append(ids(batch.column(table.id), rule, f"column {table.id!r} of the {name} table"))
             frames.append(_frame(batch, table, name))
             for column in table.vectors if isinstance(table, Items) else ():
                 _, broken = cells.vectors(batch.column(column), f"column {column!r} of the {name} table")
@@ -156,15 +156,15 @@ def measure_entities(
     frame = (
         pd.concat(frames, ignore_index=True)
         if frames
-        else pd.DataFrame({name: [] for name in wanted}, dtype=object)
+        else pd.DataFrame({name: [] for name in columns}, dtype=object)
     )
-    keys = pd.Series([key for part in found for key in part.to_pylist()], dtype=object)
+    keys = pd.Series([key for part in values for key in part.to_pylist()], dtype=object)
     rejects = collections.Counter(row.reason for row in bad)
     if not table.distinct:
         rejects["missing id"] = int(keys.isna().sum())
         rejects["duplicate id"] = int(keys.dropna().duplicated().sum())
         rejects.update(vectors)
-    filled = {name: float(frame[name].notna().mean()) for name in wanted}
+    filled = {name: float(frame[name].notna().mean()) for name in columns}
     return Entities(
         frozenset(keys.dropna()),
         len(frame) + len(bad),

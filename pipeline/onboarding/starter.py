@@ -22,7 +22,7 @@ MOST_OFFERS = 12  # lines; all of them stand below
 NOTES = {
     "text": "what the text tower reads, in this order",
     "distinct": "each of many rows says what it is; the most frequent value counts",
-    "time": "none; the order of each person's choices is a fixed shuffle",
+    "time": "none; the order of each user's choices is a fixed shuffle",
 }
 
 
@@ -53,8 +53,8 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
     Raises:
         ConfigError: where the tables cannot be told, or hold too little to learn from.
     """
-    found = guess(folder, hints)
-    tables = _with_paths(found.tables, lambda path: str(folder.absolute() / path))
+    guessed = guess(folder, hints)
+    tables = _with_paths(guessed.tables, lambda path: str(folder.absolute() / path))
     items = measure_entities(tables.items, "items", rule=tables.item_ids)
     choices = measure_choices(
         tables.interactions,
@@ -63,20 +63,20 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
         item_ids=tables.item_ids,
     )
     if len(choices.frame) < FEWEST:
-        raise ConfigError(_too_few(found.tables, choices))
-    people = measure_entities(tables.users, "users", rule=tables.user_ids) if tables.users else None
+        raise ConfigError(_too_few(guessed.tables, choices))
+    users = measure_entities(tables.users, "users", rule=tables.user_ids) if tables.users else None
     values: dict[str, Any] = {"name": name, "data": {}}
     comments: dict[Path, str] = {}
-    paths = _relative(found.tables, folder, relative_to)
+    paths = _relative(guessed.tables, folder, relative_to)
     for table in ("interactions", "items", "users"):
         described = getattr(paths, table)
         if described:
-            values["data"][table] = _table(table, described, found.ledger, comments)
+            values["data"][table] = _table(table, described, guessed.ledger, comments)
     for key in ("user_ids", "item_ids"):
-        if (rule := getattr(found.tables, key)) != "as_written":
+        if (rule := getattr(guessed.tables, key)) != "as_written":
             values["data"][key] = rule
             comments["data", key] = "ids are compared without what differs only in writing"
-    facts = first_settings.add(values, comments, tables, choices, items, people)
+    facts = first_settings.add(values, comments, tables, choices, items, users)
     text = write(
         values,
         comments,
@@ -87,10 +87,10 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
             ),
             "Only what differs from the defaults stands here.",
         ],
-        below={("data", "interactions"): _offers(found)},
-        end=_end(found.ledger),
+        below={("data", "interactions"): _offers(guessed)},
+        end=_end(guessed.ledger),
     )
-    return Start(found, text, facts)
+    return Start(guessed, text, facts)
 
 
 def _too_few(tables: Tables, choices) -> str:
@@ -173,14 +173,14 @@ def _differing(value: Csv | Join) -> Inline:
     )
 
 
-def _offers(found: Guess) -> list[str]:
+def _offers(guessed: Guess) -> list[str]:
     """Keys that would use a column of the interactions that is left out, ready to be taken out of the
     comment."""
-    paths = {found.tables.interactions.path}
-    if found.tables.interactions.join:
-        paths.add(found.tables.interactions.join.path)
+    paths = {guessed.tables.interactions.path}
+    if guessed.tables.interactions.join:
+        paths.add(guessed.tables.interactions.join.path)
     lines: list[str] = []
-    for entry in found.ledger.left:
+    for entry in guessed.ledger.left:
         if entry.path not in paths or not entry.offer or len(lines) > MOST_OFFERS:
             continue
         *first, last = (dump({key: plain(value)}).rstrip("\n") for key, value in entry.offer.items())

@@ -111,14 +111,14 @@ def check_unknown(choices: Choices, items: Entities, tables: Tables) -> Iterator
     unknown = choices.rejects.get("unknown item", 0)
     if tables.items.distinct or not unknown:
         return
-    found = match(pd.Series(sorted(choices.unknown_items)[:SAMPLE]), pd.Series(sorted(items.ids)))
+    matched = match(pd.Series(sorted(choices.unknown_items)[:SAMPLE]), pd.Series(sorted(items.ids)))
     name = pathlib.Path(tables.items.path).name
-    if found.rule != "as_written":
+    if matched.rule != "as_written":
         yield Finding(
             "wrong" if unknown > 0.5 * choices.rows else "note",
             "join",
             f"{unknown:,} interactions name an item that {name} does not hold as it is written: of those ids,"
-            f" {found.words}. Set `data.item_ids: {found.rule}`.",
+            f" {matched.words}. Set `data.item_ids: {matched.rule}`.",
         )
     elif unknown > 0.5 * choices.rows:
         known, asked = ", ".join(sorted(items.ids)[:3]), ", ".join(sorted(choices.unknown_items)[:3])
@@ -132,11 +132,13 @@ def check_unknown(choices: Choices, items: Entities, tables: Tables) -> Iterator
 
 
 def check_join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Finding]:
-    chosen, people = choices.frame.item.nunique(), choices.frame.user.nunique()
-    text = f"{len(choices.frame):,} choices of {people:,} people among {chosen:,} of {len(items.ids):,} items"
+    chosen, num_users = choices.frame.item.nunique(), choices.frame.user.nunique()
+    text = (
+        f"{len(choices.frame):,} choices of {num_users:,} users among {chosen:,} of {len(items.ids):,} items"
+    )
     least = {
         "interactions": (len(choices.frame), FEWEST_ROWS),
-        "people": (people, FEWEST),
+        "users": (num_users, FEWEST),
         "items": (chosen, FEWEST),
     }
     short = [
@@ -148,11 +150,11 @@ def check_join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Fi
         )
         return
     yield Finding("ok", "interactions", text)
-    if people < 20 or len(items.ids) < 20:
+    if num_users < 20 or len(items.ids) < 20:
         yield Finding("note", "interactions", "that is little to learn from; figures will be accidents")
-    if len(choices.frame) / people < 2:
+    if len(choices.frame) / num_users < 2:
         yield Finding(
-            "note", "interactions", "most people chose once: there is hardly any history to learn from"
+            "note", "interactions", "most users chose once: there is hardly any history to learn from"
         )
     for key, ids in (("item_ids", choices.frame.item), ("user_ids", choices.frame.user)):
         several = within(ids) if getattr(tables, key) == "as_written" else None
@@ -166,19 +168,19 @@ def check_join(choices: Choices, items: Entities, tables: Tables) -> Iterator[Fi
             )
 
 
-def check_people(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
+def check_users(tables: Tables, choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
     if not tables.users:
         return
-    people = measure_entities(tables.users, "users", rule=tables.user_ids)
-    yield from check_rejected("users", people, config)
-    yield from check_columns(tables.users, people)
+    users = measure_entities(tables.users, "users", rule=tables.user_ids)
+    yield from check_rejected("users", users, config)
+    yield from check_columns(tables.users, users)
     chose = choices.frame.user.drop_duplicates()
-    known = float(chose.isin(people.ids).mean())
-    found = match(chose.head(SAMPLE), pd.Series(sorted(people.ids)))
+    known = float(chose.isin(users.ids).mean())
+    matched = match(chose.head(SAMPLE), pd.Series(sorted(users.ids)))
     state: State = "ok" if known > 0.5 else "wrong" if known == 0 else "note"
-    text = f"{known:.0%} of the people who chose stand in the users table"
-    if found.rule != "as_written":
-        text += f": {found.words}. Set `data.user_ids: {found.rule}`"
+    text = f"{known:.0%} of the users who chose are in the users table"
+    if matched.rule != "as_written":
+        text += f": {matched.words}. Set `data.user_ids: {matched.rule}`"
     elif state == "wrong":
         text += ". Is `data.users.id` the column of their ids?"
     yield Finding(state, "join", text)

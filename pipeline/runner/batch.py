@@ -1,4 +1,4 @@
-"""Recommendations for everybody, written to files: a Beam job over the people of the last run.
+"""Recommendations for everybody, written to files: a Beam job over the users of the last run.
 
 `tfrec batch CONFIG --output FOLDER`. Each worker loads the pushed model once, in this process, through the
 server's own session; what a file holds is therefore what the server would have answered.
@@ -56,20 +56,20 @@ def latest_version(base: pathlib.Path) -> str:
 
 
 def users_of_last_run(home: pathlib.Path) -> list[str]:
-    """The TFRecord files that hold a run's people.
+    """The TFRecord files that hold a run's users.
 
     Raises:
         ConfigError: where no run has written any.
     """
     known = ((read_summary(home) or {}).get("artifacts") or {}).get("TablesExampleGen/users")
-    if known and (found := split_files(known, "all")):
-        return found
+    if known and (paths := split_files(known, "all")):
+        return paths
     runs = pushed_versions.versions(home / "artifacts/TablesExampleGen/users")
     # The newest may be that of a run that failed or was stopped.
     for folder in reversed(runs.values()):
-        if found := split_files(str(folder), "all"):
-            return found
-    raise ConfigError(f"There are no people under {home}. Run the pipeline first.")
+        if paths := split_files(str(folder), "all"):
+            return paths
+    raise ConfigError(f"There are no users under {home}. Run the pipeline first.")
 
 
 def write_whole(users: Sequence[str], model: str, output: str, k: int, kind: str, locks: pathlib.Path) -> int:
@@ -118,12 +118,12 @@ def write_recommendations(
         users: TFRecord files (gzip) of Examples with a `user_id`.
         model: folder of a SavedModel with the signature `recommend`.
         output: a folder; files `recommendations-…` appear in it when they are whole.
-        k: items a person.
-        kind: `parquet` (a row an item: see `SCHEMA`) or `jsonl` (a line a person).
+        k: items per user.
+        kind: `parquet` (a row per item: see `SCHEMA`) or `jsonl` (a line per user).
         beam_args: for example `--runner=FlinkRunner`; here and now without.
 
     Returns:
-        How many people got an answer, where the runner waits for the job to end; else 0.
+        How many users got an answer, where the runner waits for the job to end; else 0.
 
     Raises:
         ConfigError: for another kind.
@@ -158,7 +158,7 @@ def write_recommendations(
 
 
 def user_id(record: bytes) -> str:
-    """The person of a serialised Example."""
+    """The user of a serialised Example."""
     import tensorflow as tf
 
     return tf.train.Example.FromString(record).features.feature["user_id"].bytes_list.value[0].decode()
@@ -170,7 +170,7 @@ class Recommend(beam.DoFn):
     def __init__(self, model: str, k: int):
         self.model, self.k = model, k
         self.shared = Shared()
-        self.people = beam.metrics.Metrics.counter(type(self).__name__, "people")
+        self.answered = beam.metrics.Metrics.counter(type(self).__name__, "people")
 
     def setup(self) -> None:
         # Threads of a worker share one model; it is large, and answers many of them at a time.
@@ -178,7 +178,7 @@ class Recommend(beam.DoFn):
 
     def process(self, users: list[str]) -> Iterator[dict]:
         for user, answer in zip(users, self.client.recommend(users, k=self.k), strict=True):
-            self.people.inc()
+            self.answered.inc()
             yield {"user_id": user, "items": [dataclasses.asdict(item) for item in answer]}
 
 

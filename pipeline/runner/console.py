@@ -73,7 +73,7 @@ class Table:
     def __init__(self, log: pathlib.Path, title: str):
         self.log, self.title = log, title
         self._name, self._doing, self._start = "", "", 0.0
-        self._said, self._unsaid = 0.0, ""
+        self._shown_at, self._not_shown = 0.0, ""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Table:
@@ -125,7 +125,7 @@ class Table:
         """A step starts."""
         self.memory.start()
         self._start, self._doing, self._name = time.perf_counter(), "", name
-        self._said, self._unsaid = self._start, ""
+        self._shown_at, self._not_shown = self._start, ""
 
     def doing(self, text: str) -> None:
         """What the step is at."""
@@ -133,22 +133,22 @@ class Table:
         if self.live or not self._name:
             return
         epoch = text.startswith("epoch")
-        due = time.perf_counter() - self._said >= self.SECONDS
-        if due or (epoch and self._said == self._start):
+        due = time.perf_counter() - self._shown_at >= self.SECONDS
+        if due or (epoch and self._shown_at == self._start):
             self._say(text)
         elif epoch:
-            self._unsaid = text
+            self._not_shown = text
 
     def _say(self, text: str) -> None:
-        self._said, self._unsaid = time.perf_counter(), ""
-        self.line(f"    {self._name}: {text} ({self._said - self._start:.0f} s)")
+        self._shown_at, self._not_shown = time.perf_counter(), ""
+        self.line(f"    {self._name}: {text} ({self._shown_at - self._start:.0f} s)")
 
     def end(self, state: str, result: str) -> tuple[float, float]:
         """A step is over. Returns its seconds and its peak memory in megabytes."""
         self.memory.sample()
         seconds, megabytes = time.perf_counter() - self._start, self.memory.peak / 1e6
-        if self._unsaid:
-            self._say(self._unsaid)
+        if self._not_shown:
+            self._say(self._not_shown)
         name, self._name = self._name, ""
         self.line(f"  {name:<{NAME}} {state:<{STATE}} {seconds:>7.1f} {megabytes:>5.0f} MB  {result}")
         return seconds, megabytes

@@ -103,7 +103,7 @@ def _damage(record: pathlib.Path) -> str | None:
     try:
         connection = sqlite3.connect(record, timeout=2)
         try:
-            found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+            problems = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
             (page,) = connection.execute("PRAGMA page_size").fetchone()
             if record.stat().st_size % page:
                 return "it was cut off within a page"
@@ -115,4 +115,4 @@ def _damage(record: pathlib.Path) -> str | None:
         raise
     except sqlite3.DatabaseError as error:
         return str(error)
-    return None if found == ["ok"] else str(found[0])
+    return None if problems == ["ok"] else str(problems[0])

@@ -112,7 +112,7 @@ def _outcome(nodes: Nodes, execution_id: int) -> tuple[str, dict]:
         artifacts = {}
         for event in store.get_events_by_execution_ids([execution_id]):
             if event.type == metadata_store_pb2.Event.OUTPUT:
-                (found,) = store.get_artifacts_by_id([event.artifact_id])
-                (kind,) = store.get_artifact_types_by_id([found.type_id])
-                artifacts[event.path.steps[0].key] = artifact_utils.deserialize_artifact(kind, found)
+                (artifact,) = store.get_artifacts_by_id([event.artifact_id])
+                (kind,) = store.get_artifact_types_by_id([artifact.type_id])
+                artifacts[event.path.steps[0].key] = artifact_utils.deserialize_artifact(kind, artifact)
     return ("cached" if cached else "done"), artifacts

@@ -1,6 +1,6 @@
 """Runs the pipeline on this machine, one component after the other in one process.
 
-`python -m pipeline.runner.local --config FILE` for people who know TFX; `tfrec run FILE` is the same. A step
+`python -m pipeline.runner.local --config FILE` for those who know TFX; `tfrec run FILE` is the same. A step
 whose inputs, parameters and code did not change is not run again; after a failure, the next run goes on at
 the step that failed.
 """
@@ -141,7 +141,7 @@ def _tidy(config: PipelineConfig, nodes) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The entry point for people who know TFX; prints and ends as `tfrec run` does."""
+    """The entry point for those who know TFX; prints and ends as `tfrec run` does."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.runner.local", description=__doc__.split("\n")[0]
     )

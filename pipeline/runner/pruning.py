@@ -45,8 +45,8 @@ def prune(config: PipelineConfig, blessed: Iterable[str] = ()) -> int:
                 freed += _remove(folder)
     if config.keep_runs is not None and summaries:
         kept = summaries[-config.keep_runs :]
-        wanted = set(blessed) | _wanted(kept) | _wanted(_last_pushed(summaries))
-        for folder in old_artifacts(config.home / "artifacts", wanted, config.keep_runs):
+        kept_ids = set(blessed) | _ids_of(kept) | _ids_of(_last_pushed(summaries))
+        for folder in old_artifacts(config.home / "artifacts", kept_ids, config.keep_runs):
             freed += _remove(folder)
         since = datetime.datetime.fromisoformat(kept[0]["started"]).timestamp()
         for folder in (config.home / "checkpoints").glob("*"):
@@ -59,27 +59,27 @@ def old_versions(push_folder: pathlib.Path, keep: int, pushed: set[str]) -> Iter
     """Versions to remove: all but the newest `keep`, what the latest run calls pushed, and the newest that is
     no baseline."""
     for base in sorted(push_folder.glob("*")) if push_folder.is_dir() else ():
-        found = list(versions(base).values())
-        trained = [version for version in found if baseline_of(version) is None]
-        wanted = {str(version) for version in (*found[-keep:], *trained[-1:])} | pushed
-        yield from (version for version in found if str(version) not in wanted)
+        folders = list(versions(base).values())
+        trained = [version for version in folders if baseline_of(version) is None]
+        kept = {str(version) for version in (*folders[-keep:], *trained[-1:])} | pushed
+        yield from (version for version in folders if str(version) not in kept)
 
 
-def old_artifacts(root: pathlib.Path, wanted: set[str], keep: int) -> Iterator[pathlib.Path]:
+def old_artifacts(root: pathlib.Path, kept: set[str], keep: int) -> Iterator[pathlib.Path]:
     """Folders of artifacts that nobody asks for (`root/component/output/number`).
 
     Of outputs of which nothing is wanted (those of `tfrec index`, which writes no list of them), the newest
     `keep` stay; so does what is newer than all that is wanted: it belongs to a run that has not come to its
     end.
     """
-    numbers = [files.version_of(pathlib.Path(folder).name) for folder in wanted]
+    numbers = [files.version_of(pathlib.Path(folder).name) for folder in kept]
     latest = max((number for number in numbers if number is not None), default=0)
     for output in sorted(root.glob("[!.]*/[!.]*")):
-        found = versions(output)
-        mine = {number for number, folder in found.items() if str(folder) in wanted}
+        executions = versions(output)
+        mine = {number for number, folder in executions.items() if str(folder) in kept}
         if not mine:
-            mine = set(list(found)[-keep:])
-        yield from (folder for number, folder in found.items() if number not in mine and number < latest)
+            mine = set(list(executions)[-keep:])
+        yield from (folder for number, folder in executions.items() if number not in mine and number < latest)
 
 
 def blessed_models(store: Any, keep: int = 2) -> list[str]:
@@ -100,7 +100,7 @@ def blessed_models(store: Any, keep: int = 2) -> list[str]:
     return [artifact.uri for artifact in store.get_artifacts_by_id(sorted(ids))] if ids else []
 
 
-def _wanted(summaries: Iterable[dict[str, Any]]) -> set[str]:
+def _ids_of(summaries: Iterable[dict[str, Any]]) -> set[str]:
     return {folder for summary in summaries for folder in summary.get("artifacts", {}).values()}
 
 

@@ -52,17 +52,17 @@ def stands_in(home: pathlib.Path) -> str | None:
     """What answers in the retrieval model's place, in words; None where that is the model itself, or
     nothing."""
     version = latest_version(home / "serving" / "retrieval")
-    found = baseline_of(version) if version else None
-    return f"{describe_baseline(found)}, as version {version.name}" if version and found else None
+    baseline = baseline_of(version) if version else None
+    return f"{describe_baseline(baseline)}, as version {version.name}" if version and baseline else None
 
 
-def describe_baseline(found: dict[str, Any]) -> str:
+def describe_baseline(baseline: dict[str, Any]) -> str:
     """A baseline that is served, with the figures that it was chosen by."""
-    figure = f"ndcg@{found['k']}"
-    reached = f" ({figure} {found['ndcg']:.4f}" if "ndcg" in found else ""
+    figure = f"ndcg@{baseline['k']}"
+    reached = f" ({figure} {baseline['ndcg']:.4f}" if "ndcg" in baseline else ""
     if reached:
-        reached += f", the trained model {found['model_ndcg']:.4f})" if "model_ndcg" in found else ")"
-    return f"{NAMES[found['baseline']]}, the best baseline of the run{reached}"
+        reached += f", the trained model {baseline['model_ndcg']:.4f})" if "model_ndcg" in baseline else ")"
+    return f"{NAMES[baseline['baseline']]}, the best baseline of the run{reached}"
 
 
 def served_models(config: PipelineConfig) -> dict[str, str]:
@@ -106,10 +106,10 @@ def seen_from_here(kind: str, config: str | None, folder: str = "runs") -> list[
         from pipeline.config.pipeline_config import load_config
 
         return why(read_summary(load_config(config).home), kind, config)
-    found = sorted(
+    paths = sorted(
         pathlib.Path(folder).glob("*/summary.json"), key=lambda path: path.stat().st_mtime, reverse=True
     )
-    for path in found:
+    for path in paths:
         summary = read_summary(path.parent)
         if summary and not (summary.get(kind) or {}).get("pushed"):
             return [f"In {path.parent}: {why(summary, kind)[0]}", *why(summary, kind)[1:]]

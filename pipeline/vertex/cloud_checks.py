@@ -63,13 +63,13 @@ def check_cloud(compiled: Compiled) -> list[Finding]:
 
 def services(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     """Services that are switched off."""
-    wanted = ["aiplatform", "storage", "artifactregistry"] + (["dataflow"] if vertex.dataflow else [])
+    required = ["aiplatform", "storage", "artifactregistry"] + (["dataflow"] if vertex.dataflow else [])
     parent = f"projects/{vertex.project}"
-    query = "&".join(f"names={parent}/services/{name}.googleapis.com" for name in wanted)
-    found = api.call(f"https://serviceusage.googleapis.com/v1/{parent}/services:batchGet?{query}")
+    query = "&".join(f"names={parent}/services/{name}.googleapis.com" for name in required)
+    answer = api.call(f"https://serviceusage.googleapis.com/v1/{parent}/services:batchGet?{query}")
     off = [
         service["name"].rsplit("/", 1)[-1]
-        for service in found.get("services", [])
+        for service in answer.get("services", [])
         if service.get("state") != "ENABLED"
     ]
     if off:
@@ -83,14 +83,18 @@ def services(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
 
 def rights(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     """What the caller may not do in the project."""
-    wanted = ["aiplatform.pipelineJobs.create", "aiplatform.pipelineJobs.get", "aiplatform.customJobs.create"]
+    required = [
+        "aiplatform.pipelineJobs.create",
+        "aiplatform.pipelineJobs.get",
+        "aiplatform.customJobs.create",
+    ]
     if vertex.dataflow:
-        wanted.append("dataflow.jobs.create")
+        required.append("dataflow.jobs.create")
     if vertex.push == "endpoint":
-        wanted += ["aiplatform.models.upload", "aiplatform.endpoints.deploy"]
+        required += ["aiplatform.models.upload", "aiplatform.endpoints.deploy"]
     url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{vertex.project}:testIamPermissions"
-    granted = api.call(url, {"permissions": wanted}).get("permissions", [])
-    missing = [name for name in wanted if name not in granted]
+    granted = api.call(url, {"permissions": required}).get("permissions", [])
+    missing = [name for name in required if name not in granted]
     if missing:
         roles = sorted(
             {
@@ -135,7 +139,7 @@ def bucket(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
         f"--project={vertex.project}`"
     )
     try:
-        found = client.get_bucket(vertex.bucket_name, timeout=30)
+        bucket_found = client.get_bucket(vertex.bucket_name, timeout=30)
     except exceptions.NotFound:
         yield Finding("wrong", "vertex.bucket", f"There is no bucket {vertex.bucket_name}.", make)
         return
@@ -148,27 +152,27 @@ def bucket(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
             f"Ask its owner for roles/storage.admin on it, or take another: {make}",
         )
         return
-    place = found.location.lower()
-    near = place == vertex.region or (
-        found.location_type != "region"
-        and vertex.region.startswith({"us": "us", "eu": "europe"}.get(place, place))
+    location = bucket_found.location.lower()
+    near = location == vertex.region or (
+        bucket_found.location_type != "region"
+        and vertex.region.startswith({"us": "us", "eu": "europe"}.get(location, location))
     )
     if not near:
         yield Finding(
             "wrong",
             "vertex.bucket",
-            f"The bucket is in {place}, the run in {vertex.region}: pipelines read and write across regions"
-            " slowly and at a price, and the mount of steps may refuse it.",
-            f"Set `vertex.region: {place}`, or take another bucket: {make}",
+            f"The bucket is in {location}, the run in {vertex.region}: pipelines read and write across"
+            " regions slowly and at a price, and the mount of steps may refuse it.",
+            f"Set `vertex.region: {location}`, or take another bucket: {make}",
         )
-    wanted = [
+    required = [
         "storage.objects.create",
         "storage.objects.get",
         "storage.objects.list",
         "storage.objects.delete",
     ]
-    granted = found.test_iam_permissions(wanted, timeout=30)
-    missing = [name for name in wanted if name not in granted]
+    granted = bucket_found.test_iam_permissions(required, timeout=30)
+    missing = [name for name in required if name not in granted]
     if missing:
         yield Finding(
             "wrong",
@@ -219,8 +223,8 @@ def image_labels(api: Api, image: str) -> dict[str, str]:
             manifest["manifests"][0],
         )
         manifest = api.call(f"{base}/manifests/{chosen['digest']}", headers={"Accept": MANIFESTS})
-    found = api.call(f"{base}/blobs/{manifest['config']['digest']}")
-    return found.get("config", {}).get("Labels") or {}
+    config_blob = api.call(f"{base}/blobs/{manifest['config']['digest']}")
+    return config_blob.get("config", {}).get("Labels") or {}
 
 
 def built_from(key: str, image: str, labels: dict[str, str]) -> Iterator[Finding]:
@@ -254,14 +258,14 @@ def image_facts() -> dict[str, str]:
 
 def machines(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     """Machine types and accelerators that no zone of the region has."""
-    wanted = []
+    required = []
     if vertex.training:
-        wanted.append(("vertex.training", vertex.training.machine, vertex.training.accelerator))
+        required.append(("vertex.training", vertex.training.machine, vertex.training.accelerator))
     if vertex.dataflow:
-        wanted.append(("vertex.dataflow", vertex.dataflow.machine, None))
+        required.append(("vertex.dataflow", vertex.dataflow.machine, None))
     if vertex.push == "endpoint" and vertex.endpoint:
-        wanted.append(("vertex.endpoint", vertex.endpoint.machine, vertex.endpoint.accelerator))
-    for key, machine, accelerator in wanted:
+        required.append(("vertex.endpoint", vertex.endpoint.machine, vertex.endpoint.accelerator))
+    for key, machine, accelerator in required:
         for kind, name in (("machineTypes", machine), ("acceleratorTypes", accelerator)):
             if not name or name.startswith(("cloud-tpu", "TPU_")):
                 continue
@@ -278,12 +282,12 @@ def machines(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
 
 def _zones(api: Api, vertex: VertexConfig, kind: str, name: str) -> list[str]:
     query = urllib.parse.urlencode({"filter": f'name="{name}"', "returnPartialSuccess": "true"})
-    found = api.call(
+    answer = api.call(
         f"https://compute.googleapis.com/compute/v1/projects/{vertex.project}/aggregated/{kind}?{query}"
     )
     return [
         zone
-        for zone, entries in found.get("items", {}).items()
+        for zone, entries in answer.get("items", {}).items()
         if re.fullmatch(rf"zones/{vertex.region}-[a-z]", zone) and entries.get(kind)
     ]
 
@@ -298,11 +302,11 @@ def quota(api: Api, vertex: VertexConfig) -> Iterator[Finding]:
     metric = f"aiplatform.googleapis.com/custom_model_training_{spot}nvidia_{kind}_gpus"
     need = job.accelerators * job.workers
     path = urllib.parse.quote(metric, safe="")
-    found = api.call(
+    answer = api.call(
         f"https://serviceusage.googleapis.com/v1beta1/projects/{vertex.project}/services/"
         f"aiplatform.googleapis.com/consumerQuotaMetrics/{path}"
     )
-    limit = quota_limit(found, vertex.region)
+    limit = quota_limit(answer, vertex.region)
     if limit is not None and limit < need:
         yield Finding(
             "wrong",

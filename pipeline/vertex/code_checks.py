@@ -88,7 +88,7 @@ def callback(dotted: str) -> Iterator[Finding]:
 
     module_name, _, attribute = dotted.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        function = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         yield Finding(
             "wrong",
@@ -97,7 +97,7 @@ def callback(dotted: str) -> Iterator[Finding]:
             "Name a function as package.module.function, in a package that the image holds.",
         )
         return
-    if "<" in getattr(found, "__qualname__", ""):
+    if "<" in getattr(function, "__qualname__", ""):
         yield Finding(
             "wrong",
             dotted,
@@ -106,7 +106,7 @@ def callback(dotted: str) -> Iterator[Finding]:
         )
         return
     try:
-        pickler.loads(pickler.dumps(found))
+        pickler.loads(pickler.dumps(function))
     except Exception as error:  # pickling runs anybody's code
         yield Finding(
             "wrong",
@@ -118,7 +118,7 @@ def callback(dotted: str) -> Iterator[Finding]:
 
 
 def module_files(compiled: Compiled) -> Iterator[Finding]:
-    """Files given in place of dotted names (tensorflow/tfx#5511, #6335)."""
+    """Files given instead of dotted names (tensorflow/tfx#5511, #6335)."""
     for task, name, text in parameters(compiled):
         if name in MODULE_FILES and text not in ("", "null") and not DOTTED.fullmatch(text):
             yield Finding(
@@ -132,13 +132,13 @@ def module_files(compiled: Compiled) -> Iterator[Finding]:
 def locked(lock: pathlib.Path) -> dict[str, str]:
     """Package → version of a hash-locked file, as this Python reads it; several versions: the one that is
     installed."""
-    found: dict[str, set[str]] = {}
+    versions_locked: dict[str, set[str]] = {}
     for name, version in re.findall(
         r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.M
     ):
-        found.setdefault(_plain(name), set()).add(version)
+        versions_locked.setdefault(_plain(name), set()).add(version)
     chosen = {}
-    for name, several in found.items():
+    for name, several in versions_locked.items():
         here = _installed(name)
         chosen[name] = here if here in several else max(several)
     return chosen
@@ -163,7 +163,7 @@ def packages(code: pathlib.Path, held: dict[str, str]) -> Iterator[Finding]:
 
 def imported(code: pathlib.Path) -> dict[str, str]:
     """Top-level modules that both packages import outside of `try`, and a file that does."""
-    found: dict[str, str] = {}
+    imports: dict[str, str] = {}
     for package in OURS:
         for path in sorted((code / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -178,8 +178,8 @@ def imported(code: pathlib.Path) -> dict[str, str]:
                     names = [node.module]
                 if id(node) not in optional:
                     for name in names:
-                        found.setdefault(name.split(".")[0], str(path.relative_to(code)))
-    return found
+                        imports.setdefault(name.split(".")[0], str(path.relative_to(code)))
+    return imports
 
 
 def versions(held: dict[str, str]) -> Iterator[Finding]:

@@ -72,13 +72,15 @@ def images(vertex: VertexConfig) -> Iterator[Finding]:
                 f" {vertex.region}-docker.pkg.dev/{vertex.project}/REPOSITORY/NAME:TAG.",
             )
         elif host.endswith("-docker.pkg.dev"):
-            place = host.removesuffix("-docker.pkg.dev")
-            if not vertex.region.startswith(place.split("-")[0]) or ("-" in place and place != vertex.region):
+            location = host.removesuffix("-docker.pkg.dev")
+            if not vertex.region.startswith(location.split("-")[0]) or (
+                "-" in location and location != vertex.region
+            ):
                 yield Finding(
                     "note",
                     key,
-                    f"The image is in {place}, the run in {vertex.region}: each step pulls gigabytes across"
-                    " regions, which costs time and money.",
+                    f"The image is in {location}, the run in {vertex.region}: each step pulls gigabytes"
+                    " across regions, which costs time and money.",
                     f"Push it to {vertex.region}-docker.pkg.dev as well.",
                 )
         elif "." not in host:

@@ -1,6 +1,6 @@
 """Compiles the pipeline for Vertex AI.
 
-`python -m pipeline.vertex.runner --config FILE --output pipeline.json` for people who know TFX;
+`python -m pipeline.vertex.runner --config FILE --output pipeline.json` for those who know TFX;
 `tfrec vertex compile FILE` is the same.
 """
 
@@ -92,7 +92,7 @@ def submit(config: PipelineConfig, offline: bool, force: bool, wait: bool) -> in
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The entry point for people who know TFX; prints and ends as `tfrec vertex compile` does."""
+    """The entry point for those who know TFX; prints and ends as `tfrec vertex compile` does."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.vertex.runner", description=__doc__.split("\n")[0]
     )

@@ -62,8 +62,8 @@ def upload(uploads: list[Upload], vertex: VertexConfig, say: Say = print) -> int
     """
     client = storage_client(vertex.project)
     sent = 0
-    for number, wanted in enumerate(uploads, 1):
-        name = wanted.target.removeprefix(GCS).split("/", 1)[1]
+    for number, entry in enumerate(uploads, 1):
+        name = entry.target.removeprefix(GCS).split("/", 1)[1]
         bucket = client.bucket(vertex.bucket_name)
         hint = (
             "`vertex.bucket` must be a bucket that you may write. Give yourself roles/storage.objectAdmin on"
@@ -72,43 +72,43 @@ def upload(uploads: list[Upload], vertex: VertexConfig, say: Say = print) -> int
         )
         with explained(f"Writing to {GCS}{vertex.bucket_name}", vertex.project, hint):
             there = bucket.get_blob(name, retry=_retry())
-            if there is not None and there.size == wanted.size and there.crc32c == checksum(wanted):
+            if there is not None and there.size == entry.size and there.crc32c == checksum(entry):
                 continue
-            say(f"sends {number} of {len(uploads)}: {name} ({wanted.size / 1e6:.1f} MB)")
-            _send(bucket.blob(name), wanted, there.generation if there is not None else 0)
+            say(f"sends {number} of {len(uploads)}: {name} ({entry.size / 1e6:.1f} MB)")
+            _send(bucket.blob(name), entry, there.generation if there is not None else 0)
             sent += 1
     return sent
 
 
-def checksum(wanted: Upload) -> str:
+def checksum(entry: Upload) -> str:
     """CRC32C as Cloud Storage writes it."""
     import google_crc32c
 
     digest = google_crc32c.Checksum()
-    if isinstance(wanted.source, bytes):
-        digest.update(wanted.source)
+    if isinstance(entry.source, bytes):
+        digest.update(entry.source)
     else:
-        with pathlib.Path(wanted.source).open("rb") as stream:
+        with pathlib.Path(entry.source).open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
     return base64.b64encode(digest.digest()).decode()
 
 
-def _send(blob: Any, wanted: Upload, generation: int) -> None:
+def _send(blob: Any, entry: Upload, generation: int) -> None:
     """The object appears when all of it has arrived and the checksum fits, and only if nobody wrote it
     meanwhile."""
     from google.api_core import exceptions
 
     options = {"if_generation_match": generation, "checksum": "crc32c", "retry": _retry()}
     try:
-        if isinstance(wanted.source, bytes):
-            blob.upload_from_string(wanted.source, **options)
+        if isinstance(entry.source, bytes):
+            blob.upload_from_string(entry.source, **options)
         else:
-            blob.upload_from_filename(str(wanted.source), **options)
+            blob.upload_from_filename(str(entry.source), **options)
     except exceptions.PreconditionFailed:
         # Somebody else sent the same content at the same time: its name is its digest.
         blob.reload(retry=_retry())
-        if blob.crc32c != checksum(wanted):
+        if blob.crc32c != checksum(entry):
             raise
 
 

@@ -137,8 +137,8 @@ def test_a_list_in_a_text_role_is_its_words():
     ],
 )
 def test_numbers_in_text(text, number):
-    (found,) = cells.numbers(pa.array([text]), WHERE)
-    assert found == number or (number is None and math.isnan(found))
+    (result,) = cells.numbers(pa.array([text]), WHERE)
+    assert result == number or (number is None and math.isnan(result))
 
 
 def test_numbers_of_other_types():
@@ -218,16 +218,16 @@ def test_an_id_is_the_same_from_csv_parquet_and_json(tmp_path_factory, values):
             )
     for file in sorted(folder.iterdir()):
         batches = read_batches(str(file), ("x", "n"), rows=3)
-        found = [value for batch in batches for value in cells.strings(batch.column(0), WHERE).to_pylist()]
-        assert found == expected, file.name
+        results = [value for batch in batches for value in cells.strings(batch.column(0), WHERE).to_pylist()]
+        assert results == expected, file.name
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=12) | st.from_regex(r"\d{1,3}[eE.,]\d{1,12}", fullmatch=True), max_size=6))
 def test_any_text_is_a_number_or_none(texts):
     """Where both take it for one, as Python's own parser reads it."""
-    found = cells.parse_numbers(pa.array([text.strip() for text in texts], pa.string()))
-    for text, number in zip(texts, found, strict=True):
+    result = cells.parse_numbers(pa.array([text.strip() for text in texts], pa.string()))
+    for text, number in zip(texts, result, strict=True):
         try:
             expected = float(text.strip())
         except ValueError:

@@ -67,10 +67,10 @@ def test_blocks_cut_nothing(size):
     from tfrec_fusion.datasets.dialect import Dialect
 
     stream = io.BytesIO(text.encode())
-    found = list(
+    results = list(
         records.blocks(stream, Dialect(",", "utf-8", ("a", "b")), lambda *bad: pytest.fail(str(bad)), size)
     )
-    whole = b"".join(block.data for block in found).decode()
+    whole = b"".join(block.data for block in results).decode()
     assert list(csv.reader(io.StringIO(whole, newline=""))) == list(csv.reader(io.StringIO(text, newline="")))
 
 
@@ -198,9 +198,9 @@ def test_what_a_writer_of_csv_writes_is_read(tmp_path_factory, rows, delimiter, 
         [("a", "b", "c"), *rows]
     )
     style = Csv(delimiter, "utf-8")
-    found, bad = read(tmp_path_factory.mktemp("t"), text.getvalue(), ("a", "b", "c"), style=style)
+    result, bad = read(tmp_path_factory.mktemp("t"), text.getvalue(), ("a", "b", "c"), style=style)
     kept = [tuple(value or None for value in row) for row in rows]
-    assert (found, bad) == (kept, [])
+    assert (result, bad) == (kept, [])
 
 
 @settings(max_examples=150, deadline=None)

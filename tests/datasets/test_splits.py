@@ -23,8 +23,8 @@ def test_leave_last_out_by_hand():
 
 
 def test_what_is_held_out_may_know_more():
-    person = events((1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"))
-    longer, shorter = (list(split_person(person, "leave_last_out", None, 1, long)) for long in (3, 0))
+    user = events((1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"))
+    longer, shorter = (list(split_person(user, "leave_last_out", None, 1, long)) for long in (3, 0))
     assert [example.history for example in longer] == [(), ("a",), ("b",), ("a", "b", "c"), ("b", "c", "d")]
     assert [example.history for example in shorter] == [(), ("a",), ("b",), ("c",), ("d",)]
 
@@ -36,8 +36,8 @@ def test_leave_last_out_keeps_people_with_two_events_in_training():
 
 
 def test_temporal_by_hand():
-    person = events((1, "a"), (5, "b"), (6, "c"), (9, "d"), (10, "e"))
-    examples = list(split_person(person, "temporal", (5, 9), 10))
+    user = events((1, "a"), (5, "b"), (6, "c"), (9, "d"), (10, "e"))
+    examples = list(split_person(user, "temporal", (5, 9), 10))
     assert [(e.split, e.event.item, e.history) for e in examples] == [
         ("train", "a", ()),
         ("validation", "b", ("a",)),
@@ -51,30 +51,30 @@ def test_temporal_by_hand():
 def test_nothing_of_the_future_is_known(method):
     """Whatever the data: all that an example knows lies before it, and before the start of its split."""
     rng = random.Random(1)
-    people = {
+    users = {
         str(user): in_order(
             str(user), [Event(rng.randrange(40), str(rng.randrange(15))) for _ in range(rng.randrange(1, 30))]
         )[0]
         for user in range(60)
     }
-    counts = [(event.time, 1) for person in people.values() for event in person]
+    counts = [(event.time, 1) for row in users.values() for event in row]
     cutoffs = temporal_cutoffs(counts, 0.2, 0.2) if method == "temporal" else None
-    met = set()
-    for person in people.values():
-        examples = list(split_person(person, method, cutoffs, 7))
-        assert [e.event for e in examples] == person
-        for place, example in enumerate(examples):
-            met.add(example.split)
+    seen = set()
+    for row in users.values():
+        examples = list(split_person(row, method, cutoffs, 7))
+        assert [e.event for e in examples] == row
+        for position, example in enumerate(examples):
+            seen.add(example.split)
             start = next(i for i, other in enumerate(examples) if other.split == example.split)
-            known = place if example.split == "train" else start
-            assert example.history == tuple(event.item for event in person[max(0, known - 7) : known])
+            known = position if example.split == "train" else start
+            assert example.history == tuple(event.item for event in row[max(0, known - 7) : known])
             if example.split != "train":
-                assert set(example.seen) == {event.item for event in person[:start]}
+                assert set(example.seen) == {event.item for event in row[:start]}
             if cutoffs:
                 low = {"train": 0, "validation": cutoffs[0], "test": cutoffs[1]}[example.split]
                 high = {"train": cutoffs[0], "validation": cutoffs[1], "test": 10**9}[example.split]
                 assert low <= example.event.time < high
-    assert met == {"train", "validation", "test"}
+    assert seen == {"train", "validation", "test"}
 
 
 def test_cutoffs_divide_the_interactions_as_asked():

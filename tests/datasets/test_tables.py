@@ -115,7 +115,7 @@ def test_movielens_in_grouplens_own_format(tmp_path):
     source = tmp_path / "ml-100k"
     source.mkdir()
     (source / "u.data").write_text("196\t242\t3\t881250949\n")
-    genres = "|".join("1" if place in (5, 15) else "0" for place in range(19))
+    genres = "|".join("1" if position in (5, 15) else "0" for position in range(19))
     line = f"242|Café (1996)|24-Jan-1997||http://us.imdb.com/|{genres}\n"
     (source / "u.item").write_bytes(line.encode("latin-1"))
     (source / "u.user").write_text("196|49|M|writer|55105\n")

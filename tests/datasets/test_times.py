@@ -69,24 +69,24 @@ def test_times_are_read_to_the_nanosecond(time_format, values, expected):
     ],
 )
 def test_a_column_has_one_format(values, name):
-    found = detect_time_format(values)
-    assert (found.name, found.share, found.rivals) == (name, 1.0, ())
+    result = detect_time_format(values)
+    assert (result.name, result.share, result.rivals) == (name, 1.0, ())
 
 
 def test_day_and_month_that_cannot_be_told_apart_are_rivals():
-    found = detect_time_format(["11/01/2024", "12/01/2024"])
-    assert {found.name, *found.rivals} == {"%d/%m/%Y", "%m/%d/%Y"}
+    result = detect_time_format(["11/01/2024", "12/01/2024"])
+    assert {result.name, *result.rivals} == {"%d/%m/%Y", "%m/%d/%Y"}
     assert detect_time_format(["11/11/2024", "12/12/2024"]).rivals == ()  # both read the same
 
 
 def test_a_value_that_does_not_fit_is_shown():
-    found = detect_time_format(["2024-01-01", "2024-01-02", "soon"])
-    assert (found.name, found.misfit, round(found.share, 2)) == ("iso", "soon", 0.67)
+    result = detect_time_format(["2024-01-01", "2024-01-02", "soon"])
+    assert (result.name, result.misfit, round(result.share, 2)) == ("iso", "soon", 0.67)
 
 
 def test_numbers_that_only_give_an_order():
-    found = detect_time_format([1, 2, 3])
-    assert (found.name, found.sure) == ("s", False)
+    result = detect_time_format([1, 2, 3])
+    assert (result.name, result.sure) == ("s", False)
     assert parsed([2, 1], detect_time_format([5, 5 * 10**17]).name) == [2, 1]
 
 

@@ -1,4 +1,4 @@
-"""Ids, times and numbers as people write them."""
+"""Ids, times and numbers as users write them."""
 
 import pandas as pd
 import pytest

@@ -58,7 +58,7 @@ def test_features_are_what_transform_makes_of_them(shop):
     assert {feature.name: feature.size for feature in data.space.item_features} == {
         "item_categorical__shelf": 3, "item_categories__tags": 4, "item_number__price": 1,
     }  # fmt: skip
-    # Most people come by web, which is the more frequent place.
+    # Most users come by web, which is the more frequent place.
     assert np.mean(data.train["context_place"] == 1) > 0.6
     assert abs(data.train["user_number__age"].mean()) < 1e-5
 
@@ -112,10 +112,12 @@ def test_rejected_rows_are_counted_by_reason(tmp_path):
     orders = pd.read_csv(tmp_path / "orders.csv")
     more = pd.concat([orders, orders[:2], orders[:1].assign(sku="ghost"), orders[:3].assign(who=None)])
     more.to_csv(tmp_path / "orders.csv", index=False)
-    found = prepared(dataclasses.replace(config, text=None))
-    assert found.rejects == {
+    result = prepared(dataclasses.replace(config, text=None))
+    assert result.rejects == {
         ("interactions", "duplicate"): 2,
         ("interactions", "unknown item"): 1,
         ("interactions", "missing user id"): 3,
     }
-    assert sum(len(part["item_index"]) for part in (found.train, found.validation, found.test)) == len(orders)
+    assert sum(len(part["item_index"]) for part in (result.train, result.validation, result.test)) == len(
+        orders
+    )

@@ -47,7 +47,7 @@ def copied_variables(folder):
 
     def reads(nodes, known):
         """How each known tensor is read: name of its producer → `known`'s value → set of operations."""
-        known, found = dict(known), collections.defaultdict(set)
+        known, result = dict(known), collections.defaultdict(set)
         inputs = {node.name: [name.split(":")[0] for name in node.input if name[0] != "^"] for node in nodes}
         passed = {node.name: inputs[node.name][0] for node in nodes if node.op == "Identity"}
         for _ in range(len(passed)):
@@ -58,12 +58,12 @@ def copied_variables(folder):
                 if name not in known:
                     continue
                 if node.op in ("ReadVariableOp", "ResourceGather"):
-                    found[known[name]].add(node.op)
+                    result[known[name]].add(node.op)
                 for function in called:
-                    found[known[name]] |= reads_of_arguments(function).get(
+                    result[known[name]] |= reads_of_arguments(function).get(
                         at - (node.op in CONDITIONS), set()
                     )
-        return found
+        return result
 
     variables = {
         node.name: node.attr["shared_name"].s.decode() for node in graph.node if node.op == "VarHandleOp"
@@ -73,9 +73,9 @@ def copied_variables(folder):
         for node in graph.node
         if any(value.func.name and "traced_" not in value.func.name for value in node.attr.values())
     ]
-    found = reads(signatures, variables)
-    assert found, "no signature reads a variable"
-    return sorted(name for name, ways in found.items() if len(ways) > 1)
+    result = reads(signatures, variables)
+    assert result, "no signature reads a variable"
+    return sorted(name for name, ways in result.items() if len(ways) > 1)
 
 
 class Served(tf.Module):

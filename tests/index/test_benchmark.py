@@ -37,7 +37,7 @@ def test_product_codes_stand_for_what_they_encode():
 
 def test_small_run_of_codes(capsys):
     results = codes_main(["--rows", "1000", "--candidates", "450"])
-    found = {row["codes"]: row["recall"] for row in results}
-    assert found["float32"] == 1.0
-    assert found["product, 8 codes"] <= found["product, 32 codes"] <= 1.0
+    result = {row["codes"]: row["recall"] for row in results}
+    assert result["float32"] == 1.0
+    assert result["product, 8 codes"] <= result["product, 32 codes"] <= 1.0
     assert "| int8 | 68 |" in capsys.readouterr().out

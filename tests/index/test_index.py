@@ -76,8 +76,8 @@ def test_agrees_with_tfrs(make, exhaustive, identifiers):
 @pytest.mark.parametrize(("make", "exhaustive"), KINDS)
 def test_repeated_identifiers_are_excluded_together(make, exhaustive):
     index = make().index(np.array([[3.0], [2.0], [1.0]], "float32"), ["a", "b", "a"])
-    _, found = index(tf.constant([[1.0]]), k=3, exclude=tf.constant([["a"]]), **exhaustive)
-    assert found.numpy().tolist() == [[b"b", b"", b""]]
+    _, result = index(tf.constant([[1.0]]), k=3, exclude=tf.constant([["a"]]), **exhaustive)
+    assert result.numpy().tolist() == [[b"b", b"", b""]]
 
 
 @pytest.mark.parametrize(("make", "exhaustive"), KINDS)
@@ -135,8 +135,8 @@ def test_indexing_again_replaces_and_keeps_no_old_weights(make, exhaustive):
     num_weights = len(index.weights)
     index.index(np.eye(5, dtype="float32")[::-1], ["v", "w", "x", "y", "z"])
     assert len(index.weights) == num_weights
-    found = index.query_with_exclusions(np.eye(5, dtype="float32"), tf.constant([["a"]] * 5), k=1)[1]
-    assert found.numpy()[:, 0].tolist() == [b"z", b"y", b"x", b"w", b"v"]
+    result = index.query_with_exclusions(np.eye(5, dtype="float32"), tf.constant([["a"]] * 5), k=1)[1]
+    assert result.numpy()[:, 0].tolist() == [b"z", b"y", b"x", b"w", b"v"]
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

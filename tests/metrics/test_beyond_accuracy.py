@@ -15,7 +15,7 @@ def test_coverage_counts_distinct_items():
 
 
 def test_novelty_in_bits():
-    # Items met by 4, 2 and 0 of 4 users: 0, 1 and (as if met once) 2 bits.
+    # Items met by 4, 2 and 0 of 4 users: 0, 1 and (as if chosen once) 2 bits.
     counts = np.array([0, 4, 2, 0])
     assert beyond_accuracy.novelty(RECOMMENDED, counts, num_users=4) == pytest.approx((3 * 0 + 1 + 2) / 5)
     # Shares of 10 smoothed interactions: 5, 3 and 1.

@@ -1,4 +1,4 @@
-"""Intervals by resampling people: against theory, and their coverage."""
+"""Intervals by resampling users: against theory, and their coverage."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from tfrec_fusion.metrics import bootstrap
 
 def test_group_sums_keep_totals_and_bound_groups():
     rng = np.random.default_rng(0)
-    person, columns = rng.integers(0, 50, 300), rng.random((300, 2))
+    user, columns = rng.integers(0, 50, 300), rng.random((300, 2))
     for groups in (7, 1000):
-        sums = bootstrap.group_sums(person, columns, groups)
+        sums = bootstrap.group_sums(user, columns, groups)
         assert len(sums) == min(50, groups)
         np.testing.assert_allclose(sums.sum(0), columns.sum(0))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tfrec_fusion.metrics import beyond_accuracy, bootstrap
 from tfrec_fusion.metrics.classification import classification_report
-from tfrec_fusion.metrics.pointwise import auc, log_losses, per_person_auc, per_person_ndcg, placements
+from tfrec_fusion.metrics.pointwise import auc, log_losses, per_user_auc, per_user_ndcg, placements
 
 SCORE = st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0])
 EXAMPLES = st.lists(
@@ -25,11 +25,11 @@ def columns(examples):
 
 @given(EXAMPLES)
 def test_figures_of_examples_agree_with_scikit_learn_ties_included(examples):
-    person, click, score, rating = columns(examples)
-    areas, gains = per_person_auc(person, click, score), per_person_ndcg(person, rating, score)
-    assert len(areas) == len(gains) == person.max() + 1
-    for user in range(person.max() + 1):
-        own = person == user
+    row, click, score, rating = columns(examples)
+    areas, gains = per_user_auc(row, click, score), per_user_ndcg(row, rating, score)
+    assert len(areas) == len(gains) == row.max() + 1
+    for user in range(row.max() + 1):
+        own = row == user
         if len(np.unique(click[own])) == 2:
             assert areas[user] == pytest.approx(sklearn.metrics.roc_auc_score(click[own], score[own]))
         else:
@@ -49,27 +49,27 @@ def test_figures_of_examples_agree_with_scikit_learn_ties_included(examples):
 
 def test_an_order_that_cannot_be_wrong_is_not_right_either():
     """A single example, and examples that are all alike, once counted as 1.0000 [1.0000, 1.0000]."""
-    found = per_person_ndcg(np.array([0, 1, 1, 2, 2]), np.array([5, 4, 4, 1, 2]), np.array([1, 2, 3, 1, 2.0]))
-    np.testing.assert_array_equal(np.isnan(found), [True, True, False])
-    assert found[2] == 1
+    result = per_user_ndcg(np.array([0, 1, 1, 2, 2]), np.array([5, 4, 4, 1, 2]), np.array([1, 2, 3, 1, 2.0]))
+    np.testing.assert_array_equal(np.isnan(result), [True, True, False])
+    assert result[2] == 1
 
 
 @given(EXAMPLES, st.integers(0, 39))
 def test_a_score_that_is_no_number_leaves_its_person_without_figures(examples, place):
-    person, click, score, rating = columns(examples)
+    user, click, score, rating = columns(examples)
     score[place % len(score)] = np.nan
-    owner = person[place % len(score)]
-    for found in (per_person_auc(person, click, score), per_person_ndcg(person, rating, score)):
-        assert np.isnan(found[owner])
-        known = found[~np.isnan(found)]
+    owner = user[place % len(score)]
+    for result in (per_user_auc(user, click, score), per_user_ndcg(user, rating, score)):
+        assert np.isnan(result[owner])
+        known = result[~np.isnan(result)]
         assert ((known >= 0) & (known <= 1)).all()
     assert np.isnan(auc(click, score))
 
 
 def test_of_nobody_there_are_no_figures():
     nothing = np.zeros(0)
-    assert len(per_person_auc(np.zeros(0, int), nothing, nothing)) == 0
-    assert len(per_person_ndcg(np.zeros(0, int), nothing, nothing)) == 0
+    assert len(per_user_auc(np.zeros(0, int), nothing, nothing)) == 0
+    assert len(per_user_ndcg(np.zeros(0, int), nothing, nothing)) == 0
     assert np.isnan(auc(nothing, nothing))
 
 
@@ -101,8 +101,8 @@ def test_what_lies_beyond_accuracy_stays_in_its_range(lists, counts, users):
 
 
 def test_a_repetition_in_a_list_is_no_second_hit():
-    found = beyond_accuracy.serendipity(np.array([[1, 1]]), [[1]], np.array([0, 1]), num_users=2)
-    assert found == 0.25
+    result = beyond_accuracy.serendipity(np.array([[1, 1]]), [[1]], np.array([0, 1]), num_users=2)
+    assert result == 0.25
 
 
 def test_more_items_than_there_are_is_an_error():

@@ -13,7 +13,7 @@ from tfrec_fusion.metrics.ranks import (
     gain,
     mean_of_known,
     next_item_ranks,
-    per_person_figures,
+    per_user_figures,
     stands_before,
     target_ranks,
     tie_order,
@@ -29,19 +29,19 @@ def by_definition(listed, relevant, k):
     right = {item for item in relevant if item >= 0}
     if not right:
         return dict.fromkeys(NAMES, np.nan)
-    hits, met = [], set()
+    hits, seen = [], set()
     for item in [*listed, *[-1] * k][:k]:
-        hits.append(item in right and item not in met)
-        met.add(item)
-    ranks = [place for place, hit in enumerate(hits, 1) if hit]
-    ideal = sum(1 / np.log2(1 + place) for place in range(1, min(len(right), k) + 1))
+        hits.append(item in right and item not in seen)
+        seen.add(item)
+    ranks = [position for position, hit in enumerate(hits, 1) if hit]
+    ideal = sum(1 / np.log2(1 + position) for position in range(1, min(len(right), k) + 1))
     return {
         "recall": len(ranks) / len(right),
         "precision": len(ranks) / k,
         "hit_rate": float(bool(ranks)),
         "ndcg": sum(1 / np.log2(1 + rank) for rank in ranks) / ideal,
         "mrr": 1 / ranks[0] if ranks else 0.0,
-        "map": sum(place / rank for place, rank in enumerate(ranks, 1)) / len(right),
+        "map": sum(position / rank for position, rank in enumerate(ranks, 1)) / len(right),
     }
 
 
@@ -57,30 +57,28 @@ def test_list_metrics_are_those_of_the_definition_for_any_input(lists, data, k):
     """Repeats in lists and among what is relevant, padding anywhere, nothing listed, nothing relevant, `k`
     beyond all."""
     relevant = [data.draw(st.lists(ITEMS, max_size=6)) for _ in lists]
-    found = accuracy.ranking_metrics(padded(lists), relevant, (k,))
+    result = accuracy.ranking_metrics(padded(lists), relevant, (k,))
     for row, (listed, right) in enumerate(zip(lists, relevant, strict=True)):
         for name, value in by_definition(listed, right, k).items():
-            own = found[f"{name}@{k}"][row]
+            own = result[f"{name}@{k}"][row]
             assert own == pytest.approx(value, abs=1e-12, nan_ok=True), name
             assert np.isnan(own) or 0 <= own <= 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=30), st.integers(1, 12))
 def test_figures_of_ranks_are_those_of_the_lists(choices, k):
-    """A choice is a person and an item; a person's ranks are one shuffle of the items, and repeats count
+    """A choice is a user and an item; a user's ranks are one shuffle of the items, and repeats count
     once."""
-    people, items = np.array(choices).T
+    users, items = np.array(choices).T
     shuffles = np.random.default_rng(0).permuted(np.tile(np.arange(10), (4, 1)), axis=1)
-    ranks = np.argsort(shuffles, 1)[people, items] + 1.0
-    wanted = np.unique(people)
-    lists = accuracy.ranking_metrics(
-        shuffles[wanted], [items[people == person] for person in wanted], (k, 10)
-    )
+    ranks = np.argsort(shuffles, 1)[users, items] + 1.0
+    expected = np.unique(users)
+    lists = accuracy.ranking_metrics(shuffles[expected], [items[users == user] for user in expected], (k, 10))
     for named in (None, items):
-        found = per_person_figures(people, ranks, [k], named)
+        result = per_user_figures(users, ranks, [k], named)
         for name in NAMES:
-            np.testing.assert_allclose(found[f"{name}@{k}"], lists[f"{name}@{k}"], atol=1e-12)
-        np.testing.assert_allclose(found["mrr"], lists["mrr@10"])
+            np.testing.assert_allclose(result[f"{name}@{k}"], lists[f"{name}@{k}"], atol=1e-12)
+        np.testing.assert_allclose(result["mrr"], lists["mrr@10"])
 
 
 RANKS = st.one_of(st.just(np.inf), st.integers(1, 5).map(float), st.integers(1, 2**30).map(float))
@@ -88,11 +86,11 @@ RANKS = st.one_of(st.just(np.inf), st.integers(1, 5).map(float), st.integers(1, 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), RANKS), min_size=1, max_size=30))
 def test_figures_stay_in_their_range_whatever_the_ranks(choices):
-    """Also where two items of a person have one rank, as with lists that context changes."""
-    people, items, ranks = (np.array(column) for column in zip(*choices, strict=True))
+    """Also where two items of a user have one rank, as with lists that context changes."""
+    users, items, ranks = (np.array(column) for column in zip(*choices, strict=True))
     for named in (None, items):
-        for name, values in per_person_figures(people, ranks, [1, 3, 10], named).items():
-            assert len(values) == len(np.unique(people))
+        for name, values in per_user_figures(users, ranks, [1, 3, 10], named).items():
+            assert len(values) == len(np.unique(users))
             assert ((values >= 0) & (values <= 1)).all(), name
 
 
@@ -107,8 +105,8 @@ def test_ranks_are_places_in_the_sorted_list_and_lists_agree(scores, seed):
         key=lambda item: (-scores[0, item], ties[item]),
     )
     expected = [order.index(item) + 1 if item in order else np.inf for item in range(scores.shape[1])]
-    found = [target_ranks(scores, np.array([item]), ties)[0] for item in range(scores.shape[1])]
-    assert found == expected
+    results = [target_ranks(scores, np.array([item]), ties)[0] for item in range(scores.shape[1])]
+    assert results == expected
     if not np.isnan(scores).any():
         size = scores.shape[1]
         (listed,) = accuracy.rank_scores(lambda rows: scores[rows], 1, size, k=size, seed=seed)
@@ -119,9 +117,9 @@ def test_case_of_repeats_by_hand():
     """Bought once, twice and five times at rank 1; one item three times at rank 2 and another once at rank
     40."""
     for ranks in ([1.0], [1.0, 1.0], [1.0] * 5):
-        figures = per_person_figures(np.full(len(ranks), 7), np.array(ranks), [5, 10])
+        figures = per_user_figures(np.full(len(ranks), 7), np.array(ranks), [5, 10])
         assert figures["ndcg@10"] == figures["map@5"] == figures["recall@10"] == 1
-    figures = per_person_figures(np.array([7] * 4), np.array([2.0, 2, 2, 40]), [10])
+    figures = per_user_figures(np.array([7] * 4), np.array([2.0, 2, 2, 40]), [10])
     assert figures["ndcg@10"][0] == pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)))
     assert figures["recall@10"] == 0.5
     listed = accuracy.ranking_metrics(np.array([[1, 1]]), [np.array([1])], (2,))
@@ -136,12 +134,12 @@ def test_of_no_queries_and_of_an_empty_catalogue_there_are_no_figures():
 
 def test_which_choice_of_an_item_counts_depends_neither_on_the_order_nor_on_its_rank():
     rng = np.random.default_rng(0)
-    people, items = rng.integers(0, 50, 400), rng.integers(0, 3, 400)
+    users, items = rng.integers(0, 50, 400), rng.integers(0, 3, 400)
     ranks = rng.integers(1, 100, (400, 2)).astype(np.float32)
-    kept = first_choices(people, items, ranks)
-    assert len(kept) == len({*zip(people, items, strict=True)})
+    kept = first_choices(users, items, ranks)
+    assert len(kept) == len({*zip(users, items, strict=True)})
     order = rng.permutation(400)
-    again = order[first_choices(people[order], items[order], ranks[order])]
+    again = order[first_choices(users[order], items[order], ranks[order])]
     np.testing.assert_array_equal(ranks[kept], ranks[again])
     assert abs(ranks[kept].mean() - ranks.mean()) < 10
 
@@ -167,8 +165,8 @@ def test_arrays_and_tensors_are_ordered_by_the_same_rule():
     scores = rng.choice([0.0, 1.0, np.nan], (20, 9)).astype(np.float32)
     ties, own = tie_order(9), scores[:, 4:5]
     expected = stands_before(scores, ties, own, ties[4])
-    found = stands_before(tf.constant(scores), tf.constant(ties), tf.constant(own), tf.constant(ties)[4])
-    np.testing.assert_array_equal(expected, found.numpy())
+    result = stands_before(tf.constant(scores), tf.constant(ties), tf.constant(own), tf.constant(ties)[4])
+    np.testing.assert_array_equal(expected, result.numpy())
 
 
 @settings(max_examples=50)
@@ -189,9 +187,9 @@ def test_ndcg_agrees_with_scikit_learn(seed, k):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: per_person_figures(np.zeros(1), np.array([0.5]), [10]), "whole numbers from 1"),
-        (lambda: per_person_figures(np.zeros(1), np.array([np.nan]), [10]), "whole numbers from 1"),
-        (lambda: per_person_figures(np.zeros(1), np.ones(1), [0]), "cut-offs from 1"),
+        (lambda: per_user_figures(np.zeros(1), np.array([0.5]), [10]), "whole numbers from 1"),
+        (lambda: per_user_figures(np.zeros(1), np.array([np.nan]), [10]), "whole numbers from 1"),
+        (lambda: per_user_figures(np.zeros(1), np.ones(1), [0]), "cut-offs from 1"),
         (lambda: accuracy.ranking_metrics(np.ones((1, 1), int), [[1]], [0]), "cut-offs from 1"),
     ],
 )

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.models.planted_models import RETRIEVAL, batches, tensors, two_tower
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.metrics import accuracy
-from tfrec_fusion.metrics.ranks import per_person_figures
+from tfrec_fusion.metrics.ranks import per_user_figures
 from tfrec_fusion.models import next_items
 from tfrec_fusion.models.next_items import NextItems
 from tfrec_fusion.training.fitting import History, fit
@@ -102,4 +102,4 @@ def test_fifty_thousand_items_take_bounded_time_and_memory():
 
 def test_figures_of_an_item_alone_are_its_gain():
     ranks = np.array([1.0, 3, 11])
-    assert per_person_figures(np.arange(3), ranks, [10])["ndcg@10"].tolist() == [1, 0.5, 0]
+    assert per_user_figures(np.arange(3), ranks, [10])["ndcg@10"].tolist() == [1, 0.5, 0]

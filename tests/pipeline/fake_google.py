@@ -122,9 +122,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self._fault(path):
             return None
         for pattern, method in ROUTES:
-            found = re.fullmatch(pattern, path)
-            if found:
-                return getattr(self, method)(found, query, body)
+            match = re.fullmatch(pattern, path)
+            if match:
+                return getattr(self, method)(match, query, body)
         return self._error(404, f"No such method: {path}", "NOT_FOUND")
 
     do_GET = do_POST = do_PUT = do_DELETE = _handle
@@ -164,13 +164,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     # Cloud Storage
 
-    def _bucket(self, found, query, body) -> None:
-        if found[1] != BUCKET:
+    def _bucket(self, match, query, body) -> None:
+        if match[1] != BUCKET:
             self._error(404, "The specified bucket does not exist.", "notFound")
         else:
             self._answer(200, {"name": BUCKET, **self.google.bucket})
 
-    def _bucket_rights(self, found, query, body) -> None:
+    def _bucket_rights(self, match, query, body) -> None:
         asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["permissions"]
         self._answer(200, {"permissions": [one for one in asked if one not in self.google.refused]})
 
@@ -184,14 +184,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "generation": str(1 + len(data)),
         }
 
-    def _object(self, found, query, body) -> None:
-        if found[1] != BUCKET or found[2] not in self.google.objects:
-            self._error(404, f"No such object: {found[1]}/{found[2]}", "notFound")
+    def _object(self, match, query, body) -> None:
+        if match[1] != BUCKET or match[2] not in self.google.objects:
+            self._error(404, f"No such object: {match[1]}/{match[2]}", "notFound")
         else:
-            self._answer(200, self._resource(found[2]))
+            self._answer(200, self._resource(match[2]))
 
-    def _upload(self, found, query, body) -> None:
-        if found[1] != BUCKET:
+    def _upload(self, match, query, body) -> None:
+        if match[1] != BUCKET:
             return self._error(404, "The specified bucket does not exist.", "notFound")
         if query["uploadType"] == "multipart":
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
@@ -205,8 +205,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer(200, {}, {"Location": f"{self.google.url}/session/{session}"})
         return None
 
-    def _session(self, found, query, body) -> None:
-        session = self.google.sessions[found[1]]
+    def _session(self, match, query, body) -> None:
+        session = self.google.sessions[match[1]]
         first, last, total = re.fullmatch(
             r"bytes (\d+)-(\d+)/(\d+|\*)", self.headers["Content-Range"]
         ).groups()
@@ -233,7 +233,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     # Projects: services, rights, machines, quota; and images
 
-    def _services(self, found, query, body) -> None:
+    def _services(self, match, query, body) -> None:
         asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["names"]
         states = [
             {
@@ -246,22 +246,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         ]
         self._answer(200, {"services": states})
 
-    def _rights(self, found, query, body) -> None:
+    def _rights(self, match, query, body) -> None:
         asked = json.loads(body)["permissions"]
         self._answer(200, {"permissions": [one for one in asked if one not in self.google.refused]})
 
-    def _machines(self, found, query, body) -> None:
-        kind, name = found[1], re.fullmatch(r'name="(.+)"', query["filter"])[1]
+    def _machines(self, match, query, body) -> None:
+        kind, name = match[1], re.fullmatch(r'name="(.+)"', query["filter"])[1]
         held = self.google.machines if kind == "machineTypes" else self.google.accelerators
         near = {kind: [{"name": name}]} if name in held else {"warning": {"code": "NO_RESULTS_ON_PAGE"}}
         self._answer(
             200, {"items": {f"zones/{REGION}-a": near, "zones/us-central1-a": {kind: [{"name": name}]}}}
         )
 
-    def _quota(self, found, query, body) -> None:
+    def _quota(self, match, query, body) -> None:
         known = r"aiplatform.googleapis.com/custom_model_training_nvidia_(l4|t4)_gpus"
-        if not re.fullmatch(known, found[1]):
-            return self._error(404, f"No such metric: {found[1]}", "NOT_FOUND")
+        if not re.fullmatch(known, match[1]):
+            return self._error(404, f"No such metric: {match[1]}", "NOT_FOUND")
         buckets = [{"effectiveLimit": "8"}]
         buckets += [
             {"effectiveLimit": str(limit), "dimensions": {"region": region}}
@@ -269,24 +269,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         ]
         return self._answer(200, {"consumerQuotaLimits": [{"quotaBuckets": buckets}]})
 
-    def _manifest(self, found, query, body) -> None:
+    def _manifest(self, match, query, body) -> None:
         assert "manifest" in self.headers["Accept"]
         if self.google.image is None:
             self._answer(404, {"errors": [{"code": "MANIFEST_UNKNOWN"}]})
-        elif found[2].startswith("sha256:"):
+        elif match[2].startswith("sha256:"):
             self._answer(200, {"config": {"digest": "sha256:c"}})
         else:
             platforms = [("arm64", "sha256:a"), ("amd64", "sha256:b")]
             entries = [{"digest": digest, "platform": {"architecture": name}} for name, digest in platforms]
             self._answer(200, {"manifests": entries})
 
-    def _blob(self, found, query, body) -> None:
+    def _blob(self, match, query, body) -> None:
         self._answer(200, {"config": {"Labels": self.google.image["labels"]}})
 
     # Vertex AI
 
-    def _jobs(self, found, query, body) -> None:
-        parent, kind = found[1], found[2]
+    def _jobs(self, match, query, body) -> None:
+        parent, kind = match[1], match[2]
         message = {"pipelineJobs": aiplatform_v1.PipelineJob, "customJobs": aiplatform_v1.CustomJob}[kind]
         held = {name: job for name, job in self.google.jobs.items() if f"/{kind}/" in name}
         if self.command == "GET":
@@ -307,16 +307,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self._error(503, "the answer was lost", "UNAVAILABLE")
         return self._answer(200, self.google.jobs[name])
 
-    def _job(self, found, query, body) -> None:
-        job = self.google.jobs[found[1]]
-        if "/pipelineJobs/" in found[1]:
+    def _job(self, match, query, body) -> None:
+        job = self.google.jobs[match[1]]
+        if "/pipelineJobs/" in match[1]:
             job["state"] = "PIPELINE_STATE_SUCCEEDED"
         else:
             runs = self.google.runs
-            if found[1] not in runs:
-                runs[found[1]] = self.google.machines_at_work.submit(self.google.run_job, job)
-            done, _ = concurrent.futures.wait([runs[found[1]]], timeout=0.2)
-            job["state"] = runs[found[1]].result() if done else "JOB_STATE_RUNNING"
+            if match[1] not in runs:
+                runs[match[1]] = self.google.machines_at_work.submit(self.google.run_job, job)
+            done, _ = concurrent.futures.wait([runs[match[1]]], timeout=0.2)
+            job["state"] = runs[match[1]].result() if done else "JOB_STATE_RUNNING"
         if job["state"] == "JOB_STATE_FAILED":
             job["error"] = {
                 "code": 9,
@@ -332,23 +332,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._answer(200, {**operation, "done": True, "response": answer})
 
-    def _operation(self, found, query, body) -> None:
-        self._answer(200, {"name": found[1]})
+    def _operation(self, match, query, body) -> None:
+        self._answer(200, {"name": match[1]})
 
-    def _models(self, found, query, body) -> None:
+    def _models(self, match, query, body) -> None:
         self._answer(200, {"models": list(self.google.models.values())})
 
-    def _upload_model(self, found, query, body) -> None:
+    def _upload_model(self, match, query, body) -> None:
         model = json.loads(body)["model"]
         json_format.ParseDict(model, aiplatform_v1.Model.pb(aiplatform_v1.Model()))
-        name = f"{found[1]}/models/{1 + len(self.google.models)}"
+        name = f"{match[1]}/models/{1 + len(self.google.models)}"
         self.google.models[name] = {**model, "name": name}
         self._done({"model": name}, "UploadModelResponse")
 
-    def _endpoints(self, found, query, body) -> None:
+    def _endpoints(self, match, query, body) -> None:
         if self.command == "GET":
             return self._answer(200, {"endpoints": list(self.google.endpoints.values())})
-        name = f"{found[1]}/endpoints/{1 + len(self.google.endpoints)}"
+        name = f"{match[1]}/endpoints/{1 + len(self.google.endpoints)}"
         self.google.endpoints[name] = {
             **json.loads(body),
             "name": name,
@@ -357,11 +357,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }
         return self._done(self.google.endpoints[name], "Endpoint")
 
-    def _endpoint(self, found, query, body) -> None:
-        self._answer(200, self.google.endpoints[found[1]])
+    def _endpoint(self, match, query, body) -> None:
+        self._answer(200, self.google.endpoints[match[1]])
 
-    def _deploy(self, found, query, body) -> None:
-        endpoint, asked = self.google.endpoints[found[1]], json.loads(body)
+    def _deploy(self, match, query, body) -> None:
+        endpoint, asked = self.google.endpoints[match[1]], json.loads(body)
         json_format.ParseDict(
             asked["deployedModel"], aiplatform_v1.DeployedModel.pb(aiplatform_v1.DeployedModel())
         )
@@ -370,8 +370,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         endpoint["trafficSplit"] = {number: asked["trafficSplit"]["0"]}
         self._done({"deployedModel": endpoint["deployedModels"][-1]}, "DeployModelResponse")
 
-    def _undeploy(self, found, query, body) -> None:
-        endpoint, number = self.google.endpoints[found[1]], json.loads(body)["deployedModelId"]
+    def _undeploy(self, match, query, body) -> None:
+        endpoint, number = self.google.endpoints[match[1]], json.loads(body)["deployedModelId"]
         assert not endpoint["trafficSplit"].get(number)
         endpoint["deployedModels"] = [one for one in endpoint["deployedModels"] if one["id"] != number]
         self._done({}, "UndeployModelResponse")

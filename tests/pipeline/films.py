@@ -1,4 +1,4 @@
-"""The shop of films that the end-to-end tests run: people who like one theme walk through its films."""
+"""The shop of films that the end-to-end tests run: users who like one theme walk through its films."""
 
 import pathlib
 
@@ -38,24 +38,24 @@ def write_films(folder: pathlib.Path) -> pathlib.Path:
         (
             f"f{number}",
             f"The {word} of {theme}",
-            f"A {word} and another {words[(place + 1) % 6]}",
+            f"A {word} and another {words[(position + 1) % 6]}",
             theme,
             1990.0 + number,
         )
-        for number, (theme, place, word, words) in enumerate(
-            (theme, place, word, words)
+        for number, (theme, position, word, words) in enumerate(
+            (theme, position, word, words)
             for theme, words in THEMES.items()
-            for place, word in enumerate(words * 2)
+            for position, word in enumerate(words * 2)
         )
     ]
     pd.DataFrame(films, columns=["film", "title", "plot", "theme", "year"]).to_parquet(
         folder / "films.parquet"
     )
     by_theme = {theme: [film[0] for film in films if film[3] == theme] for theme in THEMES}
-    rows, people = [], []
+    rows, users = [], []
     for user in range(60):
         theme = list(THEMES)[user % 3]
-        people.append((f"u{user}", theme if user % 4 else None))
+        users.append((f"u{user}", theme if user % 4 else None))
         start = rng.integers(100)
         for step in range(10):
             film = by_theme[theme][(start + step) % len(by_theme[theme])]
@@ -70,7 +70,7 @@ def write_films(folder: pathlib.Path) -> pathlib.Path:
     pd.DataFrame(rows, columns=["user", "film", "when", "stars"]).to_csv(
         folder / "interactions.csv", index=False
     )
-    pd.DataFrame(people, columns=["user", "likes"]).to_csv(folder / "users.csv", index=False)
+    pd.DataFrame(users, columns=["user", "likes"]).to_csv(folder / "users.csv", index=False)
     path = folder / "films.yaml"
     path.write_text(YAML.format(root=folder / "runs"))
     return path

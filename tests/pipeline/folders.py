@@ -1,4 +1,4 @@
-"""Folders of tables as people keep them, small, seeded, each of another shape."""
+"""Folders of tables as users keep them, small, seeded, each of another shape."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def articles(folder: pathlib.Path) -> None:
 
 
 def invoices(folder: pathlib.Path) -> None:
-    """One table that says everything, with returns and people who are not known."""
+    """One table that says everything, with returns and users who are not known."""
     rng, frame = np.random.default_rng(6), choices()
     names, countries = [phrase(rng, 3).upper() for _ in range(ITEMS)], rng.choice(["France", "Spain"], PEOPLE)
     customers = (frame.u + 12_000).astype("object").where(rng.random(ROWS) > 0.2, None)

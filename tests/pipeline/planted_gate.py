@@ -1,4 +1,4 @@
-"""Planted cases for the gate: people whose held-out items a candidate and the last blessed model rank as
+"""Planted cases for the gate: users whose held-out items a candidate and the last blessed model rank as
 planted."""
 
 import numpy as np
@@ -12,10 +12,10 @@ PEOPLE, COLD = 400, 0.3
 
 
 def plant(case: str, seed: int) -> list[dict]:
-    """One held-out item a person: whether it is cold, and its rank by the candidate and by the last blessed
+    """One held-out item a user: whether it is cold, and its rank by the candidate and by the last blessed
     model.
 
-    A model finds (ranks among the first ten) an item with a certain probability, and what it finds of people
+    A model finds (ranks among the first ten) an item with a certain probability, and what it finds of users
     whom both serve well or badly is correlated: half of the draws are shared.
     """
     rng = np.random.default_rng(seed)
@@ -28,16 +28,16 @@ def plant(case: str, seed: int) -> list[dict]:
     }[case]
     shared, use = rng.random(PEOPLE), rng.random(PEOPLE) < 0.5
     rows = []
-    for person in range(PEOPLE):
+    for user in range(PEOPLE):
         ranks = {}
         for model, chance in (("candidate", after), ("blessed", before)):
-            draw = shared[person] if use[person] else rng.random()
-            found = draw < chance[person]
-            ranks[model] = float(rng.integers(1, 11) if found else rng.integers(11, 500))
+            draw = shared[user] if use[user] else rng.random()
+            result = draw < chance[user]
+            ranks[model] = float(rng.integers(1, 11) if result else rng.integers(11, 500))
         rows.append(
             {
-                "person": f"u{person}",
-                "cold": bool(cold[person]),
+                "person": f"u{user}",
+                "cold": bool(cold[user]),
                 "popularity": float(rng.integers(1, 500)),
                 **ranks,
             }

@@ -1,4 +1,4 @@
-"""A shop of two shelves as CSV files: people stay with one shelf, and an item's name tells which it stands
+"""A shop of two shelves as CSV files: users stay with one shelf, and an item's name tells which it stands
 on."""
 
 import dataclasses
@@ -25,14 +25,12 @@ def write_shop(folder: pathlib.Path, people: int = 40, seed: int = 0) -> Pipelin
     items["tags"] = ["red|small" if number % 3 else "blue" for number in range(24)]
     items["price"] = [float(number) for number in range(24)]
     rows = [
-        (f"p{person}", f"s{2 * place + person % 2}", 1000 * step + person, "web" if person % 3 else "shop")
-        for person in range(people)
-        for step, place in enumerate(rng.permutation(12)[:8])
+        (f"p{user}", f"s{2 * position + user % 2}", 1000 * step + user, "web" if user % 3 else "shop")
+        for user in range(people)
+        for step, position in enumerate(rng.permutation(12)[:8])
     ]
     orders = pd.DataFrame(rows, columns=["who", "sku", "at", "place"])
-    customers = pd.DataFrame(
-        {"who": [f"p{person}" for person in range(people)], "age": np.arange(people) % 50}
-    )
+    customers = pd.DataFrame({"who": [f"p{user}" for user in range(people)], "age": np.arange(people) % 50})
     for name, frame in (("items", items), ("orders", orders), ("customers", customers)):
         frame.to_csv(folder / f"{name}.csv", index=False)
     tower = TowerConfig(dim=8, history_encoder="mean", dropout=0.0)

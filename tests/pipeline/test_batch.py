@@ -87,7 +87,7 @@ def test_folders_of_a_run_that_failed_are_passed_over(run):
 def test_mistakes_are_said(run, tmp_path):
     with pytest.raises(ConfigError, match="No version has been pushed"):
         batch.latest_version(run / "serving/nothing")
-    with pytest.raises(ConfigError, match="There are no people"):
+    with pytest.raises(ConfigError, match="There are no users"):
         batch.users_of_last_run(tmp_path)
     with pytest.raises(ConfigError, match="must be one of parquet, jsonl"):
         batch.write_recommendations([], "", str(tmp_path), kind="csv")

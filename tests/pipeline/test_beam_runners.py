@@ -29,15 +29,15 @@ def records(artifact, split):
 
 def parsed(artifact, split):
     """Examples of a split, sorted: what is exact in each as a text, and its floats."""
-    found = []
+    results = []
     for record in records(artifact, split):
         features = tf.train.Example.FromString(record).features.feature
         values = {name: _values(feature) for name, feature in features.items()}
         floats = {name for name, feature in features.items() if feature.WhichOneof("kind") == "float_list"}
         exact = {name: value for name, value in values.items() if name not in floats}
         numbers = [number for name in sorted(floats) for number in values[name]]
-        found.append((json.dumps([exact, sorted(floats)], sort_keys=True), numbers))
-    return sorted(found)
+        results.append((json.dumps([exact, sorted(floats)], sort_keys=True), numbers))
+    return sorted(results)
 
 
 def _values(feature):

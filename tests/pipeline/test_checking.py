@@ -40,7 +40,7 @@ def validate(capsys, *sets):
         ("data.items.numbers=[brand]", "only 0% of 'brand' are numbers ('"),
         ("data.items.lists=[brand]", "no value of 'brand' holds the separator '|'"),
         ("data.items.vectors=[price]", "must hold lists of numbers of one length. Received: no lists"),
-        ("data.users.id=country", "0% of the people who chose stand in the users table"),
+        ("data.users.id=country", "0% of the users who chose are in the users table"),
         ("data.items.text=[]", "`data.items.text` names no column"),
         ("text.encoder=./no-such-folder", "from the Hugging Face Hub or its cache"),
     ],

@@ -86,9 +86,9 @@ def watch(base, stop, expected):
     broken = []
     while not stop.is_set():
         for version in list(versions(base).values()):
-            found = whole(version)
-            if found != expected:
-                broken.append((version.name, len(found)))
+            result = whole(version)
+            if result != expected:
+                broken.append((version.name, len(result)))
     return broken
 
 
@@ -141,8 +141,8 @@ def damaged(data):
     yield from (data[:length] for length in range(0, len(data), max(1, len(data) // 60)))
     yield bytes(len(data))
     for _ in range(60):
-        place = int(rng.integers(len(data)))
-        yield data[:place] + bytes([data[place] ^ int(rng.integers(1, 256))]) + data[place + 1 :]
+        position = int(rng.integers(len(data)))
+        yield data[:position] + bytes([data[position] ^ int(rng.integers(1, 256))]) + data[position + 1 :]
 
 
 def test_a_damaged_shard_is_named_and_made_again(tmp_path):
@@ -153,12 +153,12 @@ def test_a_damaged_shard_is_named_and_made_again(tmp_path):
     data, told = file.read_bytes(), 0
     for content in damaged(data):
         file.write_bytes(content)
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             cache = VectorCache(str(tmp_path))
         if digests[0] not in cache:
             told += 1
-            assert any(str(file) in str(one.message) for one in said)
+            assert any(str(file) in str(one.message) for one in warned)
             cache.put(digests, vectors)
         np.testing.assert_array_equal(VectorCache(str(tmp_path)).get(digests), vectors)
     assert told > 60
@@ -230,16 +230,16 @@ def test_a_text_of_nulls_is_an_anomaly_with_feature_and_reason():
     frame = pd.DataFrame(
         {"item_id": ["a", "b"], "title": ["a", "b"], "train_count": [1, 0], "item_number__year": [1.0, 2.0]}
     )
-    found = anomalies(schemas.items_schema(TABLES, min_text_share=0.01), frame)
-    assert any("feature `text_title`" in line for line in found)
-    assert any("feature `item_genres`" in line for line in found)
-    assert not any("item_year" in line or "title`" in line.replace("text_title", "") for line in found)
+    result = anomalies(schemas.items_schema(TABLES, min_text_share=0.01), frame)
+    assert any("feature `text_title`" in line for line in result)
+    assert any("feature `item_genres`" in line for line in result)
+    assert not any("item_year" in line or "title`" in line.replace("text_title", "") for line in result)
 
 
 def test_anomalies_of_a_whole_data_set_are_described():
-    found = anomalies_pb2.Anomalies()
-    found.dataset_anomaly_info.reason.add(description="too few examples")
-    assert describe(found, "train") == ["train: too few examples"]
+    result = anomalies_pb2.Anomalies()
+    result.dataset_anomaly_info.reason.add(description="too few examples")
+    assert describe(result, "train") == ["train: too few examples"]
 
 
 def artifact(number, **properties):
@@ -264,7 +264,7 @@ def test_the_baseline_is_the_latest_other_blessed_model():
 def test_an_answer_must_be_whole_ordered_and_finite():
     good = [Recommended("a", 2.0, "A"), Recommended("b", 1.0, "B")]
     check_recommendations(good, 2)
-    for found, message in (
+    for result, message in (
         (good[:1], "2 distinct items"),
         ([good[0], good[0]], "2 distinct items"),
         (good[::-1], "best first"),
@@ -272,7 +272,7 @@ def test_an_answer_must_be_whole_ordered_and_finite():
         ([Recommended("a", 2.0), good[1]], "must have a title"),
     ):
         with pytest.raises(ConfigError, match=message):
-            check_recommendations(found, 2)
+            check_recommendations(result, 2)
 
 
 def test_scores_must_be_finite_and_complete():

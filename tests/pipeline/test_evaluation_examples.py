@@ -60,7 +60,7 @@ def interactions(tmp_path):
             user_id=[f"u{number % 6}"],
             item_id=[f"f{number % 8}"],
             time=[1_700_000_000 + number],
-            seen=[f"f{number % 6 + 1}"],  # the same for all of a person's
+            seen=[f"f{number % 6 + 1}"],  # the same for all of a user's
             click=[1.0],
             user_activity=["light"],
             context_device=["phone" if number % 2 else "desk"],
@@ -126,9 +126,9 @@ def test_without_labels_each_test_interaction_has_a_negative_that_was_not_met(in
     steps.write("ranking", str(tmp_path / "out"))
     entries = list(written(tmp_path / "out"))
     assert len(entries) == 40
-    met = {}
+    seen = {}
     for entry in entries[::2]:
-        own = met.setdefault(first(entry, "user_id"), set())
+        own = seen.setdefault(first(entry, "user_id"), set())
         own |= {
             first(entry, "item_id"),
             *(item.decode() for item in entry.features.feature["seen"].bytes_list.value),
@@ -137,7 +137,7 @@ def test_without_labels_each_test_interaction_has_a_negative_that_was_not_met(in
         assert positive.features.feature["click"].float_list.value[0] == 1
         assert negative.features.feature["click"].float_list.value[0] == 0
         assert first(negative, "user_id") == first(positive, "user_id")
-        assert first(negative, "item_id") not in met[first(negative, "user_id")]
+        assert first(negative, "item_id") not in seen[first(negative, "user_id")]
         language = LANGUAGES[int(first(negative, "item_id")[1:]) % 4]
         assert list(negative.features.feature["slice_item_language"].bytes_list.value) == [language.encode()]
 
@@ -160,11 +160,11 @@ def test_the_model_without_text_ranks_beside_the_other_baselines(interactions, t
 def varying(rows):
     """Lists of different lengths as TFMA hands them on."""
     values = [value for row in rows for value in row]
-    places = [(number, place) for number, row in enumerate(rows) for place in range(len(row))]
+    positions = [(number, position) for number, row in enumerate(rows) for position in range(len(row))]
     dtype = object if not values or isinstance(values[0], bytes) else np.float32
     return types.VarLenTensorValue(
         values=np.array(values, dtype),
-        indices=np.array(places, np.int64).reshape(-1, 2),
+        indices=np.array(positions, np.int64).reshape(-1, 2),
         dense_shape=np.array([len(rows), max(map(len, rows), default=0)]),
     )
 
@@ -179,16 +179,16 @@ def test_batches_are_cut_by_every_value():
         },
         tfma.PREDICTIONS_KEY: {"candidate": {"rank": np.array([4.0, 5.0, 6.0]), "top": np.eye(3)}},
     }
-    found = {
+    results = {
         tuple(part[tfma.SLICE_KEY_TYPES_KEY]): part
         for part in SliceBatches(["slice_theme", "slice_missing"]).process(extracts)
     }
-    assert set(found) == {((),), ((("slice_theme", "War"),),), ((("slice_theme", "Krieg und Frieden"),),)}
-    war = found[((("slice_theme", "War"),),)]
+    assert set(results) == {((),), ((("slice_theme", "War"),),), ((("slice_theme", "Krieg und Frieden"),),)}
+    war = results[((("slice_theme", "War"),),)]
     assert war[tfma.FEATURES_KEY]["user_id"].tolist() == [b"a", b"c"]
     assert war[tfma.PREDICTIONS_KEY]["candidate"]["rank"].tolist() == [4, 6]
     assert war[tfma.PREDICTIONS_KEY]["candidate"]["top"].tolist() == [[1, 0, 0], [0, 0, 1]]
-    ranks = found[((),)][tfma.FEATURES_KEY]["baseline_popularity_rank"]
+    ranks = results[((),)][tfma.FEATURES_KEY]["baseline_popularity_rank"]
     np.testing.assert_array_equal(ranks, [1, np.nan, 3])
     assert first_values(varying([[], [b"x"]]), 2).tolist() == [b"", b"x"]
 

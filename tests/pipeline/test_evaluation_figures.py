@@ -8,15 +8,15 @@ from tensorflow_model_analysis.metrics import metric_types
 
 from pipeline.evaluation.figures import Certainty
 from pipeline.evaluation.ranking import ROW_TYPE, RankingCombiner
-from pipeline.evaluation.retrieval import TOP, RetrievalCombiner, per_person_figures
+from pipeline.evaluation.retrieval import TOP, RetrievalCombiner, per_user_figures
 from tfrec_fusion.metrics import accuracy, beyond_accuracy
 
 
-def random_ranks(seed, people=40, items=300):
-    """Distinct ranks within each person, as held-out items of one ranking have."""
+def random_ranks(seed, user_ids=40, items=300):
+    """Distinct ranks within each user, as held-out items of one ranking have."""
     rng = np.random.default_rng(seed)
-    counts = rng.integers(1, 25, people)
-    users = np.repeat(np.arange(people), counts)
+    counts = rng.integers(1, 25, user_ids)
+    users = np.repeat(np.arange(user_ids), counts)
     ranks = np.concatenate([rng.choice(np.arange(1, items + 1), count, replace=False) for count in counts])
     order = rng.permutation(len(users))
     return users[order], ranks[order].astype(float)
@@ -32,7 +32,7 @@ def test_figures_agree_with_ranx(seed):
     run = {str(user): {f"d{rank}": 1000.0 - rank for rank in range(1, 301)} for user in set(users)}
     for user, rank in zip(users, ranks, strict=True):
         qrels[str(user)][f"d{int(rank)}"] = 1
-    ours = per_person_figures(users, ranks, [5, 20, 100])
+    ours = per_user_figures(users, ranks, [5, 20, 100])
     names = {"recall": "recall", "hit_rate": "hit_rate", "ndcg": "ndcg", "map": "map"}
     for k in (5, 20, 100):
         for name, theirs in names.items():
@@ -45,7 +45,7 @@ def test_figures_agree_with_ranx(seed):
 
 def test_figures_agree_with_the_library():
     users, ranks = random_ranks(5)
-    ours = per_person_figures(users, ranks, [5, 100])
+    ours = per_user_figures(users, ranks, [5, 100])
     lists = np.tile(np.arange(300), (40, 1))
     relevant = [ranks[users == user].astype(int) - 1 for user in range(40)]
     theirs = accuracy.ranking_metrics(lists, relevant, ks=(5, 100, 300))
@@ -56,7 +56,7 @@ def test_figures_agree_with_the_library():
 
 
 def test_figures_by_hand():
-    figures = per_person_figures(np.array([7, 7, 9]), np.array([3.0, 1.0, 4.0]), [3])
+    figures = per_user_figures(np.array([7, 7, 9]), np.array([3.0, 1.0, 4.0]), [3])
     ideal = 1 + 1 / np.log2(3)
     assert figures["ndcg@3"].tolist() == pytest.approx([(1 + 1 / np.log2(4)) / ideal, 0])
     assert figures["recall@3"].tolist() == [1, 0]
@@ -73,9 +73,9 @@ def element(features, **predictions):
 
 
 def ranked(user, rank, popular=1.0, top=range(1, TOP + 1), unexpected=1.0, novelty=1.0, diversity=1.0):
-    found = {"user_id": user, "baseline_popularity_rank": popular}
+    results = {"user_id": user, "baseline_popularity_rank": popular}
     return element(
-        found,
+        results,
         rank=rank,
         top=list(top),
         unexpected=unexpected,
@@ -87,12 +87,14 @@ def ranked(user, rank, popular=1.0, top=range(1, TOP + 1), unexpected=1.0, novel
 
 def combine(combiner, elements, parts=3):
     accumulators = [combiner.create_accumulator() for _ in range(parts)]
-    for place, element in enumerate(elements):
-        accumulators[place % parts] = combiner.add_input(accumulators[place % parts], combiner.pack(element))
+    for position, element in enumerate(elements):
+        accumulators[position % parts] = combiner.add_input(
+            accumulators[position % parts], combiner.pack(element)
+        )
     merged = combiner.compact(combiner.merge_accumulators(accumulators))
-    found = combiner.extract_output(merged)
-    assert set(found) == set(combiner.keys())
-    return {key.name: value for key, value in found.items() if key.model_name != "baseline"}
+    result = combiner.extract_output(merged)
+    assert set(result) == set(combiner.keys())
+    return {key.name: value for key, value in result.items() if key.model_name != "baseline"}
 
 
 SURE = Certainty(min_people=2)
@@ -100,17 +102,17 @@ SURE = Certainty(min_people=2)
 
 def test_the_gain_is_the_difference_and_unknown_items_do_not_count():
     elements = [ranked(b"u", 1, 5), ranked(b"v", 20, 1), ranked(b"v", float("nan"), float("nan"))]
-    found = combine(RetrievalCombiner([10], ["popularity"], certainty=SURE), elements)
-    assert found["people"] == 2
-    assert found["held_out_items"] == 2
-    assert found["ndcg@10"] == pytest.approx(0.5)
-    assert found["popularity_ndcg@10"] == pytest.approx((1 / np.log2(6) + 1) / 2)
-    gain = found["ndcg@10"] - found["popularity_ndcg@10"]
-    assert found["ndcg@10_gain_over_popularity"] == pytest.approx(gain)
-    # With two people a sample is one of them twice or both: the extremes are the people themselves.
+    result = combine(RetrievalCombiner([10], ["popularity"], certainty=SURE), elements)
+    assert result["people"] == 2
+    assert result["held_out_items"] == 2
+    assert result["ndcg@10"] == pytest.approx(0.5)
+    assert result["popularity_ndcg@10"] == pytest.approx((1 / np.log2(6) + 1) / 2)
+    gain = result["ndcg@10"] - result["popularity_ndcg@10"]
+    assert result["ndcg@10_gain_over_popularity"] == pytest.approx(gain)
+    # With two users a sample is one of them twice or both: the extremes are the users themselves.
     low, high = sorted([1 - 1 / np.log2(6), 0 - 1])
-    assert found["ndcg@10_gain_over_popularity_low"] == pytest.approx(low)
-    assert found["ndcg@10_gain_over_popularity_high"] == pytest.approx(high)
+    assert result["ndcg@10_gain_over_popularity_low"] == pytest.approx(low)
+    assert result["ndcg@10_gain_over_popularity_high"] == pytest.approx(high)
 
 
 def test_lists_beyond_accuracy_agree_with_the_library():
@@ -125,19 +127,19 @@ def test_lists_beyond_accuracy_agree_with_the_library():
         ranked(str(user).encode(), rank, 1, tops[user], surprise, bits[user], spread[user])
         for user, rank, surprise in zip(users, ranks, unexpected, strict=True)
     ]
-    found = combine(RetrievalCombiner([10], ["popularity"]), elements)
+    result = combine(RetrievalCombiner([10], ["popularity"]), elements)
     lists = np.where(tops > 0, tops, -1)
-    assert found["coverage@10"] == pytest.approx(beyond_accuracy.coverage(lists, 40), abs=1e-6)
-    assert found["gini@10"] == pytest.approx(beyond_accuracy.gini(lists, 40), abs=1e-6)
-    assert found["novelty@10"] == pytest.approx(bits.mean(), abs=1e-6)
-    assert found["diversity@10"] == pytest.approx(np.nanmean(spread), abs=1e-6)
+    assert result["coverage@10"] == pytest.approx(beyond_accuracy.coverage(lists, 40), abs=1e-6)
+    assert result["gini@10"] == pytest.approx(beyond_accuracy.gini(lists, 40), abs=1e-6)
+    assert result["novelty@10"] == pytest.approx(bits.mean(), abs=1e-6)
+    assert result["diversity@10"] == pytest.approx(np.nanmean(spread), abs=1e-6)
     expected = sum(value for value, rank in zip(unexpected, ranks, strict=True) if rank <= 10) / 10 / 30
-    assert found["serendipity@10"] == pytest.approx(expected, abs=1e-6)
+    assert result["serendipity@10"] == pytest.approx(expected, abs=1e-6)
     for name in ("novelty@10", "diversity@10", "serendipity@10"):
-        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
-    # The interval of a mean over people is about two standard errors to both sides.
+        assert result[f"{name}_low"] < result[name] < result[f"{name}_high"]
+    # The interval of a mean over users is about two standard errors to both sides.
     reach = 1.96 * bits.std() / np.sqrt(30)
-    assert found["novelty@10_high"] - found["novelty@10_low"] == pytest.approx(2 * reach, rel=0.15)
+    assert result["novelty@10_high"] - result["novelty@10_low"] == pytest.approx(2 * reach, rel=0.15)
 
 
 def test_changes_beyond_accuracy_are_paired_differences_over_people():
@@ -161,12 +163,12 @@ def test_changes_beyond_accuracy_are_paired_differences_over_people():
                 }
             )
         )
-    found = combine(RetrievalCombiner([10], ["popularity"], "candidate", "baseline"), elements)
-    # Everybody's list is half a bit less novel: however different people are, that is certain.
+    result = combine(RetrievalCombiner([10], ["popularity"], "candidate", "baseline"), elements)
+    # Everybody's list is half a bit less novel: however different users are, that is certain.
     for end in ("", "_low", "_high", "_least", "_most"):
-        assert found[f"novelty@10_change{end}"] == pytest.approx(-0.5, abs=1e-5)
-        assert found[f"diversity@10_change{end}"] == pytest.approx(0, abs=1e-6)
-        assert found[f"serendipity@10_change{end}"] == pytest.approx(0.05, abs=1e-6)
+        assert result[f"novelty@10_change{end}"] == pytest.approx(-0.5, abs=1e-5)
+        assert result[f"diversity@10_change{end}"] == pytest.approx(0, abs=1e-6)
+        assert result[f"serendipity@10_change{end}"] == pytest.approx(0.05, abs=1e-6)
 
 
 def gathered(combiner, elements):
@@ -199,46 +201,47 @@ def test_of_more_interactions_than_are_wanted_some_people_count_with_all_of_thei
         else RankingCombiner(has_rating=False, most=100)
     )
     elements = [
-        ranked(str(user).encode(), float(place + 1))
+        ranked(str(user).encode(), float(position + 1))
         if kind == "retrieval"
         else rated(str(user).encode(), 1, 0.5)
-        for place, user in enumerate(users)
+        for position, user in enumerate(users)
     ]
-    found = []
+    results = []
     for parts in (1, 7):
         order = rng.permutation(len(elements))
         accumulators = [
-            gathered(combiner, [elements[place] for place in order[part::parts]]) for part in range(parts)
+            gathered(combiner, [elements[position] for position in order[part::parts]])
+            for part in range(parts)
         ]
         for entry in accumulators:
             buffer = entry[0] if kind == "retrieval" else entry
             assert len(buffer) <= 2 * 100 * (combiner.row_type if kind == "retrieval" else ROW_TYPE).itemsize
         merged = combiner.merge_accumulators(accumulators)
-        found.append({key.name: value for key, value in combiner.extract_output(merged).items()})
-    assert found[0]["people"] == 20
-    assert found[0]["example_count"] == 100
-    np.testing.assert_equal(found[0], found[1])
+        results.append({key.name: value for key, value in combiner.extract_output(merged).items()})
+    assert results[0]["people"] == 20
+    assert results[0]["example_count"] == 100
+    np.testing.assert_equal(results[0], results[1])
 
 
 def test_a_slice_without_usable_items_has_no_figures_and_says_so():
-    found = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", float("nan"), float("nan"))])
-    assert found["people"] == 0
-    assert np.isnan(found["ndcg@10"])
+    result = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", float("nan"), float("nan"))])
+    assert result["people"] == 0
+    assert np.isnan(result["ndcg@10"])
 
 
 def test_one_person_is_too_few_to_be_sure_of_anything():
-    found = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", 1, 5), ranked(b"u", 3, 1)])
-    assert found["people"] == 1
-    assert found["ndcg@10"] > 0
-    assert found["ndcg@10_gain_over_popularity_low"] == -np.inf
-    assert found["ndcg@10_high"] == np.inf
+    result = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", 1, 5), ranked(b"u", 3, 1)])
+    assert result["people"] == 1
+    assert result["ndcg@10"] > 0
+    assert result["ndcg@10_gain_over_popularity_low"] == -np.inf
+    assert result["ndcg@10_high"] == np.inf
 
 
 def test_scores_that_are_no_numbers_are_misses_and_counted():
-    found = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", np.inf, 5), ranked(b"v", 1, 1)])
-    assert found["items_without_score"] == 1
-    assert found["recall@10"] == 0.5
-    assert found["mrr"] == 0.5
+    result = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", np.inf, 5), ranked(b"v", 1, 1)])
+    assert result["items_without_score"] == 1
+    assert result["recall@10"] == 0.5
+    assert result["mrr"] == 0.5
 
 
 def rated(user, click, click_score, label=0.0, rating=0.0, biases=0.0):
@@ -247,13 +250,13 @@ def rated(user, click, click_score, label=0.0, rating=0.0, biases=0.0):
 
 
 def test_rmse_gain_by_hand():
-    found = combine(
+    result = combine(
         RankingCombiner(has_rating=True),
         [rated(b"u", 1, 0.5, 4, 3, 2), rated(b"v", 0, 0.5, 2, 2, 2)],
     )
-    assert found["rmse"] == pytest.approx(np.sqrt(0.5))
-    assert found["mae"] == pytest.approx(0.5)
-    assert found["rmse_gain_over_biases"] == pytest.approx(np.sqrt(2) - np.sqrt(0.5))
+    assert result["rmse"] == pytest.approx(np.sqrt(0.5))
+    assert result["mae"] == pytest.approx(0.5)
+    assert result["rmse_gain_over_biases"] == pytest.approx(np.sqrt(2) - np.sqrt(0.5))
 
 
 def test_choices_without_a_grade_are_in_no_figure_of_grades():
@@ -264,12 +267,12 @@ def test_choices_without_a_grade_are_in_no_figure_of_grades():
         for user in users
     ]
     ungraded = [rated(user, 1, 0.7, np.nan, 9.0, 9.0) for user in [*users[:9], b"new"]]
-    expected, found = (
+    expected, results = (
         combine(RankingCombiner(has_rating=True), rows) for rows in (graded, graded + ungraded)
     )
     for name in ("rmse", "mae", "baseline_rmse", "rmse_gain_over_biases", "user_ndcg"):
-        assert found[name] == pytest.approx(expected[name], abs=1e-9), name
-    assert found["people"] == 6 and np.isfinite(found["log_loss"])
+        assert results[name] == pytest.approx(expected[name], abs=1e-9), name
+    assert results["people"] == 6 and np.isfinite(results["log_loss"])
     alone = combine(RankingCombiner(has_rating=True), ungraded)
     assert np.isnan(alone["rmse"]) and np.isnan(alone["user_ndcg"]) and np.isfinite(alone["log_loss"])
 
@@ -286,27 +289,27 @@ def test_ranking_figures_agree_with_scikit_learn(seed):
         rated(str(user).encode(), *values)
         for user, *values in zip(users, clicks, scores, labels, ratings, strict=True)
     ]
-    found = combine(RankingCombiner(has_rating=True), elements)
-    people = [users == user for user in np.unique(users)]
+    result = combine(RankingCombiner(has_rating=True), elements)
+    user_ids = [users == user for user in np.unique(users)]
     expected = {
         "auc": sklearn.metrics.roc_auc_score(clicks, scores),
-        "user_auc": np.mean([sklearn.metrics.roc_auc_score(clicks[own], scores[own]) for own in people]),
+        "user_auc": np.mean([sklearn.metrics.roc_auc_score(clicks[own], scores[own]) for own in user_ids]),
         "log_loss": sklearn.metrics.log_loss(clicks, scores),
         "calibration": scores.sum() / clicks.sum(),
         "rmse": np.sqrt(sklearn.metrics.mean_squared_error(labels, ratings)),
         "mae": sklearn.metrics.mean_absolute_error(labels, ratings),
-        "user_ndcg": np.mean([sklearn.metrics.ndcg_score([labels[own]], [ratings[own]]) for own in people]),
+        "user_ndcg": np.mean([sklearn.metrics.ndcg_score([labels[own]], [ratings[own]]) for own in user_ids]),
     }
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, abs=1e-6), name
+        assert result[name] == pytest.approx(value, abs=1e-6), name
 
 
 def test_intervals_of_order_are_those_of_drawing_people():
-    """AUC and each person's own order, computed anew for every draw of people, spread as the intervals
+    """AUC and each user's own order, computed anew for every draw of users, spread as the intervals
     say."""
     rng = np.random.default_rng(5)
     users = np.repeat(np.arange(60), 25)
-    lean = rng.uniform(-1, 1, 60)[users]  # people differ, so that drawing interactions would promise too much
+    lean = rng.uniform(-1, 1, 60)[users]  # users differ, so that drawing interactions would promise too much
     clicks = (rng.normal(size=1500) + lean > 0).astype(int)
     scores = {
         name: (1 / (1 + np.exp(-(0.7 * clicks + 0.3 * lean + noise * rng.normal(size=1500))))).round(3)
@@ -320,7 +323,7 @@ def test_intervals_of_order_are_those_of_drawing_people():
         for row, user in enumerate(users)
     ]
     combiner = RankingCombiner(has_rating=False, model="candidate", blessed="baseline")
-    found = combine(combiner, elements)
+    result = combine(combiner, elements)
 
     rows = [np.flatnonzero(users == user) for user in range(60)]
     draws: dict[str, list] = {name: [] for name in ("auc", "auc_change", "user_auc", "user_ndcg")}
@@ -330,18 +333,18 @@ def test_intervals_of_order_are_those_of_drawing_people():
     }
     order = [sklearn.metrics.ndcg_score([clicks[r]], [scores["candidate"][r]]) for r in rows]
     for _ in range(600):
-        people = rng.integers(0, 60, 60)
-        drawn = np.concatenate([rows[user] for user in people])
+        user_ids = rng.integers(0, 60, 60)
+        drawn = np.concatenate([rows[user] for user in user_ids])
         areas = [sklearn.metrics.roc_auc_score(clicks[drawn], values[drawn]) for values in scores.values()]
         draws["auc"].append(areas[0])
         draws["auc_change"].append(areas[0] - areas[1])
-        draws["user_auc"].append(np.mean([own["candidate"][user] for user in people]))
-        draws["user_ndcg"].append(np.mean([order[user] for user in people]))
+        draws["user_auc"].append(np.mean([own["candidate"][user] for user in user_ids]))
+        draws["user_ndcg"].append(np.mean([order[user] for user in user_ids]))
     for name, values in draws.items():
         low, high = np.quantile(values, [0.025, 0.975])
         wide = high - low
-        assert found[f"{name}_low"] == pytest.approx(low, abs=0.15 * wide), name
-        assert found[f"{name}_high"] == pytest.approx(high, abs=0.15 * wide), name
+        assert result[f"{name}_low"] == pytest.approx(low, abs=0.15 * wide), name
+        assert result[f"{name}_high"] == pytest.approx(high, abs=0.15 * wide), name
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -356,21 +359,23 @@ def test_clicks_are_held_against_how_often_items_are_chosen(seed):
         )
         for row in range(200)
     ]
-    found = combine(RankingCombiner(has_rating=False), elements)
+    result = combine(RankingCombiner(has_rating=False), elements)
     areas = [sklearn.metrics.roc_auc_score(clicks, values) for values in (scores, rate)]
-    assert found["baseline_auc"] == pytest.approx(areas[1], abs=1e-6)
-    assert found["auc_gain_over_click_rate"] == pytest.approx(areas[0] - areas[1], abs=1e-6)
+    assert result["baseline_auc"] == pytest.approx(areas[1], abs=1e-6)
+    assert result["auc_gain_over_click_rate"] == pytest.approx(areas[0] - areas[1], abs=1e-6)
     assert (
-        found["auc_gain_over_click_rate_low"] <= areas[0] - areas[1] <= found["auc_gain_over_click_rate_high"]
+        result["auc_gain_over_click_rate_low"]
+        <= areas[0] - areas[1]
+        <= result["auc_gain_over_click_rate_high"]
     )
 
 
 def test_equal_labels_have_no_auc_but_everything_else():
-    found = combine(RankingCombiner(has_rating=False), [rated(b"u", 1, 0.5), rated(b"v", 1, 0.25)])
-    assert np.isnan(found["auc"])
-    assert np.isnan(found["user_auc"])
-    assert found["log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2)
-    assert found["calibration"] == pytest.approx(0.375)
+    result = combine(RankingCombiner(has_rating=False), [rated(b"u", 1, 0.5), rated(b"v", 1, 0.25)])
+    assert np.isnan(result["auc"])
+    assert np.isnan(result["user_auc"])
+    assert result["log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2)
+    assert result["calibration"] == pytest.approx(0.375)
 
 
 @pytest.mark.parametrize("blessed", [None, "baseline"])
@@ -385,17 +390,17 @@ def test_the_only_output_of_a_model_without_ratings_is_unwrapped(blessed):
                 features={"user_id": np.array([user]), "click": np.array([click])},
             )
         )
-    found = combine(RankingCombiner(has_rating=False, model="candidate", blessed=blessed), elements)
-    assert found["auc"] == 1.0
-    assert found["log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+    result = combine(RankingCombiner(has_rating=False, model="candidate", blessed=blessed), elements)
+    assert result["auc"] == 1.0
+    assert result["log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
 
 
 def test_predictions_that_are_no_numbers_make_no_figures():
-    found = combine(
+    result = combine(
         RankingCombiner(has_rating=True), [rated(b"u", 1, np.nan, 4, np.nan), rated(b"v", 0, 0.5, 2, 2)]
     )
     for name in ("auc", "log_loss", "rmse", "rmse_gain_over_biases"):
-        assert np.isnan(found[name]), name
+        assert np.isnan(result[name]), name
 
 
 def bought(user, item, rank, popular=1.0):
@@ -419,7 +424,7 @@ def test_an_item_that_was_bought_several_times_is_held_out_once():
 def test_figures_stay_in_range_where_context_changes_a_persons_lists():
     """Two items, each first in the list of its own moment; one of them twice, at other ranks."""
     elements = [bought(b"u", b"tea", 1), bought(b"u", b"pot", 1), bought(b"u", b"pot", 7)]
-    found = combine(RetrievalCombiner([10], ["popularity"]), elements)
-    assert found["held_out_items"] == 2
-    assert 0 < found["ndcg@10"] <= 1
-    assert found["recall@10"] == 1
+    result = combine(RetrievalCombiner([10], ["popularity"]), elements)
+    assert result["held_out_items"] == 2
+    assert 0 < result["ndcg@10"] <= 1
+    assert result["recall@10"] == 1

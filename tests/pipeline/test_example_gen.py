@@ -111,8 +111,8 @@ def test_everything_is_kept_or_counted_and_too_many_rejects_stop_the_run(tmp_pat
         ("u", "a", 1, 5),
     )
     items = pd.concat([ITEMS, ITEMS[:1], ITEMS[:1].assign(item=None)])
-    said = r"6 of 12 rows of the interactions table \(50.0%\) .* 1 unknown item"
-    with pytest.raises(ConfigError, match=said):
+    message = r"6 of 12 rows of the interactions table \(50.0%\) .* 1 unknown item"
+    with pytest.raises(ConfigError, match=message):
         make(tmp_path, pd.concat([FINE, bad]), items, share=0.1)
     assert "nowhere" in (tmp_path / "rejected" / "rejects.jsonl").read_text()
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -161,13 +161,13 @@ def test_examples_by_hand(tmp_path):
     assert isinstance(
         test["label"][0], float
     )  # the column holds whole numbers; the schema wants a float all the same
-    people = {row["user_id"][0]: row for row in examples("users")}
-    assert people["v"]["history"] == [
+    user_rows = {row["user_id"][0]: row for row in examples("users")}
+    assert user_rows["v"]["history"] == [
         "b",
         "a",
     ]
-    assert people["w"]["seen"] == ["a"]
-    assert people["x"] == {
+    assert user_rows["w"]["seen"] == ["a"]
+    assert user_rows["x"] == {
         "user_id": ["x"],
         "user_categorical__gender": ["M"],
     }  # somebody without interactions
@@ -182,7 +182,7 @@ def test_examples_by_hand(tmp_path):
 
 
 def test_nothing_of_the_future_is_written(tmp_path):
-    """Every item of a history or of the seen items was met strictly before the example, in every split."""
+    """Every item of a history or of the seen items was seen strictly before the example, in every split."""
     frame = pd.DataFrame(
         [(f"u{n % 7}", "abcd"[(n * 5 + n // 7) % 4], 1000 + 17 * n, n % 5) for n in range(120)],
         columns=["user", "item", "time", "stars"],
@@ -207,7 +207,7 @@ def test_nothing_of_the_future_is_written(tmp_path):
 
 
 def test_one_table_of_order_lines_is_enough(tmp_path):
-    """Items and people from the interactions' own rows: the most frequent value counts, nothing is a
+    """Items and users from the interactions' own rows: the most frequent value counts, nothing is a
     reject."""
     lines = pd.DataFrame(
         [
@@ -236,10 +236,10 @@ def test_one_table_of_order_lines_is_enough(tmp_path):
         "a": (["mug"], [1.5]),
         "b": (["cup"], [2.0]),
     }
-    people = {row["user_id"][0]: row for row in examples("users")}
-    assert people["u"]["user_categorical__land"] == ["FR"]
-    assert "user_categorical__land" not in people["v"]
-    assert people["u"]["history"] == ["a", "b", "a"]
+    user_rows = {row["user_id"][0]: row for row in examples("users")}
+    assert user_rows["u"]["user_categorical__land"] == ["FR"]
+    assert "user_categorical__land" not in user_rows["v"]
+    assert user_rows["u"]["history"] == ["a", "b", "a"]
     (last,) = (row for row in examples("interactions", "test") if row["user_id"] == ["u"])
     assert last["time"] == [44 * 86_400]  # the fourteenth of February
 

@@ -61,12 +61,12 @@ def tables(item=(), lists=(), numbers=(), vectors=(), text=(), user=(), user_num
     )
 
 
-def every(found):
+def every(result):
     return (
-        features.item_features(found)
-        + features.user_features(found)
-        + features.context_features(found)
-        + features.text_features(found)
+        features.item_features(result)
+        + features.user_features(result)
+        + features.context_features(result)
+        + features.text_features(result)
     )
 
 
@@ -74,8 +74,8 @@ def every(found):
 @given(st.lists(some, min_size=8, max_size=8))
 @example([HOSTILE] * 8)
 def test_no_feature_meets_another_or_one_of_the_pipelines_own(names):
-    found = tables(*names)
-    made = every(found)
+    result = tables(*names)
+    made = every(result)
     assert len(made) == sum(len(set(role)) for role in names)
     assert len({feature.name.lower() for feature in made}) == len(made)
     assert len({feature.vocabulary.lower() for feature in made}) == len(made)
@@ -87,41 +87,41 @@ def test_no_feature_meets_another_or_one_of_the_pipelines_own(names):
 @given(some, some, some)
 @example(HOSTILE, HOSTILE, HOSTILE)
 def test_the_tables_own_name_comes_back(item, numbers, context):
-    found = tables(item, numbers=numbers, context=context)
-    schema = schemas.interactions_schema(found)
-    assert schemas.shown_in(schema).items() <= features.shown_names(found).items()
-    shown = features.shown_names(found)
-    assert {shown[feature.name] for feature in features.context_features(found)} == {
+    result = tables(item, numbers=numbers, context=context)
+    schema = schemas.interactions_schema(result)
+    assert schemas.shown_in(schema).items() <= features.shown_names(result).items()
+    shown = features.shown_names(result)
+    assert {shown[feature.name] for feature in features.context_features(result)} == {
         f"context_{column}" for column in context
     }
-    assert [feature.column for feature in features.context_features(found)] == list(dict.fromkeys(context))
+    assert [feature.column for feature in features.context_features(result)] == list(dict.fromkeys(context))
 
 
 @PATIENT
 @given(some, some, some, some)
 @example(("activity", "reach"), ("activity (column)",), ("activity",), ("period",))
 def test_each_column_has_a_slice_of_its_own(item, numbers, user, context):
-    found = tables(item, numbers=numbers, user=user, context=context)
-    sliced = slices.sliced_columns(found)
+    result = tables(item, numbers=numbers, user=user, context=context)
+    sliced = slices.sliced_columns(result)
     assert not set(sliced) & set(slices.DERIVED)
     assert sorted(feature.name for feature in sliced.values()) == sorted(
-        feature.name for feature in every(found) if feature.kind != "vector" and feature.role != "text"
+        feature.name for feature in every(result) if feature.kind != "vector" and feature.role != "text"
     )
-    slices.check_slices([*sliced, *slices.DERIVED], found)
+    slices.check_slices([*sliced, *slices.DERIVED], result)
 
 
 def test_slices_are_called_as_the_table_calls_the_column():
-    found = tables(("Product Category", "activity"), context=("Device Type",))
-    assert list(slices.sliced_columns(found)) == [
+    result = tables(("Product Category", "activity"), context=("Device Type",))
+    assert list(slices.sliced_columns(result)) == [
         "item_Product Category",
         "item_activity (column)",
         "context_Device Type",
     ]
     with pytest.raises(ConfigError, match="item_Product Category"):
-        slices.check_slices(["item_product"], found)
+        slices.check_slices(["item_product"], result)
 
 
 def test_the_pipelines_own_features_are_all_listed():
-    found = dataclasses.replace(tables(), interactions=Interactions(path="i.csv", label="stars"))
-    made = schemas.interactions_schema(found).feature, schemas.items_schema(found, 0.0).feature
+    result = dataclasses.replace(tables(), interactions=Interactions(path="i.csv", label="stars"))
+    made = schemas.interactions_schema(result).feature, schemas.items_schema(result, 0.0).feature
     assert {feature.name for schema in made for feature in schema} <= OWN

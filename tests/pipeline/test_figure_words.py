@@ -50,7 +50,7 @@ def test_a_gain_of_an_error_is_shown_as_less_of_it():
     failure.metric_key.name = "rmse_gain_over_biases"
     failure.metric_value.double_value.value = -0.5
     words = describe_failure(failure, {"rmse_gain_over_biases": -0.5, "people": 30})
-    assert words == "rmse does not beat user and item biases: +0.5000 over 30 people"
+    assert words == "rmse does not beat user and item biases: +0.5000 over 30 users"
 
 
 SLICES = {

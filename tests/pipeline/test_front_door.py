@@ -39,51 +39,51 @@ def run(first):
     return Run(arguments)
 
 
-def assert_same_columns(found, expected):
-    assert set(found) == set(expected)
+def assert_same_columns(result, expected):
+    assert set(result) == set(expected)
     for name, values in expected.items():
-        assert found[name].dtype == values.dtype, name
-        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+        assert result[name].dtype == values.dtype, name
+        np.testing.assert_allclose(result[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_items_and_features_are_those_of_transform(run, memory):
     assert memory.space == run.space
     assert memory.labels == run.labels
-    found, expected = memory.catalogue, run.catalogue
-    np.testing.assert_array_equal(found.ids, expected.ids)
-    np.testing.assert_array_equal(found.titles, expected.titles)
-    np.testing.assert_array_equal(found.counts, expected.counts)
-    assert_same_columns(found.features, expected.features)
-    assert_same_columns(found.text_tokens, expected.text_tokens)
-    np.testing.assert_array_equal(found.text_vectors, expected.text_vectors)
+    results, expected = memory.catalogue, run.catalogue
+    np.testing.assert_array_equal(results.ids, expected.ids)
+    np.testing.assert_array_equal(results.titles, expected.titles)
+    np.testing.assert_array_equal(results.counts, expected.counts)
+    assert_same_columns(results.features, expected.features)
+    assert_same_columns(results.text_tokens, expected.text_tokens)
+    np.testing.assert_array_equal(results.text_vectors, expected.text_vectors)
     for name, values in expected.names.items():
-        np.testing.assert_array_equal(found.names[name], values)
+        np.testing.assert_array_equal(results.names[name], values)
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_interactions_are_those_of_the_trainers(run, memory, split):
     (expected,) = run.batches(split, 10_000, shuffle=False).as_numpy_iterator()
-    found = getattr(memory, split)
+    result = getattr(memory, split)
 
     def ordered(columns):
         keys = [*columns["history"].T, columns["rating"], columns["item_index"], columns["user_index"]]
         order = np.lexsort(keys)
         return {name: values[order] for name, values in columns.items()}
 
-    assert_same_columns(ordered(found), ordered(expected))
+    assert_same_columns(ordered(result), ordered(expected))
 
 
 def test_profiles_are_those_that_are_served(run, memory):
-    found, expected = memory.known.profiles, run.profiles(run.transform.transform_features_layer())
-    rows = [list(found.ids).index(user) for user in expected.ids]
-    assert sorted(rows) == list(range(len(found.ids)))
-    assert_same_columns({name: values[rows] for name, values in found.features.items()}, expected.features)
-    assert found.history_length == expected.history_length
+    results, expected = memory.known.profiles, run.profiles(run.transform.transform_features_layer())
+    rows = [list(results.ids).index(user) for user in expected.ids]
+    assert sorted(rows) == list(range(len(results.ids)))
+    assert_same_columns({name: values[rows] for name, values in results.features.items()}, expected.features)
+    assert results.history_length == expected.history_length
     for kind in ("history", "seen"):
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             items = [
                 getattr(some, f"{kind}_items")[slice(*getattr(some, f"{kind}_splits")[index : index + 2])]
-                for some, index in ((found, row), (expected, place))
+                for some, index in ((results, row), (expected, position))
             ]
             np.testing.assert_array_equal(*items)
 

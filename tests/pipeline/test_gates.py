@@ -48,9 +48,9 @@ def verdict(rows, part):
     config = tfma.utils.update_eval_config_with_defaults(
         retrieval_eval_config(CONFIG), has_baseline=True, rubber_stamp=True
     )
-    found = metrics_validator.validate_metrics((part, metrics), config)
+    result = metrics_validator.validate_metrics((part, metrics), config)
     return [
-        failure.metric_key.name for entry in found.metric_validations_per_slice for failure in entry.failures
+        failure.metric_key.name for entry in result.metric_validations_per_slice for failure in entry.failures
     ]
 
 
@@ -82,24 +82,24 @@ def reasons(combiner, config, elements):
         accumulator = combiner.add_input(accumulator, combiner.pack(element))
     figures = combiner.extract_output(accumulator)
     config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=False, rubber_stamp=True)
-    found = metrics_validator.validate_metrics(((), figures), config)
+    result = metrics_validator.validate_metrics(((), figures), config)
     names = {key.name: value for key, value in figures.items()}
     return [
         describe_failure(failure, names)
-        for entry in found.metric_validations_per_slice
+        for entry in result.metric_validations_per_slice
         for failure in entry.failures
     ]
 
 
-def asked(person, rank, popularity):
-    features = {"user_id": np.array([person]), "baseline_popularity_rank": np.array([popularity])}
+def asked(user, rank, popularity):
+    features = {"user_id": np.array([user]), "baseline_popularity_rank": np.array([popularity])}
     return metric_types.StandardMetricInputs(
         {"features": features, "predictions": {"rank": np.array([rank])}}
     )
 
 
-def clicked(person, click, score):
-    features = {"user_id": np.array([person]), "click": np.array([click])}
+def clicked(user, click, score):
+    features = {"user_id": np.array([user]), "click": np.array([click])}
     return metric_types.StandardMetricInputs(
         {"features": features, "predictions": {"click": np.array([score])}}
     )
@@ -108,18 +108,18 @@ def clicked(person, click, score):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("one person", "ndcg@10 cannot be told from popularity's: 1 people are too few"),
+        ("one person", "ndcg@10 cannot be told from popularity's: 1 users are too few"),
         ("nobody", "ndcg@10_gain_over_popularity_low is not a number: nobody could be judged"),
         ("scores", "the model gives 15 held-out items a score that is not a number"),
         ("baseline", "ndcg@10_gain_over_popularity_low is not a number: no rank .* of popularity is there"),
     ],
 )
 def test_bad_input_to_the_retrieval_gate_is_refused_in_words(given, expected):
-    people = [b"u%d" % number for number in range(1 if given == "one person" else 15)]
+    users = [b"u%d" % number for number in range(1 if given == "one person" else 15)]
     rank = {"nobody": np.nan, "scores": np.inf}.get(given, 1.0)
-    elements = [asked(person, rank, np.nan if given == "baseline" else 9.0) for person in people]
-    found = reasons(RetrievalCombiner([10], ["popularity"]), retrieval_eval_config(CONFIG), elements)
-    assert any(re.search(expected, reason) for reason in found), found
+    elements = [asked(user, rank, np.nan if given == "baseline" else 9.0) for user in users]
+    result = reasons(RetrievalCombiner([10], ["popularity"]), retrieval_eval_config(CONFIG), elements)
+    assert any(re.search(expected, reason) for reason in result), result
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_bad_input_to_the_retrieval_gate_is_refused_in_words(given, expected):
 def test_bad_input_to_the_ranking_gate_is_refused_in_words(clicks, score, expected):
     elements = [clicked(b"u%d" % number, click, score) for number, click in enumerate(clicks)]
     config = ranking_eval_config(CONFIG, has_rating=False)
-    found = reasons(RankingCombiner(has_rating=False), config, elements)
-    assert any(re.search(expected, reason) for reason in found), found
+    result = reasons(RankingCombiner(has_rating=False), config, elements)
+    assert any(re.search(expected, reason) for reason in result), result
 
 
 def test_an_empty_slice_refuses_nothing_that_was_better_before():
@@ -145,12 +145,12 @@ def test_an_empty_slice_refuses_nothing_that_was_better_before():
         config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=True, rubber_stamp=True)
         part = ((PREFIX + "item_activity", "cold"),)
         figures = combiner.extract_output(combiner.create_accumulator())
-        found = metrics_validator.validate_metrics((part, figures), config)
-        assert not found.metric_validations_per_slice
+        result = metrics_validator.validate_metrics((part, figures), config)
+        assert not result.metric_validations_per_slice
 
 
 def test_a_slice_of_one_person_refuses_nothing():
-    """Whatever happened to them: one person is no evidence."""
+    """Whatever happened to them: one user is no evidence."""
     row = plant("worse", 0)[0] | {"candidate": 400.0, "blessed": 1.0}
     assert verdict([row], ((PREFIX + "item_activity", "cold"),)) == []
 
@@ -192,13 +192,13 @@ def through_tfma(config, models, rows, folder, blessed=True):
 
 @pytest.mark.slow
 def test_the_real_gate_refuses_what_is_worse_for_cold_items_alone(models, tmp_path):
-    found = through_tfma(retrieval_eval_config(CONFIG), models, plant("worse for cold items", 0), tmp_path)
-    assert not found["blessed"]
-    cold = [reason for reason in found["reasons"] if reason.startswith("item_activity=cold")]
+    result = through_tfma(retrieval_eval_config(CONFIG), models, plant("worse for cold items", 0), tmp_path)
+    assert not result["blessed"]
+    cold = [reason for reason in result["reasons"] if reason.startswith("item_activity=cold")]
     assert len(cold) == 1
     assert "ndcg@10 is significantly worse than the last blessed model's: -0." in cold[0]
-    assert not any(reason.startswith("item_activity=common") for reason in found["reasons"])
-    assert found["metrics"]["item_activity=cold"]["ndcg@10_change"] < -0.05
+    assert not any(reason.startswith("item_activity=common") for reason in result["reasons"])
+    assert result["metrics"]["item_activity=cold"]["ndcg@10_change"] < -0.05
 
 
 @pytest.mark.slow
@@ -206,10 +206,10 @@ def test_the_real_gate_blesses_what_is_better_and_a_first_model(models, tmp_path
     settings = dataclasses.replace(
         CONFIG, changes={"mrr": 0.01, "coverage@10": 0.5}, thresholds={"gini@10": 0.999}
     )
-    found = through_tfma(retrieval_eval_config(settings), models, plant("better", 0), tmp_path)
-    assert found["blessed"], found["reasons"]
-    assert any("beats popularity: +0." in reason for reason in found["reasons"])
-    (shown,) = [reason for reason in found["reasons"] if reason.startswith("not significantly worse")]
+    result = through_tfma(retrieval_eval_config(settings), models, plant("better", 0), tmp_path)
+    assert result["blessed"], result["reasons"]
+    assert any("beats popularity: +0." in reason for reason in result["reasons"])
+    (shown,) = [reason for reason in result["reasons"] if reason.startswith("not significantly worse")]
     for figure in ("ndcg@10 +0.", "mrr +0.", "coverage@10 +0.0000"):
         assert figure in shown
     shown = tfma.view.render_slicing_metrics(
@@ -224,25 +224,25 @@ def test_the_real_gate_blesses_what_is_better_and_a_first_model(models, tmp_path
     first = tmp_path / "first"
     first.mkdir()
     missing = dataclasses.replace(settings, slice_thresholds={"item_activity=rare": {"recall@10": 0.1}})
-    found = through_tfma(retrieval_eval_config(missing), models, plant("better", 0), first, blessed=False)
-    assert not found["blessed"]
-    assert found["reasons"] == [
+    result = through_tfma(retrieval_eval_config(missing), models, plant("better", 0), first, blessed=False)
+    assert not result["blessed"]
+    assert result["reasons"] == [
         "item_activity=rare: no test interaction belongs to this slice, which a threshold is set for"
     ]
-    assert set(found["metrics"]) == {"overall", "item_activity=cold", "item_activity=common"}
-    assert found["metrics"]["overall"]["coverage@10"] == pytest.approx(10 / 500)
+    assert set(result["metrics"]) == {"overall", "item_activity=cold", "item_activity=common"}
+    assert result["metrics"]["overall"]["coverage@10"] == pytest.approx(10 / 500)
 
 
 def test_a_change_counts_if_it_is_significant_where_the_figure_has_an_interval():
     changes = {"novelty@10": 0.5, "gini@10": 0.1, "recall@10": 0.02}
     config = retrieval_eval_config(dataclasses.replace(CONFIG, changes=changes, max_slice_drop=None))
-    found = {
+    results = {
         name: entry.threshold.change_threshold.absolute.value
         for name, entries in config.metrics_specs[0].per_slice_thresholds.items()
         for entry in entries.thresholds
         if entry.threshold.HasField("change_threshold")
     }
-    assert found == {
+    assert results == {
         "novelty@10_change_high": -0.5,
         "recall@10_change_high": -0.02,
         "ndcg@10_change_high": -0.005,
@@ -262,15 +262,15 @@ def test_values_and_changes_are_bounded_in_any_slice():
         slice_changes={"item_activity=cold": {"serendipity@10": 0.1}},
     )
     check_names(settings, ["popularity"], has_rating=False)
-    found = retrieval_eval_config(settings).metrics_specs[0].per_slice_thresholds
+    result = retrieval_eval_config(settings).metrics_specs[0].per_slice_thresholds
     cold = config_pb2.SlicingSpec(feature_values={"slice_item_activity": "cold"})
-    (entry,) = found["diversity@10"].thresholds
+    (entry,) = result["diversity@10"].thresholds
     assert list(entry.slicing_specs) == [cold]
     assert entry.threshold.value_threshold.lower_bound.value == 0.2
-    (entry,) = found["gini@10"].thresholds
+    (entry,) = result["gini@10"].thresholds
     assert list(entry.slicing_specs) == [config_pb2.SlicingSpec(feature_keys=["slice_item_activity"])]
     assert entry.threshold.value_threshold.upper_bound.value == 0.9
-    (entry,) = found["serendipity@10_change_high"].thresholds
+    (entry,) = result["serendipity@10_change_high"].thresholds
     assert list(entry.slicing_specs) == [cold]
     assert entry.threshold.change_threshold.absolute.value == -0.1
 
@@ -287,17 +287,17 @@ def test_every_threshold_is_on_a_figure_that_is_computed(kind):
     else:
         config = ranking_eval_config(EvaluationConfig(), has_rating=kind == "ranking")
     config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=True, rubber_stamp=True)
-    wanted = metric_specs.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
+    expected = metric_specs.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
     computed = {
         key
         for metric in metric_specs.to_computations(list(config.metrics_specs), config)
         for key in metric.keys
     }
     computed |= {key.make_diff_key() for key in computed if not key.is_diff}
-    wanted = {key for key in wanted if key.model_name == "candidate"}
-    assert any(key.is_diff for key in wanted)
-    assert any(not key.is_diff for key in wanted)
-    assert wanted <= computed
+    expected = {key for key in expected if key.model_name == "candidate"}
+    assert any(key.is_diff for key in expected)
+    assert any(not key.is_diff for key in expected)
+    assert expected <= computed
 
 
 @pytest.mark.parametrize(

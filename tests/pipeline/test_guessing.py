@@ -1,4 +1,4 @@
-"""`tfrec init` on folders of many shapes: the roles that a person would give the columns, in a file that can
+"""`tfrec init` on folders of many shapes: the roles that a user would give the columns, in a file that can
 be run."""
 
 import re
@@ -285,7 +285,7 @@ def test_an_existing_file_is_kept(tmp_path, monkeypatch, capsys):
 
 
 def test_times_decide_how_to_split(tmp_path, monkeypatch):
-    """People who all came at another time leave a test of the future without anybody known."""
+    """Users who all came at another time leave a test of the future without anybody known."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {

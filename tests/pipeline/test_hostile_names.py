@@ -49,22 +49,22 @@ def shop(tmp_path_factory):
         items[column] = [LINES if row % 2 else f"tool {column[:3]}" for row in range(16)]
     for column in ITEM_NUMBERS:
         items[column] = np.arange(16) * 1.5
-    people = pd.DataFrame({"who": ["first\r\nsecond", *(f"p{number}" for number in range(19))]})
+    users = pd.DataFrame({"who": ["first\r\nsecond", *(f"p{number}" for number in range(19))]})
     for column in USER_CATEGORIES:
-        people[column] = ["chess" if row % 2 else "sport" for row in range(20)]
+        users[column] = ["chess" if row % 2 else "sport" for row in range(20)]
     for column in USER_NUMBERS:
-        people[column] = np.arange(20)
+        users[column] = np.arange(20)
     rows = [
-        (who, items["sku"][2 * place + row % 2], 100 * step + row)
-        for row, who in enumerate(people["who"])
-        for step, place in enumerate(rng.permutation(8)[:6])
+        (who, items["sku"][2 * position + row % 2], 100 * step + row)
+        for row, who in enumerate(users["who"])
+        for step, position in enumerate(rng.permutation(8)[:6])
     ]
     orders = pd.DataFrame(rows, columns=["who", "sku", "at"])
     for column in CONTEXT:
         orders[column] = [LINES if row % 2 else "phone" for row in range(len(orders))]
     orders["weight"] = [2.0 ** (row % 7) for row in range(len(orders))]
     orders["rating"] = ["" if row % 3 == 0 else 1 + row % 5 for row in range(len(orders))]
-    for name, frame in (("items", items), ("people", people), ("orders", orders)):
+    for name, frame in (("items", items), ("people", users), ("orders", orders)):
         frame.to_csv(folder / f"{name}.csv", index=False)
     tables = Tables(
         Interactions(str(folder / "orders.csv"), "who", "sku", "at", "rating", CONTEXT, weight="weight"),
@@ -106,13 +106,13 @@ def test_weights_stay_beside_their_choices_and_missing_grades_are_none(shop):
     run = RunData(
         *read_settings(RankingSettings, steps.arguments(folder, tables, RankingConfig()).custom_config)
     )
-    people = run.transform.vocabulary_by_name(features.USER_VOCABULARY)
-    people = ["", *(as_it_was(value).decode() for value in people)]
+    users = run.transform.vocabulary_by_name(features.USER_VOCABULARY)
+    users = ["", *(as_it_was(value).decode() for value in users)]
     given = {(row.who, row.sku): row for row in orders.itertuples()}
     seen = missing = 0
     for batch in run.batches("train", 7, shuffle=False).as_numpy_iterator():
         for row, user in enumerate(batch["user_index"]):
-            order = given[people[user], run.catalogue.ids[batch["item_index"][row]]]
+            order = given[users[user], run.catalogue.ids[batch["item_index"][row]]]
             assert batch["weight"][row] == order.weight
             if order.rating == "":
                 assert np.isnan(batch["rating"][row]) and batch["click"][row] == 1.0
@@ -120,7 +120,7 @@ def test_weights_stay_beside_their_choices_and_missing_grades_are_none(shop):
             else:
                 assert batch["rating"][row] == order.rating
             for item, weight in zip(batch["history"][row], batch["history_weight"][row], strict=True):
-                known = given.get((people[user], run.catalogue.ids[item]))
+                known = given.get((users[user], run.catalogue.ids[item]))
                 assert weight == (known.weight if item else 0.0)
             seen += 1
     assert seen == 20 * 4 and missing == 20 * 2
@@ -134,10 +134,10 @@ def test_retrieval_answers_by_the_columns_own_names(shop):
         spec.name for spec in tf.nest.flatten(loaded.signatures["recommend"].structured_input_signature)
     }
     assert set(context_inputs(CONTEXT)) < inputs
-    found = loaded.signatures["describe"](count=tf.constant(0))
-    shown = [value.decode() for value in found["context_columns"].numpy()]
+    result = loaded.signatures["describe"](count=tf.constant(0))
+    shown = [value.decode() for value in result["context_columns"].numpy()]
     assert shown == list(CONTEXT)
-    assert [value.decode() for value in found["context_inputs"].numpy()] == context_inputs(CONTEXT)
+    assert [value.decode() for value in result["context_inputs"].numpy()] == context_inputs(CONTEXT)
 
     base = folder / "serving" / "retrieval"
     base.mkdir(parents=True)

@@ -84,25 +84,27 @@ def test_the_rebuilt_models_are_pushed_as_the_next_versions(rebuilt, first):
 def test_an_item_that_was_never_in_the_catalogue_is_found_by_words(answers):
     for kind in ("retrieval", "recommender"):
         asked = {"rank_weight": -1.0} if kind == "recommender" else {}
-        found = answers[f"{kind}-after"].recommend(text="somebody mends clocks in a lighthouse", k=1, **asked)
-        assert (found[0].item_id, found[0].title) == ("new1", "Lanterns over the Harbour")
-        found = answers[f"{kind}-after"].recommend(text="a penguin on a bicycle", k=1, **asked)
-        assert found[0].item_id == CHANGED
+        result = answers[f"{kind}-after"].recommend(
+            text="somebody mends clocks in a lighthouse", k=1, **asked
+        )
+        assert (result[0].item_id, result[0].title) == ("new1", "Lanterns over the Harbour")
+        result = answers[f"{kind}-after"].recommend(text="a penguin on a bicycle", k=1, **asked)
+        assert result[0].item_id == CHANGED
 
 
 def test_it_comes_to_whom_its_vector_suits(answers):
     """What says the same as a film of love stands among the films of love for who likes love, and for nobody
     else."""
     for user, likes in (("u1", True), ("u4", True), ("u0", False), ("u2", False)):
-        found = answers["retrieval-after"].recommend(user_id=user, k=13, include_seen=True)
-        assert ("new2" in [item.item_id for item in found]) == likes
+        result = answers["retrieval-after"].recommend(user_id=user, k=13, include_seen=True)
+        assert ("new2" in [item.item_id for item in result]) == likes
 
 
 def test_scores_of_what_did_not_change_stay(answers):
     for user in ("u1", "u2", "u5", "nobody"):
         before, after = (scores(answers[f"retrieval-{name}"], user_id=user) for name in ("before", "after"))
-        met = answers["retrieval-before"].recommend(user_id=user, k=99)
-        if user != "nobody" and CHANGED not in {item.item_id for item in met}:
+        seen = answers["retrieval-before"].recommend(user_id=user, k=99)
+        if user != "nobody" and CHANGED not in {item.item_id for item in seen}:
             continue  # who met the changed film asks for something else now
         same = set(before) & set(after) - {CHANGED}
         assert len(same) == 34
@@ -120,7 +122,7 @@ def test_what_is_gone_never_comes(answers):
         ):
             assert GONE not in scores(client, **asked)
         assert GONE in scores(answers[f"{kind}-before"], user_id="u0")
-    # It still tells what a person likes.
+    # It still tells what a user likes.
     before, after = (
         answers[f"retrieval-{name}"].recommend(history=[GONE], k=3) for name in ("before", "after")
     )

@@ -1,4 +1,4 @@
-"""`tfrec init` and `tfrec validate` on tables in the forms that people have, a few rows each."""
+"""`tfrec init` and `tfrec validate` on tables in the forms that users have, a few rows each."""
 
 import gzip
 import json
@@ -73,8 +73,8 @@ def write(folder, **tables):
 
 
 def guessed(folder):
-    found = guess(folder)
-    return found, "\n".join([*found.ledger.notes, *map(shown, found.ledger.left)])
+    result = guess(folder)
+    return result, "\n".join([*result.ledger.notes, *map(shown, result.ledger.left)])
 
 
 def init(capsys, *options):
@@ -121,23 +121,23 @@ def test_every_column_is_named_with_a_role_or_a_reason(folder, times):
         ),
         other=pd.DataFrame({"a": range(20), "b": ["x"] * 20}),
     )
-    found, _ = guessed(folder)
-    named = {(choice.path, choice.column) for choice in found.ledger.choices}
-    named |= {(entry.path, entry.column) for entry in found.ledger.left}
+    result, _ = guessed(folder)
+    named = {(choice.path, choice.column) for choice in result.ledger.choices}
+    named |= {(entry.path, entry.column) for entry in result.ledger.left}
     for path in ("ratings.csv", "items.csv", "other.csv"):
         for column in pd.read_csv(folder / path, nrows=1).columns:
             assert (path, "" if column.startswith("Unnamed") else column) in named
-    tables = found.tables
+    tables = result.tables
     assert tables.items.title == "title"
     assert "price" in tables.items.numbers
     assert "in_print" in tables.items.categories
     assert tables.items.lists == ("genres",)
     assert "rank" not in tables.items.text
-    offers = {key: value for entry in found.ledger.left for key, value in entry.offer.items()}
+    offers = {key: value for entry in result.ledger.left for key, value in entry.offer.items()}
     assert offers["weight"] in ("plays", "hours")
     assert offers["events"] == {"view": 1, "cart": 1, "refund": 0}
-    assert any(entry.offer.get("context") == ["device"] for entry in found.ledger.left)
-    assert "other.csv: not used: no column of it holds the ids" in "\n".join(map(shown, found.ledger.left))
+    assert any(entry.offer.get("context") == ["device"] for entry in result.ledger.left)
+    assert "other.csv: not used: no column of it holds the ids" in "\n".join(map(shown, result.ledger.left))
 
 
 def test_a_flag_is_never_a_text(folder, capsys):
@@ -151,9 +151,9 @@ def test_a_flag_is_never_a_text(folder, capsys):
             reviewText=[f"It was fine and I used it {n} times" for n in range(ROWS)],
         ),
     )
-    found, text = guessed(folder)
-    assert found.tables.items.title is None
-    assert found.tables.items.text == ()
+    result, text = guessed(folder)
+    assert result.tables.items.title is None
+    assert result.tables.items.text == ()
     assert "reviewText: text of each row" in text
     assert "verified: yes and no" in text
 
@@ -212,7 +212,7 @@ def test_ids_written_differently_in_two_tables(folder, capsys, own, listed, rule
     assert config.data.items.title == "title"
     status, out = validate(capsys)
     assert status == 0
-    assert "160 choices of 12 people among 15 of 15 items" in out
+    assert "160 choices of 12 users among 15 of 15 items" in out
     status, out = validate(capsys, "data.item_ids=as_written")
     assert status == 1
     assert f"Set `data.item_ids: {rule}`" in out
@@ -386,17 +386,17 @@ def test_a_delimiter_at_the_end_of_each_row_does_not_hide_the_header(folder, cap
 def test_lines_above_the_header_are_no_rows(folder, capsys, above):
     table = ratings()
     (folder / "ratings.csv").write_text(above + table.to_csv(index=False))
-    status, said = init(capsys)
-    assert status == 0 and f"user user_id {table.user_id.nunique()} different values" in said
-    status, said = validate(capsys)
-    assert status == 0 and f"{table.item_id.nunique()} of {table.item_id.nunique()} items" in said
+    status, output = init(capsys)
+    assert status == 0 and f"user user_id {table.user_id.nunique()} different values" in output
+    status, output = validate(capsys)
+    assert status == 0 and f"{table.item_id.nunique()} of {table.item_id.nunique()} items" in output
 
 
 def test_a_table_without_a_row_that_can_be_read_says_why(folder, capsys):
     write(folder, ratings=ratings())
     (folder / "broken.csv").write_text("a,b\n" + "".join(f"{word},x{word},y{word}\n" for word in WORDS))
-    _, said = init(capsys)
-    assert "broken.csv: not read: none of its 15 rows can be read, the first: " in said
+    _, message = init(capsys)
+    assert "broken.csv: not read: none of its 15 rows can be read, the first: " in message
 
 
 def test_numbers_of_each_users_choices_are_their_order(folder, capsys):
@@ -420,8 +420,8 @@ def test_friends_are_no_choices(folder):
         plays=ratings(user_id="u" + choices(users=60).u.astype(str)),
         items=items(),
     )
-    found, text = guessed(folder)
-    assert found.tables.interactions.path == "plays.csv"
+    result, text = guessed(folder)
+    assert result.tables.interactions.path == "plays.csv"
     assert "friends.csv: not used: pairs of users" in text
 
 
@@ -433,10 +433,10 @@ def test_popularity_in_any_language_is_left_out(folder):
         ratings=frame,
         items=items(socios=(counts.to_numpy() * 37 + 5).astype(int), paginas=range(100, 250, 10)),
     )
-    found, text = guessed(folder)
+    result, text = guessed(folder)
     assert "socios: an outcome of choices: it ranks each item as often as it was chosen" in text
-    assert "socios" not in found.tables.items.numbers
-    assert "paginas" in found.tables.items.numbers
+    assert "socios" not in result.tables.items.numbers
+    assert "paginas" in result.tables.items.numbers
 
 
 @pytest.mark.parametrize(
@@ -462,12 +462,12 @@ def test_the_name_of_a_folder_writes_no_key(folder, capsys):
 
 
 def test_rows_numbered_by_pandas_are_no_feature(folder):
-    people = pd.DataFrame(
+    users = pd.DataFrame(
         {"user_id": [f"u{n}" for n in range(12)], "age": range(20, 80, 5), "land": ["FR", "DE", "PT"] * 4}
     ).reset_index()
-    write(folder, ratings=ratings(), items=items().reset_index(), users=people)
-    found, text = guessed(folder)
-    assert found.tables.users.numbers == ()
+    write(folder, ratings=ratings(), items=items().reset_index(), users=users)
+    result, text = guessed(folder)
+    assert result.tables.users.numbers == ()
     assert "items.csv: index: counts the rows" in text
     assert "users.csv: index: counts the rows" in text
 

@@ -34,9 +34,9 @@ def column(name, values):
     ],
 )
 def test_flags_are_no_texts(values, flag):
-    found = column("title", values * 20)
-    assert found.is_flag == flag
-    assert not (flag and found.is_words)
+    result = column("title", values * 20)
+    assert result.is_flag == flag
+    assert not (flag and result.is_words)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_outcomes_are_judged_by_their_values_and_not_by_names():
     ],
 )
 def test_ids_that_are_written_differently(one, other, rule, words):
-    found = id_writing.match(pd.Series(one), pd.Series(other))
-    assert found.rule == rule
-    assert found.words == words
+    match = id_writing.match(pd.Series(one), pd.Series(other))
+    assert match.rule == rule
+    assert match.words == words
 
 
 def test_ids_that_a_rule_would_take_for_one_another_are_left_alone():

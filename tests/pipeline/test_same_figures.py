@@ -15,7 +15,7 @@ from pipeline.studies.ablation import prepared
 from pipeline.studies.offline_figures import figures, relevant_items
 from tfrec_fusion.export.retrieval import ranked
 from tfrec_fusion.metrics import accuracy
-from tfrec_fusion.metrics.ranks import next_item_ranks, per_person_figures, tie_order
+from tfrec_fusion.metrics.ranks import next_item_ranks, per_user_figures, tie_order
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,14 @@ def shop(tmp_path_factory):
     """Two shelves of eight things; everybody buys one new thing three times in the test window, some another
     one once."""
     folder, rng, rows = tmp_path_factory.mktemp("repeats"), np.random.default_rng(0), []
-    for person in range(60):
-        items = [f"{'tea' if person % 2 else 'tool'}{number}" for number in rng.permutation(8)]
-        rows += [(f"p{person}", item, 100 * step + person) for step, item in enumerate(items[:5])]
-        rows.append((f"p{person}", items[5], 20_000 + person))
-        rows += [(f"p{person}", items[6], 30_000 + 1_000 * step + person) for step in range(3)]
-        if person % 3 == 0:
-            rows.append((f"p{person}", items[7], 32_050 + person))
-            rows.append((f"p{person}", items[0], 32_150 + person))  # met before: cannot be recommended
+    for user in range(60):
+        items = [f"{'tea' if user % 2 else 'tool'}{number}" for number in rng.permutation(8)]
+        rows += [(f"p{user}", item, 100 * step + user) for step, item in enumerate(items[:5])]
+        rows.append((f"p{user}", items[5], 20_000 + user))
+        rows += [(f"p{user}", items[6], 30_000 + 1_000 * step + user) for step in range(3)]
+        if user % 3 == 0:
+            rows.append((f"p{user}", items[7], 32_050 + user))
+            rows.append((f"p{user}", items[0], 32_150 + user))  # seen before: cannot be recommended
     orders = pd.DataFrame(rows, columns=["who", "sku", "at"])
     orders.to_csv(folder / "orders.csv", index=False)
     pd.DataFrame({"sku": sorted(orders["sku"].unique())}).to_csv(folder / "items.csv", index=False)
@@ -75,19 +75,19 @@ def evaluated(data, scores, cutoffs):
             }
         )
     )
-    found = combiner.extract_output(combiner.add_input(combiner.create_accumulator(), rows))
-    return {key.name: value for key, value in found.items()}
+    result = combiner.extract_output(combiner.add_input(combiner.create_accumulator(), rows))
+    return {key.name: value for key, value in result.items()}
 
 
 @pytest.mark.parametrize("kind", ["random", "tied", "equal"])
 def test_same_lists_same_figures(shop, kind):
     config, data = shop
-    size, people = len(data.catalogue), int(data.person.max()) + 1
+    size, num_users = len(data.catalogue), int(data.person.max()) + 1
     rng = np.random.default_rng(1)
     scores = {
-        "random": rng.normal(size=(people, size)),
-        "tied": rng.integers(0, 3, (people, size)),
-        "equal": np.zeros((people, size)),
+        "random": rng.normal(size=(num_users, size)),
+        "tied": rng.integers(0, 3, (num_users, size)),
+        "equal": np.zeros((num_users, size)),
     }[kind].astype(np.float32)
     by_row = lambda rows: scores[data.person[rows]]  # noqa: E731
 
@@ -95,12 +95,12 @@ def test_same_lists_same_figures(shop, kind):
     assert max(np.unique(data.person, return_counts=True)[1]) == 5
     assert max(map(len, relevant)) == 2
     options = {"k": 10, "allowed": np.arange(size) > 0}
-    lists = accuracy.rank_scores(lambda part: by_row(rows[part]), people, size, seen, **options)
+    lists = accuracy.rank_scores(lambda part: by_row(rows[part]), num_users, size, seen, **options)
     library = accuracy.evaluate(lists, relevant, (3, 10))
 
     ablated = figures(by_row, data, config)
     protocol = Protocol(data, rows, seen, relevant, np.arange(size) > 0)
-    benchmark = judge(lambda places: by_row(rows[places]), protocol)
+    benchmark = judge(lambda positions: by_row(rows[positions]), protocol)
     gate = evaluated(data, scores, [3, 10])
     for name in ("ndcg@3", "ndcg@10", "recall@10", "map@10"):
         assert gate[name] == pytest.approx(library[name], abs=1e-6), name
@@ -134,11 +134,11 @@ def test_a_baselines_ranks_are_those_of_its_lists(shop):
         {name: row for row, name in enumerate(ids)},
     )
     fitted = Baselines(["popularity"], pairs, len(ids), None)
-    people = [str(user).encode() for user in data.test["user_index"]]
-    ranks = fitted.ranks(people, data.test["item_index"], data.seen)["popularity"]
+    user_ids = [str(user).encode() for user in data.test["user_index"]]
+    ranks = fitted.ranks(user_ids, data.test["item_index"], data.seen)["popularity"]
     used = ~np.isnan(ranks)
     items = data.test["item_index"][used]
-    gate = per_person_figures(data.person[used], ranks[used], [3, 10], items)
+    gate = per_user_figures(data.person[used], ranks[used], [3, 10], items)
     counts = data.catalogue.counts.astype(np.float32)
     ablated = figures(lambda rows: np.tile(counts, (len(rows), 1)), data, config)
     assert gate["ndcg@3"].mean() == pytest.approx(ablated["ndcg@3"])

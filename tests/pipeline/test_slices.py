@@ -72,28 +72,31 @@ def test_a_slice_that_is_no_feature_is_an_error():
 
 def test_ranks_of_baselines_against_sorting(monkeypatch):
     rng = np.random.default_rng(0)
-    people = np.array([b"c", b"a", b"b", b"b", b"c", b"a", b"c"], object)
+    users = np.array([b"c", b"a", b"b", b"b", b"c", b"a", b"c"], object)
     items = np.array([b"1", b"1", b"2", b"3", b"2", b"2", b"4"], object)
     pairs = TrainingPairs(
-        [(people[:3], items[:3], np.ones(3)), (people[3:], items[3:], np.ones(4))],
+        [(users[:3], items[:3], np.ones(3)), (users[3:], items[3:], np.ones(4))],
         {b"%d" % n: n for n in range(1, 8)},
     )
-    assert pairs.people == {b"a": 0, b"b": 1, b"c": 2}
+    assert pairs.rows_of == {b"a": 0, b"b": 1, b"c": 2}
     assert pairs.users.tolist() == [2, 0, 1, 1, 2, 0, 2]
     vectors = rng.normal(size=(8, 3))
-    monkeypatch.setattr(baseline_ranks, "SCORES", 16)  # two people at a time
+    monkeypatch.setattr(baseline_ranks, "SCORES", 16)  # two users at a time
     baselines = Baselines(["popularity", "als", "content_knn"], pairs, 8, vectors)
-    target, seen = np.array([5, 4, 6, 0, 2]), [np.array(met, int) for met in ([1, 2], [2, 3], [], [], [2])]
-    found = baselines.ranks([b"a", b"b", b"stranger", b"a", b"c"], target, seen)
-    assert set(found) == {"popularity", "als", "content_knn"}
+    target, seen = (
+        np.array([5, 4, 6, 0, 2]),
+        [np.array(seen_items, int) for seen_items in ([1, 2], [2, 3], [], [], [2])],
+    )
+    result = baselines.ranks([b"a", b"b", b"stranger", b"a", b"c"], target, seen)
+    assert set(result) == {"popularity", "als", "content_knn"}
     profile = vectors[1] / np.linalg.norm(vectors[1]) + vectors[2] / np.linalg.norm(vectors[2])
     closeness = vectors @ profile / np.linalg.norm(vectors, axis=1)
     allowed = [item for item in (3, 4, 5, 6, 7)]
-    assert found["content_knn"][0] == 1 + sum(closeness[item] > closeness[5] for item in allowed)
+    assert result["content_knn"][0] == 1 + sum(closeness[item] > closeness[5] for item in allowed)
     # Popularity: 2 three times, 1 twice, 3 and 4 once. b has seen 2 and 3, so only 1 comes before 4.
-    assert found["popularity"][1] == 2
-    for ranks in found.values():
-        # Somebody unknown is given what is popular; the four items that nobody met follow in any order.
+    assert result["popularity"][1] == 2
+    for ranks in result.values():
+        # an unknown user is given what is popular; the four items that nobody chose follow in any order.
         assert 5 <= ranks[2] <= 7
         assert np.isnan(ranks[3:]).all()  # unknown item, seen item
 

@@ -27,7 +27,7 @@ SPLITS = st.one_of(
 
 
 def announced(parts):
-    """Sizes, known people and cold items of what a run wrote: split → (user, item) pairs."""
+    """Sizes, known users and cold items of what a run wrote: split → (user, item) pairs."""
     known, users = {item for _, item in parts["train"]}, {user for user, _ in parts["train"]}
     tested = {user for user, _ in parts["test"]}
     cold = sum(item not in known for _, item in parts["test"])
@@ -40,12 +40,12 @@ def announced(parts):
 
 def run(choices, split):
     """ExampleGen's steps, without Beam."""
-    people = {}
+    users = {}
     for user, item, time in choices:
-        people.setdefault(user, []).append(Event(time, item))
+        users.setdefault(user, []).append(Event(time, item))
     ordered = {}
-    for entry in people.items():
-        ordered.update(found for found in Order().process(entry) if isinstance(found, tuple))
+    for entry in users.items():
+        ordered.update(result for result in Order().process(entry) if isinstance(result, tuple))
     cutoffs = None
     if split.method == "temporal":
         times = (event.time for events in ordered.values() for event in events)
@@ -53,18 +53,18 @@ def run(choices, split):
     parts = {"train": [], "validation": [], "test": []}
     step = SplitPeople(vars(split), (), 4.0)
     for user, events in ordered.items():
-        for found in step.process((user, {"events": [events], "users": []}), cutoffs):
-            if getattr(found, "tag", "") == "pairs":
-                parts["train"].append((user, found.value))
-            elif isinstance(found, tuple):
-                item, (part, _) = found
+        for result in step.process((user, {"events": [events], "users": []}), cutoffs):
+            if getattr(result, "tag", "") == "pairs":
+                parts["train"].append((user, result.value))
+            elif isinstance(result, tuple):
+                item, (part, _) = result
                 parts[part].append((user, item))
     return parts, ordered
 
 
 @given(CHOICES, SPLITS, st.randoms(use_true_random=False))
 def test_the_preview_is_the_run_on_random_tables(choices, split, random):
-    """Times shared by many, no times (all equal), duplicates, people with one choice, rows in any order."""
+    """Times shared by many, no times (all equal), duplicates, users with one choice, rows in any order."""
     choices = [(f"u{user}", f"i{item}", time) for user, item, time in choices]
     parts, ordered = run(choices, split)
     random.shuffle(choices)
@@ -90,13 +90,13 @@ def test_order_is_by_time_and_the_shuffle_alone(pairs):
 
 
 def test_without_times_the_last_row_is_not_the_last_choice():
-    """Each person's last row is an artist that nobody else has; only some of these come to be tested."""
+    """Each user's last row is an artist that nobody else has; only some of these come to be tested."""
     rows = [(f"u{user}", item) for user in range(40) for item in [*(f"a{n}" for n in range(4)), f"own{user}"]]
     frame = pd.DataFrame(rows, columns=["user", "item"]).assign(time=0)
     split = SplitConfig(method="leave_last_out")
-    found = measure_split(frame, split)
-    assert found == announced(run(list(frame.itertuples(index=False)), split)[0])
-    assert 0 < found.cold_items < 0.5
+    result = measure_split(frame, split)
+    assert result == announced(run(list(frame.itertuples(index=False)), split)[0])
+    assert 0 < result.cold_items < 0.5
 
 
 @pytest.mark.slow  # Beam runs once for each method

@@ -1,4 +1,4 @@
-"""Tables in the forms that people have, through ExampleGen: rows are read, and counted, as `tfrec validate`
+"""Tables in the forms that users have, through ExampleGen: rows are read, and counted, as `tfrec validate`
 counts them."""
 
 import collections
@@ -35,20 +35,20 @@ def read(table, **rules):
     """Each user's items in order, and rejects by reason: as a run reads them, and as `measure_choices`
     foretells."""
     tables = Tables(table, Items("", "item"), **rules)
-    people, rejects = {}, collections.Counter()
+    users, rejects = {}, collections.Counter()
     reader = ReadInteractions(settle_interactions_of(tables))
     for file in find_files(table.path):
         for row in reader.process(file):
             if isinstance(row, tuple):
                 item, (user, time, label, context, weight) = row
-                people.setdefault(user, []).append(Event(time, item, label, context, weight))
+                users.setdefault(user, []).append(Event(time, item, label, context, weight))
             else:
                 rejects[row.value[1]] += 1
     choices = measure_choices(table, None, **rules)
     assert choices.rejects | choices.left_out == rejects
-    assert len(choices.frame) == sum(map(len, people.values()))
+    assert len(choices.frame) == sum(map(len, users.values()))
     return {
-        user: [event.item for event in in_order(user, events)[0]] for user, events in people.items()
+        user: [event.item for event in in_order(user, events)[0]] for user, events in users.items()
     }, rejects
 
 
@@ -87,9 +87,9 @@ def test_a_run_counts_what_was_measured(tmp_path):
         execute(tmp_path, tables, share=0.1)
     report = json.loads((tmp_path / "report/report.json").read_text())
     choices = measured(tables)
-    found = {entry["reason"]: entry["rows"] for entry in report["rejected"]}
-    assert choices.rejects | choices.left_out == found
-    assert found == {
+    results = {entry["reason"]: entry["rows"] for entry in report["rejected"]}
+    assert choices.rejects | choices.left_out == results
+    assert results == {
         "too few values": 1,
         "too many values": 1,
         "a quote that is never closed": 1,
@@ -110,8 +110,8 @@ def test_a_run_counts_what_was_measured(tmp_path):
         if "value" in line["reason"] or "quote" in line["reason"]
     ]
     assert sorted(broken) == [35, 36, 37]
-    people = {row["user_id"][0]: row["history"] for row in written(tmp_path / "users", "all")}
-    assert people == {"u": list("dbacbd"), "v": list("dbacbd")}
+    users = {row["user_id"][0]: row["history"] for row in written(tmp_path / "users", "all")}
+    assert users == {"u": list("dbacbd"), "v": list("dbacbd")}
     kept = [
         row for part in ("train", "validation", "test") for row in written(tmp_path / "interactions", part)
     ]
@@ -123,8 +123,8 @@ def test_sessions_with_many_items_in_a_cell(tmp_path):
     (tmp_path / "sessions.tsv").write_text(
         "user\titems\tday\nu\td b a\t2024-01-01\nv\ta c\t2024-01-02\nw\t\t2024-01-03\n"
     )
-    found, rejects = read(Interactions(str(tmp_path / "sessions.tsv"), "user", "items", "day", explode=" "))
-    assert found == {"u": ["d", "b", "a"], "v": ["a", "c"]}
+    result, rejects = read(Interactions(str(tmp_path / "sessions.tsv"), "user", "items", "day", explode=" "))
+    assert result == {"u": ["d", "b", "a"], "v": ["a", "c"]}
     assert rejects == {"missing item id": 1}
 
 
@@ -137,9 +137,9 @@ def test_orders_and_lines_in_two_tables(tmp_path):
     for n in range(2):
         lines[n::2].to_csv(tmp_path / f"lines{n}.csv", index=False)
     join = Join(str(tmp_path / "orders.parquet"), "order_id")
-    found, rejects = read(Interactions(str(tmp_path / "lines*.csv"), "who", "item", "when", join=join))
-    assert {user: sorted(names) for user, names in found.items()} == {"u": ["a", "b", "d"], "v": ["c"]}
-    assert found["u"][-1] == "b"  # of the third order
+    result, rejects = read(Interactions(str(tmp_path / "lines*.csv"), "who", "item", "when", join=join))
+    assert {user: sorted(names) for user, names in result.items()} == {"u": ["a", "b", "d"], "v": ["c"]}
+    assert result["u"][-1] == "b"  # of the third order
     assert rejects == {"no row of its own in the joined table for its 'order_id'": 1}
 
 
@@ -157,10 +157,10 @@ def test_ids_that_are_written_differently_are_matched_by_a_key(tmp_path):
 def test_a_file_without_a_header_line(tmp_path):
     (tmp_path / "ratings.dat").write_text("".join(f"{n % 2}::{'abcd'[n % 4]}::5::{n}\n" for n in range(8)))
     style = Csv("::", header=("user", "item", "stars", "time"))
-    found, _ = read(
+    result, _ = read(
         Interactions(str(tmp_path / "ratings.dat"), "user", "item", "time", label="stars", csv=style)
     )
-    assert found == {"0": list("acac"), "1": list("bdbd")}
+    assert result == {"0": list("acac"), "1": list("bdbd")}
 
 
 def test_lists_of_json_lines(tmp_path):

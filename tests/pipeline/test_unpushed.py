@@ -20,15 +20,15 @@ from tfrec_fusion.config import ConfigError
 RETRIEVAL = {
     "blessed": False,
     "missed": ["ndcg@10_gain_over_als_high"],
-    "reasons": ["overall: ndcg@10 is significantly worse than ALS: -0.0208 over 90 people"],
+    "reasons": ["overall: ndcg@10 is significantly worse than ALS: -0.0208 over 90 users"],
     "metrics": {"overall": {"people": 90.0, "ndcg@10": 0.1026, "als_ndcg@10": 0.1234}},
 }
 
 
 def test_advice_comes_from_what_was_missed(tmp_path):
     config = write_shop(tmp_path)
-    found = advice(config, "retrieval", RETRIEVAL, {"loss": [2, 1], "val_ndcg_10": [0.1, 0.2]})
-    assert found == [
+    result = advice(config, "retrieval", RETRIEVAL, {"loss": [2, 1], "val_ndcg_10": [0.1, 0.2]})
+    assert result == [
         "train longer: it was given 2 epochs of the usual 30 (`--set retrieval.training.epochs=30`)",
         "look for better settings: `tfrec tune CONFIG`",
         "see whether its texts are what misleads it: `--set text=none`",
@@ -45,17 +45,17 @@ def test_advice_comes_from_what_was_missed(tmp_path):
         "missed": ["recall@100"],
         "metrics": {"overall": {"people": 90.0, "recall@100": 0.1}},
     }
-    found = advice(dataclasses.replace(config, evaluation=bounds), "retrieval", missed, {})
+    result = advice(dataclasses.replace(config, evaluation=bounds), "retrieval", missed, {})
     asked = "or ask for less: `--set evaluation.thresholds.recall@100=…` (now 0.2, it reached 0.1000)"
-    assert asked in found
+    assert asked in result
     few = {**RETRIEVAL, "metrics": {"overall": {"people": 4.0}}}
     assert any(
-        "judge by more people: 4 had" in line for line in advice(config, "retrieval", few, {"loss": [1]})
+        "judge by more users: 4 had" in line for line in advice(config, "retrieval", few, {"loss": [1]})
     )
 
 
 def test_every_advised_setting_can_be_set(tmp_path):
-    """What a line tells people to type is read by the configuration."""
+    """What a line tells users to type is read by the configuration."""
     config = write_shop(tmp_path)
     path = tmp_path / "shop.yaml"
     path.write_text(

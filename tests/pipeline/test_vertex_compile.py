@@ -64,16 +64,16 @@ def parameter(compiled, task, name):
 
 
 def reviewable(spec):
-    """What a person reads of a spec: digests of code and data replaced, artifacts' schemas by their titles,
+    """What a user reads of a spec: digests of code and data replaced, artifacts' schemas by their titles,
     callbacks' own settings by their keys, and what all containers share once."""
     root = spec["pipelineSpec"]
     executors = root["deploymentSpec"]["executors"]
-    found, shared = {}, {}
+    results, shared = {}, {}
     for name, task in sorted(root["root"]["dag"]["tasks"].items()):
         component = root["components"][task["componentRef"]["name"]]
         outputs = component["outputDefinitions"]["artifacts"]
         inputs = task["inputs"].get("artifacts", {})
-        found[name] = {
+        results[name] = {
             "after": task.get("dependentTasks", []),
             "cached": task.get("cachingOptions", {}).get("enableCache", False),
             "inputs": {
@@ -90,19 +90,19 @@ def reviewable(spec):
             },
         }
         ((kind, run),) = executors[component["executorLabel"]].items()
-        found[name][kind] = run["args"][1]
+        results[name][kind] = run["args"][1]
         common = {**run, "args": ["--executor_class_path", "<class>", *run["args"][2:]]}
         shared = shared or common
         size = len(shared["args"])
         if common["args"][size:]:
-            found[name]["own flags"] = common["args"][size:]
+            results[name]["own flags"] = common["args"][size:]
         assert {**common, "args": common["args"][:size]} == shared, name
     rest = {key: value for key, value in spec.items() if key != "pipelineSpec"}
     rest["labels"] = {key: value for key, value in rest["labels"].items() if key != "tfx_py_version"}
     info = {
         key: value for key, value in root.items() if key in ("pipelineInfo", "schemaVersion", "sdkVersion")
     }
-    return {**rest, **info, "containers": shared, "tasks": found}
+    return {**rest, **info, "containers": shared, "tasks": results}
 
 
 def readable(key, constant):
@@ -117,7 +117,7 @@ def readable(key, constant):
 
 
 def test_it_is_as_reviewed(compiled):
-    """A changed spec is read by a person: `python -m tests.pipeline.test_vertex_compile` writes what is to be
+    """A changed spec is read by a user: `python -m tests.pipeline.test_vertex_compile` writes what is to be
     compared."""
     assert reviewable(compiled.spec) == json.loads(GOLDEN.read_text())
 
@@ -204,9 +204,9 @@ def test_the_shipped_configuration_compiles_from_both_entry_points(tmp_path, cap
 
 
 def test_without_a_ranking_model_nothing_of_it_is_compiled(config):
-    found = set(tasks(compile_pipeline(dataclasses.replace(config, ranking=None))))
-    assert not {name for name in found if name.startswith(("Ranking", "Recommender"))}
-    assert "RetrievalPusher" in found
+    results = set(tasks(compile_pipeline(dataclasses.replace(config, ranking=None))))
+    assert not {name for name in results if name.startswith(("Ranking", "Recommender"))}
+    assert "RetrievalPusher" in results
 
 
 def test_names_that_vertex_does_not_take():

@@ -1,4 +1,4 @@
-"""Each step's container as the spec has it, really run: on folders in place of the bucket."""
+"""Each step's container as the spec has it, really run: on folders instead of the bucket."""
 
 import dataclasses
 import json
@@ -65,8 +65,8 @@ def test_a_killed_trainer_goes_on_where_it_was(cluster, results, config):
     assert process.wait(timeout=600) == 0, other.log("RetrievalTrainer").read_text()[-4000:]
     folder = pathlib.Path(other.finish("RetrievalTrainer")["model_run"]["uri"])
     assert len(json.loads((folder / "history.json").read_text())["loss"]) == 60
-    said = re.findall(r"epoch (\d+)", other.log("RetrievalTrainer").read_text())
-    assert all(int(epoch) > before for epoch in said)
+    epochs = re.findall(r"epoch (\d+)", other.log("RetrievalTrainer").read_text())
+    assert all(int(epoch) > before for epoch in epochs)
 
 
 CLUSTERS = {

@@ -60,11 +60,11 @@ def quiet(_):
 
 
 def test_inputs_and_spec_arrive_whole(google, uploads):
-    said = []
-    sent = submitting.submit(compiled(uploads), said.append)
+    messages = []
+    sent = submitting.submit(compiled(uploads), messages.append)
     assert google.objects[names(uploads)[0]] == b"id,title\n1,Tea\n"
     assert google.objects[names(uploads)[1]] == uploads[1].source.read_bytes()
-    assert [line.split(":")[0] for line in said] == ["sends 1 of 2", "sends 2 of 2"]
+    assert [line.split(":")[0] for line in messages] == ["sends 1 of 2", "sends 2 of 2"]
     (job,) = google.jobs.values()
     assert job["pipelineSpec"] == SPEC["pipelineSpec"]
     assert job["runtimeConfig"]["gcsOutputDirectory"] == f"{FOLDER}/artifacts"

@@ -68,5 +68,5 @@ def test_a_vocabulary_holds_every_value_and_can_be_served(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "model"), signatures=signature)
     (tmp_path / "graph").rename(tmp_path / "gone")
     served = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
-    found = served(column=tf.constant([*known, b"nothing"]))["index"].numpy()
-    np.testing.assert_array_equal(found, [*range(1, len(known) + 1), 0])
+    result = served(column=tf.constant([*known, b"nothing"]))["index"].numpy()
+    np.testing.assert_array_equal(result, [*range(1, len(known) + 1), 0])

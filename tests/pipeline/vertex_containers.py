@@ -58,7 +58,7 @@ class Cluster:
         compiled: the run.
         bucket: the folder that stands for `vertex.bucket`; uploads are put there.
         environment: further variables of the containers.
-        beam: flags of Beam in place of the spec's.
+        beam: flags of Beam instead of the spec's.
         run: names the folder of what is made.
     """
 
@@ -94,7 +94,7 @@ class Cluster:
         assert python == "python"
         arguments = container["args"]
         if self.beam is not None:
-            first = next(place for place, word in enumerate(arguments) if word.startswith("--runner="))
+            first = next(position for position, word in enumerate(arguments) if word.startswith("--runner="))
             arguments = [*arguments[:first], *self.beam]
         return [
             sys.executable,

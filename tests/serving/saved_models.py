@@ -158,12 +158,12 @@ def write_recommender(path: pathlib.Path) -> None:
             batch = tf.shape(user_id)[0]
             excluded = tf.reduce_any(exclude[:, :, None] == ids, axis=1)
             scores = tf.where(excluded, -float("inf"), tf.tile([[3.0, 2.0, 1.0]], [batch, 1]))
-            scores, places = tf.math.top_k(scores, k)
-            found = tf.math.is_finite(scores)
+            scores, positions = tf.math.top_k(scores, k)
+            results = tf.math.is_finite(scores)
             return {
-                "item_ids": tf.where(found, tf.gather(ids, places), ""),
+                "item_ids": tf.where(results, tf.gather(ids, positions), ""),
                 "scores": scores,
-                "titles": tf.where(found, tf.gather(titles, places), ""),
+                "titles": tf.where(results, tf.gather(titles, positions), ""),
                 "history_length": tf.reduce_sum(tf.cast(history != "", tf.int32), axis=1),
             }
 

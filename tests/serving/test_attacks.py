@@ -380,8 +380,11 @@ def test_output_filters_do_not_push_out_what_everybody_needs(models):
         model.run(signature.feeds, [x], signature.fetches, False, 5000 + timeout_ms)
     assert len(model.run._chosen) <= _MAX_RUNS
     assert len(model.run._runs) == 1
-    for wanted in (1, 9, 100, 999, 4444, 60_000):
-        assert wanted <= model.run._rounded(wanted) <= 1.25 * wanted or model.run._rounded(wanted) == 5000
+    for expected in (1, 9, 100, 999, 4444, 60_000):
+        assert (
+            expected <= model.run._rounded(expected) <= 1.25 * expected
+            or model.run._rounded(expected) == 5000
+        )
     assert model.run._rounded(4900) == 5000
 
 

@@ -56,11 +56,11 @@ def run_together(graph, runner, requests):
     graph.gate.clear()
     answers = [None] * (len(requests) + 1)
 
-    def work(place, values):
+    def work(position, values):
         try:
-            answers[place] = run(runner, values)
+            answers[position] = run(runner, values)
         except StatusError as error:
-            answers[place] = str(error)
+            answers[position] = str(error)
 
     threads = [threading.Thread(target=work, args=(0, [0.0]))]  # occupies the only thread
     threads += [threading.Thread(target=work, args=item) for item in enumerate(requests, 1)]
@@ -184,7 +184,7 @@ def test_a_batch_waits_for_company_until_its_time_is_up(batched):
     ],
 )
 def test_inputs_that_cannot_be_batched(batched, arrays, message):
-    feeds = tuple(f"{place}:0" for place in range(len(arrays)))
+    feeds = tuple(f"{position}:0" for position in range(len(arrays)))
     signature = Signature("s", "", {}, feeds, {"y": "y:0"}, ("y",), ("y:0",))
     _, runner = batched(signature=signature)
     with pytest.raises(StatusError) as caught:

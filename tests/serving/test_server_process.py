@@ -1,4 +1,4 @@
-"""The server as people run it: flags, exit codes, hot swap under load, kill -9."""
+"""The server as users run it: flags, exit codes, hot swap under load, kill -9."""
 
 import pathlib
 import re
@@ -128,8 +128,8 @@ def test_the_version_is_said(capsys):
     with pytest.raises(SystemExit) as ended:
         parse_flags(["--version"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert re.match(rf"TensorFlow ModelServer: {re.escape(EMULATED)} .*\nTensorFlow Library: 2\.\d+", said)
+    message = capsys.readouterr().out
+    assert re.match(rf"TensorFlow ModelServer: {re.escape(EMULATED)} .*\nTensorFlow Library: 2\.\d+", message)
     assert f"tensorflow/serving:{EMULATED}" == IMAGE
     for page in ("explanation/serving.md", "howto/tf-serving-docker.md"):
         assert EMULATED in (pathlib.Path(__file__).parents[2] / "docs" / page).read_text()

@@ -408,8 +408,8 @@ def test_specific_versions_that_are_not_there(tmp_path, manage, caplog, versions
     manager.reload([ModelConfig("m", str(tmp_path / "m"), policy)], timeout=5)
     until(lambda: states(manager) == [(1, "END")])
     time.sleep(0.1)  # further looks say nothing new
-    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said == [warning.format(path=tmp_path / "m") for warning in warnings]
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert messages == [warning.format(path=tmp_path / "m") for warning in warnings]
     push(tmp_path / "m", 9)
     if versions:
         until(lambda: states(manager)[0] == (9, "AVAILABLE"))

@@ -46,7 +46,7 @@ class Feature(Settings):
     `number`: float32 `[batch]`, standardised, `size` 1.
     `vector`: float32 `[batch, size]`, ready-made (images, audio, anything that comes as numbers).
 
-    `name` is its key in batches, and may be any string; `column` is what people call it, where that is
+    `name` is its key in batches, and may be any string; `column` is the name of its column, where that is
     something else.
     """
 
@@ -57,7 +57,7 @@ class Feature(Settings):
 
     @property
     def shown(self) -> str:
-        """What people call it."""
+        """The name of its column."""
         return self.column or self.name
 
 
@@ -101,7 +101,7 @@ class FeatureSpace(Settings):
                 raise ConfigError(
                     "Each feature of users, items and context needs a name of its own, which no batch has"
                     f" already. Received: {feature.name!r}, which {why}. Give it another `name`; `column`"
-                    " keeps what people call it."
+                    " keeps the name that is shown."
                 )
             seen.add(feature.name)
 

@@ -21,14 +21,14 @@ class SplitConfig(Settings):
 
     Attributes:
         method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`:
-            each person's last interaction is for testing, the one before for validation.
+            each user's last interaction is for testing, the one before for validation.
         validation, test: shares of the interactions (method `temporal`).
         history_length: how many of the most recent earlier items models are trained on and their query towers
             read.
-        long_history: how many of them validation, test and people's profiles hold, and how many of a
+        long_history: how many of them validation, test and users' profiles hold, and how many of a
             request's count, where that is more: what stands beside the retrieval model's towers reads all of
             them.
-        light_user: a person with at most this many training interactions counts as light.
+        light_user: a user with at most this many training interactions counts as light.
         rare_item: an item with at most this many training interactions counts as rare (with none: cold).
     """
 

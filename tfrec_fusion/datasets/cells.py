@@ -148,8 +148,8 @@ def lists(array: pa.Array, separator: str, where: str) -> pa.ListArray:
             (
                 None
                 if value is None
-                else found
-                if (found := parse_list(value)) is not None
+                else values
+                if (values := parse_list(value)) is not None
                 else _split(value, separator)
             )
             for value in as_python(text)
@@ -221,15 +221,15 @@ def parse_numbers(text: pa.Array, decimal: str = ".") -> np.ndarray:
     """
     if decimal != ".":
         text = pc.replace_substring(_without_points(text), decimal, ".")
-    found = pc.match_substring_regex(text, _NUMBER)
-    if not pc.all(found, min_count=0).as_py():
+    is_number = pc.match_substring_regex(text, _NUMBER)
+    if not pc.all(is_number, min_count=0).as_py():
         money = pc.replace_substring_regex(text, _MONEY, r"\1\2")
         if decimal == ".":
             grouped = pc.match_substring_regex(money, _GROUPED)
             money = pc.if_else(grouped, pc.replace_substring(money, ",", ""), money)
-        text = pc.if_else(found, text, money)
-        found = pc.match_substring_regex(text, _NUMBER)
-    safe = pc.if_else(found, text, None)
+        text = pc.if_else(is_number, text, money)
+        is_number = pc.match_substring_regex(text, _NUMBER)
+    safe = pc.if_else(is_number, text, None)
     return pc.cast(safe, pa.float64()).to_numpy(zero_copy_only=False)
 
 

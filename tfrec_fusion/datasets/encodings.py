@@ -90,11 +90,11 @@ def _best(evidence: bytes) -> str:
     if sum(map(len, re.findall(short, evidence))) >= 0.7 * high:
         return _latin(evidence)
     known = (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
-    found = from_bytes(evidence, cp_isolation=list(known), threshold=0.5, steps=10)
-    order = {name: place for place, name in enumerate(known)}
+    guess = from_bytes(evidence, cp_isolation=list(known), threshold=0.5, steps=10)
+    order = {name: position for position, name in enumerate(known)}
     scores = {
         name: (_letters(str(match), name) - match.chaos, match.coherence, -order[name])
-        for match in found
+        for match in guess
         for name in match.could_be_from_charset
         if name in order
     }
@@ -134,12 +134,12 @@ def _latin(evidence: bytes) -> str:
     words = [word for word in re.split(rb"[\x00-\x40\x5b-\x60\x7b-\x7f]+", evidence) if not word.isascii()]
 
     def fitting(encoding: str) -> float:
-        found = [
+        letters = [
             {sign for sign in word.decode(encoding, "replace").lower() if sign > "\x7f"} - SIGNS
             for word in words
         ]
-        return sum(any(signs <= set(known) for known in LETTERS[encoding]) for signs in found) / max(
-            1, len(found)
+        return sum(any(signs <= set(known) for known in LETTERS[encoding]) for signs in letters) / max(
+            1, len(letters)
         )
 
     decodable = [name for name in LATIN if _decodes(evidence, name)]

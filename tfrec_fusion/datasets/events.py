@@ -28,7 +28,7 @@ class EventColumns:
         rows: int64, the row of the batch.
         users, items: ids; null where missing.
         times: int64, nanoseconds since 1970; 0 without a column of times.
-        labels: float64, NaN where nothing was said; None without a column of labels.
+        labels: float64, NaN where nothing is given; None without a column of labels.
         weights: float64, how much an event counts.
         reason: objects, "" where the event can be used. Those that begin with `NO_CHOICE` are left out on
             purpose.
@@ -74,7 +74,7 @@ def read_events(
     labels = _labels(columns[table.label], table, reason) if table.label else None
     times = _times(columns[table.time], table, reason) if table.time else np.zeros(len(reason), np.int64)
     users = ids(columns[table.user], user_ids, _where(table.user))
-    rows, items, places = _items(columns[table.item], table, item_ids)
+    rows, items, positions = _items(columns[table.item], table, item_ids)
     missing = pc.is_null(users).to_numpy(zero_copy_only=False)
     reason = reason[rows]
     kept_out = (
@@ -86,7 +86,7 @@ def read_events(
         rows,
         users.take(pa.array(rows)),
         items,
-        np.where(times[rows] == MISSING, MISSING, times[rows] + places),
+        np.where(times[rows] == MISSING, MISSING, times[rows] + positions),
         None if labels is None else labels[rows],
         weights[rows],
         reason,
@@ -112,9 +112,9 @@ def _items(array: pa.Array, table: Interactions, rule: IdRule) -> tuple[np.ndarr
     # A row without an item is an event without one, to be counted.
     entries = np.maximum(lengths, 1)
     rows = np.repeat(np.arange(count), entries)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(entries) - entries, entries)
-    taken = np.where(lengths[rows] > 0, several.offsets.to_numpy()[rows] + places, -1)
-    return rows, values.take(pa.array(taken, mask=taken < 0)), places
+    positions = np.arange(len(rows)) - np.repeat(np.cumsum(entries) - entries, entries)
+    taken = np.where(lengths[rows] > 0, several.offsets.to_numpy()[rows] + positions, -1)
+    return rows, values.take(pa.array(taken, mask=taken < 0)), positions
 
 
 def _times(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def _times(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndarr
 
 
 def _labels(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndarray:
-    """Numbers, NaN where nothing was said."""
+    """Numbers, NaN where nothing is given."""
     assert table.label
     where = _where(table.label)
     given, words = cells.numbers(array, where, table.csv.decimal), pc.utf8_lower(cells.strings(array, where))
@@ -169,13 +169,13 @@ def _weights(columns: dict[str, pa.Array], table: Interactions, reason: np.ndarr
         )
         known = {name.strip().lower(): value for name, value in table.events.items()}
         names = kinds.dictionary.to_pylist()
-        places = kinds.indices.to_numpy(zero_copy_only=False)
-        counts = np.array([known.get(name.lower(), np.nan) for name in names] or [1.0])[places]
-        said = np.array([_reason_of_kind(name, known.get(name.lower())) for name in names] or [""], object)[
-            places
-        ]
+        positions = kinds.indices.to_numpy(zero_copy_only=False)
+        counts = np.array([known.get(name.lower(), np.nan) for name in names] or [1.0])[positions]
+        reasons = np.array(
+            [_reason_of_kind(name, known.get(name.lower())) for name in names] or [""], object
+        )[positions]
         weights = weights * counts
-        reason[said != ""] = said[said != ""]
+        reason[reasons != ""] = reasons[reasons != ""]
     return weights
 
 

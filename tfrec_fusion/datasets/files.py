@@ -32,20 +32,23 @@ def find_files(path: str, table: str = "table") -> list[str]:
     Raises:
         ConfigError: where there is none.
     """
-    place = pathlib.Path(path).expanduser()
+    location = pathlib.Path(path).expanduser()
     if is_remote(path):
-        found = find_remote(path)
-    elif place.is_dir():
-        found = sorted(str(file) for file in place.iterdir() if file.is_file() and is_table_name(file.name))
-    elif not place.exists() and any(sign in path for sign in "*?["):
-        found = sorted(
-            str(file) for file in pathlib.Path(place.anchor or ".").glob(str(place.relative_to(place.anchor)))
+        paths = find_remote(path)
+    elif location.is_dir():
+        paths = sorted(
+            str(file) for file in location.iterdir() if file.is_file() and is_table_name(file.name)
+        )
+    elif not location.exists() and any(sign in path for sign in "*?["):
+        paths = sorted(
+            str(file)
+            for file in pathlib.Path(location.anchor or ".").glob(str(location.relative_to(location.anchor)))
         )
     else:
-        found = [str(place)] if place.exists() else []
-    if not found:
+        paths = [str(location)] if location.exists() else []
+    if not paths:
         raise ConfigError(f"The {table} table has no file at {path!r}. Mend `data.{table}.path`.")
-    return found
+    return paths
 
 
 def source_digest(tables: Tables) -> str:

@@ -42,16 +42,16 @@ class InteractionRows:
             yield from read_batches(path, table.columns(), "interactions", csv=table.csv, report=report)
             return
         own, _ = self.columns_of(path)
-        wanted = tuple(dict.fromkeys((*own, table.join.left)))
+        requested = tuple(dict.fromkeys((*own, table.join.left)))
         # The joined table's broken rows are told of once, not with each file.
         told = report if path == find_files(table.path, "interactions")[0] else (lambda _: None)
         joined, index, doubtful = self._joined(told)
-        for batch in read_batches(path, wanted, "interactions", csv=table.csv, report=report):
+        for batch in read_batches(path, requested, "interactions", csv=table.csv, report=report):
             keys = cells.strings(
                 batch.column(table.join.left), f"column {table.join.left!r} of the interactions table"
             )
-            places = index.get_indexer(pd.Index(keys.to_pylist(), dtype=object))
-            lost = (places < 0) | doubtful[places]
+            positions = index.get_indexer(pd.Index(keys.to_pylist(), dtype=object))
+            lost = (positions < 0) | doubtful[positions]
             for row in batch.filter(pa.array(lost)).to_pylist() if lost.any() else ():
                 report(
                     BadRow(
@@ -62,7 +62,7 @@ class InteractionRows:
                     )
                 )
             batch = batch.filter(pa.array(~lost))
-            more = joined.take(pa.array(places[~lost]))
+            more = joined.take(pa.array(positions[~lost]))
             yield pa.RecordBatch.from_arrays(
                 [
                     batch.column(name) if name in own else cells.plain(more.column(name))
@@ -81,14 +81,14 @@ class InteractionRows:
         if table.join is None:
             return table.columns(), ()
         here, there = column_names(path, table.csv), column_names(self.joined_files[0], table.join.csv)
-        for name, column, found in (
+        for name, column, names in (
             ("interactions", table.join.left, here),
             ("interactions.join", table.join.right, there),
         ):
-            if column not in found:
+            if column not in names:
                 raise ConfigError(
                     f"The {name} table has no column {column!r}, which `interactions.join.on` names. It has:"
-                    f" {', '.join(found)}."
+                    f" {', '.join(names)}."
                 )
         own = tuple(name for name in table.columns() if name in here)
         other = tuple(name for name in table.columns() if name not in here)
@@ -116,11 +116,11 @@ class InteractionRows:
         join = self.table.join
         assert join
         _, other = self.columns_of(find_files(self.table.path, "interactions")[0])
-        wanted = tuple(dict.fromkeys((join.right, *other)))
+        requested = tuple(dict.fromkeys((join.right, *other)))
         batches = [
             batch
             for file in self.joined_files
-            for batch in read_batches(file, wanted, "interactions.join", csv=join.csv, report=report)
+            for batch in read_batches(file, requested, "interactions.join", csv=join.csv, report=report)
         ]
         if not batches:
             raise ConfigError(

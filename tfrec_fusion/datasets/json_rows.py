@@ -32,9 +32,9 @@ def json_objects(
     start = text.peek()
     if start == "{" and _is_object(text.first_line()):
         for number, line in text.lines():
-            found = _object(line)
-            if found is not None:
-                yield found
+            record = _object(line)
+            if record is not None:
+                yield record
             elif line.strip():
                 report(number, "no JSON object", line.strip())
         return
@@ -51,13 +51,13 @@ def _object(line: str) -> dict[str, Any] | None:
     if not line.startswith("{"):
         return None
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         try:
-            found = ast.literal_eval(line)
+            record = ast.literal_eval(line)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None
 
 
 def _objects_in_a_row(text: _Text, path: str) -> Iterator[dict[str, Any]]:
@@ -69,13 +69,13 @@ def _objects_in_a_row(text: _Text, path: str) -> Iterator[dict[str, Any]]:
         if buffer[:1] == "]" and not (buffer := buffer[1:].strip()) and done:
             return
         try:
-            found, end = decoder.raw_decode(buffer)
-            if not isinstance(found, dict):
+            record, end = decoder.raw_decode(buffer)
+            if not isinstance(record, dict):
                 raise ConfigError(
-                    f"{path!r} must hold JSON objects, one a row. Received: {str(found)[:80]!r} after"
+                    f"{path!r} must hold JSON objects, one a row. Received: {str(record)[:80]!r} after"
                     f" {count:,} rows."
                 )
-            yield found
+            yield record
             count, buffer = count + 1, buffer[end:]
             continue
         except json.JSONDecodeError as error:

@@ -31,7 +31,7 @@ def clean_html(text: str) -> str:
         return text
     text = _without_tags(text)
     for _ in range(2):  # &amp;amp; has been escaped twice
-        text = re.sub(_ENTITY, lambda found: html.unescape(found.group()), text)
+        text = re.sub(_ENTITY, lambda match: html.unescape(match.group()), text)
     return " ".join(_without_tags(text).split())
 
 
@@ -41,8 +41,8 @@ def _without_tags(text: str) -> str:
 
 def markup_share(text: pa.Array) -> float:
     """The share of texts that hold tags or entities."""
-    found = pc.match_substring_regex(text.drop_null(), _ANY)
-    return (pc.mean(found).as_py() or 0.0) if len(found) else 0.0
+    has_markup = pc.match_substring_regex(text.drop_null(), _ANY)
+    return (pc.mean(has_markup).as_py() or 0.0) if len(has_markup) else 0.0
 
 
 def cleaned(text: pa.Array) -> pa.Array:

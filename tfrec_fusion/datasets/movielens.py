@@ -1,7 +1,7 @@
 """MovieLens 100K as three tables.
 
 F. Maxwell Harper and Joseph A. Konstan, 2015. The MovieLens Datasets: History and Context.
-https://doi.org/10.1145/2827872. 943 people, 1,682 films, 100,000 ratings from 1 to 5, September 1997 to April
+https://doi.org/10.1145/2827872. 943 users, 1,682 films, 100,000 ratings from 1 to 5, September 1997 to April
 1998.
 """
 
@@ -61,20 +61,18 @@ def movielens_100k(folder: str | None, work: str) -> Tables:
     Raises:
         ConfigError: where no files are found, or the download's digest is not the published one.
     """
-    place = (
-        pathlib.Path(folder).expanduser() if folder else _recbole_folder() or _download(pathlib.Path(work))
-    )
-    if (place / "u.data").exists():
-        ratings, films, people = _read_grouplens(place)
-    elif (place / "ml-100k.inter").exists():
-        ratings, films, people = _read_recbole(place)
+    path = pathlib.Path(folder).expanduser() if folder else _recbole_folder() or _download(pathlib.Path(work))
+    if (path / "u.data").exists():
+        ratings, films, users = _read_grouplens(path)
+    elif (path / "ml-100k.inter").exists():
+        ratings, films, users = _read_recbole(path)
     else:
         raise ConfigError(
-            f"MovieLens 100K was not found in {str(place)!r}: neither `u.data` nor `ml-100k.inter` is there. "
+            f"MovieLens 100K was not found in {str(path)!r}: neither `u.data` nor `ml-100k.inter` is there. "
             "Mend `data.folder`, or leave it out."
         )
     target = pathlib.Path(work)
-    for name, frame in (("interactions", ratings), ("items", films), ("users", people)):
+    for name, frame in (("interactions", ratings), ("items", films), ("users", users)):
         with whole_file(target / f"{name}.parquet", binary=True) as stream:
             frame.to_parquet(stream, index=False)
     return Tables(
@@ -93,10 +91,10 @@ def movielens_100k(folder: str | None, work: str) -> Tables:
 
 
 def _recbole_folder() -> pathlib.Path | None:
-    found = importlib.util.find_spec("recbole")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("recbole")
+    if spec is None or not spec.submodule_search_locations:
         return None
-    folder = pathlib.Path(found.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
+    folder = pathlib.Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
     return folder if folder.exists() else None
 
 
@@ -138,8 +136,8 @@ def _read_recbole(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.
     films = read("item").rename(columns={"movie_title": "title", "release_year": "year", "class": "genres"})
     films["genres"] = films["genres"].str.replace(" ", "|")
     films["year"] = parse_numbers(films["year"])
-    people = read("user").drop(columns="zip_code").astype({"age": "float32"})
-    return ratings, films, people
+    users = read("user").drop(columns="zip_code").astype({"age": "float32"})
+    return ratings, films, users
 
 
 def _read_grouplens(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -156,7 +154,7 @@ def _read_grouplens(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame, p
     films["genres"] = films[GENRES].apply(
         lambda row: "|".join(genre for genre in GENRES if row[genre] == 1), axis=1
     )
-    people = pd.read_csv(
+    users = pd.read_csv(
         folder / "u.user",
         sep="|",
         names=["user_id", "age", "gender", "occupation", "zip"],
@@ -165,5 +163,5 @@ def _read_grouplens(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame, p
     return (
         ratings,
         films[["item_id", "title", "year", "genres"]],
-        people[["user_id", "age", "gender", "occupation"]],
+        users[["user_id", "age", "gender", "occupation"]],
     )

@@ -42,7 +42,7 @@ def read_batches(
     Args:
         path: CSV, JSON or Parquet, as its content says. Columns of CSV are read as strings, so that ids such
             as `007` survive; an empty field is null.
-        columns: the columns wanted.
+        columns: the requested columns.
         table: the table's name, for messages.
         rows: the most rows a batch holds.
         csv: how a CSV file is written.
@@ -98,15 +98,15 @@ def column_names(path: str, csv: Csv = PLAIN) -> list[str]:
 
 
 def _check_columns(
-    found: list[str] | tuple[str, ...], wanted: tuple[str, ...], path: str, table: str
+    results: list[str] | tuple[str, ...], requested: tuple[str, ...], path: str, table: str
 ) -> None:
-    missing = [column for column in wanted if column not in found]
+    missing = [column for column in requested if column not in results]
     if missing:
         raise ConfigError(
             f"The {table} file {path!r} has no column {', '.join(map(repr, missing))}. "
-            f"It has: {', '.join(found)}. Mend the names under `data.{table}`."
+            f"It has: {', '.join(results)}. Mend the names under `data.{table}`."
         )
-    twice = sorted({column for column in wanted if list(found).count(column) > 1})
+    twice = sorted({column for column in requested if list(results).count(column) > 1})
     if twice:
         raise ConfigError(
             f"The {table} file {path!r} has the column {', '.join(map(repr, twice))} more than once. Give"
@@ -183,7 +183,7 @@ def _parse(
     header: bool,
 ) -> pa.Table | None:
     """One block by Arrow; rows of another width are reported with their lines."""
-    names = [f"f{place}" for place in range(len(dialect.names) + dialect.ragged)]
+    names = [f"f{position}" for position in range(len(dialect.names) + dialect.ragged)]
     chosen = [names[dialect.names.index(column)] for column in columns]
     wrong: list[pa.csv.InvalidRow] = []
 
@@ -212,7 +212,7 @@ def _parse(
         column_names=names, block_size=len(block.data) + 1, skip_rows_after_names=int(header)
     )
     try:
-        found = pa.csv.read_csv(
+        result = pa.csv.read_csv(
             pa.BufferReader(data), read_options=read, parse_options=parse, convert_options=convert
         )
     except pa.ArrowInvalid as error:
@@ -220,8 +220,8 @@ def _parse(
             return None
         raise
     _report_widths(block, wrong, path, dialect, report, header)
-    found = found.rename_columns(list(columns))
-    return _without_names(found) if csv.header else found
+    result = result.rename_columns(list(columns))
+    return _without_names(result) if csv.header else result
 
 
 def _without_names(table: pa.Table) -> pa.Table:
@@ -236,24 +236,24 @@ def _without_names(table: pa.Table) -> pa.Table:
 def _report_widths(
     block: Block, wrong: list[pa.csv.InvalidRow], path: str, dialect: Dialect, report: Report, header: bool
 ) -> None:
-    place = 0
+    position = 0
     for row in wrong:
         text = row.text.encode()
-        found = _find_row(block.data, text, place)
-        place = found + len(text)
-        if header and found == 0:
+        result = _find_row(block.data, text, position)
+        position = result + len(text)
+        if header and result == 0:
             continue
         more = "too many" if row.actual_columns > row.expected_columns else "too few"
         report(
-            BadRow(path, block.line_of(found), f"{more} values", row.text.replace("\x1f", dialect.delimiter))
+            BadRow(path, block.line_of(result), f"{more} values", row.text.replace("\x1f", dialect.delimiter))
         )
 
 
 def _find_row(data: bytes, text: bytes, start: int) -> int:
     """Where a row of this very text begins, from `start` on."""
-    while (found := data.find(text, start)) >= 0:
-        end = found + len(text)
-        if (found == 0 or data[found - 1] in b"\r\n") and (end == len(data) or data[end] in b"\r\n"):
-            return found
-        start = found + 1
+    while (offset := data.find(text, start)) >= 0:
+        end = offset + len(text)
+        if (offset == 0 or data[offset - 1] in b"\r\n") and (end == len(data) or data[end] in b"\r\n"):
+            return offset
+        start = offset + 1
     return start

@@ -50,8 +50,8 @@ class Block:
 
     def line_of(self, offset: int) -> int:
         """The line of the file at an offset in `data`."""
-        place = bisect.bisect_right(self.offsets, offset) - 1
-        return self.lines[place] + self.data.count(b"\n", self.offsets[place], offset)
+        position = bisect.bisect_right(self.offsets, offset) - 1
+        return self.lines[position] + self.data.count(b"\n", self.offsets[position], offset)
 
 
 def blocks(
@@ -117,9 +117,9 @@ def _without_wrong_widths(
     starts = _line_starts(data)
     ends = np.append(starts[1:-1] - 1, len(data) - data.endswith(b"\n")) if len(starts) > 1 else starts[:0]
     begins = starts[:-1]
-    places = np.flatnonzero(bytes_of == sign[0])
-    counts = np.searchsorted(places, ends) - np.searchsorted(places, begins)
-    quotes = np.flatnonzero(bytes_of == 34) if quoted else places[:0]
+    positions = np.flatnonzero(bytes_of == sign[0])
+    counts = np.searchsorted(positions, ends) - np.searchsorted(positions, begins)
+    quotes = np.flatnonzero(bytes_of == 34) if quoted else positions[:0]
     plain = np.searchsorted(quotes, ends) == np.searchsorted(quotes, begins)
     wrong = np.flatnonzero(
         (counts != width - 1) & (ends > begins) & plain & (np.arange(len(begins)) + line != header)
@@ -127,14 +127,14 @@ def _without_wrong_widths(
     if not len(wrong):
         return data
     parts, done = [], 0
-    for place in wrong.tolist():
-        begin, end = int(begins[place]), int(ends[place])
+    for position in wrong.tolist():
+        begin, end = int(begins[position]), int(ends[position])
         text = data[begin:end].rstrip(b"\r")
         parts.append(data[done:begin])
         done = end
         if text:
             shown = text.decode(errors="replace")
-            report(line + place, f"too {'many' if counts[place] >= width else 'few'} values", shown)
+            report(line + position, f"too {'many' if counts[position] >= width else 'few'} values", shown)
     parts.append(data[done:])
     return b"".join(parts)
 
@@ -172,15 +172,15 @@ def _without_broken_text(
         if broken < 0:
             return data
         lines = data.split(b"\n")
-        for place, text in enumerate(lines):
+        for position, text in enumerate(lines):
             try:
                 shown = text.decode()
                 if encoding in ("utf-8", "ascii") or "\ufffd" not in shown:
                     continue
             except UnicodeDecodeError:
                 shown = text.decode(errors="replace")
-            report(line + place, f"bytes that are no {encoding}", shown)
-            lines[place] = b""
+            report(line + position, f"bytes that are no {encoding}", shown)
+            lines[position] = b""
         data = b"\n".join(lines)
 
 
@@ -205,8 +205,8 @@ class _Repair:
 
         starts = _line_starts(data)
 
-        def line_at(place: int) -> int:
-            return line + int(np.searchsorted(starts, place, side="right")) - 1
+        def line_at(position: int) -> int:
+            return line + int(np.searchsorted(starts, position, side="right")) - 1
 
         def plain(begin: int, end: int | None = None) -> bytes:
             """Lines that need no repair."""
@@ -214,8 +214,8 @@ class _Repair:
             return _without_wrong_widths(text, before, self.sign, self.width, self.report, header, True)
 
         parts, offsets, sources, done, size = [], [0], [line], 0, 0
-        for place in self._suspects(data, starts):
-            start = int(starts[place])
+        for position in self._suspects(data, starts):
+            start = int(starts[position])
             if start < done:
                 continue  # inside a value that was put together
             record = self._record(data, start, last or len(data) - start >= LONGEST_CELL)
@@ -226,10 +226,10 @@ class _Repair:
             text, end = record
             if not text:
                 shown = data[start:end].decode().rstrip("\r\n")
-                self.report(line + int(place), "a quote that is never closed", shown)
+                self.report(line + int(position), "a quote that is never closed", shown)
             parts.append(text)
             offsets += [size, size + len(text)]
-            sources += [line + int(place), line_at(end)]
+            sources += [line + int(position), line_at(end)]
             size, done = size + len(text), end
         parts.append(plain(done))
         return Block(b"".join(parts), offsets, sources), len(data)
@@ -250,36 +250,36 @@ class _Repair:
         """
         limit = min(len(data), start + LONGEST_CELL)
         cells: list[bytes] = []
-        place, line_end = start, _line_end(data, start, limit)
+        position, line_end = start, _line_end(data, start, limit)
         while True:
             cell, end = None, -1
-            if data[place : place + 1] == b'"':
-                if not last and self.open.match(data, place):
+            if data[position : position + 1] == b'"':
+                if not last and self.open.match(data, position):
                     return None
-                cell, end = self._quoted_cell(data, place, limit, len(cells))
+                cell, end = self._quoted_cell(data, position, limit, len(cells))
                 if end < 0:
                     return b"", min(len(data), line_end + 1)
             if cell is None:
-                found = self.bare.match(data, place, limit)
-                assert found is not None
-                cell, end = found.group(), found.end()
+                match = self.bare.match(data, position, limit)
+                assert match is not None
+                cell, end = match.group(), match.end()
                 cell = cell.removesuffix(b"\r") if data[end : end + 1] in (b"\n", b"") else cell
             cells.append(b'"' + cell.replace(b'"', b'""') + b'"' if cell else b"")
             if data[end : end + 1] == self.sign:
-                place = end + 1
+                position = end + 1
                 continue
             return self.sign.join(cells) + b"\n", min(len(data), _line_end(data, end, len(data)) + 1)
 
-    def _quoted_cell(self, data: bytes, place: int, limit: int, before: int) -> tuple[bytes | None, int]:
+    def _quoted_cell(self, data: bytes, position: int, limit: int, before: int) -> tuple[bytes | None, int]:
         """The value of a cell that begins with a quote and where it ends; no value where the quote is a sign
         of the text, and -1 where it stays open."""
-        found = self.quoted.match(data, place, limit)
-        if found and (b"\n" not in found.group() or self._fits(data, found.end(), limit, before)):
-            return found.group(1).replace(b'""', b'"'), found.end()
-        found = self.escaped.match(data, place, limit)
-        if found:
-            return re.sub(rb'\\(["\\])', rb"\1", found.group(1)).replace(b'""', b'"'), found.end()
-        bare = self.bare.match(data, place, limit)
+        match = self.quoted.match(data, position, limit)
+        if match and (b"\n" not in match.group() or self._fits(data, match.end(), limit, before)):
+            return match.group(1).replace(b'""', b'"'), match.end()
+        match = self.escaped.match(data, position, limit)
+        if match:
+            return re.sub(rb'\\(["\\])', rb"\1", match.group(1)).replace(b'""', b'"'), match.end()
+        bare = self.bare.match(data, position, limit)
         assert bare is not None
         return None, (bare.end() if bare.group().count(b'"') > 1 else -1)
 
@@ -297,7 +297,7 @@ def _line_starts(data: bytes) -> np.ndarray:
     return starts.astype(np.int32)
 
 
-def _line_end(data: bytes, place: int, limit: int) -> int:
+def _line_end(data: bytes, position: int, limit: int) -> int:
     """Where the line feed after a place is, or `limit`."""
-    found = data.find(b"\n", place, limit)
-    return found if found >= 0 else limit
+    end = data.find(b"\n", position, limit)
+    return end if end >= 0 else limit

@@ -55,10 +55,12 @@ def settle_interactions(table: Interactions) -> tuple[Interactions, tuple[str, .
         notes += _encodings("interactions.join", table.join.path, table.join.csv)
     if table.time is None or table.time_format:
         return table, notes
-    found = _time_format(table)
-    note = f"`{table.time}` is read as {found.why}"
-    note += f"; {1 - found.share:.1%} of its values are not, such as {found.misfit!r}" if found.misfit else ""
-    return dataclasses.replace(table, time_format=found.name), (*notes, note)
+    result = _time_format(table)
+    note = f"`{table.time}` is read as {result.why}"
+    note += (
+        f"; {1 - result.share:.1%} of its values are not, such as {result.misfit!r}" if result.misfit else ""
+    )
+    return dataclasses.replace(table, time_format=result.name), (*notes, note)
 
 
 def settle_items(table: Items) -> tuple[Items, tuple[str, ...]]:
@@ -90,18 +92,18 @@ def settle_items(table: Items) -> tuple[Items, tuple[str, ...]]:
 
 
 def _encodings(name: str, path: str, csv: Csv) -> tuple[str, ...]:
-    """Which files are not in UTF-8, where nothing was said of it."""
+    """Which files are not in UTF-8, where nothing says so."""
     if csv.encoding is not None:
         return ()
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for file in find_files(path, name)[:20]:
         if detect_kind(file) == "csv":
             encoding = read_dialect(file, csv).encoding
             if encoding not in ("utf-8", "ascii"):
-                found.setdefault(encoding, []).append(file.rsplit("/", 1)[-1])
+                results.setdefault(encoding, []).append(file.rsplit("/", 1)[-1])
     return tuple(
         f"{', '.join(files)}: read as {encoding} (`csv: {{encoding: …}}` says otherwise)"
-        for encoding, files in found.items()
+        for encoding, files in results.items()
     )
 
 
@@ -111,37 +113,37 @@ def _time_format(table: Interactions) -> TimeFormat:
     only = Interactions(table.path, table.time, table.time, table.time, csv=table.csv, join=table.join)
     where = f"column {table.time!r} of the interactions table"
     parts: list[pa.Array] = [pa.array([], pa.string())]
-    rows, found = 0, None
+    rows, results = 0, None
     for file in find_files(table.path, "interactions"):
         for batch in InteractionRows(only).batches(file, report=lambda _: None):
             array = cells.plain(batch.column(0))
-            if found is not None:
-                found = _narrowed(found, array, where)
-                if not found.rivals:
-                    return found
+            if results is not None:
+                results = _narrowed(results, array, where)
+                if not results.rivals:
+                    return results
                 continue
             if pa.types.is_temporal(array.type):
                 return detect_time_format(array, where)
             parts.append(pc.unique(cells.strings(array, where)))
             rows += batch.num_rows
             if rows >= TIME_ROWS:
-                found = detect_time_format(pa.concat_arrays(parts), where)
-                if not found.rivals:
-                    return found
-    found = found or detect_time_format(pa.concat_arrays(parts), where)
-    if found.rivals:
+                results = detect_time_format(pa.concat_arrays(parts), where)
+                if not results.rivals:
+                    return results
+    results = results or detect_time_format(pa.concat_arrays(parts), where)
+    if results.rivals:
         example = pa.concat_arrays(parts).drop_null()[0].as_py()
-        formats = " and ".join(map(repr, (found.name, *found.rivals)))
+        formats = " and ".join(map(repr, (results.name, *results.rivals)))
         raise ConfigError(
             f"The {where} can be read in several ways: {formats} fit all values alike. Received: {example!r},"
             " …. Say which with `data.interactions.time_format`."
         )
-    return found
+    return results
 
 
-def _narrowed(found: TimeFormat, array: pa.Array, where: str) -> TimeFormat:
+def _narrowed(result: TimeFormat, array: pa.Array, where: str) -> TimeFormat:
     """Of formats between which the rows so far did not decide, those that read the most of further rows."""
-    names = (found.name, *found.rivals)
+    names = (result.name, *result.rivals)
     read = {name: int((parse_times(array, name, where) != MISSING).sum()) for name in names}
     best, *rivals = [name for name in names if read[name] == max(read.values())]
-    return dataclasses.replace(found, name=best, why=f"dates written {best}", rivals=tuple(rivals))
+    return dataclasses.replace(result, name=best, why=f"dates written {best}", rivals=tuple(rivals))

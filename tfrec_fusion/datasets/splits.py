@@ -1,6 +1,6 @@
 """Division of interactions by time, and the history that each of them may see.
 
-Everything here works on one person's events, or on counts, so that Beam can spread people over machines.
+Everything here works on one user's events, or on counts, so that Beam can spread users over machines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CELLS = 100_000  # of the histogram of times that cut-offs are taken from
 
 
 class Event(NamedTuple):
-    """One interaction of one person: nanoseconds since 1970, item id, label (None without one), context
+    """One interaction of one user: nanoseconds since 1970, item id, label (None without one), context
     values, and how much it counts."""
 
     time: int
@@ -37,9 +37,9 @@ class SplitExample:
         event: the interaction.
         history: the most recent earlier items, oldest first. For validation and test they end where the split
             begins, so that nothing of the split itself is seen.
-        seen: all distinct items met before the split (validation and test only); a recommender does not
+        seen: all distinct items seen before the split (validation and test only); a recommender does not
             repeat them.
-        user_train_count: the person's interactions in training.
+        user_train_count: the user's interactions in training.
         history_weights: how much each interaction of the history counts.
     """
 
@@ -58,14 +58,14 @@ def tie_order(user: str, item: str) -> bytes:
 
 
 def in_order(user: str, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """Sorts a person's events by time, ties by a fixed shuffle.
+    """Sorts a user's events by time, ties by a fixed shuffle.
 
     Returns:
-        The events in order, and those left out because the same item was met at the same moment.
+        The events in order, and those left out because the same item was seen at the same moment.
     """
     kept: list[Event] = []
     duplicates: list[Event] = []
-    met = set()
+    seen = set()
     shared = collections.Counter(event.time for event in events)
 
     def key(event: Event) -> tuple:
@@ -77,8 +77,8 @@ def in_order(user: str, events: Sequence[Event]) -> tuple[list[Event], list[Even
         )
 
     for event in sorted(events, key=key):
-        (duplicates if (event.item, event.time) in met else kept).append(event)
-        met.add((event.item, event.time))
+        (duplicates if (event.item, event.time) in seen else kept).append(event)
+        seen.add((event.item, event.time))
     return kept, duplicates
 
 
@@ -109,7 +109,7 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
 
     Args:
         counts: (time, number of interactions from that time until the next one), in any order.
-        validation, test: the shares wanted; what is reached depends on how coarse the times are.
+        validation, test: the requested shares; what is reached depends on how coarse the times are.
 
     Returns:
         First moment of validation and first moment of test. Interactions of one time are never divided.
@@ -117,9 +117,9 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
     total = sum(count for _, count in counts)
     passed = 0
     starts: list[int] = []
-    wanted = [1 - validation - test, 1 - test]
+    shares = [1 - validation - test, 1 - test]
     for time, count in sorted(counts):
-        while len(starts) < 2 and passed >= wanted[len(starts)] * total - 1e-9:
+        while len(starts) < 2 and passed >= shares[len(starts)] * total - 1e-9:
             starts.append(time)
         passed += count
     last = max((time for time, _ in counts), default=0) + 1
@@ -128,11 +128,11 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
 
 
 def held_out_starts(times: Sequence[int], method: str, cutoffs: tuple[int, int] | None) -> tuple[int, int]:
-    """Where a person's validation and test begin, as positions among the events.
+    """Where a user's validation and test begin, as positions among the events.
 
     Args:
         times: of the events, in order.
-        method: `temporal` or `leave_last_out`. With the latter, people with fewer than three events are all
+        method: `temporal` or `leave_last_out`. With the latter, users with fewer than three events are all
             training.
         cutoffs: first second of validation and of test, for `temporal`.
     """
@@ -151,7 +151,7 @@ def split_person(
     history_length: int,
     long_history: int = 0,
 ) -> Iterator[SplitExample]:
-    """Gives each of a person's events its split, its history and the items seen before it.
+    """Gives each of a user's events its split, its history and the items seen before it.
 
     Args:
         events: in order (`in_order`).
@@ -170,10 +170,10 @@ def split_person(
         "test": tuple(dict.fromkeys(items[:test_start])),
     }
     split: Split
-    for place, event in enumerate(events):
-        if place < validation_start:
-            split, known = "train", place
-        elif place < test_start:
+    for position, event in enumerate(events):
+        if position < validation_start:
+            split, known = "train", position
+        elif position < test_start:
             split, known = "validation", validation_start
         else:
             split, known = "test", test_start

@@ -48,11 +48,11 @@ def find_remote(path: str) -> list[str]:
         if not pattern and filesystem.get_file_info(base).is_file:
             return [path]
         selector = pyarrow.fs.FileSelector(base, recursive=pattern, allow_not_found=True)
-        found = [entry.path for entry in filesystem.get_file_info(selector) if entry.is_file]
+        paths = [entry.path for entry in filesystem.get_file_info(selector) if entry.is_file]
     except OSError as error:
         raise ConfigError(f"{path!r} cannot be listed: {error}") from error
-    wanted = [name for name in found if not pattern or _matches(name, inside)]
-    return sorted(f"{scheme}://{name}" for name in wanted)
+    matching = [name for name in paths if not pattern or _matches(name, inside)]
+    return sorted(f"{scheme}://{name}" for name in matching)
 
 
 def fingerprint(path: str) -> bytes:

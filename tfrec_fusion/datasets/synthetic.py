@@ -1,9 +1,9 @@
 """A tiny data set with planted preferences, for tests and first steps.
 
-Items stand in circles, a genre each. A person walks one circle, so the next item is the one after the last,
-and an item already met never comes again. Every item is met about equally often, so popularity can rank
-nothing. A person rates an item 5 when their taste and the item's mood agree and 1 when they do not: half the
-people and half the items have either, so that no average of a person or of an item predicts anything. An
+Items stand in circles, a genre each. A user walks one circle, so the next item is the one after the last,
+and an item already chosen never comes again. Every item is seen about equally often, so popularity can rank
+nothing. A user rates an item 5 when their taste and the item's mood agree and 1 when they do not: half the
+users and half the items have either, so that no average of a user or of an item predicts anything. An
 item's text vector tells its circle and its mood.
 """
 
@@ -25,12 +25,12 @@ class Planted:
         space: sizes and features.
         train: one entry per interaction: `user_index` int32 `[n]`, `history` int32 `[n, H]`, `item_index`
             int32 `[n]`, `rating` and `click` float32 `[n]`.
-        test: the same, one interaction per person.
+        test: the same, one interaction per user.
         ids, titles: `N + 1` strings.
         genre: int32 `[N + 1]`, the item's circle from 1.
         text_vectors: float32 `[N + 1, text_dim]`.
         counts: int64 `[N + 1]`, training interactions.
-        cold_items: int64, items of `test` alone: nobody met them in training.
+        cold_items: int64, items of `test` alone: nobody chose them in training.
     """
 
     space: FeatureSpace
@@ -56,11 +56,11 @@ def planted(
     """Makes the data set.
 
     Args:
-        num_users: people.
+        num_users: users.
         circles: circles of items.
         circle_size: items of a circle.
-        walk: items that a person meets, less than `circle_size`; the last one is the test.
-        cold: leaves one item of every circle out of training; walks do not pass it, and a person whose walk
+        walk: items that a user meets, less than `circle_size`; the last one is the test.
+        cold: leaves one item of every circle out of training; walks do not pass it, and a user whose walk
             ends before it has it as the test.
         text: whether there are text vectors.
         seed: of everything random.
@@ -79,11 +79,11 @@ def planted(
     rng = np.random.default_rng(seed)
     num_items = circles * circle_size
     # Item indices tell nothing: they are shuffled over circles and places.
-    place = np.concatenate([[0], rng.permutation(num_items)])
+    position = np.concatenate([[0], rng.permutation(num_items)])
     item_at = np.empty(num_items, np.int32)
-    item_at[place[1:]] = np.arange(1, num_items + 1)
-    genre = np.where(np.arange(num_items + 1) > 0, place // circle_size + 1, 0).astype(np.int32)
-    mood = np.where(place % 2 == 0, 1, -1)
+    item_at[position[1:]] = np.arange(1, num_items + 1)
+    genre = np.where(np.arange(num_items + 1) > 0, position // circle_size + 1, 0).astype(np.int32)
+    mood = np.where(position % 2 == 0, 1, -1)
     taste = np.where(np.arange(num_users + 1) % 2 == 0, 1, -1)
     vectors = np.zeros((num_items + 1, circles + 1), np.float32)
     vectors[np.arange(1, num_items + 1), genre[1:] - 1] = 1

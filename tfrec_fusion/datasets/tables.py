@@ -123,9 +123,9 @@ class Interactions(Settings):
     Attributes:
         path: file or glob.
         user, item: id columns; integers and strings both become strings.
-        time: when. None where nothing is known of times: each person's interactions are then put in a fixed
+        time: when. None where nothing is known of times: each user's interactions are then put in a fixed
             random order.
-        label: optional number that the person gave: a rating, a grade. An empty one is a choice without an
+        label: optional number that the user gave: a rating, a grade. An empty one is a choice without an
             opinion.
         context: optional columns known when the choice is made (device, shop, campaign), used as categories.
         time_format: how `time` is written; None: told from the column. `s`, `ms`, `us`, `ns` since 1970,
@@ -209,7 +209,7 @@ class Items:
     Attributes:
         path: file or glob.
         id: id column.
-        title: what a person is shown; the id where absent.
+        title: what a user is shown; the id where absent.
         text: columns that say what an item is, read by the text tower in this order.
         categories: columns of one value each.
         lists: columns of several values each, joined by `separator` (or lists of Parquet, JSON and Python).
@@ -250,7 +250,7 @@ class Items:
 
 @dataclasses.dataclass(frozen=True)
 class Users:
-    """Optional: what is known of people. `categories`, `numbers`, `distinct` and `csv` as for `Items`."""
+    """Optional: what is known of users. `categories`, `numbers`, `distinct` and `csv` as for `Items`."""
 
     path: str
     id: str = "user_id"
@@ -285,8 +285,8 @@ class Tables:
     def columns(self) -> list[tuple[str, str, tuple[str, ...]]]:
         """Name, path and needed columns of each table; the interactions' may stand in the table that they are
         joined with."""
-        found = [("interactions", self.interactions.path, self.interactions.columns())]
-        found.append(("items", self.items.path, self.items.columns()))
+        results = [("interactions", self.interactions.path, self.interactions.columns())]
+        results.append(("items", self.items.path, self.items.columns()))
         if self.users:
-            found.append(("users", self.users.path, self.users.columns()))
-        return found
+            results.append(("users", self.users.path, self.users.columns()))
+        return results

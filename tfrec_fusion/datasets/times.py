@@ -123,9 +123,9 @@ def parse_times(array: pa.Array, time_format: str, where: str = "column of times
         with np.errstate(invalid="ignore"):
             return _whole((days - _EXCEL_1970) * 86_400_000, SECOND // 1000)  # Excel's clock has milliseconds
     text = pc.dictionary_encode(cells.strings(array, where))
-    found = _dates(text.dictionary, time_format)
+    result = _dates(text.dictionary, time_format)
     rows = pc.fill_null(text.indices, -1).to_numpy(zero_copy_only=False)
-    return np.where(rows < 0, MISSING, np.append(found, MISSING)[rows])
+    return np.where(rows < 0, MISSING, np.append(result, MISSING)[rows])
 
 
 def _dates(text: pa.Array, time_format: str) -> np.ndarray:
@@ -161,18 +161,18 @@ def _epochs(array: pa.Array, unit: str, where: str) -> np.ndarray:
     if pa.types.is_integer(array.type):
         if pa.types.is_uint64(array.type):
             array = pc.if_else(pc.less(array, pa.scalar(2**63, pa.uint64())), array, None)
-        found = _scaled(array.cast(pa.int64()), factor)
+        result = _scaled(array.cast(pa.int64()), factor)
     elif pa.types.is_floating(array.type):
-        found = _whole(cells.numbers(array, where), factor)
+        result = _whole(cells.numbers(array, where), factor)
     else:
-        found = _exact(cells.strings(array, where), factor)
+        result = _exact(cells.strings(array, where), factor)
     if unit != "s":
         # Seconds among milliseconds would be moments of January 1970.
-        numbers = np.where(found == MISSING, 0, found // factor)
+        numbers = np.where(result == MISSING, 0, result // factor)
         smaller = [SECOND // known for name, known in EPOCH_UNITS.items() if known > factor]
         for parts in smaller:
-            found[(numbers >= _EARLIEST * parts) & (numbers <= _LATEST * parts)] = MISSING
-    return found
+            result[(numbers >= _EARLIEST * parts) & (numbers <= _LATEST * parts)] = MISSING
+    return result
 
 
 def _exact(text: pa.Array, factor: int) -> np.ndarray:
@@ -191,12 +191,12 @@ def _exact(text: pa.Array, factor: int) -> np.ndarray:
             whole + pc.fill_null(padded.cast(pa.int64()), 0).to_numpy(zero_copy_only=False),
         )
     minus = pc.fill_null(pc.equal(pc.struct_field(parts, "sign"), "-"), False).to_numpy(zero_copy_only=False)
-    found = np.where(minus & (whole != MISSING), -whole, whole)
+    results = np.where(minus & (whole != MISSING), -whole, whole)
     others = pc.and_(pc.invert(plain), text.is_valid())
     if pc.any(others).as_py():  # 1.7e9, as a float column is sometimes written
         floats = _whole(cells.parse_numbers(pc.if_else(others, text, None)), factor)
-        found = np.where(others.to_numpy(zero_copy_only=False), floats, found)
-    return found
+        results = np.where(others.to_numpy(zero_copy_only=False), floats, results)
+    return results
 
 
 def detect_time_format(
@@ -223,21 +223,21 @@ def detect_time_format(
         )
     numbers = cells.parse_numbers(text)
     numeric = np.isfinite(numbers)
-    found = (
+    result = (
         _of_numbers(text.filter(pa.array(numeric)), numbers[numeric])
         if numeric.mean() >= 0.5
         else _of_texts(text)
     )
-    if found is None:
+    if result is None:
         seen = ", ".join(map(repr, text.slice(0, 3).to_pylist()))
         raise ConfigError(
             f"The {where} must hold times of one known format. Received: {seen}, …. Say how they are written"
             " with `time_format`, for example '%d/%m/%Y %H:%M', or set `time: null`."
         )
-    known = parse_times(text, found.name) != MISSING
+    known = parse_times(text, result.name) != MISSING
     misfits = text.filter(pa.array(~known))
     return dataclasses.replace(
-        found, share=float(known.mean()), misfit=misfits[0].as_py() if len(misfits) else None
+        result, share=float(known.mean()), misfit=misfits[0].as_py() if len(misfits) else None
     )
 
 

@@ -34,6 +34,6 @@ def parse_times(values: pd.Series, time_format: str | None = None) -> pd.Series:
         time_format: as for `times.parse_times`; None: what most values have.
     """
     array = arrow_of(values)
-    found = times.parse_times(array, time_format or times.detect_time_format(array).name)
-    seconds = pd.Series(found, index=values.index) / times.SECOND
-    return seconds.where(found != times.MISSING, math.nan)
+    result = times.parse_times(array, time_format or times.detect_time_format(array).name)
+    seconds = pd.Series(result, index=values.index) / times.SECOND
+    return seconds.where(result != times.MISSING, math.nan)

@@ -9,7 +9,7 @@ every feature made of a column has a name that no other feature can have:
 | in Examples, in Transform's graph and in models | `RawFeature.name` | `item_number___price_eur_a8e7…` |
 | the file of its vocabulary | `RawFeature.vocabulary` | letters and digits, safe on case-blind file systems |
 | as an input of a request (context alone) | `RawFeature.name` | |
-| shown to people, and in `evaluation.slices` | `RawFeature.shown` | `item_Price (EUR)` |
+| shown to users, and in `evaluation.slices` | `RawFeature.shown` | `item_Price (EUR)` |
 
 Names of what the pipeline makes itself hold no `__` and do not begin with `context_`; names made of columns
 do.
@@ -60,12 +60,12 @@ class RawFeature:
 
     @property
     def shown(self) -> str:
-        """What people see: `item_price`."""
+        """The shown name: `item_price`."""
         return f"{self.role}_{self.column}"
 
 
 def user_features(tables: Tables) -> list[RawFeature]:
-    """Side features of people."""
+    """Side features of users."""
     if not tables.users:
         return []
     return _features("user", {"categorical": tables.users.categories, "number": tables.users.numbers})
@@ -105,6 +105,6 @@ def _features(role: Role, columns: dict[FeatureKind, tuple[str, ...]]) -> list[R
 
 
 def shown_names(tables: Tables) -> dict[str, str]:
-    """Name in Examples → what people see, of all features that are made of columns."""
-    found = user_features(tables) + context_features(tables) + item_features(tables) + text_features(tables)
-    return {feature.name: feature.shown for feature in found}
+    """Name in Examples → shown name, of all features that are made of columns."""
+    result = user_features(tables) + context_features(tables) + item_features(tables) + text_features(tables)
+    return {feature.name: feature.shown for feature in result}

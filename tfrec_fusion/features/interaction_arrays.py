@@ -71,17 +71,17 @@ class SplitRows:
         """The values of user and context features, one an interaction of a split."""
         rows = np.array([self.row[user] for user, _ in self.examples[part]], np.int64)
         columns = {feature: values[rows] for feature, values in self.side.items()}
-        for place, feature in enumerate(context_features(self.tables)):
-            values = (example.event.context[place] or None for _, example in self.examples[part])
+        for position, feature in enumerate(context_features(self.tables)):
+            values = (example.event.context[position] or None for _, example in self.examples[part])
             columns[feature] = objects(values)
         return columns
 
     def learn(self, size: int) -> Statistics:
         """Of training: users by how often they chose, values of features by how often they stand there."""
         columns = self.raw("train")
-        found = learn(list(columns), {feature.name: values for feature, values in columns.items()}, size)
+        result = learn(list(columns), {feature.name: values for feature, values in columns.items()}, size)
         users = vocabulary_of(user for user, _ in self.examples["train"])
-        return dataclasses.replace(found, vocabularies={**found.vocabularies, USER_VOCABULARY: users})
+        return dataclasses.replace(result, vocabularies={**result.vocabularies, USER_VOCABULARY: users})
 
     def encode(self, part: str, item_index: Mapping[str, int], transform: RequestTransform) -> Columns:
         """A split as models take it."""

@@ -13,11 +13,11 @@ __all__ = ["arrays", "end_to_end", "left_padded", "objects", "stack", "with_row_
 
 def arrays(outputs: Mapping[str, tf.Tensor | tf.SparseTensor]) -> dict[str, np.ndarray]:
     """Dense arrays, whole numbers as int32."""
-    found = {}
+    results = {}
     for name, value in outputs.items():
         array = (tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value).numpy()
-        found[name] = array.astype(np.int32) if array.dtype == np.int64 else array
-    return found
+        results[name] = array.astype(np.int32) if array.dtype == np.int64 else array
+    return results
 
 
 def objects(values: Iterable[Any]) -> np.ndarray:
@@ -30,9 +30,9 @@ def objects(values: Iterable[Any]) -> np.ndarray:
 
 def left_padded(rows: Sequence[Sequence[float]], width: int, dtype: type = np.int32) -> np.ndarray:
     padded = np.zeros((len(rows), width), dtype)
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         if row:
-            padded[place, -len(row) :] = row
+            padded[position, -len(row) :] = row
     return padded
 
 

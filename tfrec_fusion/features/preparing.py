@@ -163,11 +163,11 @@ def _entities(table: Items | Users, name: str, tables: Tables, rejects) -> dict[
     rows: dict[str, list[dict[str, Any]]] = {}
     for key, row in _read(EntityReader(table, name, rule), table.path, name, rejects):
         rows.setdefault(key, []).append(row)
-    found = {}
+    results = {}
     for key, same in rows.items():
-        found[key], others = one_row(same, table.distinct)
+        results[key], others = one_row(same, table.distinct)
         rejects[name, "duplicate id"] += len(others)
-    return found
+    return results
 
 
 def _events(tables: Tables, items: Mapping[str, Any], rejects) -> dict[str, list[Event]]:

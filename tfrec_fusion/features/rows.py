@@ -45,8 +45,8 @@ def _plain_rows(batch: pa.RecordBatch) -> Iterator[str]:
 def _bad_rows(bad: list[BadRow], table: str) -> Iterator[Reject]:
     """Rows that could not even be read, with file and line; the list is emptied."""
     for row in bad:
-        place = {"file": row.file, "line": row.line, "text": row.text}
-        yield Reject(table, row.reason, json.dumps(place, ensure_ascii=False))
+        position = {"file": row.file, "line": row.line, "text": row.text}
+        yield Reject(table, row.reason, json.dumps(position, ensure_ascii=False))
     bad.clear()
 
 
@@ -111,10 +111,10 @@ class InteractionReader:
 
 
 def _or_none(values: np.ndarray) -> list[float | None]:
-    """Floats with None in the place of NaN and the infinities."""
-    found = values.astype(object)
-    found[~np.isfinite(values)] = None
-    return found.tolist()
+    """Floats with None instead of NaN and the infinities."""
+    result = values.astype(object)
+    result[~np.isfinite(values)] = None
+    return result.tolist()
 
 
 def most_frequent(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class VectorCache:
     def __init__(self, folder: str):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._rows: dict[bytes, tuple[int, int]] = {}
         self._shards: list[np.ndarray] = []
         self._read: set[str] = set()
         self.read()
@@ -97,11 +97,11 @@ class VectorCache:
                     self._add(*shard)
 
     def _add(self, digests: np.ndarray, vectors: np.ndarray) -> None:
-        self._places.update({bytes(digest): (len(self._shards), row) for row, digest in enumerate(digests)})
+        self._rows.update({bytes(digest): (len(self._shards), row) for row, digest in enumerate(digests)})
         self._shards.append(vectors)
 
     def __contains__(self, digest: object) -> bool:
-        return bytes(digest) in self._places  # type: ignore[call-overload]
+        return bytes(digest) in self._rows  # type: ignore[call-overload]
 
     def put(self, digests: np.ndarray, vectors: np.ndarray) -> None:
         """Keeps vectors; the shard is on disk, whole, when this returns."""
@@ -110,8 +110,8 @@ class VectorCache:
 
     def get(self, digests: np.ndarray) -> np.ndarray:
         """float16 `[n, dim]`; every digest must be there."""
-        places = [self._places[bytes(digest)] for digest in digests]
-        return np.stack([self._shards[shard][row] for shard, row in places])
+        positions = [self._rows[bytes(digest)] for digest in digests]
+        return np.stack([self._shards[shard][row] for shard, row in positions])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,24 +147,24 @@ def encode_items(
     cache = VectorCache(os.path.join(cache_folder, encoder.digest()[:16]))
     digests = digest_rows(tokens, mask)
     has_text = mask.sum(1) > MARKS
-    wanted = np.unique(digests[has_text])
-    missing = np.array([digest not in cache for digest in wanted], bool)
+    digests_needed = np.unique(digests[has_text])
+    missing = np.array([digest not in cache for digest in digests_needed], bool)
     rows = {bytes(digest): row for row, digest in enumerate(digests)}
     start = time.perf_counter()
     parts = []
     for first in range(0, missing.sum(), SHARD):
-        part = wanted[missing][first : first + SHARD]
-        places = np.array([rows[bytes(digest)] for digest in part])
-        parts.append(Part(part, tokens[places], mask[places]))
+        part = digests_needed[missing][first : first + SHARD]
+        positions = np.array([rows[bytes(digest)] for digest in part])
+        parts.append(Part(part, tokens[positions], mask[positions]))
     if spread is not None and parts:
         spread(parts, str(cache.folder))
         cache.read()
-        lost = sum(digest not in cache for digest in wanted)
+        lost = sum(digest not in cache for digest in digests_needed)
         if lost:
             raise ConfigError(
                 f"Workers must leave every vector in {cache.folder}, as it is seen from here. Received: all"
-                f" but {lost} of {len(wanted)}. Put `root` on storage that is mounted on all machines, or"
-                " encode with the direct runner."
+                f" but {lost} of {len(digests_needed)}. Put `root` on storage that is mounted on all"
+                " machines, or encode with the direct runner."
             )
     else:
         done = 0
@@ -180,9 +180,9 @@ def encode_items(
     report = {
         "items": len(digests),
         "without_text": int((~has_text).sum()),
-        "distinct_texts": len(wanted),
+        "distinct_texts": len(digests_needed),
         "encoded": int(missing.sum()),
-        "reused": int(len(wanted) - missing.sum()),
+        "reused": int(len(digests_needed) - missing.sum()),
         "encoding_seconds": round(seconds, 3),
         "encoder": text.encoder,
         "pooling": encoder.pooling,

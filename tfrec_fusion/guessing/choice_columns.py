@@ -76,16 +76,16 @@ def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interac
 def _time(table: TableProfile, taken: set[str], hints: Hints, user: Column) -> Column | None:
     if hints.time:
         return _named_time(table, hints)
-    found = [column for column in table.columns.values() if column.name not in taken and column.time]
-    found = [column for column in found if column.filled > 0.5]
+    candidates = [column for column in table.columns.values() if column.name not in taken and column.time]
+    candidates = [column for column in candidates if column.filled > 0.5]
 
     def rank(column: Column) -> tuple:
         assert column.time
         other = bool(set(column.words_of_name) & NOT_WHEN)
-        said = names.says(column.words_of_name, names.TIME)
-        return (column.time.sure, not other, said, column.filled, column.distinct)
+        score = names.says(column.words_of_name, names.TIME)
+        return (column.time.sure, not other, score, column.filled, column.distinct)
 
-    best = max(found, key=rank, default=None)
+    best = max(candidates, key=rank, default=None)
     if best is not None and best.time and best.time.sure:
         return best
     return _order(table, taken, user) or best
@@ -141,8 +141,8 @@ def _time_format(time: Column, hints: Hints) -> str | None:
             f" {readings(time.time.example, formats)}. Say which with"
             f" {' or '.join(f'--time-format {known!r}' for known in formats)}."
         )
-    found = hints.time_format or time.time.time_format
-    return None if found in ("s", "iso") else found  # what a run tells by itself
+    time_format = hints.time_format or time.time.time_format
+    return None if time_format in ("s", "iso") else time_format  # what a run tells by itself
 
 
 def _label_or_choice(
@@ -172,7 +172,7 @@ def _label_or_choice(
             else:
                 ledger.note(
                     f"{table.path}: {label.name}: to learn from dislikes as low ratings instead, put label:"
-                    f" {label.name} and label_values: {_inline(grades)} in the place of event and events."
+                    f" {label.name} and label_values: {_inline(grades)} instead of event and events."
                 )
             return
     if not grades and label.distinct == 2 and label.numbers.min() <= 0 and not hints.label:
@@ -217,7 +217,7 @@ def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column |
                 f"`--label {hints.label}` is no column of {table.path}: {', '.join(table.columns)}."
             )
         return table.columns[hints.label], "named by you"
-    found = []
+    candidates = []
     for column in table.columns.values():
         words = column.words_of_name
         if (
@@ -228,22 +228,22 @@ def _label(table: TableProfile, taken: set[str], hints: Hints) -> tuple[Column |
             continue
         if not 2 <= column.distinct <= 201 or names.names_an_id(words) or not column.is_number:
             continue
-        said = names.says(words, names.LABEL)
-        if names.says(words, names.QUANTITY + names.MONEY) and said != 1:
+        score = names.says(words, names.LABEL)
+        if names.says(words, names.QUANTITY + names.MONEY) and score != 1:
             continue
         numbers = column.numbers.dropna()
         numbers = numbers[~numbers.isin(value_shapes.sentinels(column.as_numbers(column.values)))]
         steps = bool(((numbers * 2) % 1 == 0).all()) and numbers.min() >= 0 and numbers.max() <= 10
-        if not said and (
+        if not score and (
             names.says(words, names.ORDER) or (column.as_numbers(column.values).diff() == 1).mean() > 0.5
         ):
             continue  # positions: 1, 2, 3, 1, 2
-        if (said and column.filled > 0.02) or (steps and 4 <= column.distinct <= 21 and column.filled > 0.9):
-            found.append((said, -column.distinct, column.name, column))
-    if not found:
+        if (score and column.filled > 0.02) or (steps and 4 <= column.distinct <= 21 and column.filled > 0.9):
+            candidates.append((score, -column.distinct, column.name, column))
+    if not candidates:
         return None, ""
-    said, _, _, column = max(found)
-    named = "its name says so; " if said else "few values in equal steps, as opinions are given; "
+    score, _, _, column = max(candidates)
+    named = "its name says so; " if score else "few values in equal steps, as opinions are given; "
     return column, f"{named}{column.distinct} values {column.spread}"
 
 

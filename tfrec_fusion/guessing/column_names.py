@@ -104,10 +104,10 @@ def tokens(name: str) -> tuple[str, ...]:
     name = "".join(sign for sign in unicodedata.normalize("NFKD", name) if not unicodedata.combining(sign))
     name = unicodedata.normalize("NFC", name)
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    found: list[str] = []
+    words: list[str] = []
     for word in re.findall(r"[^\W\d_]+|\d+", spaced.lower()):
-        found += _cut(word)
-    return tuple(singular(word) for word in found)
+        words += _cut(word)
+    return tuple(singular(word) for word in words)
 
 
 def _cut(word: str) -> list[str]:

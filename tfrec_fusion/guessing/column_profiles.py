@@ -95,8 +95,8 @@ class Column:
         array = (
             self.array[:5000] if self.known_strings is None else pa.array(self.strings[:5000], pa.string())
         )
-        found = cells.lists(array, "", where).flatten()
-        return pd.Series(found.to_numpy(zero_copy_only=False), dtype=object).dropna()
+        elements = cells.lists(array, "", where).flatten()
+        return pd.Series(elements.to_numpy(zero_copy_only=False), dtype=object).dropna()
 
     @functools.cached_property
     def unique(self) -> pd.Series:

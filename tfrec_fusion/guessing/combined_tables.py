@@ -20,12 +20,12 @@ MOST_ROWS = 300_000
 def joined_tables(tables: list[TableProfile]) -> list[TableProfile]:
     """Each pair of tables that share a key which is unique in one of them: the lines, with the other's
     columns beside."""
-    found = []
+    tables_joined = []
     for lines in tables:
         for orders in tables:
             if lines is not orders and (pair := _shared_key(lines, orders)):
-                found.append(_join(lines, orders, *pair))
-    return found
+                tables_joined.append(_join(lines, orders, *pair))
+    return tables_joined
 
 
 def _shared_key(lines: TableProfile, orders: TableProfile) -> tuple[Column, Column] | None:
@@ -79,13 +79,13 @@ def _join(lines: TableProfile, orders: TableProfile, left: Column, right: Column
 
 def exploded_tables(tables: list[TableProfile]) -> list[TableProfile]:
     """Each table with a column of several ids a cell: a row for each of them."""
-    found = []
+    tables_exploded = []
     for table in tables:
         for column in table.columns.values():
             divider = list_divider(column, tables)
             if divider is not None:
-                found.append(_explode(table, column, divider))
-    return found
+                tables_exploded.append(_explode(table, column, divider))
+    return tables_exploded
 
 
 def list_divider(column: Column, tables: list[TableProfile]) -> str | None:

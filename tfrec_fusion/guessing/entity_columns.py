@@ -97,7 +97,7 @@ def describe_items(
             "title", title, f"{title.median_words:.0f} words in the middle, {title.distinct:,} different"
         )
     separator = _separator(columns)
-    found: dict[str, list[str]] = {
+    columns_of: dict[str, list[str]] = {
         "text": [title.name] if title else [],
         "categories": [],
         "lists": [],
@@ -111,15 +111,15 @@ def describe_items(
         if role == "":
             entities.leave(column, why)
             continue
-        found[role].append(column.name)
+        columns_of[role].append(column.name)
         entities.chose(role, column, why)
         if role in ("categories", "lists") and column.distinct > 1 and column.is_words:
-            found["text"].append(column.name)
+            columns_of["text"].append(column.name)
     # What an item is comes first; a long description, which may be cut off, comes last.
     lengths = {column.name: column.long_words for column in columns}
     title_name = title.name if title else ""
-    found["text"].sort(key=lambda name: (name != title_name, lengths[name]))
-    if not found["text"]:
+    columns_of["text"].sort(key=lambda name: (name != title_name, lengths[name]))
+    if not columns_of["text"]:
         ledger.note(
             f"{table.path}: no column says in words what an item is; the models learn from choices alone."
         )
@@ -128,16 +128,16 @@ def describe_items(
                 f"{table.path}: the ids themselves are words ({key.unique.iloc[0]!r}): to have them read, set"
                 f" title: {key.name} and text: [{key.name}] under items, and leave out text: none."
             )
-    _note_markup([table.columns[name] for name in found["text"]], ledger)
+    _note_markup([table.columns[name] for name in columns_of["text"]], ledger)
     return Items(
         path=table.path,
         id=key.name,
         title=title.name if title else None,
-        text=tuple(found["text"]),
-        categories=tuple(found["categories"]),
-        lists=tuple(found["lists"]),
-        numbers=tuple(found["numbers"]),
-        vectors=tuple(found["vectors"]),
+        text=tuple(columns_of["text"]),
+        categories=tuple(columns_of["categories"]),
+        lists=tuple(columns_of["lists"]),
+        numbers=tuple(columns_of["numbers"]),
+        vectors=tuple(columns_of["vectors"]),
         separator=separator or "|",
         distinct=distinct,
         csv=table.csv,
@@ -190,12 +190,12 @@ def describe_users(
 
 def _of_the_choice(column: Column) -> bool:
     """Whether a column says something of each choice, though it may follow the item."""
-    said = names.says(column.words_of_name, names.QUANTITY + names.MONEY + names.LABEL) == 1
-    return bool(column.time) or said or value_shapes.word_grades(column.unique) is not None
+    score = names.says(column.words_of_name, names.QUANTITY + names.MONEY + names.LABEL) == 1
+    return bool(column.time) or score or value_shapes.word_grades(column.unique) is not None
 
 
 def _follows(frame: pd.DataFrame, key: str, column: Column) -> bool:
-    """Whether the key nearly always decides the value (a product its name, a person their country)."""
+    """Whether the key nearly always decides the value (a product its name, a user their country)."""
     pairs = frame[[key, column.name]].dropna()
     sizes = pairs.groupby([key, column.name], sort=False).size()
     rows = sizes.groupby(level=0).sum()
@@ -215,8 +215,8 @@ def _is_text(column: Column) -> bool:
     """Whether values are phrases or sentences, each item with its own."""
     if column.is_list or not column.is_words or column.separator:
         return False
-    said = names.says(column.words_of_name, names.TITLE + names.TEXT)
-    if said and column.distinct > 0.2 * len(column.values):
+    score = names.says(column.words_of_name, names.TITLE + names.TEXT)
+    if score and column.distinct > 0.2 * len(column.values):
         return True
     return column.median_words >= 2 and column.distinct > max(20, 0.3 * len(column.values))
 
@@ -236,17 +236,17 @@ def _title(candidates: list[Column], table: TableProfile) -> Column | None:
             for word in column.words_of_name
             if word not in table.words_of_name and word not in names.ITEM
         ]
-        said = max(names.says(column.words_of_name, names.TITLE), names.says(tuple(rest), names.TITLE))
+        score = max(names.says(column.words_of_name, names.TITLE), names.says(tuple(rest), names.TITLE))
         long = -column.median_words if column.median_words > 15 else 0
         first = -list(table.columns).index(column.name) if table.headerless else 0
-        return (said, column.filled > 0.5, long, first, column.distinct)
+        return (score, column.filled > 0.5, long, first, column.distinct)
 
     return max(candidates, key=rank, default=None)
 
 
 def _separator(columns: list[Column]) -> str | None:
-    found = [column.separator for column in columns if column.separator]
-    return max(set(found), key=found.count) if found else None
+    separators = [column.separator for column in columns if column.separator]
+    return max(set(separators), key=separators.count) if separators else None
 
 
 def _not_of_an_entity(column: Column, entities: _Entities) -> str:

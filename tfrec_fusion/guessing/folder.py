@@ -82,7 +82,7 @@ def _not_found(tables: list[TableProfile], hints: Hints) -> str:
     seen = "; ".join(f"{table.path}: {', '.join(list(table.columns)[:12])}" for table in tables[:6])
     asked = ", ".join(f"--{name} {value}" for name, value in dataclasses.asdict(hints).items() if value)
     return (
-        "No table says who chose what: one with a column of people and a column of items is needed, or two"
+        "No table says who chose what: one with a column of users and a column of items is needed, or two"
         f" that share a key{f' (asked for: {asked})' if asked else ''}. Seen: {seen}. Name the columns with"
         " --user and --item (and --interactions for the file)."
     )
@@ -123,15 +123,15 @@ def _labels(table: TableProfile, interactions: Interactions) -> pd.Series | None
 def _rule(roles: Roles, role: str, ledger: Ledger) -> IdRule:
     """How ids are compared: as written unless they only match, or are only one, by another rule."""
     column, link = (roles.item, roles.item_link) if role == "item" else (roles.user, roles.user_link)
-    found: Match | None = link.match if link else None
+    rule: Match | None = link.match if link else None
     key = f"data.{role}_ids"
-    if found and found.rule != "as_written":
+    if rule and rule.rule != "as_written":
         assert link is not None
         ledger.note(
-            f"{link.table.path}: its {link.key.name} and {roles.table.path}'s {column.name}: {found.words};"
-            f" written as {key}: {found.rule}."
+            f"{link.table.path}: its {link.key.name} and {roles.table.path}'s {column.name}: {rule.words};"
+            f" written as {key}: {rule.rule}."
         )
-        return found.rule
+        return rule.rule
     inside = within(column.unique)
     if inside is None:
         return "as_written"
@@ -213,14 +213,16 @@ def _why_unused(
     if others:
         return (
             f"not used: another table of who chose what ({others.user.name}, {others.item.name};"
-            f" {table.rows:,} rows). To take it in the place of {roles.table.path}: --interactions"
+            f" {table.rows:,} rows). To take it instead of {roles.table.path}: --interactions"
             f" {table.path}"
         )
-    people = [
+    user_columns = [
         column for column in table.columns.values() if column.unique.isin(set(roles.user.unique)).mean() > 0.5
     ]
-    if len(people) == 2 and len(table.columns) <= 4:
-        return f"not used: pairs of users ({people[0].name}, {people[1].name}), no choices of items"
+    if len(user_columns) == 2 and len(table.columns) <= 4:
+        return (
+            f"not used: pairs of users ({user_columns[0].name}, {user_columns[1].name}), no choices of items"
+        )
     for key in table.columns.values():
         for other in (
             *roles.table.columns.values(),

@@ -62,11 +62,11 @@ def _renames(table: TableProfile, ledger: Ledger) -> dict[str, str]:
     return renames
 
 
-def _apply(found: Tables, table: TableProfile, renames: dict[str, str]) -> Tables:
+def _apply(tables: Tables, table: TableProfile, renames: dict[str, str]) -> Tables:
     header = tuple(renames.get(name, name) for name in table.columns)
     changed: dict[str, Any] = {}
     for name in ("interactions", "items", "users"):
-        described = getattr(found, name)
+        described = getattr(tables, name)
         if described is None:
             continue
         if described.path == table.path:
@@ -90,7 +90,7 @@ def _apply(found: Tables, table: TableProfile, renames: dict[str, str]) -> Table
         elif name == "interactions" and described.join and described.join.path == table.path:
             described = _renamed_join(described, header, renames)
         changed[name] = described
-    return dataclasses.replace(found, **changed)
+    return dataclasses.replace(tables, **changed)
 
 
 def _renamed_join(interactions: Any, header: tuple[str, ...], renames: dict[str, str]) -> Any:

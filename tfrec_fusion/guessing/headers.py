@@ -25,7 +25,8 @@ def has_no_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     if sum(_is_value(cell) for cell in first if cell) > len(first) / 2:
         return True
     columns = [
-        (cell, [row[place].strip() for row in rows if place < len(row)]) for place, cell in enumerate(first)
+        (cell, [row[position].strip() for row in rows if position < len(row)])
+        for position, cell in enumerate(first)
     ]
     # A name may be `2019` or `{x}`: one cell tells less than several that are clearly names.
     return sum(_is_like(*column) for column in columns) > sum(_is_name(*column) for column in columns)
@@ -33,7 +34,7 @@ def has_no_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
 def made_up_names(count: int) -> tuple[str, ...]:
     """`column_1` and so on."""
-    return tuple(f"column_{place}" for place in range(1, count + 1))
+    return tuple(f"column_{number}" for number in range(1, count + 1))
 
 
 def _is_value(cell: str) -> bool:

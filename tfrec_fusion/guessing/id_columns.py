@@ -1,4 +1,4 @@
-"""Which columns of a table are ids of people and of items: by their names, their values, and the tables that
+"""Which columns of a table are ids of users and of items: by their names, their values, and the tables that
 list them."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tfrec_fusion.guessing.column_profiles import Column
 from tfrec_fusion.guessing.id_writing import RULES, Match, match
 from tfrec_fusion.guessing.table_profiles import TableProfile
 
-CLEAR = 0.55  # below this, a column is no id of people or items
+CLEAR = 0.55  # below this, a column is no id of users or items
 KEYS = 0.2  # for two columns that are listed in two other tables
 SURE = 0.9  # so clear that what remains is the other role's
 ONLY_OTHER = 0.7
@@ -66,7 +66,7 @@ def is_called(table: TableProfile, name: str) -> bool:
 
 
 def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) -> Roles | None:
-    """The best columns of people and items in a table, or None where it has none."""
+    """The best columns of users and items in a table, or None where it has none."""
     links = {column.name: _links(column, table, tables, hints) for column in table.columns.values()}
     ids = [column for column in table.columns.values() if _may_be_id(column, hints)]
     best: Roles | None = None
@@ -93,7 +93,7 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
             elif user_score > SURE > item_score and _is_only_other(table, user, item):
                 item_score += ONLY_OTHER
             if table.explode and user.distinct >= 0.9 * table.lists:
-                user_score -= 0.8  # an id of each row rather than of people
+                user_score -= 0.8  # an id of each row rather than of users
             if table.headerless:
                 bonus = _by_position(table, user, item, item_link)
                 user_score, item_score = user_score + bonus, item_score + bonus
@@ -112,7 +112,7 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
 
 
 def _apart(users: list[Link], items: list[Link], unnamed: bool) -> tuple[list[Link], list[Link]]:
-    """Links to two tables: whole numbers may be found in both, but people and items are not listed in one.
+    """Links to two tables: whole numbers may be found in both, but users and items are not listed in one.
     Without names, it is items that have a table more often."""
     while users and items and users[0].table is items[0].table:
         if users[0].strength >= items[0].strength + (0.3 if unnamed else 0.0):
@@ -152,9 +152,9 @@ def _is_only_other(table: TableProfile, known: Column, column: Column) -> bool:
             and not names.says(other.words_of_name, amounts)
         )
 
-    found = [other for other in table.columns.values() if may_be(other)]
-    found = [other for other in found if not other.is_number] or found  # codes rather than amounts
-    return found == [column]
+    others = [other for other in table.columns.values() if may_be(other)]
+    others = [other for other in others if not other.is_number] or others  # codes rather than amounts
+    return others == [column]
 
 
 def _by_position(table: TableProfile, user: Column, item: Column, item_link: Link | None) -> float:
@@ -168,7 +168,7 @@ def _by_position(table: TableProfile, user: Column, item: Column, item_link: Lin
 
 
 def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:
-    """Whether a table that was put together is needed: its people and items stand in different tables, and
+    """Whether a table that was put together is needed: its users and items stand in different tables, and
     the items in the column that was taken apart."""
     if table.join and (user.path == item.path or item.path != table.path):
         return False
@@ -176,7 +176,7 @@ def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:
 
 
 def _lists_entities(user: Column, item: Column, table: TableProfile) -> bool:
-    """Whether a table has one row a person or one an item: then it says what they are, not what was
+    """Whether a table has one row per user or per item: then it says what they are, not what was
     chosen."""
     return max(user.distinct, item.distinct) >= 0.98 * max(len(user.values), 2) and table.rows > 20
 
@@ -201,9 +201,9 @@ def _may_be_id(column: Column, hints: Hints) -> bool:
 
 def _links(column: Column, table: TableProfile, tables: list[TableProfile], hints: Hints) -> list[Link]:
     """Tables that list this column's values, one row each."""
-    found: list[Link] = []
+    links: list[Link] = []
     if column.is_list or column.distinct < 2:
-        return found
+        return links
     for other in tables:
         if other.path == table.path or (table.join and other.path == table.join.path):
             continue
@@ -229,8 +229,8 @@ def _links(column: Column, table: TableProfile, tables: list[TableProfile], hint
             if is_called(other, hints.items or "") or is_called(other, hints.users or ""):
                 strength += 1
             if alike or (strength > 0.5 and (overlap > 0.9 or not key.is_integer)):
-                found.append(Link(other, key, found_in, strength))
-    return sorted(found, key=lambda link: -link.strength)
+                links.append(Link(other, key, found_in, strength))
+    return sorted(links, key=lambda link: -link.strength)
 
 
 def _is_key(column: Column, table: TableProfile) -> bool:
@@ -253,7 +253,7 @@ def _alike(column: Column, key: Column, table: TableProfile) -> float:
 def _score(
     column: Column, table: TableProfile, links: list[Link], words: list[str], others: list[str], item: bool
 ) -> tuple[float, Link | None]:
-    """How likely a column is the id of people (or items), and the table that lists them."""
+    """How likely a column is the id of users (or items), and the table that lists them."""
     own = column.words_of_name
     score = 1.2 * names.says(own, words) - 0.9 * names.says(own, others)
     score += 0.3 * names.names_an_id(own) - 0.9 * (
@@ -269,7 +269,7 @@ def _score(
         if item:
             score += 0.6 * any(column.median_words >= 2 for column in link.table.columns.values())
     if column.median_words > 1.5:
-        score -= 0.4  # a name in the place of an id
+        score -= 0.4  # a name instead of an id
     if column.distinct >= 0.98 * len(column.values) and table.rows > 20:
         score -= 0.5
     if column.distinct < 6:

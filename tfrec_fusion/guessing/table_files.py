@@ -30,18 +30,18 @@ def read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
     kind = detect_kind(str(file))
     if kind != "csv":
         return Csv(), tuple(column_names(str(file))), False
-    found = read_dialect(str(file), Csv())
-    csv = Csv(delimiter=found.delimiter, encoding=found.encoding)
+    dialect = read_dialect(str(file), Csv())
+    csv = Csv(delimiter=dialect.delimiter, encoding=dialect.encoding)
     lines = _first_lines(file, csv)
-    if found.ragged:  # a delimiter at the end of each row that the header line does not have
-        lines = [line[: len(found.names)] for line in lines]
+    if dialect.ragged:  # a delimiter at the end of each row that the header line does not have
+        lines = [line[: len(dialect.names)] for line in lines]
     widths = [len(line) for line in lines]
     width = max(set(widths), key=lambda count: (widths.count(count), count))
     first, *rows = [line for line in lines if len(line) == width] if width > 1 else lines
     if has_no_header(first, rows):
         names = made_up_names(width)
         return dataclasses.replace(csv, header=names), names, True
-    names = found.names
+    names = dialect.names
     told = names[0].lower().startswith("sep=")  # for Excel, which delimiter follows
     if (len(names) < 2 or told) and width > 1:  # lines before the header
         csv, names = dataclasses.replace(csv, header=tuple(first)), tuple(first)
@@ -78,10 +78,10 @@ def group(sources: list[Source]) -> list[tuple[str, list[Source]]]:
     groups = []
     keyed = sorted(sources, key=lambda source: (stem(source), source.names))
     for (pattern, _), members in itertools.groupby(keyed, key=lambda source: (stem(source), source.names)):
-        found = list(members)
+        files = list(members)
         matched = [source for source in sources if source.file.match(pattern)] if "*" in pattern else []
-        if len(found) > 1 and {id(source) for source in matched} == {id(source) for source in found}:
-            groups.append((pattern, found))
+        if len(files) > 1 and {id(source) for source in matched} == {id(source) for source in files}:
+            groups.append((pattern, files))
         else:
-            groups += [(source.file.name, [source]) for source in found]
+            groups += [(source.file.name, [source]) for source in files]
     return groups

@@ -132,8 +132,8 @@ def _profile(path: str, sources: list[Source], ledger: Ledger) -> TableProfile:
     if not batches:
         raise ConfigError(f"none of its {bad.count:,} rows can be read, the first: {bad.first}")
     arrays = {
-        name: cells.plain(pa.chunked_array(_alike([batch.column(place) for batch in batches])))
-        for place, name in enumerate(first.names)
+        name: cells.plain(pa.chunked_array(_alike([batch.column(position) for batch in batches])))
+        for position, name in enumerate(first.names)
     }
     style = first.csv
     if style.delimiter is not None:
@@ -240,13 +240,13 @@ def _short(table: TableProfile) -> Csv:
 
 def _nulls(text: dict[str, pd.Series]) -> tuple[str, ...]:
     """Words that stand for nothing in some column."""
-    found = {word for values in text.values() for word in NOTHING if (values == word).any()}
+    words_for_nothing = {word for values in text.values() for word in NOTHING if (values == word).any()}
     for values in text.values():
         if (values == "NA").any():
             rest = values[values.notna() & ~values.isin([*NOTHING, "NA"])][:2000]
             if len(rest) and parse_numbers(rest).notna().mean() > 0.95:
-                found.add("NA")
-    return tuple(sorted(found))
+                words_for_nothing.add("NA")
+    return tuple(sorted(words_for_nothing))
 
 
 def _decimal(text: dict[str, pd.Series]) -> Literal[".", ","]:

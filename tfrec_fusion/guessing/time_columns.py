@@ -41,14 +41,14 @@ def guess_time(
         return None
     array = pa.array(text.astype(object), pa.string())
     try:
-        found = detect_time_format(array)
+        time_format = detect_time_format(array)
     except ConfigError:
         return None
-    if found.share < 0.9 or not _believable(found, len(text), called, is_number, unnamed):
+    if time_format.share < 0.9 or not _believable(time_format, len(text), called, is_number, unnamed):
         return None
-    if found.rivals:
-        return _decide(values, found)
-    return TimeGuess(found.name, _words(found), found.sure)
+    if time_format.rivals:
+        return _decide(values, time_format)
+    return TimeGuess(time_format.name, _words(time_format), time_format.sure)
 
 
 def readings(example: str, formats: tuple[str, ...]) -> str:
@@ -67,20 +67,20 @@ def _may_be_times(text: pd.Series, called: bool) -> bool:
     return bool(sample.str.count(r"\d").median() >= 4 and sample.str.len().median() >= 8)
 
 
-def _believable(found: TimeFormat, distinct: int, called: bool, is_number: bool, unnamed: bool) -> bool:
+def _believable(time_format: TimeFormat, distinct: int, called: bool, is_number: bool, unnamed: bool) -> bool:
     """Numbers of the size of times may be ids: without a name that says so, only what hardly is anything
     else."""
     if not is_number:
         return True
-    if not found.sure:
+    if not time_format.sure:
         return called and distinct > 10
-    return called or unnamed or found.name not in ("s", "excel")
+    return called or unnamed or time_format.name not in ("s", "excel")
 
 
-def _decide(values: pd.Series, found: TimeFormat) -> TimeGuess:
+def _decide(values: pd.Series, time_format: TimeFormat) -> TimeGuess:
     """Day and month cannot be told apart by their size: files are often written in the order of time."""
     array = pa.array(values[:20_000].astype(object), pa.string())
-    formats = (found.name, *found.rivals)
+    formats = (time_format.name, *time_format.rivals)
     disorder = {}
     for known in formats:
         times = pd.Series(parse_times(array, known))
@@ -90,15 +90,15 @@ def _decide(values: pd.Series, found: TimeFormat) -> TimeGuess:
     if disorder[best] <= 0.001 and second > 0.005:
         return TimeGuess(best, f"dates written {best}: read so, the rows stand in the order of time")
     differing = (value for value in values if len({int(time) for time in _times_of(value, formats)}) > 1)
-    return TimeGuess(found.name, _words(found), True, found.rivals, next(differing, ""))
+    return TimeGuess(time_format.name, _words(time_format), True, time_format.rivals, next(differing, ""))
 
 
 def _times_of(value: str, formats: tuple[str, ...]) -> list[int]:
     return [parse_times(pa.array([value], pa.string()), known)[0] for known in formats]
 
 
-def _words(found: TimeFormat) -> str:
-    name = found.name
+def _words(time_format: TimeFormat) -> str:
+    name = time_format.name
     if "%d" in name and "%m" in name and name.index("%d") < name.index("%m"):
         return f"dates with the day first, {name}"
-    return found.why
+    return time_format.why

@@ -143,7 +143,7 @@ _KINDS = {
 
 
 def _is_event(column: Column) -> bool:
-    said = set(column.words_of_name) & {
+    words = set(column.words_of_name) & {
         "event",
         "action",
         "type",
@@ -155,7 +155,7 @@ def _is_event(column: Column) -> bool:
         "status",
     }
     known = [value_shapes.folded(kind) in _KINDS or value_shapes.is_refusal(kind) for kind in column.unique]
-    return bool(said) or sum(known) >= 2
+    return bool(words) or sum(known) >= 2
 
 
 def _flag_events(column: Column) -> dict[str, float]:

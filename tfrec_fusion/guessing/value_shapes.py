@@ -77,16 +77,16 @@ def numbers_in_words(unique: pd.Series) -> pd.Series | None:
     # The number comes first, as no title's does: `120 min`, `#2 in Gift Cards`, not `Symphony 5`.
     if len(sample) < 3 or sample.str.contains(r"^[\W_]{0,4}\d").mean() < 0.9:
         return None
-    said = sample.str.replace(r"\d+(?:[.,]\d+)*", "#", regex=True)
-    if not said.str.contains(r"[^\W\d_]{2,}").mean() > 0.5 or said.str.len().median() > 80:
+    templates = sample.str.replace(r"\d+(?:[.,]\d+)*", "#", regex=True)
+    if not templates.str.contains(r"[^\W\d_]{2,}").mean() > 0.5 or templates.str.len().median() > 80:
         return None
     first = sample.str.extract(r"(\d+(?:[.,]\d{3})*(?:[.,]\d+)?)")[0].str.replace(",", "")
     first = pd.to_numeric(first.where(first.str.fullmatch(r"\d{1,15}(\.\d{1,6})?")), errors="coerce")
     # Few ways to say it, and many numbers: a title with a number in it is another text each time.
-    if said.nunique() > max(2, 0.2 * len(sample)) or first.nunique() < 2:
+    if templates.nunique() > max(2, 0.2 * len(sample)) or first.nunique() < 2:
         return None
-    found = pd.Series(first.to_numpy(dtype="float64"), index=sample.to_numpy())
-    return found[~found.index.duplicated()]
+    numbers = pd.Series(first.to_numpy(dtype="float64"), index=sample.to_numpy())
+    return numbers[~numbers.index.duplicated()]
 
 
 _STARS = re.compile(
@@ -127,19 +127,19 @@ def _numbered_grades(words: list[str], named: bool) -> dict[str, float] | None:
     plain = [
         re.sub(
             rf"(?i)\b({'|'.join(_NUMERALS)})\b",
-            lambda found: str(_NUMERALS.index(found[1].lower()) + 1),
+            lambda matches: str(_NUMERALS.index(matches[1].lower()) + 1),
             word,
         )
         for word in words
     ]
-    found = [re.search(r"(?<!\w)\d+(?:[.,]\d+)?", word) for word in plain]
-    if not all(found) or any(len(word) > 30 for word in plain):
+    matches = [re.search(r"(?<!\w)\d+(?:[.,]\d+)?", word) for word in plain]
+    if not all(matches) or any(len(word) > 30 for word in plain):
         return None
     rests = {
         re.sub(r"(?<=[^\W\d_])s$", "", re.sub(r"\d+(?:[.,]\d+)?", "", word, count=1).strip().casefold())
         for word in plain
     }
-    values = [float(number[0].replace(",", ".")) for number in found if number]
+    values = [float(number[0].replace(",", ".")) for number in matches if number]
     if len(rests) > 1 or rests == {""} or len(set(values)) < len(values) or max(values) > 100:
         return None
     if not named and not _STARS.match(rests.pop()):

@@ -39,8 +39,8 @@ class BruteForce(TopKIndex):
         # Read whole, as the search reads it: TensorFlow copies a variable at each whole read once a part of
         # it was gathered.
         candidates = tf.convert_to_tensor(self.candidates)
-        found = tf.cast(tf.gather(candidates, tf.maximum(rows, 0)), tf.float32)
-        return tf.where(rows[..., None] < 0, 0.0, found)
+        results = tf.cast(tf.gather(candidates, tf.maximum(rows, 0)), tf.float32)
+        return tf.where(rows[..., None] < 0, 0.0, results)
 
     def is_exact(self) -> bool:
         """True."""

@@ -118,7 +118,7 @@ def measure_recall(
         vectors: floats `[num_candidates, dim]`.
         queries: float32 `[num_queries, dim]`.
         k: at most `num_candidates`.
-        probes: of an `InvertedFile`, in place of its own number.
+        probes: of an `InvertedFile`, instead of its own number.
 
     Returns:
         The recall, from 0 to 1.

@@ -105,7 +105,7 @@ class InvertedFile(TopKIndex):
 
         Returns:
             As `TopKIndex.call`. Equal scores that both fit come in the order of rows; which of the equal
-            ones fits at the k-th place depends on the order of cells, always in the same way.
+            ones fits at the k-th rank depends on the order of cells, always in the same way.
         """
         scores, rows = self.search(self._embed(queries), k, exclude, allowed, probes)
         return scores, self.identify(rows)
@@ -138,8 +138,8 @@ class InvertedFile(TopKIndex):
 
     def vectors(self, rows: tf.Tensor) -> tf.Tensor:
         positions = tf.gather(self.position_of_row, tf.maximum(rows, 0))
-        found = tf.cast(tf.gather(self.cell_vectors, positions), tf.float32)
-        return tf.where(rows[..., None] < 0, 0.0, found)
+        results = tf.cast(tf.gather(self.cell_vectors, positions), tf.float32)
+        return tf.where(rows[..., None] < 0, 0.0, results)
 
     def is_exact(self) -> bool:
         """False."""
@@ -222,8 +222,8 @@ class InvertedFile(TopKIndex):
             )
 
             def step(number: tf.Tensor, scores: Any, rows: Any) -> tuple:
-                found = search(number * size, tf.minimum((number + 1) * size, batch))
-                return number + 1, scores.write(number, found[0]), rows.write(number, found[1])
+                result = search(number * size, tf.minimum((number + 1) * size, batch))
+                return number + 1, scores.write(number, result[0]), rows.write(number, result[1])
 
             blocks = (batch + size - 1) // size
             _, scores, rows = tf.while_loop(lambda number, *_: number < blocks, step, (0, scores, rows))
@@ -309,15 +309,15 @@ class InvertedFile(TopKIndex):
             positions = _at(positions, slots)
             scores = self._score_positions(queries, positions)
             scores = tf.where(rough == MINUS_INFINITY, MINUS_INFINITY, scores) if filtered else scores
-        found = tf.minimum(k, tf.shape(scores)[1])
-        scores, slots = tf.math.top_k(scores, found)
+        results = tf.minimum(k, tf.shape(scores)[1])
+        scores, slots = tf.math.top_k(scores, results)
         rows = tf.gather(self.row_of_position, _at(positions, slots))
         rows = rows if rows.shape.rank == 2 else rows[None]
         rows = tf.where(scores == MINUS_INFINITY, NO_ROW, rows) if filtered else rows
         tied = tf.reduce_any(scores[:, 1:] == scores[:, :-1])
         # Few searches find equal scores, or fewer than k.
         return tf.cond(
-            tied | (found < k), _apart(lambda: _completed(scores, rows, k)), lambda: (scores, rows)
+            tied | (results < k), _apart(lambda: _completed(scores, rows, k)), lambda: (scores, rows)
         )
 
     def _slots_of(
@@ -333,9 +333,9 @@ class InvertedFile(TopKIndex):
 
     def _rows_allowed(self, allowed: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """A mask `[1 or batch, num_candidates]` as rows `[batch, most]`, padded with -1."""
-        places = tf.cast(tf.where(allowed), tf.int32)
+        positions = tf.cast(tf.where(allowed), tf.int32)
         counts = tf.reduce_sum(tf.cast(allowed, tf.int32), axis=1)
-        rows = tf.RaggedTensor.from_row_lengths(places[:, 1], counts, validate=False).to_tensor(NO_ROW)
+        rows = tf.RaggedTensor.from_row_lengths(positions[:, 1], counts, validate=False).to_tensor(NO_ROW)
         return tf.broadcast_to(rows, [batch, tf.shape(rows)[1]])
 
     def get_config(self) -> dict[str, Any]:

@@ -65,17 +65,19 @@ def listed(items: tf.Tensor, num_items: int) -> tf.Tensor:
     Returns:
         bool `[batch, num_items]`.
     """
-    places = tf.where(items >= 0)
-    return _mask(tf.cast(places[:, 0], tf.int32), tf.gather_nd(items, places), tf.shape(items)[0], num_items)
+    positions = tf.where(items >= 0)
+    return _mask(
+        tf.cast(positions[:, 0], tf.int32), tf.gather_nd(items, positions), tf.shape(items)[0], num_items
+    )
 
 
-def allowed(items: tf.Tensor, wanted: tf.Tensor, categories: tf.Tensor, find: CategoryFilter) -> tf.Tensor:
+def allowed(items: tf.Tensor, requested: tf.Tensor, categories: tf.Tensor, find: CategoryFilter) -> tf.Tensor:
     """The items that each request allows: those listed, where it lists any, that have one of its categories,
     where it names any.
 
     Args:
         items: int32 `[batch, any]`, the listed items, -1 for ids that are unknown or padding.
-        wanted: string `[batch, any]`, the ids as they were sent, `""` for padding: a list of unknown ids
+        requested: string `[batch, any]`, the ids as they were sent, `""` for padding: a list of unknown ids
             allows nothing.
         categories: string `[batch, any]`, `""` for padding.
         find: the items of a category.
@@ -83,12 +85,12 @@ def allowed(items: tf.Tensor, wanted: tf.Tensor, categories: tf.Tensor, find: Ca
     Returns:
         bool `[batch, num_items]`.
     """
-    by_id = listed(items, find.num_items) | ~tf.reduce_any(wanted != "", 1, keepdims=True)
+    by_id = listed(items, find.num_items) | ~tf.reduce_any(requested != "", 1, keepdims=True)
     by_category = find(categories) | ~tf.reduce_any(categories != "", 1, keepdims=True)
     return by_id & by_category
 
 
 def _mask(queries: tf.Tensor, items: tf.Tensor, batch: tf.Tensor, num_items: int) -> tf.Tensor:
     """True at the pairs of int32 `queries` and `items`; bool `[batch, num_items]`."""
-    places = tf.stack([queries, items], 1)
-    return tf.scatter_nd(places, tf.ones_like(queries), tf.stack([batch, num_items])) > 0
+    positions = tf.stack([queries, items], 1)
+    return tf.scatter_nd(positions, tf.ones_like(queries), tf.stack([batch, num_items])) > 0

@@ -64,7 +64,7 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         self.storage_dtype = storage_dtype
 
     def index(self, candidates: Any, identifiers: Any = None) -> TopKIndex:
-        """Builds the index, in place of the one before.
+        """Builds the index, instead of the one before.
 
         Args:
             candidates: finite floats `[num_candidates, dim]`: a tensor, an array, a memory-mapped array or
@@ -146,9 +146,9 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         """Turns int32 rows of any shape into identifiers; -1 becomes `""` or -1."""
         if not self._has("identifiers"):
             return rows
-        found = tf.gather(self.identifiers, tf.maximum(rows, 0))
-        nothing = NO_STRING if found.dtype == tf.string else NO_INTEGER
-        return tf.where(rows < 0, tf.cast(nothing, found.dtype), found)
+        results = tf.gather(self.identifiers, tf.maximum(rows, 0))
+        nothing = NO_STRING if results.dtype == tf.string else NO_INTEGER
+        return tf.where(rows < 0, tf.cast(nothing, results.dtype), results)
 
     def lookup(self, identifiers: tf.Tensor) -> tf.Tensor:
         """Turns identifiers of any shape into int32 rows: the first that has it, or -1."""
@@ -262,18 +262,18 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
             return tf.where(inside, tf.cast(identifiers, tf.int32), NO_ROW)
         keys = tf.reshape(_keys(identifiers), [-1])
         first = tf.searchsorted(self._sorted_keys, keys)
-        places = first[:, None] + tf.range(self._longest_run)
-        inside = places < self.num_candidates
-        rows = tf.gather(self._sorted_rows, tf.where(inside, places, 0))
-        wanted = tf.reshape(tf.cast(identifiers, known), [-1, 1])
-        rows = tf.where(inside & (tf.gather(self.identifiers, rows) == wanted), rows, NO_ROW)
+        positions = first[:, None] + tf.range(self._longest_run)
+        inside = positions < self.num_candidates
+        rows = tf.gather(self._sorted_rows, tf.where(inside, positions, 0))
+        requested = tf.reshape(tf.cast(identifiers, known), [-1, 1])
+        rows = tf.where(inside & (tf.gather(self.identifiers, rows) == requested), rows, NO_ROW)
         return tf.reshape(rows, [tf.shape(identifiers)[0], tf.shape(identifiers)[1] * self._longest_run])
 
     # State is kept by name, so that a reloaded index knows what to create before its values arrive.
     def _set_state(self, name: str, value: Any, dtype: Any = None) -> None:
         setattr(self, name, tf.Variable(value, trainable=False, dtype=dtype, name=name.lstrip("_")))
 
-    def _set_rows(self, name: str, source: Vectors, dtype: str, places: np.ndarray | None = None) -> None:
+    def _set_rows(self, name: str, source: Vectors, dtype: str, positions: np.ndarray | None = None) -> None:
         """Keeps rows as a variable, row `n` at `places[n]`. Read from front to back in chunks and written in
         place, so that no second copy is held and a file is read once, in order."""
         self._set_state(name, tf.zeros(source.shape, dtype))
@@ -281,10 +281,10 @@ class TopKIndex(tfrs.layers.factorized_top_k.TopK):
         for start in range(0, len(source), _ROWS_PER_CHUNK):
             end = min(start + _ROWS_PER_CHUNK, len(source))
             chunk = tf.convert_to_tensor(np.asarray(source[start:end]).astype(dtype))
-            if places is None:
+            if positions is None:
                 variable[start:end].assign(chunk)
             else:
-                variable.scatter_update(tf.IndexedSlices(chunk, tf.constant(places[start:end])))
+                variable.scatter_update(tf.IndexedSlices(chunk, tf.constant(positions[start:end])))
 
     def _has(self, name: str) -> bool:
         return hasattr(self, name)
@@ -408,16 +408,16 @@ def top_rows(scores: tf.Tensor, k: tf.Tensor, rows: tf.Tensor | None = None) -> 
         scores = tf.pad(scores, missing, constant_values=MINUS_INFINITY)
         rows = tf.pad(rows, missing, constant_values=NO_ROW)
     best, slots = tf.math.top_k(scores, k)
-    found = slots if rows is None else tf.gather(rows, slots, batch_dims=1)
-    return best, tf.where(best == MINUS_INFINITY, NO_ROW, found)
+    result = slots if rows is None else tf.gather(rows, slots, batch_dims=1)
+    return best, tf.where(best == MINUS_INFINITY, NO_ROW, result)
 
 
 def remove_slots(scores: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
     """Sets scores `[batch, n]` to minus infinity at int32 slots `[batch, m]`; a slot of -1 does nothing."""
     queries = tf.broadcast_to(tf.range(tf.shape(slots)[0])[:, None], tf.shape(slots))
     # A minimum with infinity leaves slot 0 as it is, which spares filtering out the padding.
-    places = tf.stack([queries, tf.maximum(slots, 0)], axis=-1)
-    return tf.tensor_scatter_nd_min(scores, places, tf.where(slots < 0, np.inf, MINUS_INFINITY))
+    positions = tf.stack([queries, tf.maximum(slots, 0)], axis=-1)
+    return tf.tensor_scatter_nd_min(scores, positions, tf.where(slots < 0, np.inf, MINUS_INFINITY))
 
 
 def _is_member(rows: tf.Tensor, ordered: tf.Tensor) -> tf.Tensor:

@@ -19,9 +19,9 @@ __all__ = [
     "log_losses",
     "normal_interval",
     "novelty",
-    "per_person_auc",
-    "per_person_figures",
-    "per_person_ndcg",
+    "per_user_auc",
+    "per_user_figures",
+    "per_user_ndcg",
     "rank_catalogue",
     "rank_scores",
     "ranking_metrics",
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     )
     from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
     from tfrec_fusion.metrics.classification import classification_report
-    from tfrec_fusion.metrics.pointwise import auc, log_losses, per_person_auc, per_person_ndcg
-    from tfrec_fusion.metrics.ranks import gain, per_person_figures, target_ranks, tie_order
+    from tfrec_fusion.metrics.pointwise import auc, log_losses, per_user_auc, per_user_ndcg
+    from tfrec_fusion.metrics.ranks import gain, per_user_figures, target_ranks, tie_order
 else:
     __getattr__, __dir__ = lazy_names(__name__)

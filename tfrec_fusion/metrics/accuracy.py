@@ -113,7 +113,7 @@ def rank_scores(
 
 
 def _top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k highest scores, equal ones by column, exactly: also where the k-th place is tied."""
+    """Columns of the k highest scores, equal ones by column, exactly: also where the k-th rank is tied."""
     threshold = np.partition(scores, scores.shape[1] - k, 1)[:, scores.shape[1] - k, None]
     above = scores > threshold
     level = scores == threshold
@@ -151,8 +151,8 @@ def ranking_metrics(
             f" {len(relevant)}. Give an empty array for a query without relevant items."
         )
     query, ranks, counts = _hits(ranked, relevant)
-    found = figures_of_hits(query, ranks, counts, ks)
-    return {f"{name}@{k}": found[f"{name}@{k}"] for k in ks for name in METRICS}
+    result = figures_of_hits(query, ranks, counts, ks)
+    return {f"{name}@{k}": result[f"{name}@{k}"] for k in ks for name in METRICS}
 
 
 def _hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -164,12 +164,12 @@ def _hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> tuple[np.ndarra
     items = items[items >= 0]
     width = max(int(ranked.max(initial=-1)), int(items.max(initial=-1))) + 1
     right = np.unique(owner * width + items)
-    query, place = np.nonzero(ranked >= 0)
-    keys, first = np.unique(query * width + ranked[query, place], return_index=True)
+    query, rank = np.nonzero(ranked >= 0)
+    keys, first = np.unique(query * width + ranked[query, rank], return_index=True)
     # The first position of each item, in the order of the list.
     first = np.sort(first[np.isin(keys, right)])
     counts = np.bincount(right // max(1, width), minlength=len(relevant))
-    return query[first], place[first] + 1.0, counts
+    return query[first], rank[first] + 1.0, counts
 
 
 @dataclasses.dataclass

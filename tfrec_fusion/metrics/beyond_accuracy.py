@@ -27,7 +27,7 @@ def novelty(recommended: np.ndarray, counts: np.ndarray, num_users: int | None =
 
     `mean(-log2((counts_i + 1) / (total + items)))` without `num_users` (an item's share of interactions), or
     `mean(-log2(max(counts_i, 1) / num_users))` with it (an item's share of users, at most 1). An item that
-    nobody met counts as met once.
+    nobody chose counts as chosen once.
 
     Args:
         recommended: integer `[users, k]`.
@@ -84,8 +84,8 @@ def serendipity(
     """Share of a list that is both right and unexpected:
     `mean_u 1/k sum_j hit_uj (1 - counts_j / num_users)`.
 
-    Unexpected is what popularity would not have shown: a hit weighs as much as the share of users that did
-    not meet the item. A repetition in a list is no hit.
+    Unexpected is what popularity would not have shown: a hit weighs as much as the share of users who did
+    not choose the item. A repetition in a list is no hit.
 
     Args:
         recommended: integer `[users, k]`.

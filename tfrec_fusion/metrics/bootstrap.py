@@ -1,9 +1,9 @@
-"""Confidence intervals by resampling people: how far a mean, or a difference of means, may be due to who was
+"""Confidence intervals by resampling users: how far a mean, or a difference of means, may be due to who was
 asked.
 
-Interactions of one person are not independent, so whole people are drawn. Everything here works on sums over
-people: a statistic is a function of column totals (a mean is `total / count`), and all statistics of one call
-see the same draws, so that differences between models on the same people are paired.
+Interactions of one user are not independent, so whole users are drawn. Everything here works on sums over
+users: a statistic is a function of column totals (a mean is `total / count`), and all statistics of one call
+see the same draws, so that differences between models on the same users are paired.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import numpy as np
 GROUPS = 1000
 
 
-def group_sums(person: np.ndarray, columns: np.ndarray, groups: int = GROUPS) -> np.ndarray:
-    """Sums columns over people, and people over at most `groups` groups, so that resampling costs the same
+def group_sums(user: np.ndarray, columns: np.ndarray, groups: int = GROUPS) -> np.ndarray:
+    """Sums columns over users, and users over at most `groups` groups, so that resampling costs the same
     for any number.
 
-    With more people than groups, groups of people that have nothing in common but the draw are resampled in
-    place of single people; the spread of a total is the same in expectation.
+    With more users than groups, groups of users that have nothing in common but the draw are resampled
+    instead of single users; the spread of a total is the same in expectation.
 
     Args:
-        person: integer `[rows]`, from 0: whom each row belongs to, in an order that means nothing.
+        user: integer `[rows]`, from 0: whom each row belongs to, in an order that means nothing.
         columns: float `[rows, C]`.
         groups: how many groups at most.
 
     Returns:
-        float64 `[min(people, groups), C]`.
+        float64 `[min(users, groups), C]`.
     """
-    people = int(person.max()) + 1 if len(person) else 0
-    size = min(people, groups)
-    group = person % size if size else person
+    num_users = int(user.max()) + 1 if len(user) else 0
+    size = min(num_users, groups)
+    group = user % size if size else user
     return np.stack(
         [np.bincount(group, weights=column, minlength=size) for column in np.asarray(columns, np.float64).T],
         1,

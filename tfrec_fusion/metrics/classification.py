@@ -52,10 +52,10 @@ def classification_report(
     }
     report = {
         name: {
-            **{kind: float(value[place]) for kind, value in values.items()},
-            "support": int(support[place]),
+            **{kind: float(value[position]) for kind, value in values.items()},
+            "support": int(support[position]),
         }
-        for place, name in enumerate(names)
+        for position, name in enumerate(names)
     }
     total = int(support.sum())
     report["macro"] = {**{kind: float(value.mean()) for kind, value in values.items()}, "support": total}

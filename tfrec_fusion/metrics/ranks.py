@@ -71,7 +71,7 @@ def target_ranks(scores: np.ndarray, target: np.ndarray, ties: np.ndarray) -> np
 def next_item_ranks(
     scores: np.ndarray, target: np.ndarray, history: np.ndarray, ties: np.ndarray
 ) -> np.ndarray:
-    """The rank of what came next, among all items that were not met before.
+    """The rank of what came next, among all items that were not seen before.
 
     Args:
         scores: float `[queries, N + 1]`; column 0 is no item.
@@ -80,14 +80,14 @@ def next_item_ranks(
         ties: `[N + 1]`, from `tie_order`.
 
     Returns:
-        float64 `[queries]` as `target_ranks`; NaN where the item was met before, so that it could not be
+        float64 `[queries]` as `target_ranks`; NaN where the item was seen before, so that it could not be
         recommended.
     """
     scores = np.array(scores)
     scores[:, 0] = -np.inf
     np.put_along_axis(scores, history, -np.inf, 1)
-    met = (history == np.asarray(target)[:, None]).any(1)
-    return np.where(met, np.nan, target_ranks(scores, target, ties))
+    seen = (history == np.asarray(target)[:, None]).any(1)
+    return np.where(seen, np.nan, target_ranks(scores, target, ties))
 
 
 def gain(rank: Any, k: float = np.inf) -> np.ndarray:
@@ -167,23 +167,23 @@ def figures_of_hits(
     return figures
 
 
-def per_person_figures(
-    people: np.ndarray, ranks: np.ndarray, cutoffs: Iterable[int], items: np.ndarray | None = None
+def per_user_figures(
+    users: np.ndarray, ranks: np.ndarray, cutoffs: Iterable[int], items: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Metrics of each person from the ranks of what was held out, an item a person chose several times once.
+    """Metrics of each user from the ranks of what was held out, an item a user chose several times once.
 
-    Where context changes a person's list from one choice to the next, two items may have one rank: then the
+    Where context changes a user's list from one choice to the next, two items may have one rank: then the
     second stands one position lower.
 
     Args:
-        people: `[choices]`, equal where two choices belong to one person.
+        users: `[choices]`, equal where two choices belong to one user.
         ranks: float `[choices]`, whole numbers from 1; infinite for an item without a score.
         cutoffs: the values of `k`.
-        items: `[choices]`, which item it was; None takes equal finite ranks of a person for one item. Of an
+        items: `[choices]`, which item it was; None takes equal finite ranks of a user for one item. Of an
             item's different ranks one counts, whichever a digest of them puts first.
 
     Returns:
-        `{"ndcg@10": float64 [people], …, "mrr": …}` as `figures_of_hits`, people in ascending order.
+        `{"ndcg@10": float64 [users], …, "mrr": …}` as `figures_of_hits`, users in ascending order.
 
     Raises:
         ValueError: if a rank is no whole number from 1.
@@ -195,45 +195,45 @@ def per_person_figures(
             f"`ranks` must be whole numbers from 1, or infinite. Received: {ranks[:5]}… "
             "Leave out what cannot be recommended."
         )
-    _, person = np.unique(people, return_inverse=True)
+    _, user = np.unique(users, return_inverse=True)
     if items is None:
-        kept = first_choices(person, np.where(finite, ranks, -1.0 - np.arange(len(ranks))), ranks)
+        kept = first_choices(user, np.where(finite, ranks, -1.0 - np.arange(len(ranks))), ranks)
     else:
-        kept = first_choices(person, np.unique(items, return_inverse=True)[1].reshape(-1), ranks)
-    person, ranks = person[kept], ranks[kept]
-    order = np.lexsort((ranks, person))
-    person, ranks = person[order], ranks[order]
-    count = np.bincount(person)
-    return figures_of_hits(person, _apart(person, ranks, count), count, cutoffs)
+        kept = first_choices(user, np.unique(items, return_inverse=True)[1].reshape(-1), ranks)
+    user, ranks = user[kept], ranks[kept]
+    order = np.lexsort((ranks, user))
+    user, ranks = user[order], ranks[order]
+    count = np.bincount(user)
+    return figures_of_hits(user, _apart(user, ranks, count), count, cutoffs)
 
 
-def first_choices(people: np.ndarray, items: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """One choice of each item by each person. Which one does not depend on the order of rows, nor on how good
+def first_choices(users: np.ndarray, items: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """One choice of each item by each user. Which one does not depend on the order of rows, nor on how good
     its ranks are.
 
     Args:
-        people, items: `[choices]`.
+        users, items: `[choices]`.
         ranks: float `[choices]` or `[choices, systems]`.
 
     Returns:
         int64 positions of the choices that count.
     """
-    bits = np.ascontiguousarray(ranks, np.float64).reshape(len(people), -1).view(np.uint64)
+    bits = np.ascontiguousarray(ranks, np.float64).reshape(len(users), -1).view(np.uint64)
     factors = np.random.default_rng(0).integers(1, 2**63, bits.shape[1], np.uint64) | np.uint64(1)
     digest = (bits * factors).sum(1, dtype=np.uint64)
     digest = (digest ^ (digest >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    order = np.lexsort((digest, items, people))
-    one, other = people[order], items[order]
+    order = np.lexsort((digest, items, users))
+    one, other = users[order], items[order]
     new = np.ones(len(order), bool)
     new[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
     return order[new]
 
 
-def _apart(person: np.ndarray, ranks: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Ascending ranks made different within each person: an equal one moves one position down."""
+def _apart(user: np.ndarray, ranks: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Ascending ranks made different within each user: an equal one moves one position down."""
     first = np.cumsum(count) - count
-    order = np.arange(len(ranks)) - first[person]
+    order = np.arange(len(ranks)) - first[user]
     far = np.int64(2) ** 31
     free = np.where(np.isfinite(ranks), np.minimum(ranks, far), far).astype(np.int64) - order
-    highest = np.maximum.accumulate(free + person * 4 * far) - person * 4 * far
+    highest = np.maximum.accumulate(free + user * 4 * far) - user * 4 * far
     return np.where(np.isfinite(ranks), highest + order, np.inf)

@@ -21,8 +21,8 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def _plain(text):
-    text = re.sub(r"\$\$(.+?)\$\$", lambda found: _math(found.group(1), "block"), text, flags=re.S)
-    text = re.sub(r"(?<![\w$])\$([^$\n]+?)\$(?!\w)", lambda found: _math(found.group(1), "inline"), text)
+    text = re.sub(r"\$\$(.+?)\$\$", lambda match: _math(match.group(1), "block"), text, flags=re.S)
+    text = re.sub(r"(?<![\w$])\$([^$\n]+?)\$(?!\w)", lambda match: _math(match.group(1), "inline"), text)
     text = text.replace("<!-- help -->", "\n".join(_help()[:1]))
     return text.replace("<!-- commands -->", "\n\n".join(_help()[1:]))
 

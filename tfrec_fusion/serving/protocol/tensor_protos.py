@@ -94,23 +94,23 @@ def _strings(values: Sequence[bytes]) -> np.ndarray:
 
 def _split_strings(content: bytes, count: int) -> list[bytes]:
     """Strings out of `tensor_content`: `count` lengths as varints, then the bytes."""
-    lengths, place = [], 0
+    lengths, position = [], 0
     for _ in range(count):
         length = shift = 0
         while True:
-            byte = content[place]
-            place += 1
+            byte = content[position]
+            position += 1
             length |= (byte & 0x7F) << shift
             shift += 7
             if byte < 0x80:
                 break
         lengths.append(length)
-    if place + sum(lengths) != len(content):
+    if position + sum(lengths) != len(content):
         raise ValueError("The lengths do not add up to the content")
     strings = []
     for length in lengths:
-        strings.append(content[place : place + length])
-        place += length
+        strings.append(content[position : position + length])
+        position += length
     return strings
 
 

@@ -20,7 +20,7 @@ _SPLIT = "Send several smaller ones."
 _MAX_LATE = 100
 _ELEMENTS_A_ROW = 2048
 _SLOW_ROWS = 32
-"""Smaller requests are never foretold to be late: a machine's slow moment would be held against them."""
+"""Smaller requests are never predicted to be late: a machine's slow moment would be held against them."""
 
 
 class Gate:

@@ -254,7 +254,7 @@ class BatchingRunner:
         runner: runs the graph.
         signatures: the model's signatures.
         scheduler: runs the batches.
-        options: the model's own parameters, in place of the scheduler's.
+        options: the model's own parameters, instead of the scheduler's.
     """
 
     def __init__(

@@ -31,13 +31,13 @@ class VersionPolicy:
     num_versions: int = 1
     versions: tuple[int, ...] = ()
 
-    def choose(self, found: list[int]) -> set[int]:
+    def choose(self, versions: list[int]) -> set[int]:
         """The versions to serve, out of those found on disk."""
         if self.kind == "all":
-            return set(found)
+            return set(versions)
         if self.kind == "specific":
-            return set(found) & set(self.versions)
-        return set(sorted(found)[-self.num_versions :])
+            return set(versions) & set(self.versions)
+        return set(sorted(versions)[-self.num_versions :])
 
 
 @dataclasses.dataclass(frozen=True)

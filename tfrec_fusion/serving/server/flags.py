@@ -133,7 +133,7 @@ _HELP = {
     "rest_api_enable_cors_support": "Send CORS headers.",
     "model_name": "Name of the one model.",
     "model_base_path": "The folder that holds its version folders.",
-    "model_config_file": "A ModelServerConfig text proto, in place of the two flags above.",
+    "model_config_file": "A ModelServerConfig text proto, instead of the two flags above.",
     "model_config_file_poll_wait_seconds": "How often that file is read again; 0 for never.",
     "file_system_poll_wait_seconds": "How often base paths are looked at; 0 for once.",
     "max_num_load_retries": "How often a version that failed to load is tried again.",

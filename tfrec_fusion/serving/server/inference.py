@@ -54,25 +54,25 @@ def predict(
 def check_inputs(signature: Signature, sent: Collection[str]) -> None:
     """Raises INVALID_ARGUMENT unless all of a signature's inputs are sent or have a default, and nothing else
     is."""
-    wanted = signature.inputs
+    required = signature.inputs
 
     def joined(names: Iterable[str]) -> str:
         return ",".join(sorted(names))
 
-    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
+    if len(sent) > len(required) or (len(sent) < len(required) and not signature.defaults):
         raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{joined(sent)}}}) !="
-            f" len({{{joined(wanted)}}}). Sent extra: {{{joined(set(sent) - set(wanted))}}}. Missing but"
-            f" required: {{{joined(set(wanted) - set(sent))}}}."
+            f"input size does not match signature: {len(sent)}!={len(required)} len({{{joined(sent)}}}) !="
+            f" len({{{joined(required)}}}). Sent extra: {{{joined(set(sent) - set(required))}}}. Missing but"
+            f" required: {{{joined(set(required) - set(sent))}}}."
         )
-    for name, feed in zip(wanted, signature.feeds, strict=True):
+    for name, feed in zip(required, signature.feeds, strict=True):
         if name not in sent and name not in signature.defaults:
             raise invalid_argument(
                 f"Signature input alias: {name}(feed name: {feed}) not found in request and no default value"
                 f" provided. Inputs expected to be in the request {{{joined(sent)}}}, or default input alias"
                 f" set: {joined(signature.defaults)}"
             )
-    used = set(sent) & set(wanted)
+    used = set(sent) & set(required)
     if len(used) != len(sent):
         raise invalid_argument(
             f"Inputs contains invalid name. Used request inputs: {joined(used)}, request input:"

@@ -74,8 +74,8 @@ def _repeats_a_key(document: Any, body: bytes) -> bool:
     colons = body.count(b":")
     if type(document) is dict and colons == len(document):
         return False  # no objects inside, which is most requests
-    found = _num_members(document)
-    return colons != found and sum(piece.count(b":") for piece in outside_texts(body)) != found
+    num_members = _num_members(document)
+    return colons != num_members and sum(piece.count(b":") for piece in outside_texts(body)) != num_members
 
 
 def _num_members(document: Any) -> int:
@@ -177,8 +177,8 @@ class _Parser:
             byte = self.peek()
             self.at += 1
             if byte == 0x7D:
-                found = dict(pairs)
-                return found if len(found) == len(pairs) else Members(pairs)
+                members = dict(pairs)
+                return members if len(members) == len(pairs) else Members(pairs)
             if byte != 0x2C:
                 raise ParseError("Missing a comma or '}' after an object member.", self.at - 1)
             self.skip()

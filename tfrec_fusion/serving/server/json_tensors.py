@@ -341,11 +341,11 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
             raise invalid_argument(f"Expecting shape {_brackets(shapes[name])} but got: {_brackets(shape)}")
         values[name].extend(row)
 
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         deadline.check()
         if by_name:
             if not isinstance(row, dict) or is_base64(row):
-                raise invalid_argument(f"Expecting object but got list at item {place} of input list")
+                raise invalid_argument(f"Expecting object but got list at item {position} of input list")
             seen = set()
             for key, item in members(row):
                 name = key.partition("\0")[0]  # as a C string
@@ -356,23 +356,26 @@ def _walk_rows(rows: list[Any], dtypes: DtypeMap) -> dict[str, np.ndarray]:
                     raise
                 except StatusError as error:
                     raise invalid_argument(
-                        f"Failed to process element: {place} key: {name} of 'instances' list. Error: {error}"
+                        f"Failed to process element: {position} key: {name} of 'instances' list. Error:"
+                        f" {error}"
                     ) from None
             if seen != dtypes.keys():
                 raise invalid_argument(
-                    f"Failed to process element: {place} of 'instances' list. JSON object: "
+                    f"Failed to process element: {position} of 'instances' list. JSON object: "
                     f"{value_to_string(row)} keys must be equal to: {','.join(sorted(dtypes))}"
                 )
         else:
             if isinstance(row, dict) and not is_base64(row):
-                raise invalid_argument(f"Expecting value/list but got object at item {place} of input list")
+                raise invalid_argument(
+                    f"Expecting value/list but got object at item {position} of input list"
+                )
             try:
                 add(row, next(iter(dtypes)))
             except deadline.Ended:
                 raise
             except StatusError as error:
                 raise invalid_argument(
-                    f"Failed to process element: {place} of 'instances' list. Error: {error}"
+                    f"Failed to process element: {position} of 'instances' list. Error: {error}"
                 ) from None
     # A key twice in a row has put in more values than the tensor has room for: TensorFlow takes the first of
     # them.

@@ -123,8 +123,8 @@ def _check_types(signature: Signature, types: dict[str, str]) -> None:
         for (key, expected), feed in zip(signature.inputs.items(), signature.feeds, strict=True)
         if types[key] != expected
     ]
-    place, expected, found = min(wrong)
-    raise invalid_argument(f"Expects arg[{place}] to be {expected} but {found} is provided")
+    position, expected, given = min(wrong)
+    raise invalid_argument(f"Expects arg[{position}] to be {expected} but {given} is provided")
 
 
 def serialized_examples(source: input_pb2.Input, limits: Limits | None = None) -> list[bytes]:

@@ -21,16 +21,16 @@ from tfrec_fusion.serving.server.version_folders import is_inside, is_uri
 def is_loopback(host: str) -> bool:
     """Whether an address to bind to is reached from this machine alone; all addresses of a name must be."""
     try:
-        found = [ipaddress.ip_address(host.strip("[]"))]
+        addresses = [ipaddress.ip_address(host.strip("[]"))]
     except ValueError:
         try:
-            found = [
+            addresses = [
                 ipaddress.ip_address(str(entry[4][0]).partition("%")[0])
                 for entry in socket.getaddrinfo(host, None)
             ]
         except (OSError, ValueError):
             return False
-    return bool(found) and all(address.is_loopback for address in found)
+    return bool(addresses) and all(address.is_loopback for address in addresses)
 
 
 @dataclasses.dataclass(frozen=True)

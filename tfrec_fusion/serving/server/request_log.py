@@ -185,8 +185,8 @@ class RequestLog:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         file = os.open(path, flags, 0o600)
         try:
-            found = os.fstat(file)
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 raise OSError(f"{path} is no plain file, or has another name")
             os.fchmod(file, 0o600)
             size, left = os.fstat(file).st_size, line

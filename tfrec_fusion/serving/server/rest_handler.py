@@ -212,7 +212,7 @@ class RestHandler:
 
     def _predict(self, route: Route, body: bytes, inline: bool) -> bytes:
         document = parse_object(body)
-        found: list[tuple[LoadedModel, Signature]] = []
+        answers: list[tuple[LoadedModel, Signature]] = []
 
         def dtypes_of(name: str) -> DtypeMap:
             model = self.manager.get(route.name, route.version, route.label)
@@ -221,11 +221,11 @@ class RestHandler:
                 raise invalid_argument(
                     f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
                 )
-            found.append((model, signature))
+            answers.append((model, signature))
             return signature.inputs
 
         _, inputs, form = decode_predict(document, dtypes_of)
-        model, signature = found[0]
+        model, signature = answers[0]
         start = time.perf_counter()
         outputs = inference.predict(model, signature, inputs, inline=inline)
         self.metrics.runtime(route.name, "Predict", (time.perf_counter() - start) * 1e6)

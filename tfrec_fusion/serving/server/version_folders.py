@@ -41,7 +41,9 @@ def find_versions(base_path: str, within: str = "") -> dict[int, str] | None:
                 continue
             path = os.path.join(base_path, name)
             if any(tf.io.gfile.exists(os.path.join(path, file)) for file in _MODEL_FILES):
-                if within and not all(is_inside(found, within) for found in (path, *_links(path))):
+                if within and not all(
+                    is_inside(folder_found, within) for folder_found in (path, *_links(path))
+                ):
                     logger.warning("Not loaded: %s leads out of %s.", path, within)
                     continue
                 versions[number] = path
@@ -96,8 +98,8 @@ def _files(path: str) -> Iterator[tuple[str, int, int, float]]:
             full = os.path.join(folder, name)
             try:
                 if is_uri(path):
-                    found = tf.io.gfile.stat(full)
-                    size, modified, changed = found.length, found.mtime_nsec, found.mtime_nsec / 1e9
+                    status = tf.io.gfile.stat(full)
+                    size, modified, changed = status.length, status.mtime_nsec, status.mtime_nsec / 1e9
                 else:
                     stat = os.stat(full)
                     size, modified, changed = stat.st_size, stat.st_mtime_ns, stat.st_ctime

@@ -195,14 +195,14 @@ class ModelManager:
         self,
         configs: Sequence[ModelConfig],
         timeout: float | None = None,
-        wanted: Callable[[], bool] = lambda: True,
+        still_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Replaces the configuration and waits until models that are new in it are available.
 
         Args:
             configs: the models from now on.
             timeout: how long to wait, in seconds.
-            wanted: whether somebody still waits for the answer.
+            still_wanted: whether somebody still waits for the answer.
 
         Raises:
             StatusError: the configuration is refused (the old one stays), or a new model failed to load.
@@ -211,7 +211,7 @@ class ModelManager:
             new = [config.name for config in configs if config.name not in self._models]
             self._apply(configs)
         self._wake.set()
-        self.wait_available(new, timeout, wanted)
+        self.wait_available(new, timeout, still_wanted)
 
     def _apply(self, configs: Sequence[ModelConfig]) -> None:
         labels = self._check_labels(configs)
@@ -319,34 +319,34 @@ class ModelManager:
         with self._lock:
             models = list(self._models.values())
         for model in models:
-            found = find_versions(model.config.base_path, model.config.within)
-            if found is None:
+            versions = find_versions(model.config.base_path, model.config.within)
+            if versions is None:
                 logger.warning(
                     "Could not find base path %s for servable %s.", model.config.base_path, model.config.name
                 )
                 continue
             with self._lock:
                 if self._models.get(model.config.name) is model:
-                    self._aspire(model, found)
+                    self._aspire(model, versions)
 
-    def _aspire(self, model: _Model, found: dict[int, str]) -> None:
-        wanted = model.config.policy.choose(list(found))
-        _warn_of_missing(model, wanted)
-        for number in sorted(wanted, reverse=True):
+    def _aspire(self, model: _Model, available: dict[int, str]) -> None:
+        chosen = model.config.policy.choose(list(available))
+        _warn_of_missing(model, chosen)
+        for number in sorted(chosen, reverse=True):
             version = model.versions.get(number)
             ended = version is not None and version.status.state == "END"
-            if version is not None and os.path.dirname(version.path) != os.path.dirname(found[number]):
+            if version is not None and os.path.dirname(version.path) != os.path.dirname(available[number]):
                 version.aspired = False
-                model.versions[number] = _Version(number, found[number], version.model)
+                model.versions[number] = _Version(number, available[number], version.model)
                 self._submit(model, model.versions[number])
             elif version is None or (ended and (not version.aspired or version.status.code == "OK")):
-                version = model.versions[number] = _Version(number, found[number])
+                version = model.versions[number] = _Version(number, available[number])
                 self._submit(model, version)
             else:
                 version.aspired = True
-                version.path = found[number]
+                version.path = available[number]
         for number, version in model.versions.items():
-            if number not in wanted:
+            if number not in chosen:
                 version.aspired = False
         self._release(model)
 
@@ -444,12 +444,12 @@ class ModelManager:
         logger.info("Unloading servable version {name: %s version: %d}", model.config.name, number)
 
 
-def _warn_of_missing(model: _Model, wanted: set[int]) -> None:
+def _warn_of_missing(model: _Model, chosen: set[int]) -> None:
     """Warns in TF Serving's words, which repeats them at each look; here once, until something has
     changed."""
     config = model.config
-    missing = set(config.policy.versions) - wanted
-    warning = (config, frozenset(missing), not wanted)
+    missing = set(config.policy.versions) - chosen
+    warning = (config, frozenset(missing), not chosen)
     if warning == model.warned:
         return
     model.warned = warning
@@ -463,7 +463,7 @@ def _warn_of_missing(model: _Model, wanted: set[int]) -> None:
             version,
             config.name,
         )
-    if not wanted:
+    if not chosen:
         logger.warning(
             "No versions of servable %s found under base path %s. Did you forget to name your leaf directory"
             " as a number (eg. '/1/')?",
