@@ -93,7 +93,7 @@ class Order(beam.DoFn):
         yield user, kept
 
 
-class SplitPeople(beam.DoFn):
+class SplitUsers(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the user's own
     Example."""
 
@@ -182,6 +182,35 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         check_splits(report_folder)
 
     def _build(self, pipeline: beam.Pipeline, tables: Tables, split: dict, outputs: dict) -> None:
+        interactions, rows, rejects = self._read(pipeline, tables)
+        joined = (
+            {"interactions": interactions, "items": rows["items"]}
+            | "by item" >> beam.CoGroupByKey()
+            | "join items" >> beam.FlatMap(join_items).with_outputs("rejects", main="events")
+        )
+        ordered = (
+            joined.events
+            | "by user" >> beam.GroupByKey()
+            | "in order" >> beam.ParDo(Order()).with_outputs("rejects", main="users")
+        )
+        rejects += [joined.rejects, ordered.rejects]
+        cutoffs = beam.pvalue.AsSingleton(self._cutoffs(pipeline, ordered.users, split))
+        kept = self._divide(pipeline, tables, split, rows, ordered.users, cutoffs)
+        for (name, part), examples in kept.items():
+            uri = artifact_utils.get_split_uri([_with_split(outputs[name], part)], part)
+            if part == "train":
+                # Rows of one user come out together; training wants them mixed.
+                examples = examples | "shuffle training" >> beam.Reshuffle()
+            _ = examples | f"write {name} {part}" >> beam.io.WriteToTFRecord(
+                f"{uri}/data_tfrecord", file_name_suffix=".gz"
+            )
+        write_report(
+            pipeline, rejects, kept, cutoffs if split["method"] == "temporal" else None, outputs["report"].uri
+        )
+
+    def _read(self, pipeline: beam.Pipeline, tables: Tables):
+        """Rows of interactions, rows of the other tables by name, one per id, and what was rejected."""
+
         def read(name: str, path: str, reader: beam.DoFn):
             files = pipeline | f"{name} files" >> beam.Create(find_files(path, name))
             return (
@@ -213,20 +242,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             rejects += [collection.rejects, unique.rejects]
             rows[name] = unique.rows
+        return interactions.rows, rows, rejects
 
-        joined = (
-            {"interactions": interactions.rows, "items": rows["items"]}
-            | "by item" >> beam.CoGroupByKey()
-            | "join items" >> beam.FlatMap(join_items).with_outputs("rejects", main="events")
-        )
-        ordered = (
-            joined.events
-            | "by user" >> beam.GroupByKey()
-            | "in order" >> beam.ParDo(Order()).with_outputs("rejects", main="users")
-        )
-        rejects += [joined.rejects, ordered.rejects]
-        cutoffs = beam.pvalue.AsSingleton(self._cutoffs(pipeline, ordered.users, split))
-        users = {"events": ordered.users}
+    def _divide(self, pipeline: beam.Pipeline, tables: Tables, split: dict, rows: dict, events, cutoffs):
+        """(table, split) → Examples."""
+        users = {"events": events}
         if "users" in rows:
             users["users"] = rows["users"]
         else:
@@ -237,7 +257,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             | "with features" >> beam.CoGroupByKey()
             | "split"
             >> beam.ParDo(
-                SplitPeople(split, context, split["click_threshold"], tables.interactions.weighted), cutoffs
+                SplitUsers(split, context, split["click_threshold"], tables.interactions.weighted), cutoffs
             ).with_outputs("train", "pairs", "users", main="held_out")
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
@@ -248,24 +268,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 "validation", "test", main="items"
             )
         )  # fmt: skip
-        kept = {
+        return {
             ("interactions", "train"): divided.train,
             ("interactions", "validation"): finished.validation,
             ("interactions", "test"): finished.test,
             ("items", "all"): finished.items,
             ("users", "all"): divided.users,
         }
-        for (name, part), examples in kept.items():
-            uri = artifact_utils.get_split_uri([_with_split(outputs[name], part)], part)
-            if part == "train":
-                # Rows of one user come out together; training wants them mixed.
-                examples = examples | "shuffle training" >> beam.Reshuffle()
-            _ = examples | f"write {name} {part}" >> beam.io.WriteToTFRecord(
-                f"{uri}/data_tfrecord", file_name_suffix=".gz"
-            )
-        write_report(
-            pipeline, rejects, kept, cutoffs if split["method"] == "temporal" else None, outputs["report"].uri
-        )
 
     def _cutoffs(self, pipeline: beam.Pipeline, users: beam.PCollection, split: dict) -> beam.PCollection:
         """Two moments from a histogram of times (`splits.cutoffs_of`)."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.config.pipeline_config import SplitConfig
 from tfrec_fusion.datasets import cells, markup
-from tfrec_fusion.datasets.events import NO_CHOICE, read_events
+from tfrec_fusion.datasets.events import NO_CHOICE, EventColumns, read_events
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.joining import InteractionRows
@@ -230,12 +230,7 @@ def measure_choices(
             events = read_events(batch, table, user_ids, item_ids)
             rows += len(events.rows)
             rejects.update(events.reason[~events.good])
-            frame = pd.DataFrame(
-                {"user": events.users.to_pandas(), "item": events.items.to_pandas(), "time": events.times}
-            )
-            frame["label"] = events.labels if events.labels is not None else math.nan
-            frame["weight"] = events.weights
-            frames.append(frame[events.good])
+            frames.append(_frame(events))
     frame = (
         pd.concat(frames, ignore_index=True)
         if frames
@@ -262,6 +257,16 @@ def measure_choices(
         table.time_format,
         unknown,
     )
+
+
+def _frame(events: EventColumns) -> pd.DataFrame:
+    """The usable rows of a batch."""
+    frame = pd.DataFrame(
+        {"user": events.users.to_pandas(), "item": events.items.to_pandas(), "time": events.times}
+    )
+    frame["label"] = events.labels if events.labels is not None else math.nan
+    frame["weight"] = events.weights
+    return frame[events.good]
 
 
 def _some(counts: dict[str, int]) -> dict[str, int]:

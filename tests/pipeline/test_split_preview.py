@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.components.example_gen import Order, SplitPeople
+from pipeline.components.example_gen import Order, SplitUsers
 from pipeline.config.pipeline_config import SplitConfig
 from pipeline.onboarding.measuring import Split, measure_choices, measure_split
 from tests.pipeline.test_example_gen import execute
@@ -51,7 +51,7 @@ def run(choices, split):
         times = (event.time for events in ordered.values() for event in events)
         cutoffs = cutoffs_of(times, split.validation, split.test)
     parts = {"train": [], "validation": [], "test": []}
-    step = SplitPeople(vars(split), (), 4.0)
+    step = SplitUsers(vars(split), (), 4.0)
     for user, events in ordered.items():
         for result in step.process((user, {"events": [events], "users": []}), cutoffs):
             if getattr(result, "tag", "") == "pairs":

@@ -59,7 +59,7 @@ def planted(
         num_users: users.
         circles: circles of items.
         circle_size: items of a circle.
-        walk: items that a user meets, less than `circle_size`; the last one is the test.
+        walk: items that a user chooses, less than `circle_size`; the last one is the test.
         cold: leaves one item of every circle out of training; walks do not pass it, and a user whose walk
             ends before it has it as the test.
         text: whether there are text vectors.
@@ -78,7 +78,7 @@ def planted(
         )
     rng = np.random.default_rng(seed)
     num_items = circles * circle_size
-    # Item indices tell nothing: they are shuffled over circles and places.
+    # Item indices tell nothing: they are shuffled over circles and positions.
     position = np.concatenate([[0], rng.permutation(num_items)])
     item_at = np.empty(num_items, np.int32)
     item_at[position[1:]] = np.arange(1, num_items + 1)
@@ -89,32 +89,15 @@ def planted(
     vectors[np.arange(1, num_items + 1), genre[1:] - 1] = 1
     vectors[1:, circles] = mood[1:]
     vectors[1:] += rng.normal(scale=0.05, size=(num_items, circles + 1))
-    rows: dict[str, list] = {"train": [], "test": []}
+    walks = []
     for user in range(1, num_users + 1):
         circle = rng.integers(circles)
         start = circle_size - walk + 1 if cold and user % 2 else rng.integers(circle_size)
         if cold and not user % 2:
             start = rng.integers(1, circle_size - walk + 1)
         items = item_at[circle * circle_size + (start + np.arange(walk)) % circle_size]
-        for step, item in enumerate(items):
-            history = np.zeros(walk - 1, np.int32)
-            history[walk - 1 - step :] = items[:step]
-            agrees = taste[user] == mood[item]
-            rows["test" if step == walk - 1 else "train"].append(
-                (user, history, item, 5.0 if agrees else 1.0)
-            )
-    splits = {}
-    for split, entries in rows.items():
-        users, histories, items, ratings = (np.array(column) for column in zip(*entries, strict=True))
-        order = rng.permutation(len(entries))
-        columns = {
-            "user_index": users.astype(np.int32),
-            "history": histories.astype(np.int32),
-            "item_index": items.astype(np.int32),
-            "rating": ratings.astype(np.float32),
-            "click": (ratings > 3).astype(np.float32),
-        }
-        splits[split] = {name: column[order] for name, column in columns.items()}
+        walks.append((user, items, taste[user] == mood[items]))
+    splits = {split: _columns(rows, rng) for split, rows in _examples(walks).items()}
     counts = np.bincount(splits["train"]["item_index"], minlength=num_items + 1)
     names = np.array([""] + [f"item {item}" for item in range(1, num_items + 1)])
     space = FeatureSpace(
@@ -134,3 +117,31 @@ def planted(
         counts=counts,
         cold_items=np.flatnonzero(counts[1:] == 0) + 1,
     )
+
+
+def _examples(walks: list[tuple[int, np.ndarray, np.ndarray]]) -> dict[str, list[tuple]]:
+    """User, history, item and rating of each step of each walk; the last step is the test's."""
+    rows: dict[str, list[tuple]] = {"train": [], "test": []}
+    for user, items, agrees in walks:
+        last = len(items) - 1
+        for step, item in enumerate(items):
+            history = np.zeros(last, np.int32)
+            history[last - step :] = items[:step]
+            rows["test" if step == last else "train"].append(
+                (user, history, item, 5.0 if agrees[step] else 1.0)
+            )
+    return rows
+
+
+def _columns(rows: list[tuple], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The rows as shuffled columns."""
+    users, histories, items, ratings = (np.array(column) for column in zip(*rows, strict=True))
+    order = rng.permutation(len(rows))
+    columns = {
+        "user_index": users.astype(np.int32),
+        "history": histories.astype(np.int32),
+        "item_index": items.astype(np.int32),
+        "rating": ratings.astype(np.float32),
+        "click": (ratings > 3).astype(np.float32),
+    }
+    return {name: column[order] for name, column in columns.items()}

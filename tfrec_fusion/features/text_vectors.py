@@ -149,23 +149,12 @@ def encode_items(
     has_text = mask.sum(1) > MARKS
     digests_needed = np.unique(digests[has_text])
     missing = np.array([digest not in cache for digest in digests_needed], bool)
-    rows = {bytes(digest): row for row, digest in enumerate(digests)}
     start = time.perf_counter()
-    parts = []
-    for first in range(0, missing.sum(), SHARD):
-        part = digests_needed[missing][first : first + SHARD]
-        positions = np.array([rows[bytes(digest)] for digest in part])
-        parts.append(Part(part, tokens[positions], mask[positions]))
+    parts = _parts(tokens, mask, digests, digests_needed[missing])
     if spread is not None and parts:
         spread(parts, str(cache.folder))
         cache.read()
-        lost = sum(digest not in cache for digest in digests_needed)
-        if lost:
-            raise ConfigError(
-                f"Workers must leave every vector in {cache.folder}, as it is seen from here. Received: all"
-                f" but {lost} of {len(digests_needed)}. Put `root` on storage that is mounted on all"
-                " machines, or encode with the direct runner."
-            )
+        _check_whole(cache, digests_needed)
     else:
         done = 0
         for entry in parts:
@@ -189,6 +178,27 @@ def encode_items(
         "encoder_digest": encoder.digest(),
     }
     return vectors, report
+
+
+def _parts(tokens: np.ndarray, mask: np.ndarray, digests: np.ndarray, missing: np.ndarray) -> list[Part]:
+    """What is to be encoded, a shard each."""
+    rows = {bytes(digest): row for row, digest in enumerate(digests)}
+    parts = []
+    for first in range(0, len(missing), SHARD):
+        part = missing[first : first + SHARD]
+        positions = np.array([rows[bytes(digest)] for digest in part])
+        parts.append(Part(part, tokens[positions], mask[positions]))
+    return parts
+
+
+def _check_whole(cache: VectorCache, digests: np.ndarray) -> None:
+    lost = sum(digest not in cache for digest in digests)
+    if lost:
+        raise ConfigError(
+            f"Workers must leave every vector in {cache.folder}, as it is seen from here. Received: all but"
+            f" {lost} of {len(digests)}. Put `root` on storage that is mounted on all machines, or encode"
+            " with the direct runner."
+        )
 
 
 def load_encoder(text: TextConfig) -> Any:

@@ -79,12 +79,24 @@ def build_index(
     elif len(queries) < 2:
         raise ValueError(f"`queries` must hold at least 2, to tune and to measure. Received: {len(queries)}.")
     queries = np.asarray(queries, np.float32)[random.permutation(len(queries))]
-    half = len(queries) // 2
-    worst_scores = _worst_scores(vectors, queries, k)
-
     index = InvertedFile(
         k=k, storage_dtype=storage_dtype, num_cells=num_cells, compression=compression, seed=seed
     ).index(vectors, identifiers)
+    num_probes, recall = _tune(index, vectors, queries, k, recall_target)
+    if kind == "auto" and num_probes > _LARGEST_SHARE * index.centres.shape[0]:
+        return exact.index(vectors, identifiers)
+    index.default_probes.assign(num_probes)
+    index.measured_recall.assign(recall)
+    return index
+
+
+def _tune(
+    index: InvertedFile, vectors: Any, queries: np.ndarray, k: int, recall_target: float
+) -> tuple[int, float]:
+    """The fewest probes that reach the target on half of the queries, and the recall on the other half; more
+    where that falls short."""
+    half = len(queries) // 2
+    worst_scores = _worst_scores(vectors, queries, k)
     tuned_on = queries[:half], worst_scores[:half], k
     num_probes = fewest(
         lambda probes: _recall(index, vectors, *tuned_on, probes) >= recall_target, index.centres.shape[0]
@@ -94,11 +106,7 @@ def build_index(
     while recall < recall_target and num_probes < index.centres.shape[0]:
         num_probes = min(index.centres.shape[0], num_probes + max(1, num_probes // 4))
         recall = _recall(index, vectors, *held_out, num_probes)
-    if kind == "auto" and num_probes > _LARGEST_SHARE * index.centres.shape[0]:
-        return exact.index(vectors, identifiers)
-    index.default_probes.assign(num_probes)
-    index.measured_recall.assign(recall)
-    return index
+    return num_probes, recall
 
 
 def measure_recall(
