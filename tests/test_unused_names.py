@@ -1,5 +1,7 @@
 """Public names that nothing but tests uses: each is listed with its reason, and no other exists."""
 
+import fnmatch
+
 from tools.house import ROOT, unused_names
 
 BEAM = "Beam calls a CombineFn's methods"
@@ -22,6 +24,7 @@ ALLOWED = {
     "pipeline/evaluation/retrieval.py:RetrievalCombiner.add_input": BEAM,
     "pipeline/evaluation/retrieval.py:RetrievalCombiner.extract_output": BEAM,
     "pipeline/evaluation/retrieval.py:RetrievalCombiner.merge_accumulators": BEAM,
+    "tfrec_fusion/export/request.py:EXPLAINED": "the reference page is held to it (tests/test_docs.py)",
     "tfrec_fusion/index/brute_force.py:BruteForce.is_exact": "part of TFRS's interface",
     "tfrec_fusion/index/inverted_file.py:InvertedFile.is_exact": "part of TFRS's interface",
     "tfrec_fusion/index/top_k_index.py:TopKIndex.build_from_config": KERAS,
@@ -35,16 +38,17 @@ ALLOWED = {
     "tfrec_fusion/layers/text_encoder.py:TextEncoder.non_trainable_weights": KERAS,
     "tfrec_fusion/metrics/classification.py:classification_report": OBJECTIVES,
     "tfrec_fusion/models/bert_recommender.py:BertRecommender": OBJECTIVES,
-    "tfrec_fusion/models/multitask.py:Multitask": OBJECTIVES,
+    "tfrec_fusion/serving/server/http_reading.py:RequestReader.*": "asyncio and httptools call them",
     "tfrec_fusion/models/warm_starting.py:old_rows": WARM,
     "tfrec_fusion/models/warm_starting.py:warm_start": WARM,
 }
 
 
 def test_every_public_name_has_a_use_or_a_reason():
-    """Not listed: give it a use, a document or an underscore, or remove it. Listed and used: drop the
-    line."""
-    assert unused_names(ROOT) == sorted(ALLOWED)
+    """Not listed: give it a use, a document or an underscore, or remove it. Used: drop the line."""
+    unused = unused_names(ROOT)
+    assert [name for name in unused if not any(fnmatch.fnmatch(name, one) for one in ALLOWED)] == []
+    assert [one for one in ALLOWED if not fnmatch.filter(unused, one)] == []
 
 
 def test_a_name_without_use_is_noticed(tmp_path):
