@@ -51,7 +51,8 @@ from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.features.text_vectors import encode_items
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer import load_tokenizer
+from tfrec_fusion.layers.tokenizers.base import catalogue_tokens
+from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 from tfrec_fusion.metrics import accuracy
 from tfrec_fusion.models.build import build_two_tower
 from tfrec_fusion.training.fitting import build_optimizer
@@ -175,7 +176,7 @@ def second_run(texts: int) -> list[Ratio]:
     taken, reports = [], []
     with tempfile.TemporaryDirectory() as cache:
         for catalogue in (chosen, changed):
-            tokens = {name: values.numpy() for name, values in tokenize(tf.constant(catalogue)).items()}
+            tokens = {name: values.numpy() for name, values in catalogue_tokens(tokenize, catalogue).items()}
             start = time.perf_counter()
             _, report = encode_items(
                 tokens["input_ids"], tokens["attention_mask"], TextConfig(max_length=LENGTH), cache

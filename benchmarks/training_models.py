@@ -16,7 +16,8 @@ from benchmarks.quality_data import item_texts, movielens_tables
 from tfrec_fusion.config import FeatureSpace, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer import load_tokenizer
+from tfrec_fusion.layers.tokenizers.base import catalogue_tokens
+from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 from tfrec_fusion.models.build import build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.two_tower import TwoTower
@@ -115,5 +116,5 @@ class NaiveText(PlainTFRS):
 def titles_as_tokens() -> dict[str, np.ndarray]:
     """The tokens of MovieLens 100K's texts, row 0 empty, padded to `LENGTH`."""
     texts = ["", *item_texts(movielens_tables())]
-    tokens = load_tokenizer(ENCODER, max_length=LENGTH, pad_to="max_length")(tf.constant(texts))
+    tokens = catalogue_tokens(load_tokenizer(ENCODER, max_length=LENGTH), texts)
     return {name: values.numpy() for name, values in tokens.items()}

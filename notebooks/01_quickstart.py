@@ -103,7 +103,7 @@ pd.DataFrame({"watched last": titles[data.test["history"][row][:-9:-1]], "recomm
 
 # %%
 from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer import load_tokenizer
+from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 
 tokenizer, encoder = load_tokenizer("all-MiniLM-L6-v2", max_length=32), TextEncoder.from_pretrained("all-MiniLM-L6-v2")
 texts = tf.math.l2_normalize(tf.constant(data.catalogue.text_vectors, tf.float32), 1).numpy()

@@ -18,7 +18,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 from tfrec_fusion.layers.fusion import GatedFusion, ModalityDropout
 from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer import load_tokenizer
+from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 
 SMALL = os.environ.get("TFREC_NOTEBOOK_SMALL") == "1"
 logging.getLogger("tensorflow").setLevel("ERROR")

@@ -17,7 +17,7 @@ from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED, evalu
 from tfrec_fusion.export.ranking import RankingServing
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer import WordPieceTokenizer
+from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
 from tfrec_fusion.metrics import beyond_accuracy
 from tfrec_fusion.models.user_profiles import Profiles
 

@@ -27,7 +27,7 @@ from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.features import columns as names
 from tfrec_fusion.features.padding import stack, with_row_0
-from tfrec_fusion.features.text_vectors import MARKS, digest_rows, encode_items
+from tfrec_fusion.features.text_vectors import digest_rows, encode_items
 from tfrec_fusion.layers.bulk_encoding import encode_tokens
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
@@ -168,7 +168,7 @@ def _check(
         )
     has_text = np.zeros(len(items), bool)
     if trained.text is not None:
-        has_text = items.text_tokens["attention_mask"].sum(1) > MARKS
+        has_text = items.text_tokens["attention_mask"].any(1)
         found = has_text[1:].mean()
         if found < given.min_text_share:
             columns = ", ".join(trained.tables.items.text)
@@ -205,7 +205,7 @@ def _text_vectors(
     same = (places > 0) & (old[places] == new)
     vectors = np.asarray(known.text_vectors)[places]
     vectors[~same] = 0
-    has_text = items.text_tokens["attention_mask"].sum(1) > MARKS
+    has_text = items.text_tokens["attention_mask"].any(1)
     missing = np.flatnonzero(~same & has_text)
     if not len(missing):
         return vectors, 0

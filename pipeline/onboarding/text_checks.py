@@ -3,8 +3,8 @@ they say anything."""
 
 from __future__ import annotations
 
-import json
 import pathlib
+import re
 from collections.abc import Generator, Iterator
 
 import pandas as pd
@@ -23,11 +23,14 @@ from tfrec_fusion.layers.pretrained import (
     read_config,
 )
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
-from tfrec_fusion.layers.wordpiece_files import WORDPIECE_CLASSES, read_wordpiece, tokenizer_class
+from tfrec_fusion.layers.tokenizers.token_files import read_files
+from tfrec_fusion.layers.tokenizers.wordpiece_files import read_wordpiece
 
 SAMPLE = 2000
 UNKNOWN_WRONG, UNKNOWN_NOTE = 0.3, 0.05  # shares of tokens
 SPLIT_NOTE = 4.0  # tokens a word: hardly more than its letters
+# Thai, Lao, Burmese, Khmer, kana, ideographs.
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterator[Finding]:
@@ -113,8 +116,8 @@ def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib
         folder = find_pretrained(name)
         own = read_sentence_modules(folder).pooling
         fault = encoder_fault(folder)
-        if not fault and tokenizer_class(folder) in WORDPIECE_CLASSES:
-            read_wordpiece(folder)
+        if not fault:
+            _check_tokenizer(folder)
     except (PretrainedNotFoundError, ValueError) as error:
         yield Finding("wrong", "encoder", str(error))
         return None
@@ -139,44 +142,84 @@ def encoder_fault(folder: pathlib.Path) -> str:
         read_tensors(folder)
     except ValueError as error:
         return str(error)
-    if not tokenizer_of(folder):
+    if not has_tokenizer(folder):
         return "the folder holds no tokenizer's files. Write them with `tokenizer.save_pretrained(folder)`."
     return ""
 
 
-def tokenizer_of(folder: pathlib.Path):
-    """The folder's tokenizer without TensorFlow and transformers, or None."""
+def _check_tokenizer(folder: pathlib.Path) -> None:
+    """Whether the tokenizer can run in the graph.
+
+    Raises:
+        ValueError: where it cannot; says why.
+    """
+    files = read_files(folder)
+    if files.is_wordpiece:
+        read_wordpiece(files)
+        return
+    # Imported here: WordPiece is checked without TensorFlow.
+    from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
+
+    load_tokenizer(folder)
+
+
+def has_tokenizer(folder: pathlib.Path) -> bool:
+    """Whether the folder holds files of a tokenizer."""
+    return any(
+        (folder / name).is_file()
+        for name in ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+    )
+
+
+def tokenize(folder: pathlib.Path, texts: list[str]) -> tuple[int, int]:
+    """How many tokens the folder's tokenizer makes of texts, and how many of them are the unknown one."""
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-    if (folder / "tokenizer.json").is_file():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if (folder / "vocab.txt").is_file():
-        settings = folder / "tokenizer_config.json"
-        read = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-        return BertWordPieceTokenizer(
-            str(folder / "vocab.txt"), lowercase=bool(read.get("do_lower_case", True))
-        )
-    return None
+    files = read_files(folder)
+    if files.whole:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    elif files.is_wordpiece:
+        lowercase = bool(files.settings.get("do_lower_case", True))
+        tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)
+    else:
+        from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
+
+        layer = load_tokenizer(folder)
+        ids = layer.tokenize(texts).flat_values.numpy()
+        # Byte-level vocabularies know everything.
+        unknown = layer.model.get("unk_id")
+        return len(ids), 0 if unknown is None else int((ids == unknown).sum())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    unknown = {
+        "[UNK]",
+        "<unk>",
+        files.special.get("unk_token"),
+        files.whole.get("model", {}).get("unk_token"),
+    }
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    tokens = [token for row in encoded for token in row.tokens]
+    ids = {tokenizer.token_to_id(token) for token in unknown if token}
+    place = files.whole.get("model", {}).get("unk_id")
+    ids = (ids if place is None else {*ids, place}) - {None}
+    return len(tokens), sum(token in ids for row in encoded for token in row.ids)
+
+
+def _words(text: str) -> float:
+    """Words; of scripts that are written without spaces, two letters count as one."""
+    return len(UNSPACED.sub(" ", text).split()) + len(UNSPACED.findall(text)) / 2
 
 
 def measure_tokens(texts: pd.Series, folder: pathlib.Path) -> tuple[float, float] | None:
     """Share of tokens that are unknown, and tokens a word, in a sample of texts; None where it cannot be
     told."""
-    tokenizer = tokenizer_of(folder)
     sample = texts.dropna()
     sample = sample[:: max(1, len(sample) // SAMPLE)][:SAMPLE].tolist()
-    if tokenizer is None or not sample:
+    if not sample or not has_tokenizer(folder):
         return None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokens = [
-        token
-        for encoded in tokenizer.encode_batch(sample, add_special_tokens=False)
-        for token in encoded.tokens
-    ]
-    words = sum(len(text.split()) for text in sample)
-    unknown = sum(token in ("[UNK]", "<unk>") for token in tokens)
-    return unknown / max(1, len(tokens)), len(tokens) / max(1, words)
+    tokens, unknown = tokenize(folder, sample)
+    words = sum(_words(text) for text in sample)
+    return unknown / max(1, tokens), tokens / max(1, words)
 
 
 def _unknown_tokens(texts: pd.Series, folder: pathlib.Path, config: PipelineConfig) -> Iterator[Finding]:

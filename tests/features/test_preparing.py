@@ -66,7 +66,7 @@ def test_features_are_what_transform_makes_of_them(shop):
 def test_texts_are_joined_encoded_and_missing_ones_are_zero(shop):
     from tfrec_fusion.layers.bulk_encoding import encode_texts
     from tfrec_fusion.layers.text_encoder import TextEncoder
-    from tfrec_fusion.layers.tokenizer import load_tokenizer
+    from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 
     _, config, data = shop
     tokenizer = load_tokenizer(config.text.encoder, max_length=8)

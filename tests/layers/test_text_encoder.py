@@ -20,7 +20,8 @@ from tfrec_fusion.layers.lora import LoraDense
 from tfrec_fusion.layers.pooling import Pooling
 from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
 from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer import WordPieceTokenizer, load_tokenizer
+from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
+from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
 
 TINY = {
     "model_type": "bert",

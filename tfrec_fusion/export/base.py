@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfrec_fusion.config import Feature
 from tfrec_fusion.export import request
 from tfrec_fusion.export.saving import save
-from tfrec_fusion.layers.blank_texts import BLANK
+from tfrec_fusion.layers.tokenizers.strings import says_something
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.naming import request_inputs
@@ -288,11 +288,6 @@ def as_unicode(texts: tf.Tensor) -> tf.Tensor:
     """The same strings, U+FFFD for bytes that are no UTF-8: what a caller sent comes back, and JSON holds
     nothing else."""
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-
-
-def says_something(texts: tf.Tensor) -> tf.Tensor:
-    """bool of `texts`' shape: False where a string has nothing but white space and what cannot be seen."""
-    return tf.logical_not(tf.strings.regex_full_match(texts, BLANK))
 
 
 def candidates(item_ids: tf.Tensor, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

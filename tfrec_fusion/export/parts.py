@@ -36,7 +36,7 @@ def trained_text_tower(model: Model, text: TextConfig | None) -> TextTower | Non
         return None
     # Imported here: `text: none` needs no transformers.
     from tfrec_fusion.layers.prompts import read_prefix
-    from tfrec_fusion.layers.tokenizer import load_tokenizer
+    from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 
     tokenizer = load_tokenizer(text.encoder, max_length=text.max_length, pad_to="longest")
     if model.item_text is not None:

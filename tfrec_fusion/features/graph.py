@@ -134,11 +134,12 @@ def item_text(inputs: Inputs, tables: Tables) -> tf.Tensor:
 def item_tokenizer(text: TextConfig) -> Tokenize:
     """What makes tokens of items' texts: the encoder's prefix and its tokenizer, padded to `max_length`."""
     # Imported here: a model without text needs no TensorFlow Text.
-    from tfrec_fusion.layers.tokenizer import load_tokenizer
+    from tfrec_fusion.layers.tokenizers.base import catalogue_tokens
+    from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 
     tokenizer = load_tokenizer(text.encoder, max_length=text.max_length)
     prefix = read_prefix(text.encoder, "item", text.item_prefix)
-    return lambda texts: tokenizer(with_prefix(texts, prefix))
+    return lambda texts: catalogue_tokens(tokenizer, with_prefix(texts, prefix))
 
 
 def request_spec(tables: Tables) -> dict[str, tf.io.FixedLenFeature | tf.io.VarLenFeature]:

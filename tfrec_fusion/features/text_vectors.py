@@ -36,7 +36,6 @@ UNREADABLE = (
     struct.error,
     NotImplementedError,
 )
-MARKS = 2  # tokens of a text without a word
 
 
 def digest_rows(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
@@ -133,20 +132,20 @@ def encode_items(
 
     Args:
         tokens: int `[items, length]`, token ids in the order of the item indices from 1.
-        mask: int `[items, length]`, 0 at padding.
+        mask: int `[items, length]`, 0 at padding and for items without a text.
         text: which encoder and pooling.
         cache_folder: holds vectors by encoder and text.
         spread: encodes parts elsewhere, and leaves their shards in the folder that it is given; None encodes
             here.
 
     Returns:
-        float16 `[items + 1, dim]`, zeros in row 0 and for items without a word; and counts, seconds and the
+        float16 `[items + 1, dim]`, zeros in row 0 and for items without a text; and counts, seconds and the
         encoder's digest.
     """
     encoder = load_encoder(text)
     cache = VectorCache(os.path.join(cache_folder, encoder.digest()[:16]))
     digests = digest_rows(tokens, mask)
-    has_text = mask.sum(1) > MARKS
+    has_text = mask.any(1)
     digests_needed = np.unique(digests[has_text])
     missing = np.array([digest not in cache for digest in digests_needed], bool)
     start = time.perf_counter()

@@ -28,6 +28,7 @@ __all__ = [
     "PretrainedNotFoundError",
     "ProjectionFusion",
     "RecurrentHistory",
+    "SubwordTokenizer",
     "TextEncoder",
     "TextTokenizer",
     "TransformerHistory",
@@ -65,7 +66,9 @@ if TYPE_CHECKING:
         TransformerHistory,
     )
     from tfrec_fusion.layers.text_encoder import TextEncoder
-    from tfrec_fusion.layers.tokenizer import WordPieceTokenizer, load_tokenizer
-    from tfrec_fusion.layers.tokenizer_base import TextTokenizer
+    from tfrec_fusion.layers.tokenizers.base import TextTokenizer
+    from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
+    from tfrec_fusion.layers.tokenizers.subword import SubwordTokenizer
+    from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
 else:
     __getattr__, __dir__ = lazy_names(__name__)

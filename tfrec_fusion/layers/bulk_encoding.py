@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizer_base import TextTokenizer
+from tfrec_fusion.layers.tokenizers.base import TextTokenizer
 
 _CHUNK = 4096  # texts tokenized at once; bounds memory, not the batch
 _compiled: weakref.WeakKeyDictionary[TextEncoder, tuple[str, tf.types.experimental.PolymorphicFunction]] = (

@@ -11,9 +11,9 @@ from typing import Literal
 
 import tensorflow as tf
 
-from tfrec_fusion.layers.blank_texts import BLANK
 from tfrec_fusion.layers.pretrained import find_pretrained
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
+from tfrec_fusion.layers.tokenizers.strings import says_something
 
 
 def read_prefix(
@@ -46,5 +46,4 @@ def with_prefix(texts: tf.Tensor, prefix: str) -> tf.Tensor:
     """
     if not prefix:
         return texts
-    blank = tf.strings.regex_full_match(texts, BLANK)
-    return tf.where(blank, texts, tf.strings.join([prefix, texts]))
+    return tf.where(says_something(texts), tf.strings.join([prefix, texts]), texts)

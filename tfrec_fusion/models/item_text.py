@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # a model on ready-made text vectors needs no transformers
     from tfrec_fusion.layers.text_encoder import TextEncoder
 
 BULK = 128  # texts at once where the whole catalogue is encoded
-MARKS = 2  # tokens of a text without a word
 
 
 class ItemText(tf_keras.layers.Layer):
@@ -31,7 +30,8 @@ class ItemText(tf_keras.layers.Layer):
 
     Args:
         encoder: the encoder, with its weights.
-        tokens: `input_ids` and `attention_mask`, int32 `[N + 1, length]`, row 0 zeros.
+        tokens: `input_ids` and `attention_mask`, int32 `[N + 1, length]`; the mask is 0 in row 0 and for
+            items without a text (`catalogue_tokens`).
         texts_per_step: the most texts that a training step encodes.
         cache_bytes: the most memory for activations of the frozen lower blocks, float16; a catalogue that
             needs more has them computed in every step.
@@ -72,7 +72,7 @@ class ItemText(tf_keras.layers.Layer):
         with tf.device("CPU"):
             self._ids = _ragged(np.asarray(tokens["input_ids"], np.int32), self.lengths)
             self._lengths = tf.constant(self.lengths)
-            self._has_text = self._lengths > MARKS
+            self._has_text = self._lengths > 0
         size = int(self.lengths.sum()) * encoder.width * 2
         self._lower: tf.RaggedTensor | None = None
         if encoder.first_trained_block > 0 and size <= cache_bytes:
@@ -175,7 +175,7 @@ class ItemText(tf_keras.layers.Layer):
     def _bulks(self):
         """Rows with text in batches of similar length."""
         order = np.argsort(self.lengths, kind="stable")
-        order = order[self.lengths[order] > MARKS]
+        order = order[self.lengths[order] > 0]
         for start in range(0, len(order), BULK):
             yield order[start : start + BULK]
 

@@ -1,10 +1,10 @@
-"""Tokenizers that run inside the TensorFlow graph and give Hugging Face's ids."""
+"""BERT's WordPiece tokenizer inside the TensorFlow graph, with Hugging Face's ids."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,8 @@ import tensorflow_text as tf_text
 import tf_keras
 from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as wordpiece_builder
 
-from tfrec_fusion.layers.bert_characters import (
+from tfrec_fusion.layers.tokenizers.base import Frame, TextTokenizer
+from tfrec_fusion.layers.tokenizers.bert_characters import (
     DROPPED,
     IDEOGRAPHS,
     MARKS,
@@ -20,16 +21,8 @@ from tfrec_fusion.layers.bert_characters import (
     SPACES,
     regex_class,
 )
-from tfrec_fusion.layers.pretrained import find_pretrained
-from tfrec_fusion.layers.sentence_modules import read_sentence_modules
-from tfrec_fusion.layers.tokenizer_base import TextTokenizer
-from tfrec_fusion.layers.wordpiece_files import (
-    WORDPIECE_CLASSES,
-    check_vocabulary,
-    read_vocabulary,
-    read_wordpiece,
-    tokenizer_class,
-)
+from tfrec_fusion.layers.tokenizers.strings import lower
+from tfrec_fusion.layers.tokenizers.wordpiece_files import read_vocabulary, without_repeats
 
 _MAX_WORD_CHARACTERS = 100  # BERT's `max_input_chars_per_word`; a longer word is unknown
 
@@ -55,7 +48,9 @@ class WordPieceTokenizer(TextTokenizer):
     [[2, 4, 1, 3, 0, 0], [2, 4, 5, 6, 3, 0]]
 
     Args:
-        vocabulary: the tokens in the order of their ids, or the path of a file with one token a line.
+        vocabulary: the tokens in the order of their ids, an empty one for an id that no text has; or the path
+            of a file with one token a line. Of a token that stands there twice, the last counts, as in
+            Hugging Face's.
         max_length: the most tokens in a row, special ones included.
         lowercase: whether the model is uncased.
         strip_accents: whether accents are removed; None means as `lowercase` says, BERT's own rule.
@@ -63,10 +58,10 @@ class WordPieceTokenizer(TextTokenizer):
         cls_token, sep_token, pad_token, unk_token: the special tokens; each must be in the vocabulary.
         separators: separators between two fields: 1 for BERT, 2 for MPNet.
         pad_to: ``"max_length"`` or ``"longest"``.
+        added_tokens: see `TextTokenizer`.
 
     Raises:
-        ValueError: for a vocabulary that is empty, holds a token twice or an empty one, or lacks a special
-            token; or for a `max_length` under 3.
+        ValueError: for a vocabulary that lacks a special token, or for a `max_length` under 3.
     """
 
     def __init__(
@@ -82,21 +77,21 @@ class WordPieceTokenizer(TextTokenizer):
         unk_token: str = "[UNK]",
         separators: int = 1,
         pad_to: str = "max_length",
+        added_tokens: Iterable[Mapping[str, Any]] = (),
         **kwargs,
     ):
-        super().__init__(max_length=max_length, pad_to=pad_to, **kwargs)
+        super().__init__(max_length=max_length, pad_to=pad_to, added_tokens=added_tokens, **kwargs)
         if isinstance(vocabulary, (str, os.PathLike)):
             vocabulary = read_vocabulary(vocabulary)
-        check_vocabulary(vocabulary)
         # A tuple, because Keras wraps lists for tracking, which is slow to save at this length.
-        self.vocabulary = tuple(vocabulary)
+        self.vocabulary = without_repeats(vocabulary)
         self.lowercase = lowercase
         self.strip_accents = strip_accents
         self.split_ideographs = split_ideographs
         self.cls_token, self.sep_token = cls_token, sep_token
         self.pad_token, self.unk_token = pad_token, unk_token
         self.separators = separators
-        ids = {token: place for place, token in enumerate(self.vocabulary)}
+        ids = {token: place for place, token in enumerate(self.vocabulary) if token}
         for argument in ("cls_token", "sep_token", "pad_token", "unk_token"):
             if getattr(self, argument) not in ids:
                 raise ValueError(
@@ -106,8 +101,9 @@ class WordPieceTokenizer(TextTokenizer):
         self.cls_id, self.sep_id, self.pad_id = ids[cls_token], ids[sep_token], ids[pad_token]
         # Linear-time WordPiece (Song et al., 2021, https://arxiv.org/abs/2012.15524) on words already split.
         model = wordpiece_builder.build_fast_wordpiece_model(
-            list(self.vocabulary), 4 * _MAX_WORD_CHARACTERS, "##", unk_token, True, False
+            list(ids), 4 * _MAX_WORD_CHARACTERS, "##", unk_token, True, False
         )
+        self._ids = None if len(ids) == len(self.vocabulary) else np.array(list(ids.values()), np.int32)
         self._model = np.frombuffer(model, np.uint8)
         self._drop = f"[{regex_class(DROPPED + ' ' + MARKS if self._strips else DROPPED)}]"
         self._space = f"[{regex_class(SPACES)}]"
@@ -119,68 +115,35 @@ class WordPieceTokenizer(TextTokenizer):
     def _strips(self) -> bool:
         return self.lowercase if self.strip_accents is None else self.strip_accents
 
-    @classmethod
-    def from_pretrained(
-        cls, name_or_folder: str | os.PathLike, max_length: int = 64, **kwargs
-    ) -> WordPieceTokenizer:
-        """Reads the tokenizer of a pretrained encoder.
+    @property
+    def frame(self) -> Frame:
+        return Frame(
+            (self.cls_id,),
+            (self.sep_id,),
+            (self.sep_id,) * self.separators,
+            later_type=1,
+            padding=self.pad_id,
+        )
 
-        Args:
-            name_or_folder: see `find_pretrained`; the files read are `tokenizer.json` or `vocab.txt`, and
-                `tokenizer_config.json`.
-            max_length: the most tokens in a row. The length in the files is not used: it is what the encoder
-                can do at most, not what your texts need.
-            **kwargs: arguments of the layer that replace what the files say, and `pad_to`.
+    def _normalize(self, text: tf.Tensor) -> tf.Tensor:
+        if self._strips:
+            text = tf_text.normalize_utf8(text, "NFD")
+        # U+FFFD, which bytes that are no UTF-8 have become, is dropped.
+        text = tf.strings.regex_replace(text, self._drop, "")
+        return lower(text) if self.lowercase else text
 
-        Returns:
-            The layer.
-
-        Raises:
-            PretrainedNotFoundError: if the files cannot be found.
-            ValueError: if it is not a WordPiece tokenizer, or does something that cannot be done here
-                (`read_wordpiece`).
-        """
-        folder = find_pretrained(name_or_folder, weights=False)
-        said = read_sentence_modules(folder).max_length
-        if said is not None and max_length > said:
-            warnings.warn(
-                f"`max_length` is {max_length}, while the encoder was trained on at most {said} tokens"
-                f" ({folder.name}). Lower it, or see that longer texts are compared well.",
-                stacklevel=2,
-            )
-        return cls(**{**read_wordpiece(folder), "max_length": max_length, **kwargs})
-
-    def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Turns strings into ids without special tokens.
-
-        Args:
-            text: string `[n]`.
-
-        Returns:
-            int32 ragged `[n, (tokens)]`.
-        """
-        words = self._split(self._normalize(text))
+    def _split(self, text: tf.Tensor, first: tf.Tensor) -> tf.RaggedTensor:
+        text = tf.strings.regex_replace(text, self._space, " ")
+        words = tf.strings.split(tf.strings.regex_replace(text, self._isolate, r" \1 "))
         too_long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > _MAX_WORD_CHARACTERS
         words = words.with_flat_values(tf.where(too_long, self.unk_token, words.flat_values))
         with tf.init_scope():
             model = tf.constant(self._model)
         pieces = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.int32).tokenize(words)
-        return pieces.merge_dims(1, 2)
-
-    def _normalize(self, text: tf.Tensor) -> tf.Tensor:
-        # ICU turns bytes that are no UTF-8 into U+FFFD, which is dropped below.
-        text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
-        if self._strips:
-            text = tf_text.normalize_utf8(text, "NFD")
-        text = tf.strings.regex_replace(text, self._drop, "")
-        if self.lowercase:
-            # ICU lower-cases a sigma at a word's end to ς; Hugging Face goes letter by letter.
-            text = tf.strings.lower(tf.strings.regex_replace(text, "Σ", "σ"), encoding="utf-8")
-        return text
-
-    def _split(self, text: tf.Tensor) -> tf.RaggedTensor:
-        text = tf.strings.regex_replace(text, self._space, " ")
-        return tf.strings.split(tf.strings.regex_replace(text, self._isolate, r" \1 "))
+        pieces = pieces.merge_dims(1, 2)
+        return (
+            pieces if self._ids is None else pieces.with_flat_values(tf.gather(self._ids, pieces.flat_values))
+        )
 
     def get_config(self):
         return {
@@ -195,30 +158,3 @@ class WordPieceTokenizer(TextTokenizer):
             "unk_token": self.unk_token,
             "separators": self.separators,
         }
-
-
-def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kwargs) -> TextTokenizer:
-    """Reads a pretrained encoder's tokenizer, as the layer that gives the same ids in the graph.
-
-    Args:
-        name_or_folder: see `find_pretrained`.
-        max_length: the most tokens in a row, special ones included.
-        **kwargs: further arguments of the layer, such as `pad_to`.
-
-    Returns:
-        The layer.
-
-    Raises:
-        PretrainedNotFoundError: if the files cannot be found.
-        ValueError: if this kind of tokenizer cannot run in the graph with equal ids.
-    """
-    folder = find_pretrained(name_or_folder, weights=False)
-    kind = tokenizer_class(folder)
-    if kind in WORDPIECE_CLASSES:
-        return WordPieceTokenizer.from_pretrained(folder, max_length, **kwargs)
-    raise ValueError(
-        "Only tokenizers that run in the TensorFlow graph with ids equal to Hugging Face's can be served"
-        f" from raw strings: {', '.join(WORDPIECE_CLASSES)}. Received: {kind!r} in {str(folder)!r}. Choose an"
-        " encoder with one of these (for example 'all-MiniLM-L6-v2'), or tokenize before the graph with"
-        " transformers' AutoTokenizer and feed `TextEncoder` with its ids."
-    )
