@@ -21,10 +21,10 @@ from tokenizers import (
     trainers,
 )
 
+from benchmarks.tokenizer_texts import HARD, LANGUAGES
 from tests.checks import check_layer
 from tests.index.check_index import graph_ops
 from tests.layers.tokenizers.charsmaps import charsmap
-from tests.layers.tokenizers.texts import HARD, LANGUAGES
 from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 from tfrec_fusion.layers.tokenizers.subword import SubwordTokenizer
 from tfrec_fusion.layers.tokenizers.subword_files import QWEN_PATTERN

@@ -1,4 +1,4 @@
-"""Texts that tokenizers are compared on: some in each of 15 languages, and hard ones."""
+"""Texts that tokenizers are compared on: one in each of 15 languages, and hard ones."""
 
 import unicodedata
 
