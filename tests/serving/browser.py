@@ -87,7 +87,7 @@ class Browser:
         self.requests.clear()
         self.send("Page.navigate", url="about:blank")
         self.send("Page.navigate", url=url)
-        self.wait(f"location.href.startsWith({url.partition('#')[0]!r}) && {ready}")
+        self.wait(f"location.href.startsWith({url.partition('#')[0]!r}) && {ready}", seconds=40)
 
     def size(self, width: int, height: int, scheme: str = "light", mobile: bool = False) -> None:
         """The window's size in CSS pixels, and the system's colours."""

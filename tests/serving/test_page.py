@@ -307,6 +307,107 @@ def test_two_models_stand_side_by_side(opened, clients):
     opened.wait("document.querySelectorAll('model-results').length === 1")
 
 
+def reasons(tab):
+    return tab.run("[...document.querySelectorAll('.item > .sentence')].map((one) => one.textContent)")
+
+
+def test_each_item_has_its_reason(opened, clients):
+    focus(opened, "User")
+    opened.type("user 1")
+    items = asked(clients["recommender"], user_id="user 1")
+    becomes(opened, items)
+    expected = clients["recommender"].explain("user 1", items, count=20)
+    opened.wait(
+        f"document.querySelector('.item > .sentence').textContent === {json.dumps(expected[0].sentence())}"
+    )
+    assert reasons(opened) == [one.sentence() for one in expected]
+    assert ", explained in " in opened.run("document.querySelector('.state').textContent")
+
+
+def terms(tab, table):
+    """The rows of a table of terms: words and number."""
+    rows = tab.run(
+        f"[...document.querySelectorAll('.panel .terms')[{table}].querySelectorAll('tr')]"
+        ".map((row) => [row.cells[0].textContent, Number(row.cells[1].textContent.replace('−', '-'))])"
+    )
+    return [words for words, _ in rows], sum(value for _, value in rows)
+
+
+def test_the_terms_of_an_item_add_up_to_its_score(opened, clients):
+    pick(opened, "History", IDS[1])
+    opened.wait(SETTLED)
+    first = shown(opened)[0]
+    (expected,) = clients["recommender"].explain("", [first], history=[IDS[1]], count=20)
+    opened.run("document.querySelector('[data-action=why]').focus()")
+    opened.press("Enter")
+    opened.wait("document.querySelectorAll('.panel .terms').length === 2")
+    names, total = terms(opened, 0)
+    assert names == list(expected.parts) and total == pytest.approx(expected.score, abs=0.01)
+    sources, total = terms(opened, 1)
+    assert total == pytest.approx(expected.score, abs=0.01)
+    assert f"{TITLES[1]} history" in sources  # what the history holds, by its title
+    opened.press("Escape")
+    assert opened.run("document.querySelector('.panel').hidden")
+    assert opened.run("document.activeElement.dataset.action") == "why"
+
+
+def test_the_known_history_is_shown_and_can_be_changed(opened, clients, data, profiles):  # noqa: F811
+    focus(opened, "User")
+    opened.type("user 1")
+    opened.wait("!document.querySelector('.known').hidden")
+    start, end = profiles.history_splits[1:3]
+    named = {TITLES.get(item, data.titles[item]) for item in profiles.history_items[start:end]}
+    titles = opened.run("[...document.querySelectorAll('.known li')].map((one) => one.textContent)")
+    assert {title[:70] for title in titles} == {title[:70] for title in named}
+    opened.click(".known button")
+    opened.wait(f"document.querySelectorAll('.chip').length === {len(named)}")
+
+
+def test_why_an_item_is_not_there_is_answered(opened, clients):
+    gone = shown(opened)[0]
+    opened.click(".card [data-action=exclude]")
+    opened.wait("document.querySelector('.chip')")
+    opened.wait(SETTLED)
+    pick(opened, "Why not …?", gone)
+    opened.wait("document.querySelector('.foot .sentence')")
+    assert "the request excludes it" in opened.run("document.querySelector('.foot .sentence').textContent")
+    focus(opened, "How many")
+    opened.run("document.activeElement.select()")
+    opened.type("2")
+    opened.wait("document.querySelectorAll('.card').length === 2")
+    opened.wait(SETTLED)
+    behind = next(item for item in IDS.values() if item not in shown(opened) and item != gone)
+    pick(opened, "Why not …?", behind)
+    (expected,) = clients["recommender"].explain("", [behind], k=2, exclude=[gone], count=20)
+    words = (
+        f"document.querySelector('.foot .sentence')?.textContent.includes({json.dumps(expected.sentence())})"
+    )
+    opened.wait(words)
+    assert expected.state == "outscored"
+    names, total = terms(opened, 0)
+    assert names == list(expected.parts) and total == pytest.approx(-expected.gap, abs=0.01)
+
+
+def test_similar_items_are_shown_and_can_be_weighed(opened, clients):
+    first = shown(opened)[0]
+
+    def like(weight):
+        found = clients["recommender"].similar(first, k=5, **weight)
+        return json.dumps([item.item_id for item in found])
+
+    listed = "JSON.stringify([...document.querySelectorAll('.panel .card')].map((one) => one.dataset.id))"
+    opened.click("[data-action=similar]")
+    opened.wait(f"{listed} === JSON.stringify({like({})})")
+    focus(opened, "Alike by")
+    opened.press("ArrowUp", 10)
+    opened.wait(f"{listed} === JSON.stringify({like({'text_weight': 1.0})})")
+    opened.press("ArrowDown", 20)
+    opened.wait(f"{listed} === JSON.stringify({like({'text_weight': 0.0})})")
+    other = json.loads(like({"text_weight": 0.0}))[0]
+    opened.click(".panel [data-action=more]")
+    becomes(opened, asked(clients["recommender"], history=[other]))
+
+
 def test_a_version_from_before_explanations_says_so(opened, page, clients):
     opened.open(f"{page.url}#model={ALONE}", SETTLED)
     becomes(opened, asked(clients["retrieval"]))
@@ -448,6 +549,9 @@ def test_an_accessibility_checker_finds_nothing(opened, page, scheme, width):
         f"{page.url}#model=/v1/models/recommender&model={ALONE}&user_id=user%201&history=gone", SETTLED
     )
     opened.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    for action in ("why", "similar"):
+        opened.run(f"[...document.querySelectorAll('[data-action={action}]')].at(-1).click()")
+        opened.wait("document.querySelectorAll('.panel .terms, .panel .card').length")
     focus(opened, "History")
     opened.type("item")
     opened.wait("document.activeElement.getAttribute('aria-expanded') === 'true'")

@@ -109,6 +109,14 @@ def test_settings_hold_the_contract(get, page):
     assert list(settings["inputs"]) == list(INPUTS)
 
 
+@pytest.mark.parametrize(
+    "body", [{}, [], {"outputs": {}}, {"outputs": {"part_names": [1]}}, {"outputs": 1}, "{", "[[["]
+)
+def test_what_is_no_explanation_is_refused(get, body):
+    reply = get("/sentences", body, headers=JSON)
+    assert reply.status == 400 and "must be those of a signature `explain`" in reply.error
+
+
 def test_allowed_routes_answer_as_the_model_server_does(get, call):
     for path in (
         "/v1/models/half",

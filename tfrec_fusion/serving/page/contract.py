@@ -1,13 +1,14 @@
-"""What the page knows before it asks a model: the models' names, the server's address, and the contract of
-requests."""
+"""What the page's server tells the page beside a model's answers: names, the contract of requests, and
+explanations in words."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfrec_fusion.export.request import DIAGNOSES, INPUTS, REFUSED
+from tfrec_fusion.serving.client.explanations import read_explanations
 
 
 def page_settings(url: str, models: Iterable[str], pictures: bool) -> dict[str, Any]:
@@ -27,3 +28,16 @@ def page_settings(url: str, models: Iterable[str], pictures: bool) -> dict[str, 
         "diagnoses": list(DIAGNOSES),
         "refused": REFUSED,
     }
+
+
+def sentences(asked: Mapping[str, Any]) -> list[str]:
+    """Explanations in words, an item each, from the templates that `Explanation.sentence` has too.
+
+    Args:
+        asked: `outputs` of a signature `explain` for one row, by name, and the `language`.
+
+    Raises:
+        ValueError, TypeError, KeyError, IndexError, AttributeError: they are no such outputs.
+    """
+    (answer,) = read_explanations(asked["outputs"], None)
+    return [explanation.sentence(asked["language"]) for explanation in answer]

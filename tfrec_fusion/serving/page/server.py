@@ -23,7 +23,7 @@ from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.client.errors import ServingError
 from tfrec_fusion.serving.client.http_connections import Address, Connections, HttpRequest
 from tfrec_fusion.serving.page import guard
-from tfrec_fusion.serving.page.contract import page_settings
+from tfrec_fusion.serving.page.contract import page_settings, sentences
 from tfrec_fusion.serving.page.pictures import Pictures
 
 DEFAULT_PORT = 8502
@@ -183,6 +183,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._send(200, *page.files[self.path])
             elif self.path.startswith("/pictures/") and method == "GET":
                 self._send_picture(unquote(self.path.removeprefix("/pictures/"), errors="replace"))
+            elif self.path == "/sentences" and method == "POST":
+                self._send_sentences(self.rfile.read(guard.body_length(given)))
             else:
                 route = guard.find_route(self.path, method, page.models)
                 body = self.rfile.read(guard.body_length(given)) if method == "POST" else None
@@ -205,6 +207,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         milliseconds = 1000 * (time.perf_counter() - start)
         self._send(status, "application/json", answer, {"Server-Timing": f"model;dur={milliseconds:.2f}"})
+
+    def _send_sentences(self, body: bytes) -> None:
+        try:
+            answer = json.dumps({"sentences": sentences(json.loads(body))})
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            words = f"`outputs` must be those of a signature `explain`. Received: {error!r:.200}."
+            self._send_error(400, words)
+        else:
+            self._send(200, "application/json", answer.encode())
 
     def _send_picture(self, item: str) -> None:
         pictures = self.server.page.pictures

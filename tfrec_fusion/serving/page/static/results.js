@@ -64,23 +64,36 @@ export class ModelResults extends HTMLElement {
     const takes = this.target.signatures.recommend.inputs;
     const left = Object.keys(given).filter((name) => !(name in takes));
     this.given = Object.fromEntries(Object.entries(given).filter(([name]) => name in takes));
-    this.list.setAttribute("aria-busy", "true");
     this.failed = false;
+    this.setAttribute("aria-busy", "true");
+    this.list.setAttribute("aria-busy", "true");
     try {
       const { outputs, milliseconds } = await this.models.predict(this.target, "recommend", this.given, signal);
       this.show(outputs, milliseconds, left);
-      await this.explanations.sentences(signal);
+      this.list.removeAttribute("aria-busy");
+      await this.explain(signal);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.failed = true;
       this.items = [];
       this.list.replaceChildren();
+      this.list.removeAttribute("aria-busy");
       this.state.textContent = "";
       this.notes.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
-    } finally {
-      if (!signal.aborted) this.list.removeAttribute("aria-busy");
     }
-    if (!signal.aborted) this.dispatchEvent(new CustomEvent("answered", { bubbles: true }));
+    if (signal.aborted) return;
+    this.removeAttribute("aria-busy");
+    this.dispatchEvent(new CustomEvent("answered", { bubbles: true }));
+  }
+
+  /** Puts a reason under each item; without one the items stay all the same. */
+  async explain(signal) {
+    try {
+      await this.explanations.sentences(signal);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      this.notes.append(el("p", { class: "problem", role: "alert" }, `Not explained: ${error.message}`));
+    }
   }
 
   show(outputs, milliseconds, left) {
