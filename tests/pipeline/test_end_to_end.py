@@ -219,15 +219,17 @@ def tfrec(*arguments):
 
 def test_a_refused_model_is_served_to_be_looked_at(refused, config_file):
     """`tfrec serve --candidate` as a process: the model itself answers, and not the baseline in its place."""
-    (port,) = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
+    port, page_port = free_ports(2)
+    url, page = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}"
     sets = [f"--set={one}" for one in ("text=none", "name=plain", "ranking=null")]
     command = tfrec("serve", str(config_file), "--candidate", "--engine=embedded", f"--rest_api_port={port}")
+    command += ["--ui", f"--ui_port={page_port}"]
     with subprocess.Popen([*command, *sets], stderr=subprocess.PIPE, text=True) as process:
         try:
             wait_for(url, "retrieval", process, 120)
             with Client.connect(url, "retrieval") as served:
                 answers = [served.recommend(user, k=5) for user in ("u1", "u2", "somebody")]
+            wait_for(page, "retrieval", process, 30)  # the page's server sends it on
         finally:
             process.terminate()
         _, error = process.communicate(timeout=60)

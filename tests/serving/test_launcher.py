@@ -69,7 +69,12 @@ def test_the_launcher_says_a_curl_line_that_works(models):
         "half": models / "half",
         "estimator": models / "estimator",
     }
-    with launch(models_, engine="embedded", rest_port=rest, grpc_port=port, out=lines.append):
+    with launch(
+        models_, engine="embedded", rest_port=rest, grpc_port=port, versions=2, out=lines.append
+    ) as one:
+        for version, expected in ((1, 2.5), (2, 3.5)):  # beside each other
+            with Client.connect(one.url, "half", version=version) as client:
+                assert client.predict([1.0]) == [expected]
         commands = [line.strip() for line in lines if "curl" in line]
         assert len(commands) == 3
         for command in commands:
@@ -129,3 +134,5 @@ def test_the_launcher_says_what_is_missing(tools, tmp_path):
         launch({"m": str(tmp_path / "nowhere")})
     with pytest.raises(ValueError, match="at least one model"):
         launch({})
+    with pytest.raises(ValueError, match="`versions` must be at least 1. Received: 0"):
+        launch({"m": str(tmp_path)}, versions=0)

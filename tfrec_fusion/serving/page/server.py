@@ -132,6 +132,7 @@ class _Listener(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], page: PageServer):
         self.page = page

@@ -28,11 +28,11 @@ export class Explanations {
     return { answers: items.map((_, place) => read(outputs, place, sentences[place])), milliseconds };
   }
 
-  /** Puts a sentence under each item, in one request. */
+  /** Puts a sentence under each item, in one request; how many milliseconds that took, null where nothing was asked. */
   async sentences(signal) {
     this.known = [];
     const items = this.column.items.slice(0, MOST);
-    if (!this.there || !items.length) return;
+    if (!this.there || !items.length) return null;
     const { answers, milliseconds } = await this.ask(items, signal);
     const history = new Map();
     answers.forEach((answer, place) => {
@@ -42,7 +42,7 @@ export class Explanations {
       node.hidden = !answer.sentence;
     });
     this.known = [...history].map(([id, title]) => ({ id, title }));
-    if (milliseconds !== null) this.column.state.textContent += `, explained in ${milliseconds.toFixed(1)} ms`;
+    return milliseconds;
   }
 
   /** The terms of one item, for its panel. */
@@ -117,13 +117,15 @@ const KINDS = {
   item_text: "the item's text",
 };
 
+const partName = (part) => part.replaceAll("_", " ");
+
 function terms(answer) {
-  const parts = answer.parts.map(({ part, value }) => [part, value]);
+  const parts = answer.parts.map(({ part, value }) => [partName(part), value]);
   const sources = answer.sources.map(({ kind, id, title, value }) => [
     [name(short(nameOf({ id, title }))), el("small", {}, ` ${KINDS[kind] ?? kind}`)],
     value,
   ]);
-  const rest = Object.entries(answer.rest).filter(([, value]) => Math.abs(value) > 1e-9);
+  const rest = Object.entries(answer.rest);
   return [
     table(`Score ${figure(answer.score)} is the sum of`, parts),
     table("It comes from", [...sources, ...rest]),
@@ -131,7 +133,7 @@ function terms(answer) {
 }
 
 function whyNot(item, answer) {
-  const gaps = answer.last ? answer.parts.map(({ part, value }, place) => [part, value - answer.last.parts[place]]) : [];
+  const gaps = answer.last ? answer.parts.map(({ part, value }, place) => [partName(part), value - answer.last.parts[place]]) : [];
   const behind = answer.state === "outscored";
   return [
     el("p", { class: "sentence" }, name(nameOf(item)), `: ${answer.sentence}`),
@@ -140,9 +142,10 @@ function whyNot(item, answer) {
   ];
 }
 
-/** Terms as a table with bars, the longest of them as wide as its column. */
+/** Terms that are not 0 as a table with bars, the longest as wide as its column. */
 function table(caption, rows) {
-  const most = Math.max(...rows.map(([, value]) => Math.abs(value)), 1e-12);
+  const told = rows.filter(([, value]) => Math.abs(value) > 1e-9);
+  const most = Math.max(...told.map(([, value]) => Math.abs(value)), 1e-12);
   return el(
     "table",
     { class: "terms" },
@@ -150,7 +153,7 @@ function table(caption, rows) {
     el(
       "tbody",
       {},
-      rows.map(([words, value]) => {
+      told.map(([words, value]) => {
         const meter = el("span", { class: value < 0 ? "meter less" : "meter" });
         meter.style.width = `${(100 * Math.abs(value)) / most}%`;
         return el(

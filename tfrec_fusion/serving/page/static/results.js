@@ -78,7 +78,7 @@ export class ModelResults extends HTMLElement {
       this.items = [];
       this.list.replaceChildren();
       this.list.removeAttribute("aria-busy");
-      this.state.textContent = "";
+      this.say({ answered: "", explained: "", both: "" });
       this.notes.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
     }
     if (signal.aborted) return;
@@ -89,7 +89,8 @@ export class ModelResults extends HTMLElement {
   /** Puts a reason under each item; without one the items stay all the same. */
   async explain(signal) {
     try {
-      await this.explanations.sentences(signal);
+      const milliseconds = await this.explanations.sentences(signal);
+      if (milliseconds !== null) this.say({ explained: `explained${during(milliseconds)}` });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       this.notes.append(el("p", { class: "problem", role: "alert" }, `Not explained: ${error.message}`));
@@ -111,15 +112,21 @@ export class ModelResults extends HTMLElement {
       }))
       .filter((item) => item.id !== "");
     const count = `${this.items.length} ${this.items.length === 1 ? "item" : "items"}`;
-    const time = milliseconds === null ? "" : ` in ${milliseconds.toFixed(1)} ms`;
-    this.state.textContent = `${count}${time}`;
-    announce(`${wordsOf(this.target)}: ${count}${time}`);
+    const answered = `${count}${during(milliseconds)}`;
+    this.say({ answered, explained: "", both: "" });
+    announce(`${wordsOf(this.target)}: ${answered}`);
     this.list.replaceChildren(
       ...this.items.map((item, place) => card(item, place + 1, this.models.settings.pictures, this.actions(item))),
     );
     this.notes.replaceChildren(...this.remarks(outputs, left).map((words) => el("p", { class: "note" }, words)));
     this.foot.replaceChildren(...this.explanations.foot());
     this.code.show(this.models.settings.url, this.target, this.models.body(this.target, "recommend", this.given), this.given);
+  }
+
+  /** Words above the list: what was answered, how long explaining took, what another column has too. */
+  say(words) {
+    this.said = { ...this.said, ...words };
+    this.state.textContent = ["answered", "explained", "both"].map((key) => this.said[key]).filter(Boolean).join(" · ");
   }
 
   actions(item) {
@@ -167,9 +174,12 @@ export class ModelResults extends HTMLElement {
       where.textContent = !ranks ? "" : rank ? `Rank ${rank} in the other` : "Not in the other";
       node.classList.toggle("alone", Boolean(ranks) && !rank);
     }
-    this.state.textContent = this.state.textContent.replace(/ · .*$/, "") + (ranks ? ` · ${shared} in both` : "");
+    this.say({ both: ranks ? `${shared} in both` : "" });
   }
 }
+
+/** ` in 4.1 ms`, where the time is known. */
+const during = (milliseconds) => (milliseconds === null ? "" : ` in ${milliseconds.toFixed(1)} ms`);
 
 const joined = (nodes) => nodes.flatMap((node, place) => (place ? [", ", node] : [node]));
 
