@@ -144,8 +144,8 @@ function whyNot(item, answer) {
 
 /** Terms that are not 0 as a table with bars, the longest as wide as its column. */
 function table(caption, rows) {
-  const told = rows.filter(([, value]) => Math.abs(value) > 1e-9);
-  const most = Math.max(...told.map(([, value]) => Math.abs(value)), 1e-12);
+  const most = Math.max(...rows.map(([, value]) => Math.abs(value)), 1e-12);
+  const told = rows.filter(([, value]) => Math.abs(value) > 1e-6 * most);
   return el(
     "table",
     { class: "terms" },
