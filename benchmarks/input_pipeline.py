@@ -116,7 +116,7 @@ def main() -> None:
             model = build_two_tower(config, run.space, run.catalogue, text)
         else:
             model = build_ranking(config, run.space, run.catalogue, run.labels, text=text)
-        read = run.batches("train", config.training.batch_size, shuffle=True)
+        read = run.stream("train", config.training.batch_size, config.training.seed)
         if kind == "Ranking" and "rating" not in run.labels:
             read = read.map(WithNegatives(run.catalogue))
         table[kind] = measure(model, config.training, read, options.seconds)

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from benchmarks.peak_memory import forget_peak, peak_megabytes
 from benchmarks.quality_data import Protocol
-from pipeline.callbacks.recommender_builder import BATCH_SIZE, VALIDATION_BATCHES
 from tfrec_fusion.config import RankingConfig, RetrievalConfig
+from tfrec_fusion.export.parts import BATCH_SIZE, VALIDATION_BATCHES
 from tfrec_fusion.export.recommender import choose_weight, mixture, validate_weights
 from tfrec_fusion.export.request import CANDIDATES
 from tfrec_fusion.models.build import build_ranking, build_two_tower

@@ -113,7 +113,7 @@ compare(runs, ["ndcg@10", "recall@100", "cold recall@100"], ["NDCG@10", "Recall@
 # met the film.
 
 # %%
-from pipeline.studies.ablation import batches
+from tfrec_fusion.training.batches import batches
 from tfrec_fusion.metrics import rank_scores
 from tfrec_fusion.models import build_two_tower
 from tfrec_fusion.training.fitting import fit

@@ -112,7 +112,7 @@ print({part: f"{len(getattr(data, part)['item_index']):,}" for part in ("train",
 
 # %%
 import scipy.sparse
-from pipeline.studies.ablation import batches
+from tfrec_fusion.training.batches import batches
 from pipeline.studies.offline_figures import figures
 from tfrec_fusion.models import ItemKNN, build_two_tower, interaction_matrix
 from tfrec_fusion.training.fitting import fit

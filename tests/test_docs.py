@@ -30,7 +30,7 @@ def having(language):
 
 
 # A BERT is traced in training, evaluation and for the index.
-SLOW = ("docs/howto/tfrs-tutorial.md",)
+SLOW = ("docs/howto/python.md", "docs/howto/tfrs-tutorial.md")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ SINGLE = [
     "export.retrieval",
     "export.saving",
     "files",
+    "recommender",
     "layers.replicas",
     "losses",
     "naming",
@@ -57,7 +58,7 @@ COSTS = {
         """layers.backbones layers.backbones.architecture layers.backbones.bert_families
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
-        config.preparation features features.columns guessing guessing.column_names guessing.headers guessing.ledger
+        config.preparation config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
         config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules layers.tokenizers layers.tokenizers.bert_characters
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
@@ -82,7 +83,7 @@ COSTS = {
         datasets.markup datasets.reading datasets.records guessing.table_files"""
     ),
     "pandas": (
-        """features.rows
+        """features.rows in_memory.given_tables
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes
@@ -93,7 +94,7 @@ COSTS = {
         """layers.backbones.attention layers.backbones.block layers.backbones.loading layers.backbones.norms
         layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling layers.prompts
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
-        features.statistics
+        features.statistics training.batches
         training.cluster training.negatives index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         models.contributions models.query_sources layers.stateless_random layers.reranking
         layers.sequence layers.text_encoder layers.tokenizers.added_tokens layers.tokenizers.base
@@ -113,7 +114,8 @@ COSTS = {
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.side_regression
-        models.hybrid.rating_fitting export.parts training.recipes training.solved_parts"""
+        models.hybrid.rating_fitting export.parts in_memory.figures in_memory.fitted in_memory.requests in_memory.storage
+        training.recipes training.solved_parts"""
     ),
     "tensorflow_serving": (
         """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler

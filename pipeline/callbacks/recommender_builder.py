@@ -12,14 +12,12 @@ from pipeline.config.trainer_settings import RecommenderSettings, read_settings
 from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig
 from tfrec_fusion.export import base as export
-from tfrec_fusion.export.parts import searchable_index
-from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, validate_weights
+from tfrec_fusion.export.parts import ranking_by_validation, searchable_index
+from tfrec_fusion.export.recommender import RecommenderServing
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.recipes import restore
-
-VALIDATION_BATCHES, BATCH_SIZE = 6, 256
 
 
 def run_recommender(fn_args) -> None:
@@ -40,10 +38,7 @@ def run_recommender(fn_args) -> None:
     ranking = build_ranking(settings.ranking, data.space, data.catalogue, data.labels)
     restore(retrieval, weights_of(inputs.retrieval_run))
     restore(ranking, weights_of(inputs.ranking_run))
-    # Some batches of all, wherever they stand: Examples come in the order of time or of people.
-    batches = data.batches("validation", BATCH_SIZE, shuffle=False).shuffle(1024, seed=0)
-    found = validate_weights(retrieval, ranking, data.catalogue, batches.take(VALIDATION_BATCHES))
-    head, weight = choose_weight(found)
+    head, weight, found = ranking_by_validation(retrieval, ranking, data.catalogue, data.batches)
     save_recommender(data, retrieval, ranking, head, weight, settings.index, fn_args.serving_model_dir)
     gains = {
         name: {

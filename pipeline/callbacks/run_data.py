@@ -15,9 +15,11 @@ from tfrec_fusion.features.graph import request_spec
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
+from tfrec_fusion.training.batches import batches, read_columns
 from tfrec_fusion.training.recipes import TrainingData
 
 SHUFFLE = 200_000
+READ_AT_ONCE = 4096
 
 
 class RunData:
@@ -30,6 +32,7 @@ class RunData:
 
     def __init__(self, settings: TrainerSettings, inputs: Inputs):
         self.settings, self.inputs = settings, inputs
+        self._columns: dict[str, dict[str, np.ndarray] | None] = {}
         self.transform = tft.TFTransformOutput(inputs.transform_graph)
         self.catalogue = load_catalogue(
             inputs.items, inputs.items_transform_graph, settings.tables, inputs.text_vectors
@@ -50,22 +53,34 @@ class RunData:
         """What the library's recipes train on."""
         return TrainingData(self.space, self.catalogue, self.batches, self.labels, self.settings.text)
 
-    def batches(self, split: str, batch_size: int, shuffle: bool) -> tf.data.Dataset:
-        """Batches as the models take them. Records are shuffled while they are still bytes, and parsed by the
-        batch."""
+    def batches(self, split: str, batch_size: int, shuffle: int | None) -> tf.data.Dataset:
+        """Batches as the models take them, in the order of `training.batches`; a split that is too large for
+        memory streams, shuffled while its records are still bytes."""
+        if split not in self._columns:
+            self._columns[split] = read_columns(self.stream(split, READ_AT_ONCE, None))
+        columns = self._columns[split]
+        if columns is None:
+            return self.stream(split, batch_size, shuffle)
+        return batches(columns, batch_size, shuffle)
+
+    def stream(self, split: str, batch_size: int, shuffle: int | None) -> tf.data.Dataset:
+        """The same batches read from files each time; they are shuffled over `SHUFFLE` records."""
         spec = self.transform.transformed_feature_spec()
         files = split_files(self.inputs.examples, split)
         width = self.settings.history_length if split == "train" else self.settings.held_out_history
         records = tf.data.TFRecordDataset(files, compression_type="GZIP")
         # Whole batches only, unless there is not even one.
-        whole = shuffle and next(iter(records.batch(batch_size, drop_remainder=True)), None) is not None
-        if shuffle:
-            records = records.shuffle(SHUFFLE, reshuffle_each_iteration=True)
-        batches = records.batch(batch_size, drop_remainder=whole).map(
+        whole = (
+            shuffle is not None
+            and next(iter(records.batch(batch_size, drop_remainder=True)), None) is not None
+        )
+        if shuffle is not None:
+            records = records.shuffle(SHUFFLE, seed=shuffle, reshuffle_each_iteration=True)
+        parsed = records.batch(batch_size, drop_remainder=whole).map(
             lambda batch: self._model_inputs(tf.io.parse_example(batch, spec), width),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return parsed.prefetch(tf.data.AUTOTUNE)
 
     def _model_inputs(self, parsed: dict, width: int) -> dict[str, tf.Tensor]:
         batch = {}

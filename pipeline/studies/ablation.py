@@ -210,6 +210,7 @@ def train(data: Prepared, config: PipelineConfig, progress: Callable[[dict], Non
     """Trains the retrieval model of a configuration; returns it, and what training took: parameters, seconds,
     epochs."""
     from tfrec_fusion.models.build import build_two_tower
+    from tfrec_fusion.training.batches import batches
     from tfrec_fusion.training.fitting import fit_staged, precision, strategy
 
     space, catalogue, training = data.space, data.catalogue, config.retrieval.training
@@ -241,16 +242,6 @@ def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None
         return model.query_embeddings(people).numpy() @ candidates.T
 
     return figures(scores, data, config) | measured
-
-
-def batches(columns: dict[str, np.ndarray], size: int, shuffle: int | None = None):
-    """Batches of a split as `tf.data.Dataset`; `shuffle` is a seed."""
-    import tensorflow as tf
-
-    data = tf.data.Dataset.from_tensor_slices(columns)
-    if shuffle is not None:
-        data = data.shuffle(len(columns["item_index"]), seed=shuffle)
-    return data.batch(size).prefetch(tf.data.AUTOTUNE)
 
 
 def _logs(logs: dict[str, float]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.studies.ablation import CODE, Finished, batches, prepared, train, with_training
+from pipeline.studies.ablation import CODE, Finished, prepared, train, with_training
 from tfrec_fusion import files
 from tfrec_fusion.config import FUSIONS, HISTORY_ENCODERS, ConfigError
 from tfrec_fusion.metrics.ranks import gain as rank_gain
@@ -153,6 +153,8 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
 def gain(model, rows: dict[str, np.ndarray], k: int) -> float:
     """Mean NDCG at `k` of what was chosen next, among all that the history does not hold
     (`metrics.ranks`)."""
+    from tfrec_fusion.training.batches import batches
+
     items = model.candidate_embeddings()
     vectors, gains = items.numpy(), []
     ties = tie_order(len(vectors))

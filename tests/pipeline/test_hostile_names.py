@@ -110,7 +110,7 @@ def test_weights_stay_beside_their_choices_and_missing_grades_are_none(shop):
     users = ["", *(as_it_was(value).decode() for value in users)]
     given = {(row.who, row.sku): row for row in orders.itertuples()}
     seen = missing = 0
-    for batch in run.batches("train", 7, shuffle=False).as_numpy_iterator():
+    for batch in run.batches("train", 7, shuffle=None).as_numpy_iterator():
         for row, user in enumerate(batch["user_index"]):
             order = given[users[user], run.catalogue.ids[batch["item_index"][row]]]
             assert batch["weight"][row] == order.weight

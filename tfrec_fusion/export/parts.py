@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import IndexConfig, TextConfig
 from tfrec_fusion.export.base import TextTower
+from tfrec_fusion.export.recommender import choose_weight, validate_weights
 from tfrec_fusion.export.retrieval import searchable
 from tfrec_fusion.index import TopKIndex, build_index
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_text_encoder
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.ranking import Ranking
+from tfrec_fusion.models.two_tower import TwoTower
 
-__all__ = ["searchable_index", "trained_text_tower"]
+__all__ = ["ranking_by_validation", "searchable_index", "trained_text_tower"]
+
+VALIDATION_BATCHES, BATCH_SIZE = 6, 256
 
 
 def searchable_index(model: tf.Module, catalogue: Catalogue, settings: IndexConfig) -> TopKIndex:
@@ -50,3 +58,25 @@ def trained_text_tower(model: Model, text: TextConfig | None) -> TextTower | Non
         query_prefix=read_prefix(text.encoder, "query", text.query_prefix),
         item_prefix=read_prefix(text.encoder, "item", text.item_prefix),
     )
+
+
+def ranking_by_validation(
+    retrieval: TwoTower,
+    ranking: Ranking,
+    catalogue: Catalogue,
+    batches: Callable[..., tf.data.Dataset],
+) -> tuple[str, float, dict[str, dict[float, np.ndarray]]]:
+    """How much the ranking counts beside the retrieval, by some of the validation's interactions.
+
+    Args:
+        retrieval, ranking: the trained models.
+        catalogue: the items.
+        batches: as `training.recipes.TrainingData` has them.
+
+    Returns:
+        The label that orders items, its weight, and what `validate_weights` returned.
+    """
+    # Some batches of all, wherever they stand: Examples come in the order of time or of users.
+    sample = batches("validation", BATCH_SIZE, None).shuffle(1024, seed=0).take(VALIDATION_BATCHES)
+    gains = validate_weights(retrieval, ranking, catalogue, sample)
+    return *choose_weight(gains), gains

@@ -254,10 +254,21 @@ class RetrievalServing(Serving):
                 training.
         """
         raw, batch = self.parse(examples)
+        return self.judged(batch, self.item_rows(raw["item_id"]), self.item_rows(dense(raw["seen"])))
+
+    def judged(
+        self, batch: Mapping[str, tf.Tensor], target: tf.Tensor, seen: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """`evaluate` of queries that are parsed already.
+
+        Args:
+            batch: the model's query inputs.
+            target: int32 `[batch]`, the held-out items' rows.
+            seen: int32 `[batch, any]`, items that cannot be recommended, 0 for padding.
+        """
         vectors = tf.convert_to_tensor(self.vectors)
         queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
-        target = self.offered(self.item_rows(raw["item_id"]))
-        seen = self.offered(self.item_rows(dense(raw["seen"])))
+        target, seen = self.offered(target), self.offered(seen)
         usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))
         # What is not offered any more stands behind the rest.
         candidates = vectors[: self.num_offered + 1]

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from tfrec_fusion.config import (
+    ConfigError,
     FeatureSpace,
     LabelKind,
     SplitConfig,
     TextConfig,
     TransformConfig,
 )
+from tfrec_fusion.datasets.events import NO_CHOICE
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS, Event, in_order
@@ -92,6 +94,7 @@ def prepare(
     text: TextConfig | None = None,
     *,
     click_threshold: float = 4.0,
+    max_reject_share: float = 1.0,
     vectors: str | None = None,
 ) -> Prepared:
     """Reads, splits and encodes. Rows that cannot be used are left out and counted, as in a run.
@@ -102,10 +105,11 @@ def prepare(
         transform: how raw features become numbers.
         text: which encoder reads the items' texts; None for none.
         click_threshold: a label at or above it counts as a click.
+        max_reject_share: of a table's rows, the share that may be unusable.
         vectors: folder that keeps text vectors for the next time; None keeps none.
 
     Raises:
-        ConfigError: if a table cannot be read, or a split is empty.
+        ConfigError: if a table cannot be read, too many of its rows cannot be used, or a split is empty.
     """
     split, transform = split or SplitConfig(), transform or TransformConfig()
     rejects: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -113,6 +117,9 @@ def prepare(
     items = _entities(tables.items, "items", tables, rejects)
     users = _entities(tables.users, "users", tables, rejects) if tables.users else {}
     events = _events(tables, items, rejects)
+    kept = {"items": len(items), "users": len(users), "interactions": sum(map(len, events.values()))}
+    for name, count in kept.items():
+        _check_rejects(name, count, rejects, max_reject_share)
     rows = SplitRows(tables, users, events, split, click_threshold)
     ids = vocabulary_of(items)
     by_bytes = {encoded(item): item for item in items}
@@ -186,3 +193,19 @@ def _events(tables: Tables, items: Mapping[str, Any], rejects) -> dict[str, list
         kept[user], duplicates = in_order(user, events)
         rejects["interactions", "duplicate"] += len(duplicates)
     return kept
+
+
+def _check_rejects(table: str, kept: int, rejects: Mapping[tuple[str, str], int], most: float) -> None:
+    reasons = {
+        reason: count
+        for (name, reason), count in rejects.items()
+        if name == table and count and not reason.startswith(NO_CHOICE)
+    }
+    lost = sum(reasons.values())
+    if lost > most * (kept + lost):
+        words = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        raise ConfigError(
+            f"At most {most:.1%} of the {table} table's rows may be unusable (`data.max_reject_share`)."
+            f" Received: {lost:,} of {kept + lost:,}: {words}. Mend them, or the columns that are named, or"
+            " raise the share."
+        )

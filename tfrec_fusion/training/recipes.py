@@ -42,10 +42,11 @@ Progress = bool | Callable[[dict[str, float]], None]
 
 
 class Batches(Protocol):
-    """Where batches come from: a function of the split's name, the batch size and whether to shuffle."""
+    """Where batches come from: a function of the split's name, the batch size and a seed to shuffle by."""
 
-    def __call__(self, split: str, batch_size: int, shuffle: bool) -> tf.data.Dataset:
-        """Batches of `train` or `validation`, dicts of tensors by name, as the models take them."""
+    def __call__(self, split: str, batch_size: int, shuffle: int | None) -> tf.data.Dataset:
+        """Batches of `train` or `validation`, dicts of tensors by name, as the models take them; in order
+        where `shuffle` is None, as in `batches.batches`."""
         ...
 
 
@@ -114,8 +115,8 @@ def train_retrieval(
     chosen = distribution or strategy(config.training)
     with chosen.scope():
         model = build()
-    train = data.batches("train", config.training.batch_size, shuffle=True)
-    validation = data.batches("validation", VALIDATION_BATCH, shuffle=False)
+    train = data.batches("train", config.training.batch_size, shuffle=config.training.seed)
+    validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
     history = fit_staged(model, train, validation, config.training, data.text, checkpoints, progress=progress)
     return _trained(model, build, history, data, weights)
 
@@ -138,8 +139,8 @@ def train_ranking(
     chosen = distribution or strategy(config.training)
     with chosen.scope():
         model = build()
-    train = data.batches("train", config.training.batch_size, shuffle=True)
-    validation = data.batches("validation", VALIDATION_BATCH, shuffle=False)
+    train = data.batches("train", config.training.batch_size, shuffle=config.training.seed)
+    validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
     if not _rated(data):
         train, validation = (part.map(WithNegatives(data.catalogue)) for part in (train, validation))
     history = fit_staged(model, train, validation, config.training, data.text, checkpoints, progress=progress)
@@ -151,7 +152,7 @@ def ranking_baseline(data: TrainingData) -> dict[str, Any]:
     `click_rate`."""
     if not _rated(data):
         return {"click_rate": np.asarray(data.catalogue.counts)}
-    train = data.batches("train", 4096, shuffle=False)
+    train = data.batches("train", 4096, shuffle=None)
     return {"biases": rating_biases(train, data.space.num_users, data.space.num_items)}
 
 

@@ -1,0 +1,213 @@
+"""Both models fitted to tables, with everything that an answer needs beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_fusion.config import FeatureSpace, LabelKind
+from tfrec_fusion.config.recommender import RecommenderConfig
+from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.export.base import Serving, TextTower, concrete, graph
+from tfrec_fusion.export.parts import (
+    ranking_by_validation,
+    searchable_index,
+    trained_text_tower,
+)
+from tfrec_fusion.export.ranking import RankingServing
+from tfrec_fusion.export.recommender import RecommenderServing
+from tfrec_fusion.export.retrieval import RetrievalServing
+from tfrec_fusion.features.graph import request_spec
+from tfrec_fusion.features.preparing import Known, prepare
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.ranking import Ranking
+from tfrec_fusion.models.two_tower import TwoTower
+from tfrec_fusion.training.batches import batches
+from tfrec_fusion.training.recipes import TrainingData, train_ranking, train_retrieval
+
+__all__ = ["Fitted", "HeldOut", "fit_models"]
+
+Say = Callable[[str], None]
+Progress = bool | Callable[[dict[str, float]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Interactions to judge by.
+
+    Attributes:
+        columns: as models take them, `[n, ...]`, with `item_index` and, where there are any, labels.
+        person: int64 `[n]`, equal where two rows are of one user.
+        seen: per row int32, the items that its user chose before.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    person: np.ndarray
+    seen: list[np.ndarray]
+
+
+@dataclasses.dataclass
+class Fitted:
+    """Fitted models.
+
+    Attributes:
+        config: how they were made.
+        space: sizes and features.
+        labels: of the ranking model.
+        known: tables' columns, users, and what becomes of a request.
+        retrieval: the two-tower model.
+        ranking: the ranking model; None where it was left out.
+        catalogues: the items as each model learned their texts.
+        head, rank_weight: the label that orders items, and how much that counts beside the retrieval.
+        held_out: the test split; None where it was not kept.
+    """
+
+    config: RecommenderConfig
+    space: FeatureSpace
+    labels: dict[str, LabelKind]
+    known: Known
+    retrieval: TwoTower
+    ranking: Ranking | None
+    catalogues: dict[str, Catalogue]
+    head: str = ""
+    rank_weight: float = 0.0
+    held_out: HeldOut | None = None
+
+    def __post_init__(self):
+        self._servings: dict[str, Serving] = {}
+        self._towers: dict[str, TextTower | None] = {}
+        self._functions: dict[tuple[str, str], Callable[..., dict[str, tf.Tensor]]] = {}
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items as the retrieval model knows them."""
+        return self.catalogues["retrieval"]
+
+    @property
+    def kinds(self) -> list[str]:
+        """What can be exported: `recommender` first where both models become one."""
+        kinds = ["retrieval", *(["ranking"] if self.ranking is not None else [])]
+        return ["recommender", *kinds] if self.config.builds_recommender else kinds
+
+    def serving(self, kind: str) -> Any:
+        """The signatures of a model, made when they are first asked for."""
+        if kind not in self._servings:
+            self._servings[kind] = self._made(kind)
+        return self._servings[kind]
+
+    def spec(self, kind: str, signature: str) -> dict[str, tf.TensorSpec]:
+        """The inputs of one signature."""
+        serving = self.serving(kind)
+        own = getattr(serving, f"{signature}_spec", None)
+        return own() if own else serving.input_spec(signature)
+
+    def function(self, kind: str, signature: str) -> Callable[..., dict[str, tf.Tensor]]:
+        """One signature of a model: `recommend`, `rank` or `similar`."""
+        if (kind, signature) not in self._functions:
+            asked = graph(getattr(self.serving(kind), signature))
+            self._functions[kind, signature] = concrete(asked, **self.spec(kind, signature))
+        return self._functions[kind, signature]
+
+    def _made(self, kind: str) -> Serving:
+        index = self.config.index
+        if kind == "ranking":
+            return RankingServing(self.ranking, *self._arguments(kind, self.ranking))
+        searched = searchable_index(self.retrieval, self.catalogue, index)
+        arguments = self._arguments("retrieval", self.retrieval)
+        if kind == "retrieval":
+            return RetrievalServing(self.retrieval, *arguments, index=searched, max_k=index.max_k)
+        return RecommenderServing(
+            self.retrieval,
+            *arguments,
+            index=searched,
+            max_k=index.max_k,
+            ranking=self.ranking,
+            head=self.head,
+            rank_weight=self.rank_weight,
+        )
+
+    def _arguments(self, kind: str, model: Any) -> tuple:
+        tower = kind if self.config.text and self.config.text.trained else "both"
+        if tower not in self._towers:
+            self._towers[tower] = trained_text_tower(model, self.config.text)
+        return (
+            self.catalogues[kind],
+            self.known.profiles,
+            self.space.item_features,
+            self.space.context_features,
+            self._towers[tower],
+            self.known.transform,
+            request_spec(self.known.tables),
+        )
+
+
+def fit_models(
+    tables: Tables,
+    config: RecommenderConfig,
+    vectors: str | None = None,
+    say: Say = lambda line: None,
+    progress: Callable[[str], Progress] = lambda kind: False,
+) -> Fitted:
+    """Reads tables, and trains both models on them as the pipeline does.
+
+    Args:
+        tables: the three tables.
+        config: how.
+        vectors: folder that keeps text vectors for the next time.
+        say: is told of each step.
+        progress: `fit`'s argument of that name for `retrieval` and `ranking`.
+
+    Raises:
+        ConfigError: for tables that cannot be used.
+    """
+    data = prepare(
+        tables,
+        config.split,
+        config.transform,
+        config.text,
+        click_threshold=config.data.click_threshold,
+        max_reject_share=config.data.max_reject_share,
+        vectors=vectors,
+    )
+    sizes = ", ".join(
+        f"{len(getattr(data, part)['item_index']):,} {part}" for part in ("train", "validation", "test")
+    )
+    say(
+        f"{len(data.catalogue) - 1:,} items, {len(data.known.profiles.ids) - 1:,} users; interactions:"
+        f" {sizes}"
+    )
+    parts = {"train": data.train, "validation": data.validation}
+    training = TrainingData(
+        data.space,
+        data.catalogue,
+        lambda split, size, shuffle: batches(parts[split], size, shuffle),
+        data.labels,
+        config.text,
+    )
+    retrieval = train_retrieval(training, config.retrieval, progress=progress("retrieval"))
+    catalogues = {"retrieval": retrieval.catalogue}
+    ranking, head, weight = None, "", 0.0
+    if config.ranking is not None:
+        ranked = train_ranking(training, config.ranking, progress=progress("ranking"))
+        catalogues["ranking"], ranking = ranked.catalogue, ranked.model
+        head = next(iter(data.labels))
+        if config.builds_recommender:
+            head, weight, _ = ranking_by_validation(
+                retrieval.model, ranking, data.catalogue, training.batches
+            )
+    return Fitted(
+        config,
+        data.space,
+        data.labels,
+        data.known,
+        retrieval.model,
+        ranking,
+        catalogues,
+        head,
+        weight,
+        HeldOut(data.test, data.person, data.seen),
+    )

@@ -1,0 +1,286 @@
+"""Tables as they are given in Python (DataFrames, Arrow tables, paths) as described files.
+
+A frame is written to a file, so that the readers of files, their rules for ids, times and texts, and the
+guesses of `tfrec_fusion.guessing` hold for it too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.config.recommender import DataSettings
+from tfrec_fusion.datasets.dialect import detect_kind
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.reading import column_names
+from tfrec_fusion.datasets.storage import is_remote, open_remote
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
+from tfrec_fusion.datasets.values import arrow_of
+from tfrec_fusion.guessing import Hints, guess
+
+__all__ = ["described", "place", "test_tables", "whole_numbers"]
+
+HINTS = ("user", "item", "time", "label", "time_format")
+KINDS: dict[str, type] = {"interactions": Interactions, "items": Items, "users": Users}
+
+
+def place(table: Any, name: str, folder: pathlib.Path) -> str:
+    """Puts a table into a folder, and says where: a path or a glob.
+
+    Args:
+        table: a DataFrame, an Arrow table, anything that `pyarrow.table` takes, or a path (a file, a
+            folder, a glob, a URI).
+        name: `interactions`, `items` or `users`.
+        folder: receives a file, or links to the files of a path.
+
+    Raises:
+        ConfigError: for what is no table, holds no rows, or names a column twice.
+    """
+    if isinstance(table, (str, os.PathLike)):
+        return _linked(os.fspath(table), name, folder)
+    arrow = _arrow(table, name)
+    twice = sorted({column for column in arrow.column_names if arrow.column_names.count(column) > 1})
+    if twice:
+        raise ConfigError(
+            f"The {name} table must name each column once. Received: {', '.join(map(repr, twice))} more"
+            " than once."
+            " Rename one."
+        )
+    if not arrow.num_rows or not arrow.num_columns:
+        raise ConfigError(
+            f"The {name} table must have rows. Received: {arrow.num_rows} rows of {arrow.num_columns}"
+            " columns."
+        )
+    path = folder / f"{name}.parquet"
+    pyarrow.parquet.write_table(arrow, path)
+    return str(path)
+
+
+def _arrow(table: Any, name: str) -> pa.Table:
+    if isinstance(table, pd.DataFrame):
+        if table.index.names != [None]:
+            table = table.reset_index()
+        arrays = [arrow_of(table.iloc[:, position]) for position in range(table.shape[1])]
+        return pa.Table.from_arrays(arrays, [str(column) for column in table.columns])
+    try:
+        return table if isinstance(table, pa.Table) else pa.table(table)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"The {name} table must be a DataFrame, an Arrow table or a path. Received:"
+            f" {type(table).__name__}"
+            f" ({error}). Convert it to one of these."
+        ) from error
+
+
+def _linked(path: str, name: str, folder: pathlib.Path) -> str:
+    files = find_files(path, name)
+    made = []
+    for number, file in enumerate(files):
+        endings = "".join(pathlib.PurePath(file).suffixes[-2:]) or ".csv"
+        target = folder / (f"{name}{endings}" if len(files) == 1 else f"{name}-{number:05d}{endings}")
+        if is_remote(file):
+            system, inside = open_remote(file)
+            with system.open_input_stream(inside) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+        else:
+            target.symlink_to(pathlib.Path(file).absolute())
+        made.append(target)
+    return str(made[0]) if len(made) == 1 else str(folder / f"{name}-*")
+
+
+def described(paths: Mapping[str, str], folder: pathlib.Path, settings: DataSettings) -> Tables:
+    """The meaning of each table's columns: as named, all others as `tfrec init` guesses them.
+
+    Args:
+        paths: by table, in the folder.
+        folder: holds nothing else.
+        settings: names of columns.
+
+    Raises:
+        ConfigError: for a named column that is not there, or where the columns of users and items, or the
+            items' ids, cannot be told.
+    """
+    named = {name: _named(name, getattr(settings, name), paths) for name in KINDS}
+    guessed = _guessed(folder, paths, named)
+    base = {
+        "interactions": guessed.interactions if guessed else None,
+        "items": guessed.items if guessed else None,
+        "users": guessed.users if guessed else None,
+    }
+    interactions = _overlaid(Interactions, paths["interactions"], base["interactions"], named["interactions"])
+    if "items" in paths:
+        own = base["items"] if base["items"] and _is(base["items"].path, paths["items"]) else None
+        items = _overlaid(Items, paths["items"], own, {"id": interactions.item, **named["items"]} if own is
+        None
+                          else named["items"])  # fmt: skip
+        _check_id(items, "items", interactions.item)
+    else:
+        items = base["items"] or Items(paths["interactions"], interactions.item, distinct=True)
+        items = _overlaid(Items, items.path, items, named["items"])
+    users = base["users"]
+    if "users" in paths:
+        own = users if users and _is(users.path, paths["users"]) else None
+        users = _overlaid(Users, paths["users"], own, {"id": interactions.user, **named["users"]} if own is
+        None
+                          else named["users"])  # fmt: skip
+        _check_id(users, "users", interactions.user)
+    elif users is not None:
+        users = _overlaid(Users, users.path, users, named["users"])
+    rules = {
+        name: getattr(settings, name) or (getattr(guessed, name) if guessed else "as_written")
+        for name in ("user_ids", "item_ids")
+    }
+    return Tables(interactions, items, users, **rules)
+
+
+def _named(name: str, keys: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+    """The named columns, checked: keys that there are, columns that the table has."""
+    if not keys:
+        return {}
+    if name not in paths and name != "items":
+        raise ConfigError(
+            f"`data.{name}` names columns of a table that was not given. Give `{name}` to `fit`."
+        )
+    path = paths.get(name, paths["interactions"])
+    read = from_dict(KINDS[name], {"path": path, **keys}, f"data.{name}")
+    values = {key: getattr(read, key) for key in keys}
+    known = _columns(path)
+    if getattr(read, "join", None) or (getattr(read, "csv", None) and read.csv.header):
+        return values
+    of_columns = ("user", "item", "time", "label", "context", "quantity", "weight", "event", "id", "title",
+    "text",
+                  "categories", "lists", "numbers", "vectors")  # fmt: skip
+    for key in of_columns:
+        value = values.get(key)
+        for column in value if isinstance(value, tuple) else (value,) if value else ():
+            if column not in known:
+                raise ConfigError(
+                    f"`data.{name}.{key}` must name a column of the {name} table. Received: {column!r}."
+                    " It has:"
+                    f" {', '.join(known)}."
+                )
+    return values
+
+
+def _columns(path: str) -> list[str]:
+    return column_names(find_files(path)[0])
+
+
+def _guessed(
+    folder: pathlib.Path, paths: Mapping[str, str], named: Mapping[str, dict[str, Any]]
+) -> Tables | None:
+    """The guess, its paths absolute; None where it fails and user and item are named."""
+    own = named["interactions"]
+    files = {name: pathlib.Path(find_files(path, name)[0]).name for name, path in paths.items()}
+    hints = Hints(**files, **{key: own[key] for key in HINTS if own.get(key)})
+    try:
+        tables = guess(folder, hints).tables
+    except ConfigError as error:
+        if "user" in own and "item" in own:
+            return None
+        raise ConfigError(_in_python(str(error))) from error
+    tables = dataclasses.replace(
+        tables,
+        **{
+            name: dataclasses.replace(getattr(tables, name), path=str(folder / getattr(tables, name).path))
+            for name in KINDS
+            if getattr(tables, name)
+        },
+    )
+    join = tables.interactions.join
+    if join:
+        join = dataclasses.replace(join, path=str(folder / join.path))
+        tables = dataclasses.replace(tables, interactions=dataclasses.replace(tables.interactions, join=join))
+    return tables
+
+
+def _in_python(message: str) -> str:
+    """A message that speaks of the command's flags, with the settings that stand for them."""
+    message = message.replace(" (and --interactions for the file)", "")
+    return re.sub(r"--(user|item|time-format|time|label)\b",
+                  lambda flag: f"data.interactions.{flag[1].replace('-', '_')}", message)  # fmt: skip
+
+
+def _is(path: str, other: str) -> bool:
+    return set(find_files(path)) == set(find_files(other))
+
+
+def _overlaid(kind: type, path: str, guessed: Any, named: Mapping[str, Any]) -> Any:
+    """What was guessed, with the named columns in place of it."""
+    if guessed is None:
+        if kind is Interactions:
+            named = {"time": None, **named}
+        return kind(path, **named)
+    changes = dict(named)
+    if "label" in named and named["label"] != guessed.label:
+        changes = {"label_values": {}, "label_nulls": (), **changes}
+    if "time" in named and named["time"] != guessed.time:
+        changes = {"time_format": None, **changes}
+    return dataclasses.replace(guessed, **changes)
+
+
+def _check_id(table: Items | Users, name: str, column: str) -> None:
+    known = _columns(table.path)
+    if table.id not in known and not table.csv.header:
+        raise ConfigError(
+            f"A column of the {name} table must hold the ids that the interactions have in {column!r}."
+            " Received:"
+            f" {', '.join(known)}, of which none does. Name it: data={{{name!r}: {{'id': …}}}}."
+        )
+
+
+def whole_numbers(tables: Tables) -> tuple[str, ...]:
+    """Which ids, of `user` and `item`, are whole numbers in the interactions: answers give them as such."""
+    file = find_files(tables.interactions.path)[0]
+    if detect_kind(file) != "parquet" or is_remote(file):
+        return ()
+    schema = pyarrow.parquet.ParquetFile(file).schema_arrow
+    columns = {"user": tables.interactions.user, "item": tables.interactions.item}
+    return tuple(
+        role
+        for role, column in columns.items()
+        if column in schema.names and pa.types.is_integer(schema.field(column).type)
+    )
+
+
+def test_tables(test: Any, tables: Tables, folder: pathlib.Path) -> tuple[Tables, list[str]]:
+    """Further interactions, read like those that were fitted.
+
+    Args:
+        test: a table, as `place` takes it.
+        tables: what was fitted, with nothing left open. Times and labels may be missing.
+        folder: receives the table.
+
+    Returns:
+        The tables with the interactions' own path, and its files.
+
+    Raises:
+        ConfigError: for a column that is missing.
+    """
+    path = place(test, "test", folder)
+    files, table = find_files(path), tables.interactions
+    known = _columns(path)
+    changes: dict[str, Any] = {"path": path}
+    for key in ("time", "label"):
+        if getattr(table, key) and getattr(table, key) not in known:
+            changes |= (
+                {"time": None} if key == "time" else {"label": None, "label_values": {}, "label_nulls": ()}
+            )
+    table = dataclasses.replace(table, **changes)
+    missing = [column for column in table.columns() if column not in known]
+    if missing:
+        raise ConfigError(
+            f"The test table must have the columns that the interactions had. Received: none named"
+            f" {', '.join(map(repr, missing))}, only {', '.join(known)}."
+        )
+    return dataclasses.replace(tables, interactions=table), files
