@@ -59,7 +59,7 @@ COSTS = {
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
         config.preparation config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
-        config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules layers.tokenizers layers.tokenizers.bert_characters
+        config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.explanations serving.client.sentences
@@ -97,7 +97,7 @@ COSTS = {
         features.statistics training.batches
         training.cluster training.negatives index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         models.contributions models.query_sources layers.stateless_random layers.reranking
-        layers.sequence layers.text_encoder layers.tokenizers.added_tokens layers.tokenizers.base
+        layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
@@ -106,7 +106,7 @@ COSTS = {
     ),
     "tensorflow_text": (
         """layers.tokenizers.charsmap layers.tokenizers.loading layers.tokenizers.merges layers.tokenizers.sentencepiece
-        layers.tokenizers.steps layers.tokenizers.subword layers.tokenizers.subword_files layers.tokenizers.wordpiece"""
+        layers.tokenizers.ngrams layers.tokenizers.steps layers.tokenizers.subword layers.tokenizers.subword_files layers.tokenizers.wordpiece"""
     ),
     "tensorflow_recommenders": (
         """export.base export.explained_recommender export.explained_retrieval export.explaining export.similar

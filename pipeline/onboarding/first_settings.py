@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -13,8 +14,12 @@ from pipeline.config.pipeline_config import SplitConfig
 from pipeline.onboarding.measuring import Choices, Entities, Split, measure_split
 from pipeline.onboarding.yaml_writing import Path
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.guessing.languages import language_of
+from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 
 TOKENS_PER_WORD = 1.4
+SAMPLE = 2000  # texts of a column whose language is looked at
+MULTILINGUAL = "intfloat/multilingual-e5-small"
 
 
 def add(
@@ -37,7 +42,7 @@ def add(
     _rejects(values["data"], comments, choices, items, users, facts)
     values["split"] = {"method": split.method}
     comments["split", "method"] = why_split
-    _text(values, comments, tables, items, choices)
+    facts.extend(_text(values, comments, tables, items, choices))
     _evaluation(values, comments, len(items.ids))
     return facts
 
@@ -108,7 +113,8 @@ def _split(choices: Choices, tables: Tables) -> tuple[SplitConfig, str, Split]:
 
 def _text(
     values: dict[str, Any], comments: dict[Path, str], tables: Tables, items: Entities, choices: Choices
-) -> None:
+) -> Iterator[str]:
+    """What the text tower reads, and with which encoder; yields what was found."""
     if not tables.items.text:
         values["text"] = "none"
         comments["text",] = "no column says in words what an item is"
@@ -116,12 +122,35 @@ def _text(
     words = sum(items.texts(column).fillna("").str.count(r"\S+") for column in tables.items.text)
     tokens = float(words.quantile(0.9)) * TOKENS_PER_WORD
     length = 64 if tokens <= 64 else 128 if tokens <= 128 or len(items.ids) > 20_000 else 256
+    yield from _encoder(values, comments, tables, items)
     if length != 64:
-        values["text"] = {"max_length": length}
+        values.setdefault("text", {})["max_length"] = length
         comments["text", "max_length"] = f"tokens; nine of ten items have at most about {tokens:.0f}"
     if tables.items.title and (query := _a_query(tables, items, choices)):
         values["serving"] = {"queries": [query]}
         comments["serving", "queries"] = "asked of each model before it is pushed; put your own"
+
+
+def _encoder(
+    values: dict[str, Any], comments: dict[Path, str], tables: Tables, items: Entities
+) -> Iterator[str]:
+    """The default encoder reads English; of another language `subwords`, and the name of a better one."""
+    texts = [text for column in tables.items.text for text in items.texts(column).dropna().head(SAMPLE)]
+    language = language_of(map(str, texts))
+    if language is None:
+        return
+    if language.is_english or language.name == "Latin letters":
+        yield f"texts in {language.name} ({language.why}), which the default encoder reads"
+        return
+    values["text"] = {"encoder": SUBWORDS}
+    comments["text", "encoder"] = (
+        f"{language.name} ({language.why}), which all-MiniLM-L6-v2 cannot read; {MULTILINGUAL} reads it"
+        " better and has to be downloaded, or give its folder"
+    )
+    yield (
+        f"texts in {language.name} ({language.why}), which the default encoder cannot read: `text.encoder:"
+        f" {SUBWORDS}`"
+    )
 
 
 def _a_query(tables: Tables, items: Entities, choices: Choices) -> str | None:

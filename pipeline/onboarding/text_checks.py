@@ -23,6 +23,7 @@ from tfrec_fusion.layers.pretrained import (
     read_config,
 )
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
+from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 from tfrec_fusion.layers.tokenizers.token_files import read_files
 from tfrec_fusion.layers.tokenizers.wordpiece_files import read_wordpiece
 
@@ -104,6 +105,9 @@ def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
 def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib.Path | None]:
     """Whether the encoder is here, whole, and used as its folder says; returns its folder. One that would
     have to be downloaded is not."""
+    if name == SUBWORDS:
+        yield Finding("ok", "encoder", "subwords: hashed n-grams of any language, without files")
+        return None
     here = SHORT_NAMES.get(name, name) in PACKAGED or pathlib.Path(name).expanduser().is_dir()
     if not here:
         yield Finding(
@@ -228,10 +232,7 @@ def _unknown_tokens(texts: pd.Series, folder: pathlib.Path, config: PipelineConf
     if measured is None:
         return
     unknown, pieces = measured
-    advice = (
-        "Take an encoder for the language of the texts (`text.encoder`), or turn the text tower off: `text:"
-        " none`"
-    )
+    advice = "Take an encoder for the language of the texts: `text.encoder: subwords` reads any without files"
     if unknown >= UNKNOWN_NOTE:
         yield Finding(
             "wrong" if unknown >= UNKNOWN_WRONG else "note",

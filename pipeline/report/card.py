@@ -12,6 +12,7 @@ from pipeline.report.lineage import open_store, upstream
 from pipeline.report.plain import markdown_text
 from pipeline.report.run_files import RunFiles
 from tfrec_fusion.layers.pretrained import find_pretrained
+from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 
 INTENDED = (
     "Recommending items of this catalogue to people like those in the data: `retrieval` finds candidates for"
@@ -26,6 +27,8 @@ NOT_INTENDED = (
 
 def licence_of(encoder: str) -> str:
     """What the encoder's own files say of its licence."""
+    if encoder == SUBWORDS:
+        return "this library's own"
     try:
         readme = pathlib.Path(find_pretrained(encoder, weights=False), "README.md")
     except Exception:

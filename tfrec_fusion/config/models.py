@@ -110,6 +110,10 @@ class FeatureSpace(Settings):
 class TextConfig(Settings):
     """The text tower: which encoder, how its tokens become one vector, and what of it is trained.
 
+    `encoder`: a folder, a name on the Hugging Face Hub, or `subwords`: hashed words and n-grams of any
+    language, which need no files; there `dim` is the length of a vector (256), and `stage` is `frozen` or
+    `full`.
+
     `pooling`: null takes the encoder's own (`1_Pooling` in its folder), and the mean where it names none.
     `dim` cuts vectors to their first numbers, for encoders that were trained for it (Matryoshka); null keeps
     them whole. `query_prefix` stands before what users ask and `item_prefix` before what items say, as E5

@@ -25,6 +25,8 @@ __all__ = [
     "MaximalMarginalRelevance",
     "MeanHistory",
     "ModalityDropout",
+    "NgramEncoder",
+    "NgramTokenizer",
     "PretrainedNotFoundError",
     "ProjectionFusion",
     "RecurrentHistory",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.layers.layerwise_decay import with_multipliers
     from tfrec_fusion.layers.lora import LoraDense
     from tfrec_fusion.layers.micro_batching import in_parts
+    from tfrec_fusion.layers.ngram_encoder import NgramEncoder
     from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
     from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
     from tfrec_fusion.layers.sequence import (
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.layers.text_encoder import TextEncoder
     from tfrec_fusion.layers.tokenizers.base import TextTokenizer
     from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
+    from tfrec_fusion.layers.tokenizers.ngrams import NgramTokenizer
     from tfrec_fusion.layers.tokenizers.subword import SubwordTokenizer
     from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
 else:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfrec_fusion.layers.pretrained import find_pretrained
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
+from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 from tfrec_fusion.layers.tokenizers.strings import says_something
 
 
@@ -34,6 +35,8 @@ def read_prefix(
     """
     if given is not None:
         return given
+    if str(name_or_folder) == SUBWORDS:
+        return ""
     return read_sentence_modules(find_pretrained(name_or_folder, weights=False)).prefix(side)
 
 

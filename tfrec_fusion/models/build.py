@@ -19,6 +19,7 @@ from tfrec_fusion.config import (
 )
 from tfrec_fusion.layers import fusion, sequence
 from tfrec_fusion.layers import stateless_random as repeatable
+from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 from tfrec_fusion.models import heads, own_layers
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.catalogue import Catalogue
@@ -31,6 +32,7 @@ from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.warm_starting import initialise_embedding
 
 if TYPE_CHECKING:
+    from tfrec_fusion.layers.ngram_encoder import NgramEncoder
     from tfrec_fusion.layers.text_encoder import TextEncoder
 
 
@@ -175,14 +177,18 @@ def build_history_encoder(
     return own_layers.history_encoder(tower.history_encoder, tower.dim, max_length=history_length, **options)
 
 
-def build_text_encoder(text: TextConfig) -> TextEncoder:
-    """The pretrained encoder of the text tower, with the stage that it is trained in.
+def build_text_encoder(text: TextConfig) -> TextEncoder | NgramEncoder:
+    """The encoder of the text tower as it is before any training, with the stage that it is trained in.
 
     Raises:
         PretrainedNotFoundError: if its files cannot be found.
         ValueError: if they are no encoder that there is here.
     """
     # Imported here: a model on ready-made text vectors needs no encoder.
+    if text.encoder == SUBWORDS:
+        from tfrec_fusion.layers.ngram_encoder import NgramEncoder
+
+        return NgramEncoder(dim=text.dim or 256, stage=text.stage)
     from tfrec_fusion.layers.text_encoder import TextEncoder
 
     return TextEncoder.from_pretrained(

@@ -8,6 +8,8 @@ import warnings
 from tfrec_fusion.layers.pretrained import find_pretrained
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.tokenizers.base import TextTokenizer
+from tfrec_fusion.layers.tokenizers.builtin import PIECES_A_WORD, SUBWORDS
+from tfrec_fusion.layers.tokenizers.ngrams import NgramTokenizer
 from tfrec_fusion.layers.tokenizers.subword import SubwordTokenizer
 from tfrec_fusion.layers.tokenizers.subword_files import read_subwords
 from tfrec_fusion.layers.tokenizers.token_files import read_files
@@ -24,18 +26,20 @@ def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kw
     is what the encoder can do at most, not what your texts need.
 
     Args:
-        name_or_folder: see `find_pretrained`.
+        name_or_folder: see `find_pretrained`; ``"subwords"`` for hashed n-grams, which need no files.
         max_length: the most tokens in a row, special ones included.
         **kwargs: arguments of the layer that replace what the files say, and `pad_to`.
 
     Returns:
-        A `WordPieceTokenizer` or a `SubwordTokenizer`.
+        A `WordPieceTokenizer`, a `SubwordTokenizer` or a `NgramTokenizer`.
 
     Raises:
         PretrainedNotFoundError: if the files cannot be found.
         ValueError: if the tokenizer asks for something that cannot be done in the graph with equal ids; it is
             named.
     """
+    if str(name_or_folder) == SUBWORDS:
+        return NgramTokenizer(max_length=max_length * PIECES_A_WORD, **kwargs)
     folder = find_pretrained(name_or_folder, weights=False)
     most = read_sentence_modules(folder).max_length
     if most is not None and max_length > most:
