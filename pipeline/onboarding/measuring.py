@@ -230,7 +230,7 @@ def measure_choices(
             events = read_events(batch, table, user_ids, item_ids)
             rows += len(events.rows)
             rejects.update(events.reason[~events.good])
-            frames.append(_frame(events))
+            frames.append(_events_frame(events))
     frame = (
         pd.concat(frames, ignore_index=True)
         if frames
@@ -259,7 +259,7 @@ def measure_choices(
     )
 
 
-def _frame(events: EventColumns) -> pd.DataFrame:
+def _events_frame(events: EventColumns) -> pd.DataFrame:
     """The usable rows of a batch."""
     frame = pd.DataFrame(
         {"user": events.users.to_pandas(), "item": events.items.to_pandas(), "time": events.times}
