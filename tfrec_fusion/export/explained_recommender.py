@@ -36,15 +36,15 @@ class RecommenderExplainer(RetrievalExplainer):
         mixed, places = tf.math.top_k(found.scores, tf.minimum(k, tf.shape(found.scores)[1]))
         top = tf.where(mixed > -float("inf"), tf.gather(found.rows, places, batch_dims=1), 0)
         asked = self.asked(inputs, queries, top)
-        parts, scores = self.both(inputs, asked, found)
+        parts, words, scores = self.both(inputs, asked, found)
         not_retrieved = ~contains(found.rows, asked.rows[:, :-1])
         behind = [("not_retrieved", not_retrieved & full(found.rows)), ("missed", not_retrieved)]
-        return self.answer(inputs, asked, scores, parts, behind)
+        return self.answer(inputs, asked, scores, parts, words, behind)
 
-    def both(self, inputs, asked: Asked, found) -> tuple[list[PartScores], tf.Tensor]:
-        """Parts of both models, and the scores of the candidates, float32 `[batch, n + 1]`."""
+    def both(self, inputs, asked: Asked, found) -> tuple[list[PartScores], tf.Tensor | None, tf.Tensor]:
+        """Parts of both models, the text's words, and the candidates' scores, float32 `[batch, n + 1]`."""
         served = self.serving
-        retrieved = self.parts(inputs, asked)
+        retrieved, words = self.parts(inputs, asked)
         item_ids, texts = self.asked_items(inputs)
         last = tf.gather(served.item_ids, asked.rows[:, -1:])
         item_ids = tf.concat([item_ids, last], 1)
@@ -57,8 +57,9 @@ class RecommenderExplainer(RetrievalExplainer):
         first, second = found.shares
         low, other_low = found.lowest
         scores = first * (own - low) + second * (predicted - other_low)
-        return [
+        parts = [
             *(part.scaled(first) for part in retrieved),
             *(part.padded(further).scaled(second, f"ranking_{part.name}") for part in ranked),
             whole("scale", tf.broadcast_to(-first * low - second * other_low, tf.shape(scores))),
-        ], scores
+        ]
+        return parts, words, scores

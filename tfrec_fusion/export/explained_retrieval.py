@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tfrec_fusion.export.base import checked, says_something
 from tfrec_fusion.export.explaining import Explainer, contains, first_of
-from tfrec_fusion.models.contributions import PartScores, whole
+from tfrec_fusion.export.words import part_by_word
+from tfrec_fusion.models.contributions import PartScores
 
 
 class Asked(NamedTuple):
@@ -45,7 +46,7 @@ class RetrievalExplainer(Explainer):
         asked = self.asked(inputs, queries, top)
         scores = tf.linalg.matvec(asked.vectors, queries)
         missed = (scores[:, :-1] > scores[:, -1:]) | ~full(top)
-        return self.answer(inputs, asked, scores, self.parts(inputs, asked), [("missed", missed)])
+        return self.answer(inputs, asked, scores, *self.parts(inputs, asked), [("missed", missed)])
 
     def queries(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """As `recommend` makes them."""
@@ -69,19 +70,24 @@ class RetrievalExplainer(Explainer):
         vectors = tf.concat([vectors, self.index_vectors(last)], 1)
         return Asked(self.user(inputs), queries, tf.concat([rows, last], 1), vectors, top)
 
-    def parts(self, inputs: Mapping[str, tf.Tensor], asked: Asked) -> list[PartScores]:
-        """What the retrieval's scores are sums of: the model's parts and, with a text tower, `text`."""
+    def parts(
+        self, inputs: Mapping[str, tf.Tensor], asked: Asked
+    ) -> tuple[list[PartScores], tf.Tensor | None]:
+        """What the retrieval's scores are sums of: the model's parts and, with a text tower, `text`; and the
+        words of that."""
         served = self.serving
         vectors = tf.convert_to_tensor(served.vectors)
         width = vectors.shape[1]
         items = asked.vectors[..., :width]
         parts = served.model.contributions(asked.user, items, served.average_item, vectors, served.known_as)
         if served.text_tower is None:
-            return parts
+            return parts, None
         # Where nothing is known of who asks in words, the words alone count (`RetrievalServing.query`).
         counts = served.counts(inputs["user_id"], asked.user["history"], inputs["text"])
-        said = tf.linalg.matvec(asked.vectors[..., width:], asked.queries[:, width:])
-        return [*(part.scaled(tf.cast(counts, tf.float32)[:, None]) for part in parts), whole("text", said)]
+        counts = tf.cast(counts, tf.float32)[:, None]
+        vectors = asked.queries[:, width:], asked.vectors[..., width:]
+        words, text = part_by_word(served.text_tower, inputs["text"], *vectors)
+        return [*(part.scaled(counts) for part in parts), text], words
 
     def described(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
         """Index vectors of items `[m]`: float32 `[m, dim]`; looked up, but for those with a text."""
@@ -134,6 +140,7 @@ class RetrievalExplainer(Explainer):
         asked: Asked,
         scores: tf.Tensor,
         parts: list[PartScores],
+        words: tf.Tensor | None,
         behind: list[tuple[str, tf.Tensor]],
     ) -> dict[str, tf.Tensor]:
         """The answer; `scores` and `parts` are of all of `asked.rows`, `behind` says why an item that might
@@ -147,7 +154,7 @@ class RetrievalExplainer(Explainer):
         return {
             **self.named(rows, *self.asked_items(inputs)),
             "scores": scores[:, :-1],
-            **self.taken_apart(own, asked.user["history"], inputs["count"]),
+            **self.taken_apart(own, asked.user["history"], inputs["count"], words),
             "states": states,
             "ranks": tf.where(states == "recommended", ranks, 0),
             "last_id": tf.gather(served.item_ids, last),

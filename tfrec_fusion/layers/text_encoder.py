@@ -281,6 +281,17 @@ class TextEncoder(tf_keras.layers.Layer):
         hidden = self.backbone.run(hidden, inputs["attention_mask"], 0, self.first_trained_block)
         return hidden if self.stage == "full" else tf.stop_gradient(hidden)
 
+    def embed(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The embeddings alone, which gradients may be taken of: `[batch, length, width]`; `inputs` as for
+        `call`."""
+        self.build(None)
+        return self.backbone.embed(inputs)
+
+    def encode_embedded(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """All behind `embed`: `[batch, length, width]` and int32 `[batch, length]` to `[batch, dim]`."""
+        hidden = self.backbone.run(hidden, mask, 0, self.first_trained_block)
+        return self.upper(hidden, mask, training=False)
+
     def upper(self, hidden: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Runs the trained blocks on what `lower` gave, and pools.
 

@@ -17,10 +17,8 @@ import tensorflow as tf
 
 STEPS = 12
 """Points of the quadrature, at which gradients are taken."""
-POINTS = STEPS + 2
-"""And the input and the baseline, at which functions are only evaluated."""
 INPUT, BASELINE = -2, -1
-"""Where those two stand on a line."""
+"""Where the input and the baseline are on a line: behind those points, and evaluated alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,31 +101,37 @@ def integrated_gradients(
     inputs: Sequence[tf.Tensor],
     baselines: Sequence[tf.Tensor],
     towards: Callable[[tf.Tensor], tf.Tensor],
+    steps: int = STEPS,
+    one_by_one: bool = False,
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Takes functions of `function(inputs)` apart by input.
 
     A query is evaluated once for all its candidates; the gradient alone is taken for each.
 
     Args:
-        function: the inputs on `on_line`s to float `[batch * POINTS, dim]`.
+        function: the inputs on `on_line`s to float `[batch * points, dim]`, where a line has `steps + 2`
+            points.
         inputs: float `[batch, ..., width]` each.
         baselines: of the same shapes.
-        towards: float32 `[batch, POINTS, dim]`, what `function` returned, to the gradients of the candidates'
-            scores there: float32 `[batch, n, POINTS, dim]`.
+        towards: float32 `[batch, points, dim]`, what `function` returned, to the gradients of the candidates'
+            scores there: float32 `[batch, n, points, dim]`.
+        steps: of the quadrature.
+        one_by_one: takes gradients for one candidate after the other: less memory and a smaller graph, and
+            for small functions slower.
 
     Returns:
         Contributions of each input, float32 `[batch, n, ...]`, summed over its `width`; and what `function`
-        returned, float32 `[batch, POINTS, dim]`.
+        returned, float32 `[batch, points, dim]`.
     """
-    lines = [on_line(value, baseline) for value, baseline in zip(inputs, baselines, strict=True)]
+    lines = [on_line(value, baseline, steps) for value, baseline in zip(inputs, baselines, strict=True)]
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(lines)
         outputs = tf.cast(function(lines), tf.float32)
-    found = tf.reshape(outputs, [-1, POINTS, outputs.shape[-1]])
-    directions = towards(found) * weights()[:, None]
+    found = tf.reshape(outputs, [-1, steps + 2, outputs.shape[-1]])
+    directions = tf.transpose(towards(found) * weights(steps)[:, None], [1, 0, 2, 3])
 
     def of_one(direction: tf.Tensor) -> list[tf.Tensor]:
-        """For one candidate of every query, float32 `[batch, POINTS, dim]`."""
+        """For one candidate of every query, float32 `[batch, points, dim]`."""
         gradients = tape.gradient(
             outputs,
             lines,
@@ -135,41 +139,50 @@ def integrated_gradients(
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return [
-            along_line(gradient, value, baseline)
+            along_line(gradient, value, baseline, steps)
             for gradient, value, baseline in zip(gradients, inputs, baselines, strict=True)
         ]
 
-    parts = tf.vectorized_map(of_one, tf.transpose(directions, [1, 0, 2, 3]))
+    if one_by_one:
+        parts = tf.map_fn(of_one, directions, fn_output_signature=[tf.float32] * len(lines))
+    else:
+        parts = tf.vectorized_map(of_one, directions)
     return [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in parts], found
 
 
-def on_line(value: tf.Tensor, baseline: tf.Tensor) -> tf.Tensor:
-    """The points of `[batch, ...]` between a baseline and a value: `[batch * POINTS, ...]`."""
-    places = np.append(_quadrature()[0], [1.0, 0.0])
-    along = tf.reshape(tf.constant(places, value.dtype), [1, POINTS, *[1] * (value.shape.rank - 1)])
+def on_line(value: tf.Tensor, baseline: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+    """The points of `[batch, ...]` between a baseline and a value, and these two: `[batch * points, ...]`."""
+    places = np.append(_quadrature(steps)[0], [1.0, 0.0])
+    along = tf.reshape(tf.constant(places, value.dtype), [1, steps + 2, *[1] * (value.shape.rank - 1)])
     line = baseline[:, None] + along * (value - baseline)[:, None]
     return tf.reshape(line, tf.concat([[-1], tf.shape(value)[1:]], 0))
 
 
-def along_line(gradients: tf.Tensor, value: tf.Tensor, baseline: tf.Tensor) -> tf.Tensor:
-    """What gradients on a line, `[batch * POINTS, ..., width]` and weighted already, make of the way from a
+def along_line(gradients: tf.Tensor, value: tf.Tensor, baseline: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+    """What gradients on a line, `[batch * points, ..., width]` and weighted already, make of the way from a
     baseline to a value: float32 `[batch, ...]`."""
-    shape = tf.concat([[-1, POINTS], tf.shape(value)[1:]], 0)
+    shape = tf.concat([[-1, steps + 2], tf.shape(value)[1:]], 0)
     total = tf.reduce_sum(tf.cast(tf.reshape(gradients, shape), tf.float32), 1)
     return tf.reduce_sum(total * tf.cast(value - baseline, tf.float32), -1)
 
 
-def weights() -> tf.Tensor:
-    """The weight of each point: float32 `[POINTS]`."""
-    return tf.constant(np.append(_quadrature()[1], [0.0, 0.0]), tf.float32)
+def weights(steps: int = STEPS) -> tf.Tensor:
+    """The weight of each point: float32 `[points]`."""
+    return tf.constant(np.append(_quadrature(steps)[1], [0.0, 0.0]), tf.float32)
 
 
-def repeated(values: tf.Tensor) -> tf.Tensor:
-    """Each row of `[batch, ...]` for all points of its line: `[batch * POINTS, ...]`."""
-    return tf.repeat(values, POINTS, 0)
+def repeated(values: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+    """Each row of `[batch, ...]` for all points of its line: `[batch * points, ...]`."""
+    return tf.repeat(values, steps + 2, 0)
 
 
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+def constant_towards(directions: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+    """Gradients of dot products with `directions` float32 `[batch, n, dim]`, which are the same at each
+    point."""
+    return tf.repeat(directions[:, :, None], steps + 2, 2)
+
+
+def _quadrature(steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Gauss and Legendre's points and weights on [0, 1]."""
-    places, weights = np.polynomial.legendre.leggauss(STEPS)
+    places, weights = np.polynomial.legendre.leggauss(steps)
     return (places + 1) / 2, weights / 2

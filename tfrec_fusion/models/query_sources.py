@@ -9,8 +9,8 @@ import tensorflow as tf
 from tfrec_fusion.models.contributions import (
     BASELINE,
     INPUT,
-    POINTS,
     PartScores,
+    constant_towards,
     integrated_gradients,
     repeated,
 )
@@ -82,12 +82,11 @@ class QuerySources:
         Returns:
             `finish(embedding)`, float32 `[batch, dim]`, and the part.
         """
-        shape = tf.shape(directions)
         found, outputs = integrated_gradients(
             lambda values: finish(self.encode(values)),
             self.values,
             self.baselines,
-            lambda outputs: tf.broadcast_to(directions[:, :, None], [shape[0], shape[1], POINTS, shape[2]]),
+            lambda outputs: constant_towards(directions),
         )
         queries = outputs[:, INPUT]
         scores, base = (tf.linalg.matvec(directions, end) for end in (queries, outputs[:, BASELINE]))
