@@ -80,6 +80,14 @@ def questions(url: str, folder: pathlib.Path, user: str) -> dict[str, tuple[str,
             "ranking", "rank", user_id=[user], item_ids=[ids], texts=[texts]
         ),
     }
+    if "explain" in signatures["retrieval"]:
+        ten = {"user_id": [user], "item_ids": [ids[:10]]}
+        asked |= {
+            "explain 10 items, a user": body("retrieval", "explain", **ten),
+            "explain 10 items, free text (BERT)": body("retrieval", "explain", text=text, **ten),
+            "similar to an item": body("retrieval", "similar", item_id=ids[:1]),
+            "similar, by behaviour": body("retrieval", "similar", item_id=ids[:1], text_weight=0.0),
+        }
     if "recommender" in signatures:
         asked |= {
             "retrieve, rank, titles: a user": body("recommender", "recommend", user_id=[user], k=10),

@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipeline.callbacks.fusion_weights import weights_by_count
 from pipeline.callbacks.run_data import RunData
 from pipeline.config.trainer_settings import (
     Inputs,
@@ -21,6 +22,7 @@ from pipeline.config.trainer_settings import (
     read_settings,
     to_config,
 )
+from pipeline.data.item_groups import FUSION_WEIGHTS
 from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig, TrainingConfig
 from tfrec_fusion.export import base as export
@@ -108,7 +110,9 @@ def _train(
         progress=say,
     )
     # The recommender is built from these and the weights, and so is an index of a catalogue that changed.
-    for name, content in ((HISTORY, trained.history.history), (SETTINGS, plain)):
+    weights = weights_by_count(trained.model.item_tower, trained.catalogue.counts)
+    outcome = ((HISTORY, trained.history.history), (SETTINGS, plain), (FUSION_WEIGHTS, weights))
+    for name, content in outcome:
         files.write_json(os.path.join(fn_args.model_run_dir, name), content, default=float)
     if chosen.extended.should_checkpoint:
         shutil.rmtree(checkpoints, ignore_errors=True)

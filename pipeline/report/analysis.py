@@ -10,14 +10,18 @@ import scipy.stats
 import tensorflow as tf
 
 from pipeline.data.examples import read
-from pipeline.report.asking import Model, Person, sample_people
+from pipeline.report.asking import Model, Person, context_of, sample_people
+from pipeline.report.explaining import PartShare, Question, explained, of_people, part_shares
 from pipeline.report.run_files import Item, RunFiles
 from tfrec_fusion.metrics import accuracy, beyond_accuracy
+from tfrec_fusion.serving.client.explanations import Explanation
 
 PEOPLE, CANDIDATES, K = 300, 50, 10
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 EVERY_CELL = 2**30
 WORST_OF = 20_000
+ASKED_ABOUT, EXPLAINED = 100, 5
+"""People of the sample whose recommendations are explained, and how many of each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +50,12 @@ class Failure:
 
     user: str
     history: list[str]
+    seen: list[str]
+    context: dict[str, str]
     item: str
     rank: float
     popularity_rank: float
+    explanation: Explanation | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +73,9 @@ class Analysis:
             tuned and with every cell read.
         agreement: one entry a person; empty without a ranking model.
         failures: the worst first.
+        explanations: of the first `EXPLAINED` recommendations of each of the first `ASKED_ABOUT` people;
+            empty for a model of before.
+        part_shares: what recommendations live from.
     """
 
     people: list[Person]
@@ -76,6 +86,8 @@ class Analysis:
     index: dict[str, float]
     agreement: list[Agreement]
     failures: list[Failure]
+    explanations: list[list[Explanation]]
+    part_shares: list[PartShare]
 
 
 def analyse(run: RunFiles, items: dict[str, Item], say=lambda text: None) -> Analysis:
@@ -101,6 +113,10 @@ def analyse(run: RunFiles, items: dict[str, Item], say=lambda text: None) -> Ana
     candidates, _ = retrieval.recommend(people, CANDIDATES)
     say("looks for the worst failures")
     failures = worst_failures(retrieval, examples)
+    say("explains")
+    questions = of_people(people[:ASKED_ABOUT], recommended, EXPLAINED)
+    explanations = explained(retrieval, questions, K)
+    failures = with_reasons(retrieval, failures)
     agreement: list[Agreement] = []
     if "ranking" in run.kinds:
         say("loads the ranking model")
@@ -112,7 +128,28 @@ def analyse(run: RunFiles, items: dict[str, Item], say=lambda text: None) -> Ana
             exposure_by_tenth(popular, items),
         ]
     )
-    return Analysis(people, recommended, popular, curve, exposure, index, agreement, failures)
+    return Analysis(
+        people,
+        recommended,
+        popular,
+        curve,
+        exposure,
+        index,
+        agreement,
+        failures,
+        explanations,
+        part_shares(explanations, items),
+    )
+
+
+def with_reasons(model: Model, failures: list[Failure]) -> list[Failure]:
+    """The failures, each with the explanation of why the item was missed."""
+    questions = [Question(one.user, one.history, [one.item], one.seen, one.context) for one in failures]
+    answers = explained(model, questions, K)
+    return [
+        dataclasses.replace(failure, explanation=answer[0]) if answer else failure
+        for failure, answer in zip(failures, answers, strict=True)
+    ]
 
 
 def popular_lists(people: list[Person], items: dict[str, Item]) -> list[list[str]]:
@@ -215,7 +252,13 @@ def worst_failures(model: Model, examples: list[tf.train.Example], count: int = 
         user = read(example, "user_id")[0]
         popularity = (read(example, "baseline_popularity_rank") or [float("nan")])[0]
         failure = Failure(
-            user, read(example, "history"), read(example, "item_id")[0], float(ranks[place]), popularity
+            user,
+            read(example, "history"),
+            read(example, "seen"),
+            context_of(example),
+            read(example, "item_id")[0],
+            float(ranks[place]),
+            popularity,
         )
         found.setdefault(user, failure)
         if len(found) == count:

@@ -60,9 +60,7 @@ def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) ->
             for name in first.features.feature
             if name.startswith("baseline_")
         }
-        context = {
-            name: read(first, name)[0] for name in first.features.feature if name.startswith("context_")
-        }
+        context = context_of(first)
         people.append(
             Person(
                 user,
@@ -75,6 +73,11 @@ def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) ->
             )
         )
     return people
+
+
+def context_of(example: tf.train.Example) -> dict[str, str]:
+    """The raw context of an interaction, by input."""
+    return {name: read(example, name)[0] for name in example.features.feature if name.startswith("context_")}
 
 
 class Model:

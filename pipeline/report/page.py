@@ -11,9 +11,10 @@ import jinja2
 import markupsafe
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.evaluation.wording import NAMES, telling_slices
+from pipeline.evaluation.wording import NAMES, figure_of, telling_slices
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
+from pipeline.report.headline import headline, reference_baseline
 from pipeline.report.plain import one_line
 from pipeline.report.run_files import Item, RunFiles
 from tfrec_fusion import files
@@ -26,6 +27,13 @@ BEYOND = {
     "novelty": "mean self-information of what is shown, in bits",
     "diversity": "mean 1 − cosine within a list",
     "serendipity": "share of a list that is right and not what everybody met",
+}
+TERMS = {
+    "mrr": "mean of 1 / rank of what was chosen: 1 where it is first, 0.5 where it is second",
+    "ndcg": "1 where what was chosen stands first, less the lower it stands, 0 where it is not in the list",
+    "recall": "share of what was chosen that is in the list",
+    "hit_rate": "share of users who find at least one of their choices in the list",
+    "map": "mean precision at the places of what was chosen",
 }
 HISTORY, SHOWN, DISAGREEING = 8, 6, 4
 
@@ -54,12 +62,21 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, trim_blocks=True
     )
-    environment.filters |= {"number": number, "title": lambda item: title(item, items), "code": code}
+    environment.filters |= {
+        "number": number,
+        "title": lambda item: title(item, items),
+        "code": code,
+        "sentence": lambda explanation: one_line(explanation.sentence()),
+    }
     page = environment.get_template("page.html").render(
         run=run,
         summary=run.summary,
         config=config,
         card=content,
+        head=headline(run),
+        terms=terms(run),
+        references={kind: SHORT_NAMES.get(reference(run, kind), reference(run, kind)) for kind in run.kinds},
+        fusion=fusion_weights(run),
         pictures=pictures,
         analysis=analysis,
         k=K,
@@ -155,8 +172,8 @@ def deciding(run: RunFiles, kind: str) -> str:
 
 def slice_rows(run: RunFiles, kind: str) -> list[dict[str, Any]]:
     """One row a slice that is not everything, features together, with what it is compared to."""
-    name = deciding(run, kind)
-    reference = f"popularity_{name}" if kind == "retrieval" else f"baseline_{name}"
+    name, against = deciding(run, kind), reference(run, kind)
+    gain = f"{name}_gain_over_{against}"
     rows = []
     slices = telling_slices(run.summary[kind]["metrics"])
     for part, metrics in sorted(slices.items(), key=lambda pair: (pair[0] != "overall", pair[0])):
@@ -167,13 +184,42 @@ def slice_rows(run: RunFiles, kind: str) -> list[dict[str, Any]]:
                 "name": part,
                 "people": metrics.get("people"),
                 **with_interval(name, metrics),
-                "mark": metrics.get(reference),
+                "zero": kind == "retrieval" and metrics[name] == 0,
+                "mark": metrics.get(figure_of(against, name)),
+                "gain": metrics.get(gain),
+                "gain_low": metrics.get(f"{gain}_low"),
+                "gain_high": metrics.get(f"{gain}_high"),
                 "change": metrics.get(f"{name}_change"),
                 "change_low": metrics.get(f"{name}_change_low"),
                 "change_high": metrics.get(f"{name}_change_high"),
             }
         )
     return rows
+
+
+def reference(run: RunFiles, kind: str) -> str:
+    """The baseline that slices are held against."""
+    if kind == "retrieval":
+        return reference_baseline(run)
+    return "biases" if deciding(run, kind) == "rmse" else "click_rate"
+
+
+def terms(run: RunFiles) -> dict[str, str]:
+    """What the figures of the table mean."""
+    shown = {name.partition("@")[0] for name in metric_names(run)}
+    return {name: words for name, words in TERMS.items() if name in shown}
+
+
+def fusion_weights(run: RunFiles) -> dict[str, dict[str, Any]]:
+    """The fusion's weights by model and group of items, where it has any."""
+    found = {kind: run.fusion_weights(kind) for kind in run.kinds}
+    return {
+        kind: {
+            name: {"items_": group["items"], "weights": group["weights"]} for name, group in groups.items()
+        }
+        for kind, groups in found.items()
+        if groups
+    }
 
 
 def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[str, str]:
@@ -293,13 +339,12 @@ def history_words(count: int, times: bool) -> str:
 def sample_rows(analysis: Analysis, items: dict[str, Item], times: bool) -> list[dict[str, Any]]:
     """People with their history, what came next, and two lists side by side."""
     rows = []
-    for person, own, popular in list(
-        zip(analysis.people, analysis.recommended, analysis.popular, strict=True)
+    answers = [*analysis.explanations, *[[]] * len(analysis.people)]
+    for person, own, popular, explanations in list(
+        zip(analysis.people, analysis.recommended, analysis.popular, answers, strict=False)
     )[:SHOWN]:
         held_out = set(person.held_out)
-
-        def marked(found: list[str], held_out: set[str] = held_out) -> list[tuple[str, bool]]:
-            return [(title(item, items), item in held_out) for item in found]
+        why = {one.item_id: one_line(one.sentence()) for one in explanations}
 
         rows.append(
             {
@@ -308,11 +353,18 @@ def sample_rows(analysis: Analysis, items: dict[str, Item], times: bool) -> list
                 "history": [title(item, items) for item in person.history[-HISTORY:]],
                 "history_of": history_words(len(person.history), times),
                 "held_out": [title(item, items) for item in person.held_out[:K]],
-                "model": marked(own),
-                "popularity": marked(popular),
+                "model": marked(own, held_out, why, items),
+                "popularity": marked(popular, held_out, {}, items),
             }
         )
     return rows
+
+
+def marked(
+    found: list[str], held_out: set[str], why: dict[str, str], items: dict[str, Item]
+) -> list[tuple[str, bool, str]]:
+    """Titles of a list, which of them were chosen, and why they are there."""
+    return [(title(item, items), item in held_out, why.get(item, "")) for item in found]
 
 
 def agreement_figures(analysis: Analysis) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.data.catalogue_reading import split_files
+from pipeline.data.item_groups import FUSION_WEIGHTS
 from pipeline.data.run_summary import read_summaries, read_summary
 from tfrec_fusion.config import ConfigError
 
@@ -72,6 +73,12 @@ class RunFiles:
         """What a model's training went through: metric → value per epoch."""
         file = pathlib.Path(self.folder(f"{kind.title()}Trainer/model_run"), "history.json")
         return json.loads(file.read_text(encoding="utf-8"))
+
+    def fusion_weights(self, kind: str) -> dict[str, Any]:
+        """How much each modality says of items, by group of items; empty where the fusion does not weigh, or
+        an older version trained."""
+        file = pathlib.Path(self.folder(f"{kind.title()}Trainer/model_run"), FUSION_WEIGHTS)
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def model(self, kind: str) -> str:
         """The folder of a SavedModel."""

@@ -241,6 +241,23 @@ class ItemTower(tf_keras.layers.Layer):
             for part, index in zip(rows, item_indices, strict=True)
         ]
 
+    def fusion_weights(self, item_index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """How much each modality says of items, where the fusion weighs them (`gated`, `attention`): float
+        `[batch]` each, which sum to 1; empty for another fusion.
+
+        Args:
+            item_index: int32 `[batch]`.
+        """
+        kinds = {fusions.GatedFusion: "return_gates", fusions.AttentionFusion: "return_weights"}
+        option = kinds.get(type(self.fusion))
+        if self.fusion is None or option is None:
+            return {}
+        _, weights = self.fusion(self.modalities(self.values(item_index)), **{option: True})
+        width = {name: value.shape.rank for name, value in weights.items()}
+        return {
+            name: tf.reduce_mean(value, -1) if width[name] == 2 else value for name, value in weights.items()
+        }
+
     def known_index(self, item_index: tf.Tensor) -> tf.Tensor:
         """The index, or 0 for items that training never saw."""
         return tf.where(tf.nn.embedding_lookup(self.known, item_index), item_index, 0)

@@ -1,0 +1,127 @@
+"""The report's first lines, its explanations, fusion weights and comparisons, of parts made by hand."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from pipeline.callbacks.fusion_weights import weights_by_count
+from pipeline.config.pipeline_config import load_config
+from pipeline.report.comparison import different_settings, paired
+from pipeline.report.explaining import part_shares
+from pipeline.report.headline import best_baseline, headline, reference_baseline
+from pipeline.report.page import slice_rows
+from pipeline.report.run_files import Item
+from tests.models.planted_models import two_tower
+from tfrec_fusion.datasets.synthetic import planted
+from tfrec_fusion.serving.client.explanations import Explanation
+
+FIGURES = {
+    "ndcg@10": 0.2,
+    "ndcg@10_low": 0.18,
+    "ndcg@10_high": 0.22,
+    "popularity_ndcg@10": 0.1,
+    "ndcg@10_gain_over_popularity": 0.1,
+    "ndcg@10_gain_over_popularity_low": 0.08,
+    "ndcg@10_gain_over_popularity_high": 0.12,
+    "als_ndcg@10": 0.19,
+    "ndcg@10_gain_over_als": 0.01,
+    "ndcg@10_gain_over_als_low": -0.01,
+    "ndcg@10_gain_over_als_high": 0.03,
+    "example_count": 30.0,
+    "people": 30.0,
+}
+
+
+def run(tmp_path, **changes):
+    """A run's summary, with a slice that holds nobody's choice in its lists."""
+    config = load_config("movielens_100k", [f"root={tmp_path}"])
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data))
+    overall = {**FIGURES, **changes}
+    nobody = {**overall, "ndcg@10": 0.0, "example_count": 7.0, "people": 7.0}
+    sizes = {
+        "users/all": 30,
+        "items/all": 12,
+        **{f"interactions/{one}": 100 for one in ("train", "validation", "test")},
+    }
+    retrieval = {
+        "metrics": {"overall": overall, "item_activity=new": nobody},
+        "pushed": "",
+        "advice": ["train longer"],
+    }
+    summary = {"data": {"splits": sizes}, "retrieval": retrieval}
+    stand_in = types.SimpleNamespace(config=config, summary=summary, kinds=("retrieval",))
+    stand_in.folder = lambda output: str(tmp_path)
+    return stand_in
+
+
+def test_the_first_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "pipeline.report.headline.statistics.time_span",
+        lambda folder, split: (f"2020-0{len(split) % 9}-01", "2021-01-01"),
+    )
+    first = headline(run(tmp_path))
+    assert first.data == "30 users, 12 items, 300 interactions, 2020-01-01 to 2021-01-01"
+    assert (first.value, first.baseline, first.baseline_value, first.good) == (0.2, "ALS", 0.19, False)
+    assert first.verdict == "Not shown to be better than the best baseline, ALS."
+    assert first.to_do == ["retrieval was not pushed: train longer"]
+    assert headline(run(tmp_path, **{"ndcg@10_gain_over_als_low": 0.001})).verdict.startswith("Better than")
+    worse = {"ndcg@10_gain_over_als_low": -0.03, "ndcg@10_gain_over_als_high": -0.01}
+    assert headline(run(tmp_path, **worse)).verdict.startswith("Worse than")
+
+
+def test_slices_are_held_against_the_baseline_that_was_not_beaten(tmp_path):
+    stand_in = run(tmp_path)
+    assert best_baseline(stand_in) == reference_baseline(stand_in) == "als"
+    rows = {row["name"]: row for row in slice_rows(stand_in, "retrieval")}
+    assert rows["overall"]["mark"] == 0.19 and rows["overall"]["gain_low"] == -0.01
+    assert rows["item_activity=new"]["zero"] and not rows["overall"]["zero"]
+    both = run(tmp_path, **{"ndcg@10_gain_over_popularity_low": -0.1, "ndcg@10_gain_over_als_low": 0.01})
+    assert reference_baseline(both) == "popularity"
+
+
+def explanation(item, **parts):
+    return Explanation(item, item, sum(parts.values()), parts, (), {}, {}, {}, "recommended", 1)
+
+
+def test_what_recommendations_live_from():
+    items = {"a": Item("A", 0), "b": Item("B", 100)}
+    answers = [[explanation("a", tower=0.0, content=-0.5), explanation("b", tower=0.3, content=0.1)]]
+    new, known = part_shares(answers, items)
+    assert (new.name, new.items, new.shares) == (
+        "never chosen in training",
+        1,
+        {"tower": 0.0, "content": 1.0},
+    )
+    assert known.shares == pytest.approx({"tower": 0.75, "content": 0.25})
+    assert part_shares([[]], items) == []
+
+
+def test_fusion_weights_sum_to_one():
+    data = planted(num_users=10, circles=2, circle_size=4, walk=3)
+    for fusion in ("gated", "attention"):
+        found = weights_by_count(two_tower(data, fusion=fusion).item_tower, data.counts)
+        assert sum(group["items"] for group in found.values()) == len(data.ids) - 1
+        for group in found.values():
+            assert set(group["weights"]) == {"id", "features", "text"}
+            assert sum(group["weights"].values()) == pytest.approx(1, abs=1e-5)
+    assert weights_by_count(two_tower(data, fusion="projection").item_tower, data.counts) == {}
+
+
+def test_a_paired_difference_is_a_mean_over_users():
+    """A user with many interactions counts once."""
+    users = np.array(["a", "a", "a", "b"])
+    found = paired("mrr", users, np.array([1.0, 0.0, 0.5, 1.0]), np.array([0.0, 0.0, 0.0, 1.0]))
+    assert (found.first, found.second) == (0.75, 0.5)
+    assert found.difference == pytest.approx(0.25) and found.low <= 0.25 <= found.high
+
+
+def test_settings_that_differ(tmp_path):
+    first, second = (
+        load_config("movielens_100k", [f"root={tmp_path}", *more])
+        for more in ([], ["text=none", "retrieval.training.epochs=3"])
+    )
+    found = {key: (one, other) for key, one, other in different_settings(first, second)}
+    assert found["retrieval.training.epochs"][1] == "3"
+    assert all(key.startswith(("text", "retrieval.training.epochs")) for key in found)
