@@ -11,10 +11,11 @@ from tests.models.planted_models import RETRIEVAL, catalogue, ranking, tensors, 
 from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (fixtures)
 from tests.test_recommender import saved  # noqa: F401  (fixture)
 from tfrec_fusion.export import request
-from tfrec_fusion.export.base import concrete, graph
+from tfrec_fusion.export.base import TextTower, concrete, graph
 from tfrec_fusion.export.ranking import RankingExplainer, RankingServing
 from tfrec_fusion.export.recommender import RecommenderServing
 from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+from tfrec_fusion.export.words import part_by_word
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.baselines import ALS, ContentKNN, Popularity
 from tfrec_fusion.models.served_baseline import ServedBaseline
@@ -243,6 +244,27 @@ def test_an_item_in_no_catalogue_is_explained_by_its_text(retrieval, models, dat
     assert texts(answer["titles"][0]) == ["a robot in love", data.titles[4]]
     assert texts(answer["states"][0])[0] == "unknown" and not any(texts(answer["unknown_items"][0]))
     assert answer["parts"][0, 0].any()
+
+
+@pytest.mark.parametrize("prefix", ["", "love: "])
+def test_words_of_the_request_are_sources(retrieval, data, prefix):  # noqa: F811
+    """Each word's tokens, found behind a prefix too, and nothing of the other texts of a batch."""
+    tower = retrieval.serving.text_tower
+    items = tf.constant(np.random.default_rng(0).normal(size=(2, 3, tower.dim)), tf.float32)
+    texts = tf.constant(["space robotic", ""])
+    tower = TextTower(tower.tokenizer, tower.encoder, tower.dim, query_prefix=prefix)
+    words, part = part_by_word(tower, texts, tower.queries(texts), items)
+    assert texts_of_rows(words) == [["space", "robotic"], ["", ""]]
+    found = part.words.numpy()
+    assert found[0].all() and not found[1].any() and not part.scores[1].numpy().any()
+    left = part.scores - part.base - tf.reduce_sum(part.words, 2)
+    assert np.abs(left).max() < 0.1 * np.abs(part.scores).max()
+    answer = retrieval("explain", text=["space robot"], item_ids=[[data.ids[4]]])
+    assert {"space", "robot"} <= {name for (kind, name) in by_source(answer, "text") if kind == "word"}
+
+
+def texts_of_rows(rows):
+    return [texts(row) for row in rows.numpy()]
 
 
 def test_how_many_sources_are_listed(retrieval, data):  # noqa: F811

@@ -109,7 +109,7 @@ COSTS = {
         layers.tokenizers.ngrams layers.tokenizers.steps layers.tokenizers.subword layers.tokenizers.subword_files layers.tokenizers.wordpiece"""
     ),
     "tensorflow_recommenders": (
-        """export.base export.explained_recommender export.explained_retrieval export.explaining export.similar
+        """export.base export.explained_recommender export.explained_retrieval export.explaining export.similar export.words
         export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting

@@ -59,7 +59,7 @@ def part_by_word(
 
 def _by_word(tower: TextTower, texts: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Words, their contributions float32 `[batch, n, W]`, and what the baseline says, `[batch, n]`."""
-    encoder, tokens = tower.encoder, tower.tokenizer(texts)
+    encoder, tokens = tower.encoder, tower.tokenizer(tf.strings.join([tower.query_prefix, texts]))
     found = _words(tower, texts, tokens)
     padding = tf.where(tf.reduce_any(found.tokens > 0, 2), tower.tokenizer.pad_id, tokens["input_ids"])
     mask = repeated(tokens["attention_mask"], STEPS)
@@ -79,9 +79,12 @@ def _words(tower: TextTower, texts: tf.Tensor, tokens: dict[str, tf.Tensor]) -> 
     words = tf.strings.split(texts)
     alone = tf.reduce_sum(tower.tokenizer(words.flat_values)["attention_mask"], 1)
     empty = tower.tokenizer(tf.constant([""]))
-    lengths = words.with_flat_values(alone - tf.reduce_sum(empty["attention_mask"])).to_tensor()
-    # Special tokens stand before a text, behind it, or both.
+    special = tf.reduce_sum(empty["attention_mask"])
+    lengths = words.with_flat_values(alone - special).to_tensor()
+    # Special tokens stand before a text, behind it, or both; a prefix, behind the first.
     first = tf.cast(empty["input_ids"][:, :1] == tokens["input_ids"][:, :1], tf.int32)
+    if tower.query_prefix:
+        first += tf.reduce_sum(tower.tokenizer(tf.constant([tower.query_prefix]))["attention_mask"]) - special
     ends = first + tf.cumsum(lengths, 1)
     places = tf.range(tf.shape(tokens["input_ids"])[1])[None, :, None]
     inside = (places >= (ends - lengths)[:, None]) & (places < ends[:, None])
