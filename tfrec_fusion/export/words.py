@@ -15,8 +15,8 @@ from tfrec_fusion.models.contributions import (
     repeated,
 )
 
-STEPS = 6
-"""Points of the quadrature: each runs the whole encoder."""
+POINTS = 5
+"""Of the quadrature: each runs the whole encoder."""
 
 
 class Words(NamedTuple):
@@ -62,13 +62,13 @@ def _by_word(tower: TextTower, texts: tf.Tensor, items: tf.Tensor) -> tuple[tf.T
     encoder, tokens = tower.encoder, tower.tokenizer(tf.strings.join([tower.query_prefix, texts]))
     found = _words(tower, texts, tokens)
     padding = tf.where(tf.reduce_any(found.tokens > 0, 2), tower.tokenizer.pad_id, tokens["input_ids"])
-    mask = repeated(tokens["attention_mask"], STEPS)
+    mask = repeated(tokens["attention_mask"], POINTS)
     (added,), outputs = integrated_gradients(
         lambda lines: encoder.encode_embedded(lines[0], mask),
         [encoder.embed(tokens)],
         [encoder.embed({**tokens, "input_ids": padding})],
-        lambda outputs: constant_towards(items, STEPS),
-        steps=STEPS,
+        lambda outputs: constant_towards(items, POINTS),
+        points=POINTS,
         one_by_one=True,
     )
     return found.words, tf.matmul(added, found.tokens), tf.linalg.matvec(items, outputs[:, BASELINE])

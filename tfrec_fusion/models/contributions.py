@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-STEPS = 12
-"""Points of the quadrature, at which gradients are taken."""
+POINTS = 6
+"""Points of the quadrature on a line, the baseline and the input among them."""
 INPUT, BASELINE = -2, -1
-"""Where the input and the baseline are on a line: behind those points, and evaluated alone."""
+"""Where those two are: behind the other points."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def integrated_gradients(
     inputs: Sequence[tf.Tensor],
     baselines: Sequence[tf.Tensor],
     towards: Callable[[tf.Tensor], tf.Tensor],
-    steps: int = STEPS,
+    points: int = POINTS,
     one_by_one: bool = False,
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Takes functions of `function(inputs)` apart by input.
@@ -109,13 +109,12 @@ def integrated_gradients(
     A query is evaluated once for all its candidates; the gradient alone is taken for each.
 
     Args:
-        function: the inputs on `on_line`s to float `[batch * points, dim]`, where a line has `steps + 2`
-            points.
+        function: the inputs on `on_line`s to float `[batch * points, dim]`, where a line has `points`.
         inputs: float `[batch, ..., width]` each.
         baselines: of the same shapes.
         towards: float32 `[batch, points, dim]`, what `function` returned, to the gradients of the candidates'
             scores there: float32 `[batch, n, points, dim]`.
-        steps: of the quadrature.
+        points: of the quadrature.
         one_by_one: takes gradients for one candidate after the other: less memory and a smaller graph, and
             for small functions slower.
 
@@ -123,12 +122,12 @@ def integrated_gradients(
         Contributions of each input, float32 `[batch, n, ...]`, summed over its `width`; and what `function`
         returned, float32 `[batch, points, dim]`.
     """
-    lines = [on_line(value, baseline, steps) for value, baseline in zip(inputs, baselines, strict=True)]
+    lines = [on_line(value, baseline, points) for value, baseline in zip(inputs, baselines, strict=True)]
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(lines)
         outputs = tf.cast(function(lines), tf.float32)
-    found = tf.reshape(outputs, [-1, steps + 2, outputs.shape[-1]])
-    directions = tf.transpose(towards(found) * weights(steps)[:, None], [1, 0, 2, 3])
+    found = tf.reshape(outputs, [-1, points, outputs.shape[-1]])
+    directions = tf.transpose(towards(found) * weights(points)[:, None], [1, 0, 2, 3])
 
     def of_one(direction: tf.Tensor) -> list[tf.Tensor]:
         """For one candidate of every query, float32 `[batch, points, dim]`."""
@@ -139,7 +138,7 @@ def integrated_gradients(
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return [
-            along_line(gradient, value, baseline, steps)
+            along_line(gradient, value, baseline, points)
             for gradient, value, baseline in zip(gradients, inputs, baselines, strict=True)
         ]
 
@@ -150,39 +149,42 @@ def integrated_gradients(
     return [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in parts], found
 
 
-def on_line(value: tf.Tensor, baseline: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
-    """The points of `[batch, ...]` between a baseline and a value, and these two: `[batch * points, ...]`."""
-    places = np.append(_quadrature(steps)[0], [1.0, 0.0])
-    along = tf.reshape(tf.constant(places, value.dtype), [1, steps + 2, *[1] * (value.shape.rank - 1)])
+def on_line(value: tf.Tensor, baseline: tf.Tensor, points: int = POINTS) -> tf.Tensor:
+    """The points of `[batch, ...]` on the line from a baseline to a value: `[batch * points, ...]`."""
+    places = _quadrature(points)[0]
+    along = tf.reshape(tf.constant(places, value.dtype), [1, points, *[1] * (value.shape.rank - 1)])
     line = baseline[:, None] + along * (value - baseline)[:, None]
     return tf.reshape(line, tf.concat([[-1], tf.shape(value)[1:]], 0))
 
 
-def along_line(gradients: tf.Tensor, value: tf.Tensor, baseline: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+def along_line(
+    gradients: tf.Tensor, value: tf.Tensor, baseline: tf.Tensor, points: int = POINTS
+) -> tf.Tensor:
     """What gradients on a line, `[batch * points, ..., width]` and weighted already, make of the way from a
     baseline to a value: float32 `[batch, ...]`."""
-    shape = tf.concat([[-1, steps + 2], tf.shape(value)[1:]], 0)
+    shape = tf.concat([[-1, points], tf.shape(value)[1:]], 0)
     total = tf.reduce_sum(tf.cast(tf.reshape(gradients, shape), tf.float32), 1)
     return tf.reduce_sum(total * tf.cast(value - baseline, tf.float32), -1)
 
 
-def weights(steps: int = STEPS) -> tf.Tensor:
+def weights(points: int = POINTS) -> tf.Tensor:
     """The weight of each point: float32 `[points]`."""
-    return tf.constant(np.append(_quadrature(steps)[1], [0.0, 0.0]), tf.float32)
+    return tf.constant(_quadrature(points)[1], tf.float32)
 
 
-def repeated(values: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+def repeated(values: tf.Tensor, points: int = POINTS) -> tf.Tensor:
     """Each row of `[batch, ...]` for all points of its line: `[batch * points, ...]`."""
-    return tf.repeat(values, steps + 2, 0)
+    return tf.repeat(values, points, 0)
 
 
-def constant_towards(directions: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+def constant_towards(directions: tf.Tensor, points: int = POINTS) -> tf.Tensor:
     """Gradients of dot products with `directions` float32 `[batch, n, dim]`, which are the same at each
     point."""
-    return tf.repeat(directions[:, :, None], steps + 2, 2)
+    return tf.repeat(directions[:, :, None], points, 2)
 
 
-def _quadrature(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss and Legendre's points and weights on [0, 1]."""
-    places, weights = np.polynomial.legendre.leggauss(steps)
-    return (places + 1) / 2, weights / 2
+def _quadrature(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss and Lobatto's points and weights on [0, 1], whose ends are points too: the inner ones, 1, 0."""
+    legendre = np.polynomial.legendre.Legendre.basis(points - 1)
+    places = np.concatenate([legendre.deriv().roots(), [1.0, -1.0]])
+    return (places + 1) / 2, 1 / (points * (points - 1) * legendre(places) ** 2)
