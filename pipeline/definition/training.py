@@ -194,7 +194,8 @@ def transform(
             "pipeline/callbacks/preprocessing.py",
             "tfrec_fusion/features/columns.py",
             "tfrec_fusion/features/graph.py",
-            "tfrec_fusion/layers/*token*.py",
+            "tfrec_fusion/layers/prompts.py",
+            "tfrec_fusion/layers/tokenizers",
         ),
     }
     if items and config.text:
