@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 \
 	--no-emit-index-url --no-annotate --no-header --no-emit-package tfrec-fusion --override requirements/overrides.in
 
-.PHONY: help setup demo test test-fast lint types fmt docs coverage lock peers clean
+.PHONY: help setup demo test test-fast lint types fmt docs coverage lock peers references clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -43,10 +43,17 @@ lock: setup  ## compiles requirements/*.in into hash-locked files for every supp
 		$(LOCK) requirements/$$name.in -c requirements/dev.txt -o requirements/$$name.txt || exit 1; done
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 --no-emit-index-url --no-annotate \
 		--no-header --override requirements/peers-overrides.in requirements/peers.in -o requirements/peers.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.10 --no-emit-index-url --no-annotate \
+		--no-header --override requirements/references-overrides.in requirements/references.in \
+		-o requirements/references.txt
 
 peers:  ## the environment of RecBole's and Surprise's models, which `python -m benchmarks.quality` compares with
 	@$(PYTHON) -m venv .venv-peers && .venv-peers/bin/pip install -q torch==2.13.0 && \
 		.venv-peers/bin/pip install -q --require-hashes --no-deps -r requirements/peers.txt
 
+references:  ## the environment of PyTorch's encoders, which `benchmarks.encoders` and tools/encoder_references.py compare with
+	@$(PYTHON) -m venv .venv-references && .venv-references/bin/pip install -q torch==2.13.0 && \
+		.venv-references/bin/pip install -q --require-hashes --no-deps -r requirements/references.txt
+
 clean:  ## removes the environment and what runs wrote
-	rm -rf .venv .venv-peers .setup.log runs serving site htmlcov .coverage
+	rm -rf .venv .venv-peers .venv-references .setup.log runs serving site htmlcov .coverage
