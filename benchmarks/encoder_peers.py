@@ -113,7 +113,7 @@ class Peers:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")  # what the exporter prints must not come between
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")  # what the exporter prints must not come between
     os.dup2(2, 1)
     peers = Peers()
     for line in sys.stdin:
