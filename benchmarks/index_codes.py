@@ -1,4 +1,4 @@
-"""What a first pass over shorter codes is worth: `python -m benchmarks.index_codes [--rows N] [--json FILE]`.
+"""Benchmark of a first pass over shorter codes: `python -m benchmarks.index_codes [--rows N] [--json FILE]`.
 
 An inverted file may score the probed candidates by shorter codes and again exactly only the best of them.
 Compared are float32, float16, int8 (one scale a vector) and product quantisation (8 to 32 codes of a byte),

@@ -1,5 +1,4 @@
-"""Whether training waits for its input: what is read, what is trained, and both together, of a run that is
-there.
+"""Benchmark of the input pipeline: what is read, what is trained, and both together, of a run that is there.
 
     python -m benchmarks.input_pipeline runs/movielens_100k [--seconds 10] [--json FILE]
 

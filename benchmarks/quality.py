@@ -1,4 +1,4 @@
-"""How well the defaults recommend, beside what people would use instead, on the same split in the same run.
+"""Benchmark of the defaults' recommendations beside its peers, on the same split in the same run.
 
     python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--peers …] [--json FILE] [--plot FILE]
 

@@ -1,4 +1,4 @@
-"""What people would use instead, tuned on validation: the grids stand here."""
+"""Peers of the quality benchmark, tuned on validation: the grids stand here."""
 
 from __future__ import annotations
 

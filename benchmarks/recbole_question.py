@@ -1,4 +1,4 @@
-"""What `quality_peers` and `recbole_peers` agree on; NumPy alone, since their environments share little
+"""Exchange between `quality_peers` and `recbole_peers`; NumPy alone, since their environments share little
 else."""
 
 from __future__ import annotations

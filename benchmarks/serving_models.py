@@ -1,4 +1,4 @@
-"""What pushed models cost to ask: the part of `benchmarks.serving` that takes `--models FOLDER`.
+"""Benchmark of requests to pushed models: the part of `benchmarks.serving` that takes `--models FOLDER`.
 
 FOLDER is what a run pushed to (`runs/NAME/serving`): base paths of `retrieval`, `ranking` and, where it is
 there, `recommender`. One client, one request at a time, over a loopback connection; the server runs in a

@@ -1,4 +1,4 @@
-"""What text costs in training, as ratios within one session.
+"""Benchmark of text's cost in training, as ratios within one session.
 
     python -m benchmarks.training [--quick] [--only NAME ...] [--seconds 10] [--json FILE]
 

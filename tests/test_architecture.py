@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources: the rooms of DESIGN stay apart."""
+"""Allowed imports between rooms, read from the sources."""
 
 import ast
 import graphlib

@@ -47,7 +47,7 @@ def in_batch_softmax(
     `loss_i = -log(exp(s_ii) / sum_j exp(s_ij))` with `s_ij = <query_i, candidate_j> / temperature - log_q_j`,
     `j` over the batch's candidates and, when given, the extra negatives. The correction by `log_q` is applied
     to positives and negatives alike (Yi et al., 2019), because a candidate stands in the batch as often as
-    people chose it.
+    users chose it.
 
     Args:
         query: float `[batch, dim]`.

@@ -1,4 +1,4 @@
-"""What transformers' PyTorch classes answer, as small files that the tests compare with.
+"""Answers of transformers' PyTorch classes, as small files that the tests compare with.
 
     make references && .venv-references/bin/python tools/encoder_references.py
 

@@ -1,4 +1,4 @@
-"""What was read, kept and rejected of tables: counts by reason, the rejected rows, and the verdict on
+"""Report of the rows read, kept and rejected: counts by reason, the rejected rows, and the verdict on
 them."""
 
 import json

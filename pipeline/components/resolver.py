@@ -1,4 +1,4 @@
-"""Which model a candidate is measured against."""
+"""Resolver of the model that a candidate is measured against."""
 
 from tfx.dsl.components.common.resolver import ResolverStrategy
 

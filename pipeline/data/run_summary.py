@@ -1,4 +1,4 @@
-"""What runs wrote down when they ended: `summary.json`, the latest, and `summaries/`, one a run."""
+"""Summaries of runs: `summary.json`, the latest, and `summaries/`, one a run."""
 
 from __future__ import annotations
 

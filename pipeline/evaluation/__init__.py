@@ -1,1 +1,1 @@
-"""What the Evaluators compute, and what a model must show to be blessed."""
+"""Figures of the Evaluators, and the gates that a model must pass to be blessed."""

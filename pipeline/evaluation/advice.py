@@ -1,4 +1,4 @@
-"""What to try where a model was not pushed, from what it missed and how it was trained."""
+"""Advice where a model was not pushed, from what it missed and how it was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TFX's Evaluator asks for the steps before the metrics. TFX reloads this module: it holds no class."""
+"""Extractors that TFX's Evaluator runs before the metrics. TFX reloads this module: it holds no class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which baseline answers where no model was ever good enough to be pushed."""
+"""Choice of the baseline that answers where no model was ever good enough to be pushed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the metrics of both models share: names, keys, whom an example belongs to, and intervals over
+"""Parts that the metrics of both models share: names, keys, the user of an example, and intervals over
 users."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `tfrec init` and `tfrec validate` print."""
+"""Output of `tfrec init` and `tfrec validate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was left out of a guess, in words, with the keys of the configuration that would use it."""
+"""Columns that a guess left out, in words, with the keys of the configuration that would use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report shows of the models beyond the Evaluators' figures, from a sample of test people."""
+"""Analysis of the models beyond the Evaluators' figures, from a sample of test users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model was made from, read from ML Metadata: the executions above it, with what they were told."""
+"""Lineage of a model, read from ML Metadata: the executions above it, with their settings."""
 
 from __future__ import annotations
 

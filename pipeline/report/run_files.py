@@ -1,4 +1,4 @@
-"""What a run left behind, read back for its report."""
+"""Files of a run, read back for its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stops a run from outside, in words: a full disk, a folder that cannot be written, a damaged record of
+"""Failures from outside a run, in words: a full disk, a folder that cannot be written, a damaged record of
 runs."""
 
 from __future__ import annotations

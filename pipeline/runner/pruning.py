@@ -1,4 +1,4 @@
-"""What earlier runs left, removed but for the last few: versions of models, artifacts, checkpoints of runs
+"""Removal of what earlier runs left but for the last few: versions of models, artifacts, checkpoints of runs
 given up.
 
 Never removed: what the latest runs made, which is what the next run reuses; what was made with a model that

@@ -1,4 +1,4 @@
-"""What a run found, in words and in `summary.json`."""
+"""Summary of a run, in words and in `summary.json`."""
 
 from __future__ import annotations
 

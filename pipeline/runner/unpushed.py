@@ -1,4 +1,4 @@
-"""Why a model is not served, and what to try: read from the latest run's summary, for every command that
+"""Reasons why a model is not served, and what to try, from the latest run's summary, for every command that
 would ask it."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What users lose hours on, found before anything is paid for."""
+"""Checks of mistakes that cost hours, before anything is paid for."""
 
 from __future__ import annotations
 

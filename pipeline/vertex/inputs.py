@@ -1,4 +1,4 @@
-"""What a run on Vertex AI reads: local tables, encoders and schemas as objects of the bucket, named by their
+"""Inputs of a run on Vertex AI: local tables, encoders and schemas as objects of the bucket, named by their
 content.
 
 An object's name holds a digest, so the same input is never sent twice, and a half-finished upload is told

@@ -1,5 +1,4 @@
-"""What stands in a table's cells, as strings, lists, numbers and vectors: one rule for each, whatever the
-file's format.
+"""Readers of cells: strings, lists, numbers and vectors by one rule each, whatever the file's format.
 
 A whole number is `12`, from an integer, a float or a decimal column, with or without nulls; text is as it was
 written, white space around it trimmed; nothing, an empty text and NaN are null. Columns stay Arrow arrays on

@@ -1,4 +1,4 @@
-"""How a file is written, told from its content: Parquet, JSON or delimited text, its encoding and its
+"""Detection of how a file is written, from its content: Parquet, JSON or delimited text, encoding and
 delimiter."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What a configuration leaves open and the data decide: how times are written, whether texts hold HTML.
+"""Settings that a configuration leaves open and the data decide: how times are written, whether texts hold
+HTML.
 
 Told once for a whole table, before it is read, so that every row of every file, and `tfrec validate` and the
 run, go by one rule.

@@ -1,5 +1,4 @@
-"""When something happened: one format for a whole column, told from its values, and every value read by it to
-the nanosecond."""
+"""Times of a column: one format, told from its values, and every value read by it to the nanosecond."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model server loads: what the signatures of both models share (`export_retrieval`, `export_ranking`).
+"""Base of what a model server loads: what the signatures of both models share.
 
 Raw strings in, titles and scores out: ids, tokenizer, text encoder, index and titles are all inside the
 SavedModel. An input that a caller leaves at its default means "not given", so that one signature answers

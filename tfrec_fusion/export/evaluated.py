@@ -1,4 +1,4 @@
-"""What the retrieval model says of labelled Examples, in finite numbers: JSON has no NaN and no infinity.
+"""Outputs of the retrieval model on labelled Examples, in finite numbers: JSON has no NaN and no infinity.
 
 A rank is 1 or more, a novelty and a diversity are not negative (but for rounding); values outside stand for
 what is not there.

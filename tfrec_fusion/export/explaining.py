@@ -1,4 +1,5 @@
-"""What every model's `explain` does: scores as sums, by part and by source, the largest sources first."""
+"""The `explain` signature that all models share: scores as sums, by part and by source, the largest sources
+first."""
 
 from __future__ import annotations
 

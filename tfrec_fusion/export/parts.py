@@ -1,4 +1,4 @@
-"""What is exported beside a trained model: the index over its items, and the encoder of free text."""
+"""Parts exported beside a trained model: the index over its items, and the encoder of free text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model server loads of the ranking model: candidates in, a score for each label out."""
+"""Signatures of the ranking model: candidates in, a score for each label out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model server loads of the retrieval model: a person, a history or words in, the best items out."""
+"""Signatures of the retrieval model: a user, a history or words in, the best items out."""
 
 from __future__ import annotations
 

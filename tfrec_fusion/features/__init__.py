@@ -1,4 +1,4 @@
-"""How columns become features: one specification, for the pipeline's Transform and for tables in memory."""
+"""Features made of columns by one specification, for the pipeline's Transform and for tables in memory."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How raw features become a model's inputs: the one specification, as TensorFlow operations.
+"""The specification that turns raw features into a model's inputs, as TensorFlow operations.
 
 What depends on data (vocabularies, means and deviations) is asked of a `Learned`: Transform answers from its
 own analysis of Examples, `statistics.Fitted` from columns in memory. So training in the pipeline, training in

@@ -1,4 +1,4 @@
-"""What features need of data, learned from columns in memory, and answered by TensorFlow operations.
+"""Statistics that features need, learned from columns in memory and answered by TensorFlow operations.
 
 The order of a vocabulary is that of TensorFlow Transform: the most frequent value first, equally frequent
 ones in reverse order of their bytes, with a line break written as `\\n`. The same data then have the same

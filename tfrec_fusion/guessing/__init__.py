@@ -1,4 +1,4 @@
-"""Which table is which, and which column what: guessed from names, values, and how tables join."""
+"""Roles of tables and columns, guessed from names, values, and how tables join."""
 
 from typing import TYPE_CHECKING
 

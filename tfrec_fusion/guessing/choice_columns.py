@@ -1,5 +1,5 @@
-"""What the columns of the interactions are for: time, label, kinds of events, pieces, and, of the rest, how
-they could be used."""
+"""Roles of the columns of interactions: time, label, kinds of events, pieces, and, of the rest, how they
+could be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the name of a column says about its role: the words that tables of choices use."""
+"""Words in the names of columns that tell their roles."""
 
 from __future__ import annotations
 

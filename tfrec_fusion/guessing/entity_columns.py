@@ -1,4 +1,4 @@
-"""What the columns of items and of users are for: titles, text, categories, numbers, or nothing."""
+"""Roles of the columns of items and of users: titles, text, categories, numbers, or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the first line of a text file holds the columns' names, or is a row like the others."""
+"""Check whether the first line of a text file holds the columns' names, or is a row like the others."""
 
 from __future__ import annotations
 

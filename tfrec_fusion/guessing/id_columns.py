@@ -1,5 +1,4 @@
-"""Which columns of a table are ids of users and of items: by their names, their values, and the tables that
-list them."""
+"""Id columns of users and of items, by their names, their values, and the tables that list them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which numbers are outcomes of the choices, judged by their values: they rank items as the counts of choices
+"""Numbers that are outcomes of the choices, judged by their values: they rank items as the counts of choices
 do."""
 
 from __future__ import annotations

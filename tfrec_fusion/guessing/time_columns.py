@@ -1,4 +1,4 @@
-"""Which columns hold times, by their values and names; how they are written is told by `datasets.times`."""
+"""Columns of times, by their values and names; `datasets.times` tells how they are written."""
 
 from __future__ import annotations
 

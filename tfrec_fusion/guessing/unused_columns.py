@@ -1,4 +1,4 @@
-"""Why columns of the interactions have no role, and the keys that would give them one."""
+"""Columns of interactions without a role, with the reason and the keys that would give them one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What values look like, whatever their column is called: flags, grades in words, numbers in words,
-sentinels, markup."""
+"""Shapes of values, whatever their column is called: flags, grades in words, numbers in words, sentinels,
+markup."""
 
 from __future__ import annotations
 

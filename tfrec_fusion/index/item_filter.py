@@ -1,4 +1,4 @@
-"""What a request allows: items listed by id, items of some categories, or both."""
+"""Filter of the items that a request allows: listed by id, of some categories, or both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every index of this package shares: identifiers, request tensors, saving."""
+"""Base of every index of this package: identifiers, request tensors, saving."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ class _Experts(tf_keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         width = int(input_shape[-1])
         self.kernels, self.biases = [], []
-        for place, units in enumerate(self.units):
+        for position, units in enumerate(self.units):
             kernel = self.add_weight(
-                name=f"kernel_{place}", shape=[self.count, width, units], initializer=glorot_per_expert
+                name=f"kernel_{position}", shape=[self.count, width, units], initializer=glorot_per_expert
             )
-            bias = self.add_weight(name=f"bias_{place}", shape=[self.count, units], initializer="zeros")
+            bias = self.add_weight(name=f"bias_{position}", shape=[self.count, units], initializer="zeros")
             self.kernels.append(kernel)
             self.biases.append(bias)
             width = units
@@ -40,8 +40,8 @@ class _Experts(tf_keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         hidden = inputs
-        for place, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            hidden = tf.einsum("...ei,eij->...ej", hidden, kernel) if place else for_all(hidden, kernel)
+        for position, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            hidden = tf.einsum("...ei,eij->...ej", hidden, kernel) if position else for_all(hidden, kernel)
             hidden = self.dropout(self.activation(hidden + bias), training=training)
         return hidden
 

@@ -167,7 +167,7 @@ class AttentionFusion(_Fusion):
     """Attention over modalities: one weight a modality, from what it and the others say.
 
     `p_i = W_i x_i + b_i`, `a = softmax_i(v · tanh(U p_i + c))`, `y = Σ_i a_i p_i`: the additive attention of
-    hierarchical attention networks, with modalities in the place of words.
+    hierarchical attention networks, with modalities instead of words.
 
     Args:
         dim: of the output.
@@ -422,9 +422,9 @@ class ModalityDropout(tf_keras.layers.Layer):
         leading = tf.shape(next(iter(inputs.values())))[:-1]
         present = {name: presence.get(name, tf.ones(leading, tf.bool)) for name in self.modality_dims}
         kept = dict(present)
-        for place, name in enumerate(self.modality_dims):
+        for position, name in enumerate(self.modality_dims):
             if self.rates.get(name):
-                seed = None if self.seed is None else self.seed + place
+                seed = None if self.seed is None else self.seed + position
                 kept[name] = present[name] & (repeatable.uniform(leading, seed) >= self.rates[name])
         something_left = tf.reduce_any(tf.stack(list(kept.values())), axis=0)
         return {name: tf.where(something_left, kept[name], present[name]) for name in kept}

@@ -1,4 +1,5 @@
-"""What several layers ask of their inputs, with errors that name the rule, the value seen and the way out."""
+"""Checks of inputs that several layers share, with errors that name the rule, the value seen and the way
+out."""
 
 from __future__ import annotations
 

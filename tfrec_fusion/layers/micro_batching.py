@@ -97,22 +97,22 @@ class _Parts:
             return tape.gradient(output, [*part, *variables], output_gradients=own)
 
         first = gradients(0)
-        used = [place for place, value in enumerate(first) if value is not None]
-        kept = {place: _Sum.of(first[place], place < self.num_rows, self.count) for place in used}
+        used = [position for position, value in enumerate(first) if value is not None]
+        kept = {position: _Sum.of(first[position], position < self.num_rows, self.count) for position in used}
 
         def step(number, states):
             values = gradients(number)
             return number + 1, [
-                kept[place].add(state, number, values[place])
-                for place, state in zip(used, states, strict=True)
+                kept[position].add(state, number, values[position])
+                for position, state in zip(used, states, strict=True)
             ]
 
-        states = [kept[place].add(kept[place].start, 0, first[place]) for place in used]
+        states = [kept[position].add(kept[position].start, 0, first[position]) for position in used]
         _, states = self._loop(step, [1, states])
-        found = [None] * len(first)
-        for place, state in zip(used, states, strict=True):
-            found[place] = kept[place].result(state, first[place])
-        inputs, of_variables = found[: len(self.flat)], found[len(self.flat) :]
+        results = [None] * len(first)
+        for position, state in zip(used, states, strict=True):
+            results[position] = kept[position].result(state, first[position])
+        inputs, of_variables = results[: len(self.flat)], results[len(self.flat) :]
         return (inputs, of_variables) if variables else inputs
 
     def _loop(self, step, start):

@@ -61,8 +61,8 @@ class Pooling(tf_keras.layers.Layer):
         if self.kind == "cls":
             return hidden[:, 0]
         if self.kind == "last":
-            places = tf.range(tf.shape(mask)[1])
-            last = tf.reduce_max(tf.where(mask > 0, places, 0), axis=1)
+            positions = tf.range(tf.shape(mask)[1])
+            last = tf.reduce_max(tf.where(mask > 0, positions, 0), axis=1)
             return tf.gather(hidden, last, batch_dims=1)
         real = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
         if self.kind == "max":

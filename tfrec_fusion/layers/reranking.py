@@ -42,7 +42,7 @@ class MaximalMarginalRelevance(tf_keras.layers.Layer):
             k: how many are picked, int `[]`; a Python integer where XLA compiles the model.
 
         Returns:
-            int32 `[batch, k]`: places in `inputs`, best first; -1 where no candidate was left.
+            int32 `[batch, k]`: positions in `inputs`, best first; -1 where no candidate was left.
 
         Raises:
             ValueError: if ranks or sizes of scores and vectors do not match, or a constant `k` is above N or

@@ -1,5 +1,4 @@
-"""What a sentence-transformers folder says of an encoder: pooling, layers behind it, scaling, length and
-prompts."""
+"""Modules of a sentence-transformers folder: pooling, layers behind it, scaling, length and prompts."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class ConvolutionHistory(HistoryEncoder):
     def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
         batch, length = tf.unstack(tf.shape(inputs)[:2])
         # Zeros before the first position, as many as a window needs, so that it does not matter how many came
-        # along. An empty batch gets a row: oneDNN gives its convolution the input's channels in the place of
+        # along. An empty batch gets a row: oneDNN gives its convolution the input's channels instead of
         # the filters.
         padded = tf.pad(inputs, [[0, tf.cast(batch == 0, tf.int32)], [self.window - 1, 0], [0, 0]])
         parts = []

@@ -1,4 +1,4 @@
-"""What accuracy does not see: coverage, novelty, diversity, serendipity and concentration of recommendations.
+"""Metrics beyond accuracy: coverage, novelty, diversity, serendipity and concentration of recommendations.
 
 All functions take `recommended`, integer `[users, k]` item rows as `accuracy.rank_catalogue` returns them, -1
 for an empty position.

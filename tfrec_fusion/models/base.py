@@ -1,4 +1,4 @@
-"""What every model here shares: TFRS's `compute_loss` with loss scaling and epoch averages."""
+"""Base of every model here: TFRS's `compute_loss` with loss scaling and epoch averages."""
 
 from __future__ import annotations
 

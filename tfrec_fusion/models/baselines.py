@@ -1,8 +1,8 @@
-"""What a recommender must beat, behind one interface: `fit(interactions)`, then `scores(users)`.
+"""Baselines that a recommender must beat, behind one interface: `fit(interactions)`, then `scores(users)`.
 
 Interactions are a sparse matrix `[users, items]` with one row per user index and one column per item index (0
-included), positive where the user met the item. Scores of items already met are not special; exclude them
-when ranking (`metrics.accuracy.rank_scores`).
+included), positive where the user chose the item. Scores of items already chosen are not special; exclude
+them when ranking (`metrics.accuracy.rank_scores`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def interaction_matrix(
     num_items: int,
     counts: np.ndarray | None = None,
 ) -> scipy.sparse.csr_matrix:
-    """A matrix of who met what.
+    """A matrix of which user chose which item.
 
     Args:
         user_index: integer `[interactions]`.
@@ -31,7 +31,7 @@ def interaction_matrix(
         counts: float `[interactions]`, how much each counts (`losses.confidence`); 1 where None.
 
     Returns:
-        float32 `[num_users, num_items]`, 1 where the user met the item once or more; with `counts` the most
+        float32 `[num_users, num_items]`, 1 where the user chose the item once or more; with `counts` the most
         that one of these interactions counts.
     """
     shape = (num_users, num_items)
@@ -40,7 +40,7 @@ def interaction_matrix(
         matrix = scipy.sparse.csr_matrix((ones, (user_index, item_index)), shape=shape)
         matrix.data[:] = 1
         return matrix
-    # Sparse matrices add up what stands in one place: of each pair the greatest is kept, which sorts last.
+    # Sparse matrices add up entries of one cell: of each pair the greatest is kept, which sorts last.
     order = np.lexsort((counts, item_index, user_index))
     user_index, item_index, counts = user_index[order], item_index[order], counts[order]
     last = np.append((np.diff(user_index) != 0) | (np.diff(item_index) != 0), True)[: len(counts)]
@@ -54,10 +54,10 @@ class Baseline(abc.ABC):
     interactions: scipy.sparse.csr_matrix | None = None
 
     def fit(self, interactions: scipy.sparse.spmatrix) -> Baseline:
-        """Learns from who met what.
+        """Learns from which user chose which item.
 
         Args:
-            interactions: `[users, items]`, positive where the user met the item.
+            interactions: `[users, items]`, positive where the user chose the item.
 
         Returns:
             Itself.
@@ -99,7 +99,7 @@ class Baseline(abc.ABC):
 
 
 class Popularity(Baseline):
-    """The same list for everybody: how many met the item."""
+    """The same list for everybody: how many chose the item."""
 
     def _fit(self, interactions):
         self.counts = np.asarray(interactions.sum(0))[0]
@@ -109,7 +109,7 @@ class Popularity(Baseline):
 
 
 class ItemKNN(Baseline):
-    """Items like those the user met, by the cosine of who met them.
+    """Items like those the user chose, by the cosine of who chose them.
 
     `score_ui = sum_{j in user} sim(i, j)` over each item's `k` most similar,
     `sim = |i and j| / (|i|^1/2 |j|^1/2 + shrink)`.
@@ -134,7 +134,7 @@ class ItemKNN(Baseline):
 
 
 class EASE(Baseline):
-    """A linear model from the items met to all items, in closed form.
+    """A linear model from the items seen to all items, in closed form.
 
     `B = I - P diag(1 / diag P)` with `P = (X^T X + l2 I)^-1`; `score = x B`. Needs a dense `[items, items]`
     matrix.
@@ -187,7 +187,7 @@ class ALS(_Implicit):
     Args:
         dim: of the factors.
         regularization: of the factors.
-        alpha: weight of an interaction against what was not met, times what the interaction counts:
+        alpha: weight of an interaction against what was not seen, times what the interaction counts:
             `c = alpha x`.
         iterations: sweeps.
         seed: of the start.
@@ -222,7 +222,7 @@ class ALS(_Implicit):
 
 
 class BPR(_Implicit):
-    """Matrix factorisation that learns to rank what was met before what was not.
+    """Matrix factorisation that learns to rank what was chosen before what was not.
 
     Args:
         dim: of the factors.
@@ -263,7 +263,7 @@ class BPR(_Implicit):
 
 
 class ContentKNN(Baseline):
-    """Items that say about themselves what the user's items say: the cosine to the mean of the items met.
+    """Items that say about themselves what the user's items say: the cosine to the mean of the items seen.
 
     Args:
         vectors: float `[items, dim]`, text vectors for example; row 0 stands for no item.

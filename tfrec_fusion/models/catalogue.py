@@ -69,7 +69,7 @@ class Catalogue:
 
     def members(self) -> dict[str, np.ndarray]:
         """The items of each named category that are offered: its name → int32 `[any]` of indices, from 1."""
-        found: dict[str, list[np.ndarray]] = {}
+        rows: dict[str, list[np.ndarray]] = {}
         for feature, names in self.names.items():
             values = self.features[feature].reshape(len(self), -1)[: self.offered + 1]
             items, columns = np.nonzero(values)
@@ -77,8 +77,8 @@ class Catalogue:
             order = np.argsort(categories, kind="stable")
             edges = np.searchsorted(categories[order], np.arange(1, len(names) + 1))
             for index, (start, end) in enumerate(itertools.pairwise(edges), 1):
-                found.setdefault(str(names[index]), []).append(items[order[start:end]])
-        return {name: np.unique(np.concatenate(parts)).astype(np.int32) for name, parts in found.items()}
+                rows.setdefault(str(names[index]), []).append(items[order[start:end]])
+        return {name: np.unique(np.concatenate(parts)).astype(np.int32) for name, parts in rows.items()}
 
     def __len__(self) -> int:
         """Rows, row 0 included."""
@@ -90,7 +90,7 @@ def check_numbers(name: str, values: np.ndarray, ids: np.ndarray) -> None:
     NaN.
 
     Args:
-        name: of the feature, as people call it.
+        name: of the feature.
         values: `[N + 1, ...]`; integers are left alone.
         ids: `N + 1` strings.
     """

@@ -1,4 +1,4 @@
-"""What is said about items or people, as plain columns that a linear regression can read."""
+"""Features of items or users as plain columns that a linear regression can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses a ranking model's vectors with each other: MLP, DCN-V2, DLRM and DeepFM.
+"""Ranking heads that cross a model's vectors with each other: MLP, DCN-V2, DLRM and DeepFM.
 
 Each head takes float `[batch, fields, dim]`, one vector per field (user, item, what their towers say), and
 returns a vector `[batch, any]` from which scores are read by a linear layer.
@@ -47,7 +47,9 @@ class MLPHead(_Head):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Maps float `[batch, fields, dim]` to `[batch, last hidden width]`."""
         fields = tf.unstack(inputs, axis=1)
-        products = [first * second for place, first in enumerate(fields) for second in fields[place + 1 :]]
+        products = [
+            first * second for position, first in enumerate(fields) for second in fields[position + 1 :]
+        ]
         return self.deep(tf.concat([*fields, *products], -1), training=training)
 
 
@@ -82,8 +84,8 @@ class DCNHead(_Head):
         """Maps float `[batch, fields, dim]` to `[batch, last hidden width]`."""
         start = self._flat(inputs)
         crossed = start
-        for place, cross in enumerate(self.crosses):
-            crossed = cross(start, crossed) if place else cross(start)
+        for position, cross in enumerate(self.crosses):
+            crossed = cross(start, crossed) if position else cross(start)
         return self.deep(crossed, training=training)
 
     def get_config(self):

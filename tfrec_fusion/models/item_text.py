@@ -192,9 +192,9 @@ class ItemText(tf_keras.layers.Layer):
             ids = tf.gather(self._ids, rows).to_tensor()
             mask = np.arange(ids.shape[1]) < self.lengths[rows][:, None]
             hidden = lower(ids, tf.constant(mask, tf.int32)).numpy()
-            places = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
+            positions = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
             with np.errstate(over="ignore"):
-                values[places] = hidden[mask]
+                values[positions] = hidden[mask]
         with tf.device("CPU"):
             return tf.RaggedTensor.from_row_splits(tf.constant(values), tf.constant(starts, tf.int64))
 

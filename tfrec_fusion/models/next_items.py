@@ -90,8 +90,8 @@ class NextItems:
 def _lowest(parts: list[dict[str, np.ndarray]], keys: list[np.ndarray], most: int) -> float:
     """Keeps the rows of the `most` lowest keys, in place; returns the key below which a row is among them."""
     limit = float(np.partition(np.concatenate(keys), most)[most])
-    for place, key in enumerate(keys):
+    for position, key in enumerate(keys):
         kept = key < limit
-        keys[place] = key[kept]
-        parts[place] = {name: values[kept] for name, values in parts[place].items()}
+        keys[position] = key[kept]
+        parts[position] = {name: values[kept] for name, values in parts[position].items()}
     return limit

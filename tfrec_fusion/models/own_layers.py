@@ -1,4 +1,4 @@
-"""Layers of one's own in place of built-in ones, made from an import path and tried on zeros.
+"""Layers of one's own instead of built-in ones, made from an import path and tried on zeros.
 
 Each function tries one instance and returns another, so that a layer may create its weights for the
 modalities it meets. `config.layer_names` has checked before that the path names a Keras class that takes the

@@ -1,4 +1,4 @@
-"""What a query tower reads, laid out for integrated gradients: history, user, and features one by one."""
+"""Inputs of a query tower laid out for integrated gradients: history, user, and features one by one."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ class Ranking(Model):
             dtype="float32",
         )
         self.ranges = {
-            name: self.add_weight(f"range_{place}", [2], tf.float32, _unbounded, trainable=False)
-            for place, (name, kind) in enumerate(self.labels.items())
+            name: self.add_weight(f"range_{position}", [2], tf.float32, _unbounded, trainable=False)
+            for position, (name, kind) in enumerate(self.labels.items())
             if kind == "rating"
         }
         self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}

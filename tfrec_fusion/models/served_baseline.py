@@ -2,16 +2,16 @@
 two-tower model.
 
 Where a trained model is no better than its baseline, the baseline is what should answer.
-`export.RetrievalServing` takes it in place of a `TwoTower`: same signatures, same index, same answers to free
+`export.RetrievalServing` takes it instead of a `TwoTower`: same signatures, same index, same answers to free
 text.
 
-- popularity: the item's vector is the logarithm of one plus who met it.
+- popularity: the item's vector is the logarithm of one plus how many chose it.
 - als: the item's factors; the query is solved from the history as ALS solves a user,
-  `u = (Y'Y + r I + (a - 1) sum_h y_h y_h')^-1 a sum_h y_h` (Hu et al., 2008), so that it also knows people
+  `u = (Y'Y + r I + (a - 1) sum_h y_h y_h')^-1 a sum_h y_h` (Hu et al., 2008), so that it also knows users
   who are new.
 - content_knn: the item's text vector, of length 1; the query is the sum of the history's.
 
-Of people without a history nothing is known, and they are given what is popular, as in
+Of users without a history nothing is known, and they are given what is popular, as in
 `pipeline.evaluation.baseline_ranks`.
 """
 
@@ -33,7 +33,7 @@ class ServedBaseline(tf.Module):
 
     Args:
         baseline: fitted; `Popularity`, `ALS` or `ContentKNN`.
-        popularity: float `[N + 1]`, how often each item was met; for people without a history.
+        popularity: float `[N + 1]`, how often each item was seen; for users without a history.
 
     Raises:
         ValueError: for another baseline.
@@ -103,12 +103,12 @@ class ServedBaseline(tf.Module):
         """
         vectors = self.candidate_embeddings() if items is None else items
         history = batch["history"]
-        wanted = tf.cast(_distinct(history), tf.float32)
-        met = tf.gather(vectors, history)[:, :, : self.dim]
+        counted = tf.cast(_distinct(history), tf.float32)
+        vectors_seen = tf.gather(vectors, history)[:, :, : self.dim]
         if self.alpha is None:
-            asked = tf.reduce_sum(met * wanted[:, :, None], 1)
+            asked = tf.reduce_sum(vectors_seen * counted[:, :, None], 1)
         else:
-            asked = tf.cast(self._solved(met, wanted, self.alpha), tf.float32)
+            asked = tf.cast(self._solved(vectors_seen, counted, self.alpha), tf.float32)
         unknown = tf.reduce_sum(asked**2, 1, keepdims=True) <= SMALLEST
         asked = tf.math.l2_normalize(asked, 1, epsilon=SMALLEST)
         return tf.concat([tf.where(unknown, 0.0, asked), tf.cast(unknown, tf.float32)], 1)
@@ -130,11 +130,11 @@ class ServedBaseline(tf.Module):
         as of `TwoTower.contributions`."""
         history = batch["history"]
         first = tf.cast(_distinct(history), tf.float32)
-        met = tf.gather(items, history)[:, :, : self.dim]
+        seen = tf.gather(items, history)[:, :, : self.dim]
         if self.alpha is None:
-            added = met * first[:, :, None]
+            added = seen * first[:, :, None]
         else:
-            added = tf.cast(self._each_solved(met, first, self.alpha), tf.float32)
+            added = tf.cast(self._each_solved(seen, first, self.alpha), tf.float32)
         square = tf.reduce_sum(tf.reduce_sum(added, 1) ** 2, 1)[:, None]
         known = tf.cast(square > SMALLEST, tf.float32)
         added *= (known * tf.math.rsqrt(tf.maximum(square, SMALLEST)))[:, :, None]
@@ -151,26 +151,26 @@ class ServedBaseline(tf.Module):
         """How many of a vector's first numbers tell who chooses an item, and not what is said about it."""
         return 0 if self.by_text else self.dim
 
-    def _solved(self, met: tf.Tensor, wanted: tf.Tensor, alpha: float) -> tf.Tensor:
+    def _solved(self, seen: tf.Tensor, counted: tf.Tensor, alpha: float) -> tf.Tensor:
         """float64 `[batch, dim]`, in the precision that a solver needs."""
-        met = tf.cast(met, tf.float64) * tf.cast(wanted, tf.float64)[:, :, None]
-        right = alpha * tf.reduce_sum(met, 1)[:, :, None]
-        return tf.linalg.cholesky_solve(self._factored(met, alpha), right)[:, :, 0]
+        seen = tf.cast(seen, tf.float64) * tf.cast(counted, tf.float64)[:, :, None]
+        right = alpha * tf.reduce_sum(seen, 1)[:, :, None]
+        return tf.linalg.cholesky_solve(self._factored(seen, alpha), right)[:, :, 0]
 
-    def _each_solved(self, met: tf.Tensor, wanted: tf.Tensor, alpha: float) -> tf.Tensor:
+    def _each_solved(self, seen: tf.Tensor, counted: tf.Tensor, alpha: float) -> tf.Tensor:
         """What each item of a history adds to `_solved`: float64 `[batch, H, dim]`."""
-        met = tf.cast(met, tf.float64) * tf.cast(wanted, tf.float64)[:, :, None]
-        right = tf.transpose(met, [0, 2, 1])
-        return alpha * tf.transpose(tf.linalg.cholesky_solve(self._factored(met, alpha), right), [0, 2, 1])
+        seen = tf.cast(seen, tf.float64) * tf.cast(counted, tf.float64)[:, :, None]
+        right = tf.transpose(seen, [0, 2, 1])
+        return alpha * tf.transpose(tf.linalg.cholesky_solve(self._factored(seen, alpha), right), [0, 2, 1])
 
-    def _factored(self, met: tf.Tensor, alpha: float) -> tf.Tensor:
+    def _factored(self, seen: tf.Tensor, alpha: float) -> tf.Tensor:
         """The Cholesky factor of each query's system, float64 `[batch, dim, dim]`."""
-        return tf.linalg.cholesky(self.gram + (alpha - 1) * tf.matmul(met, met, transpose_a=True))
+        return tf.linalg.cholesky(self.gram + (alpha - 1) * tf.matmul(seen, seen, transpose_a=True))
 
 
 def _sized(values: np.ndarray) -> np.ndarray:
     """Vectors scaled alike, so that the root mean square length of those that are not 0 becomes 1, as of a
-    two-tower model's: a request with a person and words weighs both."""
+    two-tower model's: a request with a user and words weighs both."""
     squares = np.sum(np.asarray(values, np.float64) ** 2, 1)
     squares = squares[squares > 0]
     return (values / (np.sqrt(squares.mean()) if len(squares) else 1.0)).astype(np.float32)
@@ -183,6 +183,6 @@ def _distinct(history: tf.Tensor) -> tf.Tensor:
     flat = tf.reshape(tf.cast(history, tf.int64), [-1])
     keys = rows * (tf.reduce_max(tf.concat([flat, [0]], 0)) + 1) + flat
     unique, which = tf.unique(keys)
-    places = tf.range(tf.size(keys))
-    first = tf.math.unsorted_segment_min(places, which, tf.size(unique))
-    return tf.reshape(tf.gather(first, which) == places, tf.shape(history)) & (history > 0)
+    positions = tf.range(tf.size(keys))
+    first = tf.math.unsorted_segment_min(positions, which, tf.size(unique))
+    return tf.reshape(tf.gather(first, which) == positions, tf.shape(history)) & (history > 0)

@@ -194,20 +194,20 @@ class TwoTower(Model):
                 "Parts of queries need a model with a blend. Received: one without. Ask `tower_queries`, or"
                 " build it with `collaborative_dim` above 0."
             )
-        met, rows = self._met(self.blend, batch["history"], items, model_index)
+        seen, rows = self._history_rows(self.blend, batch["history"], items, model_index)
         recent = self.recent(batch)
-        history = tf.gather(met.tower, rows[:, -tf.shape(recent["history"])[1] :])
+        history = tf.gather(seen.tower, rows[:, -tf.shape(recent["history"])[1] :])
         queries = self.query_tower(recent, history, recent["history"] > 0, training=False, last_only=True)
-        return self.blend.query_parts(self._finish(queries), met, rows, batch["history"] > 0)
+        return self.blend.query_parts(self._finish(queries), seen, rows, batch["history"] > 0)
 
-    def _met(
+    def _history_rows(
         self, blend: Blend, history: tf.Tensor, items: tf.Tensor | None, model_index: tf.Tensor | None
     ) -> tuple[Parts, tf.Tensor]:
         """The parts of a batch's distinct items, and the row of each item of a history among them."""
-        # Each item that is met is looked at once: long histories are wide, and have much in common.
-        wanted, rows = tf.unique(tf.reshape(history, [-1]))
-        vectors = self.candidate_embeddings(wanted) if items is None else tf.gather(items, wanted)
-        index = wanted if model_index is None else tf.gather(model_index, wanted)
+        # Each item of a history is looked at once: long histories are wide, and have much in common.
+        rows_needed, rows = tf.unique(tf.reshape(history, [-1]))
+        vectors = self.candidate_embeddings(rows_needed) if items is None else tf.gather(items, rows_needed)
+        index = rows_needed if model_index is None else tf.gather(model_index, rows_needed)
         return blend.parts(vectors, index), tf.reshape(rows, tf.shape(history))
 
     def average_item(self) -> tf.Tensor:
@@ -232,11 +232,11 @@ class TwoTower(Model):
         blend, recent, mask = self.blend, self.recent(batch), batch["history"] > 0
         length = tf.shape(recent["history"])[1]
         if blend is None:
-            met, rows = items, batch["history"]
+            seen, rows = items, batch["history"]
         else:
-            parts, rows = self._met(blend, batch["history"], items, model_index)
-            met = parts.tower
-        history = tf.gather(met, rows[:, -length:])
+            parts, rows = self._history_rows(blend, batch["history"], items, model_index)
+            seen = parts.tower
+        history = tf.gather(seen, rows[:, -length:])
         sources = QuerySources(self.query_tower, recent, history, recent["history"] > 0, average)
         queries, tower = sources.part("tower", candidates[..., : self.item_tower.dim], self._finish)
         # Further back than the towers read, they know nothing.
@@ -309,7 +309,7 @@ class TwoTower(Model):
         return tower if self.blend is None else self.blend.items(features, tower)
 
     def text_query(self, text_vectors: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Encodes what a person asked for in free text.
+        """Encodes what a user asked for in free text.
 
         Args:
             text_vectors: float `[batch, text_dim]`, from the encoder that the items' text went through.
@@ -380,7 +380,7 @@ class TwoTower(Model):
             return self._target_losses(queries, targets, target_rows, shared, True)
         targets = tf.concat([inputs["history"][:, 1:], targets[:, None]], 1)
         target_rows = tf.concat([rows["history"][:, 1:], target_rows[:, None]], 1)
-        # The position before the first item of a history that is padded, hence complete, learns what people
+        # The position before the first item of a history that is padded, hence complete, learns what users
         # start with.
         used = targets > 0
         queries, targets, target_rows = (tf.boolean_mask(x, used) for x in (queries, targets, target_rows))
@@ -425,19 +425,19 @@ class TwoTower(Model):
 
     def _encode_items(self, batch, training, with_targets=False) -> _Items:
         history = batch["history"]
-        met = [tf.reshape(history, [-1])] + ([batch["item_index"]] if with_targets else [])
+        seen = [tf.reshape(history, [-1])] + ([batch["item_index"]] if with_targets else [])
         if self.whole_catalogue:
-            embeddings = self.tower_candidates(training=training, worth_encoding=tf.concat(met, 0))
+            embeddings = self.tower_candidates(training=training, worth_encoding=tf.concat(seen, 0))
             return _Items(embeddings, history, batch.get("item_index"))
-        wanted, negatives = met, None
+        needed, negatives = seen, None
         if with_targets:
-            places = tf.random.uniform([self.negatives], 0, tf.size(self.trained_items), tf.int32)
-            negatives = tf.gather(self.trained_items, places)
-            wanted = [*met, negatives]
-        items, rows = distinct(tf.concat(wanted, 0), compiled=training and bool(self.jit_compile))
-        rows = tf.split(rows, [tf.size(part) for part in wanted])
-        # Negatives drawn uniformly are met too rarely to be worth the encoder's time.
-        worth = tf.concat(rows[: len(met)], 0)
+            positions = tf.random.uniform([self.negatives], 0, tf.size(self.trained_items), tf.int32)
+            negatives = tf.gather(self.trained_items, positions)
+            needed = [*seen, negatives]
+        items, rows = distinct(tf.concat(needed, 0), compiled=training and bool(self.jit_compile))
+        rows = tf.split(rows, [tf.size(part) for part in needed])
+        # Negatives drawn uniformly come too rarely to be worth the encoder's time.
+        worth = tf.concat(rows[: len(seen)], 0)
         embeddings = self.tower_candidates(items, training, worth)
         rows[0] = tf.reshape(rows[0], tf.shape(history))
         if not with_targets:

@@ -1,4 +1,4 @@
-"""People as serving knows them: features, latest history, and everything they have met."""
+"""Profiles of users as they are served: features, latest history, and all items seen."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Profiles:
-    """One row a person; row 0 stands for somebody unknown.
+    """One row per user; row 0 stands for an unknown user.
 
     Attributes:
         ids: `U + 1` strings, row 0 empty.
         features: `user_index` int32 `[U + 1]` and each user feature, transformed (see `config.Feature`).
-        history_items: int32 `[T]` indices of the latest items met, newest last, person after person.
-        history_splits: int64 `[U + 2]`, where each person's items start in `history_items`.
-        history_length: how many there are of a person at most, and how many of a request's history count.
-        seen_items: int32 `[S]` indices of all items met, person after person.
-        seen_splits: int64 `[U + 2]`, where each person's items start in `seen_items`.
+        history_items: int32 `[T]` indices of the latest items seen, newest last, one user after the other.
+        history_splits: int64 `[U + 2]`, where each user's items start in `history_items`.
+        history_length: how many there are of a user at most, and how many of a request's history count.
+        seen_items: int32 `[S]` indices of all items seen, one user after the other.
+        seen_splits: int64 `[U + 2]`, where each user's items start in `seen_items`.
     """
 
     ids: np.ndarray
@@ -36,5 +36,5 @@ class Profiles:
             if size != len(self.ids):
                 raise ValueError(
                     f"`{name}` must have one row per id, row 0 included ({len(self.ids)}). Received: {size}"
-                    " rows. Build it from the same list of people."
+                    " rows. Build it from the same list of users."
                 )

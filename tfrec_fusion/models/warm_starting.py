@@ -21,8 +21,8 @@ def old_rows(new_ids: Sequence[str], old_ids: Sequence[str]) -> np.ndarray:
     Returns:
         int64 `[len(new_ids)]`, rows of the older model; 0 for index 0 and -1 for an id that it did not know.
     """
-    places = {key: place for place, key in enumerate(old_ids) if place > 0}
-    return np.array([0] + [places.get(key, -1) for key in new_ids[1:]], np.int64)
+    rows = {key: row for row, key in enumerate(old_ids) if row > 0}
+    return np.array([0] + [rows.get(key, -1) for key in new_ids[1:]], np.int64)
 
 
 def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.ndarray) -> None:
@@ -46,7 +46,7 @@ def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.nd
     for rows, layers in ((item_rows, model.item_embeddings()), (user_rows, model.user_embeddings())):
         for layer, unknown in layers:
             by_row[id(layer.embeddings)] = (rows, unknown)
-    unknowns = {id(unknown): place for place, unknown in enumerate(model.trainable_weights)}
+    unknowns = {id(unknown): index for index, unknown in enumerate(model.trainable_weights)}
     if len(model.trainable_weights) != len(old.trainable_weights):
         raise ValueError(
             f"Both models must have the same configuration. Received: {len(model.trainable_weights)} and "

@@ -1,4 +1,4 @@
-"""Which examples to train on when a model learns every position of a history at once.
+"""Training examples for a model that learns every position of a history at once.
 
 An example carries its user's last `H` items, so that neighbouring examples hold nearly the same history. A
 model that learns all positions needs about one example in `H`: the examples whose windows lie side by side
@@ -21,7 +21,7 @@ class Windows:
 
     A user's last example is always chosen: no other example has its item in a history. From there the windows
     follow each other backwards, the first of them shortened by a random number of items in each epoch, so
-    that items do not keep their place in the window.
+    that items do not keep their position in the window.
 
     Args:
         user_index: integer `[examples]`.
@@ -51,20 +51,20 @@ class Windows:
         """
         chosen = np.zeros(len(self.history), bool)
         chosen[self.last] = True
-        places = rng.integers(0, self.width, len(self.last))
-        front = self._examples_of(self.last, places)
+        positions = rng.integers(0, self.width, len(self.last))
+        front = self._examples_of(self.last, positions)
         while len(front):
             front = np.unique(front[~chosen[front]])
             chosen[front] = True
             front = self._examples_of(front, np.zeros(len(front), np.int64))
         return rng.permutation(np.flatnonzero(chosen))
 
-    def _examples_of(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """The examples in which the items at the given places of the rows' histories were chosen."""
-        items = self.history[rows, places]
+    def _examples_of(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """The examples in which the items at the given positions of the rows' histories were chosen."""
+        items = self.history[rows, positions]
         keys = self._key(self.user_index[rows], items)
-        found = np.minimum(np.searchsorted(self.sorted_keys, keys), len(self.sorted_keys) - 1)
-        return self.order[found[(items > 0) & (self.sorted_keys[found] == keys)]]
+        keys_found = np.minimum(np.searchsorted(self.sorted_keys, keys), len(self.sorted_keys) - 1)
+        return self.order[keys_found[(items > 0) & (self.sorted_keys[keys_found] == keys)]]
 
     def _key(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         return users.astype(np.int64) * self.num_items + items
@@ -75,8 +75,8 @@ def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int]
 
     All examples are kept in memory, 4 bytes for each item of each history; where that is more than
     `MAX_BYTES`, each epoch draws from the stream instead, an example with `n` items to learn once in `n`.
-    This is as much to learn as every interaction once, but covers people's newest items less: a stream does
-    not tell which example is a person's last.
+    This is as much to learn as every interaction once, but covers users' newest items less: a stream does
+    not tell which example is a user's last.
 
     Args:
         train: batches with `user_index`, `history`, `item_index` and whatever else the model reads.

@@ -24,9 +24,9 @@ def distinct(ids: tf.Tensor, compiled: bool) -> tuple[tf.Tensor, tf.Tensor]:
     order = tf.argsort(ids)
     ordered = tf.gather(ids, order)
     first = tf.concat([tf.ones_like(ordered[:1], tf.bool), ordered[1:] != ordered[:-1]], 0)
-    places = tf.cumsum(tf.cast(first, tf.int32)) - 1
-    found = tf.maximum(tf.math.unsorted_segment_max(ordered, places, count), 0)
-    return found, tf.scatter_nd(order[:, None], places, count[None])
+    positions = tf.cumsum(tf.cast(first, tf.int32)) - 1
+    values = tf.maximum(tf.math.unsorted_segment_max(ordered, positions, count), 0)
+    return values, tf.scatter_nd(order[:, None], positions, count[None])
 
 
 def dense(gradient: tf.Tensor | tf.IndexedSlices | None) -> tf.Tensor | None:

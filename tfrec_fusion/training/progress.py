@@ -1,4 +1,4 @@
-"""What a long step is doing, told to whoever watches: components say it, a runner listens."""
+"""Progress of a long step, told to whoever watches: components report it, a runner listens."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How a step of training or evaluation is run under each `tf.distribute` strategy."""
+"""Steps of training and evaluation under each `tf.distribute` strategy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides a Transformer's network, whatever a family's `config.json` calls it."""
+"""Settings of a Transformer's network, whatever a family's `config.json` calls them."""
 
 from __future__ import annotations
 

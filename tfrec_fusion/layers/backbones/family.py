@@ -1,4 +1,4 @@
-"""What a family of Transformers is: what the keys of a `config.json` mean, and what tensors are called."""
+"""Family of Transformers: what the keys of a `config.json` mean, and what tensors are called."""
 
 from __future__ import annotations
 

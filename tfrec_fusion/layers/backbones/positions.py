@@ -1,4 +1,4 @@
-"""What attention knows of positions: masks, windows, rotations, and buckets of distances."""
+"""Positions in attention: masks, windows, rotations, and buckets of distances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What closed-form models know, beside a two-tower model's own embeddings, in the same dot product.
+"""Blend of closed-form models beside a two-tower model's own embeddings, in the same dot product.
 
 A two-tower model learns the order of things: what follows what. Who likes what altogether, what a text is
 about and what everybody takes is known better by models that are solved rather than trained, above all where

@@ -1,4 +1,4 @@
-"""What clients answer with, and how it is read from a signature's outputs."""
+"""Answers of clients, and how they are read from a signature's outputs."""
 
 from __future__ import annotations
 

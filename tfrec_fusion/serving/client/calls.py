@@ -1,4 +1,5 @@
-"""What a client asks and how it goes on with each reply, written once for every transport, sync and async.
+"""Calls of a client, written once for every transport, sync and async: what it asks, and how it goes on with
+each reply.
 
 Each call is a generator: it yields `Ask`s, is sent the replies, and returns the result. A client drives it,
 by blocking or by awaiting. Nothing here needs TensorFlow or NumPy.

@@ -1,4 +1,4 @@
-"""What `Client.explain` answers with: scores as sums, by part and by source."""
+"""Answers of `Client.explain`: scores as sums, by part and by source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers pass, as JSON has it: NumPy, pandas, Arrow and TensorFlow values to lists, ids to strings.
+"""Values that callers pass, as JSON has them: NumPy, pandas, Arrow and TensorFlow to lists, ids to strings.
 
 Nothing here imports those libraries.
 """

@@ -1,4 +1,4 @@
-"""Who may ask the page's server what: host names, origins, routes, and the headers of every answer.
+"""Guard of the page's server: host names, origins, routes, and the headers of every answer.
 
 The server listens on loopback, where any website that a browser has open can send requests too. A website
 that points its own name at 127.0.0.1 (DNS rebinding) is refused by its `Host`, one that sends a form or a

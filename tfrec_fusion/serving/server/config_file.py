@@ -1,4 +1,4 @@
-"""Which models to serve: model configurations, from flags or from TF Serving's text-proto file."""
+"""Models to serve: configurations from flags or from TF Serving's text-proto file."""
 
 from __future__ import annotations
 

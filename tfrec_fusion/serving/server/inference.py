@@ -1,4 +1,4 @@
-"""What a signature is asked to do, whichever door the request came through: predict, classify, regress.
+"""Requests to a signature, whichever door they came through: predict, classify, regress.
 
 Arrays in, arrays or plain lists out; the REST and gRPC services differ only in how they read and write them.
 """

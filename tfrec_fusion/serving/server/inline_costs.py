@@ -1,5 +1,5 @@
-"""Which requests may be answered on the event loop, where no time limit holds: those like others that were
-quick.
+"""Choice of requests that are answered on the event loop, where no time limit holds: those like others that
+were quick.
 
 A request's size has four parts: bytes, values, texts, and the longest whole number, by which models are asked
 for so many results. Only a request that is no larger in any of them than one that was seen to be quick is

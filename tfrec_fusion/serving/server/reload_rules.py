@@ -1,4 +1,4 @@
-"""Who may replace the models by gRPC (`HandleReloadConfigRequest`), and with which folders.
+"""Rules for replacing the models by gRPC (`HandleReloadConfigRequest`): who may, and with which folders.
 
 A SavedModel is a program: whoever chooses what is loaded runs code as the server's user. TF Serving lets
 every client choose. Here a server that only this machine reaches does so too; any other needs folders named

@@ -1,4 +1,4 @@
-"""What lies under a model's base path: version folders, and whether one is still being written."""
+"""Version folders under a model's base path, and whether one is still being written."""
 
 from __future__ import annotations
 
