@@ -1,5 +1,4 @@
-"""What every in-graph tokenizer shares: added tokens, joining fields under one length budget, truncating,
-padding."""
+"""Base of in-graph tokenizers: added tokens, joining fields under one length budget, truncating, padding."""
 
 from __future__ import annotations
 

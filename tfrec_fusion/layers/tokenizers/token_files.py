@@ -1,4 +1,4 @@
-"""What a folder's files say of a tokenizer whatever its kind: class, special tokens, added tokens."""
+"""Settings in a folder's files that any kind of tokenizer has: class, special tokens, added tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tokenizer's files ask for and the layers here do not do."""
+"""Requests of a tokenizer's files that the layers here do not fulfil."""
 
 from __future__ import annotations
 
