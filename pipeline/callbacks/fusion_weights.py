@@ -1,4 +1,4 @@
-"""How much ids, features and texts say in a trained item tower, by how often items were chosen."""
+"""Weights of ids, features and texts in a trained item tower, by how often items were chosen."""
 
 from __future__ import annotations
 

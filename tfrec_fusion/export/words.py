@@ -1,4 +1,5 @@
-"""What each word of a text adds to a score, by integrated gradients over the embeddings of its tokens."""
+"""Contributions of each word of a text to a score, by integrated gradients over the embeddings of its
+tokens."""
 
 from __future__ import annotations
 

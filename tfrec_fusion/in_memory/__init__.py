@@ -1,1 +1,1 @@
-"""What `tfrec_fusion.Recommender` is made of: given tables, fitted models, requests, figures, storage."""
+"""Parts of `tfrec_fusion.Recommender`: given tables, fitted models, requests, figures, storage."""

@@ -1,4 +1,4 @@
-"""How well fitted models recommend and predict, by the figures of the pipeline's Evaluators."""
+"""Figures of fitted models, as the pipeline's Evaluators count them."""
 
 from __future__ import annotations
 

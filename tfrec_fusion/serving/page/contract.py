@@ -1,5 +1,5 @@
-"""What the page's server tells the page beside a model's answers: names, the contract of requests, and
-explanations in words."""
+"""Answers of the page's server beside a model's: names, the contract of requests, and explanations in
+words."""
 
 from __future__ import annotations
 
