@@ -1,4 +1,4 @@
-"""Why the models answered a sample of people as they did, and why held-out items were missed."""
+"""Explanations of the models' answers to a sample of users, and of held-out items that were missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report says first: the data, how good the model is beside its baseline, and what to do."""
+"""Headline of the report: the data, how good the model is beside its baseline, and what to do."""
 
 from __future__ import annotations
 
