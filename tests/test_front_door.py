@@ -245,10 +245,17 @@ BAD_TABLES = {
         lambda i, t: (i[["item_id", "timestamp"]], t),
         r"No table says who chose what.*data.interactions.user",
     ),
-    "no id": (lambda i, t: (i, t[["shelf"]]), r"A column of the items table must hold the ids.*'id': …"),
+    "no id": (
+        lambda i, t: (i, t[["shelf"]]),
+        r"A column of the items table must hold the ids.*'id': 'shelf'",
+    ),
     "other ids": (
         lambda i, t: (i, t.assign(item_id=t.item_id + 1000)),
         r"5.0% of the interactions table.*280 of 280: 280 unknown item",
+    ),
+    "half the ids": (
+        lambda i, t: (i, t[:10]),
+        r"5.0% of the interactions table.*Received: 1\d\d of 280: 1\d\d unknown item",
     ),
     "one time": (lambda i, t: (i.assign(timestamp=i.timestamp[0]), t), "split has no interactions"),
     "one user": (lambda i, t: (i[i.user_id == 0][:1], t), "split has no interactions"),
@@ -261,6 +268,7 @@ BAD_TABLES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Of the items table nothing but the ids")
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_tables_that_cannot_be_used(tables, name):
     change, message = BAD_TABLES[name]

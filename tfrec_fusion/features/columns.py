@@ -83,7 +83,7 @@ def context_features(tables: Tables) -> list[RawFeature]:
 def item_features(tables: Tables) -> list[RawFeature]:
     """Side features of items, without their text."""
     items = tables.items
-    columns = {
+    columns: dict[FeatureKind, tuple[str, ...]] = {
         "categorical": items.categories,
         "categories": items.lists,
         "number": items.numbers,

@@ -29,7 +29,7 @@ def objects(values: Iterable[Any]) -> np.ndarray:
 
 
 def left_padded(rows: Sequence[Sequence[float]], width: int, dtype: type = np.int32) -> np.ndarray:
-    padded = np.zeros((len(rows), width), dtype)
+    padded: np.ndarray = np.zeros((len(rows), width), dtype)
     for position, row in enumerate(rows):
         if row:
             padded[position, -len(row) :] = row

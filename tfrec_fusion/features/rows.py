@@ -77,7 +77,8 @@ class InteractionReader:
 
     def read(self, path: str) -> Iterator[tuple[str, tuple] | Reject]:
         """Each interaction as (item, (user, time, label, context, weight)), and rejects."""
-        table, bad = self.tables.interactions, []
+        table = self.tables.interactions
+        bad: list[BadRow] = []
         self.rows = self.rows or InteractionRows(table)
         for batch in self.rows.batches(path, bad.append):
             yield from _bad_rows(bad, "interactions")
@@ -156,7 +157,8 @@ class EntityReader:
         Of a `distinct` table each mapping also holds, under `ROWS`, how many equal rows of a batch it stands
         for.
         """
-        table, bad = self.table, []
+        table = self.table
+        bad: list[BadRow] = []
         for batch in read_batches(path, table.columns(), self.name, csv=table.csv, report=bad.append):
             yield from _bad_rows(bad, self.name)
             keys = ids(batch.column(table.id), self.rule, self._where(table.id))

@@ -75,7 +75,9 @@ def encoded(value: str) -> bytes:
     return value.encode("utf-8", "replace")
 
 
-def sparse(values: Sequence[Any], feature: RawFeature, width: int | None = None) -> tf.SparseTensor:
+def sparse(
+    values: Sequence[Any] | np.ndarray, feature: RawFeature, width: int | None = None
+) -> tf.SparseTensor:
     """A raw feature of some examples, as it is parsed from Examples.
 
     Args:

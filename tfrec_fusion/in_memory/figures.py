@@ -135,7 +135,7 @@ def _errors(ranking: Any, data: HeldOut) -> dict[str, float]:
         for name, values in ranking(batch).items():
             parts.setdefault(name, []).append(values.numpy())
     predicted = {name: np.concatenate(values) for name, values in parts.items()}
-    found = {}
+    found: dict[str, float] = {}
     if "rating" in predicted:
         error = (predicted["rating"] - data.columns["rating"])[~np.isnan(data.columns["rating"])]
         if len(error):

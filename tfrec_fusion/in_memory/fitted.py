@@ -173,6 +173,7 @@ def fit_models(
         max_reject_share=config.data.max_reject_share,
         vectors=vectors,
     )
+    assert data.known is not None
     sizes = ", ".join(
         f"{len(getattr(data, part)['item_index']):,} {part}" for part in ("train", "validation", "test")
     )

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,10 @@ from tfrec_fusion.guessing import Hints, guess
 __all__ = ["described", "place", "test_tables", "whole_numbers"]
 
 HINTS = ("user", "item", "time", "label", "time_format")
+OF_COLUMNS = (
+    *("user", "item", "time", "label", "context", "quantity", "weight", "event"),
+    *("id", "title", "text", "categories", "lists", "numbers", "vectors"),
+)
 KINDS: dict[str, type] = {"interactions": Interactions, "items": Items, "users": Users}
 
 
@@ -77,8 +82,7 @@ def _arrow(table: Any, name: str) -> pa.Table:
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise ConfigError(
             f"The {name} table must be a DataFrame, an Arrow table or a path. Received:"
-            f" {type(table).__name__}"
-            f" ({error}). Convert it to one of these."
+            f" {type(table).__name__} ({error}). Convert it to one of these."
         ) from error
 
 
@@ -112,35 +116,58 @@ def described(paths: Mapping[str, str], folder: pathlib.Path, settings: DataSett
     """
     named = {name: _named(name, getattr(settings, name), paths) for name in KINDS}
     guessed = _guessed(folder, paths, named)
-    base = {
-        "interactions": guessed.interactions if guessed else None,
-        "items": guessed.items if guessed else None,
-        "users": guessed.users if guessed else None,
-    }
-    interactions = _overlaid(Interactions, paths["interactions"], base["interactions"], named["interactions"])
-    if "items" in paths:
-        own = base["items"] if base["items"] and _is(base["items"].path, paths["items"]) else None
-        items = _overlaid(Items, paths["items"], own, {"id": interactions.item, **named["items"]} if own is
-        None
-                          else named["items"])  # fmt: skip
-        _check_id(items, "items", interactions.item)
-    else:
-        items = base["items"] or Items(paths["interactions"], interactions.item, distinct=True)
-        items = _overlaid(Items, items.path, items, named["items"])
-    users = base["users"]
-    if "users" in paths:
-        own = users if users and _is(users.path, paths["users"]) else None
-        users = _overlaid(Users, paths["users"], own, {"id": interactions.user, **named["users"]} if own is
-        None
-                          else named["users"])  # fmt: skip
-        _check_id(users, "users", interactions.user)
-    elif users is not None:
-        users = _overlaid(Users, users.path, users, named["users"])
-    rules = {
+    interactions = _overlaid(
+        Interactions,
+        paths["interactions"],
+        guessed.interactions if guessed else None,
+        named["interactions"],
+    )
+    tables: dict[str, Any] = {}
+    for name, column in (("items", interactions.item), ("users", interactions.user)):
+        own = getattr(guessed, name, None)
+        if name in paths:
+            tables[name] = _entity(name, paths[name], own, named[name], column)
+        elif own is not None or name == "items":
+            own = own or Items(paths["interactions"], column, distinct=True)
+            tables[name] = _overlaid(KINDS[name], own.path, own, named[name])
+    rules: dict[str, Any] = {
         name: getattr(settings, name) or (getattr(guessed, name) if guessed else "as_written")
         for name in ("user_ids", "item_ids")
     }
-    return Tables(interactions, items, users, **rules)
+    return Tables(interactions, **tables, **rules)
+
+
+def _entity(name: str, path: str, guessed: Any, named: Mapping[str, Any], column: str) -> Any:
+    """A given table of items or users: its guess, where there is one, with the named columns in place of it.
+
+    Args:
+        name: `items` or `users`.
+        path: of the given table.
+        guessed: what was guessed of items or users, perhaps in another table.
+        named: keys of the configuration.
+        column: the ids' column in the interactions.
+    """
+    own = guessed if guessed is not None and _is(guessed.path, path) else None
+    known = _columns(path)
+    if own is None and not named:
+        if column not in known:
+            raise ConfigError(
+                f"A column of the {name} table must hold the ids that the interactions have in {column!r}."
+                f" Received: {', '.join(known)}. Name it, and what else counts, such as"
+                f" data={{{name!r}: {{'id': {known[0]!r}}}}}."
+            )
+        warnings.warn(
+            f"Of the {name} table nothing but the ids ({column!r}) is used: they repeat, or few of them are"
+            f" among the interactions. Name what counts with `data.{name}`.",
+            stacklevel=5,
+        )
+    table = _overlaid(KINDS[name], path, own, named if own is not None else {"id": column, **named})
+    if table.id not in known and not table.csv.header:
+        raise ConfigError(
+            f"`data.{name}.id` must name a column of the {name} table. Received: {table.id!r}. It has:"
+            f" {', '.join(known)}."
+        )
+    return table
 
 
 def _named(name: str, keys: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
@@ -152,22 +179,18 @@ def _named(name: str, keys: Mapping[str, Any], paths: Mapping[str, str]) -> dict
             f"`data.{name}` names columns of a table that was not given. Give `{name}` to `fit`."
         )
     path = paths.get(name, paths["interactions"])
-    read = from_dict(KINDS[name], {"path": path, **keys}, f"data.{name}")
+    read: Any = from_dict(KINDS[name], {"path": path, **keys}, f"data.{name}")
     values = {key: getattr(read, key) for key in keys}
     known = _columns(path)
     if getattr(read, "join", None) or (getattr(read, "csv", None) and read.csv.header):
         return values
-    of_columns = ("user", "item", "time", "label", "context", "quantity", "weight", "event", "id", "title",
-    "text",
-                  "categories", "lists", "numbers", "vectors")  # fmt: skip
-    for key in of_columns:
+    for key in OF_COLUMNS:
         value = values.get(key)
         for column in value if isinstance(value, tuple) else (value,) if value else ():
             if column not in known:
                 raise ConfigError(
                     f"`data.{name}.{key}` must name a column of the {name} table. Received: {column!r}."
-                    " It has:"
-                    f" {', '.join(known)}."
+                    f" It has: {', '.join(known)}."
                 )
     return values
 
@@ -229,16 +252,6 @@ def _overlaid(kind: type, path: str, guessed: Any, named: Mapping[str, Any]) -> 
     return dataclasses.replace(guessed, **changes)
 
 
-def _check_id(table: Items | Users, name: str, column: str) -> None:
-    known = _columns(table.path)
-    if table.id not in known and not table.csv.header:
-        raise ConfigError(
-            f"A column of the {name} table must hold the ids that the interactions have in {column!r}."
-            " Received:"
-            f" {', '.join(known)}, of which none does. Name it: data={{{name!r}: {{'id': …}}}}."
-        )
-
-
 def whole_numbers(tables: Tables) -> tuple[str, ...]:
     """Which ids, of `user` and `item`, are whole numbers in the interactions: answers give them as such."""
     file = find_files(tables.interactions.path)[0]
@@ -273,9 +286,9 @@ def test_tables(test: Any, tables: Tables, folder: pathlib.Path) -> tuple[Tables
     changes: dict[str, Any] = {"path": path}
     for key in ("time", "label"):
         if getattr(table, key) and getattr(table, key) not in known:
-            changes |= (
-                {"time": None} if key == "time" else {"label": None, "label_values": {}, "label_nulls": ()}
-            )
+            changes[key] = None
+            if key == "label":
+                changes |= {"label_values": {}, "label_nulls": ()}
     table = dataclasses.replace(table, **changes)
     missing = [column for column in table.columns() if column not in known]
     if missing:

@@ -39,7 +39,9 @@ def save(fitted: Fitted, folder: str | os.PathLike[str], more: dict[str, Any]) -
         folder: where; what was there is replaced.
         more: plain values that `load` gives back.
     """
-    known, strings, arrays = fitted.known, {}, {}
+    known = fitted.known
+    strings: dict[str, list] = {}
+    arrays: dict[str, np.ndarray] = {}
     for kind, catalogue in fitted.catalogues.items():
         for name, values in _flat(dataclasses.asdict(catalogue)).items():
             _keep(f"{kind}/{name}", values, strings, arrays)
@@ -72,7 +74,7 @@ def save(fitted: Fitted, folder: str | os.PathLike[str], more: dict[str, Any]) -
     with whole_folder(pathlib.Path(folder), replace=True) as staging:
         write_json(staging / SETTINGS, settings)
         write_json(staging / STRINGS, strings)
-        np.savez(staging / ARRAYS, **arrays)
+        np.savez(staging / ARRAYS, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
         for kind, model in (("retrieval", fitted.retrieval), ("ranking", fitted.ranking)):
             if model is not None:
                 tf.train.Checkpoint(model=model).write(str(staging / kind / "weights"))
@@ -149,7 +151,7 @@ def _held_out(values: dict[str, np.ndarray]) -> HeldOut | None:
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Arrays by path; what is None is left out."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
             found |= {f"{name}/{key}": entry for key, entry in value.items()}
