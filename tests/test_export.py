@@ -176,6 +176,7 @@ def expected_order(model, data, user, include_seen=False):
 
 def test_more_of_a_history_than_the_tower_reads_counts_in_what_is_served(data, profiles, tmp_path):
     model = two_tower(dataclasses.replace(data, space=dataclasses.replace(data.space, history_length=1)))
+    model.blend.resize(2, 3)
     model.blend.weigh_alike()
     index = BruteForce().index(export_retrieval.searchable(model, catalogue(data))[1:])
     serving = export_retrieval.RetrievalServing(model, *serving_arguments(data, profiles), index=index)

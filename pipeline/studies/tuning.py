@@ -36,7 +36,8 @@ SPACE: dict[str, Sequence] = {
     "retrieval.tower.fusion": FUSIONS,
     "retrieval.tower.id_dropout": (0.0, 0.1, 0.3),
     "retrieval.training.batch_size": (32, 64, 128, 256),
-    "retrieval.collaborative_dim": (32, 64, 128),
+    "retrieval.collaborative_dim": ("auto", 64, 256),
+    "retrieval.content_dim": ("auto", 0, 64),
 }
 CHANGED = 3  # settings that a trial changes at most
 FEWEST = 20  # people who judge

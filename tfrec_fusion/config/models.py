@@ -210,7 +210,9 @@ class RetrievalConfig(Settings):
     wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is trained that maps text into the
     space of the embeddings; the served model does without it and answers free text by similarity of meaning.
     `collaborative_dim`: width of the closed-form collaborative factors that stand beside the embeddings with
-    content and popularity, all weighed on validation (`models.blend`); 0 for the towers alone."""
+    content and popularity, all weighed on validation (`models.hybrid`); 0 for the towers alone.
+    `content_dim`: width of the content part; 0 leaves it out. `auto`, of both: as wide as validation is worth
+    it, within what memory and time allow (`models.hybrid.choosing`)."""
 
     tower: TowerConfig = TowerConfig()
     training: TrainingConfig = TrainingConfig(batch_size=64, learning_rate=3e-3, patience=4)
@@ -222,7 +224,8 @@ class RetrievalConfig(Settings):
     normalize: bool = True
     all_positions: bool = True
     text_query_weight: Annotated[float, Interval(ge=0, le=1000)] = 0.0
-    collaborative_dim: OptionalWidth = 64
+    collaborative_dim: OptionalWidth | Literal["auto"] = "auto"
+    content_dim: OptionalWidth | Literal["auto"] = "auto"
 
     def __post_init__(self):
         super().__post_init__()

@@ -255,7 +255,8 @@ def _query_tower(tower: TowerConfig, space: FeatureSpace, return_sequences: bool
 def _blend(config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue) -> Blend | None:
     if not config.collaborative_dim:
         return None
-    blend = Blend(catalogue, space.item_features, config.tower.dim, config.collaborative_dim)
+    widths = (None if width == "auto" else width for width in (config.collaborative_dim, config.content_dim))
+    blend = Blend(catalogue, space.item_features, config.tower.dim, *widths)
     blend.built = True
     return blend
 

@@ -63,8 +63,11 @@ class Blend(tf_keras.layers.Layer):
         catalogue: the items.
         features: item features to predict from, beside text.
         dim: of the towers.
-        factors_dim: of the factors.
-        content_dim: of the content part; 0 without text.
+        factors_dim: of the factors; None: as many as the data are worth, none until it is fitted.
+        content_dim: of the content part; None: the same. 0 without text.
+
+    Attributes:
+        fixed: the widths that were given, None where the data decide.
     """
 
     def __init__(
@@ -72,34 +75,29 @@ class Blend(tf_keras.layers.Layer):
         catalogue: Catalogue,
         features: Sequence[Feature],
         dim: int,
-        factors_dim: int = 64,
-        content_dim: int = 64,
+        factors_dim: int | None = None,
+        content_dim: int | None = None,
         **kwargs,
     ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.said = SideColumns(features)
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
-        self.dim, self.factors_dim = dim, factors_dim
-        self.content_dim = min(content_dim, self.text_dim)
-        # Popularity has two places, a known item's and a new one's, so that people may weigh them apart.
-        self.widths = [self.dim, self.factors_dim, self.content_dim, 2]
-        self.width = sum(self.widths) + 1
+        self.dim = dim
+        self.fixed = (factors_dim, None if content_dim is None else min(content_dim, self.text_dim))
         self.side_dim = self.text_dim + self.said.width + 1
         rows = len(catalogue)
+        # What fitting decides is a variable too, so that a checkpoint holds it.
+        self.solved_dims = self._table("solved_dims", np.zeros(2, np.int32))
         self.known = self._table("known", np.asarray(catalogue.counts > 0))
-        self.factors = self._table("factors", np.zeros((rows, factors_dim), np.float32))
+        self.factors = self._wide("factors", [rows])
         self.leverage = self._table("leverage", np.zeros(rows, np.float32))
         self.popularity = self._table("popularity", np.zeros(rows, np.float32))
-        self.gain = self._table("gain", np.ones(factors_dim, np.float32))
-        self.predicted_widths = [self.dim, self.factors_dim, 1]
-        self.predictor = self._table(
-            "predictor", np.zeros((self.side_dim, sum(self.predicted_widths)), np.float32)
-        )
+        self.gain = self._wide("gain", [])
+        self.predictor = self._wide("predictor", [self.side_dim])
         self.predicts = self._table("predicts", np.asarray(False))
         if self.text_dim:
             self.text_mean = self._table("text_mean", np.zeros(self.text_dim, np.float32))
-            axes = np.eye(self.text_dim, self.content_dim, dtype=np.float32)
-            self.text_to_content = self._table("text_to_content", axes)
+            self.text_to_content = self._wide("text_to_content", [self.text_dim])
         first = np.array([1, 0, 0, 0], np.float32)
         # Of people of whom nothing is known, and of the others; with those of a new item's popularity and of
         # the offset.
@@ -109,6 +107,44 @@ class Blend(tf_keras.layers.Layer):
         self.item_weights = self._table("item_weights", first)
         self.new_item_weights = self._table("new_item_weights", first)
         self.new_item_offset = self._table("new_item_offset", np.float32(0))
+        self.resize(*(width or 0 for width in self.fixed))
+
+    def resize(self, factors_dim: int, content_dim: int) -> None:
+        """Makes room for factors and content of these widths, all zeros."""
+        rows = self.known.shape[0]
+        content_dim = min(content_dim, self.text_dim)
+        self.solved_dims.assign([factors_dim, content_dim])
+        self.factors.assign(np.zeros((rows, factors_dim), np.float32))
+        self.gain.assign(np.ones(factors_dim, np.float32))
+        self.predictor.assign(np.zeros((self.side_dim, sum(self.predicted_widths)), np.float32))
+        if self.text_dim:
+            self.text_to_content.assign(np.eye(self.text_dim, content_dim, dtype=np.float32))
+
+    @property
+    def factors_dim(self) -> int:
+        """Width of the factors, 0 before they are solved where the data decide."""
+        return self._solved_dims()[0]
+
+    @property
+    def content_dim(self) -> int:
+        """Width of the content part."""
+        return self._solved_dims()[1]
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the parts. Popularity has two numbers, a known item's and a new one's, so that users may weigh
+        them apart."""
+        return [self.dim, *self._solved_dims(), 2]
+
+    @property
+    def width(self) -> int:
+        """Of a vector: all parts and the offset."""
+        return sum(self.widths) + 1
+
+    @property
+    def predicted_widths(self) -> list[int]:
+        """Of what is predicted of new items: embedding, factors, popularity."""
+        return [self.dim, self.factors_dim, 1]
 
     def items(self, values: Mapping[str, tf.Tensor], tower: tf.Tensor) -> tf.Tensor:
         """The vectors of items.
@@ -132,16 +168,14 @@ class Blend(tf_keras.layers.Layer):
         new = tf.where(~known[:, 0])
         of_new = self._predicted({name: tf.gather_nd(value, new) for name, value in values.items()})
         of_new[0] = tf.where(self.predicts, of_new[0], tf.gather_nd(tower, new))
-        tower, factors, popularity = (
-            tf.tensor_scatter_nd_update(part, new, predicted)
-            for part, predicted in zip((tower, factors, popularity), of_new, strict=True)
-        )
+        learned = tf.concat([tower, factors, popularity], 1)
+        learned = tf.tensor_scatter_nd_update(learned, new, tf.concat(of_new, 1))
+        tower, factors, popularity = tf.split(learned, self.predicted_widths, 1)
         popularity *= tf.cast(tf.concat([known, ~known], 1), tf.float32)
         weights = tf.repeat(self._item_weights(known), self.widths, axis=1)
         offset = tf.where(known, 0.0, self.new_item_offset)
-        return tf.concat(
-            [tf.concat([tower, factors, self.content(values), popularity], 1) * weights, offset], 1
-        )
+        vectors = tf.concat([tower, factors, self.content(values), popularity], 1) * weights
+        return tf.ensure_shape(tf.concat([vectors, offset], 1), [None, self.width])
 
     def parts(self, items: tf.Tensor, index: tf.Tensor) -> Parts:
         """The parts of items whose vectors are known: what `items` weighted.
@@ -178,7 +212,8 @@ class Blend(tf_keras.layers.Layer):
 
         factors = tf.math.l2_normalize(total(met.factors) * self.gain, 1)
         content = tf.math.l2_normalize(total(met.content), 1)
-        return tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 3])], 1)
+        parts = tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 3])], 1)
+        return tf.ensure_shape(parts, [None, self.width])
 
     def queries(self, parts: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Weighs the parts of queries, and scales the whole to length 1, which changes no order.
@@ -257,12 +292,14 @@ class Blend(tf_keras.layers.Layer):
         Raises:
             ValueError: if the widths or the features differ.
         """
-        if (old.widths, old.side_dim) != (self.widths, self.side_dim):
+        given = [mine in (None, was) for mine, was in zip(self.fixed, old.solved_dims.numpy(), strict=True)]
+        if (old.dim, old.side_dim, True) != (self.dim, self.side_dim, all(given)):
             raise ValueError(
                 "Both models must have the same configuration and item features. Received: blends of the"
                 f" widths {self.widths} and {old.widths}, from {self.side_dim} and {old.side_dim} features."
                 " Build the new one like the older one."
             )
+        self.resize(*old.solved_dims.numpy().tolist())
         by_item = ("known", "factors", "leverage", "popularity")
         for weight, source in zip(self.weights, old.weights, strict=True):
             if not any(weight is getattr(self, name) for name in by_item):
@@ -382,6 +419,16 @@ class Blend(tf_keras.layers.Layer):
     def _item_weights(self, known: tf.Tensor) -> tf.Tensor:
         """float32 `[..., 4]` for bool `[..., 1]`."""
         return tf.where(known, self.item_weights, self.new_item_weights)
+
+    def _solved_dims(self) -> list[int]:
+        with tf.init_scope():  # also while a graph is traced
+            return self.solved_dims.numpy().tolist()
+
+    def _wide(self, name: str, rows: list[int]) -> tf.Variable:
+        """A variable whose last dimension fitting decides."""
+        shape = [*rows, None]
+        initial = np.zeros([*rows, 0], np.float32)
+        return tf.Variable(initial, trainable=False, name=name, shape=tf.TensorShape(shape))
 
     def _table(self, name: str, values: np.ndarray | np.float32) -> tf.Variable:
         values = np.asarray(values)

@@ -25,7 +25,20 @@ from tfrec_fusion.models.hybrid.blend_solving import (
     logistic_weights,
     offset_for_share,
 )
-from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors, ContentFactors, LogPopularity
+from tfrec_fusion.models.hybrid.choosing import (
+    LEAST,
+    Question,
+    affordable,
+    content_settings,
+    content_widths,
+    factors_width,
+)
+from tfrec_fusion.models.hybrid.estimators import (
+    CollaborativeFactors,
+    ContentFactors,
+    LogPopularity,
+    Spectrum,
+)
 from tfrec_fusion.models.hybrid.side_regression import FOLDS, SideRegression
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
@@ -38,6 +51,7 @@ RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 # Shares of the likeliest weights, the rest being popularity, for users without a history.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEW_SAMPLE = 1000
+MOST_TEXTS = 50_000  # of which the content part's components are made
 # Of the tower in a new item's score, against a known one's, where it has no say: from the vector of a new
 # item in a history its embedding must be recoverable.
 NEGLIGIBLE = 0.01
@@ -77,7 +91,7 @@ class HybridEstimator:
         known, every = np.flatnonzero(model.counts[1:] > 0) + 1, Rows.read(validation)
         if np.isin(every.target, known).sum() < ENOUGH_ROWS or len(known) < FOLDS:
             return self
-        histories = fill_tables(model, model.blend, train, known, rng)
+        histories = fill_tables(model, model.blend, train, every, known, rng)
         regression = SideRegression(model, model.blend, known, rng)
         regression.use(RIDGES[0])
         judged = Judged.sample(model, model.blend, every, histories, known, rng)
@@ -90,22 +104,47 @@ class HybridEstimator:
 
 
 def fill_tables(
-    model: TwoTower, blend: Blend, train: tf.data.Dataset, known: np.ndarray, rng: np.random.Generator
+    model: TwoTower,
+    blend: Blend,
+    train: tf.data.Dataset,
+    every: Rows,
+    known: np.ndarray,
+    rng: np.random.Generator,
 ) -> Rows:
-    """Solves for a blend's tables; returns choices as they might have been in training (`read_training`)."""
-    blend.weigh_alike()
+    """Solves for a blend's tables, as wide as `every`, choices of validation, are worth it; returns choices
+    as they might have been in training (`read_training`)."""
     interactions, histories = read_training(train, model.counts, rng)
-    factors = CollaborativeFactors(blend.factors_dim).fit(interactions)
+    popularity = LogPopularity().fit(model.counts).scores
+
+    def text(items: np.ndarray) -> np.ndarray:
+        values = model.item_tower.values(tf.constant(items, tf.int32))[TEXT]
+        return tf.cast(values, tf.float32).numpy()
+
+    rows = every.take(np.isin(every.target, known) & every.has_history)
+    question = Question.draw(rows, known, len(model.counts), rng) if len(rows) >= ENOUGH_ROWS else None
+    widths = [LEAST] if question is None else affordable(interactions) or [LEAST]
+    widths = widths if blend.fixed[0] is None else [blend.fixed[0]]
+    spectrum = Spectrum(widths[-1]).fit(interactions)
+    factors_dim = widths[0] if question is None else factors_width(question, spectrum, popularity, widths)
+    factors = CollaborativeFactors(factors_dim).fit_spectrum(spectrum)
+
+    widths = content_widths(blend.text_dim, len(model.counts)) if blend.text_dim else [0]
+    widths = widths if blend.fixed[1] is None else [blend.fixed[1]]
+    content_dim, ridge, content = widths[0], None, None
+    if widths[-1]:
+        content = ContentFactors(widths[-1]).fit(text(np.sort(rng.permutation(known)[:MOST_TEXTS])))
+        if question is not None:
+            content_dim, ridge = content_settings(question, text, content, widths)
+
+    blend.resize(factors_dim, content_dim)
+    blend.weigh_alike()
     blend.factors.assign(factors.vectors)
     blend.gain.assign(factors.gain)
     blend.leverage.assign(factors.leverage)
-    blend.popularity.assign(LogPopularity().fit(model.counts).scores)
-    if blend.content_dim:
-        sample = np.sort(rng.permutation(known)[:50_000])
-        text = tf.cast(model.item_tower.values(tf.constant(sample, tf.int32))[TEXT], tf.float32).numpy()
-        content = ContentFactors(blend.content_dim).fit(text)
+    blend.popularity.assign(popularity)
+    if content is not None:
         blend.text_mean.assign(content.mean)
-        blend.text_to_content.assign(content.axes)
+        blend.text_to_content.assign(content.narrowed(content_dim, ridge).axes)
     return histories
 
 

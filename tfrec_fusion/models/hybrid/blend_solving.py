@@ -48,6 +48,12 @@ class Choices:
         """The same with one part's scores alone."""
         return dataclasses.replace(self, scores=self.scores[..., [part]])
 
+    def losses(self, weights: np.ndarray) -> np.ndarray:
+        """Negative log likelihood of what was chosen, in nats: float64 `[rows]`."""
+        logits = (self.scores @ weights.astype(np.float32)).astype(np.float64)
+        logits[~self.allowed] = -np.inf
+        return _log_sum(logits) - logits[np.arange(len(self.target)), self.target]
+
     def gains(self, weights: np.ndarray) -> np.ndarray:
         """`metrics.ranks.gain` of what was chosen, among what was allowed: float64 `[rows]`."""
         totals = self.scores @ weights.astype(np.float32)

@@ -1,0 +1,185 @@
+"""Widths of a blend's solved parts, as validation is worth them and memory and time allow.
+
+A width is judged by how likely it makes what users chose in validation, with popularity beside it. The
+smallest width is taken that is no more than a standard error, or a negligible amount, worse than the best
+(the one-standard-error rule of Breiman et al., 1984, Classification and Regression Trees): a small noisy data
+set gets few numbers, one with much to tell as many as it can use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import scipy.sparse
+
+from tfrec_fusion.models.hybrid.blend_rows import Rows
+from tfrec_fusion.models.hybrid.blend_solving import Choices, logistic_weights
+from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors, ContentFactors, Spectrum
+
+Setting = TypeVar("Setting")
+
+WIDTHS = (32, 64, 128, 256, 512, 1024)
+# Always affordable; of the wider ones items times width is bounded (float32: 134 MB), and so is the time that
+# solving takes, which grows with rows and columns times the square of the width.
+LEAST, MOST_NUMBERS, MOST_WORK = 64, 2**25, 2**33
+ROWS, SCORES = 500, 1_000_000
+# Components whose variance is the ridge of the content part; None: no ridge.
+# Only among the leading eighth: the last ones are noise.
+RIDGES, RIDGES_WITHIN = (None, 16, 4), 8
+# Nats of a mean log likelihood: what a wider part must be worth at least.
+WORTH = 0.005
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """Choices of validation that a part alone, or with popularity, is asked about.
+
+    Attributes:
+        history: float32 `[rows, items]`, 1 where a history holds an item.
+        candidates: sorted item indices `[m]`.
+        target: integer `[rows]`, the position of what was chosen among them.
+        allowed: bool `[rows, m]`.
+        weight: float64 `[rows]`, sums to 1.
+    """
+
+    history: scipy.sparse.csr_matrix
+    candidates: np.ndarray
+    target: np.ndarray
+    allowed: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def draw(cls, rows: Rows, known: np.ndarray, num_items: int, rng: np.random.Generator) -> Question:
+        """A sample of rows whose users have a history, against known items or a sample of them.
+
+        Args:
+            rows: choices of known items; at least one.
+            known: sorted indices of the items that training saw.
+            num_items: row 0 included.
+            rng: of the draws.
+        """
+        rows = rows.take(np.sort(rng.permutation(len(rows))[:ROWS]))
+        candidates = known
+        if len(known) * len(rows) > SCORES:
+            drawn = rng.choice(known, SCORES // len(rows), replace=False)
+            candidates = np.unique(np.concatenate([drawn, rows.target]))
+        history = rows.batch["history"]
+        row, column = np.nonzero(history)
+        items = history[row, column]
+        met = scipy.sparse.csr_matrix(
+            (np.ones(len(row), np.float32), (row, items)), shape=(len(rows), num_items)
+        )
+        allowed = np.ones((len(rows), len(candidates)), bool)
+        position = np.minimum(np.searchsorted(candidates, items), len(candidates) - 1)
+        among = candidates[position] == items
+        allowed[row[among], position[among]] = False
+        target = np.searchsorted(candidates, rows.target)
+        return cls(met, candidates, target, allowed, rows.weight / rows.weight.sum())
+
+    def losses(self, *scores: np.ndarray) -> np.ndarray:
+        """Negative log likelihood of each choice under the likeliest weights of some parts, float64 `[rows]`.
+
+        Args:
+            *scores: float32 `[rows, m]` or `[m]` of each part.
+        """
+        shape = self.allowed.shape
+        stacked = np.stack([np.broadcast_to(part, shape) for part in scores], -1)
+        choices = Choices(stacked, self.target, self.allowed, self.weight)
+        return choices.losses(logistic_weights(choices)[0])
+
+
+def affordable(interactions: scipy.sparse.csr_matrix) -> list[int]:
+    """The widths of `WIDTHS` that a matrix `[users, items]` can be solved and served with, the smallest
+    first; the last one may be its rank's bound."""
+    users, items = interactions.shape
+    most = min(MOST_NUMBERS // items, int(np.sqrt(MOST_WORK / (users + items))))
+    most = min(max(LEAST, most), min(users, items) - 1)
+    return [width for width in WIDTHS if width < most] + ([most] if 0 < most <= WIDTHS[-1] else [])
+
+
+def factors_width(
+    question: Question, spectrum: Spectrum, popularity: np.ndarray, widths: Sequence[int]
+) -> int:
+    """The width of the collaborative factors.
+
+    Args:
+        question: what validation asks.
+        spectrum: of the interactions, at least as wide as the widest.
+        popularity: float32 `[items]`, the part beside them.
+        widths: to choose among, the smallest first.
+    """
+
+    def losses(width: int) -> np.ndarray:
+        factors = CollaborativeFactors(width).fit_spectrum(spectrum)
+        queries = _unit((question.history @ factors.vectors) * factors.gain)
+        items = factors.vectors / (1 - factors.leverage)[:, None]
+        return question.losses(queries @ items[question.candidates].T, popularity[question.candidates])
+
+    return simplest(losses, widths, question.weight)
+
+
+def content_settings(
+    question: Question,
+    text: Callable[[np.ndarray], np.ndarray],
+    content: ContentFactors,
+    widths: Sequence[int],
+) -> tuple[int, int | None]:
+    """Width and ridge of the content part, by what it says alone: so it must speak for new items.
+
+    Args:
+        question: what validation asks.
+        text: item indices `[n]` → float32 `[n, text_dim]`.
+        content: fitted with the widest width and no ridge.
+        widths: to choose among, the smallest first. Of each width the ridge is chosen by the
+            same rule, none being the simplest.
+    """
+    needed = np.unique(np.concatenate([question.candidates, question.history.indices]))
+    history, vectors = question.history[:, needed], text(needed)
+    candidates = np.searchsorted(needed, question.candidates)
+    best: dict[int, int | None] = {}
+    ridges = [ridge for ridge in RIDGES if ridge is None or ridge <= vectors.shape[1] // RIDGES_WITHIN]
+
+    def losses(width: int) -> np.ndarray:
+        found = {}
+        for ridge in ridges:
+            items = content.narrowed(width, ridge).transform(vectors)
+            found[ridge] = question.losses(_unit(history @ items) @ items[candidates].T)
+        best[width] = simplest(found.__getitem__, ridges, question.weight)
+        return found[best[width]]
+
+    width = simplest(losses, widths, question.weight)
+    return width, best[width]
+
+
+def content_widths(text_dim: int, num_items: int) -> list[int]:
+    """The widths of `WIDTHS` below `text_dim`, and that itself, that a catalogue can be served with."""
+    most = min(text_dim, max(LEAST, MOST_NUMBERS // num_items))
+    return [width for width in WIDTHS if width < most] + [most]
+
+
+def simplest(
+    losses: Callable[[Setting], np.ndarray], settings: Sequence[Setting], weight: np.ndarray
+) -> Setting:
+    """The first of some settings that is no more than a standard error, or `WORTH`, worse than the best.
+
+    Args:
+        losses: setting → float64 `[rows]`.
+        settings: the simplest first; at least one.
+        weight: float64 `[rows]`, sums to 1.
+    """
+    found = [losses(setting) for setting in settings]
+    best = min(found, key=lambda values: weight @ values)
+    for setting, values in zip(settings, found, strict=True):
+        lost = values - best
+        mean = weight @ lost
+        if mean <= max(WORTH, np.sqrt(weight**2 @ (lost - mean) ** 2)):
+            return setting
+    raise AssertionError("The best is no worse than itself.")
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
