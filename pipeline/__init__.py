@@ -3,7 +3,7 @@
 import tfrec_fusion  # noqa: F401  (selects Keras 2 before anything imports TensorFlow)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Artifact types by name, as TFX's containers look them up: `pipeline.TextVectors`."""
     if name in ("DataReport", "TextVectors"):
         from pipeline.components import artifacts

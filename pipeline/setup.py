@@ -10,7 +10,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "tfrec_fusion/__init__.py").read_text("utf-8")).group(1)
+(VERSION,) = re.findall(r'__version__ = "(.+?)"', (ROOT / "tfrec_fusion/__init__.py").read_text("utf-8"))
 
 setup(
     name="tfrec-fusion-pipeline",

@@ -7,7 +7,7 @@ averaged over the global batch, so that it may be used under any `tf.distribute`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -37,8 +37,8 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
         temperature: float = 1.0,
         hard_negatives: int | None = None,
         gather: bool = True,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if loss not in ("softmax", "bpr"):
             raise ValueError(f"`loss` must be 'softmax' or 'bpr'. Received: {loss!r}. Choose one of them.")
@@ -90,7 +90,7 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
             )
         return mean_over_replicas(per_example, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "loss": self.loss,
@@ -110,7 +110,7 @@ class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
         label: name of the label, which the metric's name ends in.
     """
 
-    def __init__(self, kind: Literal["rating", "binary"], label: str = "label", **kwargs):
+    def __init__(self, kind: Literal["rating", "binary"], label: str = "label", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if kind not in ("rating", "binary"):
             raise ValueError(f"`kind` must be 'rating' or 'binary'. Received: {kind!r}. Choose one of them.")
@@ -144,7 +144,7 @@ class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
         """What is served: the rating itself, or the probability."""
         return logits if self.kind == "rating" else tf.sigmoid(logits)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kind": self.kind, "label": self.label}
 
 
@@ -162,7 +162,9 @@ class MultitaskWeighting(tf_keras.layers.Layer):
     Reference: Kendall et al., 2018, https://arxiv.org/abs/1705.07115
     """
 
-    def __init__(self, tasks: Mapping[str, str], weights: Mapping[str, float] | None = None, **kwargs):
+    def __init__(
+        self, tasks: Mapping[str, str], weights: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         for name, kind in tasks.items():
             if kind not in ("regression", "classification"):
@@ -178,7 +180,7 @@ class MultitaskWeighting(tf_keras.layers.Layer):
         self.tasks = dict(tasks)
         self.weights_by_task = None if weights is None else dict(weights)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.weights_by_task is None:
             self.log_variance = self.add_weight("log_variance", (len(self.tasks),), initializer="zeros")
         super().build(input_shape)
@@ -203,5 +205,5 @@ class MultitaskWeighting(tf_keras.layers.Layer):
             total += factor * tf.exp(-log_variance) * tf.cast(losses[task], tf.float32) + log_variance / 2
         return total
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tasks": self.tasks, "weights": self.weights_by_task}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -23,8 +24,11 @@ from pipeline.evaluation.fallback import is_usable, ranked_baselines
 from tfrec_fusion import files
 from tfrec_fusion.models.served_baseline import ServedBaseline
 
+if TYPE_CHECKING:
+    from tfx.components.trainer.fn_args_utils import FnArgs
 
-def run_baseline(fn_args) -> None:
+
+def run_baseline(fn_args: FnArgs) -> None:
     """Exports the best baseline, unless the model was blessed or a blessed one is being served.
 
     `report.json` says which, and what it and the model reached.

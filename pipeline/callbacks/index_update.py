@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +36,9 @@ from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.recipes import restore
 
+if TYPE_CHECKING:
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
 SHOWN = 5
 
 
@@ -56,7 +59,7 @@ class Renewed:
     report: dict
 
 
-def build_retrieval(fn_args) -> None:
+def build_retrieval(fn_args: FnArgs) -> None:
     """The retrieval model over the items as they are now."""
     given, inputs = read_settings(IndexUpdateSettings, fn_args.custom_config)
     renewal = _renew(given, inputs)
@@ -64,7 +67,7 @@ def build_retrieval(fn_args) -> None:
     _write(fn_args, renewal.report)
 
 
-def build_recommender(fn_args) -> None:
+def build_recommender(fn_args: FnArgs) -> None:
     """The model that does it all over the items as they are now."""
     given, inputs = read_settings(IndexUpdateSettings, fn_args.custom_config)
     renewal = _renew(given, inputs)
@@ -98,6 +101,7 @@ def _renew(given: IndexUpdateSettings, inputs: Inputs) -> Renewed:
     vectors, encoded = _text_vectors(trained, model, items, known, given.text_cache)
     catalogue = renewed(known, dataclasses.replace(items, text_vectors=vectors))
     data.offer(catalogue)
+    assert catalogue.model_index is not None  # `renewed` gives it
     offered = catalogue.model_index[1 : catalogue.offered + 1]
     report = {
         "offered": catalogue.offered,
@@ -168,7 +172,7 @@ def _check(
         )
     has_text = np.zeros(len(items), bool)
     if trained.text is not None:
-        has_text = items.text_tokens["attention_mask"].any(1)
+        has_text = np.asarray(_tokens(items)["attention_mask"].any(1))
         found = has_text[1:].mean()
         if found < given.min_text_share:
             columns = ", ".join(trained.tables.items.text)
@@ -189,6 +193,12 @@ def _check(
         )
 
 
+def _tokens(catalogue: Catalogue) -> dict[str, np.ndarray]:
+    """Tokens of a catalogue with text; its index is renewed from what the run's Examples hold."""
+    assert catalogue.text_tokens is not None
+    return catalogue.text_tokens
+
+
 def _text_vectors(
     trained: RetrievalSettings, model: TwoTower, items: Catalogue, known: Catalogue, cache: str
 ) -> tuple[np.ndarray | None, int]:
@@ -199,17 +209,17 @@ def _text_vectors(
     rows = {str(item): row for row, item in enumerate(known.ids)}
     places = np.array([rows.get(str(item), 0) for item in items.ids])
     old, new = (
-        digest_rows(catalogue.text_tokens["input_ids"], catalogue.text_tokens["attention_mask"])
+        digest_rows(_tokens(catalogue)["input_ids"], _tokens(catalogue)["attention_mask"])
         for catalogue in (known, items)
     )
     same = (places > 0) & (old[places] == new)
     vectors = np.asarray(known.text_vectors)[places]
     vectors[~same] = 0
-    has_text = items.text_tokens["attention_mask"].any(1)
+    has_text = _tokens(items)["attention_mask"].any(1)
     missing = np.flatnonzero(~same & has_text)
     if not len(missing):
         return vectors, 0
-    ids, mask = (items.text_tokens[name][missing] for name in TOKENS)
+    ids, mask = (_tokens(items)[name][missing] for name in TOKENS)
     if model.item_text is None:
         made, report = encode_items(ids, mask, trained.text, cache)
         vectors[missing] = made[1:]
@@ -225,5 +235,5 @@ def _read(path: str) -> dict:
         return json.load(stream)
 
 
-def _write(fn_args, report: dict) -> None:
+def _write(fn_args: FnArgs, report: dict) -> None:
     files.write_json(os.path.join(fn_args.model_run_dir, "report.json"), report)

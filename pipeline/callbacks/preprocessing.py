@@ -5,6 +5,8 @@ Item ids in interactions stay strings: their vocabulary belongs to the items' Tr
 them up in it.
 """
 
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -17,7 +19,7 @@ from tfrec_fusion.features.graph import interaction_inputs, item_inputs, item_to
 class Analysed:
     """What Transform learns from all Examples of the splits that it analyses (`features.graph.Learned`)."""
 
-    def index(self, values, vocabulary: str, size: int | None):
+    def index(self, values: tf.Tensor, vocabulary: str, size: int | None) -> tf.Tensor | tf.SparseTensor:
         """Indices in a vocabulary, which is a text file of one value a line."""
         indices = tft.compute_and_apply_vocabulary(
             one_line(values), default_value=-1, top_k=size, vocab_filename=vocabulary
@@ -26,18 +28,22 @@ class Analysed:
             return tf.SparseTensor(indices.indices, indices.values + 1, indices.dense_shape)
         return indices + 1
 
-    def standardise(self, values, feature: str):
+    def standardise(self, values: tf.Tensor, feature: str) -> tf.Tensor:
         """z-scores over all Examples."""
         return tft.scale_to_z_score(values)
 
 
-def interactions_preprocessing_fn(inputs, custom_config):
+def interactions_preprocessing_fn(
+    inputs: dict[str, tf.Tensor | tf.SparseTensor], custom_config: dict[str, Any]
+) -> dict[str, tf.Tensor]:
     """`user_index`, side features, labels; ids and history as they are."""
     tables = from_dict(Tables, custom_config["tables"])
     return interaction_inputs(inputs, tables, custom_config["vocabulary_size"], Analysed())
 
 
-def items_preprocessing_fn(inputs, custom_config):
+def items_preprocessing_fn(
+    inputs: dict[str, tf.Tensor | tf.SparseTensor], custom_config: dict[str, Any]
+) -> dict[str, tf.Tensor]:
     """`item_index`, side features, and the text as tokens."""
     tables = from_dict(Tables, custom_config["tables"])
     text = custom_config.get("text")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -19,8 +20,11 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.recipes import restore
 
+if TYPE_CHECKING:
+    from tfx.components.trainer.fn_args_utils import FnArgs
 
-def run_recommender(fn_args) -> None:
+
+def run_recommender(fn_args: FnArgs) -> None:
     """Builds both models again from their weights, validates how much the ranking should count, and exports.
 
     Where one of the two was not blessed nothing is exported, and the report says so: what is served stays.
@@ -75,5 +79,5 @@ def _blessed(folder: str) -> bool:
     return tf.io.gfile.exists(os.path.join(folder, "BLESSED"))
 
 
-def _report(fn_args, report: dict) -> None:
+def _report(fn_args: FnArgs, report: dict) -> None:
     files.write_json(os.path.join(fn_args.model_run_dir, "report.json"), report)

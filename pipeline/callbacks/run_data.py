@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -156,7 +158,7 @@ def _end_to_end(name: str, parts: list[tuple[np.ndarray, np.ndarray]]) -> dict[s
     return {f"{name}_items": values.astype(np.int32), f"{name}_splits": splits}
 
 
-def _missing(feature) -> tf.Tensor | tf.SparseTensor:
+def _missing(feature: Any) -> tf.Tensor | tf.SparseTensor:
     """One Example without the feature."""
     if isinstance(feature, tf.io.FixedLenFeature):
         return tf.constant([""] if feature.dtype == tf.string else [0], feature.dtype)

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -39,17 +39,20 @@ from tfrec_fusion.training.recipes import (
     train_retrieval,
 )
 
+if TYPE_CHECKING:
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights", "history.json"
 
 
-def run_retrieval(fn_args) -> None:
+def run_retrieval(fn_args: FnArgs) -> None:
     """Trains the two-tower model and exports it with its index."""
     settings, inputs = read_settings(RetrievalSettings, fn_args.custom_config)
     data, trained = _train(fn_args, settings, inputs, train_retrieval)
     save_retrieval(data, trained.model, settings.index, fn_args.serving_model_dir)
 
 
-def run_ranking(fn_args) -> None:
+def run_ranking(fn_args: FnArgs) -> None:
     """Trains the ranking model and exports it beside a baseline: user and item biases, or how often
     items are chosen."""
     settings, inputs = read_settings(RankingSettings, fn_args.custom_config)
@@ -59,7 +62,7 @@ def run_ranking(fn_args) -> None:
     export.save(serving, fn_args.serving_model_dir)
 
 
-def distribution(training: TrainingConfig, fn_args) -> tf.distribute.Strategy:
+def distribution(training: TrainingConfig, fn_args: FnArgs) -> tf.distribute.Strategy:
     """The strategy, for which TensorFlow must not have been used. Of several workers one writes what counts:
     saving needs the others too, and gets a folder of their own from them."""
     chosen = strategy(training)
@@ -91,7 +94,7 @@ def weights_of(model_run: str) -> str:
 
 
 def _train(
-    fn_args,
+    fn_args: FnArgs,
     settings: RetrievalSettings | RankingSettings,
     inputs: Inputs,
     train: Callable[..., Trained[AnyModel]],

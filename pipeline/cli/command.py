@@ -53,7 +53,8 @@ class Several(click.Option):
     """An option that takes all values up to the next option: `--seeds 1 2 3`."""
 
     def __init__(self, *args: Any, **attributes: Any):
-        super().__init__(*args, **attributes, multiple=True)
+        attributes["multiple"] = True
+        super().__init__(*args, **attributes)
 
 
 def _shared_options() -> list[click.Parameter]:
@@ -78,7 +79,8 @@ class _Described(click.Command):
     """A section, and an epilog whose lines stay as they are."""
 
     def __init__(self, *args: Any, section: Section, **attributes: Any):
-        super().__init__(*args, **attributes, add_help_option=False)
+        attributes["add_help_option"] = False
+        super().__init__(*args, **attributes)
         self.section = section
         self.params += _shared_options()
 

@@ -8,10 +8,12 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.shell_completion import CompletionItem
+
+from tfrec_fusion.serving.launcher import Engine
 
 if TYPE_CHECKING:
     from pipeline.config.pipeline_config import PipelineConfig
@@ -57,7 +59,9 @@ def settings(function: Function) -> Function:
     """Adds `--root` and `--set`; the function's first argument is the default configuration with these."""
 
     @functools.wraps(function)
-    def chosen(root: str | None, overrides: tuple[str, ...], config: str = DEFAULT_CONFIG, **rest) -> int:
+    def chosen(
+        root: str | None, overrides: tuple[str, ...], config: str = DEFAULT_CONFIG, **rest: Any
+    ) -> int:
         return function(Chosen(config, root or None, overrides), **rest)
 
     return click.option("--root", help="folder that receives everything, instead of the configuration's")(
@@ -84,7 +88,12 @@ def configured(function: Function) -> Function:
 def server(function: Function) -> Function:
     """Adds where and by what models are served: `rest_api_port`, `host`, `engine`."""
     for option in (
-        click.option("--engine", default="auto", help="auto, tensorflow_model_server, docker or embedded"),
+        click.option(
+            "--engine",
+            type=click.Choice(get_args(Engine)),
+            default="auto",
+            help="what serves (default: auto, the first of them that is here)",
+        ),
         click.option("--host", default="127.0.0.1", help="address to listen at (default: this machine only)"),
         click.option("--rest_api_port", type=int, help="port (default: the configuration's, 8501)"),
     ):

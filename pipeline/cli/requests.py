@@ -34,29 +34,27 @@ def inputs_of(signature: str) -> Callable[[Callable[..., int]], Callable[..., in
     """
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
-        for option in reversed(
-            [
-                *(_option(INPUTS[name]) for name in SIGNATURES[signature] if INPUTS[name].flag),
-                click.option(
-                    "--context",
-                    multiple=True,
-                    metavar="NAME=VALUE",
-                    help="a context column, as its table calls it, and its value; may be given several times",
+        options: list[Callable[[Callable[..., int]], Callable[..., int]]] = [
+            *(_option(INPUTS[name]) for name in SIGNATURES[signature] if INPUTS[name].flag),
+            click.option(
+                "--context",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="a context column, as its table calls it, and its value; may be given several times",
+            ),
+            click.option(
+                "--url",
+                default="http://127.0.0.1:8501",
+                help="the model server; `grpc://host:port` for gRPC (default: http://127.0.0.1:8501)",
+            ),
+            click.option(
+                "--config",
+                help=(
+                    "of the run that is served, to say why a model is not (default: the latest under runs/)"
                 ),
-                click.option(
-                    "--url",
-                    default="http://127.0.0.1:8501",
-                    help="the model server; `grpc://host:port` for gRPC (default: http://127.0.0.1:8501)",
-                ),
-                click.option(
-                    "--config",
-                    help=(
-                        "of the run that is served, to say why a model is not (default: the latest under"
-                        " runs/)"
-                    ),
-                ),
-            ]
-        ):
+            ),
+        ]
+        for option in reversed(options):
             function = option(function)
         return function
 
@@ -72,7 +70,7 @@ def _option(described: Input) -> Callable[[Callable[..., int]], Callable[..., in
     if described.dtype == "bool":
         return click.option(described.flag, described.name, is_flag=True, default=None, help=words)
     if described.is_setting:
-        kind = {"int32": int, "float32": float, "string": str}[described.dtype]
+        kind: type = {"int32": int, "float32": float, "string": str}[described.dtype]
         return click.option(described.flag, described.name, type=kind, metavar="N", help=words)
     if described.axes == 2:
         metavar = "NAME"

@@ -13,7 +13,9 @@ from tfrec_fusion.datasets.events import NO_CHOICE
 from tfrec_fusion.datasets.times import SECOND
 
 
-def write_report(pipeline: beam.Pipeline, rejects: list, kept: dict, cutoffs, folder: str) -> None:
+def write_report(
+    pipeline: beam.Pipeline, rejects: list, kept: dict, cutoffs: beam.pvalue.AsSingleton | None, folder: str
+) -> None:
     """Writes `report.json` and the rejected rows.
 
     Args:

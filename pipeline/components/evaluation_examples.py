@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -85,10 +86,10 @@ class Judged:
         source: str,
         items: Callable[[], Iterator[tf.train.Example]],
         ids: np.ndarray,
-        text_vectors,
+        text_vectors: np.ndarray | None,
         settings: dict,
         plain: Callable | None = None,
-    ):
+    ) -> None:
         self.source, self.ids, self.settings, self.plain = source, ids, settings, plain
         self.rows = {name.encode(): row for row, name in enumerate(ids) if row}
         fitted = [name for name in settings["baselines"] if name != "text_none"]
@@ -174,7 +175,12 @@ class Executor(base_executor.BaseExecutor):
     """Fits, ranks, and writes."""
 
     @with_mounted_files
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         settings = json.loads(exec_properties["settings"])
         uris = {
             name: artifact_utils.get_single_uri(entries) for name, entries in input_dict.items() if entries

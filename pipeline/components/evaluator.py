@@ -1,5 +1,8 @@
 """TFX's Evaluator in a process that knows TF Text's operations, and with a baseline that may be empty."""
 
+from typing import Any
+
+from tfx import types
 from tfx.components import Evaluator
 from tfx.components.evaluator import executor as tfx_executor
 from tfx.dsl.components.base import executor_spec
@@ -12,7 +15,12 @@ from tfx.utils import path_utils
 class Executor(tfx_executor.Executor):
     """Evaluates as TFX does; a baseline artifact without a model in it counts as none."""
 
-    def Do(self, input_dict, output_dict, exec_properties):
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         # Imported here: whoever only wires a pipeline loads no model.
         import tensorflow_text  # noqa: F401  (registers the operations of the models that are loaded)
 

@@ -37,7 +37,7 @@ from tfrec_fusion.datasets.splits import (
     split_person,
     temporal_cutoffs,
 )
-from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.tables import IdRule, Items, Tables, Users
 from tfrec_fusion.datasets.times import SECOND
 from tfrec_fusion.features.columns import context_features, shown_names
 from tfrec_fusion.features.rows import one_row
@@ -105,8 +105,8 @@ class SplitUsers(beam.DoFn):
 
     def process(self, entry: tuple[str, dict], cutoffs: tuple[int, int] | None) -> Iterator[Any]:
         user, groups = entry
-        features = next(iter(groups["users"]), {})
-        events = next(iter(groups["events"]), [])
+        features: dict[str, Any] = next(iter(groups["users"]), {})
+        events: list[Event] = next(iter(groups["events"]), [])
         for example in split_person(events, self.method, cutoffs, self.history_length, self.long_history):
             event = example.event
             values = {
@@ -165,7 +165,12 @@ class FinishItems(beam.DoFn):
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Runs the Beam pipeline of this module's docstring, then judges the rejects."""
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         settled = settle(from_dict(Tables, json.loads(exec_properties["tables"])))
         tables = settled.tables
         split = json.loads(exec_properties["split"])
@@ -208,10 +213,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             pipeline, rejects, kept, cutoffs if split["method"] == "temporal" else None, outputs["report"].uri
         )
 
-    def _read(self, pipeline: beam.Pipeline, tables: Tables):
+    def _read(self, pipeline: beam.Pipeline, tables: Tables) -> tuple[Any, dict[str, Any], list[Any]]:
         """Rows of interactions, rows of the other tables by name, one per id, and what was rejected."""
 
-        def read(name: str, path: str, reader: beam.DoFn):
+        def read(name: str, path: str, reader: beam.DoFn) -> Any:
             files = pipeline | f"{name} files" >> beam.Create(find_files(path, name))
             return (
                 files
@@ -222,16 +227,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         rejects = []
         interactions = read("interactions", tables.interactions.path, ReadInteractions(tables))
         rejects.append(interactions.rejects)
-        entities = {
-            "items": read("items", tables.items.path, ReadEntities(tables.items, "items", tables.item_ids))
-        }
+        entities: dict[str, tuple[Items | Users, IdRule]] = {"items": (tables.items, tables.item_ids)}
         if tables.users:
-            entities["users"] = read(
-                "users", tables.users.path, ReadEntities(tables.users, "users", tables.user_ids)
-            )
+            entities["users"] = (tables.users, tables.user_ids)
         rows = {}
-        for name, collection in entities.items():
-            table = tables.items if name == "items" else tables.users
+        for name, (table, rule) in entities.items():
+            collection = read(name, table.path, ReadEntities(table, name, rule))
             unique = (
                 collection.rows
                 | f"group {name}" >> beam.GroupByKey()
@@ -244,7 +245,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             rows[name] = unique.rows
         return interactions.rows, rows, rejects
 
-    def _divide(self, pipeline: beam.Pipeline, tables: Tables, split: dict, rows: dict, events, cutoffs):
+    def _divide(
+        self,
+        pipeline: beam.Pipeline,
+        tables: Tables,
+        split: dict,
+        rows: dict,
+        events: beam.PCollection,
+        cutoffs: beam.pvalue.AsSingleton,
+    ) -> dict[tuple[str, str], Any]:
         """(table, split) → Examples."""
         users = {"events": events}
         if "users" in rows:

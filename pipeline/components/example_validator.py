@@ -1,5 +1,9 @@
 """ExampleValidator that stops the run: TFX's own only writes its anomalies down."""
 
+from typing import Any
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import types
 from tfx.components import ExampleValidator
 from tfx.components.example_validator import executor as tfx_executor
 from tfx.dsl.components.base import executor_spec
@@ -9,7 +13,7 @@ from pipeline.data.schemas import shown_in
 from tfrec_fusion.config import ConfigError
 
 
-def describe(anomalies, split: str) -> list[str]:
+def describe(anomalies: anomalies_pb2.Anomalies, split: str) -> list[str]:
     """One line an anomaly: split, feature and reason."""
     shown = shown_in(anomalies.baseline)
     lines = [f"{split}: {reason.description}" for reason in anomalies.dataset_anomaly_info.reason]
@@ -22,7 +26,12 @@ def describe(anomalies, split: str) -> list[str]:
 class Executor(tfx_executor.Executor):
     """Validates as TFX does, and raises on any anomaly."""
 
-    def Do(self, input_dict, output_dict, exec_properties):
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> Any:
         self._found: list[str] = []
         result = super().Do(input_dict, output_dict, exec_properties)
         if self._found:
@@ -35,7 +44,7 @@ class Executor(tfx_executor.Executor):
             )
         return result
 
-    def _Validate(self, inputs, outputs):
+    def _Validate(self, inputs: Any, outputs: Any) -> Any:
         anomalies = super()._Validate(inputs, outputs)
         split = next(iter(outputs.values())).rstrip("/").rsplit("Split-", 1)[-1]
         self._found += describe(anomalies, split)

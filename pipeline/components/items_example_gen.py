@@ -5,6 +5,7 @@ What a catalogue that changed since the last training is made of. Nothing is kno
 """
 
 import json
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
@@ -33,7 +34,12 @@ def item_example(entry: tuple[str, dict]) -> bytes:
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Reads, drops what cannot be used, and judges how much that was."""
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         table, notes = settle_items(from_dict(Items, json.loads(exec_properties["table"])))
         items = artifact_utils.get_single_instance(output_dict["items"])
         items.split_names = artifact_utils.encode_split_names(["all"])

@@ -5,6 +5,9 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from tfx import types
 
 from tfrec_fusion.config import ConfigError
 
@@ -46,7 +49,12 @@ def with_mounted_files(do: Callable) -> Callable:
     """For an executor's `Do` that opens artifacts with ordinary file functions."""
 
     @functools.wraps(do)
-    def mounted_do(self, input_dict, output_dict, exec_properties):
+    def mounted_do(
+        self: Any,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> Any:
         with mounted(input_dict, output_dict):
             return do(self, input_dict, output_dict, exec_properties)
 

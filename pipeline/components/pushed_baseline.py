@@ -10,6 +10,7 @@ Evaluator's result is reused.
 import os
 import pathlib
 import shutil
+from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -30,7 +31,12 @@ class Executor(base_executor.BaseExecutor):
     without one."""
 
     @with_mounted_files
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         model = artifact_utils.get_single_instance(output_dict["model"])
         version = latest_pushed(on_mount(exec_properties["folder"]))
         os.makedirs(model.uri, exist_ok=True)

@@ -4,7 +4,9 @@
 import pathlib
 import shutil
 import time
+from typing import Any
 
+from tfx import types
 from tfx.components import Pusher
 from tfx.components.pusher import executor as tfx_executor
 from tfx.dsl.components.base import executor_spec
@@ -53,7 +55,12 @@ class Executor(tfx_executor.Executor):
     """Checks the blessings as TFX does, then pushes by renaming; a baseline only where no trained model is
     served. Remote file systems are left to TFX's own copy, which writes `saved_model.pb` last."""
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         destination = proto_utils.json_to_proto(
             exec_properties[keys.PUSH_DESTINATION_KEY], pusher_pb2.PushDestination()
         )

@@ -1,5 +1,7 @@
 """Resolver of the model that a candidate is measured against."""
 
+from ml_metadata.metadata_store import metadata_store
+from tfx import types
 from tfx.dsl.components.common.resolver import ResolverStrategy
 
 
@@ -11,7 +13,9 @@ class LatestOtherBlessedModelStrategy(ResolverStrategy):
     itself.
     """
 
-    def resolve_artifacts(self, store, input_dict):
+    def resolve_artifacts(
+        self, store: metadata_store.MetadataStore | None, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]] | None:
         """Takes `candidate`, `model` and `model_blessing`; returns the same keys, `model` with one artifact
         or none."""
         candidates = {artifact.uri for artifact in input_dict.get("candidate", [])[-1:]}

@@ -10,17 +10,20 @@ import os
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import tensorflow as tf
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types.channel import BaseChannel
 from tfx.utils import path_utils
 
 from pipeline.components.mount import with_mounted_files
 from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.serving.client.client import Client
 
 LATENCY_REQUESTS = 20
 
@@ -36,7 +39,7 @@ def check_recommendations(results: list, k: int) -> None:
         raise ConfigError(f"Every item must have a title. Received: {[item.title for item in results]}.")
 
 
-def ask_retrieval(client, questions: dict) -> dict:
+def ask_retrieval(client: Client, questions: dict) -> dict:
     """The questions that a retrieval model must answer; returns what it said."""
     answers = {}
     asked = [{"user_id": user} for user in questions["users"]] + [
@@ -49,7 +52,7 @@ def ask_retrieval(client, questions: dict) -> dict:
     return answers
 
 
-def ask_ranking(client, questions: dict) -> dict:
+def ask_ranking(client: Client, questions: dict) -> dict:
     """The questions that a ranking model must answer; returns what it said."""
     answers = {}
     for user in questions["users"]:
@@ -63,7 +66,7 @@ def ask_ranking(client, questions: dict) -> dict:
     return answers
 
 
-def ask_recommender(client, questions: dict) -> dict:
+def ask_recommender(client: Client, questions: dict) -> dict:
     """What the model that does it all must answer: both parts' questions, and one for diversity."""
     answers = ask_retrieval(client, questions) | ask_ranking(client, questions)
     spread = client.recommend(
@@ -107,9 +110,13 @@ class Executor(base_executor.BaseExecutor):
     """Serves the candidate from a folder of its own, asks, and blesses."""
 
     @with_mounted_files
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         # Imported here: whoever only wires a pipeline needs no server.
-        from tfrec_fusion.serving.client.client import Client
         from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
         model = artifact_utils.get_single_instance(input_dict["model"])
@@ -142,7 +149,7 @@ class Executor(base_executor.BaseExecutor):
         pathlib.Path(blessing.uri, "INFRA_BLESSED" if report["ok"] else "INFRA_NOT_BLESSED").touch()
         blessing.set_int_custom_property("blessed", int(report["ok"]))
 
-    def _questions(self, input_dict, queries: list[str]) -> dict:
+    def _questions(self, input_dict: dict[str, list[types.Artifact]], queries: list[str]) -> dict:
         """Known users, an unknown user, free text, candidates in the catalogue and one that is not."""
         items = first_ids(artifact_utils.get_single_uri(input_dict["items"]), "item_id", 20)
         users = first_ids(artifact_utils.get_single_uri(input_dict["users"]), "user_id", 3)
@@ -153,7 +160,7 @@ class Executor(base_executor.BaseExecutor):
             "candidates": items,
         }
 
-    def _latency(self, client, kind: str, questions: dict) -> float:
+    def _latency(self, client: Client, kind: str, questions: dict) -> float:
         """Median milliseconds of one request, the client's own time included."""
         times = []
         for _ in range(LATENCY_REQUESTS):
@@ -196,7 +203,9 @@ class ServingValidator(base_component.BaseComponent):
     SPEC_CLASS = ServingValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, model, items, users, kind: str, queries: str, code: str):
+    def __init__(
+        self, model: BaseChannel, items: BaseChannel, users: BaseChannel, kind: str, queries: str, code: str
+    ) -> None:
         blessing = types.Channel(type=standard_artifacts.InfraBlessing)
         super().__init__(
             ServingValidatorSpec(

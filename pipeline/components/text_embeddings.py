@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -53,7 +54,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     indices."""
 
     @with_mounted_files
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         text = from_dict(TextConfig, json.loads(exec_properties["text"]))
         artifact = artifact_utils.get_single_instance(output_dict["text_vectors"])
         items = read_items(
@@ -72,7 +78,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         artifact.set_int_custom_property("dim", vectors.shape[1])
 
     def _runs_here(self) -> bool:
-        runner = PipelineOptions(self._beam_pipeline_args).view_as(StandardOptions).runner
+        runner = (
+            PipelineOptions([str(one) for one in self._beam_pipeline_args or ()])
+            .view_as(StandardOptions)
+            .runner
+        )
         return runner in (None, "DirectRunner")
 
     def _spread(self, parts: Sequence[Part], folder: str, text: TextConfig) -> None:

@@ -18,10 +18,20 @@ class Executor(tfx_executor.GenericExecutor):
     """Calls `run_fn` with all inputs' folders in `fn_args.custom_config["inputs"]`."""
 
     @with_mounted_files
-    def Do(self, input_dict, output_dict, exec_properties):
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         super().Do(input_dict, output_dict, exec_properties)
 
-    def _GetFnArgs(self, input_dict, output_dict, exec_properties):
+    def _GetFnArgs(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> FnArgs:
         config = json_utils.loads(exec_properties["custom_config"])
         config["inputs"] = {
             name: artifact_utils.get_single_uri(artifacts)

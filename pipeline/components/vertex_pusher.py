@@ -6,7 +6,10 @@ that a repeated step is safe.
 """
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
+from tfx import types
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
@@ -37,7 +40,7 @@ def serving_container(image: str, model: str) -> dict:
     }
 
 
-def find(entries, name: str):
+def find(entries: Iterable[Any], name: str) -> Any:
     """The first entry of that display name, or None."""
     return next((entry for entry in entries if entry.display_name == name), None)
 
@@ -107,7 +110,7 @@ def _resources(settings: dict) -> dict:
     }
 
 
-def _take_off(endpoints, name: str, resource: str) -> None:
+def _take_off(endpoints: Any, name: str, resource: str) -> None:
     endpoint = endpoints.get_endpoint(name=name, timeout=SECONDS)
     for deployed in endpoint.deployed_models:
         if deployed.model != resource and not endpoint.traffic_split.get(deployed.id):
@@ -119,7 +122,12 @@ def _take_off(endpoints, name: str, resource: str) -> None:
 class Executor(pusher.Executor):
     """Pushes to the folder; then, if the model was blessed, to the endpoint."""
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         super().Do(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict[keys.PUSHED_MODEL_KEY])
         if not pushed.get_int_custom_property("pushed"):
@@ -148,7 +156,8 @@ class EndpointPusher(pusher.AtomicPusher):
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, vertex: VertexConfig, pipeline: str, kind: str, **arguments):
+    def __init__(self, vertex: VertexConfig, pipeline: str, kind: str, **arguments: Any) -> None:
+        assert vertex.endpoint is not None  # `push: endpoint` asks for one (`VertexConfig`)
         settings = {
             "project": vertex.project,
             "region": vertex.region,
@@ -156,6 +165,6 @@ class EndpointPusher(pusher.AtomicPusher):
             "name": f"{pipeline}-{kind}",
             "model": kind,
             "folder": f"{vertex.folder}/{pipeline}/endpoints",
-            **dataclasses.asdict(vertex.endpoint),  # type: ignore[call-overload]
+            **dataclasses.asdict(vertex.endpoint),
         }
         super().__init__(custom_config=settings, **arguments)

@@ -13,6 +13,7 @@ import json
 import time
 from typing import Any
 
+from tfx import types
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils
 
@@ -29,6 +30,7 @@ POLL_SECONDS = (1.0, 30.0)  # between two questions, at first and at most
 
 def job_settings(vertex: VertexConfig, pipeline: str) -> dict[str, Any]:
     """What the step needs to know to start its job; plain values, for JSON."""
+    assert vertex.training is not None  # else the Trainer runs in its own container
     return {
         "project": vertex.project,
         "region": vertex.region,
@@ -37,7 +39,7 @@ def job_settings(vertex: VertexConfig, pipeline: str) -> dict[str, Any]:
         "network": vertex.network,
         "labels": vertex.labels,
         "staging": f"{vertex.folder}/{pipeline}/jobs",
-        **dataclasses.asdict(vertex.training),  # type: ignore[call-overload]
+        **dataclasses.asdict(vertex.training),
         "name": pipeline,
     } | {"image": vertex.training_image}
 
@@ -95,7 +97,7 @@ def custom_job(settings: dict, arguments: list[str], output: str) -> dict[str, A
     }
 
 
-def find_or_start(client, parent: str, job: dict[str, Any]):
+def find_or_start(client: Any, parent: str, job: dict[str, Any]) -> Any:
     """The job of the same output that runs or has succeeded, or a new one."""
     from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
@@ -117,7 +119,12 @@ class Executor(base_executor.BaseExecutor):
         ConfigError: where it fails or cannot be started, with where its log is.
     """
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         settings = json.loads(exec_properties["job"])
         passed = {name: value for name, value in exec_properties.items() if name != "job"}
         arguments = [
@@ -142,7 +149,7 @@ class Executor(base_executor.BaseExecutor):
             started = find_or_start(client, parent, job)
         self._wait(client, started, settings)
 
-    def _wait(self, client, job, settings: dict) -> None:
+    def _wait(self, client: Any, job: Any, settings: dict) -> None:
         from google.cloud.aiplatform_v1.types import JobState
 
         over = (
@@ -178,5 +185,5 @@ class VertexTrainer(RecommenderTrainer):
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, vertex: VertexConfig, pipeline: str, **arguments):
+    def __init__(self, vertex: VertexConfig, pipeline: str, **arguments: Any) -> None:
         super().__init__(job=json.dumps(job_settings(vertex, pipeline), sort_keys=True), **arguments)

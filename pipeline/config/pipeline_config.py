@@ -65,7 +65,7 @@ class DataConfig(Settings):
     user_ids: IdRule = "as_written"
     item_ids: IdRule = "as_written"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.reader == "tables" and not (self.interactions and self.items):
             raise ConfigError(
@@ -144,7 +144,7 @@ class EvaluationConfig(Settings):
     push_baseline_when_none: bool = True
     max_interactions: Count = 1_000_000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.k:
             raise ConfigError(
@@ -205,7 +205,7 @@ class PipelineConfig(Settings):
     vertex: VertexConfig | None = None
     beam: tuple[str, ...] = IN_PROCESS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.name or any(
             sign not in "abcdefghijklmnopqrstuvwxyz0123456789_-" for sign in self.name.lower()

@@ -96,7 +96,7 @@ class Endpoint(Settings):
     min_replicas: Machines = 1
     max_replicas: Machines = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_replicas > self.max_replicas:
             raise ConfigError(
@@ -139,7 +139,7 @@ class VertexConfig(Settings):
     endpoint: Endpoint | None = None
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not _PROJECT.fullmatch(self.project):
             raise ConfigError(

@@ -48,7 +48,7 @@ def _add_side(schema: schema_pb2.Schema, features: list[RawFeature]) -> None:
 
 def _add_column(
     schema: schema_pb2.Schema, feature: RawFeature, kind: int, most: int | None = 1, share: float = 0
-):
+) -> None:
     """Adds a feature that is made of a column; its annotation says the name of its column."""
     _add(schema, feature.name, kind, most, share).annotation.comment.append(feature.shown)
 

@@ -12,8 +12,11 @@ import json
 from typing import Any
 
 from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import pusher_pb2, transform_pb2
+from tfx.types.channel import BaseChannel
 
 from pipeline.components.artifacts import TextVectors  # noqa: F401  (registers the type)
 from pipeline.components.evaluation_examples import EvaluationExamples
@@ -102,7 +105,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
         components.append(plain)
     judged = evaluation_examples(config, tables, examples, transformed_items, vectors, plain)
     components.append(judged)
-    parts = {}
+    parts: dict[str, BaseChannel] = {}
     for kind in config.kinds:
         trainer = train(config, places, kind, transformed, transformed_items, examples, vectors)
         baseline = blessed_model(kind, trainer, places)
@@ -165,13 +168,13 @@ def example_gen(config: PipelineConfig, places: Places) -> TablesExampleGen:
     )
 
 
-def write_schema(places: Places, name: str, schema) -> str:
+def write_schema(places: Places, name: str, schema: schema_pb2.Schema) -> str:
     """Keeps a curated schema where ImportSchemaGen finds it."""
     text = text_format.MessageToString(schema)
     return places.schema(schema_name(name, text), text)
 
 
-def check(name: str, examples, schema_file: str) -> tuple:
+def check(name: str, examples: BaseChannel, schema_file: str) -> tuple:
     """Statistics, schema, and the validator that stops the run on anomalies."""
     statistics = tfx.components.StatisticsGen(examples=examples).with_id(f"{name}Statistics")
     schema = tfx.components.ImportSchemaGen(schema_file=schema_file).with_id(f"{name}Schema")
@@ -182,7 +185,7 @@ def check(name: str, examples, schema_file: str) -> tuple:
 
 
 def transform(
-    config: PipelineConfig, tables: Tables, name: str, examples, schema
+    config: PipelineConfig, tables: Tables, name: str, examples: BaseChannel, schema: BaseNode
 ) -> tfx.components.Transform:
     """Vocabularies, normalising and, for items, tokenising."""
     items = name == "Items"
@@ -211,8 +214,9 @@ def transform(
     ).with_id(f"{name}Transform")
 
 
-def text_embeddings(config: PipelineConfig, places: Places, items) -> TextEmbeddings:
+def text_embeddings(config: PipelineConfig, places: Places, items: BaseNode) -> BaseNode:
     """One vector an item, kept between runs."""
+    assert config.text is not None
     step = TextEmbeddings(
         items=items.outputs["transformed_examples"],
         text=to_json(config.text.pretrained()),
@@ -227,7 +231,7 @@ def text_embeddings(config: PipelineConfig, places: Places, items) -> TextEmbedd
     )
 
 
-def trainer_of(config: PipelineConfig, places: Places, **arguments) -> RecommenderTrainer:
+def trainer_of(config: PipelineConfig, places: Places, **arguments: Any) -> RecommenderTrainer:
     """A Trainer that trains where its container is, or in a custom job of its own."""
     if places.vertex and places.vertex.training:
         return VertexTrainer(vertex=places.vertex, pipeline=config.name, **arguments)
@@ -235,7 +239,13 @@ def trainer_of(config: PipelineConfig, places: Places, **arguments) -> Recommend
 
 
 def train(
-    config: PipelineConfig, places: Places, kind: str, interactions, items, examples, vectors
+    config: PipelineConfig,
+    places: Places,
+    kind: str,
+    interactions: BaseNode,
+    items: BaseNode,
+    examples: BaseNode,
+    vectors: BaseNode | None,
 ) -> RecommenderTrainer:
     """One of the two models."""
     return trainer_of(
@@ -253,9 +263,16 @@ def train(
 
 
 def build_recommender(
-    config: PipelineConfig, places: Places, interactions, items, examples, vectors, parts: dict
+    config: PipelineConfig,
+    places: Places,
+    interactions: BaseNode,
+    items: BaseNode,
+    examples: BaseNode,
+    vectors: BaseNode | None,
+    parts: dict,
 ) -> RecommenderTrainer:
     """Both models, if they are blessed, in one that does it all."""
+    assert config.ranking is not None  # `builds_recommender`
     settings = RecommenderSettings(
         **common_settings(config, "retrieval", places, "pipeline/callbacks/recommender_builder.py"),
         own_layers=own_code(config, "retrieval", "ranking"),
@@ -278,7 +295,15 @@ def build_recommender(
 
 
 def fill_in(
-    config: PipelineConfig, places: Places, evaluator, validator, raw, interactions, items, examples, vectors
+    config: PipelineConfig,
+    places: Places,
+    evaluator: BaseNode,
+    validator: BaseNode,
+    raw: BaseChannel,
+    interactions: BaseNode,
+    items: BaseNode,
+    examples: BaseNode,
+    vectors: BaseNode | None,
 ) -> list:
     """The best baseline of the run as a version of the retrieval model, where none was ever good enough."""
     code = ("callbacks/baseline_builder.py", "evaluation/baseline_ranks.py", "evaluation/fallback.py")
@@ -337,6 +362,7 @@ def model_settings(config: PipelineConfig, kind: str, places: Places) -> Retriev
     common = common_settings(config, kind, places) | {"own_layers": own_code(config, kind)}
     if kind == "retrieval":
         return RetrievalSettings(**common, model=config.retrieval)
+    assert config.ranking is not None  # it is one of `kinds`
     return RankingSettings(**common, model=config.ranking)
 
 
@@ -348,7 +374,7 @@ def own_code(config: PipelineConfig, *kinds: str) -> dict[str, str]:
     return sources
 
 
-def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places):
+def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places) -> BaseNode:
     """The model to measure the candidate against: the last blessed one of its kind."""
     name = f"{kind.title()}Baseline"
     if places.vertex:
@@ -372,7 +398,12 @@ def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places):
 
 
 def evaluation_examples(
-    config: PipelineConfig, tables: Tables, examples, items, vectors, plain
+    config: PipelineConfig,
+    tables: Tables,
+    examples: BaseNode,
+    items: BaseNode,
+    vectors: BaseNode | None,
+    plain: BaseNode | None,
 ) -> EvaluationExamples:
     """Test interactions with slices, and with the ranks of baselines fitted in this run."""
     check_slices(config.evaluation.slices, tables)
@@ -405,7 +436,9 @@ def evaluation_examples(
     )
 
 
-def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer, baseline):
+def evaluate(
+    config: PipelineConfig, tables: Tables, kind: str, judged: BaseNode, trainer: BaseNode, baseline: BaseNode
+) -> BaseNode:
     """TFMA over the test split, and the blessing."""
     has_rating = tables.interactions.label is not None
     if kind == "retrieval":
@@ -423,7 +456,9 @@ def evaluate(config: PipelineConfig, tables: Tables, kind: str, judged, trainer,
     ).with_id(f"{kind.title()}Evaluator")
 
 
-def validate_serving(config: PipelineConfig, kind: str, trainer, items, users) -> ServingValidator:
+def validate_serving(
+    config: PipelineConfig, kind: str, trainer: BaseNode, items: BaseChannel, users: BaseChannel
+) -> ServingValidator:
     """The candidate answers over HTTP before it is pushed."""
     return ServingValidator(
         model=trainer.outputs["model"],
@@ -435,7 +470,14 @@ def validate_serving(config: PipelineConfig, kind: str, trainer, items, users) -
     ).with_id(f"{kind.title()}ServingValidator")
 
 
-def push(config: PipelineConfig, places: Places, kind: str, trainer, evaluator, validator) -> AtomicPusher:
+def push(
+    config: PipelineConfig,
+    places: Places,
+    kind: str,
+    trainer: BaseNode,
+    evaluator: BaseNode | None,
+    validator: BaseNode,
+) -> tfx.components.Pusher:
     """Blessed twice, the model becomes a version in the server's folder; without an evaluator, its parts were
     judged."""
     arguments = {
@@ -447,7 +489,9 @@ def push(config: PipelineConfig, places: Places, kind: str, trainer, evaluator, 
         ),
     }
     if places.vertex and places.vertex.push == "endpoint":
-        pusher = EndpointPusher(vertex=places.vertex, pipeline=config.name, kind=kind, **arguments)
+        pusher: tfx.components.Pusher = EndpointPusher(
+            vertex=places.vertex, pipeline=config.name, kind=kind, **arguments
+        )
     else:
         pusher = AtomicPusher(**arguments)
     return pusher.with_id(f"{kind.title()}Pusher")

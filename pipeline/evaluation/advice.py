@@ -9,7 +9,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.evaluation.wording import CHANGE, CONFIG, GAIN, NAMES, figure_of
 from tfrec_fusion.config import RankingConfig, RetrievalConfig
 
-DEFAULTS = {"retrieval": RetrievalConfig(), "ranking": RankingConfig()}
+TRAINING = {"retrieval": RetrievalConfig().training, "ranking": RankingConfig().training}
 
 
 def advice(
@@ -37,7 +37,7 @@ def advice(
 
 
 def _by_training(config: PipelineConfig, kind: str, history: dict[str, list[float]]) -> Iterator[str]:
-    settings, usual = getattr(config, kind).training, DEFAULTS[kind].training
+    settings, usual = getattr(config, kind).training, TRAINING[kind]
     ran = len(history.get("loss", ()))
     watched = next((name for name in history if name.startswith("val_") and name != "val_loss"), "val_loss")
     values = history.get(watched, [])
@@ -59,7 +59,7 @@ def _by_training(config: PipelineConfig, kind: str, history: dict[str, list[floa
         if not config.retrieval.collaborative_dim:
             yield (
                 "put the closed-form factors beside the towers again "
-                f"(`--set retrieval.collaborative_dim={DEFAULTS['retrieval'].collaborative_dim}`)"
+                f"(`--set retrieval.collaborative_dim={RetrievalConfig().collaborative_dim}`)"
             )
         yield f"look for better settings: `tfrec tune {CONFIG}`"
         if config.text:

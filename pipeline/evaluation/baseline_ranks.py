@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,9 @@ from tfrec_fusion.config import ConfigError
 from tfrec_fusion.losses import confidence
 from tfrec_fusion.metrics.ranks import target_ranks, tie_order
 from tfrec_fusion.training import progress
+
+if TYPE_CHECKING:
+    from tfrec_fusion.models.baselines import Baseline
 
 SCORES = 2**23  # numbers that a block of scores holds at most
 
@@ -68,7 +72,9 @@ class Baselines:
         ConfigError: where a baseline's library is missing.
     """
 
-    def __init__(self, names: Iterable[str], pairs: TrainingPairs, num_items: int, text_vectors):
+    def __init__(
+        self, names: Iterable[str], pairs: TrainingPairs, num_items: int, text_vectors: np.ndarray | None
+    ) -> None:
         from tfrec_fusion.models import baselines
 
         self.rows_of = pairs.rows_of
@@ -77,7 +83,7 @@ class Baselines:
         counted = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size, pairs.counts)
         self.popularity = np.bincount(pairs.items, minlength=num_items).astype(np.float32)
         self.ties = tie_order(num_items)
-        makers = {
+        makers: dict[str, Callable[[], Baseline]] = {
             "popularity": baselines.Popularity,
             "als": baselines.ALS,
             "content_knn": lambda: baselines.ContentKNN(np.asarray(text_vectors)),
@@ -126,7 +132,9 @@ class Baselines:
             results[name] = np.where(usable, np.concatenate(ranks_of_targets), np.nan).astype(np.float32)
         return results
 
-    def _ranks(self, baseline, users: np.ndarray, target: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
+    def _ranks(
+        self, baseline: Baseline, users: np.ndarray, target: np.ndarray, seen: list[np.ndarray]
+    ) -> np.ndarray:
         scores = np.array(baseline.scores(users), np.float32)
         scores[users == 0] = self.popularity
         scores[:, 0] = -np.inf

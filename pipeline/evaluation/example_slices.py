@@ -79,7 +79,8 @@ class Slices:
         }
         reach = slices.item_reach(np.array(counts))
         fields = [field.name for field in features.text_features(self.tables)]
-        results, distinct = {}, {}
+        results: dict[str, dict[str, list[str]]] = {}
+        distinct: dict[str, dict[str, list[str]]] = {}
         for position, item in enumerate(items()):
             text = " ".join(read(item, name)[0] for name in fields if read(item, name))
             derived = {

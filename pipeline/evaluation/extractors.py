@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import apache_beam as beam
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import extractor, slice_key_extractor, unbatch_extractor
@@ -16,7 +18,7 @@ TAIL = (
 
 
 def custom_extractors(
-    eval_shared_model, eval_config: config_pb2.EvalConfig, tensor_adapter_config
+    eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
 ) -> list[extractor.Extractor]:
     """TFMA's extractors with `SliceBatches` instead of those that take batches apart and slice examples.
 

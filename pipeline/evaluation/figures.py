@@ -4,7 +4,8 @@ users."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,9 @@ from pipeline.evaluation.wording import LOWER_IS_BETTER
 from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
 
 EXAMPLES = "example_count"  # the name by which TFMA's viewer sizes slices
+Figure = Callable[[Mapping[str, Any]], Any]
+"""A figure of sums over people, or of many draws of them."""
+
 BASELINE = "baseline"  # TFMA's name for the last blessed model
 
 
@@ -23,7 +27,7 @@ def id_keys(ids: object) -> np.ndarray:
     return tf.strings.to_hash_bucket_fast(tf.constant(ids, tf.string), 2**63 - 1).numpy()
 
 
-def column(value: object, size: int) -> np.ndarray:
+def column(value: Any, size: int) -> np.ndarray:
     """float32 `[size]`; NaN where it is missing."""
     flat = np.ravel(value) if value is not None else ()
     return np.asarray(flat, np.float32) if len(flat) == size else np.full(size, np.nan, np.float32)
@@ -68,6 +72,18 @@ def of_nobody(keys: Iterable[metric_types.MetricKey]) -> dict[metric_types.Metri
     return results
 
 
+def less(after: Figure, before: Figure) -> Figure:
+    """How much greater one figure is than another."""
+    return lambda totals: after(totals) - before(totals)
+
+
+class Packing(Protocol):
+    """A combiner that packs what TFMA hands it before it adds it up."""
+
+    def pack(self, inputs: metric_types.StandardMetricInputs) -> Any:
+        """What `add_input` takes."""
+
+
 class Pack(metric_types.Preprocessor):
     """Packs the examples of an extract, be it one or a slice of a batch (`batches.SliceBatches`).
 
@@ -75,11 +91,11 @@ class Pack(metric_types.Preprocessor):
         combiner: has `pack`, from TFMA's inputs to what its `add_input` takes.
     """
 
-    def __init__(self, combiner):
+    def __init__(self, combiner: Packing) -> None:
         super().__init__(name=type(combiner).__name__)
         self.combiner = combiner
 
-    def process(self, extracts):
+    def process(self, extracts: dict[str, Any]) -> Iterator[Any]:
         yield self.combiner.pack(metric_types.StandardMetricInputs(extracts))
 
 
@@ -115,18 +131,18 @@ class Estimates:
         self.totals = dict(zip(columns, sums.sum(0), strict=True))
         self.draws = dict(zip(columns, resample(sums).T, strict=True))
 
-    def of(self, figure) -> tuple[float, np.ndarray]:
+    def of(self, figure: Figure) -> tuple[float, np.ndarray]:
         """A figure and its bootstrap draws; `figure` takes totals by column name."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return float(figure(self.totals)), np.asarray(figure(self.draws))
 
-    def with_interval(self, name: str, figure) -> dict[str, float]:
+    def with_interval(self, name: str, figure: Figure) -> dict[str, float]:
         """`{name, name_low, name_high}`. The interval is infinite where there are too few users."""
         value, draws = self.of(figure)
         low, high = interval(draws, self.certainty.confidence) if self.enough else (-np.inf, np.inf)
         return {name: value, f"{name}_low": low, f"{name}_high": high}
 
-    def change(self, name: str, figure) -> dict[str, float]:
+    def change(self, name: str, figure: Figure) -> dict[str, float]:
         """`with_interval` of a difference to the last blessed model, and the ends at the confidence of
         slices."""
         value, draws = self.of(figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 
@@ -130,7 +131,7 @@ class Thresholds:
         for part, drops in config.slice_changes.items():
             self._changes(drops, combiner, slicing_spec(part))
 
-    def _changes(self, drops: dict[str, float], combiner, part: config_pb2.SlicingSpec) -> None:
+    def _changes(self, drops: dict[str, float], combiner: Any, part: config_pb2.SlicingSpec) -> None:
         for name, drop in drops.items():
             if name in combiner.own_names():
                 self.no_worse(name, drop, combiner.names_with_change(), part)
@@ -231,7 +232,7 @@ def slicing_spec(part: str) -> config_pb2.SlicingSpec:
     return config_pb2.SlicingSpec(feature_keys=[PREFIX + feature])
 
 
-def _metric(module: str, name: str, config: EvaluationConfig, **arguments) -> config_pb2.MetricConfig:
+def _metric(module: str, name: str, config: EvaluationConfig, **arguments: Any) -> config_pb2.MetricConfig:
     arguments["certainty"] = {
         "confidence": config.confidence,
         "slice_confidence": config.slice_confidence,

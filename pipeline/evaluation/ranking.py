@@ -3,7 +3,8 @@ items."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -13,11 +14,13 @@ from pipeline.evaluation.figures import (
     EXAMPLES,
     Certainty,
     Estimates,
+    Figure,
     Pack,
     candidate_and_blessed,
     change_names,
     column,
     id_keys,
+    less,
     metric_key,
     of_nobody,
     sample_users,
@@ -40,7 +43,7 @@ PER_USER = ("user_auc", "user_ndcg")  # means over those users of whom they are 
 RATINGS = ("rmse", "mae")
 
 
-def _by_head(predictions):
+def _by_head(predictions: Any) -> Any:
     """Predictions by name: of a model with clicks alone TFMA unwraps the only output."""
     return predictions if isinstance(predictions, Mapping) or predictions is None else {"click": predictions}
 
@@ -91,12 +94,12 @@ class RankingCombiner(beam.CombineFn):
             rows[name] = column(fields[name], len(users))
         return rows.tobytes()
 
-    def add_input(self, accumulator, element):
+    def add_input(self, accumulator: bytearray, element: Any) -> bytearray:
         """Takes what `pack` makes."""
         accumulator += element
         return self._bounded(accumulator)
 
-    def merge_accumulators(self, accumulators):
+    def merge_accumulators(self, accumulators: Iterable[bytearray]) -> bytearray:
         merged = bytearray()
         for accumulator in accumulators:
             merged += accumulator
@@ -108,10 +111,10 @@ class RankingCombiner(beam.CombineFn):
             self.compact(accumulator) if len(accumulator) > 2 * self.most * ROW_TYPE.itemsize else accumulator
         )
 
-    def compact(self, accumulator):
+    def compact(self, accumulator: bytearray) -> bytearray:
         return bytearray(sample_users(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most).tobytes())
 
-    def extract_output(self, accumulator):
+    def extract_output(self, accumulator: Any) -> dict[metric_types.MetricKey, Any]:
         rows = sample_users(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most)
         if not len(rows):
             return of_nobody(self.keys())
@@ -126,12 +129,10 @@ class RankingCombiner(beam.CombineFn):
                 own = self._own(estimates, prefix)
                 values |= {metric_key(name, model): value for name, value in own.items()}
         if self.blessed is not None:
-            changes = {}
+            changes: dict[str, float] = {}
             for name in self.names_with_change():
                 before, after = _FIGURES[name]("blessed_"), _FIGURES[name]("")
-                changes |= estimates.change(
-                    name, lambda totals, after=after, before=before: after(totals) - before(totals)
-                )
+                changes |= estimates.change(name, less(after, before))
             values |= {metric_key(name, self.model, change=True): value for name, value in changes.items()}
         return values
 
@@ -250,7 +251,7 @@ def _auc_columns(prefix: str, clicked: np.ndarray, scores: np.ndarray) -> dict[s
     }
 
 
-def _mean_over_users(name: str):
+def _mean_over_users(name: str) -> Callable[[str], Figure]:
     return lambda prefix: lambda totals: totals[f"{prefix}{name}"] / totals[f"{prefix}{name}_known"]
 
 
@@ -271,7 +272,14 @@ _FIGURES = {
 
 
 def _computations(
-    has_rating, certainty, most, code="", name="", eval_config=None, model_names=None, **_
+    has_rating: Any,
+    certainty: Any,
+    most: Any,
+    code: Any = "",
+    name: Any = "",
+    eval_config: Any = None,
+    model_names: Any = None,
+    **_: Any,
 ) -> list[metric_types.MetricComputation]:
     model, blessed = candidate_and_blessed(model_names)
     combiner = RankingCombiner(has_rating, model, blessed, Certainty(**certainty), most)

@@ -10,6 +10,9 @@ it (TFMA's own `query_key` would cut whole users and mix other items in).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
@@ -23,6 +26,7 @@ from pipeline.evaluation.figures import (
     change_names,
     column,
     id_keys,
+    less,
     metric_key,
     of_nobody,
     sample_users,
@@ -105,13 +109,13 @@ class RetrievalCombiner(beam.CombineFn):
         usable = ~np.isnan(ranks[0])
         return rows[usable].tobytes(), *(packed_lists(users, answer, usable) for answer in evaluated_lists)
 
-    def add_input(self, accumulator, element):
+    def add_input(self, accumulator: list[bytearray], element: Any) -> list[bytearray]:
         """Takes what `pack` makes."""
         for buffer, packed in zip(accumulator, element, strict=True):
             buffer += packed
         return self._bounded(accumulator)
 
-    def merge_accumulators(self, accumulators):
+    def merge_accumulators(self, accumulators: Iterable[list[bytearray]]) -> list[bytearray]:
         merged = self.create_accumulator()
         for accumulator in accumulators:
             for whole, part in zip(merged, accumulator, strict=True):
@@ -119,7 +123,7 @@ class RetrievalCombiner(beam.CombineFn):
             merged = self._bounded(merged)
         return merged
 
-    def _bounded(self, accumulator):
+    def _bounded(self, accumulator: list[bytearray]) -> list[bytearray]:
         """Cuts what has grown to twice of what may be kept, so that each byte is looked at a few times
         only."""
         limits = [self.most * self.row_type.itemsize] + [MOST_LISTS * LIST_TYPE.itemsize] * len(self.models)
@@ -127,11 +131,11 @@ class RetrievalCombiner(beam.CombineFn):
             return self.compact(accumulator)
         return accumulator
 
-    def compact(self, accumulator):
+    def compact(self, accumulator: list[bytearray]) -> list[bytearray]:
         rows = sample_users(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
         return [bytearray(part.tobytes()) for part in (rows, *map(unique_lists, accumulator[1:]))]
 
-    def extract_output(self, accumulator):
+    def extract_output(self, accumulator: Any) -> dict[metric_types.MetricKey, Any]:
         rows = sample_users(np.frombuffer(bytes(accumulator[0]), self.row_type), self.most)
         if not len(rows):
             return of_nobody(self.keys())
@@ -208,15 +212,14 @@ class RetrievalCombiner(beam.CombineFn):
         return values
 
     def _changes(self, estimates: Estimates, shown: Estimates) -> dict[str, float]:
-        """Differences to the last blessed model."""
+        """Differences to the last blessed model, which there is."""
+        assert self.blessed is not None
         values: dict[str, float] = {}
         for name in (*self.accuracy_names(), PER_USER[2]):
             values |= estimates.change(name, _difference(self.model, self.blessed, name))
         for name in PER_USER[:2]:
             after, before = _known_mean(self.model, name), _known_mean(self.blessed, name)
-            values |= shown.change(
-                name, lambda totals, after=after, before=before: after(totals) - before(totals)
-            )
+            values |= shown.change(name, less(after, before))
         return values
 
     def keys(self) -> list[metric_types.MetricKey]:
@@ -266,19 +269,19 @@ def rank_feature(baseline: str) -> str:
     return f"baseline_{baseline}_rank"
 
 
-def _mean(system: str, name: str):
+def _mean(system: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda totals: totals[f"{system} {name}"] / totals["people"]
 
 
-def _known_mean(system: str, name: str):
+def _known_mean(system: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda totals: totals[f"{system} {name}"] / totals[f"{system} {name} known"]
 
 
-def _difference(one: str, other: str, name: str):
+def _difference(one: str, other: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda totals: (totals[f"{one} {name}"] - totals[f"{other} {name}"]) / totals["people"]
 
 
-def packed_lists(users: np.ndarray, answer, usable: np.ndarray) -> bytes:
+def packed_lists(users: np.ndarray, answer: Mapping[str, np.ndarray], usable: np.ndarray) -> bytes:
     """What a model recommends to `users`, of the usable examples; nothing where it answers without lists."""
     if "top" not in answer:
         return b""
@@ -321,7 +324,15 @@ def figures_of_the_whole(lists: np.ndarray) -> dict[str, float]:
 
 
 def _computations(
-    cutoffs, baselines, certainty, most, code="", name="", eval_config=None, model_names=None, **_
+    cutoffs: Any,
+    baselines: Any,
+    certainty: Any,
+    most: Any,
+    code: Any = "",
+    name: Any = "",
+    eval_config: Any = None,
+    model_names: Any = None,
+    **_: Any,
 ) -> list[metric_types.MetricComputation]:
     model, blessed = candidate_and_blessed(model_names)
     combiner = RetrievalCombiner(list(cutoffs), list(baselines), model, blessed, Certainty(**certainty), most)

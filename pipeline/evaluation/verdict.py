@@ -88,7 +88,7 @@ def read_metrics(folder: str) -> dict[str, dict[str, float]]:
     return metrics
 
 
-def _slice_name(key) -> str:
+def _slice_name(key: Any) -> str:
     return ", ".join(f"{feature.removeprefix(PREFIX)}={value}" for feature, value in key) or "overall"
 
 
@@ -112,7 +112,7 @@ def thresholds(folder: str) -> list[tuple[str, bool]]:
     return checked
 
 
-def describe_failure(failure, metrics: dict[str, float]) -> str:
+def describe_failure(failure: Any, metrics: dict[str, float]) -> str:
     """Why one threshold was missed.
 
     Args:
@@ -171,7 +171,7 @@ def describe_nan(name: str, gain: re.Match[str] | None, num_users: int) -> str:
     return f"{name} is not a number: the model's scores are no numbers"
 
 
-def _bound(value) -> str:
+def _bound(value: Any) -> str:
     if value.HasField("upper_bound"):
         return f"the upper bound {value.upper_bound.value:.4f}"
     return f"the lower bound {value.lower_bound.value:.4f}"

@@ -14,10 +14,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pipeline.config.findings import Finding, State, report
 from tfrec_fusion import __version__
 from tfrec_fusion.serving.child_process import python_code
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 EXTRAS = {
     "": "the library",
@@ -120,14 +124,14 @@ def _packages() -> Iterator[Finding]:
             yield Finding(state, name, f"for {purpose}: {', '.join(faults)}", f"make setup, or {install}")
 
 
-def _belongs(requirement, extra: str) -> bool:
+def _belongs(requirement: Requirement, extra: str) -> bool:
     marker = requirement.marker
     if marker is None:
         return extra == ""
     return marker.evaluate({"extra": extra}) and not (extra and marker.evaluate({"extra": ""}))
 
 
-def _fault(requirement) -> str:
+def _fault(requirement: Requirement) -> str:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:

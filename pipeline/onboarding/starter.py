@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.onboarding import first_settings
-from pipeline.onboarding.measuring import measure_choices, measure_entities
+from pipeline.onboarding.measuring import Choices, measure_choices, measure_entities
 from pipeline.onboarding.offers import plain, shown
 from pipeline.onboarding.yaml_writing import Inline, Path, dump, write
 from tfrec_fusion.config import ConfigError
@@ -93,7 +94,7 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
     return Start(guessed, text, facts)
 
 
-def _too_few(tables: Tables, choices) -> str:
+def _too_few(tables: Tables, choices: Choices) -> str:
     reasons = (
         ", ".join(f"{count} {reason}" for reason, count in choices.rejects.items()) or "there are no more"
     )
@@ -119,7 +120,7 @@ def _relative(tables: Tables, folder: pathlib.Path, start: pathlib.Path) -> Tabl
     return _with_paths(tables, lambda path: (folder / path).as_posix())
 
 
-def _with_paths(tables: Tables, change) -> Tables:
+def _with_paths(tables: Tables, change: Callable[[str], str]) -> Tables:
     changed: dict[str, Any] = {}
     for name in ("interactions", "items", "users"):
         table = getattr(tables, name)

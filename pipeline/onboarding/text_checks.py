@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -26,6 +27,9 @@ from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 from tfrec_fusion.layers.tokenizers.token_files import read_files
 from tfrec_fusion.layers.tokenizers.wordpiece_files import read_wordpiece
+
+if TYPE_CHECKING:
+    pass
 
 SAMPLE = 2000
 UNKNOWN_WRONG, UNKNOWN_NOTE = 0.3, 0.05  # shares of tokens

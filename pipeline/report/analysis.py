@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -90,7 +92,9 @@ class Analysis:
     part_shares: list[PartShare]
 
 
-def analyse(run: RunFiles, items: dict[str, Item], say=lambda text: None) -> Analysis:
+def analyse(
+    run: RunFiles, items: dict[str, Item], say: Callable[[str], object] = lambda text: None
+) -> Analysis:
     """Loads both models and asks them.
 
     Args:
@@ -206,7 +210,7 @@ def as_rows(lists: list[list[str]], rows: dict[str, int]) -> np.ndarray:
 def index_figures(model: Model, people: list[Person]) -> dict[str, float]:
     """What the index finds of the exact answer, and how long one request takes."""
 
-    def timed(**options) -> float:
+    def timed(**options: Any) -> float:
         taken = []
         for person in people[:20]:
             start = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -91,7 +92,7 @@ class Model:
         self.client = Client(InProcessTransport(folder), timeout=3600.0)
         self.signatures = read_metadata(self.client.metadata())
 
-    def ask(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+    def ask(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
         """Answers of a signature to columns, by output; lists of strings may differ in length."""
         spec = self.signatures[signature]
         unknown = sorted(set(inputs) - set(spec.inputs))
@@ -103,7 +104,7 @@ class Model:
         outputs = self.client.predict(columns(spec, inputs), signature_name=signature)
         return {name: _array(values) for name, values in named_outputs(outputs, spec).items()}
 
-    def recommend(self, people: list[Person], k: int, **options) -> tuple[list[list[str]], np.ndarray]:
+    def recommend(self, people: list[Person], k: int, **options: Any) -> tuple[list[list[str]], np.ndarray]:
         """Item ids for each person, best first, as before the test; and their scores, `[people, k]`."""
         ids, scores = [], []
         for start in range(0, len(people), BATCH):

@@ -173,7 +173,8 @@ def _weak(run: RunFiles) -> list[tuple[str, str]]:
         weak = []
         for name, metrics in telling_slices(summary[kind]["metrics"]).items():
             if name != "overall" and f"{key}_low" in metrics and metrics[f"{key}_low"] <= 0:
-                shown = difference(*key.split("_gain_over_"), metrics)
+                figure, _, baseline = key.partition("_gain_over_")
+                shown = difference(figure, baseline, metrics)
                 weak.append(f"{name} ({shown}, {metrics.get('people', 0):,.0f} people)")
         rows.append((kind, ", ".join(weak) or "none: better in every slice with enough people"))
     return rows

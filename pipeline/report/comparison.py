@@ -139,8 +139,8 @@ def lists_of_both(
     entries = []
     for person, first, second in zip(people, *found, strict=True):
         chosen = set(person.held_out)
-        shown = [[(_title(item, items), item in chosen) for item in row] for row in (first, second)]
-        entries.append(Lists(person.user, *shown, len(set(first) & set(second))))
+        one, other = ([(_title(item, items), item in chosen) for item in row] for row in (first, second))
+        entries.append(Lists(person.user, one, other, len(set(first) & set(second))))
     return sorted(entries, key=lambda entry: entry.shared)
 
 

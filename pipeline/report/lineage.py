@@ -51,7 +51,7 @@ def upstream(store: metadata_store.MetadataStore, uri: str) -> dict[str, dict[st
     return found
 
 
-def _component(store: metadata_store.MetadataStore, execution, otherwise: str) -> str:
+def _component(store: metadata_store.MetadataStore, execution: Any, otherwise: str) -> str:
     for context in store.get_contexts_by_execution(execution.id):
         (kind,) = store.get_context_types_by_id([context.type_id])
         if kind.name == "node":
@@ -59,7 +59,7 @@ def _component(store: metadata_store.MetadataStore, execution, otherwise: str) -
     return otherwise
 
 
-def _value(value) -> Any:
+def _value(value: Any) -> Any:
     raw = getattr(value, value.WhichOneof("value"))
     if isinstance(raw, str) and raw[:1] in "{[":
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
 import markupsafe
+from matplotlib.figure import Figure
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.evaluation.wording import NAMES, figure_of, telling_slices
@@ -140,7 +141,7 @@ def metric_rows(run: RunFiles) -> list[dict[str, Any]]:
     return rows
 
 
-def with_interval(name: str, metrics: dict[str, float], key: str = "value") -> dict[str, float | None]:
+def with_interval(name: str, metrics: Mapping[str, float], key: str = "value") -> dict[str, float | None]:
     return {key: metrics.get(name), "low": metrics.get(f"{name}_low"), "high": metrics.get(f"{name}_high")}
 
 
@@ -283,12 +284,16 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
         )
     for kind in run.kinds:
         rows = slice_rows(run, kind)
+
+        def paint(figure: Figure, rows: list = rows) -> None:
+            plots.intervals(figure.subplots(), rows, zero=False)
+
         found[f"slices_{kind}"] = pictures.draw(
             f"slices_{kind}",
             f"{deciding(run, kind)} by slice",
             8,
             0.5 + 0.24 * len(rows),
-            lambda figure, rows=rows: plots.intervals(figure.subplots(), rows, zero=False),
+            paint,
         )
     return found
 

@@ -23,7 +23,7 @@ from pipeline.report.plain import one_line
 INK = "#010203"  # stands for the text's colour until the page says which that is
 OWN, OTHER, THIRD, BAD, QUIET = "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8a94a3"
 LONGEST_NAME = 60
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tfrec",
     "font.family": "sans-serif",
@@ -181,7 +181,7 @@ def agreement(figure: Figure, analysis: Analysis) -> None:
     names = [name for name in ("new", "light", "regular") if name in groups]
     axis.hist(
         [groups[name] for name in names],
-        bins=np.linspace(-1, 1, 21),
+        bins=np.linspace(-1, 1, 21).tolist(),
         stacked=True,
         label=[f"{name} ({len(groups[name])})" for name in names],
         color=[{"new": OTHER, "light": THIRD, "regular": OWN}[name] for name in names],

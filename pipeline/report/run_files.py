@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -98,7 +99,7 @@ class RunFiles:
         """The interactions that the models were judged by."""
         return list(self._examples("EvaluationExamples/examples", "test"))
 
-    def _examples(self, output: str, split: str):
+    def _examples(self, output: str, split: str) -> Iterator[tf.train.Example]:
         files = split_files(self.folder(output), split)
         for record in tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator():
             yield tf.train.Example.FromString(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import pathlib
+from typing import Any
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
@@ -62,14 +63,14 @@ def shown_names(folder: str) -> dict[str, str]:
     return shown_in(tfdv.load_schema_text(str(path))) if folder and path.is_file() else {}
 
 
-def _numbers(feature) -> str:
+def _numbers(feature: Any) -> str:
     found = feature.num_stats
     if feature.path.step[0] == "time":
         return f"{day(found.min)} to {day(found.max)}"
     return f"{found.min:g} to {found.max:g}, mean {found.mean:.4g} ± {found.std_dev:.4g}"
 
 
-def _strings(found) -> str:
+def _strings(found: Any) -> str:
     top = ", ".join(f"{entry.value} ({entry.frequency:,.0f})" for entry in found.top_values[:4])
     return f"{found.unique:,} distinct; {top}"
 

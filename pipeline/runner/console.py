@@ -25,7 +25,7 @@ SPINNER = "|/-\\"
 class MemoryWatch:
     """Highest memory of this process and its children, sampled ten times a second."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.process = psutil.Process()
         self.peak = 0
         self.overall = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import signal
 import threading
+import types
+from typing import Any
 
 
 class Interrupts:
@@ -20,9 +22,9 @@ class Interrupts:
         asked: whether Ctrl-C was pressed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pressed = False
-        self._before = None
+        self._before: Any = None  # as `signal.signal` gives it
         self._outer: Interrupts | None = None
 
     @property
@@ -38,7 +40,7 @@ class Interrupts:
                 self._outer = outer
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
 
@@ -51,6 +53,6 @@ class Interrupts:
         if self.asked:
             raise KeyboardInterrupt
 
-    def _note(self, number, frame) -> None:
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
         self._pressed = True
         raise KeyboardInterrupt

@@ -8,7 +8,9 @@ from __future__ import annotations
 import datetime
 import pathlib
 import traceback
+from typing import Any
 
+from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
@@ -42,7 +44,7 @@ class Nodes:
         self.shown = [node.node_info.id for node in self.all if not node.node_info.id.startswith(HIDDEN)]
 
 
-def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Interrupts) -> Step:
+def launch(node: Any, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Interrupts) -> Step:
     """Runs a node, or reuses what an earlier run made, and shows it.
 
     Raises:
@@ -75,7 +77,7 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
             raise StepFailed(f"{name} failed. {advice}\nThe stack is in {log}.") from error
         raise StepFailed(f"{name} failed: {type(error).__name__}: {error}\nThe stack is in {log}.") from error
     interrupts.check()
-    if name.startswith(HIDDEN) or done is None:
+    if name.startswith(HIDDEN) or done is None or done.execution_id is None:
         return Step(name, "done", 0.0, 0.0, {}, "")
     state, artifacts = _outcome(nodes, done.execution_id)
     result = describe(name, artifacts)
@@ -83,7 +85,7 @@ def launch(node, nodes: Nodes, table: Table, log: pathlib.Path, interrupts: Inte
     return Step(name, state, seconds, megabytes, artifacts, result)
 
 
-def open_store(nodes: Nodes):
+def open_store(nodes: Nodes) -> metadata_store.MetadataStore:
     """ML Metadata of the pipeline."""
     with metadata.Metadata(nodes.connection) as handle:
         return handle.store

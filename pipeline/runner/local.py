@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
 from pipeline.runner import verdicts
@@ -25,6 +26,9 @@ from pipeline.runner.summary import Step, write_index_summary, write_summary
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.training import progress
+
+if TYPE_CHECKING:
+    from pipeline.runner.launching import Nodes
 
 LOCK = "run.lock"
 
@@ -43,7 +47,7 @@ def run(config: PipelineConfig) -> dict:
         StepFailed: for anything else that stops a component; the log file holds the stack.
     """
 
-    def create():
+    def create() -> Any:
         from pipeline.definition.training import create_pipeline
 
         return create_pipeline(config)
@@ -67,7 +71,7 @@ def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> d
         ConfigError, StepFailed: as `run`.
     """
 
-    def create():
+    def create() -> Any:
         from pipeline.definition.index_update import create_index_pipeline
 
         return create_index_pipeline(config, items, max_removed_share)
@@ -128,7 +132,7 @@ def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, re
     return summary
 
 
-def _tidy(config: PipelineConfig, nodes) -> int:
+def _tidy(config: PipelineConfig, nodes: Nodes) -> int:
     """Removes what earlier runs left; a disk that does not let go of it is no failure of the run."""
     from pipeline.runner.launching import open_store
     from pipeline.runner.pruning import blessed_models, prune

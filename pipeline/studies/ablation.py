@@ -14,6 +14,7 @@ import sys
 import time
 import typing
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from pipeline.config.pipeline_config import PipelineConfig, code_digest, tables_
 from tfrec_fusion import files
 from tfrec_fusion.config import FUSIONS, HISTORY_ENCODERS, ConfigError, TextConfig
 from tfrec_fusion.datasets.files import source_digest
+
+if TYPE_CHECKING:
+    pass
 
 if typing.TYPE_CHECKING:
     from tfrec_fusion.features.preparing import Prepared
@@ -84,11 +88,20 @@ def variants(config: PipelineConfig, wanted: Sequence[str] = ()) -> dict[str, Pi
 
 def _changed(config: PipelineConfig, group: str, value: str) -> PipelineConfig:
     if group == "text":
-        text = None if value == "none" else dataclasses.replace(config.text or TextConfig(), stage=value)
+        text = (
+            None
+            if value == "none"
+            else dataclasses.replace(config.text or TextConfig(), **_setting("stage", value))
+        )
         return dataclasses.replace(config, text=text)
     field = {"fusion": "fusion", "history": "history_encoder"}[group]
-    tower = dataclasses.replace(config.retrieval.tower, **{field: value})
+    tower = dataclasses.replace(config.retrieval.tower, **_setting(field, value))
     return dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, tower=tower))
+
+
+def _setting(name: str, value: str) -> dict[str, Any]:
+    """A setting by name; `dataclasses.replace` checks the value."""
+    return {name: value}
 
 
 def ablate(
@@ -145,7 +158,11 @@ def ablate(
         head = f"[{place}/{total}] {name}, seed {seed}"
         found = finished.get(variant)
         if found is None:
-            found = _run(data, variant, lambda logs, head=head: say(f"{head}: {_logs(logs)}", True))
+
+            def tell(logs: dict[str, float], head: str = head) -> None:
+                say(f"{head}: {_logs(logs)}", True)
+
+            found = _run(data, variant, tell)
             finished.put(variant, found)
             trained += 1
             left = (time.perf_counter() - clock) / trained * (total - place)
@@ -171,7 +188,7 @@ def prepared(config: PipelineConfig) -> Prepared:
     )
 
 
-def with_training(config: PipelineConfig, **changes) -> PipelineConfig:
+def with_training(config: PipelineConfig, **changes: Any) -> PipelineConfig:
     """The configuration with other settings of the retrieval model's training."""
     training = dataclasses.replace(config.retrieval.training, **changes)
     return dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, training=training))
@@ -206,7 +223,9 @@ class Finished:
         files.write_json(self._file(config), found)
 
 
-def train(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]):
+def train(
+    data: Prepared, config: PipelineConfig, progress: Callable[[dict], None]
+) -> tuple[Any, dict[str, Any]]:
     """Trains the retrieval model of a configuration; returns it, and what training took: parameters, seconds,
     epochs."""
     from tfrec_fusion.models.build import build_two_tower
@@ -260,7 +279,7 @@ class Console:
 
     SECONDS = 10.0
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.passing, self.said = False, -np.inf
 
     def __call__(self, line: str, passing: bool) -> None:

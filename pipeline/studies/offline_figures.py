@@ -52,10 +52,11 @@ def figures(
     k, most = config.evaluation.k[0], max(config.evaluation.k)
     rows, seen, relevant = relevant_items(data)
     size = len(data.catalogue)
-    options = {"k": most, "allowed": np.arange(size) > 0}
-    ranked = accuracy.rank_scores(lambda part: scores(rows[part]), len(rows), size, seen, **options)
+    ranked = accuracy.rank_scores(
+        lambda part: scores(rows[part]), len(rows), size, seen, k=most, allowed=np.arange(size) > 0
+    )
     cold = data.catalogue.counts == 0
-    found = {}
+    found: dict[str, float] = {}
     for prefix, items in (("", relevant), ("cold ", [some[cold[some]] for some in relevant])):
         values = accuracy.evaluate(ranked, items, (k, most))
         names = (f"ndcg@{k}", f"recall@{most}", f"mrr@{most}")

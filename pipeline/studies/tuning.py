@@ -12,6 +12,7 @@ import dataclasses
 import time
 import typing
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import yaml
@@ -82,7 +83,8 @@ def tune(
     k = config.evaluation.k[0]
     folder = config.home / "tuning"
     finished = Finished(folder / "runs", config, (*CODE, "pipeline/studies/tuning.py"))
-    start, spent = time.perf_counter(), []
+    start = time.perf_counter()
+    spent: list[float] = []
 
     def result(settings: dict, seed: int) -> dict[str, float]:
         trial = with_training(
@@ -103,8 +105,9 @@ def tune(
         usual = float(np.median(spent)) if spent else 0.0
         return time.perf_counter() - start + trials * usual < 60 * minutes
 
-    trials = [{"settings": {}, **result({}, seed)}]
-    rng, best, tried, in_vain = np.random.default_rng(seed), trials[0], [{}], 0
+    trials: list[dict[str, Any]] = [{"settings": {}, **result({}, seed)}]
+    tried: list[dict[str, Any]] = [{}]
+    rng, best, in_vain = np.random.default_rng(seed), trials[0], 0
     while in_vain < IN_VAIN and time_for(3):  # this one, and the last comparison
         settings = _drawn(config, best["settings"], rng, has_text=config.text is not None)
         in_vain = in_vain + 1 if settings in tried else 0
@@ -151,7 +154,7 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
     return dataclasses.replace(data, validation=kept), judges
 
 
-def gain(model, rows: dict[str, np.ndarray], k: int) -> float:
+def gain(model: Any, rows: dict[str, np.ndarray], k: int) -> float:
     """Mean NDCG at `k` of what was chosen next, among all that the history does not hold
     (`metrics.ranks`)."""
     from tfrec_fusion.training.batches import batches
@@ -173,7 +176,7 @@ def with_settings(config: PipelineConfig, settings: dict[str, object]) -> Pipeli
     return config
 
 
-def _replaced(part, names: list[str], value):
+def _replaced(part: Any, names: list[str], value: Any) -> Any:
     name, *rest = names
     return dataclasses.replace(part, **{name: _replaced(getattr(part, name), rest, value) if rest else value})
 

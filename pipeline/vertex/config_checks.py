@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.config.vertex_config import GCS, TrainingJob, VertexConfig
+from pipeline.config.vertex_config import GCS, Endpoint, TrainingJob, VertexConfig
 from pipeline.vertex.compiling import Compiled
 from tfrec_fusion.datasets.storage import is_remote
 
@@ -137,7 +137,7 @@ def labels(vertex: VertexConfig) -> Iterator[Finding]:
             )
 
 
-def accelerators(key: str, machine) -> Iterator[Finding]:
+def accelerators(key: str, machine: TrainingJob | Endpoint) -> Iterator[Finding]:
     """Machines and accelerators that do not go together."""
     name, kind, count = machine.machine, machine.accelerator, machine.accelerators
     if kind is None:

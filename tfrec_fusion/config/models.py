@@ -92,7 +92,7 @@ class FeatureSpace(Settings):
     text_dim: Width | None = None
     history_length: Count = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         seen = set(RESERVED)
         for feature in self.user_features + self.item_features + self.context_features:
@@ -227,7 +227,7 @@ class RetrievalConfig(Settings):
     collaborative_dim: OptionalWidth | Literal["auto"] = "auto"
     content_dim: OptionalWidth | Literal["auto"] = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         training = self.training
         if self.hard_negatives is not None and (training.jit_compile or training.strategy == "tpu"):

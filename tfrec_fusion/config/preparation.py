@@ -40,7 +40,7 @@ class SplitConfig(Settings):
     light_user: CountOrNone = 20
     rare_item: CountOrNone = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.validation + self.test >= 1:
             raise ConfigError(

@@ -104,7 +104,7 @@ def _build(cls: type, values: Any, where: str, errors: list[str], base: Any = No
             near = difflib.get_close_matches(str(key), hints, n=1)
             advice = f"Did you mean `{near[0]}`?" if near else f"Known keys: {', '.join(hints)}."
             errors.append(f"Unknown key `{_join(where, key)}`. {advice}")
-    defaults = {field.name: _default(field, base) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    defaults = {field.name: _default(field, base) for field in dataclasses.fields(cls)}
     for name, default in defaults.items():
         if default is dataclasses.MISSING and name not in values:
             errors.append(f"`{_join(where, name)}` is missing. Give it a value.")

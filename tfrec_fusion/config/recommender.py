@@ -46,7 +46,7 @@ class RecommenderConfig(Settings):
     ranking: RankingConfig | None = RankingConfig()
     index: IndexConfig = IndexConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for model in (self.retrieval, self.ranking):
             if model is not None:

@@ -41,7 +41,7 @@ def open_stream(path: str) -> IO[bytes] | Any:
     for magic, codec in _CODECS.items():
         if start.startswith(magic):
             return pa.CompressedInputStream(stream, codec)
-    return lzma.LZMAFile(stream) if start.startswith(_XZ) else stream  # type: ignore[arg-type]
+    return lzma.LZMAFile(stream) if start.startswith(_XZ) else stream
 
 
 def first_bytes(path: str, size: int) -> bytes:

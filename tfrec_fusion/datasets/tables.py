@@ -38,7 +38,7 @@ class Csv:
     nulls: tuple[str, ...] = ()
     header: tuple[str, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.delimiter is not None and (not self.delimiter or set(self.delimiter) & set('\r\n"')):
             raise ConfigError(
                 "`csv.delimiter` must be one or more characters, no quote and no line break. "
@@ -97,7 +97,7 @@ class Join:
     on: str
     csv: Csv = Csv()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.left or not self.right or "=" in self.right:
             raise ConfigError(
                 "`interactions.join.on` must name the column that both tables share, or both names as"
@@ -163,7 +163,7 @@ class Interactions(Settings):
     event: str | None = None
     events: dict[str, Annotated[float, Interval(ge=0)]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         # YAML reads -1 as a number, JSON keeps what was made of it: a cell is compared as a string.
         nulls = tuple(
@@ -237,7 +237,7 @@ class Items:
     csv: Csv = Csv()
     clean_html: bool | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.separator:
             raise ConfigError("`items.separator` must be at least one character. Received: ''.")
 

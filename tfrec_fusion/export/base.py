@@ -8,6 +8,7 @@ every question and a client need not know which inputs matter; `request` describ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -135,7 +136,7 @@ class Serving(tf.Module):
         self.seen_splits = table(profiles.seen_splits, "seen_splits")
         self.history_length = profiles.history_length
 
-    def _keep(self, **parts) -> None:
+    def _keep(self, **parts: Any) -> None:
         """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a
         Keras layer in the saved object graph every call is traced again, which takes longer than all the
         rest."""
@@ -323,6 +324,6 @@ def dense(value: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
     return value
 
 
-def _as_input(value) -> tf.Tensor:
+def _as_input(value: Any) -> tf.Tensor:
     value = dense(value)
     return tf.cast(value, tf.int32) if value.dtype == tf.int64 else value

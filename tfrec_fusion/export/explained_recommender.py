@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -10,6 +11,15 @@ from tfrec_fusion.export.base import checked
 from tfrec_fusion.export.explained_retrieval import Asked, RetrievalExplainer, full
 from tfrec_fusion.export.explaining import contains
 from tfrec_fusion.models.contributions import PartScores, whole
+
+
+class Mixture(Protocol):
+    """What is read of `recommender.Mixed`: how much each model counts, and each one's lowest score."""
+
+    @property
+    def shares(self) -> tuple[tf.Tensor, tf.Tensor]: ...
+    @property
+    def lowest(self) -> tuple[tf.Tensor, tf.Tensor]: ...
 
 
 class RecommenderExplainer(RetrievalExplainer):
@@ -22,7 +32,7 @@ class RecommenderExplainer(RetrievalExplainer):
 
     serving: Any
 
-    def explain(self, **inputs) -> dict[str, tf.Tensor]:
+    def explain(self, **inputs: Any) -> dict[str, tf.Tensor]:
         """What the scores of items are made of, and why they are recommended or not; see
         `request.EXPLAINED`."""
         served = self.serving
@@ -41,7 +51,9 @@ class RecommenderExplainer(RetrievalExplainer):
         behind = [("not_retrieved", not_retrieved & full(found.rows)), ("missed", not_retrieved)]
         return self.answer(inputs, asked, scores, parts, words, behind)
 
-    def both(self, inputs, asked: Asked, found) -> tuple[list[PartScores], tf.Tensor | None, tf.Tensor]:
+    def both(
+        self, inputs: Mapping[str, tf.Tensor], asked: Asked, found: Mixture
+    ) -> tuple[list[PartScores], tf.Tensor | None, tf.Tensor]:
         """Parts of both models, the text's words, and the candidates' scores, float32 `[batch, n + 1]`."""
         served = self.serving
         retrieved, words = self.parts(inputs, asked)

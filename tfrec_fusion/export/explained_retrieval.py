@@ -36,7 +36,7 @@ class RetrievalExplainer(Explainer):
 
     serving: Any
 
-    def explain(self, **inputs) -> dict[str, tf.Tensor]:
+    def explain(self, **inputs: Any) -> dict[str, tf.Tensor]:
         """What the scores of items are made of, and why they are recommended or not; see
         `request.EXPLAINED`."""
         served = self.serving
@@ -97,7 +97,7 @@ class RetrievalExplainer(Explainer):
             return vectors
         given = tf.where(says_something(texts))
 
-        def replaced():
+        def replaced() -> tf.Tensor:
             new = served.item(served.items(tf.gather_nd(item_ids, given), tf.gather_nd(texts, given)))
             return tf.tensor_scatter_nd_update(vectors, given, new)
 

@@ -97,7 +97,7 @@ class Explainer:
             found = tf.gather(known, tf.reshape(places, [batch, -1]), batch_dims=1)
             return tf.where(there, tf.reshape(found, tf.shape(places)), "")
 
-        kinds = (tf.fill(tf.shape(some), kind) for some, kind in ((history, "history"), (words, "word")))
+        kinds = [tf.fill(tf.shape(some), kind) for some, kind in ((history, "history"), (words, "word"))]
         ids, titles = (tf.gather(some, history) for some in (self.serving.item_ids, self.serving.titles))
         return {
             "part_names": tf.constant([part.name for part in parts]),
@@ -105,7 +105,7 @@ class Explainer:
             "base": base,
             "others": total - tf.reduce_sum(listed, 2),
             "completeness_error": scores - base - total,
-            "source_kinds": column(*kinds, [kind for kind, _ in named]),
+            "source_kinds": column(kinds[0], kinds[1], [kind for kind, _ in named]),
             "sources": column(ids, words, [name for _, name in named]),
             "source_titles": column(titles, tf.fill(tf.shape(words), ""), [""] * len(named)),
             "contributions": listed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,9 @@ from tfrec_fusion.models.contributions import PartScores
 from tfrec_fusion.models.new_items import ranking_vectors
 from tfrec_fusion.models.ranking_contributions import RankingExplanation
 
+if TYPE_CHECKING:
+    from tfrec_fusion.models.ranking import Ranking
+
 __all__ = ["RankingServing"]
 
 
@@ -24,13 +27,20 @@ class CandidateScores(Serving):
 
     ranking: Any
 
-    def score_with(self, ranking, catalogue: Catalogue) -> None:
+    def score_with(self, ranking: Ranking, catalogue: Catalogue) -> None:
         """Keeps the ranking model's vectors of the catalogue, and of the model what signatures need."""
         self._keep(ranking=ranking)
         self.ranked_vectors = table(ranking_vectors(ranking, catalogue), "ranked_vectors")
         self.average_ranked = table(ranking.average_item(), "average_ranked")
 
-    def rank(self, user_id, history, item_ids, texts, **context) -> dict[str, tf.Tensor]:
+    def rank(
+        self,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        item_ids: tf.Tensor,
+        texts: tf.Tensor,
+        **context: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         """Scores candidates for each request; see `request.SIGNATURES` and `request.INPUTS` for the inputs.
 
         The candidates `[batch, n]` come by `item_ids`, by `texts`, or both.
@@ -80,7 +90,7 @@ class CandidateScores(Serving):
             return vectors
         given = tf.where(says_something(texts))
 
-        def replaced():
+        def replaced() -> tf.Tensor:
             features = self.items(tf.gather_nd(item_ids, given), tf.gather_nd(texts, given))
             new = tf.cast(self.ranking.item_vectors(features), vectors.dtype)
             return tf.tensor_scatter_nd_update(vectors, given, new)
@@ -121,12 +131,12 @@ class RankingServing(CandidateScores):
 
     def __init__(
         self,
-        model,
-        *args,
+        model: Ranking,
+        *args: Any,
         biases: Mapping[str, np.ndarray] | None = None,
         click_rate: np.ndarray | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(model, *args, **kwargs)
         self.score_with(model, args[0])
         self.biases = {name: table(values, f"bias_{name}") for name, values in (biases or {}).items()}
@@ -169,7 +179,7 @@ class RankingExplainer(Explainer):
 
     serving: RankingServing
 
-    def explain(self, **inputs) -> dict[str, tf.Tensor]:
+    def explain(self, **inputs: Any) -> dict[str, tf.Tensor]:
         """What the predictions of a label are made of; see `request.EXPLAINED`."""
         served = self.serving
         item_ids, texts = self.asked_items(inputs)

@@ -4,7 +4,7 @@ out."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +40,9 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         **kwargs: as in `RetrievalServing`.
     """
 
-    def __init__(self, model, *args, ranking, head: str, rank_weight: float, **kwargs):
+    def __init__(
+        self, model: TwoTower, *args: Any, ranking: Ranking, head: str, rank_weight: float, **kwargs: Any
+    ) -> None:
         super().__init__(model, *args, **kwargs)
         if head not in ranking.labels:
             raise ValueError(
@@ -53,19 +55,19 @@ class RecommenderServing(CandidateScores, RetrievalServing):
 
     def recommend(  # type: ignore[override]  # the request has inputs that the retrieval alone has not
         self,
-        user_id,
-        history,
-        text,
-        k,
-        exclude,
-        include_seen,
-        allow,
-        categories,
-        probes,
-        diversity,
-        candidates,
-        rank_weight,
-        **context,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        text: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        include_seen: tf.Tensor,
+        allow: tf.Tensor,
+        categories: tf.Tensor,
+        probes: tf.Tensor,
+        diversity: tf.Tensor,
+        candidates: tf.Tensor,
+        rank_weight: tf.Tensor,
+        **context: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for
         the answer.
@@ -105,7 +107,16 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         return {**self.answer(rows, **columns), **diagnosis}
 
     def mixed(
-        self, queries, person, k, candidates, rank_weight, excluded, allow, categories, probes
+        self,
+        queries: tf.Tensor,
+        person: Any,
+        k: tf.Tensor,
+        candidates: tf.Tensor,
+        rank_weight: tf.Tensor,
+        excluded: tf.Tensor,
+        allow: tf.Tensor,
+        categories: tf.Tensor,
+        probes: tf.Tensor,
     ) -> Mixed:
         """The candidates of requests, and both models' scores of them.
 
@@ -258,7 +269,7 @@ def validate_weights(
     ties = tie_order(len(catalogue))
 
     @graph
-    def ranks(batch):
+    def ranks(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scores = tf.matmul(retrieval.query_embeddings(batch), vectors, transpose_b=True)
         # Padding of the history is row 0, which is no item either.
         scores = remove_slots(scores, tf.pad(batch["history"], [[0, 0], [1, 0]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,7 @@ from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
 from tfrec_fusion.metrics.ranks import stands_before, tie_order
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import retrieval_vectors
+from tfrec_fusion.models.two_tower import TwoTower
 
 __all__ = ["RetrievalServing", "searchable"]
 
@@ -39,7 +41,15 @@ class RetrievalServing(Serving):
     """The retrieval model's signatures: `serving_default`, `recommend`, `describe`, `embed_query`,
     `embed_item`, `embed_text`."""
 
-    def __init__(self, model, catalogue: Catalogue, *args, index: TopKIndex, max_k: int = 1000, **kwargs):
+    def __init__(
+        self,
+        model: TwoTower,
+        catalogue: Catalogue,
+        *args: Any,
+        index: TopKIndex,
+        max_k: int = 1000,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(model, catalogue, *args, **kwargs)
         self.max_k = max_k
         self._keep(index=index)
@@ -57,7 +67,9 @@ class RetrievalServing(Serving):
         self.average_item = table(model.average_item(), "average_item")
         self.likeness = SimilarItems(self.vectors.numpy(), model.behaviour_width)
 
-    def query(self, user_id, history, text, context) -> tf.Tensor:
+    def query(
+        self, user_id: tf.Tensor, history: tf.Tensor, text: tf.Tensor, context: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
         """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item`
         is the score.
 
@@ -89,17 +101,17 @@ class RetrievalServing(Serving):
 
     def recommend(
         self,
-        user_id,
-        history,
-        text,
-        k,
-        exclude,
-        include_seen,
-        allow,
-        categories,
-        probes,
-        diversity,
-        **context,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        text: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        include_seen: tf.Tensor,
+        allow: tf.Tensor,
+        categories: tf.Tensor,
+        probes: tf.Tensor,
+        diversity: tf.Tensor,
+        **context: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for
         the answer."""
@@ -132,7 +144,14 @@ class RetrievalServing(Serving):
             },
         }
 
-    def diagnosis(self, user_id, history, exclude, allow, categories) -> dict[str, tf.Tensor]:
+    def diagnosis(
+        self,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        exclude: tf.Tensor,
+        allow: tf.Tensor,
+        categories: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         """What of a request the model does not know; see `request.OUTPUTS`."""
         batch = tf.shape(user_id)[0]
         # One list may stand for all rows where the search takes that.
@@ -149,12 +168,14 @@ class RetrievalServing(Serving):
         categories = tf.broadcast_to(categories, [batch, tf.shape(categories)[1]])
         return tf.where(self.categories.rows(categories) == 0, as_unicode(categories), "")
 
-    def describe(self, count) -> dict[str, tf.Tensor]:
+    def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
         """Adds the names of at most `count` `categories`, and `max_k`."""
         items = super().describe(count)
         return {**items, "categories": self.categories.names[:count], "max_k": tf.constant(self.max_k)}
 
-    def excluded(self, user_id, history, exclude, include_seen) -> tf.Tensor:
+    def excluded(
+        self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, include_seen: tf.Tensor
+    ) -> tf.Tensor:
         """int32 `[batch, any]` of the items that must not come: seen ones unless asked for, listed ones, the
         history."""
         seen = tf.cond(
@@ -162,7 +183,15 @@ class RetrievalServing(Serving):
         )
         return tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
 
-    def search(self, queries, k, excluded, allow, categories, probes) -> tuple[tf.Tensor, tf.Tensor]:
+    def search(
+        self,
+        queries: tf.Tensor,
+        k: tf.Tensor,
+        excluded: tf.Tensor,
+        allow: tf.Tensor,
+        categories: tf.Tensor,
+        probes: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are
         fewer.
 
@@ -203,7 +232,9 @@ class RetrievalServing(Serving):
         """The same rows, 0 for items that are not offered any more."""
         return tf.where(rows > self.num_offered, 0, rows)
 
-    def diversify(self, scores, rows, diversity, k) -> tuple[tf.Tensor, tf.Tensor]:
+    def diversify(
+        self, scores: tf.Tensor, rows: tf.Tensor, diversity: tf.Tensor, k: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The `k` of the found items that are good and unlike each other (see `MaximalMarginalRelevance`), in
         the order in which they were picked; scores as they were."""
         picked = self.rerank(
@@ -225,7 +256,7 @@ class RetrievalServing(Serving):
         """What answers `explain`."""
         return RetrievalExplainer(self)
 
-    def similar(self, **inputs) -> dict[str, tf.Tensor]:
+    def similar(self, **inputs: Any) -> dict[str, tf.Tensor]:
         """The items most like each one asked about; see `SimilarItems`."""
         return self.likeness.similar(self, **inputs)
 
@@ -275,7 +306,9 @@ class RetrievalServing(Serving):
         step = tf.maximum(1, 2**24 // tf.shape(vectors)[0])
         count = tf.maximum(1, -(-tf.shape(target)[0] // step))
 
-        def block(number, ranks, tops):
+        def block(
+            number: tf.Tensor, ranks: tf.TensorArray, tops: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
             part = slice(number * step, (number + 1) * step)
             scores = tf.matmul(queries[part], candidates, transpose_b=True)
             rank, top = ranked(scores, self.ties[: self.num_offered + 1], target[part], seen[part])
@@ -301,15 +334,17 @@ class RetrievalServing(Serving):
         """Concrete functions by signature name."""
 
         @graph
-        def embed_query(user_id, history, text, **context):
+        def embed_query(
+            user_id: tf.Tensor, history: tf.Tensor, text: tf.Tensor, **context: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
             return {"embedding": self.query(user_id, history, text, context)}
 
         @graph
-        def embed_item(item_id, text):
+        def embed_item(item_id: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"embedding": self.item(self.items(item_id, text))}
 
         @graph
-        def embed_text(text):
+        def embed_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"embedding": self.text_tower.queries(text)}
 
         made = {
@@ -328,7 +363,7 @@ class RetrievalServing(Serving):
         return made
 
 
-def searchable(model, catalogue: Catalogue) -> np.ndarray:
+def searchable(model: TwoTower, catalogue: Catalogue) -> np.ndarray:
     """What the index is built from: float32 `[offered + 1, dim]`, with the text vectors beside it where there
     are any."""
     offered = slice(catalogue.offered + 1)

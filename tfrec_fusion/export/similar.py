@@ -33,7 +33,15 @@ class SimilarItems(tf.Module):
         self.inverse_lengths = table(inverse.astype(np.float32), "inverse_lengths")
 
     def similar(
-        self, served: Any, item_id, text, k, exclude, allow, categories, text_weight
+        self,
+        served: Any,
+        item_id: tf.Tensor,
+        text: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        allow: tf.Tensor,
+        categories: tf.Tensor,
+        text_weight: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The items most like each one asked about; itself is left out. See `request.SIMILAR`."""
         k = tf.minimum(checked("k", k, served.max_k), served.max_k)

@@ -3,7 +3,7 @@ tokens."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -60,9 +60,11 @@ def part_by_word(
 
 def _by_word(tower: TextTower, texts: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Words, their contributions float32 `[batch, n, W]`, and what the baseline says, `[batch, n]`."""
-    encoder, tokens = tower.encoder, tower.tokenizer(tf.strings.join([tower.query_prefix, texts]))
+    encoder: Any = tower.encoder
+    tokenizer: Any = tower.tokenizer
+    tokens = tokenizer(tf.strings.join([tower.query_prefix, texts]))
     found = _words(tower, texts, tokens)
-    padding = tf.where(tf.reduce_any(found.tokens > 0, 2), tower.tokenizer.pad_id, tokens["input_ids"])
+    padding = tf.where(tf.reduce_any(found.tokens > 0, 2), tokenizer.pad_id, tokens["input_ids"])
     mask = repeated(tokens["attention_mask"], POINTS)
     (added,), outputs = integrated_gradients(
         lambda lines: encoder.encode_embedded(lines[0], mask),

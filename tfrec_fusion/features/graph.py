@@ -11,7 +11,7 @@ reverse order of their bytes. A number is standardised and 0 where it is missing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tensorflow as tf
 
@@ -164,7 +164,9 @@ def _columns(features: list[RawFeature], inputs: Inputs, size: int, learned: Lea
     return {feature.name: _column(inputs[feature.name], feature, size, learned) for feature in present}
 
 
-def _column(value, feature: RawFeature, size: int, learned: Learned):
+def _column(
+    value: tf.Tensor | tf.SparseTensor, feature: RawFeature, size: int, learned: Learned
+) -> tf.Tensor | tf.SparseTensor:
     if feature.kind == "categorical":
         return _dense(learned.index(value, feature.vocabulary, size), tf.constant(0, tf.int64))
     if feature.kind == "categories":
@@ -174,7 +176,7 @@ def _column(value, feature: RawFeature, size: int, learned: Learned):
     return value
 
 
-def _dense(value, default) -> tf.Tensor:
+def _dense(value: tf.Tensor | tf.SparseTensor, default: Any) -> tf.Tensor:
     """`[batch]` from a single-valued sparse feature; missing values become `default`."""
     if not isinstance(value, tf.SparseTensor):
         return value

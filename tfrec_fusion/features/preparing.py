@@ -40,6 +40,9 @@ from tfrec_fusion.models.user_profiles import Profiles
 
 __all__ = ["Known", "Prepared", "prepare"]
 
+Rejected = collections.Counter[tuple[str, str]]
+"""How many rows could not be used, by table and reason."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Known:
@@ -112,7 +115,7 @@ def prepare(
         ConfigError: if a table cannot be read, too many of its rows cannot be used, or a split is empty.
     """
     split, transform = split or SplitConfig(), transform or TransformConfig()
-    rejects: collections.Counter[tuple[str, str]] = collections.Counter()
+    rejects: Rejected = collections.Counter()
     tables = settle(tables).tables
     items = _entities(tables.items, "items", tables, rejects)
     users = _entities(tables.users, "users", tables, rejects) if tables.users else {}
@@ -155,7 +158,9 @@ def prepare(
     )
 
 
-def _read(reader: InteractionReader | EntityReader, path: str, table: str, rejects) -> Iterable[Any]:
+def _read(
+    reader: InteractionReader | EntityReader, path: str, table: str, rejects: Rejected
+) -> Iterable[Any]:
     for file in find_files(path, table):
         for entry in reader.read(file):
             if isinstance(entry, Reject):
@@ -164,7 +169,9 @@ def _read(reader: InteractionReader | EntityReader, path: str, table: str, rejec
                 yield entry
 
 
-def _entities(table: Items | Users, name: str, tables: Tables, rejects) -> dict[str, dict[str, Any]]:
+def _entities(
+    table: Items | Users, name: str, tables: Tables, rejects: Rejected
+) -> dict[str, dict[str, Any]]:
     """Each id's row, by feature."""
     rule = tables.item_ids if name == "items" else tables.user_ids
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -177,7 +184,7 @@ def _entities(table: Items | Users, name: str, tables: Tables, rejects) -> dict[
     return results
 
 
-def _events(tables: Tables, items: Mapping[str, Any], rejects) -> dict[str, list[Event]]:
+def _events(tables: Tables, items: Mapping[str, Any], rejects: Rejected) -> dict[str, list[Event]]:
     """Each user's interactions with known items, in order."""
     users: dict[str, list[Event]] = {}
     reader = InteractionReader(tables)

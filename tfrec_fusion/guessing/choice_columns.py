@@ -146,7 +146,7 @@ def _time_format(time: Column, hints: Hints) -> str | None:
 
 
 def _label_or_choice(
-    table: TableProfile, taken: set[str], hints: Hints, chose, keys: dict[str, Any], ledger: Ledger
+    table: TableProfile, taken: set[str], hints: Hints, chose: Any, keys: dict[str, Any], ledger: Ledger
 ) -> None:
     """An opinion in numbers or words, or a yes and no that says whether the row is a choice."""
     label, why = _label(table, taken, hints)

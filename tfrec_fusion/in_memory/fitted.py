@@ -77,7 +77,7 @@ class Fitted:
     rank_weight: float = 0.0
     held_out: HeldOut | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._servings: dict[str, Serving] = {}
         self._towers: dict[str, TextTower | None] = {}
         self._functions: dict[tuple[str, str], Callable[..., dict[str, tf.Tensor]]] = {}
@@ -115,11 +115,13 @@ class Fitted:
     def _made(self, kind: str) -> Serving:
         index = self.config.index
         if kind == "ranking":
+            assert self.ranking is not None  # it is one of `kinds`
             return RankingServing(self.ranking, *self._arguments(kind, self.ranking))
         searched = searchable_index(self.retrieval, self.catalogue, index)
         arguments = self._arguments("retrieval", self.retrieval)
         if kind == "retrieval":
             return RetrievalServing(self.retrieval, *arguments, index=searched, max_k=index.max_k)
+        assert self.ranking is not None  # `builds_recommender`
         return RecommenderServing(
             self.retrieval,
             *arguments,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -83,18 +83,20 @@ def _tokenize(tokenizer: TextTokenizer, texts: list) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in tokenizer(tf.constant(texts, tf.string)).items()}
 
 
-def _forward(encoder: TextEncoder):
+def _forward(encoder: TextEncoder) -> Callable[..., tf.Tensor]:
     """The encoder as one compiled function for all shapes, kept as long as the encoder lives and stays as it
     is."""
-    stage, compiled = _compiled.get(encoder, (None, None))
-    if stage != encoder.stage:
+    kept = _compiled.get(encoder)
+    if kept is None or kept[0] != encoder.stage:
         reference = weakref.ref(encoder)  # the function must not keep the encoder alive
         signature = tf.TensorSpec([None, None], tf.int32)
 
         @tf.function(input_signature=[signature] * 3, autograph=False)
-        def compiled(input_ids, attention_mask, token_type_ids):
+        def compiled(input_ids: tf.Tensor, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> tf.Tensor:
             tokens = dict(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-            return tf.cast(reference()(tokens, training=False), tf.float32)
+            alive = reference()
+            assert alive is not None  # whoever calls holds it
+            return tf.cast(alive(tokens, training=False), tf.float32)
 
-        _compiled[encoder] = (encoder.stage, compiled)
-    return compiled
+        kept = _compiled[encoder] = (encoder.stage, compiled)
+    return kept[1]

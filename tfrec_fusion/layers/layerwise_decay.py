@@ -30,7 +30,7 @@ def with_multipliers(
     base: Any = type(optimizer)
 
     class Layerwise(base):
-        def update_step(self, gradient, variable):
+        def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
             self._factor = self._factors.get(self._var_key(variable), 1.0)
             try:
                 super().update_step(gradient, variable)
@@ -38,12 +38,12 @@ def with_multipliers(
                 self._factor = 1.0
 
         @property
-        def learning_rate(self):
+        def learning_rate(self) -> tf.Tensor:
             rate = base.learning_rate.fget(self)
             return rate if self._factor == 1.0 else rate * self._factor
 
         @learning_rate.setter
-        def learning_rate(self, value):
+        def learning_rate(self, value: Any) -> tf.Tensor:
             base.learning_rate.fset(self, value)
 
     Layerwise.__name__ = f"Layerwise{base.__name__}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
 
@@ -20,7 +22,9 @@ class LoraDense(tf_keras.layers.Layer):
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
     """
 
-    def __init__(self, base: tf_keras.layers.Dense, rank: int = 8, alpha: float = 16.0, **kwargs):
+    def __init__(
+        self, base: tf_keras.layers.Dense, rank: int = 8, alpha: float = 16.0, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("name", base.name)
         kwargs.setdefault("dtype", base.dtype_policy)
         super().__init__(**kwargs)
@@ -30,7 +34,7 @@ class LoraDense(tf_keras.layers.Layer):
         self.alpha = alpha
         base.trainable = False
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.built:
             return
         if not self.base.built:
@@ -56,12 +60,12 @@ class LoraDense(tf_keras.layers.Layer):
         self.lora_b.assign(tf.zeros_like(self.lora_b))
         return self.base
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         base = tf_keras.saving.serialize_keras_object(self.base)
         return {**super().get_config(), "base": base, "rank": self.rank, "alpha": self.alpha}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> LoraDense:
         base = tf_keras.saving.deserialize_keras_object(config["base"])
         return cls(**{**config, "base": base})
 

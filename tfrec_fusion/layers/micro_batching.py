@@ -11,7 +11,7 @@ https://arxiv.org/abs/1604.06174
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +19,10 @@ import tensorflow as tf
 from tfrec_fusion.layers.stateless_random import repeatable
 
 Nest = Any
+Gradient = Any
+"""A tensor, or `tf.IndexedSlices`."""
+State = Any
+"""Tensors and arrays of tensors that a loop carries on."""
 
 
 def in_parts(function: Callable[[Nest, Nest], tf.Tensor], rows: Nest, shared: Nest, size: int) -> tf.Tensor:
@@ -46,11 +50,11 @@ def in_parts(function: Callable[[Nest, Nest], tf.Tensor], rows: Nest, shared: Ne
     flat, num_rows = [*tf.nest.flatten(rows), *tf.nest.flatten(shared)], len(tf.nest.flatten(rows))
 
     @tf.custom_gradient
-    def run(*flat):
+    def run(*flat: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         parts = _Parts(function, (rows, shared), flat, num_rows, size)
         output, ends = parts.forward()
 
-        def gradient(upstream, variables=()):
+        def gradient(upstream: tf.Tensor, variables: Sequence[tf.Variable] = ()) -> Any:
             return parts.backward(upstream, ends, list(variables))
 
         return output, gradient
@@ -61,7 +65,9 @@ def in_parts(function: Callable[[Nest, Nest], tf.Tensor], rows: Nest, shared: Ne
 class _Parts:
     """The parts of one call, for both passes."""
 
-    def __init__(self, function: Callable, structure: Nest, flat, num_rows: int, size: int):
+    def __init__(
+        self, function: Callable, structure: Nest, flat: Sequence[tf.Tensor], num_rows: int, size: int
+    ) -> None:
         self.function, self.structure, self.flat = function, structure, flat
         self.num_rows, self.size = num_rows, size
         total = tf.shape(flat[0])[0]
@@ -74,7 +80,7 @@ class _Parts:
         outputs = _array(first, self.count)
         sizes = tf.TensorArray(tf.int32, self.count, element_shape=[])
 
-        def step(number, outputs, sizes):
+        def step(number: tf.Tensor, outputs: tf.TensorArray, sizes: tf.TensorArray) -> tuple:
             output = self._compute(number, self._part(number))
             return number + 1, outputs.write(number, output), sizes.write(number, tf.shape(output)[0])
 
@@ -82,10 +88,10 @@ class _Parts:
         _, outputs, sizes = self._loop(step, start)
         return outputs.concat(), tf.concat([[0], tf.cumsum(sizes.stack())], 0)
 
-    def backward(self, upstream: tf.Tensor, ends: tf.Tensor, variables: list[tf.Variable]):
+    def backward(self, upstream: tf.Tensor, ends: tf.Tensor, variables: list[tf.Variable]) -> Any:
         """Gradients of all inputs and of the variables."""
 
-        def gradients(number):
+        def gradients(number: int | tf.Tensor) -> list[Gradient]:
             part = self._part(number)
             # Nothing may be computed again before its gradient has come.
             part = [_after(values, upstream) for values in part]
@@ -100,7 +106,7 @@ class _Parts:
         used = [position for position, value in enumerate(first) if value is not None]
         kept = {position: _Sum.of(first[position], position < self.num_rows, self.count) for position in used}
 
-        def step(number, states):
+        def step(number: tf.Tensor, states: list[State]) -> tuple:
             values = gradients(number)
             return number + 1, [
                 kept[position].add(state, number, values[position])
@@ -115,16 +121,16 @@ class _Parts:
         inputs, of_variables = results[: len(self.flat)], results[len(self.flat) :]
         return (inputs, of_variables) if variables else inputs
 
-    def _loop(self, step, start):
+    def _loop(self, step: Callable, start: list[Any]) -> Any:
         start[0] = tf.constant(start[0])
         return tf.while_loop(lambda number, *_: number < self.count, step, start, parallel_iterations=1)
 
-    def _part(self, number) -> list[tf.Tensor]:
+    def _part(self, number: int | tf.Tensor) -> list[tf.Tensor]:
         begin = number * self.size
         rows = [values[begin : begin + self.size] for values in self.flat[: self.num_rows]]
         return [*rows, *self.flat[self.num_rows :]]
 
-    def _compute(self, number, part: list[tf.Tensor]) -> tf.Tensor:
+    def _compute(self, number: int | tf.Tensor, part: list[tf.Tensor]) -> tf.Tensor:
         rows, shared = tf.nest.pack_sequence_as(self.structure, part)
         with repeatable(self.seed + tf.stack([number, 0])):
             return self.function(rows, shared)
@@ -134,25 +140,25 @@ class _Sum:
     """How one gradient is gathered over the parts: rows end to end, slices end to end, everything else added
     up."""
 
-    def __init__(self, kind: str, start):
+    def __init__(self, kind: str, start: State) -> None:
         self.kind, self.start = kind, start
 
     @classmethod
-    def of(cls, value, per_row: bool, count: tf.Tensor) -> _Sum:
+    def of(cls, value: Gradient, per_row: bool, count: tf.Tensor) -> _Sum:
         if per_row:
             return cls("rows", _array(tf.convert_to_tensor(value), count))
         if isinstance(value, tf.IndexedSlices):
             return cls("slices", (_array(value.values, count), _array(value.indices, count)))
         return cls("sum", tf.zeros_like(value))
 
-    def add(self, state, number, value):
+    def add(self, state: State, number: int | tf.Tensor, value: Gradient) -> State:
         if self.kind == "rows":
             return state.write(number, tf.convert_to_tensor(value))
         if self.kind == "slices":
             return state[0].write(number, value.values), state[1].write(number, value.indices)
         return state + value
 
-    def result(self, state, like):
+    def result(self, state: State, like: Gradient) -> Gradient:
         if self.kind == "rows":
             return state.concat()
         if self.kind == "slices":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +39,9 @@ class NgramEncoder(tf_keras.layers.Layer):
     pooling = "sum"
     normalize = True
 
-    def __init__(self, buckets: int = 2**15, dim: int = 256, stage: str = "frozen", seed: int = 1, **kwargs):
+    def __init__(
+        self, buckets: int = 2**15, dim: int = 256, stage: str = "frozen", seed: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if stage not in STAGES:
             raise ValueError(
@@ -58,7 +61,7 @@ class NgramEncoder(tf_keras.layers.Layer):
         """There are no blocks that could be run beforehand."""
         return 0
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
         rng = np.random.default_rng(self.seed)
@@ -88,7 +91,7 @@ class NgramEncoder(tf_keras.layers.Layer):
         summed = tf.einsum("bt,btd->bd", weights, tf.cast(tf.gather(self.table, ids), tf.float32))
         return tf.cast(tf.math.l2_normalize(summed, axis=-1), self.compute_dtype)
 
-    def compute_output_shape(self, input_shape) -> tf.TensorShape:
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         return tf.TensorShape([tf.TensorShape(input_shape["input_ids"])[0], self.dim])
 
     def learning_rate_multipliers(self, decay: float) -> list[tuple[tf.Variable, float]]:
@@ -104,7 +107,7 @@ class NgramEncoder(tf_keras.layers.Layer):
             content.update(variable.numpy().tobytes())
         return content.hexdigest()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "buckets": self.buckets,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
 
@@ -27,7 +29,7 @@ class Pooling(tf_keras.layers.Layer):
     Reference: Lin et al., 2017, https://arxiv.org/abs/1703.03130 (attention)
     """
 
-    def __init__(self, kind: str = "mean", **kwargs):
+    def __init__(self, kind: str = "mean", **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         check_choice("pooling", kind, POOLINGS)
@@ -38,7 +40,7 @@ class Pooling(tf_keras.layers.Layer):
             else None
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.built:
             return
         if self.scorer is not None:
@@ -73,5 +75,5 @@ class Pooling(tf_keras.layers.Layer):
             return tf.reduce_sum(weights * hidden, axis=1)
         return tf.math.divide_no_nan(tf.reduce_sum(hidden * real, axis=1), tf.reduce_sum(real, axis=1))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kind": self.kind}

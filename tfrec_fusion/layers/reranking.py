@@ -62,7 +62,9 @@ class MaximalMarginalRelevance(tf_keras.layers.Layer):
             relevance = tf.math.divide_no_nan(relevance - lowest, highest - lowest)
             relevance = tf.where(available, relevance, 0.0)
 
-        def pick(step, order, available, similarity):
+        def pick(
+            step: tf.Tensor, order: tf.Tensor, available: tf.Tensor, similarity: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
             value = (1 - diversity) * relevance - diversity * similarity
             best = tf.argmax(tf.where(available, value, value.dtype.min), axis=1, output_type=tf.int32)
             left = tf.reduce_any(available, axis=1)

@@ -97,7 +97,7 @@ class SentenceModules:
             side: `query` or `item`.
         """
         for name in (*_PROMPTS[side], self.default_prompt):
-            if name in self.prompts:
+            if name is not None and name in self.prompts:
                 return self.prompts[name]
         return ""
 

@@ -85,8 +85,8 @@ class TextEncoder(tf_keras.layers.Layer):
         lora_targets: Sequence[str] = ("query", "value"),
         dense: Sequence[Mapping[str, Any]] = (),
         truncate_dim: int | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_choice("pooling", pooling, POOLINGS)
         check_choice("stage", stage, STAGES)
@@ -142,7 +142,7 @@ class TextEncoder(tf_keras.layers.Layer):
         pooling: str | None = None,
         stage: str = "frozen",
         normalize: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> TextEncoder:
         """Creates the layer with pretrained weights.
 
@@ -187,7 +187,7 @@ class TextEncoder(tf_keras.layers.Layer):
         return encoder
 
     @classmethod
-    def from_model(cls, model: tf_keras.Model, **kwargs) -> TextEncoder:
+    def from_model(cls, model: tf_keras.Model, **kwargs: Any) -> TextEncoder:
         """Creates the layer with the weights of one of transformers' Keras models, where there are such.
 
         Args:
@@ -233,7 +233,7 @@ class TextEncoder(tf_keras.layers.Layer):
             return self.num_blocks
         return self.num_blocks - (self.top_n or self.num_blocks)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
         with tf.name_scope("backbone"):
@@ -314,7 +314,7 @@ class TextEncoder(tf_keras.layers.Layer):
             vectors = tf.math.l2_normalize(vectors, axis=-1)
         return tf.cast(vectors, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape) -> tf.TensorShape:
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         return tf.TensorShape([tf.TensorShape(input_shape["input_ids"])[0], self.dim])
 
     @property
@@ -437,7 +437,7 @@ class TextEncoder(tf_keras.layers.Layer):
         """The backbone's variables by their path in it, the same in every instance."""
         return {variable.name.rpartition("backbone/")[2]: variable for variable in self.backbone.weights}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "config": _plain(self.config),

@@ -31,7 +31,7 @@ class Model(tfrs.Model):
     monitor = ("loss", "min")
     history_length: int | None = None
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.loss_mean = tf_keras.metrics.Mean("loss")
 
@@ -98,7 +98,7 @@ class Model(tfrs.Model):
             item_rows: int64 `[items]`, where each item stood in it; below 0 for one that it did not know.
         """
 
-    def train_step(self, inputs):
+    def train_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of gradient descent; returns the means so far."""
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True)
@@ -109,7 +109,7 @@ class Model(tfrs.Model):
         self.optimizer.apply_gradients(gradients)
         return self._report(loss)
 
-    def test_step(self, inputs):
+    def test_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of evaluation; returns the means so far."""
         return self._report(self.compute_loss(inputs, training=False))
 

@@ -8,6 +8,7 @@ them when ranking (`metrics.accuracy.rank_scores`).
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -51,7 +52,7 @@ def interaction_matrix(
 class Baseline(abc.ABC):
     """A recommender that is fitted in one go."""
 
-    interactions: scipy.sparse.csr_matrix | None = None
+    interactions: scipy.sparse.csr_matrix
 
     def fit(self, interactions: scipy.sparse.spmatrix) -> Baseline:
         """Learns from which user chose which item.
@@ -85,7 +86,7 @@ class Baseline(abc.ABC):
         Raises:
             ValueError: before `fit`.
         """
-        if self.interactions is None:
+        if not hasattr(self, "interactions"):
             raise ValueError(
                 f"{type(self).__name__} must be fitted first. Received: no interactions. Call `fit`."
             )
@@ -101,10 +102,10 @@ class Baseline(abc.ABC):
 class Popularity(Baseline):
     """The same list for everybody: how many chose the item."""
 
-    def _fit(self, interactions):
+    def _fit(self, interactions: scipy.sparse.csr_matrix) -> None:
         self.counts = np.asarray(interactions.sum(0))[0]
 
-    def _scores(self, users):
+    def _scores(self, users: np.ndarray) -> np.ndarray:
         return np.tile(self.counts, (len(users), 1))
 
 
@@ -124,12 +125,12 @@ class ItemKNN(Baseline):
     def __init__(self, k: int = 100, shrink: float = 10.0):
         self.k, self.shrink = k, shrink
 
-    def _fit(self, interactions):
+    def _fit(self, interactions: scipy.sparse.csr_matrix) -> None:
         together = (interactions.T @ interactions).toarray()
         norms = np.sqrt(np.diag(together))
         self.similarity = _nearest(together / (np.outer(norms, norms) + self.shrink + 1e-9), self.k)
 
-    def _scores(self, users):
+    def _scores(self, users: np.ndarray) -> np.ndarray:
         return (self.interactions[users] @ self.similarity).toarray()
 
 
@@ -148,20 +149,20 @@ class EASE(Baseline):
     def __init__(self, l2: float = 300.0):
         self.l2 = l2
 
-    def _fit(self, interactions):
+    def _fit(self, interactions: scipy.sparse.csr_matrix) -> None:
         gram = (interactions.T @ interactions).toarray().astype(np.float64)
         inverse = np.linalg.inv(gram + self.l2 * np.eye(len(gram)))
         self.weights = (-inverse / np.diag(inverse)).astype(np.float32)
         np.fill_diagonal(self.weights, 0)
 
-    def _scores(self, users):
+    def _scores(self, users: np.ndarray) -> np.ndarray:
         return self.interactions[users] @ self.weights
 
 
 class _Implicit(Baseline):
     """A model of the library `implicit` (extra `baselines`)."""
 
-    def _fit(self, interactions):
+    def _fit(self, interactions: scipy.sparse.csr_matrix) -> None:
         try:
             import implicit.als
             import implicit.bpr
@@ -175,9 +176,9 @@ class _Implicit(Baseline):
         self.item_factors = np.asarray(model.item_factors)
 
     @abc.abstractmethod
-    def _model(self, implicit): ...
+    def _model(self, implicit: Any) -> Any: ...
 
-    def _scores(self, users):
+    def _scores(self, users: np.ndarray) -> np.ndarray:
         return self.user_factors[users] @ self.item_factors.T
 
 
@@ -210,7 +211,7 @@ class ALS(_Implicit):
         self.dim, self.regularization, self.alpha = dim, regularization, alpha
         self.iterations, self.seed = iterations, seed
 
-    def _model(self, implicit):
+    def _model(self, implicit: Any) -> Any:
         return implicit.als.AlternatingLeastSquares(
             factors=self.dim,
             regularization=self.regularization,
@@ -249,7 +250,7 @@ class BPR(_Implicit):
         self.dim, self.learning_rate, self.regularization = dim, learning_rate, regularization
         self.iterations, self.seed = iterations, seed
 
-    def _model(self, implicit):
+    def _model(self, implicit: Any) -> Any:
         # One thread: several race for the same rows, and the same seed would give another model each time.
         return implicit.bpr.BayesianPersonalizedRanking(
             factors=self.dim,
@@ -274,14 +275,14 @@ class ContentKNN(Baseline):
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 
-    def _fit(self, interactions):
+    def _fit(self, interactions: scipy.sparse.csr_matrix) -> None:
         if interactions.shape[1] != len(self.vectors):
             raise ValueError(
                 f"`vectors` must have one row per item ({interactions.shape[1]}). Received:"
                 f" {len(self.vectors)} rows. Build both from the same items."
             )
 
-    def _scores(self, users):
+    def _scores(self, users: np.ndarray) -> np.ndarray:
         return (self.interactions[users] @ self.vectors) @ self.vectors.T
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -38,8 +39,8 @@ class BertRecommender(Model):
         dim: int = 32,
         hidden: Sequence[int] = (128,),
         dropout: float = 0.2,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if num_classes < 2:
             raise ValueError(f"`num_classes` must be at least 2. Received: {num_classes}. Count all labels.")
@@ -70,13 +71,13 @@ class BertRecommender(Model):
         per_example = tf.nn.sparse_softmax_cross_entropy_with_logits(inputs["label"], logits)
         return tf.nn.compute_average_loss(per_example)
 
-    def item_embeddings(self):
+    def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return [(self.item_embedding, None)]
 
-    def user_embeddings(self):
+    def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return [(self.user_embedding, None)]
 
-    def _logits(self, inputs, training: bool) -> tf.Tensor:
+    def _logits(self, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         text = self.text_encoder(inputs["text"], training=training)
         parts = [self.user_embedding(inputs["user_index"]), self.item_embedding(inputs["item_index"]), text]
         return self.classifier(

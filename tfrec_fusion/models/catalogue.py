@@ -47,7 +47,7 @@ class Catalogue:
     model_index: np.ndarray | None = None
     num_offered: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         arrays = {"titles": self.titles, "counts": self.counts, **self.features, **(self.text_tokens or {})}
         if self.text_vectors is not None:
             arrays["text_vectors"] = self.text_vectors

@@ -7,6 +7,7 @@ returns a vector `[batch, any]` from which scores are read by a linear layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -21,7 +22,7 @@ class _Head(tf_keras.layers.Layer):
     dropout: after each of them.
     """
 
-    def __init__(self, hidden: Sequence[int], dropout: float = 0.0, **kwargs):
+    def __init__(self, hidden: Sequence[int], dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not hidden:
             raise ValueError("`hidden` must name at least one width. Received: (). Give (64,), say.")
@@ -32,7 +33,7 @@ class _Head(tf_keras.layers.Layer):
             layers += [tf_keras.layers.Dense(width, activation="relu"), repeatable.Dropout(dropout)]
         self.deep = tf_keras.Sequential(layers, name="deep")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden, "dropout": self.dropout}
 
     @staticmethod
@@ -70,8 +71,8 @@ class DCNHead(_Head):
         dropout: float = 0.0,
         num_crosses: int = 2,
         projection_dim: int | None = 32,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(hidden, dropout, **kwargs)
         self.num_crosses = num_crosses
         self.projection_dim = projection_dim
@@ -88,7 +89,7 @@ class DCNHead(_Head):
             crossed = cross(start, crossed) if position else cross(start)
         return self.deep(crossed, training=training)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_crosses": self.num_crosses,
@@ -103,7 +104,7 @@ class DLRMHead(_Head):
     Reference: Naumov et al., 2019, https://arxiv.org/abs/1906.00091
     """
 
-    def __init__(self, hidden: Sequence[int], dropout: float = 0.0, **kwargs):
+    def __init__(self, hidden: Sequence[int], dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(hidden, dropout, **kwargs)
         # Float16 has no boolean mask on a CPU, which gathering the upper triangle would need.
         self.dots = DotInteraction(skip_gather=True)
@@ -121,7 +122,7 @@ class DeepFMHead(_Head):
     Reference: Guo et al., 2017, https://arxiv.org/abs/1703.04247
     """
 
-    def __init__(self, hidden: Sequence[int], dropout: float = 0.0, **kwargs):
+    def __init__(self, hidden: Sequence[int], dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(hidden, dropout, **kwargs)
         self.factorization_machine = FactorizationMachine()
 

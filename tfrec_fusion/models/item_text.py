@@ -10,8 +10,8 @@ what comes out of them is kept. And a batch of texts is only as wide as its long
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -51,8 +51,8 @@ class ItemText(tf_keras.layers.Layer):
         texts_per_step: int = 256,
         cache_bytes: int = 2**31,
         micro_batch: int | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if encoder.stage == "frozen":
             raise ValueError(
@@ -172,7 +172,7 @@ class ItemText(tf_keras.layers.Layer):
             (variable, rate * factors.get(variable.ref(), 1.0)) for variable in self.encoder.trainable_weights
         ]
 
-    def _bulks(self):
+    def _bulks(self) -> Iterator[Any]:
         """Rows with text in batches of similar length."""
         order = np.argsort(self.lengths, kind="stable")
         order = order[self.lengths[order] > 0]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import tasks
-from tfrec_fusion.config import LabelKind
+from tfrec_fusion.config import Feature, LabelKind
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.two_tower import TwoTower
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RETRIEVAL = "retrieval"
 
@@ -39,8 +44,8 @@ class Multitask(Model):
         experts: tf_keras.layers.Layer,
         labels: Mapping[str, LabelKind],
         weights: Mapping[str, float] | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if two_tower.all_positions:
             raise ValueError(
@@ -82,26 +87,26 @@ class Multitask(Model):
         return self.weighting(parts)
 
     @property
-    def query_features(self):
+    def query_features(self) -> tuple[Feature, ...]:
         return self.two_tower.query_features
 
     @property
-    def item_text(self):
+    def item_text(self) -> ItemText | None:
         return self.two_tower.item_text
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         self.two_tower.end_epoch()
 
-    def start_from(self, old, item_rows):
+    def start_from(self, old: Model, item_rows: np.ndarray) -> None:
         self.two_tower.start_from(old.two_tower, item_rows)
 
-    def item_embeddings(self):
+    def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return self.two_tower.item_embeddings()
 
-    def user_embeddings(self):
+    def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return self.two_tower.user_embeddings()
 
-    def _logits(self, inputs, training: bool) -> dict[str, tf.Tensor]:
+    def _logits(self, inputs: Mapping[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         query = self.two_tower.tower_queries(inputs, training=training)
         candidate = self.two_tower.tower_candidates(inputs["item_index"], training=training)
         mixed = self.experts(tf.concat([query, candidate, query * candidate], -1), training=training)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import tasks
-from tfrec_fusion.config import LabelKind
+from tfrec_fusion.config import Feature, LabelKind
 from tfrec_fusion.layers.micro_batching import in_parts
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
+from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
 
@@ -53,8 +55,8 @@ class Ranking(Model):
         micro_batch: int | None = None,
         history_length: int | None = None,
         rating_factors: RatingFactors | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.item_tower = item_tower
         self.query_tower = query_tower
@@ -93,14 +95,14 @@ class Ranking(Model):
         self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}
 
     @property
-    def query_features(self):
+    def query_features(self) -> tuple[Feature, ...]:
         return self.query_tower.features
 
     @property
-    def item_text(self):
+    def item_text(self) -> ItemText | None:
         return self.item_tower.text
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         self.item_tower.refresh_text()
 
     def set_ranges(self, train: tf.data.Dataset) -> None:
@@ -123,10 +125,10 @@ class Ranking(Model):
         low, high = tf.unstack(tf.cast(self.ranges[name], ratings.dtype))
         return tf.clip_by_value(ratings, low, high)
 
-    def item_embeddings(self):
+    def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return [*self.item_tower.embeddings(), (self.item_bias, None), (self.item_factors, None)]
 
-    def user_embeddings(self):
+    def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return [*self.query_tower.embeddings(), (self.user_bias, None), (self.user_factors, None)]
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
@@ -227,7 +229,7 @@ class Ranking(Model):
             total += task(inputs[name], logits[name])
         return total
 
-    def _catalogue_logits(self, inputs, training: bool) -> dict[str, tf.Tensor]:
+    def _catalogue_logits(self, inputs: Mapping[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         inputs, index = self.recent(inputs), inputs["item_index"]
         item, history = self.item_tower.lookup_distinct(
             index, inputs["history"], training=training, compiled=bool(training and self.jit_compile)
@@ -235,7 +237,7 @@ class Ranking(Model):
         if not training or self.micro_batch is None:
             return self._logits(inputs, item, history, index, training)
 
-        def stacked(rows, _):
+        def stacked(rows: Mapping[str, tf.Tensor], _: object) -> tf.Tensor:
             logits = self._logits(rows["inputs"], rows["item"], rows["history"], rows["index"], True)
             return tf.stack([logits[name] for name in self.labels], 1)
 
@@ -243,7 +245,15 @@ class Ranking(Model):
         logits = in_parts(stacked, rows, (), self.micro_batch)
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
 
-    def _logits(self, inputs, item, history, item_index, training: bool, owner=None) -> dict[str, tf.Tensor]:
+    def _logits(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        item: dict[str, tf.Tensor],
+        history: tf.Tensor | None,
+        item_index: tf.Tensor,
+        training: bool,
+        owner: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
         """Logits of items int32 `[n]`; `owner` int32 `[n]` is the query of each, None where both run side by
         side."""
         known_item, user = self.item_tower.known_index(item_index), inputs["user_index"]
@@ -271,5 +281,5 @@ class Ranking(Model):
         return {name: task.activate(logits[name]) for name, task in self.tasks.items()}
 
 
-def _unbounded(shape, dtype=None, **_) -> tf.Tensor:
+def _unbounded(shape: Sequence[int], dtype: tf.DType | None = None, **_: object) -> tf.Tensor:
     return tf.constant([-np.inf, np.inf], dtype)

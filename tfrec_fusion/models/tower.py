@@ -4,7 +4,9 @@ user."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -29,7 +31,7 @@ class SideFeatures(tf_keras.layers.Layer):
         dim: of the output.
     """
 
-    def __init__(self, features: Sequence[Feature], dim: int, **kwargs):
+    def __init__(self, features: Sequence[Feature], dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.features = tuple(features)
         self.dim = dim
@@ -107,8 +109,8 @@ class ItemTower(tf_keras.layers.Layer):
         dropout: float = 0.0,
         id_dropout: float = 0.1,
         text: ItemText | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_rows = len(catalogue)
         self.features = tuple(features)
@@ -262,7 +264,7 @@ class ItemTower(tf_keras.layers.Layer):
         """The index, or 0 for items that training never saw."""
         return tf.where(tf.nn.embedding_lookup(self.known, item_index), item_index, 0)
 
-    def _table(self, name: str, values) -> tf.Variable:
+    def _table(self, name: str, values: np.ndarray | tf.Tensor) -> tf.Variable:
         return self.add_weight(
             f"table_{name}",
             values.shape,
@@ -299,8 +301,8 @@ class QueryTower(tf_keras.layers.Layer):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         id_dropout: float = 0.1,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.history_encoder = history_encoder
         self.features = tuple(features)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import losses
+from tfrec_fusion.config import Feature
 from tfrec_fusion.layers.micro_batching import in_parts
 from tfrec_fusion.layers.replicas import (
     gather_across_replicas,
@@ -20,6 +21,7 @@ from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.contributions import PartScores
 from tfrec_fusion.models.hybrid.blend import Blend, Parts
+from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.next_items import NextItems
 from tfrec_fusion.models.query_sources import QuerySources
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
@@ -83,8 +85,8 @@ class TwoTower(Model):
         blend: Blend | None = None,
         micro_batch: int | None = None,
         history_length: int | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.item_tower = item_tower
         self.query_tower = query_tower
@@ -135,24 +137,24 @@ class TwoTower(Model):
         return windows.epochs(train, batch_size, seed)
 
     @property
-    def query_features(self):
+    def query_features(self) -> tuple[Feature, ...]:
         return self.query_tower.features
 
     @property
-    def item_text(self):
+    def item_text(self) -> ItemText | None:
         return self.item_tower.text
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         self.item_tower.refresh_text()
 
-    def start_from(self, old, item_rows):
+    def start_from(self, old: Model, item_rows: np.ndarray) -> None:
         if self.blend is not None:
             self.blend.start_from(old.blend, item_rows, self.item_tower.values())
 
-    def item_embeddings(self):
+    def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return self.item_tower.embeddings()
 
-    def user_embeddings(self):
+    def user_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return self.query_tower.embeddings()
 
     def query_embeddings(
@@ -369,7 +371,7 @@ class TwoTower(Model):
             loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
         return loss
 
-    def _training_losses(self, rows, shared) -> tf.Tensor:
+    def _training_losses(self, rows: Any, shared: Any) -> tf.Tensor:
         """A loss for each target of some of a batch's rows, float32 `[any]`; see `compute_loss` for the
         arguments."""
         inputs = rows["inputs"]
@@ -396,7 +398,9 @@ class TwoTower(Model):
         used = tf.concat([inputs["history"][:, 1:], inputs["item_index"][:, None]], 1) > 0
         return tf.boolean_mask(counts, used)
 
-    def _target_losses(self, queries, targets, target_rows, shared, training: bool) -> tf.Tensor:
+    def _target_losses(
+        self, queries: tf.Tensor, targets: tf.Tensor, target_rows: Any, shared: Any, training: bool
+    ) -> tf.Tensor:
         options: dict[str, Any] = {"temperature": self.temperature}
         if training:
             options["hard_negatives"] = self.hard_negatives
@@ -423,7 +427,9 @@ class TwoTower(Model):
         options["pool_log_q"] = pool.get("log_q")
         return losses.sampled_softmax(queries, positive, pool["embeddings"], **options)
 
-    def _encode_items(self, batch, training, with_targets=False) -> _Items:
+    def _encode_items(
+        self, batch: Mapping[str, tf.Tensor], training: bool, with_targets: bool = False
+    ) -> _Items:
         history = batch["history"]
         seen = [tf.reshape(history, [-1])] + ([batch["item_index"]] if with_targets else [])
         if self.whole_catalogue:
@@ -444,7 +450,14 @@ class TwoTower(Model):
             return _Items(embeddings, rows[0])
         return _Items(embeddings, rows[0], rows[1], batch["item_index"], negatives, rows[2])
 
-    def _queries(self, batch, embeddings, history_rows, training: bool, last_only: bool) -> tf.Tensor:
+    def _queries(
+        self,
+        batch: Mapping[str, tf.Tensor],
+        embeddings: tf.Tensor,
+        history_rows: tf.Tensor,
+        training: bool,
+        last_only: bool,
+    ) -> tf.Tensor:
         """float32 `[batch, H, dim]`, or `[batch, dim]` with `last_only`."""
         history, mask = tf.gather(embeddings, history_rows), batch["history"] > 0
         return self._finish(self.query_tower(batch, history, mask, training=training, last_only=last_only))
@@ -463,7 +476,7 @@ class TwoTower(Model):
             )
         return pool
 
-    def _tower_text_query(self, text_vectors, training: bool) -> tf.Tensor:
+    def _tower_text_query(self, text_vectors: tf.Tensor, training: bool) -> tf.Tensor:
         if self.text_query_layer is None:
             raise ValueError(
                 "A free text query needs a model with a text tower. Received: a model built with `text:"
@@ -471,7 +484,7 @@ class TwoTower(Model):
             )
         return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
 
-    def _text_query_loss(self, item_index, items: _Items) -> tf.Tensor:
+    def _text_query_loss(self, item_index: tf.Tensor, items: _Items) -> tf.Tensor:
         """An item's text, asked as a query, must find that item."""
         text = tf.nn.embedding_lookup(self.item_tower.tables[TEXT], item_index)
         queries = self._tower_text_query(text, True)

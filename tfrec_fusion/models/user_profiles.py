@@ -29,7 +29,7 @@ class Profiles:
     seen_items: np.ndarray
     seen_splits: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = {name: len(getattr(self, name)) - 1 for name in ("history_splits", "seen_splits")}
         sizes |= {name: len(values) for name, values in self.features.items()}
         for name, size in sizes.items():

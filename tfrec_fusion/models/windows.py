@@ -7,7 +7,7 @@ cover every interaction once, for a fraction of the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -127,7 +127,7 @@ def joined(parts: list[np.ndarray]) -> tf.Tensor:
 
 
 def _thinned(train: tf.data.Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
-    def keep(index, batch):
+    def keep(index: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         history = batch["history"]
         learned = tf.minimum(tf.reduce_sum(tf.cast(history > 0, tf.int32), 1) + 1, tf.shape(history)[1])
         rate = 1 / tf.cast(tf.maximum(learned, 1), tf.float32)

@@ -12,7 +12,8 @@ import json
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -150,7 +151,7 @@ def fit_staged(
     config: TrainingConfig,
     text: TextConfig | None = None,
     folder: str | pathlib.Path | None = None,
-    **options,
+    **options: Any,
 ) -> History:
     """`fit`, and once more with the text encoder where the model was built to train it.
 
@@ -261,7 +262,13 @@ class _Run:
         """Whether there is nothing left to train."""
         return self.epoch >= self.config.epochs or self.waited >= self.config.patience
 
-    def train_epoch(self, dataset, steps: int | None, checkpoint_seconds: float, bar) -> dict[str, float]:
+    def train_epoch(
+        self,
+        dataset: tf.data.Dataset,
+        steps: int | None,
+        checkpoint_seconds: float,
+        bar: tf_keras.utils.Progbar | None,
+    ) -> dict[str, float]:
         """Runs what is left of an epoch; returns its means."""
         self.steps.reset()
         saved, self.steps_done = time.monotonic(), self.step
@@ -290,7 +297,7 @@ class _Run:
         self.model.end_epoch()
         return logs
 
-    def evaluate(self, validation, sample) -> dict[str, float]:
+    def evaluate(self, validation: Iterable[Any], sample: Any) -> dict[str, float]:
         """Means over the validation batches, and the model's figures of the sample."""
         self.steps.reset()
         for batch in validation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import tensorflow as tf
 
@@ -60,11 +61,11 @@ class Steps:
         for metric in self.model.metrics:
             metric.reset_state()
 
-    def train(self, batch) -> None:
+    def train(self, batch: Any) -> None:
         """One step of training."""
         self._logs = self._train(batch)
 
-    def test(self, batch) -> None:
+    def test(self, batch: Any) -> None:
         """One step of evaluation."""
         self._logs = self._test(batch)
 
@@ -100,7 +101,7 @@ class Steps:
             return _compiled(step, jit_compile)
 
         @_compiled
-        def distributed(batch):
+        def distributed(batch: Any) -> dict[str, tf.Tensor]:
             logs = self.strategy.run(step, (batch,))
             return {name: self.strategy.experimental_local_results(value)[0] for name, value in logs.items()}
 
@@ -124,32 +125,32 @@ class ServedSteps(Steps):
         ]
         self._room = WAITING * len(workers)
 
-    def batches(self, dataset):
+    def batches(self, dataset: tf.data.Dataset) -> Iterable:
         return dataset
 
-    def train(self, batch):
+    def train(self, batch: Any) -> None:
         self._schedule(self._train, batch)
 
-    def test(self, batch):
+    def test(self, batch: Any) -> None:
         self._schedule(self._test, batch)
 
-    def settle(self):
+    def settle(self) -> None:
         self._coordinator.join()
         while self._waiting:
             self._logs = self._waiting.popleft().fetch()
 
-    def means(self):
+    def means(self) -> dict[str, float]:
         return {
             metric.name: float(metric.result()) for metric in self.model.metrics if metric.name in self._logs
         }
 
-    def _schedule(self, step: Callable, batch) -> None:
+    def _schedule(self, step: Callable, batch: Any) -> None:
         self._waiting.append(self._coordinator.schedule(step, (batch,)))
         # An epoch's batches should not all wait in memory.
         while len(self._waiting) > self._room:
             self._logs = self._waiting.popleft().fetch()
 
-    def _function(self, step, jit_compile):
+    def _function(self, step: Callable, jit_compile: bool) -> Callable:
         return _compiled(lambda batch: self.strategy.run(step, (batch,)))
 
 

@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli import options
 from pipeline.cli.command import Section, command
+from tfrec_fusion.serving.launcher import Engine
 
 
 @command(
@@ -40,7 +41,7 @@ def serve(
     chosen: options.Chosen,
     rest_api_port: int | None,
     host: str,
-    engine: str,
+    engine: Engine,
     candidate: bool,
     versions: int,
     ui: bool,

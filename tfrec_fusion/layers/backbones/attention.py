@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
 
+from tfrec_fusion.layers.backbones.architecture import NormKind
 from tfrec_fusion.layers.backbones.norms import Norm
 from tfrec_fusion.layers.backbones.parts import as_rows, matrix
 from tfrec_fusion.layers.backbones.positions import Positions, rotate
@@ -42,14 +45,14 @@ class SelfAttention(tf_keras.layers.Layer):
         head_dim: int | None = None,
         qkv_bias: bool = True,
         output_bias: bool = True,
-        head_norm: str | None = None,
+        head_norm: NormKind | None = None,
         norm_epsilon: float = 1e-12,
         score_scale: float | None = None,
         score_cap: float | None = None,
         dropout: float = 0.0,
         initializer_range: float = 0.02,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if num_heads % (num_kv_heads or num_heads):
             raise ValueError(
@@ -69,7 +72,7 @@ class SelfAttention(tf_keras.layers.Layer):
         self.initializer_range = initializer_range
         self._drop = Dropout(dropout, dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.built:
             return
         width = tf.TensorShape(input_shape)[-1]
@@ -176,7 +179,7 @@ class SelfAttention(tf_keras.layers.Layer):
         from_keys = tf.gather(by_key, columns, batch_dims=3)
         return tf.gather(by_query, rows, batch_dims=3) + tf.transpose(from_keys, [0, 1, 3, 2])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = (
             "num_heads num_kv_heads head_dim qkv_bias output_bias head_norm norm_epsilon score_scale"
             " score_cap dropout initializer_range"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import tensorflow as tf
 import tf_keras
@@ -73,8 +73,8 @@ class TransformerBlock(tf_keras.layers.Layer):
         hidden_dropout: float = 0.0,
         attention_dropout: float = 0.0,
         initializer_range: float = 0.02,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if norm_position not in get_args(NormPosition):
             raise ValueError(
@@ -131,11 +131,12 @@ class TransformerBlock(tf_keras.layers.Layer):
             names += ["norm_after_attention", "norm_after_feed_forward"]
         return names
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.built:
             return
         width = tf.TensorShape(input_shape)[-1]
-        for layer in [self.attention, self.feed_forward, *self.norms.values()]:
+        layers: list[tf_keras.layers.Layer] = [self.attention, self.feed_forward, *self.norms.values()]
+        for layer in layers:
             with tf.name_scope(layer.name):
                 layer.build([None, None, width])
         super().build(input_shape)
@@ -158,20 +159,20 @@ class TransformerBlock(tf_keras.layers.Layer):
         hidden = self._around("attention", inputs, training, positions)
         return self._around("feed_forward", hidden, training)
 
-    def _around(self, part: str, hidden: tf.Tensor, training: bool | None, *arguments) -> tf.Tensor:
+    def _around(self, part: str, hidden: tf.Tensor, training: bool | None, *arguments: Any) -> tf.Tensor:
         before = self.norms.get(f"norm_before_{part}")
         after = self.norms.get(f"norm_after_{part}")
         given = hidden if before is None else before(hidden)
         result = getattr(self, part)(given, *arguments, training=training)
         result = self.dropout(result, training=training)
-        if self.norm_position == "after":
-            return after(hidden + result)
-        return hidden + (result if after is None else after(result))
+        if after is None:
+            return hidden + result
+        return after(hidden + result) if self.norm_position == "after" else hidden + after(result)
 
-    def compute_output_shape(self, input_shape) -> tf.TensorShape:
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = (
             "num_heads num_kv_heads head_dim ffn_dim activation gated norm norm_position norm_bias"
             " norm_epsilon attention_norm head_norm qkv_bias output_bias ffn_bias ffn_out_bias score_scale"

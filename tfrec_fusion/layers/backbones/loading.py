@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,8 @@ from tfrec_fusion.layers.lora import LoraDense
 _NO_WEIGHTS = re.compile(r"(position_ids|inv_freq|\.attn\.bias|\.attn\.masked_bias|\.embed_scale)$")
 _SHOWN = 3
 
-Part = tf.Variable | tf_keras.layers.Layer
+Part = Any
+"""A `tf.Variable`, or a layer of Keras; neither has types."""
 
 
 def parts(transformer: Transformer) -> Iterator[tuple[str, int | None, Part]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import tensorflow as tf
 import tf_keras
@@ -26,7 +26,9 @@ class Norm(tf_keras.layers.Layer):
     https://arxiv.org/abs/1910.07467
     """
 
-    def __init__(self, kind: NormKind = "layer", epsilon: float = 1e-12, bias: bool = True, **kwargs):
+    def __init__(
+        self, kind: NormKind = "layer", epsilon: float = 1e-12, bias: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if kind not in get_args(NormKind):
             raise ValueError(
@@ -36,7 +38,7 @@ class Norm(tf_keras.layers.Layer):
         self.epsilon = epsilon
         self.bias = bias
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.built:
             return
         width = tf.TensorShape(input_shape)[-1]
@@ -59,5 +61,5 @@ class Norm(tf_keras.layers.Layer):
             values += tf.cast(self.beta, tf.float32)
         return tf.cast(values, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kind": self.kind, "epsilon": self.epsilon, "bias": self.bias}

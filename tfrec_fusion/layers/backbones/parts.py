@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -22,7 +24,7 @@ ACTIVATIONS = {
 """Activations by the names of `hidden_act` and its like."""
 
 
-def activation_function(name: str):
+def activation_function(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function of an activation's name.
 
     Raises:
@@ -36,7 +38,9 @@ def activation_function(name: str):
     return ACTIVATIONS[name]
 
 
-def matrix(units: int, bias: bool, initializer_range: float, name: str, dtype) -> tf_keras.layers.Dense:
+def matrix(
+    units: int, bias: bool, initializer_range: float, name: str, dtype: tf.DType
+) -> tf_keras.layers.Dense:
     """A dense layer as blocks use it: no activation, a truncated normal for random weights."""
     return tf_keras.layers.Dense(
         units,
@@ -77,8 +81,8 @@ class FeedForward(tf_keras.layers.Layer):
         bias: bool = True,
         out_bias: bool = True,
         initializer_range: float = 0.02,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.ffn_dim = ffn_dim
         self.activation = activation
@@ -92,7 +96,7 @@ class FeedForward(tf_keras.layers.Layer):
             matrix(ffn_dim, bias, initializer_range, "ffn_gate", self.dtype_policy) if gated else None
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.built:
             return
         width = tf.TensorShape(input_shape)[-1]
@@ -111,6 +115,6 @@ class FeedForward(tf_keras.layers.Layer):
             inner *= self.ffn_gate(rows)
         return tf.reshape(self.ffn_out(inner), tf.shape(inputs))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("ffn_dim", "activation", "gated", "bias", "out_bias", "initializer_range")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -28,7 +28,7 @@ class Transformer(tf_keras.layers.Layer):
         architecture: what the network is; its values by name, too, as `get_config` gives them.
     """
 
-    def __init__(self, architecture: Architecture | Mapping[str, Any], **kwargs):
+    def __init__(self, architecture: Architecture | Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(architecture, Architecture):
             architecture = Architecture.from_dict(architecture)
@@ -60,7 +60,7 @@ class Transformer(tf_keras.layers.Layer):
         )
         self.embedding_dropout = Dropout(architecture.embedding_dropout, dtype=policy)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
         shape = self.architecture
@@ -192,5 +192,5 @@ class Transformer(tf_keras.layers.Layer):
         hidden = self.embed(inputs, bool(training))
         return self.run(hidden, inputs["attention_mask"], training=bool(training))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "architecture": dataclasses.asdict(self.architecture)}

@@ -67,8 +67,8 @@ class TextTokenizer(tf_keras.layers.Layer):
         max_length: int = 64,
         pad_to: str = "max_length",
         added_tokens: Iterable[Mapping[str, Any]] = (),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("trainable", False)
         kwargs.setdefault("dtype", "int32")
         super().__init__(**kwargs)
@@ -215,7 +215,7 @@ class TextTokenizer(tf_keras.layers.Layer):
             types = tf.zeros_like(mask)
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
-    def compute_output_shape(self, input_shape) -> dict[str, tf.TensorShape]:
+    def compute_output_shape(self, input_shape: Any) -> dict[str, tf.TensorShape]:
         length = self.max_length if self.pad_to == "max_length" else None
         shape = tf.TensorShape([tf.TensorShape(input_shape)[0], length])
         return {name: shape for name in ("input_ids", "attention_mask", "token_type_ids")}
@@ -231,7 +231,7 @@ class TextTokenizer(tf_keras.layers.Layer):
         content = json.dumps([type(self).__name__, config], sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "max_length": self.max_length,

@@ -104,9 +104,10 @@ def _rules(keys: set[str]) -> list[tuple[str, str]]:
             rules.append((f"([{_class(bases[size])}])({long})", rf"\1{_BREAK}\2"))
     # In a short one the shortest key counts: a base with its first mark …
     pairs: dict[str, set[str]] = {}
-    for base, *marks in longer:
-        if len(marks) == 1 and _bytes(base) == 1 and _bytes(marks[0]) == 2 and base not in single:
-            pairs.setdefault(marks[0], set()).add(base)
+    for key in longer:
+        base, mark = key[0], key[1:]
+        if len(mark) == 1 and _bytes(base) == 1 and _bytes(mark) == 2 and base not in single:
+            pairs.setdefault(mark, set()).add(base)
     if pairs:
         shapes = "|".join(f"[{_class(first)}]{_class(mark)}" for mark, first in sorted(pairs.items()))
         rules.append((f"({shapes})[{_TWO}]", r"\1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 from tfrec_fusion.layers.pretrained import find_pretrained
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
@@ -18,7 +19,7 @@ from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
 from tfrec_fusion.layers.tokenizers.wordpiece_files import read_wordpiece
 
 
-def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kwargs) -> TextTokenizer:
+def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kwargs: Any) -> TextTokenizer:
     """Reads a pretrained encoder's tokenizer, as the layer that gives the same ids in the graph.
 
     `tokenizer.json` comes first, then the older files (`vocab.txt`; `vocab.json` with `merges.txt`;

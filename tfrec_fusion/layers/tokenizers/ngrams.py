@@ -49,8 +49,8 @@ class NgramTokenizer(TextTokenizer):
         max_length: int = 512,
         pad_to: str = "max_length",
         added_tokens: Iterable[Mapping[str, Any]] = (),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(max_length=max_length, pad_to=pad_to, added_tokens=added_tokens, **kwargs)
         if buckets < 4:
             raise ValueError(f"`buckets` must be at least 4. Received: {buckets}. Take some thousands.")
@@ -78,7 +78,7 @@ class NgramTokenizer(TextTokenizer):
         whole = tf.RaggedTensor.from_uniform_row_length(1 + _hashed(flat, for_words), 1, validate=False)
         return words.with_flat_values(tf.concat([whole, ids], axis=1)).merge_dims(1, 2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "buckets": self.buckets}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
@@ -54,17 +55,18 @@ def read_model(content: bytes) -> tuple[int, list[tuple[str, float, int]], bytes
     Raises:
         ValueError: for bytes that are no SentencePiece model.
     """
-    kind, pieces, charsmap = UNIGRAM, [], b""
+    kind, charsmap = UNIGRAM, b""
+    pieces: list[tuple[str, float, int]] = []
     try:
         for field, value in _fields(content):
             if field == 1:
-                piece = dict(_fields(value))
+                piece: dict[int, Any] = dict(_fields(_message(value)))
                 (score,) = struct.unpack("<f", piece[2])
                 pieces.append((piece[1].decode(), score, piece.get(3, NORMAL)))
             elif field == 2:
-                kind = dict(_fields(value)).get(3, UNIGRAM)
+                kind = int(dict(_fields(_message(value))).get(3, UNIGRAM))
             elif field == 3:
-                charsmap = dict(_fields(value)).get(2, b"")
+                charsmap = _message(dict(_fields(_message(value))).get(2, b""))
     except (KeyError, IndexError, TypeError, struct.error, UnicodeDecodeError, ValueError) as error:
         raise ValueError(
             f"A SentencePiece model must be a whole ModelProto. Received: {len(content)} bytes, of which a"
@@ -76,6 +78,17 @@ def read_model(content: bytes) -> tuple[int, list[tuple[str, float, int]], bytes
             " the file again."
         )
     return kind, pieces, charsmap
+
+
+def _message(value: bytes | int) -> bytes:
+    """A field that holds bytes, of which the format makes messages too.
+
+    Raises:
+        TypeError: where the file has a number there.
+    """
+    if isinstance(value, int):
+        raise TypeError("a number where bytes belong")
+    return value
 
 
 def split(model: bytes, texts: tf.Tensor, out_type: tf.DType = tf.int32) -> tf.RaggedTensor:

@@ -68,8 +68,8 @@ class SubwordTokenizer(TextTokenizer):
         max_length: int = 64,
         pad_to: str = "max_length",
         added_tokens: Iterable[Mapping[str, Any]] = (),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(max_length=max_length, pad_to=pad_to, added_tokens=added_tokens, **kwargs)
         # Past Keras, which looks at each entry of a dictionary for what it should track: here 100,000.
         object.__setattr__(self, "model", dict(model))
@@ -131,7 +131,7 @@ class SubwordTokenizer(TextTokenizer):
         tokens = words.with_flat_values(pieces).merge_dims(1, 2)
         return tokens.flat_values, tokens.row_splits
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "model": dict(self.model),

@@ -103,7 +103,8 @@ def _frame(files: TokenizerFiles, post: Mapping[str, Any] | None, ids: Mapping[s
 
 def _template(step: Mapping[str, Any]) -> dict[str, Any]:
     def parts(pieces: Sequence[Mapping[str, Any]], fields: int) -> tuple[list[list[int]], list[int]]:
-        runs, types = [[]], []
+        runs: list[list[int]] = [[]]
+        types: list[int] = []
         for piece in pieces:
             if "Sequence" in piece:
                 runs.append([])

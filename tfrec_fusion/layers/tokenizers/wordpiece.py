@@ -78,8 +78,8 @@ class WordPieceTokenizer(TextTokenizer):
         separators: int = 1,
         pad_to: str = "max_length",
         added_tokens: Iterable[Mapping[str, Any]] = (),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(max_length=max_length, pad_to=pad_to, added_tokens=added_tokens, **kwargs)
         if isinstance(vocabulary, (str, os.PathLike)):
             vocabulary = read_vocabulary(vocabulary)
@@ -145,7 +145,7 @@ class WordPieceTokenizer(TextTokenizer):
             pieces if self._ids is None else pieces.with_flat_values(tf.gather(self._ids, pieces.flat_values))
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "vocabulary": list(self.vocabulary),

@@ -9,6 +9,7 @@ with the smallest squared error on validation; without validation the network an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -37,8 +38,8 @@ class RatingFactors(tf_keras.layers.Layer):
         item_features: Sequence[Feature],
         user_features: Sequence[Feature],
         dim: int,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.said, self.said_of_users = SideColumns(item_features), SideColumns(user_features)
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]

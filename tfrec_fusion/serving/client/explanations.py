@@ -117,7 +117,7 @@ def _explanation(row: Mapping[str, Any], place: int, names: list[str]) -> Explan
         strict=True,
     )
     rank = int(row["ranks"][place]) if "ranks" in row else 0
-    last = {}
+    last: dict[str, Any] = {}
     if "last_parts" in row:
         last_id, last_title = texts_of([row["last_id"], row["last_title"]])
         last = {"last_id": last_id, "last_title": last_title, "last_parts": by_part(row["last_parts"])}
@@ -127,8 +127,10 @@ def _explanation(row: Mapping[str, Any], place: int, names: list[str]) -> Explan
         float(row["scores"][place]),
         by_part(row["parts"][place]),
         tuple(Source(kind, name, shown, by_part(values)) for kind, name, shown, values in listed if kind),
-        *(by_part(row[name][place]) for name in ("base", "others", "completeness_error")),
-        state,
-        rank or None,
+        base=by_part(row["base"][place]),
+        others=by_part(row["others"][place]),
+        completeness_error=by_part(row["completeness_error"][place]),
+        state=state,
+        rank=rank or None,
         **last,
     )

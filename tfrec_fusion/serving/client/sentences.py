@@ -17,14 +17,22 @@ from tfrec_fusion.export.request import RequestError
 class Explained(Protocol):
     """What a sentence is made of: an `Explanation`."""
 
-    state: str
-    sources: tuple[Any, ...]
-    base: dict[str, float]
-    others: dict[str, float]
-    last_id: str
-    last_title: str
-    gap: float
-    behind: list[tuple[str, float]]
+    @property
+    def state(self) -> str: ...
+    @property
+    def sources(self) -> tuple[Any, ...]: ...
+    @property
+    def base(self) -> dict[str, float]: ...
+    @property
+    def others(self) -> dict[str, float]: ...
+    @property
+    def last_id(self) -> str: ...
+    @property
+    def last_title(self) -> str: ...
+    @property
+    def gap(self) -> float: ...
+    @property
+    def behind(self) -> list[tuple[str, float]]: ...
 
 
 TITLES, WORDS = 2, 3

@@ -75,6 +75,6 @@ def _default_token() -> Callable[[], str]:
     def token() -> str:
         if not credentials.valid:
             credentials.refresh(google.auth.transport.requests.Request())
-        return credentials.token
+        return str(credentials.token)
 
     return token
