@@ -197,6 +197,7 @@ def transform(
             "pipeline/callbacks/preprocessing.py",
             "tfrec_fusion/features/columns.py",
             "tfrec_fusion/features/graph.py",
+            "tfrec_fusion/layers/blank_texts.py",
             "tfrec_fusion/layers/prompts.py",
             "tfrec_fusion/layers/tokenizers",
         ),
