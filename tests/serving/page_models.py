@@ -5,6 +5,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class OldRetrieval(RetrievalServing):
 
     def signatures(self):
         return {
-            name: made for name, made in super().signatures().items() if name in ("recommend", "describe")
+            "recommend": export.concrete(export.graph(self.recommend), **self.recommend_spec()),
+            "describe": export.concrete(export.graph(self.describe), **self.input_spec("describe")),
         }
 
 
@@ -63,4 +65,6 @@ def write_models(root: pathlib.Path, data: Planted, profiles: Profiles) -> Plant
         model, *arguments, index=index, ranking=ranking(data), head="click", rank_weight=0.3
     )
     export.save(whole, str(root / "recommender" / "2"))
+    # Warming up would run all signatures, most of which the page never asks.
+    shutil.rmtree(root / "recommender" / "2" / "assets.extra")
     return data

@@ -4,11 +4,16 @@ const SHOWN = 8;
 
 /** The items of a model by id and title, as far as `describe` names them. */
 export class Catalogue {
+  /** What `describe` says; an empty catalogue of a model that has no such signature, or does not answer. */
   static async load(models, target) {
     if (!target.signatures.describe) return new Catalogue({});
     const count = models.settings.inputs.count.high;
-    const { outputs } = await models.predict(target, "describe", { count });
-    return new Catalogue(outputs);
+    try {
+      const { outputs } = await models.predict(target, "describe", { count });
+      return new Catalogue(outputs);
+    } catch {
+      return new Catalogue({}); // ids can be typed; a server that is gone says so with the first request
+    }
   }
 
   constructor(described) {

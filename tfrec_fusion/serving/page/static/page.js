@@ -70,17 +70,12 @@ class RecommenderPage extends HTMLElement {
       }),
     );
     this.columns.classList.toggle("two", this.shown.length > 1);
-    try {
-      const [first] = this.shown;
-      if (this.catalogueOf !== pathOf(first)) {
-        this.catalogue = await Catalogue.load(this.models, first);
-        this.catalogueOf = pathOf(first);
-      }
-      this.form.build(this.models, first, this.catalogue, given);
-    } catch (error) {
-      this.columns.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
-      return;
+    const [first] = this.shown;
+    if (this.catalogueOf !== pathOf(first)) {
+      this.catalogueOf = pathOf(first);
+      this.catalogue = await Catalogue.load(this.models, first);
     }
+    this.form.build(this.models, first, this.catalogue, given);
     this.drawOthers();
     this.ask();
   }
@@ -92,7 +87,7 @@ class RecommenderPage extends HTMLElement {
     const id = newId("against");
     const select = el(
       "select",
-      { id, onchange: () => this.against(others[Number(select.value)] ?? null) },
+      { id, onchange: () => this.against(select.value === "" ? null : others[Number(select.value)]) },
       el("option", { value: "" }, "nothing"),
       others.map((target, place) => el("option", { value: place }, wordsOf(target))),
     );
