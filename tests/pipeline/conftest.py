@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.components import google_clients
 from tests.pipeline.fake_google import Google, key_file
+from tests.pipeline.onboarding_tables import folder  # noqa: F401  (fixture)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 
 import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow)
+from tests.serving.http_clients import raw, strict  # noqa: F401  (fixtures)
 
 
 class Reply(NamedTuple):

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -77,7 +77,7 @@ class Blend(tf_keras.layers.Layer):
         dim: int,
         factors_dim: int | None = None,
         content_dim: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.said = SideColumns(features)
