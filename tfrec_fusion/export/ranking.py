@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrec_fusion.export.base import Serving, as_unicode, candidates, concrete, graph, says_something, table
 from tfrec_fusion.export.explaining import Explainer
-from tfrec_fusion.export.request import RANKING_ONLY, RETRIEVAL_ONLY
+from tfrec_fusion.export.request import EVALUATE, RANKING_ONLY, RETRIEVAL_ONLY
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.contributions import PartScores
 from tfrec_fusion.models.new_items import ranking_vectors
@@ -120,7 +120,7 @@ class CandidateScores(Serving):
 
 
 class RankingServing(CandidateScores):
-    """The ranking model's signatures: `serving_default`, `rank` and `describe`.
+    """The ranking model's signatures: `rank`, `describe`, and `evaluate` under TFMA's key `serving_default`.
 
     Args:
         biases: what ratings are predicted to be from the mean, item and user alone (`mean`, `items`,
@@ -163,7 +163,7 @@ class RankingServing(CandidateScores):
         """Concrete functions by signature name."""
         examples = tf.TensorSpec([None], tf.string, "examples")
         return {
-            "serving_default": graph(self.evaluate).get_concrete_function(examples),
+            EVALUATE: graph(self.evaluate).get_concrete_function(examples),
             "rank": concrete(graph(self.rank), **self.rank_spec()),
             "describe": concrete(graph(self.describe), **self.input_spec("describe")),
             "explain": concrete(graph(RankingExplainer(self).explain), **self.explain_spec()),

@@ -13,7 +13,7 @@ from tfrec_fusion.export.base import checked, concrete, graph
 from tfrec_fusion.export.explained_recommender import RecommenderExplainer
 from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
 from tfrec_fusion.export.ranking import CandidateScores
-from tfrec_fusion.export.request import CANDIDATES, LABEL_ONLY
+from tfrec_fusion.export.request import CANDIDATES, EVALUATE, LABEL_ONLY
 from tfrec_fusion.export.retrieval import RetrievalServing
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.metrics.ranks import gain, stands_before, tie_order
@@ -159,8 +159,8 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         """Concrete functions by signature name."""
         made = super().signatures()
         made["rank"] = concrete(graph(self.rank), **self.rank_spec())
-        # Judged are the two models it is made of.
-        del made["serving_default"]
+        # The two models it is made of are evaluated, each by itself.
+        del made[EVALUATE]
         return made
 
 

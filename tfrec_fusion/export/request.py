@@ -20,6 +20,7 @@ from tfrec_fusion.errors import TfrecError
 from tfrec_fusion.layers.blank_texts import is_blank
 
 __all__ = [
+    "EVALUATE",
     "EXPLAINED",
     "INPUTS",
     "OUTPUTS",
@@ -37,6 +38,9 @@ __all__ = [
 class RequestError(TfrecError, ValueError):
     """A request that asks for what there is not: the rule, the value, the way out."""
 
+
+EVALUATE = "serving_default"
+"""Key of the signature that answers labelled Examples. TFMA evaluates whatever has this name."""
 
 CANDIDATES = 100
 """How many items a recommender ranks where a request does not say."""

@@ -20,7 +20,7 @@ from tfrec_fusion.export.base import (
 )
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED
 from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
-from tfrec_fusion.export.request import INPUTS, LABEL_ONLY, PADDING, RANKING_ONLY
+from tfrec_fusion.export.request import EVALUATE, INPUTS, LABEL_ONLY, PADDING, RANKING_ONLY
 from tfrec_fusion.export.similar import SimilarItems
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
@@ -38,8 +38,8 @@ DIVERSITY_POOL, LARGEST_POOL = 4, 400
 
 
 class RetrievalServing(Serving):
-    """The retrieval model's signatures: `serving_default`, `recommend`, `describe`, `embed_query`,
-    `embed_item`, `embed_text`."""
+    """The retrieval model's signatures: `evaluate` under TFMA's key `serving_default`, `recommend`,
+    `describe`, `embed_query`, `embed_item`, `embed_text`."""
 
     def __init__(
         self,
@@ -348,7 +348,7 @@ class RetrievalServing(Serving):
             return {"embedding": self.text_tower.queries(text)}
 
         made = {
-            "serving_default": graph(self.evaluate).get_concrete_function(
+            EVALUATE: graph(self.evaluate).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
             ),
             "recommend": concrete(graph(self.recommend), **self.recommend_spec()),

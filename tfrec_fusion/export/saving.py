@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.request import default_of
+from tfrec_fusion.export.request import EVALUATE, default_of
 from tfrec_fusion.files import whole_folder
 
 __all__ = ["save", "write_warmup"]
@@ -51,7 +51,7 @@ def write_warmup(
     target.parent.mkdir()
     with tf.io.TFRecordWriter(str(target)) as writer:
         for name, function in signatures.items():
-            if name == "serving_default":
+            if name == EVALUATE:
                 continue
             request = predict_pb2.PredictRequest()
             request.model_spec.signature_name = name
