@@ -1,7 +1,7 @@
 """transformers' PyTorch classes and onnxruntime on the encoders of `benchmarks.encoders`, in an environment
 of their own.
 
-    .venv-references/bin/python benchmarks/encoder_peers.py < commands
+    .venv-references/bin/python -I benchmarks/encoder_peers.py < commands
 
 Reads a JSON command a line and answers with one a line: `write` makes a folder with random weights (or of a
 GGUF file), `open` loads it in both engines, `vectors` and `time` run them. One thread each.
@@ -45,7 +45,11 @@ class Peers:
         torch.manual_seed(0)
         if gguf:
             path = pathlib.Path(gguf)
-            model = transformers.AutoModel.from_pretrained(path.parent, gguf_file=path.name).float()
+            read = transformers.AutoModel.from_pretrained(path.parent, gguf_file=path.name)
+            settings = {key: value for key, value in read.config.to_dict().items() if "quant" not in key}
+            model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**settings))
+            weights = {key: value.float() for key, value in read.state_dict().items()}
+            model.float().load_state_dict(weights)
         else:
             model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config or {}))
         model.save_pretrained(folder)

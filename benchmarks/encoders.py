@@ -91,7 +91,7 @@ class Peers:
     def __init__(self, python: str):
         script = pathlib.Path(__file__).parent / "encoder_peers.py"
         self.process = subprocess.Popen(
-            [python, str(script)],
+            [python, "-I", str(script)],  # isolated: modules beside the script are none of its packages
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
