@@ -15,6 +15,7 @@ from tfrec_fusion.models.hybrid.blend_rows import Rows
 from tfrec_fusion.models.hybrid.blend_solving import Choices
 from tfrec_fusion.models.hybrid.choosing import (
     LEAST,
+    MOST_CONTENT,
     MOST_NUMBERS,
     Question,
     affordable,
@@ -110,7 +111,7 @@ def test_widths_stay_within_memory_and_rank(items):
     widths = affordable(matrix)
     assert widths == sorted(set(widths)) and widths[-1] <= min(items, 1000) - 1
     assert all(width <= LEAST or width * items <= MOST_NUMBERS for width in widths)
-    assert all(width <= LEAST or width * items <= MOST_NUMBERS for width in content_widths(384, items))
+    assert all(width <= LEAST or width * items <= MOST_CONTENT for width in content_widths(384, items))
 
 
 def test_narrowed_content_is_the_leading_components():

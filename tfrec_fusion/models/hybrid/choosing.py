@@ -22,9 +22,10 @@ from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors, ContentF
 Setting = TypeVar("Setting")
 
 WIDTHS = (32, 64, 128, 256, 512, 1024)
-# Always affordable; of the wider ones items times width is bounded (float32: 134 MB), and so is the time that
-# solving takes, which grows with rows and columns times the square of the width.
-LEAST, MOST_NUMBERS, MOST_WORK = 64, 2**25, 2**33
+# Always affordable. Of what is wider items times width is bounded, since a search reads all of it: 8 MB of
+# factors and 4 MB of content. So is the time that solving takes, which grows with rows and columns times the
+# square of the width.
+LEAST, MOST_NUMBERS, MOST_CONTENT, MOST_WORK = 64, 2**21, 2**20, 2**33
 ROWS, SCORES = 500, 1_000_000
 # Components whose variance is the ridge of the content part; None: no ridge.
 # Only among the leading eighth: the last ones are noise.
@@ -156,7 +157,7 @@ def content_settings(
 
 def content_widths(text_dim: int, num_items: int) -> list[int]:
     """The widths of `WIDTHS` below `text_dim`, and that itself, that a catalogue can be served with."""
-    most = min(text_dim, max(LEAST, MOST_NUMBERS // num_items))
+    most = min(text_dim, max(LEAST, MOST_CONTENT // num_items))
     return [width for width in WIDTHS if width < most] + [most]
 
 
