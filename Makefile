@@ -21,7 +21,7 @@ test: setup  ## all tests, two files at a time (ARGS="-n 0": one), and the ten s
 test-fast: setup  ## the tests that take under ten seconds each, two files at a time (ARGS="-n 0": one)
 	@$(BIN)/python -m pytest -m "not slow and not e2e" -n 2 --dist loadgroup $(ARGS)
 
-lint: setup  ## style, import order, and types of the public API
+lint: setup  ## style, import order, and types of both packages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy
 
 types: setup  ## types alone
