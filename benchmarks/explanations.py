@@ -32,8 +32,8 @@ from tfrec_fusion.metrics.bootstrap import interval, resample
 from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.client.in_process import InProcessTransport
 
-STEPS, LEAST, SHUFFLES, BATCH = 5, 8, 5, 500
-"""Items that are removed; how long a history must be; random orders of each; histories at once."""
+STEPS, SHUFFLES, BATCH = 5, 5, 500
+"""Items that are removed; random orders of each history; histories at once."""
 
 
 @dataclasses.dataclass
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("config", help="configuration of a run")
     parser.add_argument("--root", help="where the run is")
     parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--least", type=int, default=8, help="items that a history must have")
     parser.add_argument("--shap", metavar="PYTHON", help="an interpreter that has the package shap")
     parser.add_argument("--samples", type=int, default=256, help="coalitions that SHAP asks for")
     parser.add_argument("--seed", type=int, default=0)
@@ -178,7 +179,7 @@ def main() -> None:
     run = RunFiles(load_config(arguments.config, [f"root={arguments.root}"] if arguments.root else []))
     people = sample_people(run.test_examples(), 10**9, arguments.seed)
     histories = [list(dict.fromkeys(person.history))[-50:] for person in people]
-    histories = [history for history in histories if len(history) >= LEAST][: arguments.users]
+    histories = [history for history in histories if len(history) >= arguments.least][: arguments.users]
     scores = Scores(run.model("retrieval"))
     found, versions = cases(scores, histories, arguments.seed), ""
     if arguments.shap:

@@ -12,7 +12,7 @@ from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (
 from tests.test_recommender import saved  # noqa: F401  (fixture)
 from tfrec_fusion.export import request
 from tfrec_fusion.export.base import TextTower, concrete, graph
-from tfrec_fusion.export.ranking import RankingExplainer, RankingServing
+from tfrec_fusion.export.ranking import RankingServing
 from tfrec_fusion.export.recommender import RecommenderServing
 from tfrec_fusion.export.retrieval import RetrievalServing, searchable
 from tfrec_fusion.export.words import part_by_word
@@ -48,7 +48,7 @@ def asked(serving):
     return Asked(
         serving,
         recommend=(serving.recommend, serving.recommend_spec()),
-        explain=(serving.explainer().explain, serving.explain_spec()),
+        explain=(serving.explain, serving.explain_spec()),
         similar=(serving.similar, serving.input_spec("similar")),
     )
 
@@ -108,7 +108,7 @@ def ranked(models, data, profiles):  # noqa: F811
     return Asked(
         serving,
         rank=(serving.rank, serving.rank_spec()),
-        explain=(RankingExplainer(serving).explain, serving.explain_spec()),
+        explain=(serving.explain, serving.explain_spec()),
     )
 
 
@@ -174,7 +174,7 @@ def test_a_history_longer_than_the_towers_read_speaks_in_the_other_parts(data, p
     model = blended(short)
     index = BruteForce().index(searchable(model, catalogue(data))[1:])
     serving = RetrievalServing(model, *serving_arguments(data, profiles), index=index)
-    explain = Asked(serving, explain=(serving.explainer().explain, serving.explain_spec()))
+    explain = Asked(serving, explain=(serving.explain, serving.explain_spec()))
     history = [str(data.ids[item]) for item in (3, 8, 4)]
     answer = explain("explain", history=[history], item_ids=[[data.ids[1]]])
     check_sums(answer)

@@ -121,6 +121,14 @@ def test_words_find_the_text_that_says_them_and_likes_are_alike(model, tables):
     assert list(like.columns) == COLUMNS[1:]
     assert 100 not in set(like["item_id"])
     assert set(like["title"].str.split().str[0]) == {"tea"}
+    one, new = model.explain(3, [100, ""], texts=["", "tea leaf"])
+    assert sum(one.parts.values()) == pytest.approx(one.score, abs=1e-5)
+    assert one.item_id == "100"
+    assert one.state == "seen" or one.rank
+    assert new.state == "unknown"
+    assert new.sentence()
+    with pytest.raises(RequestError, match="`items` or `texts` must hold at least one item"):
+        model.explain(3)
     ranked = model.rank(3, [101, 103, 100])
     assert sorted(ranked["item_id"]) == [100, 101, 103]
 

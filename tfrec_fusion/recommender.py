@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tfrec_fusion.in_memory.fitted import Fitted
     from tfrec_fusion.in_memory.requests import Requests
+    from tfrec_fusion.serving.client.explanations import Explanations
 
 __all__ = ["NotFitted", "Recommender"]
 
@@ -190,6 +191,34 @@ class Recommender:
             RequestError: for an item that is not known and comes without a text.
         """
         return self._requests().similar(item, k, inputs)
+
+    def explain(
+        self,
+        user: Any = None,
+        items: Any = None,
+        *,
+        texts: str | Iterable[str] | None = None,
+        **inputs: Any,
+    ) -> Explanations:
+        """What scores are sums of, and why items are recommended or not.
+
+        Args:
+            user: an id; None for nobody in particular.
+            items: an item's id, or a list of them.
+            texts: of items that are not known.
+            **inputs: what `recommend` was asked with (`history`, `text`, `k`, `exclude`, …), context by its
+                column's name, and `count`, how many sources are listed.
+
+        Returns:
+            An `Explanation` an item: its parts, which sum to the score, their sources, and a sentence.
+
+        Raises:
+            RequestError: without items, or for an input that there is not.
+
+        >>> model.explain("u42", "i7")[0].sentence()  # doctest: +SKIP
+        'because of “Alien” and “Aliens” (62 %)'
+        """
+        return self._requests().explain(user, items, texts, inputs)
 
     def rank(
         self,

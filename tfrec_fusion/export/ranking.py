@@ -166,8 +166,12 @@ class RankingServing(CandidateScores):
             EVALUATE: graph(self.evaluate).get_concrete_function(examples),
             "rank": concrete(graph(self.rank), **self.rank_spec()),
             "describe": concrete(graph(self.describe), **self.input_spec("describe")),
-            "explain": concrete(graph(RankingExplainer(self).explain), **self.explain_spec()),
+            "explain": concrete(graph(self.explain), **self.explain_spec()),
         }
+
+    def explain(self, **inputs) -> dict[str, tf.Tensor]:
+        """What the predictions of a label are made of; see `request.EXPLAINED`."""
+        return RankingExplainer(self).explain(**inputs)
 
     def explain_spec(self) -> dict[str, tf.TensorSpec]:
         """What `explain` takes (`request.SIGNATURES`)."""

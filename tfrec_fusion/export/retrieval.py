@@ -256,6 +256,10 @@ class RetrievalServing(Serving):
         """What answers `explain`."""
         return RetrievalExplainer(self)
 
+    def explain(self, **inputs: Any) -> dict[str, tf.Tensor]:
+        """What scores are made of, and why items are recommended or not; see `request.EXPLAINED`."""
+        return self.explainer().explain(**inputs)
+
     def similar(self, **inputs: Any) -> dict[str, tf.Tensor]:
         """The items most like each one asked about; see `SimilarItems`."""
         return self.likeness.similar(self, **inputs)
@@ -355,7 +359,7 @@ class RetrievalServing(Serving):
             "describe": concrete(graph(self.describe), **self.input_spec("describe")),
             "embed_query": concrete(embed_query, **self.input_spec("embed_query")),
             "embed_item": concrete(embed_item, **self.input_spec("embed_item")),
-            "explain": concrete(graph(self.explainer().explain), **self.explain_spec()),
+            "explain": concrete(graph(self.explain), **self.explain_spec()),
             "similar": concrete(graph(self.similar), **self.input_spec("similar")),
         }
         if self.text_tower is not None:

@@ -106,7 +106,7 @@ class Fitted:
         return own() if own else serving.input_spec(signature)
 
     def function(self, kind: str, signature: str) -> Callable[..., dict[str, tf.Tensor]]:
-        """One signature of a model: `recommend`, `rank` or `similar`."""
+        """One signature of a model: `recommend`, `rank`, `similar` or `explain`."""
         if (kind, signature) not in self._functions:
             asked = graph(getattr(self.serving(kind), signature))
             self._functions[kind, signature] = concrete(asked, **self.spec(kind, signature))

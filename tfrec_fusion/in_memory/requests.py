@@ -21,6 +21,7 @@ from tfrec_fusion.datasets.tables import IdRule
 from tfrec_fusion.export.request import INPUTS, RequestError, is_blank
 from tfrec_fusion.in_memory.fitted import Fitted
 from tfrec_fusion.naming import find_input
+from tfrec_fusion.serving.client.explanations import Explanations, read_explanations
 
 __all__ = ["Requests", "is_list"]
 
@@ -141,6 +142,23 @@ class Requests:
                 frame.insert(0, "similar_to", one)
             parts.append(frame)
         return pd.concat(parts, ignore_index=True)
+
+    def explain(self, user: Any, items: Any, texts: Any, inputs: Mapping[str, Any]) -> Explanations:
+        """What scores are sums of; see `Recommender.explain`."""
+        if is_list(user):
+            raise RequestError(
+                f"`user` must be one id. Received: {user!r}. Ask for one user after the other."
+            )
+        candidates, words = (
+            [] if given is None else list(given) if is_list(given) else [given] for given in (items, texts)
+        )
+        if not candidates and not words:
+            raise RequestError("`items` or `texts` must hold at least one item. Received: none.")
+        given = {**inputs, "user_id": [user], "item_ids": candidates, "texts": words}
+        answers = self._ask(self.kind, "explain", 1, given)
+        return read_explanations(
+            {name: values.tolist() for name, values in answers.items()}, None if user is None else [user]
+        )[0]
 
     def _ask(self, kind: str, signature: str, rows: int, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Outputs of a signature, by name, a row a request."""
