@@ -22,7 +22,7 @@ PEOPLE, CANDIDATES, K = 300, 50, 10
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 EVERY_CELL = 2**30
 WORST_OF = 20_000
-ASKED_ABOUT, EXPLAINED = 100, 5
+USERS_ASKED, ITEMS_ASKED = 100, 5
 """People of the sample whose recommendations are explained, and how many of each."""
 
 
@@ -75,7 +75,7 @@ class Analysis:
             tuned and with every cell read.
         agreement: one entry a person; empty without a ranking model.
         failures: the worst first.
-        explanations: of the first `EXPLAINED` recommendations of each of the first `ASKED_ABOUT` people;
+        explanations: of the first `ITEMS_ASKED` recommendations of each of the first `USERS_ASKED` people;
             empty for a model of before.
         part_shares: what recommendations live from.
     """
@@ -118,7 +118,7 @@ def analyse(
     say("looks for the worst failures")
     failures = worst_failures(retrieval, examples)
     say("explains")
-    questions = of_people(people[:ASKED_ABOUT], recommended, EXPLAINED)
+    questions = of_people(people[:USERS_ASKED], recommended, ITEMS_ASKED)
     explanations = explained(retrieval, questions, K)
     failures = with_reasons(retrieval, failures)
     agreement: list[Agreement] = []
