@@ -58,9 +58,10 @@ def blended(data):  # noqa: F811
     model = two_tower(data)
     rng = np.random.default_rng(1)
     blend = model.blend
-    blend.factors.assign(rng.normal(size=blend.factors.shape))
-    blend.leverage.assign(rng.uniform(0, 0.5, size=blend.leverage.shape))
-    blend.gain.assign(rng.uniform(0.2, 1, size=blend.gain.shape))
+    blend.resize(8, 8)
+    blend.factors.assign(rng.normal(size=blend.factors.numpy().shape))
+    blend.leverage.assign(rng.uniform(0, 0.5, size=blend.leverage.numpy().shape))
+    blend.gain.assign(rng.uniform(0.2, 1, size=blend.gain.numpy().shape))
     blend.popularity.assign(np.log1p(data.counts).astype(np.float32))
     vectors = model.candidate_embeddings().numpy()[1:]
     weights = np.array([[1.0, 0.8, 0.6, 0.1], [1.0, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]])
@@ -76,7 +77,7 @@ def models(data):  # noqa: F811
         weight.set_weights([rng.normal(size=weight.weights[0].shape) * 0.2])
     solved = ranker.rating_factors
     for weight in (solved.users, solved.items):
-        weight.assign(rng.normal(size=weight.shape) * 0.3)
+        weight.assign(rng.normal(size=weight.numpy().shape) * 0.3)
     solved.weight.assign(0.4)
     ranker.ranges["rating"].assign([-0.05, 0.05])
     return blended(data), ranker
@@ -121,7 +122,9 @@ def check_sums(answer):
     np.testing.assert_allclose(answer["parts"].sum(-1), answer["scores"], **EXACT)
     rest = answer["base"] + answer["others"] + answer["completeness_error"]
     np.testing.assert_allclose(rest + answer["contributions"].sum(2), answer["parts"], **EXACT)
-    network = [name in ("tower", "network", "ranking_network") for name in texts(answer["part_names"])]
+    network = [
+        name in ("tower", "network", "ranking_network", "text") for name in texts(answer["part_names"])
+    ]
     assert np.abs(answer["completeness_error"][..., ~np.array(network)]).max() < 1e-5
     assert all(np.isfinite(values).all() for values in answer.values() if values.dtype.kind == "f")
 
