@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from tfrec_fusion.layers.tokenizers import sentencepiece
 
+_MOST_KEYS = 2_000_000
 _BREAK, _OTHER = "\ufdd0", "\ufdd1"  # noncharacters, one as unknown as the other
 
 # What follows its base within a grapheme beside marks: joiners, Thai and Lao am, Hangul's vowels and finals,
@@ -156,8 +157,9 @@ def read_keys(blob: bytes) -> set[str]:
             prefixes[row] + bytes([label])
             for row, label in zip(rows.tolist(), (found & 255).tolist(), strict=True)
         ]
-        if len(prefixes) + len(keys) > 2 * len(units):
-            raise ValueError("A precompiled character map must be a tree. Received: one whose branches meet.")
+        # Branches may meet (darts-clone keeps common ends once), but not run in circles.
+        if len(prefixes) > _MOST_KEYS:
+            raise ValueError("A precompiled character map must have an end. Received: keys without one.")
         offsets = _offsets(nodes, found)
         keys.update(prefix for prefix, leaf in zip(prefixes, (found >> 8 & 1).tolist(), strict=True) if leaf)
     return {key.decode("utf-8", "replace") for key in keys}
