@@ -188,7 +188,9 @@ def build_text_encoder(text: TextConfig) -> TextEncoder | NgramEncoder:
     if text.encoder == SUBWORDS:
         from tfrec_fusion.layers.ngram_encoder import NgramEncoder
 
-        return NgramEncoder(dim=text.dim or 256, stage=text.stage)
+        hashed = NgramEncoder(dim=text.dim or 256, stage=text.stage)
+        hashed.build(None)  # with its variables, as what is read from files
+        return hashed
     from tfrec_fusion.layers.text_encoder import TextEncoder
 
     return TextEncoder.from_pretrained(
