@@ -16,10 +16,10 @@ demo: setup  ## MovieLens 100K from tables to a served answer; DEMO_KEEP=0 stops
 	@DEMO_KEEP=$${DEMO_KEEP:-1} $(BIN)/tfrec demo
 
 test: setup  ## all tests, two files at a time (ARGS="-n 0": one), and the ten slowest
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --durations=10 $(ARGS)
 
 test-fast: setup  ## the tests that take under ten seconds each, two files at a time (ARGS="-n 0": one)
-	@$(BIN)/python -m pytest -m "not slow and not e2e" -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not e2e" -n 2 --dist loadscope $(ARGS)
 
 lint: setup  ## style, import order, and types of both packages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy

@@ -1,25 +1,43 @@
 """Selects Keras 2 before any test module imports TensorFlow or TFRS, and orders tests for two workers."""
 
+import functools
 import gc
+import pathlib
+import re
 
 import pytest
 
 import tfrec_fusion  # noqa: F401
 
+SHARED_RUN = re.compile(r"shared_run\(\"(\w+)\"\)")
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
+
+@functools.cache
+def group_of(file: str) -> str:
+    """What one worker takes: a file, whose fixtures are shared, or all files that read one run."""
+    shared = SHARED_RUN.search((pathlib.Path(__file__).parents[1] / file).read_text(encoding="utf-8"))
+    return shared.group(1) if shared else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deals out groups. pytest-xdist 3.8 writes its own groups (`--dist loadgroup`) into an attribute that
+    pytest 9.2 no longer reads, and then deals out single tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid.split("::")[0])
+
+    config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Files go to workers whole, since their fixtures are shared; files that share a run are one group.
-
-    The longest groups come first, so that no worker is left with one of them at the end.
-    """
+    """The longest groups come first, so that no worker is left with one of them at the end."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        mark = item.get_closest_marker("shared_run")
-        groups.setdefault(mark.args[0] if mark else item.nodeid.split("::")[0], []).append(item)
-    for name, members in groups.items():
-        for item in members:
-            item.add_marker(pytest.mark.xdist_group(name))
+        groups.setdefault(group_of(item.nodeid.split("::")[0]), []).append(item)
 
     def weight(group: list[pytest.Item]) -> int:
         marks = ("e2e", "slow")
