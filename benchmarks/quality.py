@@ -2,11 +2,11 @@
 
     python -m benchmarks.quality [--seeds 1 2 3] [--protocols …] [--peers …] [--json FILE] [--plot FILE]
 
-The whole catalogue is ranked, never a sample of it. What a person met in training and validation is left out,
+The whole catalogue is ranked, never a sample of it. What a user met in training and validation is left out,
 ties are broken by a fixed shuffle, every choice is made on validation. Peers are tuned over the grids in
-`quality_peers`; ours are the defaults of `tfrec_fusion.config` as they are, and nothing is tuned. People whom
+`quality_peers`; ours are the defaults of `tfrec_fusion.config` as they are, and nothing is tuned. Users whom
 training never saw are known to every model by what they met before the test. The interval is that of a paired
-bootstrap over people, seeds averaged, of the difference to the peer that is best by the same figure.
+bootstrap over users, seeds averaged, of the difference to the peer that is best by the same figure.
 RecBole's SASRec and LightGCN take part where `make peers` made their environment; where their time was too
 short they are marked "not converged", and nothing is claimed against them.
 """
@@ -29,7 +29,7 @@ from benchmarks.quality_models import FUSED, VARIANTS, Answer, answers
 from benchmarks.quality_peers import PEERS, PEERS_PYTHON, RECBOLE, Peer, RecBole, fit_peer, fit_recbole
 from tfrec_fusion.metrics import accuracy, bootstrap
 
-# Cold items were never met in training; of new people nothing is known; light ones met at most 20 items.
+# Cold items were never met in training; of new users nothing is known; light ones met at most 20 items.
 FIGURES = (
     "ndcg@10",
     "recall@10",
@@ -43,10 +43,10 @@ LIGHT = 20
 
 
 def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dict[str, np.ndarray]:
-    """Each person's figures, float `[people]`; NaN where a person chose nothing that counts.
+    """Each user's figures, float `[users]`; NaN where a user chose nothing that counts.
 
     Args:
-        scores: places of people → float `[places, N + 1]`.
+        scores: places of users → float `[places, N + 1]`.
         protocol: the question.
     """
     size = len(protocol.data.catalogue)
@@ -74,7 +74,7 @@ def measure(
     recbole: RecBole,
     note: Callable[[str], None],
 ) -> dict[str, list[dict]]:
-    """Model → for each seed each person's figures, its settings, seconds and megabytes."""
+    """Model → for each seed each user's figures, its settings, seconds and megabytes."""
     protocol = PROTOCOLS[where]()
     results: dict[str, list[dict]] = {}
 
@@ -94,7 +94,7 @@ def measure(
 
 
 def summary(results: dict[str, list[dict]]) -> dict:
-    """Means over people and seeds, standard errors over seeds, and the interval of the difference to the best
+    """Means over users and seeds, standard errors over seeds, and the interval of the difference to the best
     peer."""
     table = {}
     for name, runs in results.items():

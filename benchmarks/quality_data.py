@@ -26,13 +26,13 @@ WORK = pathlib.Path(tempfile.gettempdir(), "tfrec_fusion_quality")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A split data set and a question a person.
+    """A split data set and a question per user.
 
     Attributes:
         data: the split data.
-        rows: int64 `[people]`, a row of `data.test` each, whose history the person has.
-        seen: per person int32, what they met before; not asked for.
-        relevant: per person int, what they chose.
+        rows: int64 `[users]`, a row of `data.test` each, whose history the user has.
+        seen: per user int32, what they met before; not asked for.
+        relevant: per user int, what they chose.
         allowed: bool `[N + 1]`, what may be recommended.
     """
 
@@ -44,7 +44,7 @@ class Protocol:
 
     @property
     def queries(self) -> dict[str, np.ndarray]:
-        """What a model takes to answer everybody, one row a person."""
+        """What a model takes to answer everybody, one row per user."""
         return {name: values[self.rows] for name, values in self.data.test.items()}
 
 
@@ -129,7 +129,7 @@ def _whole_catalogue(name: str, tables: Tables, method: str) -> Protocol:
 
 
 def _hidden_items() -> Protocol:
-    """A tenth of the items, chosen by a hash of their ids, is hidden with all that was said of them; people
+    """A tenth of the items, chosen by a hash of their ids, is hidden with all that was said of them; users
     are asked for hidden items alone, after all else that they met."""
     tables = latest_small_tables()
     ratings = pd.read_parquet(tables.interactions.path)
@@ -153,7 +153,7 @@ def _hidden_items() -> Protocol:
     test = {"user_index": none, "history": history, "item_index": none}
     allowed = np.zeros(len(data.catalogue), bool)
     allowed[np.unique(np.concatenate(relevant))] = True
-    data = dataclasses.replace(data, test=test, person=np.arange(len(users)), seen=seen)
+    data = dataclasses.replace(data, test=test, users=np.arange(len(users)), seen=seen)
     return Protocol(data, np.arange(len(users)), seen, relevant, allowed)
 
 

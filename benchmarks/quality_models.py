@@ -33,7 +33,7 @@ Scores = Callable[[np.ndarray], np.ndarray]
 
 
 class Answer(NamedTuple):
-    """A model's scores of the protocol's people, what is to be said of it, its seconds, and its peak memory
+    """A model's scores of the protocol's users, what is to be said of it, its seconds, and its peak memory
     in MB."""
 
     scores: Scores
@@ -150,5 +150,5 @@ def reranked(retrieved: Scores, ranker: Ranking, protocol: Protocol, head: str, 
 
 
 def queries(protocol: Protocol, rows: np.ndarray) -> dict[str, tf.Tensor]:
-    """What models take to answer some of the people."""
+    """What models take to answer some of the users."""
     return {name: tf.constant(values[rows]) for name, values in protocol.queries.items()}

@@ -35,7 +35,7 @@ SAMPLE = 2000
 
 
 class Peer(NamedTuple):
-    """A fitted peer: its scores of the protocol's people, what was chosen from the grid, and the grid's
+    """A fitted peer: its scores of the protocol's users, what was chosen from the grid, and the grid's
     seconds and peak memory in MB."""
 
     scores: Callable[[np.ndarray], np.ndarray]
@@ -71,7 +71,7 @@ class RidgeToFactors(Baseline):
 def folded_in(
     seen: scipy.sparse.csr_matrix, items: np.ndarray, alpha: float = 10.0, ridge: float = 0.1
 ) -> np.ndarray:
-    """Factors of people from what they met, by ALS's own step: float `[people, dim]`."""
+    """Factors of users from what they met, by ALS's own step: float `[users, dim]`."""
     gram = items.T @ items + ridge * np.eye(items.shape[1])
     results = np.zeros((seen.shape[0], items.shape[1]))
     for row in range(seen.shape[0]):
@@ -117,7 +117,7 @@ PEERS_PYTHON = pathlib.Path(__file__).parents[1] / ".venv-peers" / "bin" / "pyth
 
 
 def fit_peer(name: str, protocol: Protocol) -> Peer:
-    """Tunes a peer on validation and fits it; people are then known by all that they met before the test."""
+    """Tunes a peer on validation and fits it; users are then known by all that they met before the test."""
     data = protocol.data
     forget_peak()
     start = time.perf_counter()
@@ -197,7 +197,7 @@ def fit_recbole(model: str, protocol: Protocol, where: str, how: RecBole) -> Pee
 
 def write_question(protocol: Protocol, path: pathlib.Path) -> None:
     """Writes what `recbole_peers` trains and is asked: the rows of training, a sample of validation, and the
-    people."""
+    users."""
     data, rng = protocol.data, np.random.default_rng(0)
     sample = np.sort(rng.permutation(len(data.validation["item_index"]))[:SAMPLE])
     parts = {

@@ -1,4 +1,4 @@
-"""Random folders of tables in the forms that people have, with a witness of what was written.
+"""Random folders of tables in the forms that users have, with a witness of what was written.
 
 Values are drawn first, as what a reader should find; only then is a table written, by other libraries than
 those that read: Python's `csv` and `json`, and Arrow's types for Parquet.

@@ -94,7 +94,7 @@ class Sequences(Columns):
         self.model.to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
         known = np.flatnonzero((question["history"] > 0).any(1))
-        # Within a person training's rows stand in the order of time.
+        # Within a user training's rows stand in the order of time.
         self.train = known[np.argsort(question["user"][known], kind="stable")]
 
     def order(self, rng):

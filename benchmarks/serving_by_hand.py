@@ -1,4 +1,4 @@
-"""The server that people write by hand: FastAPI around `tf.saved_model.load(…).signatures[…]`.
+"""The server that users write by hand: FastAPI around `tf.saved_model.load(…).signatures[…]`.
 
 `python -m benchmarks.serving_by_hand MODEL PORT`. Needs `fastapi` and `uvicorn`, which nothing else here
 does.

@@ -105,7 +105,7 @@ def measure_models(
     Args:
         folder: base paths of the models.
         port: a free one.
-        user: a known person's id.
+        user: a known user's id.
         seconds: length of each load.
         load: (URL, body, seconds) → the load generator's figures.
     """

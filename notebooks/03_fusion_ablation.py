@@ -131,7 +131,7 @@ def found_in_100(model):
     items = model.candidate_embeddings().numpy()
     def scores(rows):
         return model.query_embeddings({name: tf.constant(column[rows]) for name, column in data.test.items()}).numpy() @ items.T
-    ranked = rank_scores(scores, len(data.person), len(counts), data.seen, k=100, allowed=np.arange(len(counts)) > 0)
+    ranked = rank_scores(scores, len(data.users), len(counts), data.seen, k=100, allowed=np.arange(len(counts)) > 0)
     return (ranked == data.test["item_index"][:, None]).any(1)
 
 fused, plain = train(data), train(data, with_text=False)

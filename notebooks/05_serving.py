@@ -93,7 +93,7 @@ raw = {"user_id": tf.io.FixedLenFeature([], tf.string), "item_id": tf.io.FixedLe
 def write(version):
     index = BruteForce().index(export_retrieval.searchable(model, catalogue)[1:])
     tower = export.TextTower(tokenizer, encoder, encoder.dim)
-    serving = export_retrieval.RetrievalServing(model, catalogue, profiles, (), (), tower, ReaderIndices(names), raw, index=index)
+    serving = export_retrieval.RetrievalSignatures(model, catalogue, profiles, (), (), tower, ReaderIndices(names), raw, index=index)
     export.save(serving, f"{base}/{version}")
 
 base = f"{tempfile.mkdtemp()}/retrieval"

@@ -28,7 +28,7 @@ from pipeline.onboarding.measuring import measure_split
 from tfrec_fusion import naming
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.settling import settle
-from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order, split_person
+from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order, split_user
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.features import columns as features
 from tfrec_fusion.metrics.accuracy import rank_scores, ranking_metrics
@@ -559,7 +559,7 @@ def test_what_was_bought_three_times_is_held_out_three_times_and_counts_once(ope
     for user, events in people.items():
         kept, duplicates = in_order(user, events)
         assert not duplicates
-        for example in split_person(kept, "temporal", cutoffs, 10):
+        for example in split_user(kept, "temporal", cutoffs, 10):
             if example.split == "test":
                 users.append(user)
                 items.append(example.event.item)
@@ -733,7 +733,7 @@ def test_the_previews_split_is_the_runs(init, validate):
         people[user].append(Event(time, item))
     trained, tested = set(), []
     for user, events in people.items():
-        for example in split_person(in_order(user, events)[0], "leave_last_out", None, 5):
+        for example in split_user(in_order(user, events)[0], "leave_last_out", None, 5):
             if example.split == "train":
                 trained.add(example.event.item)
             elif example.split == "test":

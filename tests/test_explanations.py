@@ -12,9 +12,9 @@ from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (
 from tests.test_recommender import saved  # noqa: F401  (fixture)
 from tfrec_fusion.export import request
 from tfrec_fusion.export.base import TextTower, concrete, graph
-from tfrec_fusion.export.ranking import RankingServing
-from tfrec_fusion.export.recommender import RecommenderServing
-from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+from tfrec_fusion.export.ranking import RankingSignatures
+from tfrec_fusion.export.recommender import RecommenderSignatures
+from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.export.words import part_by_word
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.baselines import ALS, ContentKNN, Popularity
@@ -86,13 +86,13 @@ def models(data):  # noqa: F811
 @pytest.fixture(scope="module")
 def retrieval(models, data, profiles):  # noqa: F811
     index = BruteForce().index(searchable(models[0], catalogue(data))[1:])
-    return asked(RetrievalServing(models[0], *serving_arguments(data, profiles), index=index))
+    return asked(RetrievalSignatures(models[0], *serving_arguments(data, profiles), index=index))
 
 
 @pytest.fixture(scope="module")
 def recommender(models, data, profiles):  # noqa: F811
     index = BruteForce().index(searchable(models[0], catalogue(data))[1:])
-    serving = RecommenderServing(
+    serving = RecommenderSignatures(
         models[0],
         *serving_arguments(data, profiles),
         index=index,
@@ -105,7 +105,7 @@ def recommender(models, data, profiles):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def ranked(models, data, profiles):  # noqa: F811
-    serving = RankingServing(models[1], *serving_arguments(data, profiles))
+    serving = RankingSignatures(models[1], *serving_arguments(data, profiles))
     return Asked(
         serving,
         rank=(serving.rank, serving.rank_spec()),
@@ -176,7 +176,7 @@ def test_a_history_longer_than_the_towers_read_speaks_in_the_other_parts(data, p
     short = dataclasses.replace(data, space=dataclasses.replace(data.space, history_length=1))
     model = blended(short)
     index = BruteForce().index(searchable(model, catalogue(data))[1:])
-    serving = RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    serving = RetrievalSignatures(model, *serving_arguments(data, profiles), index=index)
     explain = Asked(serving, explain=(serving.explain, serving.explain_spec()))
     history = [str(data.ids[item]) for item in (3, 8, 4)]
     answer = explain("explain", history=[history], item_ids=[[data.ids[1]]])
@@ -295,7 +295,7 @@ def test_served_baselines_explain_too(kind, data, profiles):  # noqa: F811
         baseline = ContentKNN(np.asarray(data.text_vectors, np.float32))
     model = ServedBaseline(baseline, data.counts)
     index = BruteForce().index(searchable(model, catalogue(data))[1:])
-    found = asked(RetrievalServing(model, *serving_arguments(data, profiles), index=index))
+    found = asked(RetrievalSignatures(model, *serving_arguments(data, profiles), index=index))
     for given in ({"user_id": ["nobody"]}, {"history": [[data.ids[2], data.ids[5], data.ids[2]]]}):
         top = found("recommend", k=4, **given)
         answer = found("explain", item_ids=top["item_ids"], k=4, **given)
@@ -353,7 +353,7 @@ def test_without_a_text_tower(data, profiles):  # noqa: F811
     items = dataclasses.replace(items, text_vectors=None)
     rest[3] = None
     index = BruteForce().index(searchable(model, items)[1:])
-    found = asked(RetrievalServing(model, items, *rest, index=index))
+    found = asked(RetrievalSignatures(model, items, *rest, index=index))
     answer = found("explain", user_id=["user 3"], item_ids=[[data.ids[4], ""]], texts=[["", "a robot"]])
     check_sums(answer)
     assert "text" not in texts(answer["part_names"]) and texts(answer["states"][0])[1] == "unknown"

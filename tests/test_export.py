@@ -14,7 +14,7 @@ from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED, evaluated
-from tfrec_fusion.export.ranking import RankingServing
+from tfrec_fusion.export.ranking import RankingSignatures
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
@@ -103,7 +103,7 @@ def serving_arguments(data, profiles):
 def retrieval(data, profiles, tmp_path_factory):
     model = two_tower(data)
     index = BruteForce().index(export_retrieval.searchable(model, catalogue(data))[1:])
-    serving = export_retrieval.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    serving = export_retrieval.RetrievalSignatures(model, *serving_arguments(data, profiles), index=index)
     folder = tmp_path_factory.mktemp("retrieval") / "model"
     export.save(serving, str(folder))
     return model, folder, tf.saved_model.load(str(folder))
@@ -117,7 +117,7 @@ def ranker(data, profiles, tmp_path_factory):
         "items": np.zeros(len(data.ids), np.float32),
         "users": np.arange(data.space.num_users, dtype=np.float32),
     }
-    serving = RankingServing(model, *serving_arguments(data, profiles), biases=biases)
+    serving = RankingSignatures(model, *serving_arguments(data, profiles), biases=biases)
     folder = tmp_path_factory.mktemp("ranking") / "model"
     export.save(serving, str(folder))
     return model, tf.saved_model.load(str(folder))
@@ -179,7 +179,7 @@ def test_more_of_a_history_than_the_tower_reads_counts_in_what_is_served(data, p
     model.blend.resize(2, 3)
     model.blend.weigh_alike()
     index = BruteForce().index(export_retrieval.searchable(model, catalogue(data))[1:])
-    serving = export_retrieval.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    serving = export_retrieval.RetrievalSignatures(model, *serving_arguments(data, profiles), index=index)
     export.save(serving, str(tmp_path / "model"))
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     empty = tf.constant([[]], tf.string, shape=[1, 0])
@@ -515,7 +515,7 @@ print("|".join(item.decode() for item in answer["item_ids"].numpy()[0]))
 def test_a_folder_that_cannot_be_written_keeps_nothing(retrieval, data, profiles, tmp_path):
     model, _, _ = retrieval
     index = BruteForce().index(export_retrieval.searchable(model, catalogue(data))[1:])
-    serving = export_retrieval.RetrievalServing(model, *serving_arguments(data, profiles), index=index)
+    serving = export_retrieval.RetrievalSignatures(model, *serving_arguments(data, profiles), index=index)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(OSError, match="file"):

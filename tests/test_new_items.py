@@ -20,7 +20,7 @@ from tests.test_export import (  # noqa: F401  (fixtures)
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.evaluated import NOT_RANKED
-from tfrec_fusion.export.recommender import RecommenderServing
+from tfrec_fusion.export.recommender import RecommenderSignatures
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import ranking_vectors, renewed, retrieval_vectors
@@ -81,10 +81,10 @@ def both(data, profiles, tmp_path_factory):  # noqa: F811
         model,
         ranker,
         new,
-        served("before", export_retrieval.RetrievalServing, known, profiles),
-        served("after", export_retrieval.RetrievalServing, new, people),
+        served("before", export_retrieval.RetrievalSignatures, known, profiles),
+        served("after", export_retrieval.RetrievalSignatures, new, people),
         served(
-            "recommender", RecommenderServing, new, people, ranking=ranker, head="rating", rank_weight=0.3
+            "recommender", RecommenderSignatures, new, people, ranking=ranker, head="rating", rank_weight=0.3
         ),
         vector,
     )

@@ -13,8 +13,8 @@ from tests.test_export import data, ids, matrix, profiles, serving_arguments  # 
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import recommender
 from tfrec_fusion.export import retrieval as export_retrieval
-from tfrec_fusion.export.ranking import RankingServing
-from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, mixture, validate_weights
+from tfrec_fusion.export.ranking import RankingSignatures
+from tfrec_fusion.export.recommender import RecommenderSignatures, choose_weight, mixture, validate_weights
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.metrics.ranks import tie_order
 
@@ -28,11 +28,11 @@ def saved(data, profiles, tmp_path_factory):  # noqa: F811
     arguments = serving_arguments(data, profiles)
     index = BruteForce().index(export_retrieval.searchable(retrieval, catalogue(data))[1:])
     parts = {
-        "recommender": RecommenderServing(
+        "recommender": RecommenderSignatures(
             retrieval, *arguments, index=index, ranking=ranker, head="rating", rank_weight=0.25
         ),
-        "retrieval": export_retrieval.RetrievalServing(retrieval, *arguments, index=index),
-        "ranking": RankingServing(ranker, *arguments),
+        "retrieval": export_retrieval.RetrievalSignatures(retrieval, *arguments, index=index),
+        "ranking": RankingSignatures(ranker, *arguments),
     }
     folder = tmp_path_factory.mktemp("models")
     for name, part in parts.items():

@@ -18,9 +18,9 @@ from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (fixtures)
 from tfrec_fusion.export import request
 from tfrec_fusion.export.base import concrete, graph, says_something
-from tfrec_fusion.export.recommender import RecommenderServing
+from tfrec_fusion.export.recommender import RecommenderSignatures
 from tfrec_fusion.export.request import RequestError
-from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.index import BruteForce, InvertedFile
 from tfrec_fusion.serving.server.json_writer import encode_predict
 
@@ -34,11 +34,13 @@ def answering(data, profiles):  # noqa: F811
     arguments = serving_arguments(data, profiles)
     vectors = searchable(retrieval, catalogue(data))[1:]
     index = BruteForce().index(vectors)
-    cells = RetrievalServing(retrieval, *arguments, index=InvertedFile(num_cells=3, probes=1).index(vectors))
-    whole = RecommenderServing(
+    cells = RetrievalSignatures(
+        retrieval, *arguments, index=InvertedFile(num_cells=3, probes=1).index(vectors)
+    )
+    whole = RecommenderSignatures(
         retrieval, *arguments, index=index, ranking=ranker, head="rating", rank_weight=0.25
     )
-    alone = RetrievalServing(retrieval, *arguments, index=index)
+    alone = RetrievalSignatures(retrieval, *arguments, index=index)
     return {
         "recommender": (whole.recommend_spec(), concrete(graph(whole.recommend), **whole.recommend_spec())),
         "retrieval": (alone.recommend_spec(), concrete(graph(alone.recommend), **alone.recommend_spec())),
@@ -213,10 +215,10 @@ def test_ranges(name, good, bad):
 
 def test_signatures_take_what_the_contract_says():
     stand_in = types.SimpleNamespace(context_spec=dict, context_names=[])
-    stand_in.input_spec = types.MethodType(RetrievalServing.input_spec, stand_in)
-    whole = RecommenderServing.recommend_spec(stand_in)
+    stand_in.input_spec = types.MethodType(RetrievalSignatures.input_spec, stand_in)
+    whole = RecommenderSignatures.recommend_spec(stand_in)
     assert list(whole) == list(request.SIGNATURES["recommend"])
-    assert set(whole) - set(RetrievalServing.recommend_spec(stand_in)) == set(request.RANKING_ONLY)
+    assert set(whole) - set(RetrievalSignatures.recommend_spec(stand_in)) == set(request.RANKING_ONLY)
     assert (whole["k"].dtype, whole["k"].shape.rank, whole["history"].shape.rank) == (tf.int32, 0, 2)
 
 

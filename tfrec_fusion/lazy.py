@@ -1,6 +1,6 @@
 """Public names of a package, each imported when it is first asked for (PEP 562).
 
-A package's `__init__` lists its names once for people (`__all__`) and once for type checkers (imports under
+A package's `__init__` lists its names once for users (`__all__`) and once for type checkers (imports under
 `TYPE_CHECKING`); the same imports tell here where each name lives, so that importing a package costs nothing
 and asking for one name imports that name's module only. Scientific Python's `lazy_loader` reads stub files in
 the same way.

@@ -64,8 +64,7 @@ class Retrieval(tf_keras.layers.Layer, tfrs.tasks.Task):
             query_embeddings: float `[batch, dim]`.
             candidate_embeddings: float `[batch, dim]`.
             candidate_ids, log_q, negatives, negative_ids, negative_log_q: see `losses.in_batch_softmax`; with
-            `bpr`
-                only `candidate_ids` is used.
+                `bpr` only `candidate_ids` is used.
             sample_weight: float `[batch]`.
 
         Returns:

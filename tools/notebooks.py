@@ -1,7 +1,7 @@
 """Makes notebooks from scripts and runs them: `python tools/notebooks.py [01_quickstart …]`.
 
 A script holds cells: a line `# %%` begins one of code, `# %% [markdown]` one of text, whose lines begin with
-`# `. Outputs are kept in the notebook, which is what people read; changes are made in the script.
+`# `. Outputs are kept in the notebook, which is what users read; changes are made in the script.
 """
 
 import os

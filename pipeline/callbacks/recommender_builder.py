@@ -14,7 +14,7 @@ from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export.parts import ranking_by_validation, searchable_index
-from tfrec_fusion.export.recommender import RecommenderServing
+from tfrec_fusion.export.recommender import RecommenderSignatures
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
@@ -63,7 +63,7 @@ def save_recommender(
     folder: str,
 ) -> None:
     """Exports both models as one, over the data's catalogue."""
-    serving = RecommenderServing(
+    serving = RecommenderSignatures(
         retrieval,
         *data.serving_arguments(retrieval),
         index=searchable_index(retrieval, data.catalogue, index),

@@ -27,8 +27,8 @@ from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig, TrainingConfig
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export.parts import searchable_index
-from tfrec_fusion.export.ranking import RankingServing
-from tfrec_fusion.export.retrieval import RetrievalServing
+from tfrec_fusion.export.ranking import RankingSignatures
+from tfrec_fusion.export.retrieval import RetrievalSignatures
 from tfrec_fusion.training import progress
 from tfrec_fusion.training.fitting import strategy
 from tfrec_fusion.training.recipes import (
@@ -58,7 +58,7 @@ def run_ranking(fn_args: FnArgs) -> None:
     settings, inputs = read_settings(RankingSettings, fn_args.custom_config)
     data, trained = _train(fn_args, settings, inputs, train_ranking)
     baseline = ranking_baseline(data.training_data())
-    serving = RankingServing(trained.model, *data.serving_arguments(trained.model), **baseline)
+    serving = RankingSignatures(trained.model, *data.serving_arguments(trained.model), **baseline)
     export.save(serving, fn_args.serving_model_dir)
 
 
@@ -84,7 +84,7 @@ def save_retrieval(data: RunData, model: Any, index: IndexConfig, folder: str) -
         folder: of the SavedModel.
     """
     searched = searchable_index(model, data.catalogue, index)
-    serving = RetrievalServing(model, *data.serving_arguments(model), index=searched, max_k=index.max_k)
+    serving = RetrievalSignatures(model, *data.serving_arguments(model), index=searched, max_k=index.max_k)
     export.save(serving, folder)
 
 

@@ -34,7 +34,7 @@ from tfrec_fusion.datasets.splits import (
     cell_start,
     cell_width,
     in_order,
-    split_person,
+    split_user,
     temporal_cutoffs,
 )
 from tfrec_fusion.datasets.tables import IdRule, Items, Tables, Users
@@ -107,7 +107,7 @@ class SplitUsers(beam.DoFn):
         user, groups = entry
         features: dict[str, Any] = next(iter(groups["users"]), {})
         events: list[Event] = next(iter(groups["events"]), [])
-        for example in split_person(events, self.method, cutoffs, self.history_length, self.long_history):
+        for example in split_user(events, self.method, cutoffs, self.history_length, self.long_history):
             event = example.event
             values = {
                 "user_id": user,

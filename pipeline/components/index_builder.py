@@ -57,8 +57,7 @@ class IndexBuilder(base_component.BaseComponent):
             must have text.
         new_items: raw Examples of all items that are offered now, from ItemsExampleGen or TablesExampleGen.
         items, items_transform_graph, text_vectors: the items that the model was trained on, transformed;
-        their graph; their
-            text vectors, where there is a text tower.
+            their graph; their text vectors, where there is a text tower.
         examples, transform_graph: the interactions that it was trained on, transformed, and their graph.
         users: one Example per user, as served.
         retrieval_run: the retrieval trainer's `model_run`.

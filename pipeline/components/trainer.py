@@ -97,11 +97,9 @@ class RecommenderTrainer(base_component.BaseComponent):
         users: one Example per user, for serving.
         text_vectors: the items' text vectors, where the text tower is on.
         retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them,
-        for a
-            `run_fn` that puts them together.
+            for a `run_fn` that puts them together.
         raw_interactions, retrieval_evaluation, retrieval_serving: the interactions as they were read, the
-        verdict's figures and
-            whether the model answers, for a `run_fn` that fits a baseline.
+            verdict's figures and whether the model answers, for a `run_fn` that fits a baseline.
         job: for a trainer that starts a job: what and where, as JSON.
     """
 

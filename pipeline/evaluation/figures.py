@@ -16,7 +16,7 @@ from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval
 
 EXAMPLES = "example_count"  # the name by which TFMA's viewer sizes slices
 Figure = Callable[[Mapping[str, Any]], Any]
-"""A figure of sums over people, or of many draws of them."""
+"""A figure of sums over users, or of many draws of them."""
 
 BASELINE = "baseline"  # TFMA's name for the last blessed model
 

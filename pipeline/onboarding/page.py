@@ -41,5 +41,6 @@ def serve_page(
             f"`--ui_port` must be a free port. Received: {port} ({error}). Name another; 0 takes a free one."
         ) from error
     with page:
+        page.prepare_explanations()
         print(f"Try it at {page.url} (on this machine only)", flush=True)
         yield page.url

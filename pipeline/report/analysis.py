@@ -23,7 +23,7 @@ WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 EVERY_CELL = 2**30
 WORST_OF = 20_000
 USERS_ASKED, ITEMS_ASKED = 100, 5
-"""People of the sample whose recommendations are explained, and how many of each."""
+"""Users of the sample whose recommendations are explained, and how many of each."""
 
 
 @dataclasses.dataclass(frozen=True)

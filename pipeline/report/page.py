@@ -342,7 +342,7 @@ def history_words(count: int, times: bool) -> str:
 
 
 def sample_rows(analysis: Analysis, items: dict[str, Item], times: bool) -> list[dict[str, Any]]:
-    """People with their history, what came next, and two lists side by side."""
+    """Users with their history, what came next, and two lists side by side."""
     rows = []
     answers = [*analysis.explanations, *[[]] * len(analysis.people)]
     for person, own, popular, explanations in list(

@@ -19,7 +19,7 @@ from tfrec_fusion.config import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """An item as people know it, and how often it was met in training."""
+    """An item as users know it, and how often it was met in training."""
 
     title: str
     train_count: int

@@ -43,7 +43,7 @@ def load(folder: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList
 
 def feature_rows(folder: str, split: str, schema: str = "") -> list[FeatureRow]:
     """Every feature of a split, in alphabetical order, under the name that the schema in a folder has for
-    people."""
+    users."""
     data = load(folder, split).datasets[0]
     rows, shown = [], shown_names(schema)
     for feature in sorted(data.features, key=lambda entry: entry.path.step[0]):
@@ -58,7 +58,7 @@ def feature_rows(folder: str, split: str, schema: str = "") -> list[FeatureRow]:
 
 
 def shown_names(folder: str) -> dict[str, str]:
-    """What people call the features, by the schema in a folder; empty without one."""
+    """What users call the features, by the schema in a folder; empty without one."""
     path = pathlib.Path(folder, "schema.pbtxt")
     return shown_in(tfdv.load_schema_text(str(path))) if folder and path.is_file() else {}
 

@@ -1,4 +1,4 @@
-"""Accuracy and what lies beyond it, of a retrieval model over a data set in memory: one list a person."""
+"""Accuracy and what lies beyond it, of a retrieval model over a data set in memory: one list per user."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def describe(data: Prepared) -> dict[str, int]:
 
 
 def relevant_items(data: Prepared) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Each tested person's first row of `test`, the items seen before, and the held-out items not among
+    """Each tested user's first row of `test`, the items seen before, and the held-out items not among
     them."""
-    _, first, inverse = np.unique(data.person, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(data.users, return_index=True, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     grouped = np.split(data.test["item_index"][order], np.cumsum(np.bincount(inverse))[:-1])
     seen = [data.seen[row] for row in first]
@@ -36,7 +36,7 @@ def relevant_items(data: Prepared) -> tuple[np.ndarray, list[np.ndarray], list[n
 def figures(
     scores: Callable[[np.ndarray], np.ndarray], data: Prepared, config: PipelineConfig
 ) -> dict[str, float]:
-    """Judges one list a person over the whole catalogue, seen items excluded.
+    """Judges one list per user over the whole catalogue, seen items excluded.
 
     Args:
         scores: rows of `data.test` → float `[rows, N + 1]`.

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tfrec_fusion.datasets.splits import Event, in_order, split_person, temporal_cutoffs
+from tfrec_fusion.datasets.splits import Event, in_order, split_user, temporal_cutoffs
 
 
 def events(*times_and_items):
@@ -12,7 +12,7 @@ def events(*times_and_items):
 
 
 def test_leave_last_out_by_hand():
-    examples = list(split_person(events((1, "a"), (2, "b"), (3, "c"), (4, "d")), "leave_last_out", None, 2))
+    examples = list(split_user(events((1, "a"), (2, "b"), (3, "c"), (4, "d")), "leave_last_out", None, 2))
     assert [(e.split, e.event.item, e.history, e.seen) for e in examples] == [
         ("train", "a", (), ()),
         ("train", "b", ("a",), ()),
@@ -24,20 +24,20 @@ def test_leave_last_out_by_hand():
 
 def test_what_is_held_out_may_know_more():
     user = events((1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"))
-    longer, shorter = (list(split_person(user, "leave_last_out", None, 1, long)) for long in (3, 0))
+    longer, shorter = (list(split_user(user, "leave_last_out", None, 1, long)) for long in (3, 0))
     assert [example.history for example in longer] == [(), ("a",), ("b",), ("a", "b", "c"), ("b", "c", "d")]
     assert [example.history for example in shorter] == [(), ("a",), ("b",), ("c",), ("d",)]
 
 
 def test_leave_last_out_keeps_people_with_two_events_in_training():
-    assert [e.split for e in split_person(events((1, "a"), (2, "b")), "leave_last_out", None, 5)] == [
+    assert [e.split for e in split_user(events((1, "a"), (2, "b")), "leave_last_out", None, 5)] == [
         "train"
     ] * 2
 
 
 def test_temporal_by_hand():
     user = events((1, "a"), (5, "b"), (6, "c"), (9, "d"), (10, "e"))
-    examples = list(split_person(user, "temporal", (5, 9), 10))
+    examples = list(split_user(user, "temporal", (5, 9), 10))
     assert [(e.split, e.event.item, e.history) for e in examples] == [
         ("train", "a", ()),
         ("validation", "b", ("a",)),
@@ -61,7 +61,7 @@ def test_nothing_of_the_future_is_known(method):
     cutoffs = temporal_cutoffs(counts, 0.2, 0.2) if method == "temporal" else None
     seen = set()
     for row in users.values():
-        examples = list(split_person(row, method, cutoffs, 7))
+        examples = list(split_user(row, method, cutoffs, 7))
         assert [e.event for e in examples] == row
         for position, example in enumerate(examples):
             seen.add(example.split)

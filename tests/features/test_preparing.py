@@ -28,7 +28,7 @@ def test_each_interaction_is_in_the_split_of_its_time_with_its_own_past(shop):
     assert sizes[1:] == [32, 32]
     sku = data.catalogue.ids
     for row in range(sizes[2]):
-        own = orders[orders["who"] == np.unique(orders["who"][-32:])[data.person[row]]]
+        own = orders[orders["who"] == np.unique(orders["who"][-32:])[data.users[row]]]
         before = own[own["at"] < orders["at"].iloc[-32]]["sku"].tolist()
         history = [sku[item] for item in data.test["history"][row] if item]
         assert history == before[-8:]

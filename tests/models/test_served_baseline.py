@@ -86,7 +86,7 @@ def test_it_is_served_under_the_same_signatures(data, profiles, name, tmp_path):
     maker = {**MODELS, "content_knn": lambda: baselines.ContentKNN(np.asarray(data.text_vectors))}[name]
     model = ServedBaseline(maker().fit(met), np.asarray(met.sum(0))[0])
     index = BruteForce().index(export_retrieval.searchable(model, items)[1:])
-    serving = export_retrieval.RetrievalServing(model, *arguments, index=index)
+    serving = export_retrieval.RetrievalSignatures(model, *arguments, index=index)
     export.save(serving, str(tmp_path / "model"))
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
     assert set(signatures) >= {"serving_default", "recommend", "embed_query", "embed_item", "embed_text"}

@@ -39,8 +39,7 @@ class Google:
         requests: (method, path) of all that was asked, tokens left out.
         faults: what goes wrong: see `Handler._fault`.
         bucket, disabled, refused, machines, accelerators, quota, image: what the project has and lacks;
-        `image` None is
-            not in the registry.
+            `image` None is not in the registry.
     """
 
     def __init__(self):

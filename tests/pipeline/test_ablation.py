@@ -34,9 +34,9 @@ def test_variants_change_one_part_each(config):
 def test_figures_of_scores_that_are_known(config):
     data = prepared(config)
     # Each person's held-out items first: perfect accuracy.
-    wanted = np.zeros((data.person.max() + 1, len(data.catalogue)))
-    np.add.at(wanted, (data.person, data.test["item_index"]), 1)
-    perfect = figures(lambda rows: wanted[data.person[rows]], data, config)
+    wanted = np.zeros((data.users.max() + 1, len(data.catalogue)))
+    np.add.at(wanted, (data.users, data.test["item_index"]), 1)
+    perfect = figures(lambda rows: wanted[data.users[rows]], data, config)
     assert perfect["ndcg@10"] == pytest.approx(1)
     assert perfect["recall@100"] == pytest.approx(1)
     # Everybody gets the same ten items at most, less what each has met.

@@ -52,7 +52,7 @@ def evaluated(data, scores, cutoffs):
     seen = np.array([[*row, *[0] * (width - len(row))] for row in data.seen], np.int32)
     ties = tf.constant(tie_order(size))
     target = tf.constant(test["item_index"])
-    rank, top = ranked(tf.constant(scores[data.person]), ties, target, tf.constant(seen))
+    rank, top = ranked(tf.constant(scores[data.users]), ties, target, tf.constant(seen))
     # As the signature does: what was seen, and what is not known, cannot be recommended.
     usable = (target > 0) & ~tf.reduce_any(seen == target[:, None], 1)
     rank = tf.where(usable, rank, np.nan).numpy()
@@ -61,7 +61,7 @@ def evaluated(data, scores, cutoffs):
         metric_types.StandardMetricInputs(
             {
                 "features": {
-                    "user_id": data.person.astype(str).astype(object),
+                    "user_id": data.users.astype(str).astype(object),
                     "item_id": data.catalogue.ids[test["item_index"]],
                 },
                 "predictions": {
@@ -82,17 +82,17 @@ def evaluated(data, scores, cutoffs):
 @pytest.mark.parametrize("kind", ["random", "tied", "equal"])
 def test_same_lists_same_figures(shop, kind):
     config, data = shop
-    size, num_users = len(data.catalogue), int(data.person.max()) + 1
+    size, num_users = len(data.catalogue), int(data.users.max()) + 1
     rng = np.random.default_rng(1)
     scores = {
         "random": rng.normal(size=(num_users, size)),
         "tied": rng.integers(0, 3, (num_users, size)),
         "equal": np.zeros((num_users, size)),
     }[kind].astype(np.float32)
-    by_row = lambda rows: scores[data.person[rows]]  # noqa: E731
+    by_row = lambda rows: scores[data.users[rows]]  # noqa: E731
 
     rows, seen, relevant = relevant_items(data)
-    assert max(np.unique(data.person, return_counts=True)[1]) == 5
+    assert max(np.unique(data.users, return_counts=True)[1]) == 5
     assert max(map(len, relevant)) == 2
     options = {"k": 10, "allowed": np.arange(size) > 0}
     lists = accuracy.rank_scores(lambda part: by_row(rows[part]), num_users, size, seen, **options)
@@ -138,7 +138,7 @@ def test_a_baselines_ranks_are_those_of_its_lists(shop):
     ranks = fitted.ranks(user_ids, data.test["item_index"], data.seen)["popularity"]
     used = ~np.isnan(ranks)
     items = data.test["item_index"][used]
-    gate = per_user_figures(data.person[used], ranks[used], [3, 10], items)
+    gate = per_user_figures(data.users[used], ranks[used], [3, 10], items)
     counts = data.catalogue.counts.astype(np.float32)
     ablated = figures(lambda rows: np.tile(counts, (len(rows), 1)), data, config)
     assert gate["ndcg@3"].mean() == pytest.approx(ablated["ndcg@3"])

@@ -13,8 +13,8 @@ from tests import test_export
 from tests.models.planted_models import ranking, two_tower
 from tfrec_fusion.datasets.synthetic import Planted
 from tfrec_fusion.export import base as export
-from tfrec_fusion.export.recommender import RecommenderServing
-from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+from tfrec_fusion.export.recommender import RecommenderSignatures
+from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.user_profiles import Profiles
 
@@ -32,7 +32,7 @@ IDS = {1: "a/b?c#d%2e", 2: "<b>2</b>", 3: 'it\'s "3" \\ $(id)', 9: "ü\u202e9"}
 CATEGORIES = ["<svg onload=window.hacked=1>", "Comedy", 'Drama" onclick="window.hacked=1']
 
 
-class OldRetrieval(RetrievalServing):
+class OldRetrieval(RetrievalSignatures):
     """As models were pushed before they explained themselves."""
 
     def signatures(self):
@@ -61,7 +61,7 @@ def write_models(root: pathlib.Path, data: Planted, profiles: Profiles) -> Plant
     model = two_tower(data)
     index = BruteForce().index(searchable(model, arguments[0])[1:])
     export.save(OldRetrieval(model, *arguments, index=index), str(root / "retrieval" / "1"))
-    whole = RecommenderServing(
+    whole = RecommenderSignatures(
         model, *arguments, index=index, ranking=ranking(data), head="click", rank_weight=0.3
     )
     export.save(whole, str(root / "recommender" / "2"))

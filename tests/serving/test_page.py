@@ -51,6 +51,7 @@ def page(served, tmp_path_factory):
     (folder / "one.png").write_bytes(PIXEL)
     pictures = Pictures({IDS[1]: "one.png", IDS[2]: "gone.png"}, folder)
     with PageServer(served[1], ["recommender", "retrieval"], port=0, pictures=pictures) as running:
+        running.prepare_explanations().join()
         yield running
 
 

@@ -18,14 +18,14 @@ __all__ = [
     "movielens_100k",
     "planted",
     "read_events",
-    "split_person",
+    "split_user",
     "temporal_cutoffs",
 ]
 
 if TYPE_CHECKING:
     from tfrec_fusion.datasets.events import EventColumns, read_events
     from tfrec_fusion.datasets.movielens import movielens_100k
-    from tfrec_fusion.datasets.splits import Event, SplitExample, split_person, temporal_cutoffs
+    from tfrec_fusion.datasets.splits import Event, SplitExample, split_user, temporal_cutoffs
     from tfrec_fusion.datasets.synthetic import Planted, planted
     from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables, Users
 else:

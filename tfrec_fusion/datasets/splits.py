@@ -144,7 +144,7 @@ def held_out_starts(times: Sequence[int], method: str, cutoffs: tuple[int, int] 
     return bisect.bisect_left(times, cutoffs[0]), bisect.bisect_left(times, cutoffs[1])
 
 
-def split_person(
+def split_user(
     events: Sequence[Event],
     method: str,
     cutoffs: tuple[int, int] | None,

@@ -6,10 +6,10 @@ from tfrec_fusion.lazy import lazy_names
 
 __all__ = [
     "Lookup",
-    "RankingServing",
-    "RecommenderServing",
-    "RetrievalServing",
-    "Serving",
+    "RankingSignatures",
+    "RecommenderSignatures",
+    "RetrievalSignatures",
+    "Signatures",
     "TextTower",
     "choose_weight",
     "save",
@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tfrec_fusion.export.base import Lookup, Serving, TextTower
+    from tfrec_fusion.export.base import Lookup, Signatures, TextTower
     from tfrec_fusion.export.parts import searchable_index, trained_text_tower
-    from tfrec_fusion.export.ranking import RankingServing
-    from tfrec_fusion.export.recommender import RecommenderServing, choose_weight, validate_weights
-    from tfrec_fusion.export.retrieval import RetrievalServing, searchable
+    from tfrec_fusion.export.ranking import RankingSignatures
+    from tfrec_fusion.export.recommender import RecommenderSignatures, choose_weight, validate_weights
+    from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
     from tfrec_fusion.export.saving import save, write_warmup
 else:
     __getattr__, __dir__ = lazy_names(__name__)

@@ -21,7 +21,7 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.naming import request_inputs
 
-__all__ = ["Lookup", "Serving", "TextTower", "checked", "save", "says_something"]
+__all__ = ["Lookup", "Signatures", "TextTower", "checked", "save", "says_something"]
 
 
 class TextTower(tf.Module):
@@ -86,13 +86,13 @@ class Lookup(tf.Module):
         return self.table.lookup(keys)
 
 
-class Serving(tf.Module):
-    """What both models share: people, items, text, and how a request becomes the models' inputs.
+class Signatures(tf.Module):
+    """What both models share: users, items, text, and how a request becomes the models' inputs.
 
     Args:
         model: a `TwoTower` or `Ranking`.
         catalogue: the items.
-        profiles: the people.
+        profiles: the users.
         item_features, context_features: what the model reads beside ids and text.
         text_tower: None with `text: none`.
         transform: raw features, as parsed by `raw_spec`, to transformed ones (Transform's own graph).
@@ -144,10 +144,10 @@ class Serving(tf.Module):
             object.__setattr__(self, name, part)
             setattr(self, f"{name}_variables", list(getattr(part, "variables", ())))
 
-    def person(
+    def user_inputs(
         self, user_id: tf.Tensor, history: tf.Tensor, context: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """The model's query inputs for known and unknown people.
+        """The model's query inputs for known and unknown users.
 
         Args:
             user_id: string `[batch]`; `""` or an unknown id is somebody unknown.
@@ -175,7 +175,7 @@ class Serving(tf.Module):
         return tf.reverse(known[:, ::-1].to_tensor(shape=[None, self.history_length]), [1])
 
     def seen(self, user_id: tf.Tensor) -> tf.Tensor:
-        """int32 `[batch, any]` of the items that people have met, padded with 0."""
+        """int32 `[batch, any]` of the items that users have met, padded with 0."""
         return _of_rows(self.user_rows(user_id), self.seen_items, self.seen_splits)
 
     def items(self, item_id: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:

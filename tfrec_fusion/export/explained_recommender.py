@@ -23,7 +23,7 @@ class Mixture(Protocol):
 
 
 class RecommenderExplainer(RetrievalExplainer):
-    """Answers `explain` for a `RecommenderServing`.
+    """Answers `explain` for a `RecommenderSignatures`.
 
     Scores are `(1 - weight) (s - lowest) / (highest - lowest)` of the retrieval's and `weight` of the same of
     the ranking's, lowest and highest among the candidates of the request. So each part counts by its model's
@@ -39,9 +39,9 @@ class RecommenderExplainer(RetrievalExplainer):
         k = tf.minimum(checked("k", inputs["k"], served.max_k), served.max_k)
         queries = self.queries(inputs)
         context = {name: inputs[name] for name in served.context_inputs}
-        person = served.person(inputs["user_id"], inputs["history"], context)
+        user = served.user_inputs(inputs["user_id"], inputs["history"], context)
         found = served.mixed(
-            queries, person, k, inputs["candidates"], inputs["rank_weight"], *self.filters(inputs)
+            queries, user, k, inputs["candidates"], inputs["rank_weight"], *self.filters(inputs)
         )
         mixed, places = tf.math.top_k(found.scores, tf.minimum(k, tf.shape(found.scores)[1]))
         top = tf.where(mixed > -float("inf"), tf.gather(found.rows, places, batch_dims=1), 0)

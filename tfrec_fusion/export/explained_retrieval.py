@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 
 
 class RetrievalExplainer(Explainer):
-    """Answers `explain` for a `RetrievalServing`."""
+    """Answers `explain` for a `RetrievalSignatures`."""
 
     serving: Any
 
@@ -82,7 +82,7 @@ class RetrievalExplainer(Explainer):
         parts = served.model.contributions(asked.user, items, served.average_item, vectors, served.known_as)
         if served.text_tower is None:
             return parts, None
-        # Where nothing is known of who asks in words, the words alone count (`RetrievalServing.query`).
+        # Where nothing is known of who asks in words, the words alone count (`RetrievalSignatures.query`).
         counts = served.counts(inputs["user_id"], asked.user["history"], inputs["text"])
         counts = tf.cast(counts, tf.float32)[:, None]
         vectors = asked.queries[:, width:], asked.vectors[..., width:]
@@ -105,7 +105,7 @@ class RetrievalExplainer(Explainer):
 
     def index_vectors(self, rows: tf.Tensor) -> tf.Tensor:
         """What the index holds of items int32 `[...]`, gone ones included: float32 `[..., dim]`."""
-        # As a tensor: see `RetrievalServing.query`.
+        # As a tensor: see `RetrievalSignatures.query`.
         vectors = tf.gather(tf.convert_to_tensor(self.serving.vectors), rows)
         if self.serving.text_tower is None:
             return vectors

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfrec_fusion.export.base import Serving, as_unicode, candidates, checked, says_something
+from tfrec_fusion.export.base import Signatures, as_unicode, candidates, checked, says_something
 from tfrec_fusion.models.contributions import PartScores
 
 
@@ -18,7 +18,7 @@ class Explainer:
         serving: what is served.
     """
 
-    def __init__(self, serving: Serving):
+    def __init__(self, serving: Signatures):
         self.serving = serving
 
     def asked_items(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -28,7 +28,7 @@ class Explainer:
     def user(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The model's query inputs; histories without the columns that are padding in every row, but one."""
         context = {name: inputs[name] for name in self.serving.context_inputs}
-        found = self.serving.person(inputs["user_id"], inputs["history"], context)
+        found = self.serving.user_inputs(inputs["user_id"], inputs["history"], context)
         history = found["history"]
         longest = tf.reduce_max(tf.reduce_sum(tf.cast(history > 0, tf.int32), 1))
         return {**found, "history": history[:, tf.shape(history)[1] - tf.maximum(longest, 1) :]}

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import Serving, as_unicode, candidates, concrete, graph, says_something, table
+from tfrec_fusion.export.base import (
+    Signatures,
+    as_unicode,
+    candidates,
+    concrete,
+    graph,
+    says_something,
+    table,
+)
 from tfrec_fusion.export.explaining import Explainer
 from tfrec_fusion.export.request import EVALUATE, RANKING_ONLY, RETRIEVAL_ONLY
 from tfrec_fusion.models.catalogue import Catalogue
@@ -19,11 +27,11 @@ from tfrec_fusion.models.ranking_contributions import RankingExplanation
 if TYPE_CHECKING:
     from tfrec_fusion.models.ranking import Ranking
 
-__all__ = ["RankingServing"]
+__all__ = ["RankingSignatures"]
 
 
-class CandidateScores(Serving):
-    """What a `Serving` gains that holds a ranking model: the signature `rank`."""
+class CandidateScores(Signatures):
+    """What a `Signatures` gains that holds a ranking model: the signature `rank`."""
 
     ranking: Any
 
@@ -54,8 +62,8 @@ class CandidateScores(Serving):
         item_ids, texts = candidates(item_ids, texts)
         flat_ids, flat_texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
         vectors = self.candidate_vectors(flat_ids, flat_texts)
-        person = self.person(user_id, history, context)
-        scores = self.scores(person, self.item_rows(flat_ids), vectors)
+        user = self.user_inputs(user_id, history, context)
+        scores = self.scores(user, self.item_rows(flat_ids), vectors)
         answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
         rows = self.item_rows(item_ids)
         titles = tf.gather(self.titles, rows)
@@ -67,20 +75,18 @@ class CandidateScores(Serving):
             "unknown_items": tf.concat([self.unknown_items(history, self.item_rows(history)), unknown], 1),
         }
 
-    def scores(
-        self, person: dict[str, tf.Tensor], rows: tf.Tensor, vectors: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def scores(self, user: dict[str, tf.Tensor], rows: tf.Tensor, vectors: tf.Tensor) -> dict[str, tf.Tensor]:
         """The ranking's scores, float32 `[batch * n]` a label.
 
         Args:
-            person: see `Serving.person`; `batch` of them.
-            rows: int32 `[batch * n]`, candidates of one person after the other.
+            user: see `Signatures.user_inputs`; `batch` of them.
+            rows: int32 `[batch * n]`, candidates of one user after the other.
             vectors: float32 `[batch * n, any]`, theirs.
         """
-        person = self.ranking.recent(person)
-        history = tf.gather(self.ranked_vectors, person["history"])
+        user = self.ranking.recent(user)
+        history = tf.gather(self.ranked_vectors, user["history"])
         index = self.model_index(rows)
-        return self.ranking.score_vectors({**person, "item_index": index}, vectors, history)
+        return self.ranking.score_vectors({**user, "item_index": index}, vectors, history)
 
     def candidate_vectors(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
         """float32 `[n, any]`, the ranking's vectors of items; looked up, but for those that come with a
@@ -98,19 +104,19 @@ class CandidateScores(Serving):
         return tf.cond(tf.size(given) > 0, replaced, lambda: vectors)
 
     def predicted_parts(
-        self, person: dict[str, tf.Tensor], item_ids: tf.Tensor, texts: tf.Tensor, label: tf.Tensor
+        self, user: dict[str, tf.Tensor], item_ids: tf.Tensor, texts: tf.Tensor, label: tf.Tensor
     ) -> tuple[tf.Tensor, list[PartScores]]:
         """What a label's predictions are made of (`RankingExplanation.explain`).
 
         Args:
-            person: see `Serving.person`; `batch` of them.
+            user: see `Signatures.user_inputs`; `batch` of them.
             item_ids, texts: string `[batch, n]`.
             label: float32 `[labels]`, 1 for the label and 0 for the others.
         """
         ids, texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
-        person = self.ranking.recent(person)
-        history = tf.gather(self.ranked_vectors, person["history"])
-        inputs = {**self.items(ids, texts), **person}
+        user = self.ranking.recent(user)
+        history = tf.gather(self.ranked_vectors, user["history"])
+        inputs = {**self.items(ids, texts), **user}
         vectors = self.candidate_vectors(ids, texts)
         return RankingExplanation(self.ranking, inputs, vectors, history).explain(label, self.average_ranked)
 
@@ -119,7 +125,7 @@ class CandidateScores(Serving):
         return self.input_spec("rank")
 
 
-class RankingServing(CandidateScores):
+class RankingSignatures(CandidateScores):
     """The ranking model's signatures: `rank`, `describe`, and `evaluate` under TFMA's key `serving_default`.
 
     Args:
@@ -179,9 +185,9 @@ class RankingServing(CandidateScores):
 
 
 class RankingExplainer(Explainer):
-    """Answers `explain` for a `RankingServing`."""
+    """Answers `explain` for a `RankingSignatures`."""
 
-    serving: RankingServing
+    serving: RankingSignatures
 
     def explain(self, **inputs: Any) -> dict[str, tf.Tensor]:
         """What the predictions of a label are made of; see `request.EXPLAINED`."""

@@ -14,18 +14,18 @@ from tfrec_fusion.export.explained_recommender import RecommenderExplainer
 from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
 from tfrec_fusion.export.ranking import CandidateScores
 from tfrec_fusion.export.request import CANDIDATES, EVALUATE, LABEL_ONLY
-from tfrec_fusion.export.retrieval import RetrievalServing
+from tfrec_fusion.export.retrieval import RetrievalSignatures
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.metrics.ranks import gain, stands_before, tie_order
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 
-__all__ = ["RecommenderServing", "choose_weight", "validate_weights"]
+__all__ = ["RecommenderSignatures", "choose_weight", "validate_weights"]
 
 
-class RecommenderServing(CandidateScores, RetrievalServing):
-    """Both models over one catalogue, one set of people and one text encoder.
+class RecommenderSignatures(CandidateScores, RetrievalSignatures):
+    """Both models over one catalogue, one set of users and one text encoder.
 
     `recommend` takes the retrieval model's best items, scores them with the ranking model, orders them by a
     mixture of both, and re-ranks that for diversity, in one request. `rank` and the `embed_…` signatures
@@ -33,11 +33,11 @@ class RecommenderServing(CandidateScores, RetrievalServing):
 
     Args:
         model: a `TwoTower`.
-        *args: as in `Serving`.
+        *args: as in `Signatures`.
         ranking: a `Ranking`.
         head: which of its labels orders items.
         rank_weight: of the ranking's score where a request names no weight, from 0 to 1.
-        **kwargs: as in `RetrievalServing`.
+        **kwargs: as in `RetrievalSignatures`.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         wanted = tf.minimum(k, self.max_k)
         found = self.mixed(
             self.query(user_id, history, text, context),
-            self.person(user_id, history, context),
+            self.user_inputs(user_id, history, context),
             wanted,
             candidates,
             rank_weight,
@@ -109,7 +109,7 @@ class RecommenderServing(CandidateScores, RetrievalServing):
     def mixed(
         self,
         queries: tf.Tensor,
-        person: Any,
+        user: Any,
         k: tf.Tensor,
         candidates: tf.Tensor,
         rank_weight: tf.Tensor,
@@ -121,7 +121,7 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         """The candidates of requests, and both models' scores of them.
 
         Args:
-            queries, person: see `query` and `person`.
+            queries, user: see `query` and `user_inputs`.
             k: int32 `[]`, how many candidates there are at least.
             candidates, rank_weight: of the request.
             excluded, allow, categories, probes: see `search`.
@@ -132,7 +132,7 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         found, rows = self.search(
             queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
         )
-        ranked = self.rank_rows(person, rows)
+        ranked = self.rank_rows(user, rows)
         weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
         return Mixed.of(found, ranked, rows, self.head, weight)
 
@@ -144,11 +144,11 @@ class RecommenderServing(CandidateScores, RetrievalServing):
         """What answers `explain`."""
         return RecommenderExplainer(self)
 
-    def rank_rows(self, person: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    def rank_rows(self, user: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """The ranking's scores of items of the catalogue, int32 `[batch, n]`: float32 `[batch, n]` a
         label."""
         flat = tf.reshape(rows, [-1])
-        scores = self.scores(person, flat, tf.gather(self.ranked_vectors, flat))
+        scores = self.scores(user, flat, tf.gather(self.ranked_vectors, flat))
         return {name: tf.reshape(value, tf.shape(rows)) for name, value in scores.items()}
 
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.export.base import (
-    Serving,
+    Signatures,
     as_unicode,
     checked,
     concrete,
@@ -30,14 +30,14 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import retrieval_vectors
 from tfrec_fusion.models.two_tower import TwoTower
 
-__all__ = ["RetrievalServing", "searchable"]
+__all__ = ["RetrievalSignatures", "searchable"]
 
 DEFAULT_K = INPUTS["k"].default
 DIVERSITY_POOL, LARGEST_POOL = 4, 400
 """A request for diversity chooses among so many times `k` further items, and at most so many."""
 
 
-class RetrievalServing(Serving):
+class RetrievalSignatures(Signatures):
     """The retrieval model's signatures: `evaluate` under TFMA's key `serving_default`, `recommend`,
     `describe`, `embed_query`, `embed_item`, `embed_text`."""
 
@@ -73,11 +73,11 @@ class RetrievalServing(Serving):
         """float32 `[batch, dim]`, or `[batch, dim + text_dim]` with a text tower; its dot product with `item`
         is the score.
 
-        The first part is what a person's history asks for, the second what the text asks for in the encoder's
+        The first part is what a user's history asks for, the second what the text asks for in the encoder's
         own space: of words that nobody used before, similarity of meaning says more than anything trained on
         choices. Both parts are of length 1 at most, so that a request with both weighs them alike.
         """
-        batch = self.person(user_id, history, context)
+        batch = self.user_inputs(user_id, history, context)
         # As a tensor: TensorFlow copies a variable at each whole read (`evaluate`) once a part of it was
         # gathered.
         vectors = tf.convert_to_tensor(self.vectors)
@@ -285,7 +285,7 @@ class RetrievalServing(Serving):
                 by the model's
             embeddings; `UNDEFINED` with fewer than two.
             `catalogue_size`: int32 `[batch]`, how many items there are.
-            `unexpected`: float32 `[batch]`, the share of people who did not meet the held-out item in
+            `unexpected`: float32 `[batch]`, the share of users who did not meet the held-out item in
                 training.
         """
         raw, batch = self.parse(examples)

@@ -13,6 +13,10 @@ from tfrec_fusion.files import whole_folder
 
 __all__ = ["save", "write_warmup"]
 
+COLD = (EVALUATE, "explain")
+"""Signatures that are not warmed up. The first `explain` takes TensorFlow longer than all else together (8 s
+of a processor, for 20,000 nodes), and every load of every version would wait for it."""
+
 
 def save(serving: tf.Module, folder: str) -> None:
     """Writes a SavedModel of a module's `signatures()`; the folder appears only when it is whole.
@@ -39,7 +43,8 @@ def write_warmup(
     signatures: Mapping[str, tf.types.experimental.ConcreteFunction], folder: pathlib.Path
 ) -> None:
     """Writes the requests that a server asks itself before a version answers others: the first run of a graph
-    takes seconds, in which nobody should wait. One request per signature, of one row, text included.
+    takes seconds, in which nobody should wait. One request per signature, of one row, text included; none
+    for `COLD`.
 
     Without the package tensorflow-serving-api nothing is written, and the first request pays.
     """
@@ -51,7 +56,7 @@ def write_warmup(
     target.parent.mkdir()
     with tf.io.TFRecordWriter(str(target)) as writer:
         for name, function in signatures.items():
-            if name == EVALUATE:
+            if name in COLD:
                 continue
             request = predict_pb2.PredictRequest()
             request.model_spec.signature_name = name

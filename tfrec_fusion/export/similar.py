@@ -15,7 +15,7 @@ SMALLEST = 1e-12
 
 
 class SimilarItems(tf.Module):
-    """Answers `similar` for a `RetrievalServing`: cosines to every item that is offered.
+    """Answers `similar` for a `RetrievalSignatures`: cosines to every item that is offered.
 
     By behaviour, two items are alike whose vectors are, content, popularity and offset left out: what they
     have in common is who chooses them. By text, their text vectors decide.

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import ConfigError, SplitConfig
-from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, cutoffs_of, split_person
+from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, cutoffs_of, split_user
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import USER_VOCABULARY, RawFeature, context_features, user_features
 from tfrec_fusion.features.graph import interaction_inputs
@@ -143,7 +143,7 @@ def split_users(
         cutoffs = cutoffs_of(times, split.validation, split.test)
     examples: dict[str, list[tuple[str, SplitExample]]] = {part: [] for part in SPLITS}
     for user, events in users.items():
-        for example in split_person(events, split.method, cutoffs, split.history_length, split.long_history):
+        for example in split_user(events, split.method, cutoffs, split.history_length, split.long_history):
             examples[example.split].append((user, example))
     for part in SPLITS:
         if not examples[part]:

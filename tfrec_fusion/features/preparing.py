@@ -70,7 +70,7 @@ class Prepared:
             (`split.history_length` in training, more in the others), `item_index` int32 `[n]`, the user and
             context features, the labels (float32 `[n]`), and `weight` where choices have weights; in training
             also `history_weight`.
-        person: int64 per row of `test`, equal where two rows are of one user, also of one that training never
+        users: int64 per row of `test`, equal where two rows are of one user, also of one that training never
             saw.
         seen: per row of `test` int32, the items that its user chose before.
         labels: label name → its kind, as the ranking model takes them.
@@ -83,7 +83,7 @@ class Prepared:
     train: Columns
     validation: Columns
     test: Columns
-    person: np.ndarray
+    users: np.ndarray
     seen: list[np.ndarray]
     labels: dict[str, LabelKind] = dataclasses.field(default_factory=lambda: {"click": "binary"})
     known: Known | None = None
@@ -150,7 +150,7 @@ def prepare(
         space,
         catalogue,
         **parts,
-        person=np.unique(np.array([user for user, _ in test], object), return_inverse=True)[1],
+        users=np.unique(np.array([user for user, _ in test], object), return_inverse=True)[1],
         seen=[np.array([item_index[item] for item in example.seen], np.int32) for _, example in test],
         labels=labels,
         known=Known(tables, rows.profiles(item_index, request), request),

@@ -70,8 +70,8 @@ def held_out(fitted: Fitted, tables: Tables, files: Sequence[str], click_thresho
         columns["rating"] = np.array([np.nan if label is None else label for label in labels], np.float32)
     splits = known.profiles.seen_splits
     seen = [known.profiles.seen_items[splits[row] : splits[row + 1]] for row in profile]
-    person = np.unique(np.array(users, object), return_inverse=True)[1].reshape(-1)
-    return HeldOut(columns, person, seen)
+    users = np.unique(np.array(users, object), return_inverse=True)[1].reshape(-1)
+    return HeldOut(columns, users, seen)
 
 
 def _padded(fitted: Fitted, row: int) -> np.ndarray:
@@ -91,7 +91,7 @@ def figures(fitted: Fitted, data: HeldOut, cutoffs: Sequence[int]) -> dict[str, 
     Returns:
         `mrr`, and `ndcg@k`, `recall@k`, `hit_rate@k` and `map@k` over the whole catalogue, seen items left
         out, as means over users; `rmse` and `mae` of ratings, and `auc` of clicks where there are both
-        kinds, over interactions; `people` and `held_out_items`, how many there are to judge by.
+        kinds, over interactions; `users` and `held_out_items`, how many there are to judge by.
 
     Raises:
         ConfigError: if every interaction repeats what its user chose before.
@@ -104,14 +104,14 @@ def figures(fitted: Fitted, data: HeldOut, cutoffs: Sequence[int]) -> dict[str, 
             f" {len(ranks)},"
             " and none is. Leave what was given to `fit` out of the test table."
         )
-    person, items, ranks = data.person[usable], data.columns["item_index"][usable], ranks[usable]
-    by_user = per_user_figures(person, ranks, list(cutoffs), items)
-    pairs = len(first_choices(person, items, ranks))
+    users, items, ranks = data.users[usable], data.columns["item_index"][usable], ranks[usable]
+    by_user = per_user_figures(users, ranks, list(cutoffs), items)
+    pairs = len(first_choices(users, items, ranks))
     names = ["mrr", *(f"{name}@{k}" for k in cutoffs for name in SHOWN)]
     found = {name: float(by_user[name].mean()) for name in names}
     if fitted.ranking is not None:
         found |= _errors(fitted.ranking, data)
-    return found | {"people": float(len(np.unique(person))), "held_out_items": float(pairs)}
+    return found | {"people": float(len(np.unique(users))), "held_out_items": float(pairs)}
 
 
 def _ranks(fitted: Fitted, data: HeldOut) -> np.ndarray:
@@ -119,7 +119,7 @@ def _ranks(fitted: Fitted, data: HeldOut) -> np.ndarray:
     serving = fitted.serving(fitted.kinds[0])
     width = max(1, *map(len, data.seen))
     ranks = []
-    for start in range(0, len(data.person), ROWS):
+    for start in range(0, len(data.users), ROWS):
         part = slice(start, start + ROWS)
         batch = {name: tf.constant(values[part]) for name, values in data.columns.items()}
         seen = np.stack([np.pad(items, (0, width - len(items))) for items in data.seen[part]])
@@ -130,7 +130,7 @@ def _ranks(fitted: Fitted, data: HeldOut) -> np.ndarray:
 
 def _errors(ranking: Any, data: HeldOut) -> dict[str, float]:
     parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(data.person), ROWS):
+    for start in range(0, len(data.users), ROWS):
         batch = {name: tf.constant(values[start : start + ROWS]) for name, values in data.columns.items()}
         for name, values in ranking(batch).items():
             parts.setdefault(name, []).append(values.numpy())

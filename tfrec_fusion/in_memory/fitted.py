@@ -12,15 +12,15 @@ import tensorflow as tf
 from tfrec_fusion.config import FeatureSpace, LabelKind
 from tfrec_fusion.config.recommender import RecommenderConfig
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.export.base import Serving, TextTower, concrete, graph
+from tfrec_fusion.export.base import Signatures, TextTower, concrete, graph
 from tfrec_fusion.export.parts import (
     ranking_by_validation,
     searchable_index,
     trained_text_tower,
 )
-from tfrec_fusion.export.ranking import RankingServing
-from tfrec_fusion.export.recommender import RecommenderServing
-from tfrec_fusion.export.retrieval import RetrievalServing
+from tfrec_fusion.export.ranking import RankingSignatures
+from tfrec_fusion.export.recommender import RecommenderSignatures
+from tfrec_fusion.export.retrieval import RetrievalSignatures
 from tfrec_fusion.features.graph import request_spec
 from tfrec_fusion.features.preparing import Known, prepare
 from tfrec_fusion.models.catalogue import Catalogue
@@ -41,12 +41,12 @@ class HeldOut:
 
     Attributes:
         columns: as models take them, `[n, ...]`, with `item_index` and, where there are any, labels.
-        person: int64 `[n]`, equal where two rows are of one user.
+        users: int64 `[n]`, equal where two rows are of one user.
         seen: per row int32, the items that its user chose before.
     """
 
     columns: Mapping[str, np.ndarray]
-    person: np.ndarray
+    users: np.ndarray
     seen: list[np.ndarray]
 
 
@@ -78,7 +78,7 @@ class Fitted:
     held_out: HeldOut | None = None
 
     def __post_init__(self) -> None:
-        self._servings: dict[str, Serving] = {}
+        self._signatures: dict[str, Signatures] = {}
         self._towers: dict[str, TextTower | None] = {}
         self._functions: dict[tuple[str, str], Callable[..., dict[str, tf.Tensor]]] = {}
 
@@ -95,9 +95,9 @@ class Fitted:
 
     def serving(self, kind: str) -> Any:
         """The signatures of a model, made when they are first asked for."""
-        if kind not in self._servings:
-            self._servings[kind] = self._made(kind)
-        return self._servings[kind]
+        if kind not in self._signatures:
+            self._signatures[kind] = self._made(kind)
+        return self._signatures[kind]
 
     def spec(self, kind: str, signature: str) -> dict[str, tf.TensorSpec]:
         """The inputs of one signature."""
@@ -112,17 +112,17 @@ class Fitted:
             self._functions[kind, signature] = concrete(asked, **self.spec(kind, signature))
         return self._functions[kind, signature]
 
-    def _made(self, kind: str) -> Serving:
+    def _made(self, kind: str) -> Signatures:
         index = self.config.index
         if kind == "ranking":
             assert self.ranking is not None  # it is one of `kinds`
-            return RankingServing(self.ranking, *self._arguments(kind, self.ranking))
+            return RankingSignatures(self.ranking, *self._arguments(kind, self.ranking))
         searched = searchable_index(self.retrieval, self.catalogue, index)
         arguments = self._arguments("retrieval", self.retrieval)
         if kind == "retrieval":
-            return RetrievalServing(self.retrieval, *arguments, index=searched, max_k=index.max_k)
+            return RetrievalSignatures(self.retrieval, *arguments, index=searched, max_k=index.max_k)
         assert self.ranking is not None  # `builds_recommender`
-        return RecommenderServing(
+        return RecommenderSignatures(
             self.retrieval,
             *arguments,
             index=searched,
@@ -212,5 +212,5 @@ def fit_models(
         catalogues,
         head,
         weight,
-        HeldOut(data.test, data.person, data.seen),
+        HeldOut(data.test, data.users, data.seen),
     )

@@ -50,7 +50,7 @@ def save(fitted: Fitted, folder: str | os.PathLike[str], more: dict[str, Any]) -
     if fitted.held_out is not None:
         seen = fitted.held_out.seen
         arrays |= {f"test/columns/{name}": values for name, values in fitted.held_out.columns.items()}
-        arrays["test/person"] = fitted.held_out.person
+        arrays["test/users"] = fitted.held_out.users
         arrays["test/seen"] = np.concatenate([*seen, np.zeros(0, np.int32)])
         arrays["test/splits"] = np.cumsum([0, *map(len, seen)])
     statistics = known.transform.statistics
@@ -143,10 +143,10 @@ def load(folder: str | os.PathLike[str]) -> tuple[Fitted, dict[str, Any]]:
 
 
 def _held_out(values: dict[str, np.ndarray]) -> HeldOut | None:
-    if "test/person" not in values:
+    if "test/users" not in values:
         return None
     seen = np.split(values["test/seen"], values["test/splits"][1:-1])
-    return HeldOut(_nested("test/columns", values), values["test/person"], seen)
+    return HeldOut(_nested("test/columns", values), values["test/users"], seen)
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 two-tower model.
 
 Where a trained model is no better than its baseline, the baseline is what should answer.
-`export.RetrievalServing` takes it instead of a `TwoTower`: same signatures, same index, same answers to free
-text.
+`export.RetrievalSignatures` takes it instead of a `TwoTower`: same signatures, same index, same answers to
+free text.
 
 - popularity: the item's vector is the logarithm of one plus how many chose it.
 - als: the item's factors; the query is solved from the history as ALS solves a user,
@@ -29,7 +29,7 @@ SMALLEST = 1e-12
 
 
 class ServedBaseline(tf.Module):
-    """What `RetrievalServing` asks of a model, answered by a baseline.
+    """What `RetrievalSignatures` asks of a model, answered by a baseline.
 
     Args:
         baseline: fitted; `Popularity`, `ALS` or `ContentKNN`.

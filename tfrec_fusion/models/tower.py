@@ -377,7 +377,7 @@ class QueryTower(tf_keras.layers.Layer):
             modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}
         fused = self.fusion({**modalities, "history": encoded})
         if self.user_embedding is None:
-            # Beside the history as it is: features of people say little, and the fusion alone lets them drown
+            # Beside the history as it is: features of users say little, and the fusion alone lets them drown
             # it out. A user's id says as much as the history, and needs the fusion's judgement.
             fused += encoded
         return self.head(fused, training=training)

@@ -148,8 +148,8 @@ def train_ranking(
 
 
 def ranking_baseline(data: TrainingData) -> dict[str, Any]:
-    """What a ranking model is served beside, as `RankingServing` takes it: `biases` of ratings, or the items'
-    `click_rate`."""
+    """What a ranking model is served beside, as `RankingSignatures` takes it: `biases` of ratings, or the
+    items' `click_rate`."""
     if not _rated(data):
         return {"click_rate": np.asarray(data.catalogue.counts)}
     train = data.batches("train", 4096, shuffle=None)

@@ -1,6 +1,6 @@
 """Ratings by factors that are solved for rather than trained, beside a ranking model's network.
 
-The network reads histories, text and features, and learns whatever they say together; that a person rates
+The network reads histories, text and features, and learns whatever they say together; that a user rates
 high, that an item is rated high, and which few numbers of both fit, is known better by a model that is solved
 (`rating_solving`). A rating is `(1 - w)` of the network's and `w` of the solved one's, `w` being the share
 with the smallest squared error on validation; without validation the network answers alone.
@@ -26,8 +26,8 @@ class RatingFactors(tf_keras.layers.Layer):
 
     Args:
         catalogue: the items.
-        num_users: rows for people, row 0 for those who are not known.
-        item_features, user_features: what is said about items, beside text, and about people.
+        num_users: rows for users, row 0 for those who are not known.
+        item_features, user_features: what is said about items, beside text, and about users.
         dim: factors.
     """
 

@@ -100,7 +100,7 @@ def _item_side(model: Ranking, factors: RatingFactors) -> np.ndarray:
 def _user_side(
     factors: RatingFactors, seen: Mapping[str, np.ndarray], num_users: int
 ) -> scipy.sparse.csr_matrix:
-    """`[num_users, any]`: each person's features, as their last example has them; zeros for who has none."""
+    """`[num_users, any]`: each user's features, as their last example has them; zeros for who has none."""
     users = seen["user_index"]
     there, last = np.unique(users[::-1], return_index=True)
     last = len(users) - 1 - last

@@ -7,7 +7,7 @@ Unlike in alternating least squares a posterior counts with its uncertainty, so 
 near the prior, factors that explain nothing vanish, and nothing needs to be tuned.
 
 The priors' means are what ridge regressions predict: of an item from what is said about it, so that text and
-categories speak for one with few ratings or none; of a person from their features and from what is said about
+categories speak for one with few ratings or none; of a user from their features and from what is said about
 that which they rated, whatever they thought of it (as in SVD++: Koren, 2008, doi:10.1145/1401890.1401944).
 """
 
@@ -19,10 +19,10 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-# People at once: sets the memory, `CHUNK * (dim + 2)^2` numbers of 8 bytes a few times over; items are solved
+# Users at once: sets the memory, `CHUNK * (dim + 2)^2` numbers of 8 bytes a few times over; items are solved
 # all at once.
 CHUNK = 16_384
-# What is said about items, in so many numbers, where it is averaged over what a person rated.
+# What is said about items, in so many numbers, where it is averaged over what a user rated.
 AVERAGED = 32
 SIDE_RIDGE = 30.0
 DAMPING = 5.0
@@ -229,7 +229,7 @@ class _Regression:
 
 
 def _averaged(ones: scipy.sparse.csr_matrix, side: np.ndarray) -> np.ndarray:
-    """What is said about that which each person rated: float64 `[num_users, AVERAGED]` or fewer columns."""
+    """What is said about that which each user rated: float64 `[num_users, AVERAGED]` or fewer columns."""
     _, axes = np.linalg.eigh(side.T.astype(np.float64) @ side)
     counts = np.asarray(ones.sum(1))
     return (ones @ (side @ axes[:, ::-1][:, :AVERAGED])) / np.maximum(counts, 1)

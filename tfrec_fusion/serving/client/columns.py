@@ -41,7 +41,7 @@ def as_rows(spec: SignatureSpec, given: Columns) -> tuple[bool, Columns]:
 
     Raises:
         RequestError: a value is nested in another way than its input, or inputs differ in their number of
-        rows.
+            rows.
     """
     many = any(
         _depth(value) == spec.inputs[name].rank for name, value in given.items() if spec.is_batched(name)

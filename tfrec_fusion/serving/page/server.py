@@ -7,6 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import importlib.resources
@@ -84,6 +85,22 @@ class PageServer:
         self.url = f"http://127.0.0.1:{self.port}/"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
+
+    def prepare_explanations(self) -> threading.Thread:
+        """Has each model explain an item, in the background: a version's first explanation takes seconds."""
+
+        def ask() -> None:
+            for name in self.models:
+                # What it answers does not matter; a model without `explain` says so.
+                with (
+                    contextlib.suppress(ServingError, RequestError),
+                    Client.connect(self.model_url, name, timeout=self.timeout) as client,
+                ):
+                    client.explain("", [""], text="warm")
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        return thread
 
     def close(self) -> None:
         """Stops listening and closes the connections to the model server."""
