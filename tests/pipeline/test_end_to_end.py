@@ -235,7 +235,11 @@ def test_a_refused_model_is_served_to_be_looked_at(refused, config_file):
         _, error = process.communicate(timeout=60)
     assert "Not blessed, to be looked at only: retrieval." in error and "Traceback" not in error
     with Client(InProcessTransport(f"{refused['retrieval']['model']}/Format-Serving")) as candidate:
-        assert answers == [candidate.recommend(user, k=5) for user in ("u1", "u2", "somebody")]
+        expected = [candidate.recommend(user, k=5) for user in ("u1", "u2", "somebody")]
+    for answer, same in zip(answers, expected, strict=True):
+        assert [item.item_id for item in answer] == [item.item_id for item in same]
+        # JSON has nine digits of a score.
+        assert [item.score for item in answer] == pytest.approx([item.score for item in same], abs=1e-6)
     with Client(InProcessTransport(refused["retrieval"]["baseline"]["pushed"])) as baseline:
         assert answers[0] != baseline.recommend("u1", k=5)
 

@@ -175,7 +175,7 @@ class RankingSignatures(CandidateScores):
             "explain": concrete(graph(self.explain), **self.explain_spec()),
         }
 
-    def explain(self, **inputs) -> dict[str, tf.Tensor]:
+    def explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """What the predictions of a label are made of; see `request.EXPLAINED`."""
         return RankingExplainer(self).explain(**inputs)
 

@@ -70,8 +70,8 @@ def held_out(fitted: Fitted, tables: Tables, files: Sequence[str], click_thresho
         columns["rating"] = np.array([np.nan if label is None else label for label in labels], np.float32)
     splits = known.profiles.seen_splits
     seen = [known.profiles.seen_items[splits[row] : splits[row + 1]] for row in profile]
-    users = np.unique(np.array(users, object), return_inverse=True)[1].reshape(-1)
-    return HeldOut(columns, users, seen)
+    owners = np.unique(np.array(users, object), return_inverse=True)[1].reshape(-1)
+    return HeldOut(columns, owners, seen)
 
 
 def _padded(fitted: Fitted, row: int) -> np.ndarray:

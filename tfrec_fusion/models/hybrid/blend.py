@@ -426,9 +426,10 @@ class Blend(tf_keras.layers.Layer):
 
     def _wide(self, name: str, rows: list[int]) -> tf.Variable:
         """A variable whose last dimension fitting decides."""
-        shape = [*rows, None]
-        initial = np.zeros([*rows, 0], np.float32)
-        return tf.Variable(initial, trainable=False, name=name, shape=tf.TensorShape(shape))
+        # Not of width 0 from the start: several workers broadcast what a variable begins with, and TensorFlow
+        # 2.21 ends in a segmentation fault where that is empty.
+        initial = np.zeros([*rows, 1], np.float32)
+        return tf.Variable(initial, trainable=False, name=name, shape=tf.TensorShape([*rows, None]))
 
     def _table(self, name: str, values: np.ndarray | np.float32) -> tf.Variable:
         values = np.asarray(values)
