@@ -39,7 +39,7 @@ CASES = ROOT.parent / "shared" / "cases"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases do not lie in {CASES}")
 
 ELSEWHERE = {
-    "report-05-added-tokens": ("layers.test_encoder_folders", "test_added_tokens_are_refused_by_name"),
+    "report-05-added-tokens": ("layers.test_encoder_folders", "test_added_tokens_are_obeyed"),
     "report-07-pooling-of-the-encoder": (
         "layers.test_encoder_folders",
         "test_what_cannot_be_done_is_refused_by_name",
@@ -597,7 +597,9 @@ def test_encodings_are_told_with_a_title(init, validate, folder, encoding):
     assert f"items.csv: read as {encoding}, for example {next(iter(titles.values()))!r}" in said
     found, _ = entities(tables("x.yaml").items, "items")
     assert {item: row["title"] for item, row in found.items()} == titles
-    status, told = validate()  # an English encoder
+    assert load_config("x.yaml").text.encoder == "subwords"
+    assert validate()[0] == 0
+    status, told = validate("x.yaml", "text.encoder=all-MiniLM-L6-v2")
     assert (
         "unknown to all-MiniLM-L6-v2" in told
         if folder == "t_sjis"

@@ -371,7 +371,7 @@ def test_verbose_says_what_is_done(tables, capsys):
     Recommender(**options).fit(*tables)
     said = capsys.readouterr().out
     assert "interactions (user user_id, item item_id, time timestamp, label rating)" in said
-    assert "20 items, 40 users; interactions: 196 train" in said
+    assert "20 items, 40 users; interactions: 224 train" in said
     assert "retrieval, epoch 1: loss" in said
 
 

@@ -54,7 +54,8 @@ class Both:
     before: object
     after: object
     recommender: object
-    vector: np.ndarray
+    vector: np.ndarray  # of TEXT as an item
+    asked: np.ndarray  # of TEXT as a request
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def both(data, profiles, tmp_path_factory):  # noqa: F811
     model, ranker, known = two_tower(data), ranking(data), catalogue(data)
     known = dataclasses.replace(known, names={"genre": np.array(["", "one", "two", "three"], object)})
     arguments = serving_arguments(data, profiles)
-    vector = arguments[4](tf.constant([TEXT])).numpy()[0]
+    vector = arguments[4].items(tf.constant([TEXT])).numpy()[0]
     new = renewed(known, now(known, vector))
     # Profiles speak of items by row, and rows are others now.
     rows = {item: row for row, item in enumerate(new.ids)}
@@ -87,6 +88,7 @@ def both(data, profiles, tmp_path_factory):  # noqa: F811
             "recommender", RecommenderSignatures, new, people, ranking=ranker, head="rating", rank_weight=0.3
         ),
         vector,
+        arguments[4].queries(tf.constant([TEXT])).numpy()[0],
     )
 
 
@@ -125,7 +127,7 @@ def test_the_vectors_of_what_did_not_change_are_the_models_own(both, data):  # n
 
 
 def test_a_new_item_is_found_by_words_and_stands_where_its_vector_puts_it(both, data, profiles):  # noqa: F811
-    by_text = both.catalogue.text_vectors[: both.catalogue.offered + 1] @ both.vector
+    by_text = both.catalogue.text_vectors[: both.catalogue.offered + 1] @ both.asked
     expected = [both.catalogue.ids[row] for row in np.argsort(-by_text, kind="stable") if row]
     answer = recommend(both.after, text=TEXT, k=99)
     place = {item: number for number, item in enumerate(ids(answer))}

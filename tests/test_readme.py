@@ -16,10 +16,15 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.S)
 
 
-def test_the_library_example_runs(capsys):
+@pytest.mark.slow
+def test_the_example_recommends_what_the_user_chooses(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out.split("\n")[0] == "(2, 32) ()"
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert len(rows) == 3
+    assert all("u1" in row and "love letter" in row for row in rows)
+    assert (tmp_path / "models/films/1/saved_model.pb").exists()
 
 
 def test_the_tables_example_is_read(tmp_path):
