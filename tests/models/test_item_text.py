@@ -183,8 +183,8 @@ def test_training_the_encoder_finds_what_its_vectors_hid(blind_encoder, texts):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision_name", ["float32", "mixed_float16"])
 def test_the_staged_schedule_takes_micro_batches(encoder, texts, precision_name):
-    """It learns what it learns without them; that float16's few steps here are mostly skipped for their scale
-    is the same too."""
+    """It learns what it learns without them; under float16, whose few steps here are mostly skipped for their
+    scale, no less."""
     items = with_tokens(encoder, texts)
     losses = []
     for micro_batch in (None, 16):
@@ -203,8 +203,12 @@ def test_the_staged_schedule_takes_micro_batches(encoder, texts, precision_name)
     without, beside = (np.array(history.history["loss"]) for history in losses)
     assert np.isfinite(without).all()
     assert precision_name != "float32" or beside[-1] < beside[0]
-    # What dropout and negatives draw differs.
-    np.testing.assert_allclose(beside, without, rtol=0.03)
+    if precision_name == "float32":
+        # What dropout and negatives draw differs.
+        np.testing.assert_allclose(beside, without, rtol=0.03)
+    else:
+        # Gradients of micro-batches are summed in float32: fewer of these few steps overflow and are skipped.
+        assert (beside <= 1.03 * without).all()
 
 
 @pytest.mark.slow
