@@ -15,6 +15,7 @@ from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED, evaluated
 from tfrec_fusion.export.ranking import RankingSignatures
+from tfrec_fusion.export.saving import COLD
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
 from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
@@ -523,7 +524,7 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(retrieval, data, profiles
     assert blocked.read_text() == "in the way"
 
 
-def test_a_server_can_warm_up_with_every_signature(retrieval):
+def test_a_server_can_warm_up_with_every_signature_but_explain(retrieval):
     _, folder, loaded = retrieval
     records = tf.data.TFRecordDataset(str(folder / "assets.extra" / "tf_serving_warmup_requests"))
     asked = set()
@@ -534,4 +535,4 @@ def test_a_server_can_warm_up_with_every_signature(retrieval):
         loaded.signatures[name](
             **{key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
         )
-    assert asked == {*loaded.signatures} - {"serving_default"}
+    assert asked == {*loaded.signatures} - {*COLD}

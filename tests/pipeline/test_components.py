@@ -209,7 +209,7 @@ def test_a_killed_encoding_goes_on_after_the_last_whole_shard(tmp_path):
 
 
 def test_workers_whose_vectors_are_not_seen_here_are_told_of(tmp_path):
-    tokens = np.array([[101, 7, 102, 0], [101, 8, 102, 0], [101, 102, 0, 0]])
+    tokens = np.array([[101, 7, 102, 0], [101, 8, 102, 0], [0, 0, 0, 0]])
     with pytest.raises(ConfigError, match="all but 2 of 2. Put `root` on storage that is mounted"):
         encode_items(tokens, tokens > 0, TextConfig(), str(tmp_path), lambda parts, folder: None)
 

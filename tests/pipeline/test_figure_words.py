@@ -62,7 +62,7 @@ SLICES = {
 
 
 def run_of(metrics, k=(10,)):
-    config = types.SimpleNamespace(evaluation=EvaluationConfig(k=k))
+    config = types.SimpleNamespace(evaluation=EvaluationConfig(k=k), baselines=("popularity",))
     return types.SimpleNamespace(config=config, summary={"retrieval": {"metrics": metrics}})
 
 
