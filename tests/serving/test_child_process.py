@@ -18,7 +18,7 @@ def test_files_in_the_working_folder_do_not_run(kind, tmp_path):
     command = (
         [*python_module("json.tool"), "--help"]
         if kind == "module"
-        else python_code("import json, argparse, pipeline.cli.parser; print(json.dumps(1))")
+        else python_code("import json, argparse, pipeline.cli.main; print(json.dumps(1))")
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
