@@ -12,8 +12,8 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.cli.main import parser
-from pipeline.cli.requests import _given, _ids
+from pipeline.cli.requests import _ids, given_inputs
+from tests.command_lines import parsed
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (fixtures)
 from tfrec_fusion.export import request
@@ -254,7 +254,6 @@ def test_a_quote_that_is_not_closed_is_told(typed):
 
 
 def test_a_context_column_called_as_an_input_is_asked_by_its_own_input():
-    options = parser().parse_args(
-        ["recommend", "--user", "u", "--context", "text=a=b", "--context", "Device Type=web"]
-    )
-    assert _given(options, "recommend") == {"user_id": "u", "context_text": "a=b", "Device Type": "web"}
+    typed = parsed(["recommend", "--user", "u", "--context", "text=a=b", "--context", "Device Type=web"])
+    asked = given_inputs("recommend", typed.params, typed.params["context"])
+    assert asked == {"user_id": "u", "context_text": "a=b", "Device Type": "web"}
