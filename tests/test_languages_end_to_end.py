@@ -50,11 +50,11 @@ def test_from_tables_to_answers(tmp_path, monkeypatch, capsys):
     written = yaml.safe_load(pathlib.Path("shop.yaml").read_text(encoding="utf-8"))
     assert written["text"]["encoder"] == "subwords"
     assert cli.main(["validate", "shop.yaml"]) == 0
-    settings = ["retrieval.training.epochs=3", "ranking=null", "text.dim=64", "serving.queries=[]"]
+    settings = ["retrieval.training.epochs=3", "ranking=null", "text.dim=256", "serving.queries=[]"]
     options = [option for setting in settings for option in ("--set", setting)]
     assert cli.main(["run", "shop.yaml", *options]) in (0, 2)  # 2: no better than popularity, and not pushed
     summary = json.loads(next(tmp_path.rglob("summary.json")).read_text(encoding="utf-8"))
     with Client(InProcessTransport(f"{summary['retrieval']['model']}/Format-Serving")) as client:
         found = client.recommend(text=QUERY, k=5)
         assert topic_share(data, [one.item_id for one in found]) >= 0.6
-        assert client.recommend(text=" \u200b", k=5) == client.recommend(k=5)
+        assert client.recommend("somebody", text=" \u200b", k=5) == client.recommend("somebody", k=5)
