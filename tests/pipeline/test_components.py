@@ -169,7 +169,7 @@ KILLED = """
 import os, signal, sys
 import tfrec_fusion
 import numpy as np
-from pipeline.data import text_vectors
+from tfrec_fusion.features import text_vectors
 from tfrec_fusion.config import TextConfig
 
 text_vectors.SHARD = 8

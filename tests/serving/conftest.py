@@ -90,8 +90,9 @@ def server(models):
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def call(server):
+    """One connection a file: the server closes one that is idle for five minutes."""
     return Caller(server.rest_port)
 
 
