@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from tfrec_fusion.serving.server.pseudonyms import is_binary, open_example, pseudonym, read_key
+from tfrec_fusion.impressions.pseudonyms import is_binary, open_example, pseudonym, read_key
 
 logger = logging.getLogger(__name__)
 
