@@ -29,6 +29,7 @@ LIBRARY = {
         "serving",
         "training",
     },
+    "impressions": {"config", "errors", "files"},
     "index": set(),
     "layers": {"errors", "naming"},
     "lazy": set(),
@@ -37,7 +38,7 @@ LIBRARY = {
     "models": {"config", "layers", "losses", "metrics", "tasks"},
     "naming": set(),
     "recommender": {"config", "datasets", "errors", "export", "in_memory", "serving"},
-    "serving": {"errors", "export", "naming"},
+    "serving": {"errors", "export", "impressions", "naming"},
     "tasks": {"layers", "losses"},
     "training": {"config", "files", "layers", "models"},
 }

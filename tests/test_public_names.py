@@ -69,7 +69,8 @@ COSTS = {
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
         serving.page serving.page.contract serving.page.guard serving.page.pictures serving.page.server
-        serving.server.pseudonyms serving.server.wire"""
+        impressions impressions.contract impressions.log impressions.private_lines impressions.pseudonyms
+        serving.server.impressions serving.server.wire"""
     ),
     "numpy": (
         """layers.backbones.weight_files
@@ -80,7 +81,7 @@ COSTS = {
     "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
     "pyarrow": (
         """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
-        datasets.markup datasets.reading datasets.records guessing.table_files"""
+        datasets.markup datasets.reading datasets.records guessing.table_files impressions.schema"""
     ),
     "pandas": (
         """features.rows in_memory.given_tables
@@ -88,7 +89,7 @@ COSTS = {
         guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes
         datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
-        datasets.values"""
+        datasets.values impressions.collecting"""
     ),
     "tensorflow": (
         """layers.backbones.attention layers.backbones.block layers.backbones.loading layers.backbones.norms

@@ -44,6 +44,7 @@ class Section(enum.Enum):
     START = "First steps"
     RUN = "Run and serve"
     ASK = "Ask"
+    LOOP = "Learn again"
     STUDY = "Compare and tune"
     CLOUD = "Vertex AI"
     HELP = "This program"

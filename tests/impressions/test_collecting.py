@@ -24,8 +24,8 @@ NOW = MONDAY / 1e6 + 30 * 86_400
 
 
 def shown(request_id, items, time=MONDAY, **more):
-    values = {"v": 1, "request_id": request_id, "time": time, "model": "m", "version": 3, "arm": "", "user": "u",
-              "items": list(items), "scores": [], "propensities": []}  # fmt: skip
+    values = {"v": 1, "request_id": request_id, "time": time, "model": "m", "version": 3, "arm": "",
+              "user": "u", "items": list(items), "scores": [], "propensities": []}  # fmt: skip
     return json.dumps({**values, **more})
 
 
@@ -70,7 +70,9 @@ def test_feedback_stands_beside_what_it_is_about(write, tmp_path):
 
 def test_what_comes_twice_late_or_out_of_order_counts_once(write, tmp_path):
     table = str(tmp_path / "table")
-    log = write("feedback-2026-11-22.jsonl", event("e1", "r1", "a", time=MONDAY - DAY))  # a clock that is slow
+    log = write(
+        "feedback-2026-11-22.jsonl", event("e1", "r1", "a", time=MONDAY - DAY)
+    )  # a clock that is slow
     assert collect(log, table, now=NOW).unmatched == 1  # before what it is about
     write("shown-2026-11-25.jsonl", shown("r2", "a", MONDAY + 2 * DAY), shown("r1", "ab"), shown("r1", "ab"))
     first = collect(log, table, now=NOW)
@@ -118,7 +120,9 @@ def test_lines_that_cannot_be_used_are_counted(write, tmp_path):
 def test_a_log_is_its_owners_and_knows_no_names(tmp_path):
     config = ImpressionLogConfig(str(tmp_path / "log"))
     with ImpressionLog(config) as log:
-        log.shown("r1", [["a", "b", ""]], users=[b"ann@example.org"], scores=[[2.0, 1.0, 0.0]], model="m", version=7)
+        log.shown(
+            "r1", [["a", "b", ""]], users=[b"ann@example.org"], scores=[[2.0, 1.0, 0.0]], model="m", version=7
+        )
         log.shown("r2", [[b"\xff"], ["c"]], arm="layout=b")
         log.feedback([Feedback.of({"request_id": "r1", "item": "b", "kind": "click"})])
         pseudonym = log.pseudonym(b"ann@example.org")
@@ -131,7 +135,8 @@ def test_a_log_is_its_owners_and_knows_no_names(tmp_path):
     collect(config.folder, str(tmp_path / "table"))
     table = read_impressions(str(tmp_path / "table")).to_pylist()
     assert [(row["request_id"], row["user"], row["item"], row["arm"], row["click"]) for row in table] == [
-        ("r1", pseudonym, "a", "", 0.0), ("r1", pseudonym, "b", "", 1.0), ("r2.0", "", "\ufffd", "layout=b", 0.0),
+        ("r1", pseudonym, "a", "", 0.0), ("r1", pseudonym, "b", "", 1.0),
+        ("r2.0", "", "\ufffd", "layout=b", 0.0),
         ("r2.1", "", "c", "layout=b", 0.0)]  # fmt: skip
 
 

@@ -223,8 +223,10 @@ def _is_text(value: str) -> bool:
 
 
 def _numbers_of(values: object, count: int) -> bool:
-    return isinstance(values, list) and len(values) in (0, count) and all(
-        type(value) in (int, float) and math.isfinite(value) for value in values
+    return (
+        isinstance(values, list)
+        and len(values) in (0, count)
+        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
     )
 
 

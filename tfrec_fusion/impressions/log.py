@@ -137,7 +137,7 @@ class ImpressionLog:
             try:
                 for shown in rows():
                     self._append("shown", dataclasses.asdict(shown))
-            except Exception as error:  # whatever a list holds, the next one must not wait for an ended thread
+            except Exception as error:  # whatever a list holds, the next one must be written
                 self.dropped += 1
                 if not self._warned:
                     self._warned = True

@@ -21,6 +21,7 @@ from tfrec_fusion.serving.launcher import Engine
     tfrec serve shop.yaml --engine docker
     tfrec serve shop.yaml --ui                                              and a page to try it
     tfrec serve shop.yaml --ui --versions 2                                 two versions beside each other
+    tfrec serve shop.yaml --impressions log/                                what is shown, to learn from
     tfrec serve shop.yaml --candidate                                       what was refused, to look at it
     """,
 )
@@ -35,6 +36,11 @@ from tfrec_fusion.serving.launcher import Engine
     default=1,
     help="how many of each model's newest versions to serve beside each other (default: 1)",
 )
+@click.option(
+    "--impressions",
+    metavar="FOLDER",
+    help="log what is shown, and take feedback at /v1/feedback (docs/howto/feedback.md); off by default",
+)
 @click.option("--ui", is_flag=True, help="also serve a page to try the models, for this machine only")
 @options.page_port
 def serve(
@@ -44,6 +50,7 @@ def serve(
     engine: Engine,
     candidate: bool,
     versions: int,
+    impressions: str | None,
     ui: bool,
     ui_port: int | None,
 ) -> int:
@@ -52,6 +59,15 @@ def serve(
     from tfrec_fusion.config import ConfigError
     from tfrec_fusion.serving.launcher import launch
 
+    flags = []
+    if impressions:
+        if engine not in ("auto", "embedded"):
+            raise ConfigError(
+                f"`--impressions` needs the embedded server. Received: --engine {engine}. Leave it out, or"
+                " let the client log (`Client(..., impressions=ImpressionLog(...))`)."
+            )
+        engine = "embedded"
+        flags = [f"--impressions_folder={pathlib.Path(impressions).expanduser().absolute()}"]
     config = chosen.load()
     summary = unpushed.read_summary(config.home)
     models = unpushed.candidates(config) if candidate else unpushed.served_models(config)
@@ -70,7 +86,7 @@ def serve(
     print(f"Loading {', '.join(models)}; the address follows when all of them can answer.", flush=True)
     with contextlib.ExitStack() as running:
         server = running.enter_context(
-            launch(models, engine=engine, rest_port=port, host=host, versions=versions)
+            launch(models, engine=engine, rest_port=port, host=host, versions=versions, flags=flags)
         )
         if ui:
             from pipeline.onboarding.page import serve_page

@@ -27,11 +27,13 @@ class Recommendations(list[Recommended]):
             not say.
         unknown_items: ids that were sent and are in no catalogue.
         unknown_categories: names that were sent and no item has.
+        request_id: what `Client.feedback` says it is about.
     """
 
     known_user: bool | None = None
     unknown_items: tuple[str, ...] = ()
     unknown_categories: tuple[str, ...] = ()
+    request_id: str = ""
 
 
 class Scores(dict[str, Any]):

@@ -12,6 +12,8 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from tfrec_fusion.export.request import INPUTS, SIGNATURES, RequestError, is_setting
+from tfrec_fusion.impressions.contract import Feedback, check_arm, new_request_id, row_ids
+from tfrec_fusion.impressions.log import ImpressionLog
 from tfrec_fusion.serving.client.answers import (
     Recommendations,
     Scores,
@@ -30,11 +32,14 @@ class Ask:
     """One exchange with the server.
 
     Attributes:
-        kind: `predict`, `metadata` or `status`.
+        kind: `predict`, `metadata`, `status` or `feedback`.
         signature: the signature's name, for predict; empty for `serving_default`.
-        inputs: columns by input name, or a bare value for a signature with one input.
+        inputs: columns by input name, or a bare value for a signature with one input; of feedback, its
+            fields.
         instances: rows, in place of `inputs`.
         spec: the signature, where it is known.
+        request_id: under which the server logs its answer, where it does.
+        arm: of an experiment, that asks.
     """
 
     kind: str
@@ -42,6 +47,8 @@ class Ask:
     inputs: Any = None
     instances: Sequence[Any] | None = None
     spec: SignatureSpec | None = None
+    request_id: str = ""
+    arm: str = ""
 
 
 Call = Generator[Ask, Any, Any]
@@ -55,9 +62,17 @@ class Calls:
         batch_size: the most rows that one request carries; longer lists are split.
         signatures: the signatures where they are known beforehand: then they are never asked for.
         typed: whether predict needs the types of the inputs.
+        impressions: logs what is answered, where the server does not.
     """
 
-    def __init__(self, batch_size: int, signatures: Mapping[str, SignatureSpec] | None, typed: bool = False):
+    def __init__(
+        self,
+        batch_size: int,
+        signatures: Mapping[str, SignatureSpec] | None,
+        typed: bool = False,
+        impressions: ImpressionLog | None = None,
+    ):
+        self._impressions = impressions
         self._batch_size = batch_size
         self._signatures = dict(signatures or {})
         self._given = signatures is not None
@@ -76,7 +91,8 @@ class Calls:
         spec = self._signatures.get(name or "serving_default")
         return (yield Ask("predict", name, inputs, instances, spec))
 
-    def recommend(self, name: str, k: int, given: Mapping[str, Any]) -> Call:
+    def recommend(self, name: str, k: int, given: Mapping[str, Any], arm: str = "") -> Call:
+        check_arm(arm)
         spec = yield from self._signature(name)
         if "item_ids" not in spec.outputs:
             raise RequestError(
@@ -95,8 +111,9 @@ class Calls:
         many, rows = as_rows(spec, checked_values(spec, given, name))
         answers: list[Recommendations] = []
         for part in batches(spec, rows, self._batch_size):
-            outputs = yield from _outputs(name, spec, {**scalars, **part})
-            answers.extend(read_recommendations(outputs, part.get("user_id"), k))
+            answers.extend(
+                (yield from self._list(name, spec, {**scalars, **part}, k, part.get("user_id"), arm))
+            )
         return answers if many else answers[0]
 
     def rank(self, name: str, given: Mapping[str, Any]) -> Call:
@@ -125,7 +142,8 @@ class Calls:
             answers.extend(read_explanations(outputs, part.get("user_id")))
         return answers if many else answers[0]
 
-    def similar(self, name: str, k: int, given: Mapping[str, Any]) -> Call:
+    def similar(self, name: str, k: int, given: Mapping[str, Any], arm: str = "") -> Call:
+        check_arm(arm)
         spec = yield from self._signature(name)
         k = plain(k)
         INPUTS["k"].check(k)
@@ -135,9 +153,42 @@ class Calls:
         many, rows = as_rows(spec, checked_values(spec, given, name))
         answers: list[Recommendations] = []
         for part in batches(spec, rows, self._batch_size):
-            outputs = yield from _outputs(name, spec, {"k": k, **part})
-            answers.extend(read_recommendations(outputs, None, k))
+            answers.extend((yield from self._list(name, spec, {"k": k, **part}, k, None, arm)))
         return answers if many else answers[0]
+
+    def _list(
+        self,
+        name: str,
+        spec: SignatureSpec,
+        part: dict[str, Any],
+        k: int,
+        users: Sequence[Any] | None,
+        arm: str,
+    ) -> Generator[Ask, Any, list[Recommendations]]:
+        """One request for lists: each answer gets its id, and is logged where the client has a log."""
+        request_id = new_request_id()
+        ask = Ask("predict", name, columns(spec, part), spec=spec, request_id=request_id, arm=arm)
+        answers = read_recommendations(named_outputs((yield ask), spec), users, k)
+        for answer, own_id in zip(answers, row_ids(request_id, len(answers)), strict=True):
+            answer.request_id = own_id
+        if self._impressions is not None:
+            self._impressions.shown(
+                request_id,
+                [[item.item_id for item in answer] for answer in answers],
+                users=users,
+                scores=[[item.score for item in answer] for answer in answers],
+                arm=arm,
+            )
+        return answers
+
+    def feedback(self, given: Mapping[str, Any]) -> Call:
+        """Sends one event, or writes it where the client has a log; the event, with its id."""
+        event = Feedback.of(_present(plain(given)))
+        if self._impressions is not None:
+            self._impressions.feedback([event])
+        else:
+            yield Ask("feedback", inputs=dataclasses.asdict(event))
+        return event
 
     def embed(self, name: str, values: Any) -> Call:
         spec = yield from self._signature(name)
@@ -182,6 +233,16 @@ class Calls:
 
 def _outputs(name: str, spec: SignatureSpec, part: dict[str, Any]) -> Generator[Ask, Any, dict[str, Any]]:
     return named_outputs((yield Ask("predict", name, columns(spec, part), spec=spec)), spec)
+
+
+def no_feedback(ask: Ask, by: str) -> None:
+    """Raises RequestError where a transport that takes no feedback is given some."""
+    if ask.kind == "feedback":
+        raise RequestError(
+            f"Feedback goes to the embedded server over REST. Received: a client over {by}. Give the client"
+            " `impressions=ImpressionLog(...)`, which logs answers and feedback in this process, or connect"
+            " to http://…"
+        )
 
 
 def _check_instances(instances: Any) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tfrec_fusion.export.request import INPUTS, RequestError
+from tfrec_fusion.impressions.log import ImpressionLog
 from tfrec_fusion.serving.client.addresses import open_transport
 from tfrec_fusion.serving.client.calls import Ask, Call, Calls
 from tfrec_fusion.serving.client.retries import RetryPolicy
@@ -36,6 +37,8 @@ class ServingMethods:
             None.
         signatures: the model's signatures where they are known beforehand, or its metadata; else they are
             asked for once.
+        impressions: logs the lists that are answered, and feedback, in this process. For stock TF Serving and
+            Vertex AI, which log none; the embedded server does it itself.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class ServingMethods:
         retry: RetryPolicy | None = None,
         batch_size: int | None = None,
         signatures: Mapping[str, SignatureSpec] | Mapping[str, Any] | None = None,
+        impressions: ImpressionLog | None = None,
     ):
         if not isinstance(transport, Transport):
             raise RequestError(
@@ -61,7 +65,7 @@ class ServingMethods:
         self.transport = transport
         self.timeout = timeout
         self.retry = retry or RetryPolicy()
-        self._calls = Calls(size, signatures, transport.typed)
+        self._calls = Calls(size, signatures, transport.typed, impressions)
 
     @classmethod
     def connect(
@@ -73,6 +77,7 @@ class ServingMethods:
         retry: RetryPolicy | None = None,
         batch_size: int | None = None,
         signatures: Mapping[str, SignatureSpec] | Mapping[str, Any] | None = None,
+        impressions: ImpressionLog | None = None,
         **options: Any,
     ) -> AnyClient:
         """A client of the model at an address. Nothing is sent yet.
@@ -81,7 +86,7 @@ class ServingMethods:
             address: `http://host:port` or `https://…` for REST, `grpc://host:port` or `grpcs://…` for gRPC,
                 `projects/PROJECT/locations/REGION/endpoints/ID` for a Vertex AI endpoint.
             model_name: the model's name on the server.
-            timeout, retry, batch_size, signatures: as of the class.
+            timeout, retry, batch_size, signatures, impressions: as of the class.
             **options: further arguments of the transport: `version` or `label`, `ssl_context` (REST),
                 `credentials` (gRPC), `url` and `token` (Vertex AI).
         """
@@ -91,6 +96,7 @@ class ServingMethods:
             retry=retry,
             batch_size=batch_size,
             signatures=signatures,
+            impressions=impressions,
         )
 
     def _run(self, call: Call) -> Any:
@@ -125,6 +131,7 @@ class ServingMethods:
         k: int = INPUTS["k"].default,
         exclude: Iterable[Any] | None = None,
         signature_name: str = "recommend",
+        arm: str = "",
         **inputs: Any,
     ) -> Any:
         """Asks for the best items for a user, a history, a free text, or any mixture of these.
@@ -137,12 +144,14 @@ class ServingMethods:
             k: how many items; cut off here where the signature has no such input.
             exclude: ids of items to leave out; for many rows, a list of lists.
             signature_name: the signature that recommends.
+            arm: of an experiment, logged with the answer.
             **inputs: further inputs of the signature by name: those of `export.request.INPUTS`, and whatever
                 context the model was trained with, by the column's own name: `**{"Device Type": "phone"}`.
 
         Returns:
             `Recommendations`: a list of `Recommended`, best first; for many rows, a list of such lists.
-            Padding (an empty id) is left out, so a list may be shorter than `k`.
+            Padding (an empty id) is left out, so a list may be shorter than `k`. Its `request_id` is what
+            `feedback` asks for.
 
         Raises:
             ServingError: with the server's message.
@@ -150,7 +159,7 @@ class ServingMethods:
                 open.
         """
         given = {"user_id": user_id, "history": history, "text": text, "exclude": exclude, **inputs}
-        return self._run(self._calls.recommend(signature_name, k, given))
+        return self._run(self._calls.recommend(signature_name, k, given, arm))
 
     def rank(
         self,
@@ -219,6 +228,7 @@ class ServingMethods:
         text: str | Sequence[str] | None = None,
         k: int = INPUTS["k"].default,
         signature_name: str = "similar",
+        arm: str = "",
         **inputs: Any,
     ) -> Any:
         """Asks for the items most like one.
@@ -228,6 +238,7 @@ class ServingMethods:
             text: of an item in no catalogue.
             k: how many items.
             signature_name: the signature that answers.
+            arm: as in `recommend`.
             **inputs: `text_weight` (0: by who chooses them, 1: by their texts), `exclude`, `allow`,
                 `categories`.
 
@@ -239,7 +250,41 @@ class ServingMethods:
             ServingError: with the server's message.
             RequestError: the model was pushed before there was `similar`, or has no such input.
         """
-        return self._run(self._calls.similar(signature_name, k, {"item_id": item_id, "text": text, **inputs}))
+        given = {"item_id": item_id, "text": text, **inputs}
+        return self._run(self._calls.similar(signature_name, k, given, arm))
+
+    def feedback(
+        self,
+        request_id: str,
+        item: Any,
+        kind: str,
+        *,
+        value: float | None = None,
+        time: int | None = None,
+        event_id: str | None = None,
+    ) -> Any:
+        """Says what came of an item that was shown.
+
+        It goes to the embedded server (over REST, with `--impressions_folder`), or to the client's own log.
+
+        Args:
+            request_id: `Recommendations.request_id` of the list that the item was in.
+            item: its id.
+            kind: `click`, `purchase`, `like`, `dislike` or `dwell`.
+            value: how much; of dwell in seconds. Values of several events add up.
+            time: when, in microseconds since 1970; now where None.
+            event_id: the same id twice counts once; made where None. A retry of the client repeats it.
+
+        Returns:
+            The `Feedback` as it was written.
+
+        Raises:
+            ServingError: with the server's message.
+            FeedbackError: a value is out of range.
+        """
+        given = {"request_id": request_id, "item": item, "kind": kind, "value": value, "time": time,
+                 "event_id": event_id}  # fmt: skip
+        return self._run(self._calls.feedback(given))
 
     def embed(
         self, values: str | Sequence[str] | Mapping[str, Any], *, signature_name: str = "embed_text"

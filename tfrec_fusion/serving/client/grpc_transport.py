@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import model_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from tfrec_fusion.serving.client.calls import Ask
+from tfrec_fusion.impressions.contract import ARM_HEADER, REQUEST_HEADER
+from tfrec_fusion.serving.client.calls import Ask, no_feedback
 from tfrec_fusion.serving.client.errors import error_of_code
 from tfrec_fusion.serving.client.predict_messages import from_message, to_message
 from tfrec_fusion.serving.client.transport import Transport, check_version
@@ -62,6 +63,7 @@ class GrpcTransport(Transport):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def send(self, ask: Ask, seconds: float) -> Any:
+        no_feedback(ask, "gRPC")
         with self._lock:
             if self._channel is None:
                 self._channel = self._open(grpc)
@@ -69,19 +71,20 @@ class GrpcTransport(Transport):
             method = self._methods[ask.kind]
         message = to_message(ask, self._model)
         try:
-            response = method(message, timeout=seconds)
+            response = method(message, timeout=seconds, metadata=_metadata(ask))
         except grpc.RpcError as error:
             raise error_of_code(error.code().name, error.details() or "") from None
         return from_message(ask, response)
 
     async def send_async(self, ask: Ask, seconds: float) -> Any:
+        no_feedback(ask, "gRPC")
         loop = asyncio.get_running_loop()
         if self._async_channel is None or loop is not self._loop:  # a channel belongs to one loop
             self._loop, self._async_channel = loop, self._open(grpc.aio)
             self._async_methods = _methods(self._async_channel)
         message = to_message(ask, self._model)
         try:
-            response = await self._async_methods[ask.kind](message, timeout=seconds)
+            response = await self._async_methods[ask.kind](message, timeout=seconds, metadata=_metadata(ask))
         except grpc.RpcError as error:
             raise error_of_code(error.code().name, error.details() or "") from None
         return from_message(ask, response)
@@ -101,6 +104,11 @@ class GrpcTransport(Transport):
         if self._credentials is None:
             return library.insecure_channel(self._target, _OPTIONS)
         return library.secure_channel(self._target, self._credentials, _OPTIONS)
+
+
+def _metadata(ask: Ask) -> tuple[tuple[str, str], ...]:
+    sent = ((REQUEST_HEADER, ask.request_id), (ARM_HEADER, ask.arm))
+    return tuple((name.lower(), value) for name, value in sent if value)
 
 
 def _methods(channel: Any) -> dict[str, Any]:

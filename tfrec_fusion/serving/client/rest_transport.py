@@ -7,6 +7,7 @@ import ssl
 from typing import Any
 from urllib.parse import quote
 
+from tfrec_fusion.impressions.contract import ARM_HEADER, FEEDBACK_PATH, REQUEST_HEADER
 from tfrec_fusion.serving.client.calls import Ask
 from tfrec_fusion.serving.client.errors import RequestError, ServerFailure, error_of_status, unreadable
 from tfrec_fusion.serving.client.http_connections import Address, AsyncConnections, Connections, HttpRequest
@@ -82,8 +83,16 @@ class RestTransport(HttpTransport):
 
     def request(self, ask: Ask) -> HttpRequest:
         if ask.kind == "predict":
-            return HttpRequest("POST", f"{self._path}:predict", predict_body(ask))
+            return HttpRequest("POST", f"{self._path}:predict", predict_body(ask), _headers(ask))
+        if ask.kind == "feedback":
+            return HttpRequest("POST", FEEDBACK_PATH, json.dumps(ask.inputs).encode())
         return HttpRequest("GET", self._path + ("/metadata" if ask.kind == "metadata" else ""))
+
+
+def _headers(ask: Ask) -> dict[str, str]:
+    """Under which id, and for which arm, the server logs its answer; TF Serving looks at neither."""
+    sent = {REQUEST_HEADER: ask.request_id, ARM_HEADER: ask.arm}
+    return {name: value for name, value in sent.items() if value}
 
 
 def predict_body(ask: Ask) -> bytes:

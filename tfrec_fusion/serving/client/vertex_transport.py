@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from tfrec_fusion.serving.client.calls import Ask
+from tfrec_fusion.serving.client.calls import Ask, no_feedback
 from tfrec_fusion.serving.client.errors import RequestError
 from tfrec_fusion.serving.client.http_connections import HttpRequest
 from tfrec_fusion.serving.client.rest_transport import HttpTransport, predict_body
@@ -49,6 +49,7 @@ class VertexTransport(HttpTransport):
         self._token = token or _default_token()
 
     def request(self, ask: Ask) -> HttpRequest:
+        no_feedback(ask, "Vertex AI")
         if ask.kind == "metadata":
             raise RequestError(
                 "Vertex AI does not pass on a model's metadata. Give `signatures`, for example the metadata "

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 import grpc
 import tensorflow as tf
 
+from tfrec_fusion.impressions.log import ImpressionLog, ImpressionLogConfig
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
 from tfrec_fusion.serving.server.admission import Gate, LimitedRunner
@@ -38,6 +39,7 @@ from tfrec_fusion.serving.server.config_file import (
 from tfrec_fusion.serving.server.flags import Flags, parse_flags
 from tfrec_fusion.serving.server.grpc_health import HealthService
 from tfrec_fusion.serving.server.grpc_service import GrpcOptions, start_grpc_server
+from tfrec_fusion.serving.server.impressions import Impressions
 from tfrec_fusion.serving.server.limits import Limits
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.reload_rules import folders
@@ -128,6 +130,7 @@ class EmbeddedServer:
         cors: whether REST answers carry CORS headers.
         metrics_path: path of the Prometheus page, or None for no page.
         request_log: sampling of requests to disk, or None.
+        impressions: logging of what is shown, and taking of feedback at `/v1/feedback`; None for neither.
         limits: what requests may cost; see `Limits`.
         rest_threads: threads for REST requests that are not quick.
         grpc: how gRPC is served.
@@ -160,6 +163,7 @@ class EmbeddedServer:
         cors: bool = False,
         metrics_path: str | None = None,
         request_log: RequestLogConfig | None = None,
+        impressions: ImpressionLogConfig | None = None,
         limits: Limits | None = None,
         rest_threads: int = 4 * (os.cpu_count() or 1),
         grpc: GrpcOptions | None = None,
@@ -193,8 +197,9 @@ class EmbeddedServer:
             force_unavailable_labels=force_unavailable_labels,
         )
         self._log = _request_log(request_log)
+        self._impressions = _impressions(impressions)
         self._rest = RestServer(
-            RestHandler(self.manager, self.metrics, self._log, limits, rest_timeout_ms),
+            RestHandler(self.manager, self.metrics, self._log, limits, rest_timeout_ms, self._impressions),
             self.metrics,
             metrics_path=metrics_path,
             cors=cors,
@@ -245,6 +250,8 @@ class EmbeddedServer:
             self._scheduler.stop(self.limits.drain_seconds)
         if self._log is not None:
             self._log.close()
+        if self._impressions is not None:
+            self._impressions.log.close()
 
     def __enter__(self) -> EmbeddedServer:
         self.start()
@@ -311,7 +318,15 @@ class EmbeddedServer:
             if self._tls is not None:
                 options = dataclasses.replace(options, credentials=self._tls.grpc_credentials())
             grpc_server, self.grpc_port = start_grpc_server(
-                self.manager, self.metrics, self.host, grpc_port, options, health, self._log, self.limits
+                self.manager,
+                self.metrics,
+                self.host,
+                grpc_port,
+                options,
+                health,
+                self._log,
+                self.limits,
+                self._impressions,
             )
         try:
             if rest_port is not None:
@@ -335,6 +350,13 @@ def _request_log(config: RequestLogConfig | None) -> RequestLog | None:
         return RequestLog(config) if config else None
     except (ValueError, OSError) as error:
         raise invalid_argument(f"Requests cannot be logged: {error}") from None
+
+
+def _impressions(config: ImpressionLogConfig | None) -> Impressions | None:
+    try:
+        return Impressions(ImpressionLog(config)) if config else None
+    except (ValueError, OSError) as error:
+        raise invalid_argument(f"Impressions cannot be logged: {error}") from None
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -412,6 +434,7 @@ def _server(flags: Flags) -> EmbeddedServer:
         cors=flags.rest_api_enable_cors_support,
         metrics_path=flags.metrics_path(),
         request_log=flags.request_log(),
+        impressions=flags.impressions(),
         limits=flags.limits,
         rest_threads=flags.rest_api_num_threads or 4 * (os.cpu_count() or 1),
         grpc=GrpcOptions(

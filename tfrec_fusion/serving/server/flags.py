@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrec_fusion.impressions.log import ImpressionLogConfig
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import invalid_argument
 from tfrec_fusion.serving.protocol.version import EMULATED
@@ -64,6 +65,9 @@ class Flags:
     request_log_user_fields: str = "user_id"
     request_log_drop_fields: str = ""
     request_log_key_file: str = ""
+    impressions_folder: str = ""
+    impressions_key_file: str = ""
+    impressions_max_bytes: int = ImpressionLogConfig.max_bytes
     retries_given: bool = False
     limits: Limits = Limits()
 
@@ -124,6 +128,17 @@ class Flags:
         except ValueError as error:
             raise invalid_argument(str(error)) from None
 
+    def impressions(self) -> ImpressionLogConfig | None:
+        """How impressions are logged, or None."""
+        if not self.impressions_folder:
+            return None
+        try:
+            return ImpressionLogConfig(
+                self.impressions_folder, self.impressions_key_file, self.impressions_max_bytes
+            )
+        except ValueError as error:
+            raise invalid_argument(str(error)) from None
+
 
 _HELP = {
     "port": "TCP port of gRPC; 0 for none.",
@@ -171,6 +186,13 @@ _HELP = {
     "request_log_key_file": (
         "(not TF Serving's) The key of the pseudonyms, made where it is not there (mode 0600); "
         "beside the log where empty."
+    ),
+    "impressions_folder": (
+        "(not TF Serving's) Where all that is shown is logged, and feedback that comes to /v1/feedback."
+    ),
+    "impressions_key_file": "(not TF Serving's) As --request_log_key_file, of the impressions.",
+    "impressions_max_bytes": (
+        "(not TF Serving's) What the impressions' files may take; the oldest are removed."
     ),
 }
 

@@ -27,6 +27,7 @@ from tfrec_fusion.serving.server import proto_inference
 from tfrec_fusion.serving.server.config_file import from_proto
 from tfrec_fusion.serving.server.deadline import Deadline
 from tfrec_fusion.serving.server.grpc_health import HealthService
+from tfrec_fusion.serving.server.impressions import Impressions, origin_of
 from tfrec_fusion.serving.server.limits import Limits, too_much
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.reload_rules import ReloadRules, is_loopback
@@ -71,8 +72,9 @@ def start_grpc_server(
     health: HealthService | None = None,
     log: RequestLog | None = None,
     limits: Limits | None = None,
+    impressions: Impressions | None = None,
 ) -> tuple[grpc.Server, int | None]:
-    """Starts a gRPC server, with the health service and a log of requests where they are given.
+    """Starts a gRPC server, with the health service and the two logs where they are given.
 
     Returns:
         The server and its port, which the system chooses where 0 is given; None where none is, but for a UNIX
@@ -93,7 +95,7 @@ def start_grpc_server(
         maximum_concurrent_rpcs=options.num_threads + limits.max_waiting,
     )
     rules = ReloadRules(port is None or is_loopback(host), options.reload_base_paths, limits.max_models)
-    prediction = _PredictionService(manager, metrics, options.as_content, log, limits)
+    prediction = _PredictionService(manager, metrics, options.as_content, log, limits, impressions)
     server.add_generic_rpc_handlers(
         [
             _handlers("PredictionService", _PREDICTION_SERVICE, prediction, limits),
@@ -211,7 +213,9 @@ class _PredictionService:
         as_content: bool,
         log: RequestLog | None,
         limits: Limits,
+        impressions: Impressions | None,
     ):
+        self._impressions = impressions
         self._limits = limits
         self._manager = manager
         self._metrics = metrics
@@ -257,9 +261,17 @@ class _PredictionService:
         return lambda seconds: self._metrics.runtime(model.name, api, seconds * 1e6)
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        impressions, shown = self._impressions, None
+        if impressions is not None:
+            sent = {name.lower(): value for name, value in context.invocation_metadata()}
+            origin = origin_of(lambda name: _bytes(sent.get(name.decode(), "")))
+            context.send_initial_metadata(origin.metadata())
+            shown = functools.partial(impressions.shown, origin)
+
         def work(model: LoadedModel) -> Any:
+            ran = self._ran(model, "Predict")
             return proto_inference.predict(
-                model, request, self._as_content, None, self._ran(model, "Predict"), self._log, self._limits
+                model, request, self._as_content, None, ran, self._log, self._limits, shown
             )
 
         return self._answer("Predict", request.model_spec, context, work, lambda: _require_spec(request))
@@ -290,6 +302,10 @@ class _PredictionService:
             return proto_inference.metadata(self._find(request.model_spec))
         except StatusError as error:
             return _abort(context, error)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode("utf-8", "replace") if isinstance(value, str) else value
 
 
 def _require_spec(request: Any) -> None:

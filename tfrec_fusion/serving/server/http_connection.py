@@ -19,6 +19,7 @@ from tfrec_fusion.serving.server import json_writer
 from tfrec_fusion.serving.server.deadline import Deadline
 from tfrec_fusion.serving.server.http_messages import REASON_BYTES, REASONS, Request, TooLarge, unpack
 from tfrec_fusion.serving.server.http_reading import RequestReader, Server
+from tfrec_fusion.serving.server.impressions import origin_of
 from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.rest_handler import RestHandler
 
@@ -76,6 +77,8 @@ class Connection(RequestReader):
                 self._send(status, json_writer.encode_error(message), request)
             return
         server = self.server
+        if server.handler.impressions is not None:
+            request.origin = origin_of(request.headers.get)
         path = re.split(b"[?#]", request.target, maxsplit=1)[0]
         if server.metrics_path is not None and path == server.metrics_path:
             self._send_metrics(request, server.metrics_path)
@@ -88,7 +91,9 @@ class Connection(RequestReader):
             compressed = b"gzip" in request.headers.get(b"content-encoding", b"")
             handler, inline = server.handler, server.allow_inline and not compressed
             if inline and handler.is_quick(request.method, request.target, request.body):
-                status, body = handler.handle(request.method, request.target, request.body, True)
+                status, body = handler.handle(
+                    request.method, request.target, request.body, True, origin=request.origin
+                )
                 self._send(status, body, request)
             elif server.waiting >= server.num_threads + server.limits.max_waiting:
                 message = (
@@ -129,7 +134,7 @@ class Connection(RequestReader):
                 return error.status, json_writer.encode_error(error.message)
             except StatusError as error:
                 return error.http_status, handler.error(error.message)
-        return handler.handle(request.method, request.target, body, deadline=deadline)
+        return handler.handle(request.method, request.target, body, deadline=deadline, origin=request.origin)
 
     def _finished(self, request: Request, future: asyncio.Future[tuple[int, bytes]]) -> None:
         self.busy = False
@@ -149,6 +154,8 @@ class Connection(RequestReader):
         self, status: int, body: bytes, request: Request, content_type: bytes = b"application/json"
     ) -> None:
         kind = b"Content-Type: %s\r\n" % content_type
+        if request.origin is not None:
+            kind += request.origin.header()
         self._write(status, kind + self.server.cors, body, request, request.keep_alive)
 
     def _send_metrics(self, request: Request, expected: bytes) -> None:

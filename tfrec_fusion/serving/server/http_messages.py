@@ -9,6 +9,7 @@ import re
 import zlib
 
 from tfrec_fusion.serving.server.deadline import check as check_deadline
+from tfrec_fusion.serving.server.impressions import Origin
 from tfrec_fusion.serving.server.limits import Limits
 
 # A request's target as libevent reads it (RFC 3986): a scheme and an authority may come first, and are not
@@ -42,7 +43,8 @@ _FREE_EXPANSION = 1024 * 1024
 
 @dataclasses.dataclass
 class Request:
-    """One request; `refusal` holds the status and the message where it is answered without being handled."""
+    """One request; `refusal` holds the status and the message where it is answered without being handled,
+    `origin` whom the impressions are logged for."""
 
     method: bytes
     target: bytes
@@ -52,6 +54,7 @@ class Request:
     is_http10: bool = False
     refusal: tuple[int, str | None] | None = None
     reading_seconds: float = 0.0
+    origin: Origin | None = None
 
 
 class TooLarge(Exception):

@@ -40,6 +40,7 @@ SIGNATURE_DEF = "signature_def"
 _STRING = 7  # DT_STRING
 
 Ran = Callable[[float], None]
+Shown = Callable[[LoadedModel, Signature, dict[str, Any], dict[str, Any]], None]
 """Is told how many seconds the graph of a request ran."""
 
 
@@ -62,8 +63,9 @@ def predict(
     ran: Ran = _unheard,
     log: RequestLog | None = None,
     limits: Limits | None = None,
+    shown: Shown | None = None,
 ) -> predict_pb2.PredictResponse:
-    """Answers a PredictRequest; raises StatusError."""
+    """Answers a PredictRequest; raises StatusError. `shown` hears of model, signature, inputs and outputs."""
     name = request.model_spec.signature_name
     signature = model.signature(name)
     if signature is None:
@@ -86,6 +88,8 @@ def predict(
     ran(time.perf_counter() - start)
     if log is not None and log.wants():
         log.write(model.name, model.version, signature.name, inputs, outputs)
+    if shown is not None:
+        shown(model, signature, inputs, outputs)
     response = predict_pb2.PredictResponse()
     _fill_spec(response.model_spec, model, name)
     for key, array in outputs.items():

@@ -15,7 +15,6 @@ import os
 import queue
 import random
 import secrets
-import stat
 import threading
 import time
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from tfrec_fusion.impressions.private_lines import append_line
 from tfrec_fusion.impressions.pseudonyms import is_binary, open_example, pseudonym, read_key
 
 logger = logging.getLogger(__name__)
@@ -180,25 +180,7 @@ class RequestLog:
         path = self.config.path
         if os.path.exists(path) and os.path.getsize(path) + len(line) > self.config.max_bytes:
             self._rotate()
-        # A link that somebody planted would send lines into a file of theirs, or ours; a pipe would never
-        # return.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-        file = os.open(path, flags, 0o600)
-        try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                raise OSError(f"{path} is no plain file, or has another name")
-            os.fchmod(file, 0o600)
-            size, left = os.fstat(file).st_size, line
-            try:
-                while left:
-                    left = left[os.write(file, left) :]
-            except OSError:
-                if len(left) < len(line):
-                    os.ftruncate(file, size)  # the beginning that a full disk took would spoil the next line
-                raise
-        finally:
-            os.close(file)
+        append_line(path, line)
 
     def _rotate(self) -> None:
         path, last = self.config.path, self.config.max_files

@@ -21,6 +21,7 @@ from tfrec_fusion.serving.server import inference, json_writer
 from tfrec_fusion.serving.server.admission import Gate, check_answer, check_rows
 from tfrec_fusion.serving.server.deadline import Deadline
 from tfrec_fusion.serving.server.deadline import check as check_deadline
+from tfrec_fusion.serving.server.impressions import FEEDBACK, Impressions, Origin
 from tfrec_fusion.serving.server.inline_costs import InlineCosts
 from tfrec_fusion.serving.server.json_examples import EXAMPLES, decode_examples
 from tfrec_fusion.serving.server.json_reader import MAX_DEPTH, parse_object
@@ -70,6 +71,7 @@ class RestHandler:
         manager: finds the models.
         metrics: counts requests.
         request_log: keeps a sample of them, or None.
+        impressions: logs what is shown and takes feedback, or None.
         limits: see `Limits`.
         timeout_ms: how long a request may take; 0 for no limit.
     """
@@ -81,12 +83,14 @@ class RestHandler:
         request_log: RequestLog | None = None,
         limits: Limits | None = None,
         timeout_ms: int = 0,
+        impressions: Impressions | None = None,
     ):
         self.limits = limits or Limits()
         self.timeout_ms = timeout_ms
         self.manager = manager
         self.metrics = metrics
         self.request_log = request_log
+        self.impressions = impressions
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._inline = InlineCosts(self.limits)
         self._parsing = Gate(4 * self.limits.max_json_values, "JSON values")
@@ -106,6 +110,7 @@ class RestHandler:
         body: bytes,
         inline: bool = False,
         deadline: Deadline | None = None,
+        origin: Origin | None = None,
     ) -> tuple[int, bytes]:
         """Answers one request.
 
@@ -115,25 +120,30 @@ class RestHandler:
             body: the plain body.
             inline: run the model on this thread alone.
             deadline: when the work must end; `timeout_ms` from now where None.
+            origin: under which id what is shown is logged; not at all where None.
 
         Returns:
             HTTP status and JSON body.
         """
         if inline:  # what is quick needs none
-            return self._handle(method, target, body, True)
+            return self._handle(method, target, body, True, origin)
         if deadline is None:
             deadline = Deadline(self.timeout_ms / 1e3 if self.timeout_ms else math.inf)
         with deadline.current():
-            return self._handle(method, target, body, False)
+            return self._handle(method, target, body, False, origin)
 
-    def _handle(self, method: bytes, target: bytes, body: bytes, inline: bool) -> tuple[int, bytes]:
+    def _handle(
+        self, method: bytes, target: bytes, body: bytes, inline: bool, origin: Origin | None
+    ) -> tuple[int, bytes]:
+        if self.impressions is not None and target == FEEDBACK:
+            return self.impressions.take(method, body)
         start, worked = time.perf_counter(), time.thread_time() if inline else 0.0
         route: Route | None = None
         try:
             route = self._route(method, target)
             if method == b"POST":
                 check_deadline()
-                answer = self._infer(route, body, inline)
+                answer = self._infer(route, body, inline, origin)
             elif route.method == "metadata":
                 answer = self._model_metadata(route)
             else:
@@ -179,18 +189,18 @@ class RestHandler:
         """The body of an error, of at most `max_error_bytes`."""
         return json_writer.encode_error(cut(message, self.limits.max_error_bytes))
 
-    def _infer(self, route: Route, body: bytes, inline: bool) -> bytes:
+    def _infer(self, route: Route, body: bytes, inline: bool, origin: Origin | None) -> bytes:
         limit = self.limits.max_json_values
         if inline or (values := most_values(body)) <= _FEW_VALUES:
-            return self._answer(route, body, inline)
+            return self._answer(route, body, inline, origin)
         if holds_more_values(body, limit):
             raise too_much("max_json_values", limit, "more", "JSON values", "Send several smaller ones.")
         with self._parsing.hold(values):
-            return self._answer(route, body, inline)
+            return self._answer(route, body, inline, origin)
 
-    def _answer(self, route: Route, body: bytes, inline: bool) -> bytes:
+    def _answer(self, route: Route, body: bytes, inline: bool, origin: Origin | None) -> bytes:
         if route.method == "predict":
-            return self._predict(route, body, inline)
+            return self._predict(route, body, inline, origin)
         # Classify and regress check the JSON wholly before they look for the model.
         document = parse_object(body)
         examples_sent = document.get(EXAMPLES)
@@ -210,7 +220,7 @@ class RestHandler:
         self.metrics.runtime(route.name, "Regress", (time.perf_counter() - start) * 1e6)
         return json_writer.encode_regressions(values)
 
-    def _predict(self, route: Route, body: bytes, inline: bool) -> bytes:
+    def _predict(self, route: Route, body: bytes, inline: bool, origin: Origin | None) -> bytes:
         document = parse_object(body)
         answers: list[tuple[LoadedModel, Signature]] = []
 
@@ -235,6 +245,8 @@ class RestHandler:
         log = self.request_log
         if log is not None and log.wants():
             log.write(model.name, model.version, signature.name, inputs, outputs)
+        if self.impressions is not None and origin is not None:
+            self.impressions.shown(origin, model, signature, inputs, outputs)
         return answer
 
     def _model_status(self, route: Route) -> bytes:
