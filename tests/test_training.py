@@ -228,7 +228,7 @@ def test_a_training_step_holds_no_strings(make):
 
 
 def test_tensorboard_logs_lie_in_the_folder(tmp_path):
-    fit(Line(), line(), None, CONFIG, tmp_path, tensorboard=True, progress=False)
+    fit(Line(), line(), None, CONFIG, tensorboard=tmp_path / "tensorboard", progress=False)
     (file,) = (tmp_path / "tensorboard").glob("events*")
     events = list(tf.compat.v1.train.summary_iterator(str(file)))
     losses = [value.simple_value for event in events for value in event.summary.value if value.tag == "loss"]

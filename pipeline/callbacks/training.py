@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
 
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights", "history.json"
+TENSORBOARD = "tensorboard"
 
 
 def run_retrieval(fn_args: FnArgs) -> None:
@@ -110,6 +111,7 @@ def _train(
         distribution=chosen,
         checkpoints=checkpoints,
         weights=weights_of(fn_args.model_run_dir),
+        tensorboard=os.path.join(fn_args.model_run_dir, TENSORBOARD),
         progress=say,
     )
     # The recommender is built from these and the weights, and so is an index of a catalogue that changed.

@@ -2,8 +2,6 @@
 (`tfrec_fusion.files`)."""
 
 import pathlib
-import shutil
-import time
 from typing import Any
 
 from tfx import types
@@ -15,40 +13,8 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as keys
 from tfx.utils import proto_utils
 
-from pipeline.data.pushed_versions import baseline_of, serves_a_trained_model, versions
-from tfrec_fusion import files
-
-
-def push(model: str, base: str) -> tuple[str, str]:
-    """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it, however many push at
-    once.
-
-    Args:
-        model: folder of the SavedModel.
-        base: the base path that a model server watches.
-
-    Returns:
-        The new version (seconds since 1970, or the one after the latest where that is taken) and its folder.
-
-    Raises:
-        OSError: where the disk is full or read-only; nothing is left in `base` but a folder that servers
-            ignore.
-    """
-    folder = pathlib.Path(base)
-    folder.mkdir(parents=True, exist_ok=True)
-    with files.folder_lock(folder) as held:
-        if held:
-            # Nobody else is pushing: what is unfinished was left by a push that was killed.
-            files.clear_unfinished(folder)
-            for stale in folder.glob(".staging-*"):
-                shutil.rmtree(stale, ignore_errors=True)
-        version = max([int(time.time())] + [number + 1 for number in versions(folder)])
-        target = folder / str(version)
-        with files.whole_folder(target) as staging:
-            # The same files under another name, where the disk can: a model is never changed once it is
-            # written.
-            shutil.copytree(model, staging, dirs_exist_ok=True, copy_function=files.share)
-    return str(version), str(target)
+from pipeline.data.pushed_versions import baseline_of, serves_a_trained_model
+from pipeline.data.pushing import push
 
 
 class Executor(tfx_executor.Executor):

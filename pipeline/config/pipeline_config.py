@@ -188,7 +188,8 @@ class PipelineConfig(Settings):
     made stays, beside what is served and what new candidates are compared with; null keeps all. `root`
     receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data,
-    here: by default the direct runner in this process."""
+    here: by default the direct runner in this process. `mlflow` is a folder, or the address of a tracking
+    server, where settings and figures of each run are logged by MLflow, which must be installed."""
 
     name: str
     data: DataConfig
@@ -204,6 +205,7 @@ class PipelineConfig(Settings):
     keep_runs: Count | None = 3
     vertex: VertexConfig | None = None
     beam: tuple[str, ...] = IN_PROCESS
+    mlflow: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,8 @@ from tfrec_fusion import files
 
 # Says of a SavedModel that it is a baseline: what was blessed never gives way to one.
 MARK = "assets.extra/baseline.json"
+# Says of a version that it is an earlier one, pushed again by `tfrec rollback`.
+ROLLED_BACK = "rollback.json"
 
 
 def versions(folder: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -31,6 +33,14 @@ def baseline_of(model: pathlib.Path) -> dict[str, Any] | None:
     trained model."""
     mark = model / MARK
     return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
+
+
+def origin_of(model: pathlib.Path) -> int | None:
+    """The version whose files a version has; its own number unless `tfrec rollback` pushed it."""
+    mark = model / "assets.extra" / ROLLED_BACK
+    if mark.is_file():
+        return int(json.loads(mark.read_text(encoding="utf-8"))["version"])
+    return files.version_of(model.name)
 
 
 def serves_a_trained_model(folder: pathlib.Path) -> bool:

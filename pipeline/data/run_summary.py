@@ -8,6 +8,9 @@ from typing import Any
 
 from tfrec_fusion.config import ConfigError
 
+LOCK = "run.lock"
+"""In a configuration's home: whoever holds it is the only one to write there."""
+
 
 def read_summary(home: pathlib.Path) -> dict[str, Any] | None:
     """What the latest run under a folder found; None where there was no run.

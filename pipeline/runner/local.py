@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.pipeline_config import PipelineConfig, load_config
-from pipeline.runner import verdicts
+from pipeline.data.run_summary import LOCK
+from pipeline.runner import tracking, verdicts
 from pipeline.runner.console import Table
 from pipeline.runner.failures import check_record
 from pipeline.runner.interruption import Interrupts
@@ -29,8 +30,6 @@ from tfrec_fusion.training import progress
 
 if TYPE_CHECKING:
     from pipeline.runner.launching import Nodes
-
-LOCK = "run.lock"
 
 
 def run(config: PipelineConfig) -> dict:
@@ -52,7 +51,14 @@ def run(config: PipelineConfig) -> dict:
 
         return create_pipeline(config)
 
-    return _run(config, create, write_summary, "summary.json", "tfrec run")
+    tracking.check(config)
+    summary = _run(config, create, write_summary, "summary.json", "tfrec run")
+    if config.mlflow is not None:
+        try:
+            tracking.log_run(config, summary)
+        except Exception as error:  # the run is done; a store that does not answer undoes nothing
+            print(f"MLflow ({config.mlflow}) took nothing of this run: {error}", file=sys.stderr)
+    return summary
 
 
 def run_index(config: PipelineConfig, items: str, max_removed_share: float) -> dict:
@@ -134,10 +140,12 @@ def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, re
 
 def _tidy(config: PipelineConfig, nodes: Nodes) -> int:
     """Removes what earlier runs left; a disk that does not let go of it is no failure of the run."""
+    from pipeline.runner.forgetting import finish
     from pipeline.runner.launching import open_store
     from pipeline.runner.pruning import blessed_models, prune
 
     try:
+        finish(config)
         return prune(config, blessed_models(open_store(nodes)))
     except Exception:
         traceback.print_exc()

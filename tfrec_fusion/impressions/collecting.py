@@ -26,7 +26,7 @@ from tfrec_fusion.impressions.contract import KINDS, VERSION, Feedback, Feedback
 from tfrec_fusion.impressions.log import LOG_FILE
 from tfrec_fusion.impressions.schema import EVENTS, IMPRESSIONS, days_of, missing_days, partition
 
-__all__ = ["Collected", "collect"]
+__all__ = ["STATE", "Collected", "collect", "write_table"]
 
 STATE = "collected.json"
 _LOCK = ".collect.lock"
@@ -165,7 +165,7 @@ class _Collection:
             if len(both) > len(before):
                 asked |= set(both.slice(len(before)).column("request_id").to_pylist())
                 count += len(both) - len(before)
-                _write(partition(self.target, "feedback", day), both)
+                write_table(partition(self.target, "feedback", day), both)
         return count, asked
 
     def _answers(self, day: str, asked: set[str]) -> bool:
@@ -188,7 +188,7 @@ class _Collection:
             both = both.set_column(both.schema.get_field_index(kind), IMPRESSIONS.field(kind),
                                    pa.array(values.to_numpy(), pa.float64()))  # fmt: skip
         order = [(name, "ascending") for name in ("time", "request_id", "position")]
-        _write(path, both.sort_by(order))
+        write_table(path, both.sort_by(order))
         return len(both) - len(before)
 
     def _rewards(self, day: str, asked: set[str]) -> pd.DataFrame:
@@ -270,7 +270,8 @@ def _read(path: pathlib.Path, schema: pa.Schema) -> pa.Table:
         ) from error
 
 
-def _write(path: pathlib.Path, table: pa.Table) -> None:
+def write_table(path: pathlib.Path, table: pa.Table) -> None:
+    """Writes a file of a table, its owner's alone, whole or not at all."""
     with files.whole_file(path, binary=True) as stream:
         os.fchmod(stream.fileno(), 0o600)
         pq.write_table(table, stream, compression="zstd")

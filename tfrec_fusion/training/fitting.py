@@ -77,7 +77,7 @@ def fit(
     *,
     steps: int | None = None,
     checkpoint_seconds: float = 60.0,
-    tensorboard: bool = False,
+    tensorboard: str | pathlib.Path | None = None,
     progress: bool | Callable[[dict[str, float]], None] = True,
     learning_rates: Sequence[tuple[tf.Variable, float]] = (),
     callbacks: Sequence[Callback] = (SolvedParts(),),
@@ -93,10 +93,10 @@ def fit(
         train: batches (dicts of tensors), one epoch.
         validation: batches for early stopping; None trains for all epochs and keeps the last weights.
         config: how to train.
-        folder: where checkpoints, and TensorBoard's logs, go; None keeps nothing.
+        folder: where checkpoints go; None keeps nothing.
         steps: at most this many steps an epoch.
         checkpoint_seconds: how often to save within an epoch; each epoch's end is saved as well.
-        tensorboard: whether to log for TensorBoard, in `folder`.
+        tensorboard: folder that receives TensorBoard's logs, a value an epoch; None writes none.
         progress: a progress bar, or none, or a function called after each epoch with its logs (`epoch` counts
             from 1).
         learning_rates: variables that learn at another rate than the configuration's, with their rates.
@@ -109,11 +109,9 @@ def fit(
         ValueError: if `train` is empty, if the loss is not a number, or if `folder` holds a run of another
             model or other settings.
     """
-    if tensorboard and folder is None:
-        raise ValueError("TensorBoard's logs need a `folder`. Received: None. Give a path.")
     tf_keras.utils.set_random_seed(config.seed)
     run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
-    writer = _event_writer(run.folder / "tensorboard") if tensorboard and run.folder else None
+    writer = _event_writer(tensorboard) if tensorboard and run.steps.writes else None
     epochs = model.epochs(train, config.batch_size, config.seed)
     distributed = sample = None
     if validation is not None:
@@ -181,7 +179,9 @@ def fit_staged(
     if encoder is None or text is None:
         return fit(model, train, validation, config, folder, **options)
     folders = [None if folder is None else pathlib.Path(folder) / name for name in ("frozen", text.stage)]
-    first = fit(model, train, validation, config, folders[0], **options)
+    logs = options.pop("tensorboard", None)
+    events = [None if logs is None else pathlib.Path(logs) / name for name in ("frozen", text.stage)]
+    first = fit(model, train, validation, config, folders[0], tensorboard=events[0], **options)
     before = [(weight, weight.numpy()) for weight in model.weights]
     encoder.trainable = True
     rate = config.learning_rate * SECOND_STAGE
@@ -191,6 +191,7 @@ def fit_staged(
         validation,
         dataclasses.replace(config, epochs=text.epochs, learning_rate=rate),
         folders[1],
+        tensorboard=events[1],
         learning_rates=encoder.learning_rates(text.learning_rate, text.decay),
         **options,
     )
@@ -421,7 +422,7 @@ def _damaged(folder: pathlib.Path, error: Exception) -> str:
     )
 
 
-def _event_writer(folder: pathlib.Path) -> tf.compat.v1.summary.FileWriter:
+def _event_writer(folder: str | pathlib.Path) -> tf.compat.v1.summary.FileWriter:
     # TensorFlow 2's writer imports the tensorboard package, which writing files does not need. The older one
     # refuses to be made eagerly.
     with tf.Graph().as_default():

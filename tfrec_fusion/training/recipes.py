@@ -93,6 +93,7 @@ def train_retrieval(
     distribution: tf.distribute.Strategy | None = None,
     checkpoints: str | pathlib.Path | None = None,
     weights: str | None = None,
+    tensorboard: str | None = None,
     progress: Progress = False,
 ) -> Trained[TwoTower]:
     """Trains the two-tower model with its blend.
@@ -105,7 +106,7 @@ def train_retrieval(
         checkpoints: folder that lets a killed run go on at its step; None keeps nothing.
         weights: where the trained weights are written (`restore` reads them); needed under
             `parameter_server`, None writes none.
-        progress: as in `fit`.
+        tensorboard, progress: as in `fit`.
     """
 
     def build() -> TwoTower:
@@ -117,7 +118,16 @@ def train_retrieval(
         model = build()
     train = data.batches("train", config.training.batch_size, shuffle=config.training.seed)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
-    history = fit_staged(model, train, validation, config.training, data.text, checkpoints, progress=progress)
+    history = fit_staged(
+        model,
+        train,
+        validation,
+        config.training,
+        data.text,
+        checkpoints,
+        progress=progress,
+        tensorboard=tensorboard,
+    )
     return _trained(model, build, history, data, weights)
 
 
@@ -128,6 +138,7 @@ def train_ranking(
     distribution: tf.distribute.Strategy | None = None,
     checkpoints: str | pathlib.Path | None = None,
     weights: str | None = None,
+    tensorboard: str | None = None,
     progress: Progress = False,
 ) -> Trained[Ranking]:
     """Trains the ranking model with its rating factors; arguments as in `train_retrieval`."""
@@ -143,7 +154,16 @@ def train_ranking(
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
     if not _rated(data):
         train, validation = (part.map(WithNegatives(data.catalogue)) for part in (train, validation))
-    history = fit_staged(model, train, validation, config.training, data.text, checkpoints, progress=progress)
+    history = fit_staged(
+        model,
+        train,
+        validation,
+        config.training,
+        data.text,
+        checkpoints,
+        progress=progress,
+        tensorboard=tensorboard,
+    )
     return _trained(model, build, history, data, weights)
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfrec_fusion.export.request import INPUTS, SIGNATURES, RequestError, is_setting
 from tfrec_fusion.impressions.contract import Feedback, check_arm, new_request_id, row_ids
-from tfrec_fusion.impressions.log import ImpressionLog
 from tfrec_fusion.serving.client.answers import (
     Recommendations,
     Scores,
@@ -25,6 +24,9 @@ from tfrec_fusion.serving.client.errors import unreadable
 from tfrec_fusion.serving.client.explanations import Explanations, read_explanations
 from tfrec_fusion.serving.client.signatures import SignatureSpec, read_metadata
 from tfrec_fusion.serving.client.values import plain
+
+if TYPE_CHECKING:
+    from tfrec_fusion.impressions.log import ImpressionLog
 
 
 @dataclasses.dataclass(frozen=True)

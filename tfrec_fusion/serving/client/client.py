@@ -13,15 +13,17 @@ wrong is in `tfrec_fusion.serving.client.errors`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfrec_fusion.export.request import INPUTS, RequestError
-from tfrec_fusion.impressions.log import ImpressionLog
 from tfrec_fusion.serving.client.addresses import open_transport
 from tfrec_fusion.serving.client.calls import Ask, Call, Calls
 from tfrec_fusion.serving.client.retries import RetryPolicy
 from tfrec_fusion.serving.client.signatures import SignatureSpec, read_metadata
 from tfrec_fusion.serving.client.transport import Transport
+
+if TYPE_CHECKING:
+    from tfrec_fusion.impressions.log import ImpressionLog
 
 AnyClient = TypeVar("AnyClient", bound="ServingMethods")
 
