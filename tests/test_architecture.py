@@ -13,6 +13,7 @@ LIBRARY = {
     "datasets": {"config", "files"},
     "export": {"config", "errors", "files", "index", "layers", "metrics", "models", "naming"},
     "errors": set(),
+    "experiments": {"errors"},
     "features": {"config", "datasets", "files", "layers", "models", "naming", "training"},
     "files": {"config"},
     "guessing": {"config", "datasets"},

@@ -14,6 +14,7 @@ import tfrec_fusion
 ROOT = pathlib.Path(tfrec_fusion.__file__).parent
 ROOMS = [
     "datasets",
+    "experiments",
     "export",
     "features",
     "guessing",
@@ -55,11 +56,12 @@ TENSORFLOW = ["tensorflow", "tensorflow_serving", "tensorflow_text", "tensorflow
 HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx", "apache_beam"]
 COSTS = {
     "": (
-        """layers.backbones layers.backbones.architecture layers.backbones.bert_families
+        """experiments experiments.assignment experiments.checks
+        layers.backbones layers.backbones.architecture layers.backbones.bert_families
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
         config.preparation config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
-        config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
+        experiments.sequential config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.explanations serving.client.sentences
@@ -73,18 +75,18 @@ COSTS = {
         serving.server.impressions serving.server.wire"""
     ),
     "numpy": (
-        """layers.backbones.weight_files
+        """experiments.off_policy layers.backbones.weight_files
         features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.rating_biases models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
     ),
-    "scipy": "models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
+    "scipy": "experiments.comparing experiments.exploring experiments.interleaving experiments.planning experiments.sample_ratio models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
     "pyarrow": (
         """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
         datasets.markup datasets.reading datasets.records guessing.table_files impressions.schema"""
     ),
     "pandas": (
-        """features.rows in_memory.given_tables
+        """experiments.outcomes experiments.results features.rows in_memory.given_tables
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes
