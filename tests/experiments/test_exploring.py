@@ -97,7 +97,8 @@ def test_what_was_seldom_shown_is_explored_more():
 
 
 def test_a_catalogue_with_new_items():
-    """The benchmark's catalogue, small: what exploration costs at first is earned again later, in most catalogues."""
+    """The benchmark's catalogue, small: what exploration costs at first is earned again later, in most
+    catalogues."""
     late = []
     for seed in range(3):
         greedy, explored = (
