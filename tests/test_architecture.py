@@ -13,7 +13,7 @@ LIBRARY = {
     "datasets": {"config", "files"},
     "export": {"config", "errors", "files", "index", "layers", "metrics", "models", "naming"},
     "errors": set(),
-    "experiments": {"errors"},
+    "experiments": {"datasets", "errors", "impressions"},
     "features": {"config", "datasets", "files", "layers", "models", "naming", "training"},
     "files": {"config"},
     "guessing": {"config", "datasets"},

@@ -75,18 +75,18 @@ COSTS = {
         serving.server.impressions serving.server.wire"""
     ),
     "numpy": (
-        """experiments.off_policy layers.backbones.weight_files
+        """experiments.exploring experiments.off_policy layers.backbones.weight_files
         features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.rating_biases models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
     ),
-    "scipy": "experiments.comparing experiments.exploring experiments.interleaving experiments.planning experiments.sample_ratio models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
+    "scipy": "experiments.comparing experiments.interleaving experiments.planning experiments.sample_ratio models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
     "pyarrow": (
         """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
         datasets.markup datasets.reading datasets.records guessing.table_files impressions.schema"""
     ),
     "pandas": (
-        """experiments.outcomes experiments.results features.rows in_memory.given_tables
+        """experiments.outcome_files experiments.outcomes experiments.results features.rows in_memory.given_tables
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes

@@ -52,13 +52,13 @@ def test_a_planted_difference_is_found_in_any_order():
     result = readout(read, effect={"click/rows": 0.05})
     (one,) = result.results
     assert (one.comparison.control, one.comparison.value) == pytest.approx(tuple(clicks))
-    assert one.verdict == "better" and result.believable and 0 < one.minimum_effect < 0.1
+    assert one.verdict == "higher" and result.believable and 0 < one.minimum_effect < 0.1
     mixed = read_outcomes(table.sample(frac=1, random_state=3), Reading(), "ranker", ("old", "new"))
     again = readout(mixed, effect={"click/rows": 0.05}).results[0].comparison
     assert (again.difference, again.always_low) == pytest.approx(
         (one.comparison.difference, one.comparison.always_low)
     )
-    assert json.loads(json.dumps(result.as_mapping()))["results"][0]["verdict"] == "better"
+    assert json.loads(json.dumps(result.as_mapping()))["results"][0]["verdict"] == "higher"
     assert spread(read, "click/rows")[0] == pytest.approx(table.click.mean())
     # The other experiment of the same rows has one arm.
     with pytest.raises(ExperimentError, match="at least two arms. Received: blue"):

@@ -20,6 +20,7 @@ __all__ = [
     "OffPolicyEstimate",
     "Outcomes",
     "Preference",
+    "Reading",
     "Readout",
     "SampleRatio",
     "adjust",
@@ -38,6 +39,7 @@ __all__ = [
     "power",
     "preference",
     "read_outcomes",
+    "read_table",
     "readout",
     "sample_size",
     "snips",
@@ -60,7 +62,8 @@ if TYPE_CHECKING:
         ips,
         snips,
     )
-    from tfrec_fusion.experiments.outcomes import Outcomes, read_outcomes
+    from tfrec_fusion.experiments.outcome_files import read_table
+    from tfrec_fusion.experiments.outcomes import Outcomes, Reading, read_outcomes
     from tfrec_fusion.experiments.planning import minimum_effect, power, sample_size
     from tfrec_fusion.experiments.results import Readout, readout
     from tfrec_fusion.experiments.sample_ratio import SampleRatio, check_sample_ratio

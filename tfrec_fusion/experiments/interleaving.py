@@ -74,7 +74,10 @@ def team_draft(
     if k < 1:
         raise ExperimentError(f"`k` must be at least 1. Received: {k}.")
     rankings: tuple[Sequence[Item], Sequence[Item]] = (first, second)
-    places, items, teams, taken = [0, 0], [], [], set()
+    places = [0, 0]
+    items: list[Item] = []
+    teams: list[int] = []
+    taken: set[Item] = set()
     while len(items) < k:
         begins = int(rng.integers(2))
         before = len(items)

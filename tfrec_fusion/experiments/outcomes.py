@@ -36,7 +36,8 @@ class Reading:
 
     Attributes:
         unit: column of the unit, a user as a rule.
-        arm: column of the arm; `exp1=a;exp2=b` where several experiments run, as in the impressions log.
+        arm: column of the arm; `exp1=a;exp2=b` where several experiments run, as in the impressions log;
+            empty for a table without arms, whose units are in one, `all`.
         metrics: `COLUMN` (a mean over units), `COLUMN/rows` (by row) or `COLUMN/COLUMN`.
         time: column of the time; empty where there is none.
         id: columns that identify a row; none where rows are not to be compared.
@@ -79,11 +80,8 @@ class Reading:
     def columns(self) -> list[str]:
         """All columns that are read."""
         sides = [side for metric in self.metrics for side in metric.split("/", 1) if side != ROWS]
-        return list(
-            dict.fromkeys(
-                [self.unit, self.arm, *filter(None, [self.time]), *self.id, *sides, *self.covariates]
-            )
-        )
+        single = filter(None, [self.unit, self.arm, self.time])
+        return list(dict.fromkeys([*single, *self.id, *sides, *self.covariates]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +142,7 @@ def read_outcomes(
     if not reading.id:
         _tell_repeated(table, notes)
     table = table[reading.columns()].reset_index(drop=True)
-    table["\0arm"] = _arms(table[reading.arm], experiment)
+    table["\0arm"] = _arms(table[reading.arm], experiment) if reading.arm else "all"
     table = _timed(table, reading)
     table = _own_rows(table, reading, notes)
     table = _unique(table, reading, notes)
@@ -348,10 +346,9 @@ def _summed(
     for metric in reading.metrics:
         above, _, below = metric.partition("/")
         numerator = np.bincount(codes, _outcome(table, above, reading, notes), count)
-        if not below:
-            denominator = np.ones(count)
-        else:
-            denominator = rows if below == ROWS else np.bincount(codes, _numbers(table, below), count)
+        denominator = rows if below == ROWS else np.ones(count)
+        if below not in ("", ROWS):
+            denominator = np.bincount(codes, _numbers(table, below), count).astype(np.float64)
         sums[metric] = (numerator, denominator)
     before = [np.bincount(codes, _covariate(table, name), count) / rows for name in reading.covariates]
     before += _past_sums(past, units, reading)

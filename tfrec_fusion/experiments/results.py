@@ -42,7 +42,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `open` (not shown), or `none` where there is no comparison.
+        """`higher`, `lower`, `open` (not shown), or `none` where there is no comparison.
 
         By the always-valid interval where there is one.
         """
@@ -51,7 +51,19 @@ class Result:
             return "none"
         low = one.low if one.always_low is None else one.always_low
         high = one.high if one.always_high is None else one.always_high
-        return "better" if low > 0 else "worse" if high < 0 else "open"
+        return "higher" if low > 0 else "lower" if high < 0 else "open"
+
+    def in_words(self, readout: Readout) -> str:
+        """The verdict as a sentence."""
+        verdict, one = self.verdict, self.comparison
+        if one is None:
+            return self.reason
+        if not readout.believable:
+            return "Not to be believed before what is wrong is mended."
+        often = "however often one looked" if one.always_low is not None else "if this was the only look"
+        if verdict == "open":
+            return f"No difference is shown ({often})."
+        return f"{self.metric} of {self.arm} is {verdict} than that of {readout.arms[0]} ({often})."
 
 
 @dataclasses.dataclass(frozen=True)
