@@ -23,6 +23,7 @@ LIBRARY = [
     "scipy>=1.11",
     "threadpoolctl>=3.1",
     "tenacity>=9",
+    "httpx>=0.27",
 ]
 SERVING = [
     "tensorflow-serving-api>=2.18",
@@ -54,7 +55,6 @@ DEV = [
     "mypy>=1.11",
     "types-PyYAML>=6",
     "ranx>=0.3.20",
-    "httpx>=0.27",
     "hypothesis>=6",
     # drives Chromium in the tests of the page
     "websockets>=13",

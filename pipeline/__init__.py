@@ -5,7 +5,7 @@ import tfrec_fusion  # noqa: F401  (selects Keras 2 before anything imports Tens
 
 def __getattr__(name: str) -> object:
     """Artifact types by name, as TFX's containers look them up: `pipeline.TextVectors`."""
-    if name in ("DataReport", "TextVectors"):
+    if name in ("DataReport", "GeneratedTexts", "TextVectors"):
         from pipeline.components import artifacts
 
         return getattr(artifacts, name)

@@ -14,6 +14,7 @@ import tfrec_fusion
 ROOT = pathlib.Path(tfrec_fusion.__file__).parent
 ROOMS = [
     "datasets",
+    "enrichment",
     "experiments",
     "export",
     "features",
@@ -61,7 +62,7 @@ COSTS = {
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
         config.preparation config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
-        experiments.sequential config errors config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
+        experiments.sequential config errors config.enrichment config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.explanations serving.client.sentences
@@ -72,6 +73,8 @@ COSTS = {
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
         serving.page serving.page.contract serving.page.guard serving.page.pictures serving.page.server
         impressions impressions.contract impressions.log impressions.private_lines impressions.pseudonyms
+        enrichment enrichment.answers enrichment.budget enrichment.endpoint enrichment.prompts enrichment.reranking
+        enrichment.templates enrichment.verdicts
         serving.server.impressions serving.server.wire"""
     ),
     "numpy": (
@@ -87,6 +90,7 @@ COSTS = {
     ),
     "pandas": (
         """experiments.outcome_files experiments.outcomes experiments.results features.rows in_memory.given_tables
+        features.whole_tables enrichment.asking enrichment.subjects
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes

@@ -49,7 +49,7 @@ class Recommender:
             keeps none.
         verbose: 0 says nothing, 1 a line a step and epoch, 2 shows progress bars.
         **settings: the keys of a run's YAML: `data`, `split`, `transform`, `text`, `retrieval`, `ranking`,
-            `index`, nested (`retrieval={"tower": {"dim": 32}}`), with `__` between them
+            `index`, `enrich`, nested (`retrieval={"tower": {"dim": 32}}`), with `__` between them
             (`retrieval__tower__dim=32`), or dotted (`**{"retrieval.tower.dim": 32}`). `text="none"` leaves
             the text encoder out, `ranking="none"` the ranking model. `data` names columns:
             `data={"interactions": {"user": "customer", "item": "sku"}}`.
@@ -128,6 +128,8 @@ class Recommender:
             folder = pathlib.Path(scratch)
             paths = {name: place(table, name, folder) for name, table in given.items() if table is not None}
             tables = settle(described(paths, folder, config.data)).tables
+            if config.enrich:
+                tables = self._enriched(tables, config, folder)
             self._whole_numbers = whole_numbers(tables)
             config = self._fitting(config, tables)
             self._say(f"columns: {_columns(tables)}")
@@ -349,7 +351,7 @@ class Recommender:
         """The settings for these tables: what needs text or times is left out where there are none, unless it
         was asked for."""
         given = {name.replace("__", ".").partition(".")[0] for name in self._settings}
-        if not tables.items.text and "text" not in given:
+        if not tables.items.texts and "text" not in given:
             config = dataclasses.replace(config, text=None)
         if tables.interactions.time is None:
             if "split" not in given:
@@ -361,6 +363,18 @@ class Recommender:
                     " `data.interactions.time`, or divide with `leave_last_out`."
                 )
         return config
+
+    def _enriched(self, tables: Any, config: RecommenderConfig, scratch: pathlib.Path) -> Any:
+        """The tables with what a language model writes about the items."""
+        from tfrec_fusion.enrichment.asking import enrich, generated_text, write
+
+        assert config.enrich is not None
+        texts = enrich(
+            tables, config.split, config.enrich, config.enrich.folder or scratch / "answers", self._say
+        )
+        write(texts, config.enrich, scratch / "texts")
+        generated = generated_text(config.enrich, scratch / "texts")
+        return dataclasses.replace(tables, items=dataclasses.replace(tables.items, generated=generated))
 
     def _say(self, line: str) -> None:
         if self.verbose:

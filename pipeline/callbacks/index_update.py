@@ -175,7 +175,7 @@ def _check(
         has_text = np.asarray(_tokens(items)["attention_mask"].any(1))
         found = has_text[1:].mean()
         if found < given.min_text_share:
-            columns = ", ".join(trained.tables.items.text)
+            columns = ", ".join(trained.tables.items.texts)
             raise ConfigError(
                 f"`transform.min_text_share` ({given.min_text_share:.1%}) of the items must have a text"
                 f" ({columns}). Received: {found:.1%}. Fill these columns."

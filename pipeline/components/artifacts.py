@@ -13,6 +13,13 @@ class DataReport(Artifact):
     TYPE_NAME = "pipeline.DataReport"
 
 
+class GeneratedTexts(Artifact):
+    """What a language model wrote: `items.parquet` and, where users are summarised, `users.parquet` (id,
+    text, verdict); `report.json` counts verdicts, requests, tokens and money."""
+
+    TYPE_NAME = "pipeline.GeneratedTexts"
+
+
 class TextVectors(Artifact):
     """One vector per item from a text encoder: `vectors.npy` (float16 `[items, dim]`) and `ids.txt`, in the
     order of the items' Examples; `report.json` says how many were encoded and how many reused."""

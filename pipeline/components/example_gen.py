@@ -11,6 +11,7 @@ a Beam engine can spread them over machines. What comes out:
 - `report`: counts by reason, and the rejected rows.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -21,9 +22,10 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from pipeline.components.artifacts import DataReport
+from pipeline.components.artifacts import DataReport, GeneratedTexts
 from pipeline.components.data_report import add_notes, check_report, read_report, write_report
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
+from pipeline.components.text_enrichment import texts_file
 from pipeline.data.examples import make_example
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.files import find_files
@@ -162,6 +164,14 @@ class FinishItems(beam.DoFn):
             yield make_example({"item_id": item, **row, "title": title, "train_count": count})
 
 
+def with_texts(tables: Tables, path: str | None) -> Tables:
+    """The tables with the file of the items' generated texts, where a component made one."""
+    if path is None or tables.items.generated is None:
+        return tables
+    generated = dataclasses.replace(tables.items.generated, path=path)
+    return dataclasses.replace(tables, items=dataclasses.replace(tables.items, generated=generated))
+
+
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Runs the Beam pipeline of this module's docstring, then judges the rejects."""
 
@@ -171,7 +181,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        settled = settle(from_dict(Tables, json.loads(exec_properties["tables"])))
+        tables = with_texts(from_dict(Tables, json.loads(exec_properties["tables"])), texts_file(input_dict))
+        settled = settle(tables)
         tables = settled.tables
         split = json.loads(exec_properties["split"])
         outputs = {name: artifact_utils.get_single_instance(output_dict[name]) for name in output_dict}
@@ -331,7 +342,7 @@ def check_splits(folder: str) -> None:
 class TablesExampleGenSpec(component_spec.ComponentSpec):
     """Channels and parameters of TablesExampleGen."""
 
-    INPUTS = {}
+    INPUTS = {"generated_texts": component_spec.ChannelParameter(type=GeneratedTexts, optional=True)}
     OUTPUTS = {
         "interactions": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "items": component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -358,14 +369,18 @@ class TablesExampleGen(base_beam_component.BaseBeamComponent):
         reject_folder: receives the rejected rows then.
         source_digest: digest of the files, so that changed data is read again.
         code: digest of the code, likewise.
+        generated_texts: what a language model wrote about items, where `tables` says that there is such.
     """
 
     SPEC_CLASS = TablesExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
-    def __init__(self, **parameters: str | float):
+    def __init__(self, generated_texts: types.BaseChannel | None = None, **parameters: str | float):
         outputs = {
             name: types.Channel(type=standard_artifacts.Examples)
             for name in ("interactions", "items", "users")
         }
-        super().__init__(TablesExampleGenSpec(**parameters, **outputs, report=types.Channel(type=DataReport)))
+        inputs = {} if generated_texts is None else {"generated_texts": generated_texts}
+        super().__init__(
+            TablesExampleGenSpec(**parameters, **inputs, **outputs, report=types.Channel(type=DataReport))
+        )

@@ -13,10 +13,11 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from pipeline.components.artifacts import DataReport
+from pipeline.components.artifacts import DataReport, GeneratedTexts
 from pipeline.components.data_report import add_notes, check_report, write_report
-from pipeline.components.example_gen import keep_first
+from pipeline.components.example_gen import keep_first, with_texts
 from pipeline.components.table_reading import ReadEntities
+from pipeline.components.text_enrichment import texts_file
 from pipeline.data.examples import make_example
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.files import find_files
@@ -40,7 +41,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        table, notes = settle_items(from_dict(Items, json.loads(exec_properties["table"])))
+        described = from_dict(Items, json.loads(exec_properties["table"]))
+        described = with_texts(Tables(Interactions(path=""), described), texts_file(input_dict)).items
+        table, notes = settle_items(described)
         items = artifact_utils.get_single_instance(output_dict["items"])
         items.split_names = artifact_utils.encode_split_names(["all"])
         report = artifact_utils.get_single_uri(output_dict["report"])
@@ -76,7 +79,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 class ItemsExampleGenSpec(component_spec.ComponentSpec):
     """Channels and parameters of ItemsExampleGen."""
 
-    INPUTS = {}
+    INPUTS = {"generated_texts": component_spec.ChannelParameter(type=GeneratedTexts, optional=True)}
     OUTPUTS = {
         "items": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "report": component_spec.ChannelParameter(type=DataReport),
@@ -99,13 +102,15 @@ class ItemsExampleGen(base_beam_component.BaseBeamComponent):
         max_reject_share: above this share of unusable rows the run stops.
         reject_folder: receives the rejected rows then.
         source_digest: digest of the files, so that changed data is read again where results are cached.
+        generated_texts: what a language model wrote about items, where `table` says that there is such.
     """
 
     SPEC_CLASS = ItemsExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
-    def __init__(self, **parameters: str | float):
+    def __init__(self, generated_texts: types.BaseChannel | None = None, **parameters: str | float):
         items = types.Channel(type=standard_artifacts.Examples)
+        inputs = {} if generated_texts is None else {"generated_texts": generated_texts}
         super().__init__(
-            ItemsExampleGenSpec(**parameters, items=items, report=types.Channel(type=DataReport))
+            ItemsExampleGenSpec(**parameters, **inputs, items=items, report=types.Channel(type=DataReport))
         )

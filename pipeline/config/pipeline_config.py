@@ -16,7 +16,7 @@ from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
-from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
+from tfrec_fusion.datasets.tables import GeneratedText, IdRule, Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent
 BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
@@ -189,7 +189,8 @@ class PipelineConfig(Settings):
     receives everything: artifacts, metadata, text vectors, `serving/`, summaries. `vertex` is where
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data,
     here: by default the direct runner in this process. `mlflow` is a folder, or the address of a tracking
-    server, where settings and figures of each run are logged by MLflow, which must be installed."""
+    server, where settings and figures of each run are logged by MLflow, which must be installed. `enrich` has
+    a language model write about items, which the text tower then reads."""
 
     name: str
     data: DataConfig
@@ -202,6 +203,7 @@ class PipelineConfig(Settings):
     index: library.IndexConfig = library.IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    enrich: library.EnrichmentConfig | None = None
     keep_runs: Count | None = 3
     vertex: VertexConfig | None = None
     beam: tuple[str, ...] = IN_PROCESS
@@ -266,6 +268,12 @@ class PipelineConfig(Settings):
         )
 
     @property
+    def answers_folder(self) -> pathlib.Path:
+        """What a language model answered, kept between runs."""
+        folder = self.enrich.folder if self.enrich else None
+        return pathlib.Path(folder) if folder else self.home / "enrichment"
+
+    @property
     def push_folder(self) -> pathlib.Path:
         """The base path of a server's models: one folder a model, one folder a version in it."""
         return self.home / "serving"
@@ -299,10 +307,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     values = values or {}
     for override in overrides:
         _override(values, override)
-    for name in ("text", "ranking"):
+    for name in ("text", "ranking", "enrich"):
         if isinstance(values, dict) and values.get(name) == "none":
             values[name] = None
     config = from_dict(PipelineConfig, values)
+    if config.enrich and config.enrich.folder:
+        folder = str((path_given.parent / pathlib.Path(config.enrich.folder).expanduser()).absolute())
+        config = dataclasses.replace(config, enrich=dataclasses.replace(config.enrich, folder=folder))
     return dataclasses.replace(
         config, data=_resolve(config.data, path_given.parent), root=str(pathlib.Path(config.root).absolute())
     )
@@ -336,6 +347,9 @@ def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
         table = getattr(data, name)
         if table:
             changes[name] = dataclasses.replace(table, path=absolute(table.path))
+    if data.items and data.items.generated:
+        generated = dataclasses.replace(data.items.generated, path=absolute(data.items.generated.path))
+        changes["items"] = dataclasses.replace(changes["items"], generated=generated)
     if data.interactions and data.interactions.join:
         join = dataclasses.replace(data.interactions.join, path=absolute(data.interactions.join.path))
         changes["interactions"] = dataclasses.replace(changes["interactions"], join=join)
@@ -343,7 +357,22 @@ def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
 
 
 def tables_of(config: PipelineConfig) -> Tables:
-    """The three tables of a run; a data set's files are written as tables first."""
+    """The three tables of a run; a data set's files are written as tables first. Texts that a language model
+    will write stand among the items', without a file yet."""
+    tables = _given_tables(config)
+    if config.enrich is None:
+        return tables
+    if tables.items.generated is not None:
+        raise ConfigError(
+            "`enrich` and `data.items.generated` exclude each other: either texts are asked for, or they are"
+            " in a"
+            " file. Received: both. Remove one."
+        )
+    generated = GeneratedText("", column=config.enrich.column, use=config.enrich.use)
+    return dataclasses.replace(tables, items=dataclasses.replace(tables.items, generated=generated))
+
+
+def _given_tables(config: PipelineConfig) -> Tables:
     if config.data.reader == "movielens_100k":
         from tfrec_fusion.datasets.movielens import movielens_100k
 

@@ -20,7 +20,8 @@ class Places:
     Attributes:
         tables: the three tables.
         source: digest of what they hold.
-        artifacts, rejects, text_vectors, checkpoints, serving: folders.
+        artifacts, rejects, text_vectors, answers, checkpoints, serving: folders; `answers` of a language
+            model's.
         schema: keeps a file's name and text, and returns where components find it.
         beam: flags for the steps that Beam runs.
         vertex: set where components run on Vertex AI.
@@ -36,6 +37,7 @@ class Places:
     schema: Callable[[str, str], str]
     beam: tuple[str, ...]
     vertex: VertexConfig | None = None
+    answers: str = ""
 
 
 def local_places(config: PipelineConfig) -> Places:
@@ -61,6 +63,7 @@ def local_places(config: PipelineConfig) -> Places:
         serving=str(config.push_folder),
         schema=schema,
         beam=config.beam,
+        answers=str(config.answers_folder),
     )
 
 

@@ -97,7 +97,11 @@ def items_schema(tables: Tables, min_text_share: float) -> schema_pb2.Schema:
     _add(schema, "item_id", schema_pb2.BYTES, required=True)
     _add(schema, "title", schema_pb2.BYTES, required=True)
     _add(schema, "train_count", schema_pb2.INT, required=True)
+    generated = tables.items.generated
     for feature in text_features(tables):
-        _add_column(schema, feature, schema_pb2.BYTES, share=min_text_share)
+        # Not every item has a generated text, and where it stands instead of its own texts, it has none of
+        # those.
+        given = generated is None or (generated.use != "instead" and feature.column != generated.column)
+        _add_column(schema, feature, schema_pb2.BYTES, share=min_text_share if given else 0.0)
     _add_side(schema, item_features(tables))
     return schema

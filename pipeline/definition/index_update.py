@@ -19,10 +19,12 @@ from pipeline.components.artifacts import TextVectors
 from pipeline.components.index_builder import IndexBuilder
 from pipeline.components.items_example_gen import ItemsExampleGen
 from pipeline.components.pusher import AtomicPusher
-from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, to_json
+from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, tables_of, to_json
+from pipeline.config.places import local_places
 from pipeline.config.trainer_settings import IndexUpdateSettings, read_trained, to_config
 from pipeline.data.pushed_versions import baseline_of, latest_version
 from pipeline.data.run_summary import read_summaries
+from pipeline.definition.reading import text_enrichment
 from pipeline.definition.training import validate_serving
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import table_digest
@@ -58,14 +60,21 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
     """
     table = offered_table(config, path)
     trained = {"retrieval": _trained(config), "recommender": last_pushed(config, "recommender")}
+    written = None
+    if config.enrich:
+        # New items are written about as those of training were.
+        places, tables = local_places(config), dataclasses.replace(tables_of(config), items=table)
+        source = table_digest("items", table.path, table.columns())
+        written = text_enrichment(config, places, tables, source)
     read = ItemsExampleGen(
         table=to_json(table),
         item_ids=trained_tables(_trained(config)["RetrievalTrainer/model_run"]).item_ids,
         max_reject_share=config.data.max_reject_share,
         reject_folder=str(config.home / "rejects"),
         source_digest=table_digest("items", table.path, ()),
+        generated_texts=written.outputs["generated_texts"] if written else None,
     )
-    components: list = [read]
+    components: list = [*([written] if written else []), read]
     settings = IndexUpdateSettings(
         index=config.index,
         text_cache=str(config.home / "text_vectors"),
@@ -152,9 +161,17 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
     table = dataclasses.replace(
         trained_tables(_trained(config)["RetrievalTrainer/model_run"]).items, path=path
     )
+    given = tables_of(config).items
+    if (given.generated is None) != (table.generated is None):
+        raise ConfigError(
+            "Generated texts must be there as they were when the pushed model was trained"
+            f" ({'with' if table.generated else 'without'} them). Received: a configuration"
+            f" {'with' if given.generated else 'without'}. Put `enrich` back as it was, or train again"
+            f" (`tfrec run`)."
+        )
     if config.data.items is None:
         return table
-    now = dataclasses.replace(config.data.items, path=path)
+    now = dataclasses.replace(given, path=path)
     for field in ("id", "title", "text", "categories", "lists", "numbers", "vectors"):
         was, is_now = getattr(table, field), getattr(now, field)
         if was != is_now:

@@ -21,7 +21,6 @@ from tfx.types.channel import BaseChannel
 from pipeline.components.artifacts import TextVectors  # noqa: F401  (registers the type)
 from pipeline.components.evaluation_examples import EvaluationExamples
 from pipeline.components.evaluator import RecommenderEvaluator
-from pipeline.components.example_gen import TablesExampleGen
 from pipeline.components.example_validator import StrictExampleValidator
 from pipeline.components.pushed_baseline import PushedBaseline
 from pipeline.components.pusher import AtomicPusher
@@ -41,6 +40,7 @@ from pipeline.config.trainer_settings import (
     to_config,
 )
 from pipeline.data import schemas
+from pipeline.definition.reading import example_gen, text_enrichment
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
 from tfrec_fusion.config import own_sources
@@ -77,7 +77,8 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     """
     places = places or local_places(config)
     tables = places.tables
-    examples = example_gen(config, places)
+    written = text_enrichment(config, places, places.tables, places.source) if config.enrich else None
+    examples = example_gen(config, places, written)
     interactions, items, users = (examples.outputs[name] for name in ("interactions", "items", "users"))
     checked = check(
         "Interactions",
@@ -92,7 +93,14 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     transformed_items = transform(config, tables, "Items", items, checked_items[1])
     for first, then in ((checked, transformed), (checked_items, transformed_items)):
         then.add_upstream_node(first[2])
-    components = [examples, *checked, *checked_items, transformed, transformed_items]
+    components = [
+        *([written] if written else []),
+        examples,
+        *checked,
+        *checked_items,
+        transformed,
+        transformed_items,
+    ]
     vectors = None
     if config.text:
         vectors = text_embeddings(config, places, transformed_items)
@@ -144,27 +152,6 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
             str(config.home / "metadata.sqlite")
         ),
         beam_pipeline_args=list(places.beam),
-    )
-
-
-def example_gen(config: PipelineConfig, places: Places) -> TablesExampleGen:
-    """Tables to Examples."""
-    split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
-    return TablesExampleGen(
-        tables=to_json(places.tables),
-        split=json.dumps(split, sort_keys=True),
-        max_reject_share=config.data.max_reject_share,
-        reject_folder=places.rejects,
-        source_digest=places.source,
-        code=code_digest(
-            "pipeline/components/data_report.py",
-            "pipeline/components/example_gen.py",
-            "pipeline/components/table_reading.py",
-            "pipeline/data/examples.py",
-            "tfrec_fusion/datasets",
-            "tfrec_fusion/features/columns.py",
-            "tfrec_fusion/features/rows.py",
-        ),
     )
 
 

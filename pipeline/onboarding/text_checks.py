@@ -43,6 +43,9 @@ def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterato
     if config.text is None:
         yield Finding("note" if table.text else "ok", "text", "off; items are known by their choices alone")
         return
+    if table.generated and not table.text:
+        yield Finding("ok", "text", f"generated texts alone ({table.generated.column!r})")
+        return
     if not table.text:
         yield Finding(
             "wrong",

@@ -20,9 +20,19 @@ from pipeline.data.run_summary import LOCK
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.enrichment.asking import forget_users
 
 PENDING = "forgetting.json"
-KEPT = ("serving", "text_vectors", "schemas", "summaries", "summary.json", "index.json", "metadata.sqlite")
+KEPT = (
+    "serving",
+    "text_vectors",
+    "enrichment",
+    "schemas",
+    "summaries",
+    "summary.json",
+    "index.json",
+    "metadata.sqlite",
+)
 """What is no copy of a user: models (of which see above), texts and figures."""
 
 
@@ -77,7 +87,7 @@ def forget(
         holding = _holding(config, blessed)
         # First, so that a kill leaves nothing that no list names.
         files.write_json(home / PENDING, {"holding": sorted({*holding, *pending(home)})})
-        removed = _remove_copies(config, holding)
+        removed = [*_remove_copies(config, holding), *forget_users(config.answers_folder)]
     return Forgotten(tuple(removed), rows, tuple(holding), _sources(config, user))
 
 

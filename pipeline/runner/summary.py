@@ -42,6 +42,10 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
         kept = {table: f"{counts['kept']:,} {table}" for table, counts in report["tables"].items()}
         rejected = sum(counts["rejected"] for counts in report["tables"].values())
         return ", ".join(kept.values()) + f"; {rejected:,} rows rejected"
+    if "generated_texts" in artifacts:
+        report = _json(artifacts["generated_texts"].uri, "report.json")
+        counts = [f"{count:,} {verdict}" for verdict, count in report["items"].items() if verdict != "all"]
+        return f"{', '.join(counts)}; asked {report['asked']:,}"
     if "text_vectors" in artifacts:
         report = _json(artifacts["text_vectors"].uri, "report.json")
         return (

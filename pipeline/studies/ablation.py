@@ -58,7 +58,7 @@ def variants(config: PipelineConfig, wanted: Sequence[str] = ()) -> dict[str, Pi
         ConfigError: for an unknown name, or text wanted where no column has any.
     """
     tower = config.retrieval.tower
-    has_text = bool(tables_of(config).items.text)
+    has_text = bool(tables_of(config).items.texts)
     groups = {
         "text": TEXTS if has_text else ("none",),
         "fusion": FUSIONS,

@@ -94,6 +94,10 @@ class Inputs:
             table = getattr(tables, name)
             if table and not is_remote(table.path):
                 changes[name] = dataclasses.replace(table, path=self._table(name, table.path))
+        texts = tables.items.generated
+        if texts and texts.path and not is_remote(texts.path):
+            texts = dataclasses.replace(texts, path=self._table("generated", texts.path))
+            changes["items"] = dataclasses.replace(changes.get("items", tables.items), generated=texts)
         join = tables.interactions.join
         if join and not is_remote(join.path):
             join = dataclasses.replace(join, path=self._table("join", join.path))

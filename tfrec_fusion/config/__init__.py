@@ -1,5 +1,6 @@
 """Settings of a model, their ranges, and the strict reader that makes them from YAML."""
 
+from tfrec_fusion.config.enrichment import EndpointConfig, EnrichmentConfig
 from tfrec_fusion.config.layer_names import own_sources
 from tfrec_fusion.config.models import (
     FUSIONS,
@@ -26,6 +27,8 @@ __all__ = [
     "FUSIONS",
     "HISTORY_ENCODERS",
     "ConfigError",
+    "EndpointConfig",
+    "EnrichmentConfig",
     "Feature",
     "FeatureKind",
     "FeatureSpace",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
+from tfrec_fusion.config.enrichment import EnrichmentConfig
 from tfrec_fusion.config.models import IndexConfig, RankingConfig, RetrievalConfig, TextConfig, check_training
 from tfrec_fusion.config.preparation import Share, SplitConfig, TransformConfig
 from tfrec_fusion.config.reading import ConfigError, Settings
@@ -36,7 +37,7 @@ class DataSettings(Settings):
 @dataclasses.dataclass(frozen=True)
 class RecommenderConfig(Settings):
     """Everything that decides a recommender. `ranking: null` leaves the ranking model out, `text: null` the
-    text encoder."""
+    text encoder. `enrich` has a language model write about the items first."""
 
     data: DataSettings = DataSettings()
     split: SplitConfig = SplitConfig()
@@ -45,6 +46,7 @@ class RecommenderConfig(Settings):
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig | None = RankingConfig()
     index: IndexConfig = IndexConfig()
+    enrich: EnrichmentConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from tfrec_fusion.config import ConfigError, Settings
+from tfrec_fusion.config.enrichment import TextUse
 
 IdRule = Literal["as_written", "number", "folded"]
 
@@ -203,6 +204,25 @@ class Interactions(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
+class GeneratedText:
+    """Texts about items in a file of their own, as `tfrec enrich` writes it; the text tower reads them with
+    the items' own.
+
+    Attributes:
+        path: a file with the ids of items and a text each; an item that is not in it has none.
+        id: id column there.
+        column: the texts' column there, and their name among the items' texts.
+        use: whether they are read `after` the items' own texts, `before` them, or `instead` of them, where an
+            item has one.
+    """
+
+    path: str
+    id: str = "item_id"
+    column: str = "generated"
+    use: TextUse = "after"
+
+
+@dataclasses.dataclass(frozen=True)
 class Items:
     """What can be chosen.
 
@@ -222,6 +242,7 @@ class Items:
         csv: how a CSV file is written.
         clean_html: whether tags are taken out of title and text and entities (`&amp;`) made the signs that
             they stand for; None: where a sample of the texts holds any.
+        generated: more texts about the items, in a file of their own.
     """
 
     path: str
@@ -236,10 +257,24 @@ class Items:
     distinct: bool = False
     csv: Csv = Csv()
     clean_html: bool | None = None
+    generated: GeneratedText | None = None
 
     def __post_init__(self) -> None:
         if not self.separator:
             raise ConfigError("`items.separator` must be at least one character. Received: ''.")
+        if self.generated and self.generated.column in self.text:
+            raise ConfigError(
+                "The column of generated texts must not be called as one of `items.text`. Received:"
+                f" {self.generated.column!r}. Rename it: `enrich.column`, or `items.generated.column`."
+            )
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that the text tower reads, in its order, generated texts among them."""
+        if self.generated is None:
+            return self.text
+        added = (self.generated.column,)
+        return (*self.text, *added) if self.generated.use == "after" else (*added, *self.text)
 
     def columns(self) -> tuple[str, ...]:
         """The columns that are read, each once."""
@@ -287,6 +322,8 @@ class Tables:
         joined with."""
         results = [("interactions", self.interactions.path, self.interactions.columns())]
         results.append(("items", self.items.path, self.items.columns()))
+        if (texts := self.items.generated) and texts.path:
+            results.append(("items.generated", texts.path, (texts.id, texts.column)))
         if self.users:
             results.append(("users", self.users.path, self.users.columns()))
         return results

@@ -94,7 +94,7 @@ def item_features(tables: Tables) -> list[RawFeature]:
 
 def text_features(tables: Tables) -> list[RawFeature]:
     """The text fields, in the order in which the text tower reads them."""
-    return _features("text", {"categorical": tables.items.text})
+    return _features("text", {"categorical": tables.items.texts})
 
 
 def _features(role: Role, columns: dict[FeatureKind, tuple[str, ...]]) -> list[RawFeature]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,10 +21,9 @@ from tfrec_fusion.config import (
     TransformConfig,
 )
 from tfrec_fusion.datasets.events import NO_CHOICE
-from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
-from tfrec_fusion.datasets.splits import SPLITS, Event, in_order
-from tfrec_fusion.datasets.tables import Items, Tables, Users
+from tfrec_fusion.datasets.splits import SPLITS
+from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import (
     USER_VOCABULARY,
     context_features,
@@ -33,15 +31,12 @@ from tfrec_fusion.features.columns import (
 )
 from tfrec_fusion.features.interaction_arrays import Columns, RequestTransform, SplitRows
 from tfrec_fusion.features.item_arrays import described, item_arrays
-from tfrec_fusion.features.rows import EntityReader, InteractionReader, Reject, one_row
 from tfrec_fusion.features.statistics import encoded, vocabulary_of
+from tfrec_fusion.features.whole_tables import Rejected, read_choices, read_entities
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
 
 __all__ = ["Known", "Prepared", "prepare"]
-
-Rejected = collections.Counter[tuple[str, str]]
-"""How many rows could not be used, by table and reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +112,9 @@ def prepare(
     split, transform = split or SplitConfig(), transform or TransformConfig()
     rejects: Rejected = collections.Counter()
     tables = settle(tables).tables
-    items = _entities(tables.items, "items", tables, rejects)
-    users = _entities(tables.users, "users", tables, rejects) if tables.users else {}
-    events = _events(tables, items, rejects)
+    items = read_entities(tables.items, "items", tables, rejects)
+    users = read_entities(tables.users, "users", tables, rejects) if tables.users else {}
+    events = read_choices(tables, items, rejects)
     kept = {"items": len(items), "users": len(users), "interactions": sum(map(len, events.values()))}
     for name, count in kept.items():
         _check_rejects(name, count, rejects, max_reject_share)
@@ -156,50 +151,6 @@ def prepare(
         known=Known(tables, rows.profiles(item_index, request), request),
         rejects={reason: count for reason, count in rejects.items() if count},
     )
-
-
-def _read(
-    reader: InteractionReader | EntityReader, path: str, table: str, rejects: Rejected
-) -> Iterable[Any]:
-    for file in find_files(path, table):
-        for entry in reader.read(file):
-            if isinstance(entry, Reject):
-                rejects[entry.table, entry.reason] += 1
-            else:
-                yield entry
-
-
-def _entities(
-    table: Items | Users, name: str, tables: Tables, rejects: Rejected
-) -> dict[str, dict[str, Any]]:
-    """Each id's row, by feature."""
-    rule = tables.item_ids if name == "items" else tables.user_ids
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for key, row in _read(EntityReader(table, name, rule), table.path, name, rejects):
-        rows.setdefault(key, []).append(row)
-    results = {}
-    for key, same in rows.items():
-        results[key], others = one_row(same, table.distinct)
-        rejects[name, "duplicate id"] += len(others)
-    return results
-
-
-def _events(tables: Tables, items: Mapping[str, Any], rejects: Rejected) -> dict[str, list[Event]]:
-    """Each user's interactions with known items, in order."""
-    users: dict[str, list[Event]] = {}
-    reader = InteractionReader(tables)
-    for item, (user, time, label, context, weight) in _read(
-        reader, tables.interactions.path, "interactions", rejects
-    ):
-        if item in items:
-            users.setdefault(user, []).append(Event(time, item, label, context, weight))
-        else:
-            rejects["interactions", "unknown item"] += 1
-    kept = {}
-    for user, events in users.items():
-        kept[user], duplicates = in_order(user, events)
-        rejects["interactions", "duplicate"] += len(duplicates)
-    return kept
 
 
 def _check_rejects(table: str, kept: int, rejects: Mapping[tuple[str, str], int], most: float) -> None:

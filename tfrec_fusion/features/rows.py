@@ -16,14 +16,23 @@ import pyarrow.compute as pc
 
 from tfrec_fusion.datasets import cells, markup
 from tfrec_fusion.datasets.events import read_events
+from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
-from tfrec_fusion.datasets.tables import IdRule, Items, Tables, Users
+from tfrec_fusion.datasets.tables import GeneratedText, IdRule, Items, Tables, Users
 from tfrec_fusion.features.columns import RawFeature, Role
 
-__all__ = ["ROWS", "EntityReader", "InteractionReader", "Reject", "most_frequent", "one_row"]
+__all__ = [
+    "ROWS",
+    "EntityReader",
+    "InteractionReader",
+    "Reject",
+    "most_frequent",
+    "one_row",
+    "read_generated",
+]
 
 ROWS = "\x00rows"
 
@@ -150,6 +159,7 @@ class EntityReader:
 
     def __init__(self, table: Items | Users, name: str, rule: IdRule = "as_written"):
         self.table, self.name, self.rule = table, name, rule
+        self.generated: dict[str, str] | None = None
 
     def read(self, path: str) -> Iterator[tuple[str, dict[str, Any]] | Reject]:
         """Each row as (id, values by the features' names, with `title` of items), and rejects.
@@ -171,9 +181,28 @@ class EntityReader:
                     yield Reject(self.name, why, row)
             rows = zip(*features.values(), strict=True) if features else ((),) * len(batch)
             known = zip(cells.as_python(keys), good.tolist(), rows, strict=True)
-            kept = ((key, dict(zip(features, row, strict=True))) for key, fine, row in known if fine)
+            kept: Iterable[tuple[str, dict[str, Any]]] = (
+                (key, dict(zip(features, row, strict=True))) for key, fine, row in known if fine
+            )
+            if isinstance(table, Items) and table.generated:
+                kept = self._with_generated(kept, table.generated)
             yield from _count_equal_rows(kept) if table.distinct else kept
         yield from _bad_rows(bad, self.name)
+
+    def _with_generated(
+        self, rows: Iterable[tuple[str, dict[str, Any]]], texts: GeneratedText
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Rows with the generated text of each item."""
+        if self.generated is None:
+            self.generated = read_generated(texts, self.rule)
+        assert isinstance(self.table, Items)
+        name = RawFeature("text", "categorical", texts.column).name
+        replaced = [RawFeature("text", "categorical", column).name for column in self.table.text]
+        for key, row in rows:
+            text = self.generated.get(key)
+            if text is not None and texts.use == "instead":
+                row = row | dict.fromkeys(replaced)
+            yield key, row | {name: text}
 
     def _where(self, column: str) -> str:
         return f"column {column!r} of the {self.name} table"
@@ -214,6 +243,29 @@ class EntityReader:
             array = cells.lists(array, self.table.separator, self._where(column))
         text = cells.strings(array, self._where(column), join_lists=True)
         return markup.cleaned(text) if self.table.clean_html else text
+
+
+def read_generated(table: GeneratedText, rule: IdRule) -> dict[str, str]:
+    """Texts by item, of a file of generated texts.
+
+    Args:
+        table: the file, and its columns.
+        rule: how ids are written.
+
+    Raises:
+        ConfigError: if the file is not there, or lacks a column.
+    """
+    texts: dict[str, str] = {}
+    for file in find_files(table.path, "items.generated"):
+        for batch in read_batches(file, (table.id, table.column), "items.generated"):
+            keys = ids(batch.column(table.id), rule, f"column {table.id!r} of the generated texts")
+            values = cells.strings(
+                batch.column(table.column), f"column {table.column!r} of the generated texts"
+            )
+            for key, text in zip(keys.to_pylist(), values.to_pylist(), strict=True):
+                if key is not None and text and text.strip():
+                    texts.setdefault(key, text)
+    return texts
 
 
 def _count_equal_rows(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli import requests
+from pipeline.cli import language_model, requests
 from pipeline.cli.command import Section, command
 from pipeline.config.terminal import safe
 from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, RequestError
@@ -20,6 +20,7 @@ from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, RequestError
     tfrec recommend --user 42
     tfrec recommend --text "a space adventure with robots" -k 5
     tfrec recommend --user 42 --text "something with sharks" --exclude 235,820
+    tfrec recommend --text "something with sharks" --llm --config shop.yaml
     """,
 )
 @requests.inputs_of("recommend")
@@ -29,10 +30,33 @@ from tfrec_fusion.export.request import INPUTS, RANKING_ONLY, RequestError
     default="retrieval",
     help="retrieval alone, or retrieval and ranking in one (default: retrieval)",
 )
-def recommend(model: str, url: str, config: str | None, context: tuple[str, ...], **values: Any) -> int:
+@click.option("--llm", is_flag=True, help="let the language model of --config order the answer, and say why")
+@click.option(
+    "--llm-seconds",
+    type=click.FloatRange(0.1, 600),
+    default=10.0,
+    help="how long it may take; the plain answer is given then (default: 10)",
+)
+@click.option("--profile", is_flag=True, help="ask with what the language model wrote of --user, as text")
+def recommend(
+    model: str,
+    url: str,
+    config: str | None,
+    context: tuple[str, ...],
+    llm: bool,
+    llm_seconds: float,
+    profile: bool,
+    **values: Any,
+) -> int:
     """Ask for recommendations."""
     from tfrec_fusion.serving.client.client import Client
 
+    written = language_model.configured(config, "--llm" if llm else "--profile") if llm or profile else None
+    taste = language_model.profile(written, values["user_id"]) if written else ""
+    if profile:
+        values["text"] = " ".join(part for part in (values["text"], taste) if part)
+        if not taste:
+            requests.note("nothing was written of that user; the answer goes by the rest")
     given = requests.given_inputs("recommend", values, context)
     if not any(name in given for name in ("user_id", "text", "history")):
         blank = " A text of white space alone says nothing." if values["text"] else ""
@@ -51,8 +75,12 @@ def recommend(model: str, url: str, config: str | None, context: tuple[str, ...]
         names = requests.category_names(client) if unknown else []
     for name in unknown:
         requests.note(f"no item has the category {name!r}; {requests.nearest(name, names)}")
-    for rank, item in enumerate(result, 1):
-        print(f"{rank:>3}  {item.score:>8.3f}  {safe(item.item_id):>8}  {safe(item.title)}")
+    shown, reasons = list(result), dict[str, str]()
+    if llm and written and result:
+        shown, reasons = language_model.reordered(result, values["text"], taste, written, llm_seconds)
+    for rank, item in enumerate(shown, 1):
+        why = f": {reasons[item.item_id]}" if item.item_id in reasons else ""
+        print(f"{rank:>3}  {item.score:>8.3f}  {safe(item.item_id):>8}  {safe(item.title)}{safe(why)}")
     if not result:
         requests.note("no item is left of what was asked for")
     print(f"({1000 * seconds:.0f} ms, connection and metadata included)", file=sys.stderr)

@@ -1,0 +1,73 @@
+"""The first steps of a pipeline: what a language model writes, and tables into Examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from tfx.dsl.components.base.base_node import BaseNode
+
+from pipeline.components.example_gen import TablesExampleGen
+from pipeline.components.text_enrichment import TextEnrichment
+from pipeline.config.pipeline_config import PipelineConfig, code_digest, to_json
+from pipeline.config.places import Places
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.tables import Tables
+
+
+def text_enrichment(config: PipelineConfig, places: Places, tables: Tables, source: str) -> TextEnrichment:
+    """What a language model writes about items.
+
+    Args:
+        config: with `enrich`.
+        places: where answers are kept.
+        tables: the tables whose items are written about.
+        source: digest of what they hold.
+
+    Raises:
+        ConfigError: on Vertex AI, whose steps have no key.
+    """
+    if places.vertex:
+        raise ConfigError(
+            "`enrich` asks from this machine, where the key is. Received: a run on Vertex AI. Run `tfrec"
+            " enrich` here,"
+            " set `enrich: null`, and name the file that it wrote: `data.items.generated: {path:"
+            " …/items.parquet}`."
+        )
+    return TextEnrichment(
+        tables=to_json(tables),
+        split=to_json(config.split),
+        enrich=to_json(config.enrich),
+        answers=places.answers,
+        source_digest=source,
+        code=code_digest(
+            "pipeline/components/text_enrichment.py",
+            "tfrec_fusion/datasets",
+            "tfrec_fusion/enrichment",
+            "tfrec_fusion/features/columns.py",
+            "tfrec_fusion/features/rows.py",
+            "tfrec_fusion/features/whole_tables.py",
+        ),
+    )
+
+
+def example_gen(config: PipelineConfig, places: Places, written: BaseNode | None = None) -> TablesExampleGen:
+    """Tables to Examples."""
+    split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
+    return TablesExampleGen(
+        tables=to_json(places.tables),
+        split=json.dumps(split, sort_keys=True),
+        max_reject_share=config.data.max_reject_share,
+        reject_folder=places.rejects,
+        source_digest=places.source,
+        code=code_digest(
+            "pipeline/components/data_report.py",
+            "pipeline/components/example_gen.py",
+            "pipeline/components/table_reading.py",
+            "pipeline/data/examples.py",
+            "tfrec_fusion/datasets",
+            "tfrec_fusion/features/columns.py",
+            "tfrec_fusion/features/rows.py",
+        ),
+        generated_texts=written.outputs["generated_texts"] if written else None,
+    )
