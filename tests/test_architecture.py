@@ -40,7 +40,7 @@ LIBRARY = {
     "models": {"config", "layers", "losses", "metrics", "tasks"},
     "naming": set(),
     "recommender": {"config", "datasets", "enrichment", "errors", "export", "in_memory", "serving"},
-    "serving": {"errors", "export", "impressions", "naming"},
+    "serving": {"errors", "experiments", "export", "impressions", "naming"},
     "tasks": {"layers", "losses"},
     "training": {"config", "files", "layers", "models"},
 }

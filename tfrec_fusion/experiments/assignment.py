@@ -31,14 +31,14 @@ class Arm:
         share: of the units, above 0 and at most 1.
         version: the served model's version that answers this arm; None for the server's own choice.
         label: the version's label, in place of `version`.
-        explore: whether its answers are explored (`Exploration`).
+        explore: whether its answers are explored, where the server explores (`Exploration`).
     """
 
     name: str
     share: float
     version: int | None = None
     label: str | None = None
-    explore: bool = False
+    explore: bool = True
 
     def __post_init__(self) -> None:
         _check_name("An arm's name", self.name)
@@ -53,6 +53,8 @@ class Arm:
             )
         if self.version is not None and self.label is not None:
             raise ExperimentError(f"Give `version` or `label` of the arm {self.name!r}, not both.")
+        if not isinstance(self.explore, bool):
+            raise ExperimentError(f"`explore` must be true or false. Received: {self.explore!r}.")
         if self.version is not None and (isinstance(self.version, bool) or not isinstance(self.version, int)):
             raise ExperimentError(f"`version` must be an integer. Received: {self.version!r}.")
 

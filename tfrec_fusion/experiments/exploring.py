@@ -21,7 +21,9 @@ https://papers.nips.cc/paper/4321-an-empirical-evaluation-of-thompson-sampling
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,6 +97,21 @@ class Exploration:
                 f"Exploration has the keys {', '.join(sorted(known))}. Received: {values!r}."
             )
         return cls(**values)
+
+
+def read_exploration(path: str | os.PathLike[str]) -> Exploration:
+    """Exploration of a JSON file: `{"top": 30, "max_cost": 0.05}`.
+
+    Raises:
+        ExperimentError: the file cannot be read, or holds something else.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Exploration.from_mapping(json.load(file))
+    except (OSError, ValueError) as error:
+        if isinstance(error, ExperimentError):
+            raise
+        raise ExperimentError(f"Exploration cannot be read from {os.fspath(path)}: {error}.") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from tfrec_fusion.serving.launcher import Engine
     tfrec serve shop.yaml --ui                                              and a page to try it
     tfrec serve shop.yaml --ui --versions 2                                 two versions beside each other
     tfrec serve shop.yaml --impressions log/                                what is shown, to learn from
+    tfrec serve shop.yaml --versions 2 --experiments experiments.json       two versions, an arm each
     tfrec serve shop.yaml --candidate                                       what was refused, to look at it
     """,
 )
@@ -41,6 +42,12 @@ from tfrec_fusion.serving.launcher import Engine
     metavar="FOLDER",
     help="log what is shown, and take feedback at /v1/feedback (docs/howto/feedback.md); off by default",
 )
+@click.option(
+    "--experiments",
+    metavar="FILE",
+    help="JSON of experiments: who gets which arm, and which version (docs/howto/experiments.md)",
+)
+@click.option("--exploration", metavar="FILE", help="JSON of how recommendations are explored")
 @click.option("--ui", is_flag=True, help="also serve a page to try the models, for this machine only")
 @options.page_port
 def serve(
@@ -51,23 +58,34 @@ def serve(
     candidate: bool,
     versions: int,
     impressions: str | None,
+    experiments: str | None,
+    exploration: str | None,
     ui: bool,
     ui_port: int | None,
 ) -> int:
     """Serve the models that a run pushed, as TF Serving would."""
     from pipeline.runner import unpushed
     from tfrec_fusion.config import ConfigError
+    from tfrec_fusion.experiments.assignment import read_experiments
+    from tfrec_fusion.experiments.exploring import read_exploration
     from tfrec_fusion.serving.launcher import launch
 
-    flags = []
-    if impressions:
+    flags, own = [], {"impressions": impressions, "experiments": experiments, "exploration": exploration}
+    for name, path in own.items():
+        if not path:
+            continue
         if engine not in ("auto", "embedded"):
             raise ConfigError(
-                f"`--impressions` needs the embedded server. Received: --engine {engine}. Leave it out, or"
-                " let the client log (`Client(..., impressions=ImpressionLog(...))`)."
+                f"`--{name}` needs the embedded server. Received: --engine {engine}. Leave it out, or let the"
+                " client do it (`Client.connect(..., impressions=…, experiments=…)`)."
             )
         engine = "embedded"
-        flags = [f"--impressions_folder={pathlib.Path(impressions).expanduser().absolute()}"]
+        kind = "folder" if name == "impressions" else "file"
+        flags.append(f"--{name}_{kind}={pathlib.Path(path).expanduser().absolute()}")
+    if experiments:
+        read_experiments(experiments)  # said here, before models are loaded
+    if exploration:
+        read_exploration(exploration)
     config = chosen.load()
     summary = unpushed.read_summary(config.home)
     models = unpushed.candidates(config) if candidate else unpushed.served_models(config)

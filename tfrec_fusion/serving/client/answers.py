@@ -28,12 +28,15 @@ class Recommendations(list[Recommended]):
         unknown_items: ids that were sent and are in no catalogue.
         unknown_categories: names that were sent and no item has.
         request_id: what `Client.feedback` says it is about.
+        propensities: the probability with which each item was shown at its position, given those above it;
+            empty where the server does not explore, and the list is always the same.
     """
 
     known_user: bool | None = None
     unknown_items: tuple[str, ...] = ()
     unknown_categories: tuple[str, ...] = ()
     request_id: str = ""
+    propensities: tuple[float, ...] = ()
 
 
 class Scores(dict[str, Any]):
@@ -89,6 +92,9 @@ def read_recommendations(
             for item, score, title in zip(*row, strict=True)
             if item not in ("", b"")
         )
+        if "propensities" in outputs:
+            chances = zip(row[0], outputs["propensities"][index], strict=True)
+            answer.propensities = tuple(float(one) for item, one in chances if item not in ("", b""))[:k]
         del answer[k:]
         if users and users[index] and "known_user" in outputs:
             answer.known_user = bool(outputs["known_user"][index])

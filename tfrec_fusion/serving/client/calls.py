@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfrec_fusion.experiments.assignment import Experiment, arms_text, assign
 from tfrec_fusion.export.request import INPUTS, SIGNATURES, RequestError, is_setting
 from tfrec_fusion.impressions.contract import Feedback, check_arm, new_request_id, row_ids
 from tfrec_fusion.serving.client.answers import (
@@ -65,6 +66,7 @@ class Calls:
         signatures: the signatures where they are known beforehand: then they are never asked for.
         typed: whether predict needs the types of the inputs.
         impressions: logs what is answered, where the server does not.
+        experiments: whose arms users have, where a call names none.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class Calls:
         signatures: Mapping[str, SignatureSpec] | None,
         typed: bool = False,
         impressions: ImpressionLog | None = None,
+        experiments: Sequence[Experiment] = (),
     ):
+        self._experiments = tuple(experiments)
         self._impressions = impressions
         self._batch_size = batch_size
         self._signatures = dict(signatures or {})
@@ -94,7 +98,7 @@ class Calls:
         return (yield Ask("predict", name, inputs, instances, spec))
 
     def recommend(self, name: str, k: int, given: Mapping[str, Any], arm: str = "") -> Call:
-        check_arm(arm)
+        arm = check_arm(arm or self._arm(given.get("user_id")))
         spec = yield from self._signature(name)
         if "item_ids" not in spec.outputs:
             raise RequestError(
@@ -145,7 +149,7 @@ class Calls:
         return answers if many else answers[0]
 
     def similar(self, name: str, k: int, given: Mapping[str, Any], arm: str = "") -> Call:
-        check_arm(arm)
+        arm = check_arm(arm or self._arm(given.get("user_id")))
         spec = yield from self._signature(name)
         k = plain(k)
         INPUTS["k"].check(k)
@@ -179,9 +183,26 @@ class Calls:
                 [[item.item_id for item in answer] for answer in answers],
                 users=users,
                 scores=[[item.score for item in answer] for answer in answers],
+                propensities=[answer.propensities or [1.0] * len(answer) for answer in answers],
                 arm=arm,
             )
         return answers
+
+    def _arm(self, user: Any) -> str:
+        """The arms of a user, or of several who have the same."""
+        if not self._experiments or user is None:
+            return ""
+        users = plain(user)
+        texts = {
+            arms_text({name: arm.name for name, arm in assign(self._experiments, one).items()})
+            for one in (users if isinstance(users, list) else [users])
+        }
+        if len(texts) > 1:
+            raise RequestError(
+                "While an experiment runs, the users of one request must have the same arm. Received:"
+                f" {', '.join(map(repr, sorted(texts)))}. Ask for one user at a time, or give `arm`."
+            )
+        return texts.pop() if texts else ""
 
     def feedback(self, given: Mapping[str, Any]) -> Call:
         """Sends one event, or writes it where the client has a log; the event, with its id."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tfrec_fusion.experiments.assignment import Experiment
 from tfrec_fusion.export.request import INPUTS, RequestError
 from tfrec_fusion.serving.client.addresses import open_transport
 from tfrec_fusion.serving.client.calls import Ask, Call, Calls
@@ -41,6 +42,8 @@ class ServingMethods:
             asked for once.
         impressions: logs the lists that are answered, and feedback, in this process. For stock TF Serving and
             Vertex AI, which log none; the embedded server does it itself.
+        experiments: whose arms users have: each call of `recommend` and `similar` that names no `arm` sends
+            its user's. The embedded server can do this itself (`--experiments_file`).
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ServingMethods:
         batch_size: int | None = None,
         signatures: Mapping[str, SignatureSpec] | Mapping[str, Any] | None = None,
         impressions: ImpressionLog | None = None,
+        experiments: Sequence[Experiment] = (),
     ):
         if not isinstance(transport, Transport):
             raise RequestError(
@@ -67,7 +71,7 @@ class ServingMethods:
         self.transport = transport
         self.timeout = timeout
         self.retry = retry or RetryPolicy()
-        self._calls = Calls(size, signatures, transport.typed, impressions)
+        self._calls = Calls(size, signatures, transport.typed, impressions, experiments)
 
     @classmethod
     def connect(
@@ -80,6 +84,7 @@ class ServingMethods:
         batch_size: int | None = None,
         signatures: Mapping[str, SignatureSpec] | Mapping[str, Any] | None = None,
         impressions: ImpressionLog | None = None,
+        experiments: Sequence[Experiment] = (),
         **options: Any,
     ) -> AnyClient:
         """A client of the model at an address. Nothing is sent yet.
@@ -88,7 +93,7 @@ class ServingMethods:
             address: `http://host:port` or `https://…` for REST, `grpc://host:port` or `grpcs://…` for gRPC,
                 `projects/PROJECT/locations/REGION/endpoints/ID` for a Vertex AI endpoint.
             model_name: the model's name on the server.
-            timeout, retry, batch_size, signatures, impressions: as of the class.
+            timeout, retry, batch_size, signatures, impressions, experiments: as of the class.
             **options: further arguments of the transport: `version` or `label`, `ssl_context` (REST),
                 `credentials` (gRPC), `url` and `token` (Vertex AI).
         """
@@ -99,6 +104,7 @@ class ServingMethods:
             batch_size=batch_size,
             signatures=signatures,
             impressions=impressions,
+            experiments=experiments,
         )
 
     def _run(self, call: Call) -> Any:

@@ -25,6 +25,9 @@ from collections.abc import Mapping, Sequence
 import grpc
 import tensorflow as tf
 
+from tfrec_fusion.experiments.assignment import Experiment
+from tfrec_fusion.experiments.checks import ExperimentError
+from tfrec_fusion.experiments.exploring import Exploration
 from tfrec_fusion.impressions.log import ImpressionLog, ImpressionLogConfig
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
@@ -47,6 +50,7 @@ from tfrec_fusion.serving.server.request_log import RequestLog, RequestLogConfig
 from tfrec_fusion.serving.server.rest_handler import RestHandler
 from tfrec_fusion.serving.server.rest_server import RestServer
 from tfrec_fusion.serving.server.session import LoadedModel
+from tfrec_fusion.serving.server.trials import Trials
 from tfrec_fusion.serving.server.versions import ModelManager
 from tfrec_fusion.serving.server.warmup import warm_up
 
@@ -131,6 +135,8 @@ class EmbeddedServer:
         metrics_path: path of the Prometheus page, or None for no page.
         request_log: sampling of requests to disk, or None.
         impressions: logging of what is shown, and taking of feedback at `/v1/feedback`; None for neither.
+        experiments: whose arms users have; see `Trials`.
+        exploration: of the answers to `recommend`; None for none.
         limits: what requests may cost; see `Limits`.
         rest_threads: threads for REST requests that are not quick.
         grpc: how gRPC is served.
@@ -164,6 +170,8 @@ class EmbeddedServer:
         metrics_path: str | None = None,
         request_log: RequestLogConfig | None = None,
         impressions: ImpressionLogConfig | None = None,
+        experiments: Sequence[Experiment] = (),
+        exploration: Exploration | None = None,
         limits: Limits | None = None,
         rest_threads: int = 4 * (os.cpu_count() or 1),
         grpc: GrpcOptions | None = None,
@@ -198,8 +206,17 @@ class EmbeddedServer:
         )
         self._log = _request_log(request_log)
         self._impressions = _impressions(impressions)
+        self._trials = _trials(experiments, exploration, self.manager)
         self._rest = RestServer(
-            RestHandler(self.manager, self.metrics, self._log, limits, rest_timeout_ms, self._impressions),
+            RestHandler(
+                self.manager,
+                self.metrics,
+                self._log,
+                limits,
+                rest_timeout_ms,
+                self._impressions,
+                self._trials,
+            ),
             self.metrics,
             metrics_path=metrics_path,
             cors=cors,
@@ -327,6 +344,7 @@ class EmbeddedServer:
                 self._log,
                 self.limits,
                 self._impressions,
+                self._trials,
             )
         try:
             if rest_port is not None:
@@ -350,6 +368,15 @@ def _request_log(config: RequestLogConfig | None) -> RequestLog | None:
         return RequestLog(config) if config else None
     except (ValueError, OSError) as error:
         raise invalid_argument(f"Requests cannot be logged: {error}") from None
+
+
+def _trials(
+    experiments: Sequence[Experiment], exploration: Exploration | None, manager: ModelManager
+) -> Trials | None:
+    try:
+        return Trials(experiments, exploration, manager) if experiments or exploration else None
+    except ExperimentError as error:
+        raise invalid_argument(str(error)) from None
 
 
 def _impressions(config: ImpressionLogConfig | None) -> Impressions | None:
@@ -435,6 +462,8 @@ def _server(flags: Flags) -> EmbeddedServer:
         metrics_path=flags.metrics_path(),
         request_log=flags.request_log(),
         impressions=flags.impressions(),
+        experiments=flags.experiments(),
+        exploration=flags.exploration(),
         limits=flags.limits,
         rest_threads=flags.rest_api_num_threads or 4 * (os.cpu_count() or 1),
         grpc=GrpcOptions(

@@ -12,6 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrec_fusion.experiments.assignment import Experiment, read_experiments
+from tfrec_fusion.experiments.checks import ExperimentError
+from tfrec_fusion.experiments.exploring import Exploration, read_exploration
 from tfrec_fusion.impressions.log import ImpressionLogConfig
 from tfrec_fusion.serving.protocol import serving_protos
 from tfrec_fusion.serving.protocol.status import invalid_argument
@@ -68,6 +71,8 @@ class Flags:
     impressions_folder: str = ""
     impressions_key_file: str = ""
     impressions_max_bytes: int = ImpressionLogConfig.max_bytes
+    experiments_file: str = ""
+    exploration_file: str = ""
     retries_given: bool = False
     limits: Limits = Limits()
 
@@ -126,6 +131,20 @@ class Flags:
                 key_file=self.request_log_key_file or f"{self.request_log_file}.key",
             )
         except ValueError as error:
+            raise invalid_argument(str(error)) from None
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """Whose arms users have."""
+        try:
+            return read_experiments(self.experiments_file) if self.experiments_file else ()
+        except ExperimentError as error:
+            raise invalid_argument(str(error)) from None
+
+    def exploration(self) -> Exploration | None:
+        """How answers are explored, or None."""
+        try:
+            return read_exploration(self.exploration_file) if self.exploration_file else None
+        except ExperimentError as error:
             raise invalid_argument(str(error)) from None
 
     def impressions(self) -> ImpressionLogConfig | None:
@@ -191,6 +210,8 @@ _HELP = {
         "(not TF Serving's) Where all that is shown is logged, and feedback that comes to /v1/feedback."
     ),
     "impressions_key_file": "(not TF Serving's) As --request_log_key_file, of the impressions.",
+    "experiments_file": "(not TF Serving's) JSON of experiments: who gets which arm, and which version.",
+    "exploration_file": "(not TF Serving's) JSON of how the answers to `recommend` are explored.",
     "impressions_max_bytes": (
         "(not TF Serving's) What the impressions' files may take; the oldest are removed."
     ),

@@ -33,6 +33,7 @@ from tfrec_fusion.serving.server.monitoring import Metrics
 from tfrec_fusion.serving.server.reload_rules import ReloadRules, is_loopback
 from tfrec_fusion.serving.server.request_log import RequestLog
 from tfrec_fusion.serving.server.session import LoadedModel
+from tfrec_fusion.serving.server.trials import Trials
 from tfrec_fusion.serving.server.versions import ModelManager
 from tfrec_fusion.serving.server.wire import holds_more_messages
 
@@ -73,6 +74,7 @@ def start_grpc_server(
     log: RequestLog | None = None,
     limits: Limits | None = None,
     impressions: Impressions | None = None,
+    trials: Trials | None = None,
 ) -> tuple[grpc.Server, int | None]:
     """Starts a gRPC server, with the health service and the two logs where they are given.
 
@@ -95,7 +97,7 @@ def start_grpc_server(
         maximum_concurrent_rpcs=options.num_threads + limits.max_waiting,
     )
     rules = ReloadRules(port is None or is_loopback(host), options.reload_base_paths, limits.max_models)
-    prediction = _PredictionService(manager, metrics, options.as_content, log, limits, impressions)
+    prediction = _PredictionService(manager, metrics, options.as_content, log, limits, impressions, trials)
     server.add_generic_rpc_handlers(
         [
             _handlers("PredictionService", _PREDICTION_SERVICE, prediction, limits),
@@ -214,8 +216,10 @@ class _PredictionService:
         log: RequestLog | None,
         limits: Limits,
         impressions: Impressions | None,
+        trials: Trials | None,
     ):
         self._impressions = impressions
+        self._trials = trials
         self._limits = limits
         self._manager = manager
         self._metrics = metrics
@@ -261,18 +265,26 @@ class _PredictionService:
         return lambda seconds: self._metrics.runtime(model.name, api, seconds * 1e6)
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
-        impressions, shown = self._impressions, None
-        if impressions is not None:
+        impressions, trials, shown, trial = self._impressions, self._trials, None, None
+        origin = None
+        if impressions is not None or trials is not None:
             sent = {name.lower(): value for name, value in context.invocation_metadata()}
             origin = origin_of(lambda name: _bytes(sent.get(name.decode(), "")))
             context.send_initial_metadata(origin.metadata())
-            shown = functools.partial(impressions.shown, origin)
+            if impressions is not None:
+                shown = functools.partial(impressions.shown, origin)
+            if trials is not None:
+                pinned = request.model_spec.WhichOneof("version_choice") is not None
+                trial = functools.partial(trials.answer, origin, pinned)
 
         def work(model: LoadedModel) -> Any:
             ran = self._ran(model, "Predict")
-            return proto_inference.predict(
-                model, request, self._as_content, None, ran, self._log, self._limits, shown
+            answer = proto_inference.predict(
+                model, request, self._as_content, None, ran, self._log, self._limits, shown, trial
             )
+            if origin is not None:
+                context.set_trailing_metadata(origin.trailing_metadata())
+            return answer
 
         return self._answer("Predict", request.model_spec, context, work, lambda: _require_spec(request))
 

@@ -77,7 +77,7 @@ class Connection(RequestReader):
                 self._send(status, json_writer.encode_error(message), request)
             return
         server = self.server
-        if server.handler.impressions is not None:
+        if server.handler.impressions is not None or server.handler.trials is not None:
             request.origin = origin_of(request.headers.get)
         path = re.split(b"[?#]", request.target, maxsplit=1)[0]
         if server.metrics_path is not None and path == server.metrics_path:

@@ -35,20 +35,32 @@ MAX_EVENTS = 1000
 """Of one request."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Origin:
-    """Under which id an answer is logged, and the arm of an experiment that asked for it."""
+    """Under which id an answer is logged, and the arm of an experiment that asked for it.
+
+    Attributes:
+        request_id: the client's, or a new one.
+        arm: as the client sent it, or with what `Trials` assigned.
+        assigned: whether the server assigned one.
+    """
 
     request_id: str
     arm: str = ""
+    assigned: bool = False
 
     def header(self) -> bytes:
-        """The header that tells the client the id."""
-        return f"{REQUEST_HEADER}: {self.request_id}\r\n".encode()
+        """The headers that tell the client the id, and the arm where the server assigned one."""
+        arm = f"{ARM_HEADER}: {self.arm}\r\n" if self.assigned else ""
+        return f"{REQUEST_HEADER}: {self.request_id}\r\n{arm}".encode()
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The same for gRPC."""
+        """The id for gRPC, sent before the answer is there."""
         return ((REQUEST_HEADER.lower(), self.request_id),)
+
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The arm for gRPC, where the server assigned one."""
+        return ((ARM_HEADER.lower(), self.arm),) if self.assigned else ()
 
 
 def origin_of(header: Callable[[bytes], bytes | None]) -> Origin:

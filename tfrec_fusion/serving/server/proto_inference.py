@@ -41,6 +41,7 @@ _STRING = 7  # DT_STRING
 
 Ran = Callable[[float], None]
 Shown = Callable[[LoadedModel, Signature, dict[str, Any], dict[str, Any]], None]
+Trial = Callable[..., tuple[LoadedModel, Signature, dict[str, Any]]]
 """Is told how many seconds the graph of a request ran."""
 
 
@@ -64,8 +65,10 @@ def predict(
     log: RequestLog | None = None,
     limits: Limits | None = None,
     shown: Shown | None = None,
+    trial: Trial | None = None,
 ) -> predict_pb2.PredictResponse:
-    """Answers a PredictRequest; raises StatusError. `shown` hears of model, signature, inputs and outputs."""
+    """Answers a PredictRequest; raises StatusError. `shown` hears of model, signature, inputs and outputs;
+    `trial` says who answers, and how."""
     name = request.model_spec.signature_name
     signature = model.signature(name)
     if signature is None:
@@ -84,7 +87,16 @@ def predict(
     inference.check_outputs(signature, output_filter)
     _check_types(signature, {key: type_string(proto.dtype) for key, proto in protos.items()})
     start = time.perf_counter()
-    outputs = model.predict(signature, inputs, output_filter, timeout_ms=timeout_ms)
+    if trial is None:
+        outputs = model.predict(signature, inputs, output_filter, timeout_ms=timeout_ms)
+    else:
+        model, signature, outputs = trial(
+            model,
+            signature,
+            inputs,
+            lambda one, own, given: one.predict(own, given, output_filter, timeout_ms=timeout_ms),
+            output_filter,
+        )
     ran(time.perf_counter() - start)
     if log is not None and log.wants():
         log.write(model.name, model.version, signature.name, inputs, outputs)

@@ -6,6 +6,7 @@ What it speaks of is the API alone; connections, limits and time-outs are `rest_
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import time
@@ -38,6 +39,7 @@ from tfrec_fusion.serving.server.session import (
     LoadedModel,
     Signature,
 )
+from tfrec_fusion.serving.server.trials import Trials
 from tfrec_fusion.serving.server.versions import ModelManager
 
 JSON = b"application/json"
@@ -72,6 +74,7 @@ class RestHandler:
         metrics: counts requests.
         request_log: keeps a sample of them, or None.
         impressions: logs what is shown and takes feedback, or None.
+        trials: experiments and exploration, or None.
         limits: see `Limits`.
         timeout_ms: how long a request may take; 0 for no limit.
     """
@@ -84,6 +87,7 @@ class RestHandler:
         limits: Limits | None = None,
         timeout_ms: int = 0,
         impressions: Impressions | None = None,
+        trials: Trials | None = None,
     ):
         self.limits = limits or Limits()
         self.timeout_ms = timeout_ms
@@ -91,6 +95,7 @@ class RestHandler:
         self.metrics = metrics
         self.request_log = request_log
         self.impressions = impressions
+        self.trials = trials
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._inline = InlineCosts(self.limits)
         self._parsing = Gate(4 * self.limits.max_json_values, "JSON values")
@@ -237,7 +242,13 @@ class RestHandler:
         _, inputs, form = decode_predict(document, dtypes_of)
         model, signature = answers[0]
         start = time.perf_counter()
-        outputs = inference.predict(model, signature, inputs, inline=inline)
+        run = functools.partial(inference.predict, inline=inline)
+        if self.trials is None or origin is None:
+            outputs = run(model, signature, inputs)
+        else:
+            inference.check_inputs(signature, inputs)
+            pinned = route.version is not None or route.label is not None
+            model, signature, outputs = self.trials.answer(origin, pinned, model, signature, inputs, run)
         self.metrics.runtime(route.name, "Predict", (time.perf_counter() - start) * 1e6)
         if not inline:
             check_answer(json_writer.estimated_bytes(outputs, form), self.limits)
