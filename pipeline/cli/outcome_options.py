@@ -89,7 +89,9 @@ def chosen(
             )
         one = known[name]
         with open(experiments, encoding="utf-8") as file:
-            said = dict(json.load(file)[name].get("read") or {})
+            said = json.load(file)[name].get("read") or {}
+        if not isinstance(said, dict):
+            raise ExperimentError(f"`read` of {name} must be an object. Received: {said!r}.")
     fields = {field.name for field in dataclasses.fields(Reading)}
     rest = {key: said.pop(key) for key in ("effect", "confidence") if key in said}
     for name, value in given.items():

@@ -196,12 +196,40 @@ def test_outcomes_other_than_0_and_1_are_told():
     assert read_outcomes(table, binary).sums["bought"][0].tolist() == [0, 1, 1, 0]
 
 
+def test_arms_of_any_name():
+    """What looks like no list of experiments is a name."""
+    names = ["é ñ", "b;c", "x=1=2", "a = b"]
+    table, reading = plain(user=range(40), arm=names * 10, bought=[0, 1, 1, 0] * 10)
+    assert set(read_outcomes(table, reading).arms) == set(names)
+
+
+def test_rows_are_a_metric_and_rows_without_an_id_count():
+    table = impressions(40)
+    table.loc[:9, "request_id"] = None
+    read = read_outcomes(table, Reading(metrics=("rows", "rows/rows", "click/rows")), "ranker")
+    assert "10 rows have no id, and count each." in read.notes and read.rows == 200
+    assert read.sums["rows"][0].tolist() == [5] * 40 and read.sums["rows"][1].tolist() == [1] * 40
+
+
+@pytest.mark.parametrize("metrics", [("y//",), ("/rows",), ("y/",), ("",), ("y", "y"), ("a/b/c",)])
+def test_metrics_that_cannot_be_read(metrics):
+    with pytest.raises(ExperimentError, match="A metric must be COLUMN"):
+        Reading(metrics=metrics)
+
+
 def test_readings_that_cannot_be_made():
     with pytest.raises(ExperimentError, match="Reading has the keys"):
         Reading.from_mapping({"units": "user"})
+    for wrong in ({"metrics": "click"}, {"metrics": [1]}, {"unit": 1}, {"window_days": "7"}, {"binary": 1}):
+        with pytest.raises(ExperimentError, match="of reading must be"):
+            Reading.from_mapping(wrong)
+    assert Reading.from_mapping({"window_days": 7}).window_days == 7.0
     assert Reading.from_mapping({"metrics": ["a/b"], "id": []}).columns() == ["user", "arm", "time", "a", "b"]
     with pytest.raises(ExperimentError, match="at least one metric"):
         Reading(metrics=())
     table, reading = plain(user=[1, 2, 3, 4], arm=list("abab"), bought=[0, 1, 1, 0])
     with pytest.raises(ExperimentError, match="`effect` must name metrics"):
         readout(read_outcomes(table, reading), effect={"sold": 1.0})
+    for wrong in (0.1, {"bought": "much"}):
+        with pytest.raises(ExperimentError, match="`effect` must be a number for each metric"):
+            readout(read_outcomes(table, reading), effect=wrong)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tfrec_fusion.datasets.reading import read_batches
+from tfrec_fusion.datasets.reading import column_names, read_batches
 from tfrec_fusion.datasets.values import parse_numbers, parse_times
 from tfrec_fusion.experiments.checks import ExperimentError
 from tfrec_fusion.experiments.outcomes import ROWS, Reading
@@ -39,6 +39,13 @@ def read_table(path: str | os.PathLike[str], reading: Reading) -> pd.DataFrame:
         return read_impressions(os.fspath(path)).select(columns).to_pandas()
     parts = []
     for file in files:
+        names = column_names(file)
+        if missing := [name for name in columns if name not in names]:
+            raise ExperimentError(
+                f"{file} has no column {', '.join(map(repr, missing))}. Its columns: {', '.join(names)}. Say"
+                " which"
+                " hold unit, arm, metric, time and id (`''` for none)."
+            )
         batches = list(read_batches(file, tuple(columns), "outcomes"))
         frame = pa.Table.from_batches(batches).to_pandas(types_mapper=_types)
         parts.append(_typed(frame, reading, file))

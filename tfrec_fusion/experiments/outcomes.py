@@ -17,6 +17,7 @@ What a table may do wrong has a stated treatment, told in `notes`; what cannot b
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,9 @@ from tfrec_fusion.experiments.assignment import arms_of
 from tfrec_fusion.experiments.checks import ExperimentError
 
 ROWS = "rows"
-"""A denominator: the number of the unit's rows."""
+"""In place of a column: the number of the unit's rows."""
+
+_NAMED = re.compile(r"[\w.\-]+=[\w.\-]+(;[\w.\-]+=[\w.\-]+)*", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,12 @@ class Reading:
     def __post_init__(self) -> None:
         if not self.metrics:
             raise ExperimentError("There must be at least one metric, such as `click/rows`.")
+        for metric in self.metrics:
+            if not all(metric.split("/")) or metric.count("/") > 1 or self.metrics.count(metric) > 1:
+                raise ExperimentError(
+                    "A metric must be COLUMN or COLUMN/COLUMN, and be named once. Received:"
+                    f" {', '.join(map(repr, self.metrics))}. A column whose name has a `/` must be renamed."
+                )
         if (self.start or self.end or self.window_days) and not self.time:
             raise ExperimentError("`start`, `end` and `window_days` need `time`, the column of the time.")
         if not self.window_days >= 0:
@@ -71,11 +80,21 @@ class Reading:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Reading:
         """From what a file says; raises ExperimentError for unknown keys."""
-        known = {field.name: field for field in dataclasses.fields(cls)}
+        known = {field.name: field.default for field in dataclasses.fields(cls)}
         if not isinstance(values, Mapping) or set(values) - set(known):
             raise ExperimentError(f"Reading has the keys {', '.join(known)}. Received: {values!r}.")
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, (list, tuple))}
-        return cls(**{**values, **lists})
+        given = {}
+        for name, value in values.items():
+            kind = type(known[name])
+            value = tuple(value) if kind is tuple and isinstance(value, list) else value
+            value = float(value) if kind is float and type(value) is int else value
+            if type(value) is not kind or (kind is tuple and not all(isinstance(one, str) for one in value)):
+                words = {tuple: "a list of texts", str: "a text", float: "a number", bool: "true or false"}[
+                    kind
+                ]
+                raise ExperimentError(f"`{name}` of reading must be {words}. Received: {value!r}.")
+            given[name] = value
+        return cls(**given)
 
     def columns(self) -> list[str]:
         """All columns that are read."""
@@ -159,19 +178,20 @@ def read_outcomes(
 
 
 def _arms(column: pd.Series, experiment: str) -> pd.Series:
-    """Each row's arm; "" where it has none of this experiment."""
+    """Each row's arm; "" where it has none of this experiment. Text that is not written as `exp=arm;…` is the
+    name of an arm, whatever signs it holds."""
     texts = column.astype("string").fillna("").str.strip()
     known = {}
     for text in texts.unique():
-        arms = arms_of(text)
+        arms = arms_of(text) if _NAMED.fullmatch(text) else {"": text}
         if experiment:
-            known[text] = arms.get(experiment, arms.get("", "") if len(arms) == 1 else "")
+            known[text] = arms.get(experiment, arms.get("", ""))
         elif len(arms) > 1:
             raise ExperimentError(
                 f"The table names several experiments. Received: {text!r}. Say which one is meant."
             )
         else:
-            known[text] = next(iter(arms.values()), "")
+            known[text] = next(iter(arms.values()))
     return texts.map(known).astype(object)
 
 
@@ -237,7 +257,10 @@ def _unique(table: pd.DataFrame, reading: Reading, notes: list[str]) -> pd.DataF
     """The last row of each id."""
     if not reading.id:
         return table
-    again = table.duplicated(list(reading.id), keep="last")
+    nameless = table[list(reading.id)].isna().any(axis=1)
+    if nameless.any():
+        notes.append(f"{int(nameless.sum()):,} rows have no id, and count each.")
+    again = table.duplicated(list(reading.id), keep="last") & ~nameless
     if again.any():
         changed = int((again & ~table.duplicated(keep="last")).sum())
         notes.append(
@@ -345,7 +368,9 @@ def _summed(
     sums = {}
     for metric in reading.metrics:
         above, _, below = metric.partition("/")
-        numerator = np.bincount(codes, _outcome(table, above, reading, notes), count)
+        numerator = (
+            rows if above == ROWS else np.bincount(codes, _outcome(table, above, reading, notes), count)
+        )
         denominator = rows if below == ROWS else np.ones(count)
         if below not in ("", ROWS):
             denominator = np.bincount(codes, _numbers(table, below), count).astype(np.float64)
@@ -392,4 +417,5 @@ def _past_sums(past: pd.DataFrame | None, units: pd.Index, reading: Reading) -> 
     rows = np.bincount(codes, minlength=len(units)).astype(np.float64)
     seen = np.where(rows > 0, 1.0, np.nan)
     columns = dict.fromkeys(metric.partition("/")[0] for metric in reading.metrics)
+    columns.pop(ROWS, None)
     return [rows * seen] + [np.bincount(codes, _numbers(past, name), len(units)) * seen for name in columns]

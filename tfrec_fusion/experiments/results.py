@@ -127,6 +127,10 @@ def readout(
         ExperimentError: fewer than two arms, or shares that do not fit.
     """
     check_share("confidence", confidence)
+    if effect is not None and (
+        not isinstance(effect, Mapping) or not all(isinstance(one, (int, float)) for one in effect.values())
+    ):
+        raise ExperimentError(f"`effect` must be a number for each metric. Received: {effect!r}.")
     effect = dict(effect or {})
     if unknown := sorted(set(effect) - set(outcomes.sums)):
         raise ExperimentError(

@@ -98,4 +98,4 @@ def _print(result: Readout) -> None:
             print(f"  CUPED left {found.variance_kept:.0%} of the variance")
         if one.minimum_effect is not None:
             print(f"  so many units find a difference of {one.minimum_effect:.3g} four times out of five")
-        print(f"  {one.in_words(result)}")
+        print(wrapped("  ", one.in_words(result)))
