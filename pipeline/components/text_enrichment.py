@@ -16,7 +16,7 @@ from tfx.types import artifact_utils, component_spec
 from pipeline.components.artifacts import GeneratedTexts
 from tfrec_fusion.config import EnrichmentConfig, SplitConfig, from_dict
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.enrichment.asking import ITEMS, enrich, write
+from tfrec_fusion.enrichment.asking import ITEMS, count_run, enrich, write
 from tfrec_fusion.training import progress
 
 
@@ -33,6 +33,7 @@ class Executor(base_executor.BaseExecutor):
         tables = from_dict(Tables, json.loads(exec_properties["tables"]))
         split = from_dict(SplitConfig, json.loads(exec_properties["split"]))
         result = enrich(tables, split, config, exec_properties["answers"], progress.report)
+        count_run(result, exec_properties["answers"])
         write(result, config, artifact_utils.get_single_uri(output_dict["generated_texts"]))
 
 
@@ -53,6 +54,7 @@ class TextEnrichmentSpec(component_spec.ComponentSpec):
         "split": component_spec.ExecutionParameter(type=str),
         "enrich": component_spec.ExecutionParameter(type=str),
         "answers": component_spec.ExecutionParameter(type=str),
+        "incomplete_runs": component_spec.ExecutionParameter(type=int),
         "source_digest": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
     }
@@ -66,6 +68,7 @@ class TextEnrichment(base_component.BaseComponent):
         split: JSON of a `SplitConfig`: what users chose together is taken from training alone.
         enrich: JSON of an `EnrichmentConfig`; the key is in the environment, and in no parameter.
         answers: folder that keeps answers between runs.
+        incomplete_runs: how many runs so far left questions open, so that they are asked again.
         source_digest: digest of the tables' files, so that changed data is read again.
         code: digest of the code, likewise.
     """
@@ -73,6 +76,6 @@ class TextEnrichment(base_component.BaseComponent):
     SPEC_CLASS = TextEnrichmentSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, **parameters: str):
+    def __init__(self, **parameters: str | int):
         texts = types.Channel(type=GeneratedTexts)
         super().__init__(TextEnrichmentSpec(**parameters, generated_texts=texts))

@@ -13,6 +13,7 @@ from pipeline.config.pipeline_config import PipelineConfig, code_digest, to_json
 from pipeline.config.places import Places
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.enrichment.asking import incomplete_runs
 
 
 def text_enrichment(config: PipelineConfig, places: Places, tables: Tables, source: str) -> TextEnrichment:
@@ -39,6 +40,7 @@ def text_enrichment(config: PipelineConfig, places: Places, tables: Tables, sour
         split=to_json(config.split),
         enrich=to_json(config.enrich),
         answers=places.answers,
+        incomplete_runs=incomplete_runs(places.answers),
         source_digest=source,
         code=code_digest(
             "pipeline/components/text_enrichment.py",

@@ -20,7 +20,7 @@ from pipeline.onboarding.table_checks import (
     check_unknown,
     check_users,
 )
-from pipeline.onboarding.text_checks import check_text
+from pipeline.onboarding.text_checks import check_enrichment, check_text
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.tables import Tables
@@ -71,6 +71,7 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
     yield from _times(choices, tables)
     yield from _split(choices, config)
     yield from check_text(tables.items, items, config)
+    yield from check_enrichment(config)
     yield from _resources(len(choices.frame), len(items.ids), config)
 
 

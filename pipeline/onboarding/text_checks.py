@@ -3,6 +3,7 @@ they say anything."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from collections.abc import Generator, Iterator
@@ -61,6 +62,21 @@ def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterato
     folder = yield from _encoder(config.text.encoder, config.text.pooling)
     if folder is not None:
         yield from _unknown_tokens(texts, folder, config)
+
+
+def check_enrichment(config: PipelineConfig) -> Iterator[Finding]:
+    """Whether there is a key for the language model, and what it is told of users."""
+    if config.enrich is None:
+        return
+    endpoint = config.enrich.endpoint
+    if endpoint.key_variable and not os.environ.get(endpoint.key_variable, "").strip():
+        text = f"the environment variable {endpoint.key_variable} holds no key for {endpoint.base_url}"
+        yield Finding("wrong", "enrich", text, "Set it.")
+    elif config.enrich.users:
+        text = f"users' histories, without ids, are sent to {endpoint.base_url} (`enrich.users`)"
+        yield Finding("note", "enrich", text)
+    else:
+        yield Finding("ok", "enrich", f"{endpoint.model} at {endpoint.base_url} is told of items alone")
 
 
 def joined_texts(table: Items, items: Entities) -> pd.Series:

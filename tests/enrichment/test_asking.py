@@ -129,6 +129,16 @@ def test_a_budget_is_not_exceeded_and_what_was_answered_is_kept(tmp_path):
     assert len(result.texts["item"]) == len(fake.requests)
 
 
+def test_a_run_that_left_questions_open_is_counted_so_that_the_next_is_another(tmp_path):
+    fine, broken = {"item": {"a": "kept", "b": "refused"}}, {"item": {"a": "kept", "b": "failed"}}
+    assert asking.incomplete_runs(tmp_path) == 0
+    counts = []
+    for verdicts in (fine, broken, fine, broken):
+        asking.count_run(asking.Enriched({}, verdicts, {}), tmp_path)
+        counts.append(asking.incomplete_runs(tmp_path))
+    assert counts == [0, 1, 1, 2]
+
+
 def test_money_is_counted(tmp_path):
     with serving(lambda request, number: about(request)) as fake:
         wants = settings(fake, price_in=1.0, price_out=10.0, budget_money=1.0)

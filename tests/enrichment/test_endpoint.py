@@ -33,6 +33,20 @@ def test_a_question_is_sent_as_the_interface_says_and_the_answer_read():
     assert "Authorization" not in fake.headers[0]
 
 
+def test_what_an_endpoint_wants_otherwise_can_be_said():
+    extra = {"max_tokens": None, "max_completion_tokens": 9, "temperature": 1}
+    with (
+        serving(lambda request, number: "good") as fake,
+        Endpoint(config(fake, extra=extra, seed=None)) as endpoint,
+    ):
+        endpoint.ask(QUESTION)
+    assert fake.requests == [
+        {"model": "writer", "messages": QUESTION, "temperature": 1, "max_completion_tokens": 9}
+    ]
+    with pytest.raises(ConfigError, match="must not hold messages"):
+        EndpointConfig(model="m", extra={"messages": []})
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -15,6 +15,7 @@ from pipeline.components.example_gen import with_texts
 from pipeline.config.pipeline_config import load_config, tables_of, to_json
 from pipeline.data import schemas
 from pipeline.definition.training import create_pipeline
+from pipeline.onboarding.text_checks import check_enrichment
 from tests.enrichment.fake_endpoint import serving
 from tests.enrichment.test_asking import SPLIT, TITLES, about, settings, shop
 from tfrec_fusion import Recommender
@@ -86,6 +87,20 @@ def test_a_run_begins_with_the_texts(written):
     assert parameters["answers"].endswith("/shop/enrichment")
     without = create_pipeline(load_config(written[0], ["enrich=none"])).components
     assert "TextEnrichment" not in [component.id for component in without]
+
+
+@pytest.mark.parametrize(
+    ("flags", "state", "words"),
+    [
+        ([], "ok", "told of items alone"),
+        (["enrich.users=true"], "note", "without ids, are sent to http://127.0.0.1"),
+        (["enrich.endpoint.key_variable=NO_SUCH_KEY"], "wrong", "NO_SUCH_KEY holds no key"),
+    ],
+)
+def test_validate_says_what_is_sent_and_what_is_missing(written, flags, state, words):
+    (finding,) = check_enrichment(load_config(written[0], flags))
+    assert finding.state == state
+    assert words in finding.seen
 
 
 @pytest.mark.parametrize(("use", "share"), [("after", 0.5), ("instead", 0.0)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from annotated_types import Interval
@@ -27,6 +27,8 @@ class EndpointConfig(Settings):
         key_variable: the environment variable that holds the key; null for an endpoint that wants none. The
             key itself stands in no configuration, file or message.
         temperature, seed, max_tokens: sent with each request; `max_tokens` of an answer at most.
+        extra: more keys of each request's body, or other values of its own; null leaves a key out, as in
+            `{max_tokens: null, max_completion_tokens: 160}`.
         timeout_seconds: for one try.
         retries: tries after the first, of what may pass: 429, 408, 5xx, a broken connection, an answer cut
             short.
@@ -43,6 +45,7 @@ class EndpointConfig(Settings):
     temperature: Annotated[float, Interval(ge=0, le=2)] = 0.0
     seed: Annotated[int, Interval(ge=0, lt=2**31)] | None = 1
     max_tokens: Annotated[int, Interval(ge=1, le=32_768)] = 160
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     timeout_seconds: Annotated[float, Interval(gt=0, le=3600)] = 60.0
     retries: Annotated[int, Interval(ge=0, le=100)] = 5
     max_wait_seconds: Annotated[float, Interval(gt=0, le=3600)] = 60.0
@@ -53,6 +56,12 @@ class EndpointConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if fixed := sorted({"model", "messages", "stream", "n"} & set(self.extra)):
+            raise ConfigError(
+                f"`enrich.endpoint.extra` must not hold {', '.join(fixed)}, which each request has as it"
+                f" must be."
+                " Remove it."
+            )
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(

@@ -49,6 +49,7 @@ def digest(messages: Sequence[dict[str, str]], endpoint: EndpointConfig) -> str:
         "temperature": endpoint.temperature,
         "seed": endpoint.seed,
         "max_tokens": endpoint.max_tokens,
+        **({"extra": endpoint.extra} if endpoint.extra else {}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 

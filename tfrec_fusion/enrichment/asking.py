@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 ITEMS, USERS, REPORT, CONTENT = "items.parquet", "users.parquet", "report.json", "content"
+INCOMPLETE = "incomplete_runs"
 VERSIONS, OF_USERS = "versions", "users"  # folders beside the answers
 FAILURES = 8  # questions in a row without an answer, after all their retries, before the asking ends
 Say = Callable[[str], None]
@@ -125,6 +126,21 @@ def preview(
     missing = _missing(subjects, _stores(folder), config)
     questions: list[Messages] = [subject.messages for subject in missing]
     return _before(subjects, missing, estimate(questions, config.endpoint), config), questions
+
+
+def incomplete_runs(folder: str | os.PathLike[str]) -> int:
+    """How many runs left a question without an answer: what a run made then must be made again."""
+    try:
+        return int((pathlib.Path(folder) / INCOMPLETE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
+
+
+def count_run(result: Enriched, folder: str | os.PathLike[str]) -> None:
+    """Counts a run that left a question without an answer."""
+    found = {verdict for verdicts in result.verdicts.values() for verdict in verdicts.values()}
+    if found & {"failed", "not_asked"}:
+        files.write_text(pathlib.Path(folder) / INCOMPLETE, str(incomplete_runs(folder) + 1))
 
 
 class _Asking:

@@ -169,8 +169,10 @@ class Endpoint:
             "messages": list(messages),
             "max_tokens": self.config.max_tokens,
             "temperature": self.config.temperature,
-            **({} if self.config.seed is None else {"seed": self.config.seed}),
+            "seed": self.config.seed,
+            **self.config.extra,
         }
+        body = {name: value for name, value in body.items() if value is not None}
         deadline = time.monotonic() + seconds
         try:
             with self._client.stream("POST", "chat/completions", json=body, timeout=seconds) as response:
@@ -282,12 +284,13 @@ class Endpoint:
     def _pause(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = error.pause if isinstance(error, _Passing) else None
-        if asked is not None:
-            with self._turn:  # the others wait as well
-                self._not_before = max(self._not_before, time.monotonic() + asked)
-            return asked
         most = self.config.max_wait_seconds
-        return tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=most)(state)
+        pause = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=most)(state)
+        if asked is None:
+            return pause
+        with self._turn:  # the others wait as well
+            self._not_before = max(self._not_before, time.monotonic() + asked)
+        return max(asked, pause)
 
     def _count_retry(self, _: tenacity.RetryCallState) -> None:
         self.retried += 1

@@ -46,15 +46,21 @@ def plain(value: str) -> str:
         if sign.isspace()
         or (unicodedata.category(sign) not in ("Cc", "Cs", "Co", "Cn") and not _invisible(sign))
     )
+    text = _FRAME.sub(r"\1-of-it", without_marks(text))
+    return " ".join(text.split())[:MAX_VALUE].strip()
+
+
+def without_marks(text: str) -> str:
+    """A text with a space in place of each mark of a chat format."""
     before = ""
     while before != text:  # `<|<|x|>|>`: what is left of one mark may be another
-        before, text = text, _FRAME.sub(r"\1-of-it", _MARKS.sub(" ", text))
-    return " ".join(text.split())[:MAX_VALUE].strip()
+        before, text = text, _MARKS.sub(" ", text)
+    return text
 
 
 def is_suspicious(values: Sequence[str]) -> bool:
     """Whether a record's texts read like instructions to a language model, or hold marks of chat formats."""
-    joined = "\n".join(values)
+    joined = "\n".join(value[: 2 * MAX_VALUE] for value in values)
     shown = "".join(sign for sign in unicodedata.normalize("NFKC", joined) if not _invisible(sign))
     return bool(_MARKS.search(shown) or _FRAME.search(shown) or SUSPICIOUS.search(shown))
 

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from typing import Literal, NamedTuple
 
+from tfrec_fusion.enrichment.prompts import without_marks
+
 Verdict = Literal[
     "kept", "cut", "empty", "refused", "instructed", "suspicious", "untold", "failed", "not_asked"
 ]
@@ -33,6 +35,7 @@ _PREFACE = re.compile(
     r"|^here(?:['’]s| is| are)[^:\n]{0,80}:\s*|^(?:description|summary|answer|text|entry)\s*:\s*",
     re.IGNORECASE,
 )
+_FRAME = re.compile(r"^(?:(?:BEGIN|START)\w*\s+[A-Z]{2,}\b:?\s*)+|(?:\s*\bEND\s+[A-Z]{2,}\b\W*)+$")
 _ADDRESS = re.compile(r"https?://|www\.\w|\b[\w.+-]{1,64}@[\w-]{1,63}\.[a-z]{2,}", re.IGNORECASE)
 _END = re.compile(r"[.!?…。！？।؟](?=[\"'”’»）)]?(?:\s|$))|[。！？]")
 SHINGLE = 8  # words of the instructions in a row that an answer must not repeat
@@ -66,12 +69,13 @@ def judge(
 
     Returns:
         `instructed` is an answer that repeats its instructions, or holds an address that the record does not:
-        what a text that gave the model orders leads to. An answer that only repeats the record is `empty`.
+        what a text that gave the model orders leads to. An answer without a word that the record does
+        not have is `empty`.
     """
     if refusal or finish == "content_filter":
         return Judged("", "refused")
-    text = cleaned(answer or "")
-    if len(text) < 2 or not any(sign.isalnum() for sign in text) or _words(text) == _words(told):
+    text = cleaned(answer or "", told)
+    if not set(_words(text)) - set(_words(told)):
         return Judged("", "empty")
     if _REFUSAL.match(text):
         return Judged("", "refused")
@@ -83,8 +87,12 @@ def judge(
     return Judged(text, "kept")
 
 
-def cleaned(answer: str) -> str:
-    """An answer as one line of text: no code fence, preface, quotes around it or control characters."""
+def cleaned(answer: str, told: str = "") -> str:
+    """An answer as one line of text.
+
+    Without code fences, prefaces, quotes around it, control characters, marks of chat formats, frames like
+    that of the record, and lines of the record itself.
+    """
     text = re.sub(r"<think>.*?(?:</think>|$)", "", answer, flags=re.DOTALL | re.IGNORECASE)
     text = re.sub(r"^\s*```\w*|```\s*$", "", text)
     text = unicodedata.normalize("NFC", text)
@@ -93,7 +101,11 @@ def cleaned(answer: str) -> str:
         for sign in text
         if sign.isspace() or unicodedata.category(sign) not in ("Cc", "Cs", "Cn", "Co")
     )
-    text = " ".join(re.sub(r"[*_#`]{2,}", "", text).split())
+    text = without_marks(re.sub(r"[*_#`]{2,}", "", text))
+    for line in sorted(told.splitlines(), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(line)}(?!\w)", " ", text, flags=re.IGNORECASE)
+    text = " ".join(text.split())
+    text = _FRAME.sub("", text).strip()
     text = _PREFACE.sub("", text, count=1).strip()
     if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("'", "'"), ("«", "»"), ("„", "“")):
         text = text[1:-1].strip()
