@@ -64,6 +64,29 @@ def test_the_first_epochs_loss_is_the_mean_over_its_batches():
     assert losses == [{"epoch": 1, "loss": pytest.approx(np.mean((3 * x) ** 2), rel=1e-4)}]
 
 
+class Late(Model):
+    """A model whose layer makes its variables in the first step, and which counts how often it is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = tf_keras.layers.Dense(1)
+        self.traced = []
+
+    def compute_loss(self, inputs, training=False):
+        self.traced.append(training)
+        return tf.nn.compute_average_loss((self.late(inputs["x"][:, None])[:, 0] - inputs["y"]) ** 2)
+
+
+@pytest.mark.parametrize(("built", "times"), [(True, 1), (False, 2)])
+def test_a_step_is_traced_once_whatever_the_size_of_the_last_batch(built, times):
+    model = Late()
+    if built:
+        model.late.build((None, 1))
+    history = fit(model, line(count=7), line(count=5), CONFIG, progress=False)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert model.traced == [True] * times + [False]
+
+
 def test_early_stopping_keeps_the_best_weights():
     # Validation wants slope -3: it gets worse with every epoch, so the first is the best.
     x = np.ones(2, np.float32)

@@ -315,9 +315,9 @@ class QueryTower(tf_keras.layers.Layer):
             self.side_features = SideFeatures(self.features, dim, name="features")
         self.alone = self.user_embedding is None and not self.features
         self.fusion = None if self.alone else fusion
-        self.modality_dropout = fusions.ModalityDropout(
-            {} if self.user_embedding is None else {"user": id_dropout}
-        )
+        if not self.alone:
+            rates = {} if self.user_embedding is None else {"user": id_dropout}
+            self.modality_dropout = fusions.ModalityDropout(rates)
         self.head = mlp(hidden, dim, dropout)
 
     def call(

@@ -239,6 +239,9 @@ class _Run:
         with self.strategy.scope():
             compiled = config.jit_compile or config.strategy == "tpu"
             model.compile(optimizer=build_optimizer(config, learning_rates), jit_compile=compiled)
+            if _has_its_variables(model):
+                # A step that makes the optimizer's variables itself is traced twice.
+                model.optimizer.build(model.trainable_variables)
         self.history = History()
         self.epoch = self.step = self.steps_done = 0
         self.best: pathlib.Path | list[np.ndarray] | None = None
@@ -413,6 +416,16 @@ class _Run:
             checkpoint.read(str(folder / name)).expect_partial()
         except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
             raise ValueError(_damaged(folder, error)) from error
+
+
+def _has_its_variables(model: Model) -> bool:
+    """Whether no layer is left that would make its variables in the first step."""
+    layers = [module for module in model.submodules if isinstance(module, tf_keras.layers.Layer)]
+    return all(
+        layer.built or type(layer).build is tf_keras.layers.Layer.build
+        for layer in layers
+        if not isinstance(layer, tf_keras.Model)
+    )
 
 
 def _damaged(folder: pathlib.Path, error: Exception) -> str:

@@ -98,7 +98,8 @@ class Steps:
 
     def _function(self, step: Callable, jit_compile: bool) -> Callable:
         if self.strategy.num_replicas_in_sync == 1:
-            return _compiled(step, jit_compile)
+            compiled = _compiled(step, jit_compile)
+            return compiled if jit_compile else _for_any_size(compiled)
 
         @_compiled
         def distributed(batch: Any) -> dict[str, tf.Tensor]:
@@ -152,6 +153,37 @@ class ServedSteps(Steps):
 
     def _function(self, step: Callable, jit_compile: bool) -> Callable:
         return _compiled(lambda batch: self.strategy.run(step, (batch,)))
+
+
+def _for_any_size(step: Callable) -> Callable:
+    """Traces a step at its first batch, for batches of any number of examples: the last one of an epoch is
+    smaller, and would have the step traced once more."""
+    traced = False
+
+    def run(batch: Any) -> Any:
+        nonlocal traced
+        if not traced:
+            step.get_concrete_function(_any_size(batch))
+            traced = True
+        return step(batch)
+
+    return run
+
+
+def _any_size(batch: Any) -> Any:
+    """What tensors of a batch are, the number of examples left open: the first dimension of most of them."""
+    leaves = [value for value in tf.nest.flatten(batch) if isinstance(value, tf.Tensor) and value.shape.rank]
+    sizes = collections.Counter(value.shape[0] for value in leaves)
+
+    def spec(value: Any) -> Any:
+        if not isinstance(value, tf.Tensor):
+            return value
+        shape = value.shape.as_list()
+        if shape and shape[0] == sizes.most_common(1)[0][0]:
+            shape[0] = None
+        return tf.TensorSpec(shape, value.dtype)
+
+    return tf.nest.map_structure(spec, batch)
 
 
 def _compiled(step: Callable, jit_compile: bool = False) -> Callable:
