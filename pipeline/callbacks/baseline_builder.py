@@ -1,7 +1,7 @@
 """Trainer's callback that makes a baseline servable, for a run whose model was refused while none was ever
 pushed.
 
-So a first run ends in something that answers. What answers is the baseline that the evaluation found best,
+So a first run ends in something that answers. What answers is the best baseline of the evaluation,
 fitted on the same interactions in the same way, under the retrieval model's signatures.
 """
 
@@ -74,7 +74,7 @@ def _fitted(data: RunData, names: Iterable[str]) -> tuple[str, ServedBaseline]:
     rows = {str(item).encode(): row for row, item in enumerate(data.catalogue.ids) if row}
     pairs = TrainingPairs(training_pairs(data.inputs.raw_interactions), rows)
     for name in names:
-        found = Baselines([name], pairs, len(data.catalogue.ids), data.catalogue.text_vectors)
-        if is_usable(found.fitted[name]):
-            return name, ServedBaseline(found.fitted[name], np.asarray(found.popularity))
+        baselines = Baselines([name], pairs, len(data.catalogue.ids), data.catalogue.text_vectors)
+        if is_usable(baselines.fitted[name]):
+            return name, ServedBaseline(baselines.fitted[name], np.asarray(baselines.popularity))
     raise AssertionError("popularity is always usable")

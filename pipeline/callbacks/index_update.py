@@ -128,18 +128,18 @@ def _settings(folder: str, kind: Literal["retrieval", "ranking"]) -> Any:
 
 
 def _read_items(data: RunData, uri: str) -> Catalogue:
-    """Raw Examples through the Transform that the model was trained with: values it never met become
+    """Raw Examples through the Transform that the model was trained with: values that it does not know become
     unknown."""
     graph = tft.TFTransformOutput(data.inputs.items_transform_graph)
     transform, spec = graph.transform_features_layer(), graph.raw_feature_spec()
     described = names.item_features(data.settings.tables)
-    wanted = [*(feature.name for feature in described), *TOKENS, "item_id", "title"]
+    columns_read = [*(feature.name for feature in described), *TOKENS, "item_id", "title"]
     parts: dict[str, list[np.ndarray]] = {}
     for batch in read_examples(uri, "all", spec):
-        found = transform(batch)
-        for name in wanted:
-            if name in found:
-                value = found[name]
+        values = transform(batch)
+        for name in columns_read:
+            if name in values:
+                value = values[name]
                 dense = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
                 parts.setdefault(name, []).append(dense.numpy())
     columns = {name: with_row_0(stack(arrays)) for name, arrays in parts.items()}
@@ -173,12 +173,12 @@ def _check(
     has_text = np.zeros(len(items), bool)
     if trained.text is not None:
         has_text = np.asarray(_tokens(items)["attention_mask"].any(1))
-        found = has_text[1:].mean()
-        if found < given.min_text_share:
+        share = has_text[1:].mean()
+        if share < given.min_text_share:
             columns = ", ".join(trained.tables.items.texts)
             raise ConfigError(
                 f"`transform.min_text_share` ({given.min_text_share:.1%}) of the items must have a text"
-                f" ({columns}). Received: {found:.1%}. Fill these columns."
+                f" ({columns}). Received: {share:.1%}. Fill these columns."
             )
     says = has_text
     for values in items.features.values():
@@ -207,13 +207,13 @@ def _text_vectors(
     if trained.text is None:
         return None, 0
     rows = {str(item): row for row, item in enumerate(known.ids)}
-    places = np.array([rows.get(str(item), 0) for item in items.ids])
+    positions = np.array([rows.get(str(item), 0) for item in items.ids])
     old, new = (
         digest_rows(_tokens(catalogue)["input_ids"], _tokens(catalogue)["attention_mask"])
         for catalogue in (known, items)
     )
-    same = (places > 0) & (old[places] == new)
-    vectors = np.asarray(known.text_vectors)[places]
+    same = (positions > 0) & (old[positions] == new)
+    vectors = np.asarray(known.text_vectors)[positions]
     vectors[~same] = 0
     has_text = _tokens(items)["attention_mask"].any(1)
     missing = np.flatnonzero(~same & has_text)

@@ -140,8 +140,8 @@ class Group(_Described, click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the files, as commands are typed."""
-        found = pkgutil.iter_modules(importlib.import_module(self.package).__path__)
-        return sorted(module.name.replace("_", "-") for module in found)
+        modules = pkgutil.iter_modules(importlib.import_module(self.package).__path__)
+        return sorted(module.name.replace("_", "-") for module in modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports the command's file; None where there is none."""

@@ -118,7 +118,7 @@ def page_port(function: Function) -> Function:
 
 
 def json_file(words: str) -> Callable[[Function], Function]:
-    """Adds `--json FILE` as `json_path`: a file in a folder that exists, found out before hours are spent."""
+    """Adds `--json FILE` as `json_path`: a file in a folder that exists, checked before hours are spent."""
 
     def check(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
         from tfrec_fusion.config import ConfigError

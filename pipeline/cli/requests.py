@@ -141,7 +141,7 @@ def given_inputs(signature: str, values: Mapping[str, Any], context: Sequence[st
 
 def _ids(texts: Iterable[str]) -> list[str]:
     """Ids of comma-separated lists; one in quotes may hold a comma, a line break or, doubled, a quote."""
-    found = []
+    ids = []
     for text in texts:
         try:
             rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
@@ -150,8 +150,8 @@ def _ids(texts: Iterable[str]) -> list[str]:
                 "Ids must be separated by commas, with quotes around one that holds a comma. Received:"
                 f" {text!r} ({error}). Double a quote that belongs to an id, and put that id in quotes."
             ) from error
-        found += [part.strip() for row in rows for part in row if part.strip()]
-    return found
+        ids += [part.strip() for row in rows for part in row if part.strip()]
+    return ids
 
 
 def tell_unknown(given: Mapping[str, Any], known_user: bool | None, unknown: tuple[str, ...]) -> None:

@@ -57,8 +57,8 @@ def held_out(fitted: Fitted, tables: Tables, files: Sequence[str], click_thresho
     contexts = context_features(tables)
     if contexts:
         values = {
-            feature: [context[place] or None for _, (_, _, _, context, _) in rows]
-            for place, feature in enumerate(contexts)
+            feature: [context[position] or None for _, (_, _, _, context, _) in rows]
+            for position, feature in enumerate(contexts)
         }
         raw = {feature.name: sparse(some, feature) for feature, some in values.items()}
         columns |= arrays(known.transform(raw))
@@ -108,10 +108,10 @@ def figures(fitted: Fitted, data: HeldOut, cutoffs: Sequence[int]) -> dict[str, 
     by_user = per_user_figures(users, ranks, list(cutoffs), items)
     pairs = len(first_choices(users, items, ranks))
     names = ["mrr", *(f"{name}@{k}" for k in cutoffs for name in SHOWN)]
-    found = {name: float(by_user[name].mean()) for name in names}
+    means = {name: float(by_user[name].mean()) for name in names}
     if fitted.ranking is not None:
-        found |= _errors(fitted.ranking, data)
-    return found | {"people": float(len(np.unique(users))), "held_out_items": float(pairs)}
+        means |= _errors(fitted.ranking, data)
+    return means | {"users": float(len(np.unique(users))), "held_out_items": float(pairs)}
 
 
 def _ranks(fitted: Fitted, data: HeldOut) -> np.ndarray:
@@ -135,13 +135,13 @@ def _errors(ranking: Any, data: HeldOut) -> dict[str, float]:
         for name, values in ranking(batch).items():
             parts.setdefault(name, []).append(values.numpy())
     predicted = {name: np.concatenate(values) for name, values in parts.items()}
-    found: dict[str, float] = {}
+    errors: dict[str, float] = {}
     if "rating" in predicted:
         error = (predicted["rating"] - data.columns["rating"])[~np.isnan(data.columns["rating"])]
         if len(error):
-            found |= {"rmse": float(np.sqrt(np.mean(error.astype(np.float64) ** 2))),
+            errors |= {"rmse": float(np.sqrt(np.mean(error.astype(np.float64) ** 2))),
                       "mae": float(np.mean(np.abs(error)))}  # fmt: skip
     clicks = data.columns["click"]
     if 0 < clicks.sum() < len(clicks):
-        found["auc"] = float(auc(clicks, predicted["click"]))
-    return found
+        errors["auc"] = float(auc(clicks, predicted["click"]))
+    return errors

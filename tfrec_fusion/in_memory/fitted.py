@@ -160,7 +160,7 @@ def fit_models(
         tables: the three tables.
         config: how.
         vectors: folder that keeps text vectors for the next time.
-        say: is told of each step.
+        say: is called with each step.
         progress: `fit`'s argument of that name for `retrieval` and `ranking`.
 
     Raises:

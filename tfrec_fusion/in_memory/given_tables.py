@@ -112,7 +112,7 @@ def described(paths: Mapping[str, str], folder: pathlib.Path, settings: DataSett
 
     Raises:
         ConfigError: for a named column that is not there, or where the columns of users and items, or the
-            items' ids, cannot be told.
+            items' ids, cannot be told apart.
     """
     named = {name: _named(name, getattr(settings, name), paths) for name in KINDS}
     guessed = _guessed(folder, paths, named)
@@ -138,7 +138,7 @@ def described(paths: Mapping[str, str], folder: pathlib.Path, settings: DataSett
 
 
 def _entity(name: str, path: str, guessed: Any, named: Mapping[str, Any], column: str) -> Any:
-    """A given table of items or users: its guess, where there is one, with the named columns in place of it.
+    """A given table of items or users: its guess, where there is one, with the named columns instead.
 
     Args:
         name: `items` or `users`.
@@ -239,7 +239,7 @@ def _is(path: str, other: str) -> bool:
 
 
 def _overlaid(kind: type, path: str, guessed: Any, named: Mapping[str, Any]) -> Any:
-    """What was guessed, with the named columns in place of it."""
+    """What was guessed, with the named columns instead."""
     if guessed is None:
         if kind is Interactions:
             named = {"time": None, **named}

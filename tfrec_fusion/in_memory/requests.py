@@ -241,9 +241,9 @@ class Requests:
     def _warn(self, answers: Mapping[str, np.ndarray]) -> None:
         """Says what of a request is not known."""
         for name, what in (("unknown_items", "items"), ("unknown_categories", "categories")):
-            found = sorted({value for value in answers.get(name, np.array([])).ravel() if value})
-            if found:
-                words = ", ".join(map(repr, found[:5])) + (" and others" if len(found) > 5 else "")
+            unknown = sorted({value for value in answers.get(name, np.array([])).ravel() if value})
+            if unknown:
+                words = ", ".join(map(repr, unknown[:5])) + (" and others" if len(unknown) > 5 else "")
                 warnings.warn(f"These {what} are not known and count nothing: {words}.", stacklevel=4)
 
 

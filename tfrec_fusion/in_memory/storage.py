@@ -89,20 +89,20 @@ def load(folder: str | os.PathLike[str]) -> tuple[Fitted, dict[str, Any]]:
     Raises:
         ConfigError: for another folder, or one of another format.
     """
-    place = pathlib.Path(folder)
-    if not (place / SETTINGS).is_file():
+    path = pathlib.Path(folder)
+    if not (path / SETTINGS).is_file():
         raise ConfigError(
             f"The folder must be one that `Recommender.save` wrote. Received: {str(folder)!r}, without"
             f" {SETTINGS}."
         )
-    settings = json.loads((place / SETTINGS).read_text(encoding="utf-8"))
+    settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
     if settings["format"] != FORMAT:
         raise ConfigError(
             f"The folder must have format {FORMAT}. Received: {settings['format']}, written by version"
             f" {settings['version']}. Fit and save again."
         )
-    strings = json.loads((place / STRINGS).read_text(encoding="utf-8"))
-    with np.load(place / ARRAYS) as archive:
+    strings = json.loads((path / STRINGS).read_text(encoding="utf-8"))
+    with np.load(path / ARRAYS) as archive:
         values = {name: archive[name] for name in archive.files}
     values |= {name: np.array(entries, object) for name, entries in strings.items()}
     config = from_dict(RecommenderConfig, settings["config"])
@@ -120,13 +120,13 @@ def load(folder: str | os.PathLike[str]) -> tuple[Fitted, dict[str, Any]]:
         if f"{kind}/ids" in values
     }
     retrieval = build_two_tower(config.retrieval, space, catalogues["retrieval"], config.text)
-    restore(retrieval, str(place / "retrieval" / "weights"))
+    restore(retrieval, str(path / "retrieval" / "weights"))
     ranking = None
     if config.ranking is not None:
         ranking = build_ranking(
             config.ranking, space, catalogues["ranking"], settings["labels"], text=config.text
         )
-        restore(ranking, str(place / "ranking" / "weights"))
+        restore(ranking, str(path / "ranking" / "weights"))
     fitted = Fitted(
         config,
         space,
@@ -151,13 +151,13 @@ def _held_out(values: dict[str, np.ndarray]) -> HeldOut | None:
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Arrays by path; what is None is left out."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            found |= {f"{name}/{key}": entry for key, entry in value.items()}
+            flat |= {f"{name}/{key}": entry for key, entry in value.items()}
         elif value is not None:
-            found[name] = value
-    return found
+            flat[name] = value
+    return flat
 
 
 def _keep(name: str, value: Any, strings: dict[str, list], arrays: dict[str, np.ndarray]) -> None:
@@ -170,13 +170,13 @@ def _keep(name: str, value: Any, strings: dict[str, list], arrays: dict[str, np.
 
 def _nested(prefix: str, values: dict[str, np.ndarray]) -> dict[str, Any]:
     """What `_flat` made paths of."""
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for path, value in values.items():
         if not path.startswith(f"{prefix}/"):
             continue
         name, slash, key = path[len(prefix) + 1 :].partition("/")
         if slash:
-            found.setdefault(name, {})[key] = value
+            nested.setdefault(name, {})[key] = value
         else:
-            found[name] = value.item() if value.ndim == 0 else value
-    return found
+            nested[name] = value.item() if value.ndim == 0 else value
+    return nested

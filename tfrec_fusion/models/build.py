@@ -1,4 +1,4 @@
-"""The one place where configuration becomes layers."""
+"""Layers from configuration: nothing else makes layers of settings."""
 
 from __future__ import annotations
 

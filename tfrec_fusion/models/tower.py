@@ -37,8 +37,8 @@ class SideFeatures(tf_keras.layers.Layer):
         self.dim = dim
         # Layers are numbered: a feature may be called what no scope of TensorFlow can be.
         self.encoders: list[tf_keras.layers.Layer] = []
-        for place, feature in enumerate(self.features):
-            name = f"feature_{place}"
+        for position, feature in enumerate(self.features):
+            name = f"feature_{position}"
             if feature.kind in ("categorical", "categories"):
                 start = small_normal()
                 encoder = tf_keras.layers.Embedding(
@@ -120,8 +120,8 @@ class ItemTower(tf_keras.layers.Layer):
             self.num_rows, dim, embeddings_initializer=small_normal(), name="id"
         )
         self.tables = {
-            feature.name: self._table(f"feature_{place}", catalogue.features[feature.name])
-            for place, feature in enumerate(features)
+            feature.name: self._table(f"feature_{position}", catalogue.features[feature.name])
+            for position, feature in enumerate(features)
         }
         self.known = self._table("known", catalogue.counts > 0)
         if self.has_text:
@@ -231,11 +231,11 @@ class ItemTower(tf_keras.layers.Layer):
             float `[..., dim]` per index tensor.
         """
         if self.num_rows <= WHOLE_CATALOGUE:
-            wanted = tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0)
-            embeddings = self.lookup(training=training, worth_encoding=wanted)
+            indices = tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0)
+            embeddings = self.lookup(training=training, worth_encoding=indices)
             return [tf.gather(embeddings, index) for index in item_indices]
-        wanted = tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0)
-        items, rows = distinct(wanted, compiled)
+        indices = tf.concat([tf.reshape(index, [-1]) for index in item_indices], 0)
+        items, rows = distinct(indices, compiled)
         embeddings = self.lookup(items, training=training)
         rows = tf.split(rows, [tf.size(index) for index in item_indices])
         return [

@@ -57,5 +57,5 @@ def batch(
         count = batch.write_recommendations(*asked, list(beam))
     else:
         count = batch.write_whole(*asked, config.home / "locks")
-    print(f"{count:,} people answered by {folder} in {time.perf_counter() - start:.1f} s: {output}")
+    print(f"{count:,} users answered by {folder} in {time.perf_counter() - start:.1f} s: {output}")
     return 0

@@ -33,7 +33,7 @@ from pipeline.config.terminal import safe
 def forget(
     chosen: Chosen, user: str, log: tuple[str, ...], impressions: tuple[str, ...], key_file: str
 ) -> int:
-    """Take a person out of copies, logs and caches, and say what still holds them."""
+    """Take a user out of copies, logs and caches, and say what still holds them."""
     quiet_tensorflow()
     from pipeline.runner import forgetting
     from pipeline.runner.history import blessed_of

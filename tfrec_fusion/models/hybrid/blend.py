@@ -7,8 +7,8 @@ weighted by what each is worth on validation (`blend_fitting`), and what is serv
 and one an item.
 
 - tower: both towers' embeddings.
-- factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of who met
-  what, 1 or, where choices have weights, `losses.confidence` of it. Its
+- factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of
+  who chose what, 1 or, where choices have weights, `losses.confidence` of it. Its
   ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its
   zero diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item
   `V_i / (1 - V_i g V_i)`.
@@ -19,8 +19,8 @@ and one an item.
 
 An item that training never saw has its embedding, its factors and its popularity predicted from its text and
 features by ridge regression, and weights of its own. The item tower has an embedding for it too, but what
-that is worth could not be told: the tower learned what text means from the very items that it would be judged
-on.
+that is worth could not be estimated: the tower learned what text means from the very items that it would be
+judged on.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class Blend(tf_keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
-        self.said = SideColumns(features)
+        self.columns = SideColumns(features)
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
         self.dim = dim
         self.fixed = (factors_dim, None if content_dim is None else min(content_dim, self.text_dim))
-        self.side_dim = self.text_dim + self.said.width + 1
+        self.side_dim = self.text_dim + self.columns.width + 1
         rows = len(catalogue)
         # What fitting decides is a variable too, so that a checkpoint holds it.
         self.solved_dims = self._table("solved_dims", np.zeros(2, np.int32))
@@ -99,7 +99,7 @@ class Blend(tf_keras.layers.Layer):
             self.text_mean = self._table("text_mean", np.zeros(self.text_dim, np.float32))
             self.text_to_content = self._wide("text_to_content", [self.text_dim])
         first = np.array([1, 0, 0, 0], np.float32)
-        # Of people of whom nothing is known, and of the others; with those of a new item's popularity and of
+        # Of users without history, and of the others; with those of a new item's popularity and of
         # the offset.
         self.query_weights = self._table(
             "query_weights", np.tile(np.append(first, np.array([0, 1], np.float32)), (2, 1))
@@ -164,7 +164,7 @@ class Blend(tf_keras.layers.Layer):
             / (1.0 - tf.nn.embedding_lookup(self.leverage, index))[:, None]
         )
         popularity = tf.nn.embedding_lookup(self.popularity, index)[:, None]
-        # What is said about items is wide, and asked of new ones alone.
+        # What is known of items is wide, and asked of new ones alone.
         new = tf.where(~known[:, 0])
         of_new = self._predicted({name: tf.gather_nd(value, new) for name, value in values.items()})
         of_new[0] = tf.where(self.predicts, of_new[0], tf.gather_nd(tower, new))
@@ -189,15 +189,18 @@ class Blend(tf_keras.layers.Layer):
         factors *= (1.0 - tf.nn.embedding_lookup(self.leverage, index))[..., None]
         parts = (tower, factors, content)
         return Parts(
-            *(tf.math.divide_no_nan(part, weights[..., place, None]) for place, part in enumerate(parts))
+            *(
+                tf.math.divide_no_nan(part, weights[..., position, None])
+                for position, part in enumerate(parts)
+            )
         )
 
-    def query_parts(self, tower: tf.Tensor, met: Parts, rows: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    def query_parts(self, tower: tf.Tensor, chosen: Parts, rows: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """The parts of queries, not yet weighted.
 
         Args:
             tower: float32 `[batch, dim]`, the query tower's embeddings.
-            met: the parts of items, `[m, ...]`.
+            chosen: the parts of items, `[m, ...]`.
             rows: int32 `[batch, H]`, which of them are in each history.
             mask: bool `[batch, H]`, which of those count.
 
@@ -205,13 +208,13 @@ class Blend(tf_keras.layers.Layer):
             float32 `[batch, width]`.
         """
         there = tf.where(mask)
-        met_rows, people = tf.gather_nd(rows, there), there[:, 0]
+        chosen_rows, users = tf.gather_nd(rows, there), there[:, 0]
 
         def total(part: tf.Tensor) -> tf.Tensor:
-            return tf.sparse.segment_sum(part, met_rows, people, num_segments=tf.shape(rows)[0])
+            return tf.sparse.segment_sum(part, chosen_rows, users, num_segments=tf.shape(rows)[0])
 
-        factors = tf.math.l2_normalize(total(met.factors) * self.gain, 1)
-        content = tf.math.l2_normalize(total(met.content), 1)
+        factors = tf.math.l2_normalize(total(chosen.factors) * self.gain, 1)
+        content = tf.math.l2_normalize(total(chosen.content), 1)
         parts = tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 3])], 1)
         return tf.ensure_shape(parts, [None, self.width])
 
@@ -230,7 +233,7 @@ class Blend(tf_keras.layers.Layer):
     def contributions(
         self,
         parts: tf.Tensor,
-        met: Parts,
+        chosen: Parts,
         rows: tf.Tensor,
         mask: tf.Tensor,
         candidates: tf.Tensor,
@@ -239,8 +242,8 @@ class Blend(tf_keras.layers.Layer):
         """What each part adds to `queries · candidates`; the length of the whole query is taken as it is.
 
         Args:
-            parts: float32 `[batch, width]`, what `query_parts` made of `met`, `rows` and `mask`.
-            met, rows, mask: as in `query_parts`.
+            parts: float32 `[batch, width]`, what `query_parts` made of `chosen`, `rows` and `mask`.
+            chosen, rows, mask: as in `query_parts`.
             candidates: float32 `[batch, n, width]`.
             tower: `queries · candidates` of the towers alone, before the query is weighed.
         """
@@ -257,23 +260,23 @@ class Blend(tf_keras.layers.Layer):
             length = tf.reduce_sum(tf.reduce_sum(added, 1) ** 2, 1, keepdims=True)
             return added * (scale * tf.math.rsqrt(tf.maximum(length, SMALLEST)))[:, None]
 
-        # Of popularity, two places; of which an item has one.
+        # Of popularity, two numbers; of which an item has one.
         rest = scales[3][:, None] * items[3]
-        found = [
+        parts_of = [
             tower.scaled(scales[0][:, :1]),
-            summed("factors", summands(met.factors * self.gain, scales[1]), items[1]),
+            summed("factors", summands(chosen.factors * self.gain, scales[1]), items[1]),
         ]
         if self.content_dim:
-            found.append(summed("content", summands(met.content, scales[2]), items[2]))
+            parts_of.append(summed("content", summands(chosen.content, scales[2]), items[2]))
         return [
-            *found,
+            *parts_of,
             whole("popularity", tf.reduce_sum(rest[..., :2], 2)),
             whole("offset", rest[..., 2]),
         ]
 
     @property
     def behaviour_width(self) -> int:
-        """How many of a vector's first numbers tell who chooses an item, and not what is said about it."""
+        """How many of a vector's first numbers tell who chooses an item, and not what is known of it."""
         return self.dim + self.factors_dim
 
     def text_queries(self, tower: tf.Tensor) -> tf.Tensor:
@@ -305,10 +308,10 @@ class Blend(tf_keras.layers.Layer):
             if not any(weight is getattr(self, name) for name in by_item):
                 weight.assign(source)
         _, factors, popularity = self._predicted(values)
-        new, places = rows < 0, np.maximum(rows, 0)
+        new, positions = rows < 0, np.maximum(rows, 0)
         predicted = {"factors": factors, "popularity": popularity[:, 0]}
         for name in by_item[1:]:
-            kept = getattr(old, name).numpy()[places]
+            kept = getattr(old, name).numpy()[positions]
             start = predicted[name].numpy() if name in predicted else np.zeros_like(kept)
             getattr(self, name).assign(np.where(new[:, None] if kept.ndim > 1 else new, start, kept))
 
@@ -343,11 +346,11 @@ class Blend(tf_keras.layers.Layer):
         )
 
     def as_if_new(self, vectors: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Vectors of known items weighed alike, with what is predicted of them in place of what is
+        """Vectors of known items weighed alike, with what is predicted of them instead of what is
         learned."""
-        found, both = vectors.copy(), self.dim + self.factors_dim
-        found[:, :both], found[:, both + self.content_dim] = predicted[:, :both], predicted[:, both]
-        return found
+        result, both = vectors.copy(), self.dim + self.factors_dim
+        result[:, :both], result[:, both + self.content_dim] = predicted[:, :both], predicted[:, both]
+        return result
 
     def weigh(
         self,
@@ -361,10 +364,10 @@ class Blend(tf_keras.layers.Layer):
         """Sets what each part counts.
 
         Args:
-            known, unknown: float `[4]`, above 0, in the scores of people with and without a history.
-            new: float `[4]`, in the scores of items that training never saw, for people with a history.
-            new_popularity: of such items' popularity, for people without one.
-            offsets: of such items' scores, for people without and with a history.
+            known, unknown: float `[4]`, above 0, in the scores of users with and without a history.
+            new: float `[4]`, in the scores of items that training never saw, for users with a history.
+            new_popularity: of such items' popularity, for users without one.
+            offsets: of such items' scores, for users without and with a history.
             items: float32 `[n, width]`, some items weighed alike, whose root mean square length
                 becomes 1.
         """
@@ -386,14 +389,14 @@ class Blend(tf_keras.layers.Layer):
         )
 
     def side(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What is said about items, as one vector: text, features (categories as the share each has), and a
+        """What is known of items, as one vector: text, features (categories as the share each has), and a
         1.
 
         Returns:
             float32 `[n, side_dim]`.
         """
         parts = [self._centred_text(values)] if self.text_dim else []
-        return tf.concat([*parts, *self.said(values), tf.ones([tf.shape(values["item_index"])[0], 1])], 1)
+        return tf.concat([*parts, *self.columns(values), tf.ones([tf.shape(values["item_index"])[0], 1])], 1)
 
     def content(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """float32 `[n, content_dim]`, of length 1; zeros for an item without text."""

@@ -1,4 +1,4 @@
-"""Choices that a blend's weights are found on: those of validation, and such as training might have held."""
+"""Choices that a blend's weights are solved on: those of validation, and such as training might have held."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Rows:
     Attributes:
         batch: what the model takes as queries, by name `[n, ...]`, and `item_index` int32 `[n]`, what was
             chosen.
-        weight: float64 `[n]`. A person counts with the root of how much they chose: counted alike, those who
+        weight: float64 `[n]`. A user counts with the root of how much they chose: counted alike, those who
             chose once would drown in noise what the others say, and counted by choice, few would decide for
             all.
         queries: float32 `[n, width]`, as `Blend.query_parts` makes them, once `asked`.
@@ -49,10 +49,10 @@ class Rows:
             if count >= MOST_READ:
                 break
         batch = {name: windows.joined(values).numpy() for name, values in parts.items()}
-        # Those who have a history are told apart by it: people whom training never saw have no index of their
+        # Those who have a history are told apart by it: users whom training never saw have no index of their
         # own.
-        _, person, shares = np.unique(batch["history"], axis=0, return_inverse=True, return_counts=True)
-        return cls(batch, np.where((batch["history"] > 0).any(1), shares[person.reshape(-1)] ** -0.5, 1.0))
+        _, group, shares = np.unique(batch["history"], axis=0, return_inverse=True, return_counts=True)
+        return cls(batch, np.where((batch["history"] > 0).any(1), shares[group.reshape(-1)] ** -0.5, 1.0))
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -68,14 +68,14 @@ class Rows:
         return np.asarray((self.batch["history"] > 0).any(1))
 
     def take(self, selected: np.ndarray) -> Rows:
-        """Some of them, by place or by mask."""
+        """Some of them, by position or by mask."""
         batch = {name: values[selected] for name, values in self.batch.items()}
         return Rows(
             batch, self.weight[selected], self.queries[selected] if len(self.queries) else self.queries
         )
 
     def forget(self) -> Rows:
-        """The same choices by people of whom nothing is known."""
+        """The same choices by users without history."""
         return Rows({**self.batch, "history": np.zeros_like(self.batch["history"])}, self.weight)
 
     def choosing(self, items: np.ndarray) -> Rows:
@@ -101,8 +101,8 @@ class Rows:
 def read_training(
     train: tf.data.Dataset, counts: np.ndarray, rng: np.random.Generator
 ) -> tuple[scipy.sparse.csr_matrix, Rows]:
-    """Who met what, float32 `[people, items]` (`losses.confidence` of its weight, 1 without), of people who
-    are told apart; and a sample of histories with anything else that their people chose, sooner or later."""
+    """Who chose what, float32 `[users, items]` (`losses.confidence` of its weight, 1 without), of users who
+    are told apart; and a sample of histories with anything else that these users chose, sooner or later."""
     users, items, counted = [], [], []
     parts: dict[str, list[np.ndarray]] = {}
     share = min(1.0, MOST_SAMPLED / max(1, counts.sum()))
@@ -115,12 +115,12 @@ def read_training(
             parts.setdefault(name, []).append(values[drawn])
     user, item, weight = np.concatenate(users), np.concatenate(items), np.concatenate(counted)
     user, item, weight = user[user > 0], item[user > 0], weight[user > 0]
-    people, rows = np.unique(user, return_inverse=True)
-    matrix = interaction_matrix(rows, item, len(people), len(counts), confidence(weight).numpy())
+    known, rows = np.unique(user, return_inverse=True)
+    matrix = interaction_matrix(rows, item, len(known), len(counts), confidence(weight).numpy())
 
     sample = {name: windows.joined(values).numpy() for name, values in parts.items()}
-    _, place, times = np.unique(sample["user_index"], return_inverse=True, return_counts=True)
-    sampled = Rows(sample, times[place] ** -0.5).take(rng.permutation(len(place)))
-    row = np.searchsorted(people, sampled.batch["user_index"])
+    _, position, times = np.unique(sample["user_index"], return_inverse=True, return_counts=True)
+    sampled = Rows(sample, times[position] ** -0.5).take(rng.permutation(len(position)))
+    row = np.searchsorted(known, sampled.batch["user_index"])
     some = matrix.indptr[row] + rng.integers(0, np.diff(matrix.indptr)[row])
     return matrix, sampled.choosing(matrix.indices[some].astype(np.int32))

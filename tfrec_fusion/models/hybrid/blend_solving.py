@@ -21,7 +21,7 @@ class Choices:
 
     Attributes:
         scores: float32 `[rows, candidates, parts]`.
-        target: integer `[rows]`, the place of what was chosen among the candidates.
+        target: integer `[rows]`, the position of what was chosen among the candidates.
         allowed: bool `[rows, candidates]`, what could have been chosen.
         weight: float64 `[rows]`, how much each row counts; sums to 1.
     """
@@ -91,10 +91,10 @@ def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, fl
 
     start = np.full(len(deviations), 0.5)
     bounds = [(SMALLEST_WEIGHT, LARGEST_WEIGHT)] * len(start)
-    found = scipy.optimize.minimize(
+    minimum = scipy.optimize.minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}
     )
-    return found.x / deviations, float(found.fun)
+    return minimum.x / deviations, float(minimum.fun)
 
 
 def highest(data: Choices, weights: np.ndarray, part: int, shares: Sequence[float]) -> np.ndarray:
@@ -154,7 +154,7 @@ class FoldedRidge:
 
 
 def offset_for_share(logits: np.ndarray, others: np.ndarray, weight: np.ndarray, share: float) -> float:
-    """The number that, added to some candidates' logits, gives them a wanted share of the choices.
+    """The number that, added to some candidates' logits, gives them a given share of the choices.
 
     Args:
         logits: float `[rows, any]` of those candidates.
@@ -167,8 +167,8 @@ def offset_for_share(logits: np.ndarray, others: np.ndarray, weight: np.ndarray,
         former.
     """
     odds = _log_sum(logits) - _log_sum(others)
-    found = scipy.optimize.brentq(lambda c: weight @ scipy.special.expit(odds + c) - share, -500.0, 500.0)
-    return float(found)
+    offset = scipy.optimize.brentq(lambda c: weight @ scipy.special.expit(odds + c) - share, -500.0, 500.0)
+    return float(offset)
 
 
 def _log_sum(logits: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ class Question:
         history = rows.batch["history"]
         row, column = np.nonzero(history)
         items = history[row, column]
-        met = scipy.sparse.csr_matrix(
+        chosen = scipy.sparse.csr_matrix(
             (np.ones(len(row), np.float32), (row, items)), shape=(len(rows), num_items)
         )
         allowed = np.ones((len(rows), len(candidates)), bool)
@@ -78,7 +78,7 @@ class Question:
         among = candidates[position] == items
         allowed[row[among], position[among]] = False
         target = np.searchsorted(candidates, rows.target)
-        return cls(met, candidates, target, allowed, rows.weight / rows.weight.sum())
+        return cls(chosen, candidates, target, allowed, rows.weight / rows.weight.sum())
 
     def losses(self, *scores: np.ndarray) -> np.ndarray:
         """Negative log likelihood of each choice under the likeliest weights of some parts, float64 `[rows]`.
@@ -144,12 +144,12 @@ def content_settings(
     ridges = [ridge for ridge in RIDGES if ridge is None or ridge <= vectors.shape[1] // RIDGES_WITHIN]
 
     def losses(width: int) -> np.ndarray:
-        found = {}
+        by_ridge = {}
         for ridge in ridges:
             items = content.narrowed(width, ridge).transform(vectors)
-            found[ridge] = question.losses(_unit(history @ items) @ items[candidates].T)
-        best[width] = simplest(found.__getitem__, ridges, question.weight)
-        return found[best[width]]
+            by_ridge[ridge] = question.losses(_unit(history @ items) @ items[candidates].T)
+        best[width] = simplest(by_ridge.__getitem__, ridges, question.weight)
+        return by_ridge[best[width]]
 
     width = simplest(losses, widths, question.weight)
     return width, best[width]
@@ -171,9 +171,9 @@ def simplest(
         settings: the simplest first; at least one.
         weight: float64 `[rows]`, sums to 1.
     """
-    found = [losses(setting) for setting in settings]
-    best = min(found, key=lambda values: weight @ values)
-    for setting, values in zip(settings, found, strict=True):
+    tried = [losses(setting) for setting in settings]
+    best = min(tried, key=lambda values: weight @ values)
+    for setting, values in zip(settings, tried, strict=True):
         lost = values - best
         mean = weight @ lost
         if mean <= max(WORTH, np.sqrt(weight**2 @ (lost - mean) ** 2)):

@@ -158,12 +158,12 @@ class ContentFactors:
 
     def narrowed(self, dim: int, ridge: int | None = None) -> ContentFactors:
         """The leading `dim` components alone, of factors that were fitted without a ridge."""
-        found = ContentFactors(dim, ridge)
-        found.mean, found.axes, found.variances = self.mean, self.axes[:, :dim], self.variances
+        narrow = ContentFactors(dim, ridge)
+        narrow.mean, narrow.axes, narrow.variances = self.mean, self.axes[:, :dim], self.variances
         if ridge is not None:
-            found.axes = found.axes * found._scale()[:dim]
-        found.variances = self.variances[:dim]
-        return found
+            narrow.axes = narrow.axes * narrow._scale()[:dim]
+        narrow.variances = self.variances[:dim]
+        return narrow
 
     def transform(self, text: np.ndarray) -> np.ndarray:
         """float32 `[n, dim]`, of length 1; zeros for an item without text, `[n, text_dim]` zeros."""

@@ -27,7 +27,7 @@ class RatingFactors(tf_keras.layers.Layer):
     Args:
         catalogue: the items.
         num_users: rows for users, row 0 for those who are not known.
-        item_features, user_features: what is said about items, beside text, and about users.
+        item_features, user_features: what is known of items, beside text, and of users.
         dim: factors.
     """
 
@@ -41,12 +41,12 @@ class RatingFactors(tf_keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(trainable=False, dtype="float32", **kwargs)
-        self.said, self.said_of_users = SideColumns(item_features), SideColumns(user_features)
+        self.item_columns, self.user_columns = SideColumns(item_features), SideColumns(user_features)
         self.text_dim = 0 if catalogue.text_vectors is None else catalogue.text_vectors.shape[1]
         self.width = dim + 1
         self.users = self._zeros("users", [num_users, self.width])
         self.items = self._zeros("items", [len(catalogue), self.width])
-        self.predictor = self._zeros("predictor", [self.text_dim + self.said.width + 1, self.width])
+        self.predictor = self._zeros("predictor", [self.text_dim + self.item_columns.width + 1, self.width])
         self.mean = self._zeros("mean", [])
         self.weight = self._zeros("weight", [])
 
@@ -55,7 +55,7 @@ class RatingFactors(tf_keras.layers.Layer):
 
         Args:
             values: `item_index` int32 `[n]`, 0 for items that are not in the catalogue, which are taken for
-                what is said about them: their features by name, and `text_vector` float `[n, text_dim]` where
+                what is known of them: their features by name, and `text_vector` float `[n, text_dim]` where
                     there is text.
         """
         known = (values["item_index"] > 0)[:, None]
@@ -64,9 +64,9 @@ class RatingFactors(tf_keras.layers.Layer):
         return tf.where(known, looked_up, tf.matmul(side, self.predictor))
 
     def side(self, values: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        """What is said about items: float32 `[n, any]` each."""
+        """What is known of items: float32 `[n, any]` each."""
         text = [tf.cast(values[TEXT], tf.float32)] if self.text_dim else []
-        return [*text, *self.said(values)]
+        return [*text, *self.item_columns(values)]
 
     def mix(self, network: tf.Tensor, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Ratings: float32 `[n]`.

@@ -40,7 +40,7 @@ class RatingEstimator:
             "user_index",
             "item_index",
             label,
-            *(feature.name for feature in factors.said_of_users.features),
+            *(feature.name for feature in factors.user_columns.features),
         ]
         parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for batch in train.map(lambda batch: {name: batch[name] for name in names}).as_numpy_iterator():
@@ -51,9 +51,9 @@ class RatingEstimator:
         rated = ~np.isnan(seen[label])
         seen = {name: values[rated] for name, values in seen.items()}
         users, items, ratings = (seen[name] for name in names[:3])
-        # What somebody said twice counts once, by its mean: a sparse matrix would add it up.
-        pairs, place = np.unique(users.astype(np.int64) * shape[1] + items, return_inverse=True)
-        means = np.bincount(place, ratings) / np.bincount(place)
+        # What a user rated twice counts once, by its mean: a sparse matrix would add it up.
+        pairs, position = np.unique(users.astype(np.int64) * shape[1] + items, return_inverse=True)
+        means = np.bincount(position, ratings) / np.bincount(position)
         matrix = scipy.sparse.csr_matrix((means, np.divmod(pairs, shape[1])), shape=shape)
         solution = VariationalFactors(factors.width - 1).fit(
             matrix, _item_side(model, factors), _user_side(factors, seen, shape[0])
@@ -104,15 +104,15 @@ def _user_side(
     users = seen["user_index"]
     there, last = np.unique(users[::-1], return_index=True)
     last = len(users) - 1 - last
-    parts = [scipy.sparse.csr_matrix((0, factors.said_of_users.width))]
+    parts = [scipy.sparse.csr_matrix((0, factors.user_columns.width))]
     for start in range(0, len(there), CHUNK):
         rows = last[start : start + CHUNK]
         values = {
-            feature.name: tf.constant(seen[feature.name][rows]) for feature in factors.said_of_users.features
+            feature.name: tf.constant(seen[feature.name][rows]) for feature in factors.user_columns.features
         }
-        columns = [np.zeros((len(rows), 0)), *factors.said_of_users(values)]
+        columns = [np.zeros((len(rows), 0)), *factors.user_columns(values)]
         parts.append(scipy.sparse.csr_matrix(np.concatenate(columns, 1)))
-    found = scipy.sparse.vstack(parts).tocoo()
+    side = scipy.sparse.vstack(parts).tocoo()
     return scipy.sparse.csr_matrix(
-        (found.data, (there[found.row], found.col)), shape=(num_users, factors.said_of_users.width)
+        (side.data, (there[side.row], side.col)), shape=(num_users, factors.user_columns.width)
     )

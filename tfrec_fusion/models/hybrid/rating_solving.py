@@ -1,13 +1,13 @@
 """Matrix factorization of ratings solved by variational Bayes, in NumPy: no model, no graph.
 
 A rating is taken for `mean + b_u + b_i + p_u q_i` and normal noise; factors and biases have normal priors
-whose variances are found along. Each side's posterior given the other's is a normal distribution in closed
+whose variances are estimated too. Each side's posterior given the other's is a normal distribution in closed
 form, and the two take turns (Lim and Teh, 2007, Variational Bayesian Approach to Movie Rating Prediction).
 Unlike in alternating least squares a posterior counts with its uncertainty, so that who has few ratings stays
 near the prior, factors that explain nothing vanish, and nothing needs to be tuned.
 
-The priors' means are what ridge regressions predict: of an item from what is said about it, so that text and
-categories speak for one with few ratings or none; of a user from their features and from what is said about
+The priors' means are what ridge regressions predict: of an item from what is known of it, so that text and
+categories speak for one with few ratings or none; of a user from their features and from what is known of
 that which they rated, whatever they thought of it (as in SVD++: Koren, 2008, doi:10.1145/1401890.1401944).
 """
 
@@ -22,7 +22,7 @@ import scipy.sparse.linalg
 # Users at once: sets the memory, `CHUNK * (dim + 2)^2` numbers of 8 bytes a few times over; items are solved
 # all at once.
 CHUNK = 16_384
-# What is said about items, in so many numbers, where it is averaged over what a user rated.
+# What is known of items, in so many numbers, where it is averaged over what a user rated.
 AVERAGED = 32
 SIDE_RIDGE = 30.0
 DAMPING = 5.0
@@ -42,7 +42,7 @@ class VariationalFactors:
         mean: of all ratings.
         users: float32 `[num_users, dim + 1]`, posterior means, the bias in the last column.
         items: float32 `[num_items, dim + 1]`, the same.
-        predictor: float32 `[side + 1, dim + 1]`: an item's prior mean from `[what is said about it, 1]`.
+        predictor: float32 `[side + 1, dim + 1]`: an item's prior mean from `[what is known of it, 1]`.
     """
 
     mean: float
@@ -61,7 +61,7 @@ class VariationalFactors:
         Args:
             ratings: `[num_users, num_items]`; a stored 0 is a rating of 0. Row 0 is for users who are not
                 known: zeros.
-            item_side: float `[num_items, any]`, what is said about items; no columns for nothing.
+            item_side: float `[num_items, any]`, what is known of items; no columns for nothing.
             user_side: `[num_users, any]`, features of users.
         """
         num_users, num_items = ratings.shape
@@ -93,7 +93,7 @@ class VariationalFactors:
             )
             items = _solved(squares, products, noise, precision_items, prior_items)
             before, noise = noise, max(error / values.nnz, 1e-6)
-            # The items' factors keep their scale: were both found, one could shrink as the other grows.
+            # The items' factors keep their scale: were both free, one could shrink as the other grows.
             bias = num_items / items.spread(prior_items)[-1]
             precision_items = np.append(precision_items[:-1], bias)
             precision_users = num_users / spread
@@ -151,16 +151,16 @@ def _users_turn(
     error, spread = float(values.data @ values.data), np.zeros(size)
     for start in range(0, num_users, CHUNK):
         rows = slice(start, start + CHUNK)
-        met = (ones[rows] @ moments).reshape(-1, size + 1, size + 1)
-        wanted = values[rows] @ design
-        own = _solved(met, wanted[:, :size], noise, precision, prior[rows])
+        summed = (ones[rows] @ moments).reshape(-1, size + 1, size + 1)
+        weighed = values[rows] @ design
+        own = _solved(summed, weighed[:, :size], noise, precision, prior[rows])
         users[rows] = own.mean
         spread += own.spread(prior[rows])
         own_moments = own.moments()
         squares += ones[rows].T @ own_moments
         products += values[rows].T @ own.design()[:, :size]
-        turned = own_moments.reshape(met.shape)[:, order[:, None], order]
-        error += float(np.sum(turned * met) - 2 * np.sum(own.design()[:, order] * wanted))
+        turned = own_moments.reshape(summed.shape)[:, order[:, None], order]
+        error += float(np.sum(turned * summed) - 2 * np.sum(own.design()[:, order] * weighed))
     return squares.reshape(-1, size + 1, size + 1), products, error, spread
 
 
@@ -177,10 +177,10 @@ class _Posterior(NamedTuple):
     def moments(self) -> np.ndarray:
         """Second moments of `[factors, 1, bias]`: float64 `[n, (d + 2)^2]`."""
         design = self.design()
-        found = design[:, :, None] * design[:, None, :]
+        second = design[:, :, None] * design[:, None, :]
         kept = np.delete(np.arange(design.shape[1]), -2)
-        found[:, kept[:, None], kept] += self.covariance
-        return found.reshape(len(found), -1)
+        second[:, kept[:, None], kept] += self.covariance
+        return second.reshape(len(second), -1)
 
     def spread(self, prior: np.ndarray) -> np.ndarray:
         """Expected squares of what lies between these and the priors' means, summed: float64 `[d + 1]`."""
@@ -188,20 +188,20 @@ class _Posterior(NamedTuple):
 
 
 def _solved(
-    met: np.ndarray, wanted: np.ndarray, noise: float, precision: np.ndarray, prior: np.ndarray
+    summed: np.ndarray, weighed: np.ndarray, noise: float, precision: np.ndarray, prior: np.ndarray
 ) -> _Posterior:
     """One side given the other.
 
     Args:
-        met: float64 `[n, d + 2, d + 2]`, the other side's second moments, summed over what each met.
-        wanted: float64 `[n, d + 1]`, ratings times the other side's `[factors, 1]`, summed.
+        summed: float64 `[n, d + 2, d + 2]`, the other side's second moments, summed over what each rated.
+        weighed: float64 `[n, d + 1]`, ratings times the other side's `[factors, 1]`, summed.
         noise: variance of a rating.
         precision: float64 `[d + 1]`, of the prior.
         prior: float64 `[n, d + 1]`, its mean.
     """
     size = len(precision)
-    covariance = np.linalg.inv(met[:, :size, :size] / noise + np.diag(precision))
-    target = (wanted - met[:, :size, size]) / noise + precision * prior
+    covariance = np.linalg.inv(summed[:, :size, :size] / noise + np.diag(precision))
+    target = (weighed - summed[:, :size, size]) / noise + precision * prior
     return _Posterior(np.einsum("nde,ne->nd", covariance, target), covariance)
 
 
@@ -229,7 +229,7 @@ class _Regression:
 
 
 def _averaged(ones: scipy.sparse.csr_matrix, side: np.ndarray) -> np.ndarray:
-    """What is said about that which each user rated: float64 `[num_users, AVERAGED]` or fewer columns."""
+    """What is known of that which each user rated: float64 `[num_users, AVERAGED]` or fewer columns."""
     _, axes = np.linalg.eigh(side.T.astype(np.float64) @ side)
     counts = np.asarray(ones.sum(1))
     return (ones @ (side @ axes[:, ::-1][:, :AVERAGED])) / np.maximum(counts, 1)
@@ -244,16 +244,16 @@ def _singular_start(
     From random numbers, which all look like noise at first, the more factors there were the fewer would be
     kept.
     """
-    found = np.zeros((values.shape[1], dim + 1))
-    found[:, -1] = _damped(values.sum(0), ones.sum(0))
-    left = (values - ones.multiply(found[:, -1])).tocsr()
+    start = np.zeros((values.shape[1], dim + 1))
+    start[:, -1] = _damped(values.sum(0), ones.sum(0))
+    left = (values - ones.multiply(start[:, -1])).tocsr()
     left = (left - ones.multiply(_damped(left.sum(1), ones.sum(1))[:, None])).tocsr()
     most = min(dim, min(left.shape) - 1)
     if most > 0 and abs(left).sum() > 0:
-        start = np.random.default_rng(seed).normal(size=min(left.shape))
-        _, _, right = scipy.sparse.linalg.svds(left, k=most, v0=start)
-        found[:, :most] = right[::-1].T * np.sqrt(values.shape[1] / dim)
-    return found
+        guess = np.random.default_rng(seed).normal(size=min(left.shape))
+        _, _, right = scipy.sparse.linalg.svds(left, k=most, v0=guess)
+        start[:, :most] = right[::-1].T * np.sqrt(values.shape[1] / dim)
+    return start
 
 
 def _damped(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

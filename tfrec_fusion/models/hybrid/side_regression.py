@@ -1,4 +1,4 @@
-"""Ridge regression of what is learned of items on what is said about them, by folds."""
+"""Ridge regression of what is learned of items on what is known of them, by folds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDS = 5
 
 
 class SideRegression:
-    """What is learned of items, from what is said about them.
+    """What is learned of items, from what is known of them.
 
     Args:
         model: what learned it.

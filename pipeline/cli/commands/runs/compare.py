@@ -22,8 +22,8 @@ def compare(chosen: Chosen, first: str, second: str) -> int:
     """Set two runs beside each other. `tfrec report --against` compares models user by user."""
     from pipeline.runner import history
 
-    found = history.rows(chosen.load())
-    rows = [history.chosen(found, name) for name in (first, second)]
+    table = history.rows(chosen.load())
+    rows = [history.chosen(table, name) for name in (first, second)]
     print(f"{'':<32}{rows[0].started:>22}{rows[1].started:>22}{'change':>12}")
     for name, before, after in history.differences(*rows):
         shown = ["–" if value is None else f"{value:.6g}" for value in (before, after)]

@@ -12,9 +12,9 @@ def list(chosen: Chosen) -> int:
     """List runs: when, how long, how good, what was pushed."""
     from pipeline.runner import history
 
-    found = history.rows(chosen.load())
+    rows = history.rows(chosen.load())
     print(f"{'started':<20}{'minutes':>8}{'interactions':>14}  figures; what was pushed")
-    for row in found:
+    for row in rows:
         shown = [
             f"{kind} {name} {values[name]:.4f}"
             for kind, values in row.figures.items()

@@ -17,7 +17,7 @@ from pipeline.cli.options import Chosen, configured, quiet_tensorflow
 )
 @configured
 @click.option("--offline", is_flag=True, help="ask Google Cloud nothing in the check")
-@click.option("--force", is_flag=True, help="in spite of what the check found")
+@click.option("--force", is_flag=True, help="in spite of findings of the check")
 @click.option("--wait", is_flag=True, help="until the run is over")
 def submit(chosen: Chosen, offline: bool, force: bool, wait: bool) -> int:
     """Check, put what it reads into the bucket, and start it."""
