@@ -155,7 +155,7 @@ class ServedSteps(Steps):
         return _compiled(lambda batch: self.strategy.run(step, (batch,)))
 
 
-def _for_any_size(step: Callable) -> Callable:
+def _for_any_size(step: Any) -> Callable:
     """Traces a step at its first batch, for batches of any number of examples: the last one of an epoch is
     smaller, and would have the step traced once more."""
     traced = False
