@@ -1,4 +1,4 @@
-"""What a language model is asked about: items by what their table says, users by what they chose.
+"""Subjects that a language model is asked about: items by their table, users by what they chose.
 
 Reads tables as a run does. What users chose together, and their histories, are taken from training
 interactions alone, so that no text tells the model what it is judged by.

@@ -1,5 +1,5 @@
-"""What a language model is asked for: a template for each kind of catalogue, one for users, and the rules
-that stand in every request."""
+"""Templates of what a language model is asked for: one for each kind of catalogue, one for users,
+and the rules that stand in every request."""
 
 from __future__ import annotations
 

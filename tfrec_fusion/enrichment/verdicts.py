@@ -1,4 +1,4 @@
-"""What an answer is worth: kept, cut, or one of the reasons why it is not used."""
+"""Verdicts on answers: kept, cut, or one of the reasons why it is not used."""
 
 from __future__ import annotations
 

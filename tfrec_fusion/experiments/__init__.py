@@ -1,5 +1,5 @@
-"""Which version is better: estimates from logs, live experiments, interleaving and exploration; NumPy and
-SciPy.
+"""Experiments that say which version is better: estimates from logs, live experiments, interleaving and
+exploration; NumPy and SciPy.
 
 `Experiment` assigns arms and needs the standard library alone.
 """

@@ -1,4 +1,4 @@
-"""What another policy would have earned, from the log of the one that ran: IPS, SNIPS and doubly robust.
+"""Rewards that another policy would have earned, from the log of the one that ran: IPS, SNIPS, doubly robust.
 
 A log holds for each row the reward of what was shown and the probability with which it was shown (its
 propensity, of the logging policy). The target policy, of which the value is asked, would have shown the same

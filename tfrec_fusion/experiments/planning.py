@@ -1,4 +1,4 @@
-"""How many units an experiment takes, and which difference it can find.
+"""Planning of an experiment: how many units it takes, and which difference it can find.
 
 A difference `δ` of two arms with `n₀` and `n₁` units and a standard deviation `σ` of a unit is found with
 probability `power` at level `α` where

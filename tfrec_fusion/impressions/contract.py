@@ -1,4 +1,4 @@
-"""What is shown and what comes back, as values that are checked once; nothing here needs NumPy.
+"""Contract of what is shown and what comes back: values that are checked once; nothing here needs NumPy.
 
 A line of the log is one of the two, as JSON with `VERSION`. Ids are made by whoever asks or answers; the same
 id may arrive twice (a retry), and counts once.

@@ -1,4 +1,4 @@
-"""What the embedded server logs of what it shows, and how it takes feedback: `POST /v1/feedback`.
+"""Impressions of the embedded server: what it logs of what it shows, and how it takes feedback: `POST /v1/feedback`.
 
 Off unless asked for; a server without it answers that path, and everything else, as TF Serving does.
 """
