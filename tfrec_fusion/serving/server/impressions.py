@@ -1,4 +1,4 @@
-"""Impressions of the embedded server: what it logs of what it shows, and how it takes feedback: `POST /v1/feedback`.
+"""Impressions of the embedded server: what is logged of what is shown, and feedback, `POST /v1/feedback`.
 
 Off unless asked for; a server without it answers that path, and everything else, as TF Serving does.
 """
