@@ -96,7 +96,9 @@ def coverage(seeds: int = 500, units: int = 1000, lift: float = 0.01) -> list[Co
     ]
 
 
-def peeking(seeds: int = 500, units: int = 4000, looks: int = 20, level: float = 0.1) -> Peeking:
+def peeking(
+    seeds: int = 500, units: int = 4000, looks: int = 20, level: float = 0.1, sequential: bool = False
+) -> Peeking:
     """Experiments that are looked at again and again.
 
     Args:
@@ -104,8 +106,9 @@ def peeking(seeds: int = 500, units: int = 4000, looks: int = 20, level: float =
         units: of both arms together at the end.
         looks: equally far apart.
         level: the control's conversion rate; one outcome a unit.
+        sequential: whether the difference is the one that always-valid intervals find at the end in 80 %.
     """
-    effect = minimum_effect(units, float(np.sqrt(level * (1 - level))))
+    effect = minimum_effect(units, float(np.sqrt(level * (1 - level))), sequential=sequential)
     ends = np.linspace(units / 2 / looks, units / 2, looks).astype(int)
     calls = {}
     for lift in (0.0, effect):
@@ -231,11 +234,11 @@ def main() -> None:
     print("Intervals of 95 % on 1,000 users an arm, a true difference of one point")
     for row in coverage(given.seeds):
         print(f"  {row.name:36} hold it {row.coverage:6.1%}   width {row.width:.4f}")
-    for units in (2000, 10_000):
-        one = peeking(given.seeds, units)
+    for units, sequential in ((2000, False), (10_000, False), (2000, True)):
+        one = peeking(given.seeds, units, sequential=sequential)
         print(
-            f"\nConversion of 10 %, {units:,} users, 20 looks, effect and scale: the minimum effect at 80 %"
-            " power"
+            f"\nConversion of 10 %, {units:,} users, 20 looks; effect and scale: what"
+            f" {'always-valid intervals' if sequential else 'one look at the end'} should find in 80 %"
         )
         print(
             f"  no difference, called at any look: single-look {one.single_false:.1%}, always-valid"

@@ -142,6 +142,19 @@ def test_what_is_explored_is_what_is_logged(base):
         assert abs(estimate.value - 1) < 4 * (estimate.high - estimate.low) / 3.92
 
 
+def test_a_catalogue_smaller_than_what_is_explored(base):
+    """The model refuses more than its three items: 16, 8 and 4 are tried once, then 2."""
+    exploration = Exploration(top=16, width=5.0, max_cost=1.0, floor=0.05)
+    with (
+        EmbeddedServer({"m": base}, exploration=exploration) as server,
+        Client.connect(f"http://127.0.0.1:{server.rest_port}", "m") as client,
+    ):
+        assert len(client.recommend("ann", k=3).propensities) == 3
+        assert {client.recommend("ann", k=1)[0].item_id for _ in range(40)} == {"a", "b"}
+        with pytest.raises(InvalidRequest, match="must have at least k columns"):
+            client.recommend("ann", k=4)
+
+
 def test_a_version_that_is_not_there_leaves_its_users_to_the_others(base, caplog):
     gone = Experiment("ranker", (Arm("old", 0.5, 1), Arm("new", 0.5, 7)))
     with EmbeddedServer([ModelConfig("m", str(base), VersionPolicy("all"))], experiments=(gone,)) as server:

@@ -73,6 +73,7 @@ class Trials:
         self._manager = manager
         self._random = np.random.default_rng(seed)
         self._shown: dict[tuple[str, bytes], float] = {}
+        self._most: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
         self._warned: set[str] = set()
 
@@ -180,8 +181,7 @@ class Trials:
         k = inputs["k"]
         if k < 1:  # the model's own error
             return run(model, signature, inputs)
-        more = np.asarray(max(int(k), exploration.top), k.dtype)
-        outputs = dict(run(model, signature, {**inputs, "k": more}))
+        outputs = self._candidates(model, signature, inputs, run)
         items, scores = outputs["item_ids"], outputs["scores"]
         length = min(int(k), items.shape[1])
         order = np.tile(np.arange(length), (len(items), 1))
@@ -199,6 +199,23 @@ class Trials:
             if name in outputs:
                 outputs[name] = np.take_along_axis(outputs[name], order, 1)
         return {**outputs, "propensities": propensities}
+
+    def _candidates(self, model: LoadedModel, signature: Signature, inputs: Arrays, run: Run) -> Arrays:
+        """The answer with as many items as take part in exploration, or as the model gives: one whose
+        catalogue is smaller refuses, and is asked for half as many, from then on."""
+        assert self.exploration is not None
+        k, key = inputs["k"], (model.name, model.version)
+        most = self._most.get(key, self.exploration.top)
+        while most > int(k):
+            try:
+                return dict(run(model, signature, {**inputs, "k": np.asarray(most, k.dtype)}))
+            except StatusError as error:
+                if error.code != "INVALID_ARGUMENT":
+                    raise
+                run(model, signature, inputs)  # where it is another fault, the request's own error
+                most = most // 2
+                self._most[key] = most
+        return dict(run(model, signature, inputs))
 
     def _draw(
         self, name: str, ids: np.ndarray, scores: np.ndarray, k: int, exploration: Exploration
