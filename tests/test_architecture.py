@@ -15,7 +15,7 @@ LIBRARY = {
     "export": {"config", "errors", "files", "index", "layers", "metrics", "models", "naming"},
     "errors": set(),
     "experiments": {"datasets", "errors", "impressions"},
-    "features": {"config", "datasets", "files", "layers", "models", "naming", "training"},
+    "features": {"config", "datasets", "files", "impressions", "layers", "models", "naming", "training"},
     "files": {"config"},
     "guessing": {"config", "datasets"},
     "in_memory": {

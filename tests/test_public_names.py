@@ -95,7 +95,7 @@ COSTS = {
         guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes
         datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
-        datasets.values impressions.collecting impressions.erasing"""
+        datasets.impressions datasets.values impressions.collecting impressions.erasing"""
     ),
     "tensorflow": (
         """layers.backbones.attention layers.backbones.block layers.backbones.loading layers.backbones.norms

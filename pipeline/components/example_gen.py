@@ -29,6 +29,7 @@ from pipeline.components.text_enrichment import texts_file
 from pipeline.data.examples import make_example
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.impressions import chosen_sign, exposure_of, is_click
 from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import (
     SPLITS,
@@ -42,7 +43,7 @@ from tfrec_fusion.datasets.splits import (
 from tfrec_fusion.datasets.tables import IdRule, Items, Tables, Users
 from tfrec_fusion.datasets.times import SECOND
 from tfrec_fusion.features.columns import context_features, shown_names
-from tfrec_fusion.features.rows import one_row
+from tfrec_fusion.features.rows import interaction_readers, one_row
 
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
 
@@ -73,9 +74,9 @@ def join_items(entry: tuple[str, dict]) -> Iterator[Any]:
     rejected."""
     item, groups = entry
     known = bool(groups["items"])
-    for user, time, label, context, weight in groups["interactions"]:
+    for user, time, *values in groups["interactions"]:
         if known:
-            yield user, Event(time, item, label, context, weight)
+            yield user, Event(time, item, *values)
         else:
             row = json.dumps({"user": user, "item": item, "time": time / SECOND}, ensure_ascii=False)
             yield beam.pvalue.TaggedOutput("rejects", ("interactions", "unknown item", row))
@@ -99,11 +100,11 @@ class SplitUsers(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the user's own
     Example."""
 
-    def __init__(self, split: dict, context: list[str], click_threshold: float, weighted: bool = False):
+    def __init__(self, split: dict, context: list[str], click_threshold: float, tables: Tables):
         self.method = split["method"]
         self.history_length, self.long_history = split["history_length"], split["long_history"]
         self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
-        self.weighted = weighted
+        self.tables, self.weighted = tables, tables.weighted
 
     def process(self, entry: tuple[str, dict], cutoffs: tuple[int, int] | None) -> Iterator[Any]:
         user, groups = entry
@@ -116,17 +117,20 @@ class SplitUsers(beam.DoFn):
                 "item_id": event.item,
                 "time": event.time // SECOND,
                 "label": event.label,
-                "click": float(event.label is None or event.label >= self.click_threshold),
+                "click": float(is_click(event, self.click_threshold)),
                 "history": example.history,
                 **features,
                 **{name: value or None for name, value in zip(self.context, event.context, strict=True)},
             }
             if self.weighted:
-                values["weight"] = event.weight
+                values["weight"] = max(float(event.weight), 0.0)
+            if self.tables.shows:
+                values["chosen"], values["exposure"] = chosen_sign(event), exposure_of(event, self.tables)
             if example.split == "train":
                 if self.weighted:
                     values["history_weight"] = example.history_weights
-                yield beam.pvalue.TaggedOutput("pairs", event.item)
+                if event.chosen:
+                    yield beam.pvalue.TaggedOutput("pairs", event.item)
                 yield beam.pvalue.TaggedOutput("train", make_example(values))
             else:
                 values["seen"] = example.seen
@@ -135,11 +139,11 @@ class SplitUsers(beam.DoFn):
                     else "light" if example.user_train_count <= self.light_user else "regular"
                 )  # fmt: skip
                 yield event.item, (example.split, values)
-        items = [event.item for event in events]
+        items = [event.item for event in events if event.chosen]
         profile = {
             "user_id": user,
             "history": items[-max(self.history_length, self.long_history) :],
-            "seen": list(dict.fromkeys(items)),
+            "seen": list(dict.fromkeys(event.item for event in events if event.weight != 0)),
             **features,
         }
         yield beam.pvalue.TaggedOutput("users", make_example(profile))
@@ -236,8 +240,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
 
         rejects = []
-        interactions = read("interactions", tables.interactions.path, ReadInteractions(tables))
-        rejects.append(interactions.rejects)
+        parts = [
+            read(name, path, ReadInteractions(tables, name, reader.names))
+            for name, reader, path in interaction_readers(tables)
+        ]
+        rejects += [part.rejects for part in parts]
+        interactions = tuple(part.rows for part in parts) | "all interactions" >> beam.Flatten()
         entities: dict[str, tuple[Items | Users, IdRule]] = {"items": (tables.items, tables.item_ids)}
         if tables.users:
             entities["users"] = (tables.users, tables.user_ids)
@@ -254,7 +262,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             rejects += [collection.rejects, unique.rejects]
             rows[name] = unique.rows
-        return interactions.rows, rows, rejects
+        return interactions, rows, rejects
 
     def _divide(
         self,
@@ -276,9 +284,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             users
             | "with features" >> beam.CoGroupByKey()
             | "split"
-            >> beam.ParDo(
-                SplitUsers(split, context, split["click_threshold"], tables.interactions.weighted), cutoffs
-            ).with_outputs("train", "pairs", "users", main="held_out")
+            >> beam.ParDo(SplitUsers(split, context, split["click_threshold"], tables), cutoffs).with_outputs(
+                "train", "pairs", "users", main="held_out"
+            )
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
         finished = (
@@ -300,7 +308,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Two moments from a histogram of times (`splits.cutoffs_of`)."""
         if split["method"] != "temporal":
             return pipeline | "no cutoffs" >> beam.Create([None], reshuffle=False)
-        times = users | "times" >> beam.FlatMap(lambda entry: [event.time for event in entry[1]])
+        times = users | "times" >> beam.FlatMap(
+            lambda entry: [event.time for event in entry[1] if event.chosen]
+        )
         low = times | "first time" >> beam.CombineGlobally(lambda values: min(values, default=0))
         high = times | "last time" >> beam.CombineGlobally(lambda values: max(values, default=0))
         return (

@@ -1,6 +1,6 @@
 """The library's readers of tables as Beam's functions: rejects are tagged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -16,8 +16,8 @@ def _tagged(entry: Any) -> Any:
 class ReadInteractions(beam.DoFn):
     """File → what `InteractionReader` makes of it."""
 
-    def __init__(self, tables: Tables):
-        self.reader = InteractionReader(tables)
+    def __init__(self, tables: Tables, table: str = "interactions", names: Mapping[str, str] | None = None):
+        self.reader = InteractionReader(tables, table, names)
 
     def process(self, path: str) -> Iterator[Any]:
         yield from map(_tagged, self.reader.read(path))

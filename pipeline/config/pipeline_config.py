@@ -47,6 +47,9 @@ class DataConfig(Settings):
         reader: `tables` for CSV or Parquet files described here, or the name of a data set.
         folder: for a data set: where its files are; looked for, or downloaded, where None.
         interactions, items, users: the tables (reader `tables`). Relative paths start at the YAML file.
+        impressions: what was shown beside what was chosen, as a second table of interactions with `outcomes`,
+            or in place of `interactions`: one's own, with a column of 0 and 1, or what `tfrec feedback
+            collect` makes (docs/howto/feedback.md).
         click_threshold: a label at or above it counts as a positive (`click`) for the ranking model; without
             a label column every interaction is one.
         max_reject_share: of the rows of a table, the share that may be unusable before the run stops.
@@ -58,6 +61,7 @@ class DataConfig(Settings):
     reader: Literal["tables", "movielens_100k"] = "tables"
     folder: str | None = None
     interactions: Interactions | None = None
+    impressions: Interactions | None = None
     items: Items | None = None
     users: Users | None = None
     click_threshold: Finite = 4.0
@@ -67,6 +71,19 @@ class DataConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.impressions and not self.impressions.outcomes:
+            raise ConfigError(
+                "`data.impressions.outcomes` must name the columns of what came of it. Received: none. For"
+                " example: outcomes: {click: 1}."
+            )
+        if self.impressions and self.reader != "tables":
+            raise ConfigError(
+                f"`data.impressions` is read with the reader `tables`. Received: {self.reader!r}. Describe"
+                " all tables, or leave the impressions out."
+            )
+        if self.impressions and not self.interactions:
+            object.__setattr__(self, "interactions", self.impressions)
+            object.__setattr__(self, "impressions", None)
         if self.reader == "tables" and not (self.interactions and self.items):
             raise ConfigError(
                 "`data.interactions` and `data.items` must be described with the reader `tables`. Received:"
@@ -343,13 +360,16 @@ def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
         return path if "://" in path else str((folder / pathlib.Path(path).expanduser()).absolute())
 
     changes: dict = {"folder": absolute(data.folder) if data.folder else None}
-    for name in ("interactions", "items", "users"):
+    for name in ("interactions", "impressions", "items", "users"):
         table = getattr(data, name)
         if table:
             changes[name] = dataclasses.replace(table, path=absolute(table.path))
     if data.items and data.items.generated:
         generated = dataclasses.replace(data.items.generated, path=absolute(data.items.generated.path))
         changes["items"] = dataclasses.replace(changes["items"], generated=generated)
+    if data.impressions and data.impressions.key_file:
+        key_file = absolute(data.impressions.key_file)
+        changes["impressions"] = dataclasses.replace(changes["impressions"], key_file=key_file)
     if data.interactions and data.interactions.join:
         join = dataclasses.replace(data.interactions.join, path=absolute(data.interactions.join.path))
         changes["interactions"] = dataclasses.replace(changes["interactions"], join=join)
@@ -379,7 +399,7 @@ def _given_tables(config: PipelineConfig) -> Tables:
         return movielens_100k(config.data.folder, str(config.home / "tables"))
     data = config.data
     assert data.interactions is not None and data.items is not None  # checked by DataConfig
-    return Tables(data.interactions, data.items, data.users, data.user_ids, data.item_ids)
+    return Tables(data.interactions, data.items, data.users, data.user_ids, data.item_ids, data.impressions)
 
 
 def to_json(value: object) -> str:

@@ -72,7 +72,10 @@ def interactions_schema(tables: Tables) -> schema_pb2.Schema:
     _add(schema, "time", schema_pb2.INT, required=True)
     if tables.interactions.label:
         _add(schema, "label", schema_pb2.FLOAT, share=1e-6)  # who chose without an opinion gave none
-    if tables.interactions.weighted:
+    if tables.shows:
+        _add(schema, "chosen", schema_pb2.FLOAT, required=True)
+        _add(schema, "exposure", schema_pb2.FLOAT, required=True)
+    if tables.weighted:
         _add(schema, "weight", schema_pb2.FLOAT)
         _add(schema, "history_weight", schema_pb2.FLOAT, most=None).in_environment.append("train")
     _add(schema, "click", schema_pb2.FLOAT, required=True)

@@ -70,6 +70,7 @@ def example_gen(config: PipelineConfig, places: Places, written: BaseNode | None
             "tfrec_fusion/datasets",
             "tfrec_fusion/features/columns.py",
             "tfrec_fusion/features/rows.py",
+            "tfrec_fusion/impressions/pseudonyms.py",
         ),
         generated_texts=written.outputs["generated_texts"] if written else None,
     )

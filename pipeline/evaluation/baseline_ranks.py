@@ -24,10 +24,12 @@ def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
     """User and item ids (bytes) of all training interactions, and how much each counts, batch by batch."""
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("user_id", "item_id")}
     spec["weight"] = tf.io.FixedLenFeature([], tf.float32, default_value=1.0)
+    spec["chosen"] = tf.io.FixedLenFeature([], tf.float32, default_value=1.0)
     data = tf.data.TFRecordDataset(split_files(uri, "train"), compression_type="GZIP").batch(8192)
     for batch in data.map(lambda records: tf.io.parse_example(records, spec)):
+        chosen = batch["chosen"].numpy() > 0
         counts = confidence(batch["weight"]).numpy()
-        yield batch["user_id"].numpy(), batch["item_id"].numpy(), counts
+        yield batch["user_id"].numpy()[chosen], batch["item_id"].numpy()[chosen], counts[chosen]
 
 
 class TrainingPairs:

@@ -51,7 +51,7 @@ def run(choices, split):
         times = (event.time for events in ordered.values() for event in events)
         cutoffs = cutoffs_of(times, split.validation, split.test)
     parts = {"train": [], "validation": [], "test": []}
-    step = SplitUsers(vars(split), (), 4.0)
+    step = SplitUsers(vars(split), (), 4.0, Tables(Interactions(""), Items("")))
     for user, events in ordered.items():
         for result in step.process((user, {"events": [events], "users": []}), cutoffs):
             if getattr(result, "tag", "") == "pairs":

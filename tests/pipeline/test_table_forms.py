@@ -40,7 +40,7 @@ def read(table, **rules):
     for file in find_files(table.path):
         for row in reader.process(file):
             if isinstance(row, tuple):
-                item, (user, time, label, context, weight) = row
+                item, (user, time, label, context, weight, _) = row
                 users.setdefault(user, []).append(Event(time, item, label, context, weight))
             else:
                 rejects[row.value[1]] += 1

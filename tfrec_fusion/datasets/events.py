@@ -29,7 +29,9 @@ class EventColumns:
         users, items: ids; null where missing.
         times: int64, nanoseconds since 1970; 0 without a column of times.
         labels: float64, NaN where nothing is given; None without a column of labels.
-        weights: float64, how much an event counts.
+        weights: float64, how much an event counts; 0 of what was shown and not chosen, below 0 of what was
+            disliked.
+        positions: int64, where the item was shown; 0 where that is not known.
         reason: objects, "" where the event can be used. Those that begin with `NO_CHOICE` are left out on
             purpose.
     """
@@ -40,6 +42,7 @@ class EventColumns:
     times: np.ndarray
     labels: np.ndarray | None
     weights: np.ndarray
+    positions: np.ndarray
     reason: np.ndarray
 
     @property
@@ -67,7 +70,8 @@ def read_events(
     """
     columns = {name: _column(batch, name) for name in table.columns()}
     reason = np.full(len(columns[table.user]), "", object)
-    weights = _weights(columns, table, reason)
+    weights = _outcomes(columns, table, reason) if table.outcomes else _weights(columns, table, reason)
+    shown_at = _positions(columns, table) if table.position else np.zeros(len(reason), np.int64)
     if table.quantity:
         pieces = cells.numbers(columns[table.quantity], _where(table.quantity), table.csv.decimal)
         reason[~(pieces > 0)] = "quantity not above 0"
@@ -89,6 +93,7 @@ def read_events(
         np.where(times[rows] == MISSING, MISSING, times[rows] + positions),
         None if labels is None else labels[rows],
         weights[rows],
+        shown_at[rows],
         reason,
     )
 
@@ -150,6 +155,26 @@ def _equal(words: pa.Array, numbers: np.ndarray, value: str) -> np.ndarray:
     if np.isfinite(number):
         return numbers == number
     return pc.fill_null(pc.equal(words, value), False).to_numpy(zero_copy_only=False)
+
+
+def _outcomes(columns: dict[str, pa.Array], table: Interactions, reason: np.ndarray) -> np.ndarray:
+    """What came of each row, its parts weighed and added; an empty cell is 0."""
+    total = np.zeros(len(reason))
+    for name, weight in table.outcomes.items():
+        array = columns[name]
+        values = cells.numbers(array, _where(name), table.csv.decimal)
+        nothing = pc.is_null(array, nan_is_null=True).to_numpy(zero_copy_only=False)
+        values = np.where(nothing, 0.0, values)
+        reason[~np.isfinite(values)] = f"unparsable outcome {name!r}"
+        total += weight * np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    return total
+
+
+def _positions(columns: dict[str, pa.Array], table: Interactions) -> np.ndarray:
+    """Positions from 1 on; 0 for what is none."""
+    assert table.position
+    values = cells.numbers(columns[table.position], _where(table.position), table.csv.decimal)
+    return np.where((values >= 1) & (values < 2**31), np.nan_to_num(values), 0).astype(np.int64)
 
 
 def _weights(columns: dict[str, pa.Array], table: Interactions, reason: np.ndarray) -> np.ndarray:

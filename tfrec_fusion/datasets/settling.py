@@ -42,10 +42,15 @@ def settle(tables: Tables) -> Settled:
             apart.
     """
     interactions, notes = settle_interactions(tables.interactions)
+    impressions = tables.impressions
+    if impressions is not None:
+        impressions, further = settle_interactions(impressions)
+        notes = (*notes, *further)
     items, more = settle_items(tables.items)
     users = _encodings("users", tables.users.path, tables.users.csv) if tables.users else ()
     return Settled(
-        dataclasses.replace(tables, interactions=interactions, items=items), (*notes, *more, *users)
+        dataclasses.replace(tables, interactions=interactions, impressions=impressions, items=items),
+        (*notes, *more, *users),
     )
 
 

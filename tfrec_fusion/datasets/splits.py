@@ -19,13 +19,20 @@ CELLS = 100_000  # of the histogram of times that cut-offs are taken from
 
 class Event(NamedTuple):
     """One interaction of one user: nanoseconds since 1970, item id, label (None without one), context
-    values, and how much it counts."""
+    values, and how much it counts: 0 where the item was shown and not chosen, below 0 where it was
+    disliked; and where it was shown (from 1 on, 0 where nobody knows)."""
 
     time: int
     item: str
     label: float | None = None
     context: tuple[str, ...] = ()
     weight: float = 1.0
+    position: int = 0
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is a choice, and not merely something that was shown."""
+        return self.weight > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +167,11 @@ def split_user(
         long_history: how many to keep in validation and test, where that is more.
 
     Yields:
-        One example per event, in the order of the events.
+        One example per choice, in the order of the events; then one for each item that was shown and not
+        chosen before validation began. Later ones are left out: models are judged by choices.
     """
+    shown = [event for event in events if not event.chosen]
+    events = [event for event in events if event.chosen] if shown else events
     validation_start, test_start = held_out_starts([event.time for event in events], method, cutoffs)
     items = [event.item for event in events]
     seen: dict[Split, tuple[str, ...]] = {
@@ -181,3 +191,11 @@ def split_user(
         before = slice(max(0, known - length), known)
         weights = tuple(event.weight for event in events[before])
         yield SplitExample(split, event, tuple(items[before]), seen[split], validation_start, weights)
+    times = [event.time for event in events]
+    end = cutoffs[0] if cutoffs else times[validation_start] if validation_start < len(times) else None
+    for event in shown:
+        if end is None or event.time < end:
+            known = bisect.bisect_left(times, event.time)
+            before = slice(max(0, known - history_length), known)
+            weights = tuple(earlier.weight for earlier in events[before])
+            yield SplitExample("train", event, tuple(items[before]), (), validation_start, weights)

@@ -145,6 +145,19 @@ class Interactions(Settings):
         event: optional column of the kind of each row, with `events`.
         events: the kinds that are choices, and how much each counts. Those of 0 are no choices; those not
             named are rejected.
+        outcomes: optional columns that say what came of an item that was shown, a number each, and how much
+            each counts: `{clicked: 1}` of a column of 0 and 1, `{click: 1, purchase: 5, dislike: -5}` of a
+            table of impressions. A row whose sum is above 0 is a choice that counts so much; one of 0 was
+            shown and not chosen, one below 0 was disliked. The ranking model learns both as no; the retrieval
+            model learns neither as a choice, and does not recommend what its user disliked. Neither is part
+            of a history or of what models are judged by.
+        position: with `outcomes`, optional column of the position at which the item was shown, from 1 on. It
+            weighs choices in training and is no input of a model.
+        position_bias: a choice at position p is taken to have been seen with probability
+            `p ** -position_bias` and counts for the ranking the inverse, at most 10 (Joachims et al., 2017,
+            https://arxiv.org/abs/1608.04468); 0 turns it off.
+        key_file: where `user` holds pseudonyms of the embedded server's log: the file of their key. Only for
+            `data.impressions`, beside interactions with the ids themselves.
     """
 
     path: str
@@ -163,6 +176,10 @@ class Interactions(Settings):
     weight: str | None = None
     event: str | None = None
     events: dict[str, Annotated[float, Interval(ge=0)]] = dataclasses.field(default_factory=dict)
+    outcomes: dict[str, Annotated[float, Interval()]] = dataclasses.field(default_factory=dict)
+    position: str | None = None
+    position_bias: Annotated[float, Interval(ge=0, le=5)] = 1.0
+    key_file: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -191,16 +208,37 @@ class Interactions(Settings):
                 f"`interactions.events` must count at least one kind above 0. Received: {self.events}."
                 " Nothing would be a choice."
             )
+        if self.outcomes and not any(weight > 0 for weight in self.outcomes.values()):
+            raise ConfigError(
+                f"`interactions.outcomes` must count at least one column above 0. Received: {self.outcomes}."
+                " Nothing would be a choice."
+            )
+        for key in ("weight", "event", "quantity", "explode"):
+            if self.outcomes and getattr(self, key):
+                raise ConfigError(
+                    f"`interactions.outcomes` says how much a row counts. Received: `{key}` beside it"
+                    f" ({getattr(self, key)!r}). Leave one of them out."
+                )
+        if self.position and not self.outcomes:
+            raise ConfigError(
+                f"`interactions.position` needs `interactions.outcomes`. Received: {self.position!r} alone."
+                " Name the columns of what came of it, such as {clicked: 1}."
+            )
 
     @property
     def weighted(self) -> bool:
         """Whether choices count differently."""
-        return bool(self.weight or self.event)
+        return bool(self.weight or self.event or self.outcomes)
+
+    def exposure(self, position: int) -> float:
+        """How much a choice at a position counts for the ranking; 1 where the position is not known."""
+        return min(float(position) ** self.position_bias, 10.0) if position > 0 else 1.0
 
     def columns(self) -> tuple[str, ...]:
         """The columns that are read, each once, wherever they stand; without the key of a join."""
-        optional = (name for name in (self.time, self.label, self.quantity, self.weight, self.event) if name)
-        return tuple(dict.fromkeys((self.user, self.item, *optional, *self.context)))
+        optional = (name for name in (self.time, self.label, self.quantity, self.weight, self.event,
+                                self.position) if name)  # fmt: skip
+        return tuple(dict.fromkeys((self.user, self.item, *optional, *self.outcomes, *self.context)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,6 +343,8 @@ class Tables:
 
     Attributes:
         interactions, items, users: the tables.
+        impressions: a second table of interactions, of what was shown beside what was chosen: its rows are
+            added to the others. It needs `outcomes`.
         user_ids, item_ids: `as_written`: two ids are one where they read the same, white space around them
             aside. `number`: where they are the same whole number (`12`, `12.0`, `0012`). `folded`: where they
                 are the same but for case and white
@@ -316,11 +356,24 @@ class Tables:
     users: Users | None = None
     user_ids: IdRule = "as_written"
     item_ids: IdRule = "as_written"
+    impressions: Interactions | None = None
+
+    @property
+    def shows(self) -> bool:
+        """Whether anything is known of what was shown and not chosen."""
+        return bool(self.interactions.outcomes or self.impressions)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether choices count differently."""
+        return self.interactions.weighted or self.impressions is not None
 
     def columns(self) -> list[tuple[str, str, tuple[str, ...]]]:
         """Name, path and needed columns of each table; the interactions' may stand in the table that they are
         joined with."""
         results = [("interactions", self.interactions.path, self.interactions.columns())]
+        if self.impressions:
+            results.append(("impressions", self.impressions.path, self.impressions.columns()))
         results.append(("items", self.items.path, self.items.columns()))
         if (texts := self.items.generated) and texts.path:
             results.append(("items.generated", texts.path, (texts.id, texts.column)))

@@ -42,7 +42,7 @@ Values = TypeVar("Values", tf.Tensor, tf.SparseTensor)
 Inputs = Mapping[str, tf.Tensor | tf.SparseTensor]
 Outputs = dict[str, tf.Tensor | tf.SparseTensor]
 Tokenize = Callable[[tf.Tensor], dict[str, tf.Tensor]]
-AS_THEY_ARE = ("item_id", "title", "train_count", "history", "history_weight", "click")
+AS_THEY_ARE = ("item_id", "title", "train_count", "history", "history_weight", "click", "chosen", "exposure")
 
 
 class Learned(Protocol):

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import ConfigError, SplitConfig
+from tfrec_fusion.datasets.impressions import chosen_sign, exposure_of, is_click
 from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, cutoffs_of, split_user
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import USER_VOCABULARY, RawFeature, context_features, user_features
@@ -90,19 +91,22 @@ class SplitRows:
         inputs: dict[str, Any] = {feature.name: sparse(values, feature)
                                   for feature, values in self.raw(part).items()}  # fmt: skip
         inputs["user_id"] = tf.constant([encoded(user) for user, _ in examples], tf.string)
-        clicks = [event.label is None or event.label >= self.click_threshold for event in events]
+        clicks = [is_click(event, self.click_threshold) for event in events]
         inputs["click"] = tf.constant(clicks, tf.float32)
         if tables.interactions.label:
             labels = [np.nan if event.label is None else event.label for event in events]
             inputs["label"] = tf.constant(labels, tf.float32)
-        if tables.interactions.weighted:
-            inputs["weight"] = tf.constant([event.weight for event in events], tf.float32)
+        if tables.weighted:
+            inputs["weight"] = tf.constant([max(event.weight, 0.0) for event in events], tf.float32)
+        if tables.shows:
+            inputs["chosen"] = tf.constant([chosen_sign(event) for event in events], tf.float32)
+            inputs["exposure"] = tf.constant([exposure_of(event, tables) for event in events], tf.float32)
         columns = arrays(transform(inputs))
         width = self.split.history_length if part == "train" else self.split.held_out_history
         histories = [[item_index[item] for item in example.history] for _, example in examples]
         columns["history"] = left_padded(histories, width)
         columns["item_index"] = np.array([item_index[event.item] for event in events], np.int32)
-        if tables.interactions.weighted and part == "train":
+        if tables.weighted and part == "train":
             weights = [example.history_weights for _, example in examples]
             columns["history_weight"] = left_padded(weights, width, np.float32)
         return columns
@@ -114,10 +118,12 @@ class SplitRows:
                                   for feature, values in self.side.items()}  # fmt: skip
         inputs["user_id"] = tf.constant([encoded(user) for user in ids], tf.string)
         length = self.split.held_out_history
-        chosen = [[], *([item_index[event.item] for event in self.events.get(user, ())]
+        chosen = [[], *([item_index[event.item] for event in self.events.get(user, ()) if event.chosen]
                         for user in self.users)]  # fmt: skip
         history, history_splits = end_to_end([items[-length:] for items in chosen])
-        seen, seen_splits = end_to_end([list(dict.fromkeys(items)) for items in chosen])
+        met = [[], *([item_index[event.item] for event in self.events.get(user, ()) if event.weight != 0]
+                     for user in self.users)]  # fmt: skip
+        seen, seen_splits = end_to_end([list(dict.fromkeys(items)) for items in met])
         return Profiles(
             np.array(ids, object),
             arrays(transform(inputs)),
@@ -139,7 +145,7 @@ def split_users(
     """
     cutoffs = None
     if split.method == "temporal":
-        times = (event.time for events in users.values() for event in events)
+        times = (event.time for events in users.values() for event in events if event.chosen)
         cutoffs = cutoffs_of(times, split.validation, split.test)
     examples: dict[str, list[tuple[str, SplitExample]]] = {part: [] for part in SPLITS}
     for user, events in users.items():

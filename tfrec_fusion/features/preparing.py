@@ -35,6 +35,7 @@ from tfrec_fusion.features.statistics import encoded, vocabulary_of
 from tfrec_fusion.features.whole_tables import Rejected, read_choices, read_entities
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
+from tfrec_fusion.training.batches import chosen_rows
 
 __all__ = ["Known", "Prepared", "prepare"]
 
@@ -125,7 +126,7 @@ def prepare(
     item_index = {item: index for index, item in enumerate(items, 1)}
     request = RequestTransform(tables, transform.vocabulary_size, rows.learn(transform.vocabulary_size))
     parts = {part: rows.encode(part, item_index, request) for part in SPLITS}
-    counts = np.bincount(parts["train"]["item_index"], minlength=len(items) + 1)
+    counts = np.bincount(chosen_rows(parts["train"])["item_index"], minlength=len(items) + 1)
     catalogue, features = item_arrays(tables, items, ids, counts, text, vectors, transform.vocabulary_size)
     statistics = request.statistics
     space = FeatureSpace(

@@ -7,13 +7,15 @@ the pipeline and training in memory read by the same code.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells, markup
 from tfrec_fusion.datasets.events import read_events
 from tfrec_fusion.datasets.files import find_files
@@ -21,15 +23,18 @@ from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
-from tfrec_fusion.datasets.tables import GeneratedText, IdRule, Items, Tables, Users
+from tfrec_fusion.datasets.tables import GeneratedText, IdRule, Interactions, Items, Tables, Users
 from tfrec_fusion.features.columns import RawFeature, Role
+from tfrec_fusion.impressions.pseudonyms import pseudonym, read_key
 
 __all__ = [
     "ROWS",
     "EntityReader",
     "InteractionReader",
     "Reject",
+    "interaction_readers",
     "most_frequent",
+    "names_of_pseudonyms",
     "one_row",
     "read_generated",
 ]
@@ -78,42 +83,63 @@ class InteractionReader:
 
     Args:
         tables: the three tables.
+        table: which of the tables of interactions, `interactions` or `impressions`.
+        names: id of each pseudonym, where users are pseudonyms.
     """
 
-    def __init__(self, tables: Tables):
-        self.tables = tables
+    def __init__(
+        self,
+        tables: Tables,
+        table: str = "interactions",
+        names: Mapping[str, str] | None = None,
+    ):
+        self.tables, self.name, self.names = tables, table, names
         self.rows: InteractionRows | None = None
 
     def read(self, path: str) -> Iterator[tuple[str, tuple] | Reject]:
-        """Each interaction as (item, (user, time, label, context, weight)), and rejects."""
-        table = self.tables.interactions
+        """Each interaction as (item, (user, time, label, context, weight, position)), and rejects."""
+        table = self.table
         bad: list[BadRow] = []
         self.rows = self.rows or InteractionRows(table)
         for batch in self.rows.batches(path, bad.append):
-            yield from _bad_rows(bad, "interactions")
+            yield from _bad_rows(bad, self.name)
             events = read_events(batch, table, self.tables.user_ids, self.tables.item_ids)
             good = events.good
             if not good.all():
                 rejects = batch.take(pa.array(events.rows[~good]))
                 for why, row in zip(events.reason[~good], _plain_rows(rejects), strict=True):
-                    yield Reject("interactions", why, row)
+                    yield Reject(self.name, why, row)
             rows, kept = pa.array(events.rows[good]), pa.array(good)
             contexts = self._contexts(batch, rows)
             labels = [None] * len(rows) if events.labels is None else _or_none(events.labels[good])
+            users = cells.as_python(events.users.filter(kept))
+            if self.names is not None:
+                users = [self.names.get(user, user) for user in users]
             columns = (
-                cells.as_python(events.users.filter(kept)),
+                users,
                 events.times[good].tolist(),
                 labels,
                 contexts,
                 events.weights[good].tolist(),
+                events.positions[good].tolist(),
             )
             items = cells.as_python(events.items.filter(kept))
             yield from zip(items, zip(*columns, strict=True), strict=True)
-        yield from _bad_rows(bad, "interactions")
+        yield from _bad_rows(bad, self.name)
+
+    @property
+    def table(self) -> Interactions:
+        """The table that is read."""
+        if self.name == "interactions":
+            return self.tables.interactions
+        assert self.tables.impressions is not None
+        return self.tables.impressions
 
     def _contexts(self, batch: pa.RecordBatch, rows: pa.Array) -> Iterable[tuple[str, ...]]:
         """Of each event the values of its context, "" where there is none."""
         parts = []
+        if self.name == "impressions":  # nothing is known of the context in which it was shown
+            return (("",) * len(self.tables.interactions.context),) * len(rows)
         for column in self.tables.interactions.context:
             text = cells.strings(batch.column(column), f"column {column!r} of the interactions table")
             parts.append(cells.as_python(pc.fill_null(text, "").take(rows)))
@@ -125,6 +151,38 @@ def _or_none(values: np.ndarray) -> list[float | None]:
     result = values.astype(object)
     result[~np.isfinite(values)] = None
     return result.tolist()
+
+
+def interaction_readers(tables: Tables) -> Iterator[tuple[str, InteractionReader, str]]:
+    """Each table of interactions: its name, its reader, and its path."""
+    yield "interactions", InteractionReader(tables), tables.interactions.path
+    if tables.impressions is not None:
+        names = names_of_pseudonyms(tables)
+        yield "impressions", InteractionReader(tables, "impressions", names), tables.impressions.path
+
+
+def names_of_pseudonyms(tables: Tables) -> dict[str, str] | None:
+    """The id behind each pseudonym of the impressions, of users that the interactions name; None where the
+    impressions hold ids themselves.
+
+    Raises:
+        ConfigError: if the key cannot be read.
+    """
+    impressions = tables.impressions
+    if impressions is None or impressions.key_file is None:
+        return None
+    if not os.path.isfile(impressions.key_file):
+        raise ConfigError(
+            "`data.impressions.key_file` must be the key of the pseudonyms. Received:"
+            f" {impressions.key_file!r}, which is not there. Without it nobody can be told from anybody."
+        )
+    key, table = read_key(impressions.key_file), tables.interactions
+    users: set[str] = set()
+    for file in find_files(table.path, "interactions"):
+        for batch in read_batches(file, (table.user,), "interactions", csv=table.csv, report=lambda _: None):
+            found = ids(batch.column(table.user), tables.user_ids, f"column {table.user!r}")
+            users |= set(cells.as_python(found.unique().drop_null()))
+    return {pseudonym(key, user.encode("utf-8", "replace")): user for user in users}
 
 
 def most_frequent(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from typing import Any
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.splits import Event, in_order
 from tfrec_fusion.datasets.tables import Items, Tables, Users
-from tfrec_fusion.features.rows import EntityReader, InteractionReader, Reject, one_row
+from tfrec_fusion.features.rows import (
+    EntityReader,
+    InteractionReader,
+    Reject,
+    interaction_readers,
+    one_row,
+)
 
 __all__ = ["Rejected", "read_choices", "read_entities"]
 
@@ -48,14 +54,13 @@ def read_choices(tables: Tables, items: Container[str], rejects: Rejected) -> di
         rejects: is added to.
     """
     users: dict[str, list[Event]] = {}
-    reader = InteractionReader(tables)
-    for item, (user, time, label, context, weight) in _read(
-        reader, tables.interactions.path, "interactions", rejects
-    ):
-        if item in items:
-            users.setdefault(user, []).append(Event(time, item, label, context, weight))
-        else:
-            rejects["interactions", "unknown item"] += 1
+    for table, reader, path in interaction_readers(tables):
+        for item, (user, *values) in _read(reader, path, table, rejects):
+            if item in items:
+                time, *rest = values
+                users.setdefault(user, []).append(Event(time, item, *rest))
+            else:
+                rejects[table, "unknown item"] += 1
     kept = {}
     for user, events in users.items():
         kept[user], duplicates = in_order(user, events)

@@ -222,11 +222,13 @@ class Ranking(Model):
         return tf.reduce_mean(tf.cast(self.item_tower.lookup()[1:], tf.float32), 0)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels."""
+        """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels, these
+        weighed by `exposure` float32 `[batch]` where it is given."""
         logits = self._catalogue_logits(inputs, training)
         total = tf.zeros([])
         for name, task in self.tasks.items():
-            total += task(inputs[name], logits[name])
+            weights = inputs.get("exposure") if task.kind == "binary" else None
+            total += task(inputs[name], logits[name], weights)
         return total
 
     def _catalogue_logits(self, inputs: Mapping[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:

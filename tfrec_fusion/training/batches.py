@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from tfrec_fusion.models.windows import joined
 
-__all__ = ["MOST_BYTES", "batches", "canonical_order", "read_columns"]
+__all__ = ["MOST_BYTES", "batches", "canonical_order", "chosen_rows", "only_chosen", "read_columns"]
 
 MOST_BYTES = 2**29
 """Of columns that are held in memory; a constant, so that memory does not follow the data."""
 
-EXACT = ("click", "rating", "weight", "history_weight")
+EXACT = ("click", "rating", "weight", "history_weight", "chosen", "exposure")
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # SplitMix64's
 
 
@@ -47,6 +47,28 @@ def batches(columns: Mapping[str, np.ndarray], size: int, shuffle: int | None = 
     return chosen.map(
         lambda some: {name: tf.gather(values, some) for name, values in tensors.items()}
     ).prefetch(tf.data.AUTOTUNE)
+
+
+def chosen_rows(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows that are choices, without those of items that were shown and not chosen; all rows where nothing is
+    known of such."""
+    if "chosen" not in columns:
+        return dict(columns)
+    chosen = columns["chosen"] > 0
+    return {name: values[chosen] for name, values in columns.items()}
+
+
+def only_chosen(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Batches of choices alone, of the same size; `chosen` and `exposure` are no inputs of such a model."""
+    if "chosen" not in dataset.element_spec:
+        return dataset
+
+    def choices(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        chosen = batch["chosen"] > 0
+        kept = {name: values for name, values in batch.items() if name not in ("chosen", "exposure")}
+        return {name: tf.boolean_mask(values, chosen) for name, values in kept.items()}
+
+    return dataset.map(choices).rebatch(size).prefetch(tf.data.AUTOTUNE)
 
 
 def canonical_order(columns: Mapping[str, np.ndarray]) -> np.ndarray:

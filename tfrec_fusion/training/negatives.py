@@ -23,4 +23,6 @@ class WithNegatives:
         """Twice the batch: the interactions, then as many negatives with `click` 0."""
         drawn = tf.random.uniform(tf.shape(batch["item_index"]), 1, self.size, tf.int32)
         negatives = {**batch, "item_index": drawn, "click": tf.zeros_like(batch["click"])}
+        if "exposure" in batch:
+            negatives["exposure"] = tf.ones_like(batch["exposure"])
         return {name: tf.concat([batch[name], negatives[name]], 0) for name in batch}

@@ -22,6 +22,7 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.rating_biases import rating_biases
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
+from tfrec_fusion.training.batches import only_chosen
 from tfrec_fusion.training.fitting import History, fit_staged, precision, strategy
 from tfrec_fusion.training.negatives import WithNegatives
 
@@ -116,8 +117,10 @@ def train_retrieval(
     chosen = distribution or strategy(config.training)
     with chosen.scope():
         model = build()
-    train = data.batches("train", config.training.batch_size, shuffle=config.training.seed)
+    size = config.training.batch_size
+    train = only_chosen(data.batches("train", size, shuffle=config.training.seed), size)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
+    validation = only_chosen(validation, VALIDATION_BATCH)
     history = fit_staged(
         model,
         train,
