@@ -47,7 +47,7 @@ LIBRARY = {
 PIPELINE = {
     "__init__": {"components"},
     "callbacks": {"config", "data", "evaluation"},
-    "cli": {"config", "onboarding", "report", "runner", "studies", "vertex"},
+    "cli": {"config", "onboarding", "report", "runner", "studies", "updating", "vertex"},
     "components": {"config", "data", "evaluation"},
     "config": set(),
     "data": set(),
@@ -57,6 +57,7 @@ PIPELINE = {
     "report": {"config", "data", "evaluation"},
     "runner": {"config", "data", "definition", "evaluation"},
     "studies": {"config"},
+    "updating": {"callbacks", "config", "data"},
     "vertex": {"components", "config", "definition", "runner"},
 }
 

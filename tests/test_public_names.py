@@ -121,7 +121,7 @@ COSTS = {
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
-        models.hybrid.rating_fitting export.parts in_memory.figures in_memory.fitted in_memory.requests in_memory.storage
+        models.hybrid.rating_fitting export.parts in_memory.figures in_memory.fitted in_memory.requests in_memory.storage in_memory.updating
         training.recipes training.solved_parts"""
     ),
     "tensorflow_serving": (

@@ -8,7 +8,6 @@ BEAM = "Beam calls a CombineFn's methods"
 KERAS = "Keras calls it"
 TFX = "TFX calls it by a dotted string"
 OBJECTIVES = "several objectives and the classifier: the configuration will reach them"
-WARM = "warm start from an earlier run: the configuration will reach it"
 ALLOWED = {
     "pipeline/callbacks/index_update.py:build_retrieval": TFX,
     "pipeline/cli/command.py:Group.format_commands": "click calls it",
@@ -39,8 +38,6 @@ ALLOWED = {
     "tfrec_fusion/metrics/classification.py:classification_report": OBJECTIVES,
     "tfrec_fusion/models/bert_recommender.py:BertRecommender": OBJECTIVES,
     "tfrec_fusion/serving/server/http_reading.py:RequestReader.*": "asyncio and httptools call them",
-    "tfrec_fusion/models/warm_starting.py:old_rows": WARM,
-    "tfrec_fusion/models/warm_starting.py:warm_start": WARM,
 }
 
 

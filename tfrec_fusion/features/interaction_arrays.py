@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,10 +77,12 @@ class SplitRows:
             columns[feature] = objects(values)
         return columns
 
-    def learn(self, size: int) -> Statistics:
+    def learn(self, size: int, known: Mapping[str, Sequence[bytes]] | None = None) -> Statistics:
         """Of training: users by how often they chose, values of features by how often they stand there."""
         columns = self.raw("train")
-        result = learn(list(columns), {feature.name: values for feature, values in columns.items()}, size)
+        result = learn(
+            list(columns), {feature.name: values for feature, values in columns.items()}, size, known
+        )
         users = vocabulary_of(user for user, _ in self.examples["train"])
         return dataclasses.replace(result, vocabularies={**result.vocabularies, USER_VOCABULARY: users})
 

@@ -32,6 +32,7 @@ def item_arrays(
     text: TextConfig | None,
     vectors: str | None,
     size: int,
+    known: Mapping[str, Sequence[bytes]] | None = None,
 ) -> tuple[Catalogue, tuple[Feature, ...]]:
     """The items in the order of their indices, and their features."""
     if text and not text_features(tables):
@@ -42,7 +43,7 @@ def item_arrays(
     features = item_features(tables)
     raw = {feature: [row.get(feature.name) for row in items.values()]
            for feature in (*features, *(text_features(tables) if text else ()))}  # fmt: skip
-    learned = learn(features, {feature.name: values for feature, values in raw.items()}, size)
+    learned = learn(features, {feature.name: values for feature, values in raw.items()}, size, known)
     statistics = dataclasses.replace(learned, vocabularies={**learned.vocabularies, ITEM_VOCABULARY: ids})
     fitted, tokenizer = Fitted(statistics), item_tokenizer(text) if text else None
     widths = {feature: max((len(value) for value in values if value is not None), default=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,6 +72,7 @@ class Prepared:
         labels: label name → its kind, as the ranking model takes them.
         known: what is served beside the models; None where nothing is.
         rejects: (table, reason) → how many rows could not be used.
+        times: int64 per row of `train`, nanoseconds since 1970; None where nobody knows.
     """
 
     space: FeatureSpace
@@ -84,6 +85,7 @@ class Prepared:
     labels: dict[str, LabelKind] = dataclasses.field(default_factory=lambda: {"click": "binary"})
     known: Known | None = None
     rejects: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    times: np.ndarray | None = None
 
 
 def prepare(
@@ -95,6 +97,7 @@ def prepare(
     click_threshold: float = 4.0,
     max_reject_share: float = 1.0,
     vectors: str | None = None,
+    known: Mapping[str, Sequence[bytes]] | None = None,
 ) -> Prepared:
     """Reads, splits and encodes. Rows that cannot be used are left out and counted, as in a run.
 
@@ -106,6 +109,7 @@ def prepare(
         click_threshold: a label at or above it counts as a click.
         max_reject_share: of a table's rows, the share that may be unusable.
         vectors: folder that keeps text vectors for the next time; None keeps none.
+        known: vocabularies of features that an earlier model learned, whose values keep their indices.
 
     Raises:
         ConfigError: if a table cannot be read, too many of its rows cannot be used, or a split is empty.
@@ -124,10 +128,14 @@ def prepare(
     by_bytes = {encoded(item): item for item in items}
     items = {by_bytes[item]: items[by_bytes[item]] for item in ids}
     item_index = {item: index for index, item in enumerate(items, 1)}
-    request = RequestTransform(tables, transform.vocabulary_size, rows.learn(transform.vocabulary_size))
+    request = RequestTransform(
+        tables, transform.vocabulary_size, rows.learn(transform.vocabulary_size, known)
+    )
     parts = {part: rows.encode(part, item_index, request) for part in SPLITS}
     counts = np.bincount(chosen_rows(parts["train"])["item_index"], minlength=len(items) + 1)
-    catalogue, features = item_arrays(tables, items, ids, counts, text, vectors, transform.vocabulary_size)
+    catalogue, features = item_arrays(
+        tables, items, ids, counts, text, vectors, transform.vocabulary_size, known
+    )
     statistics = request.statistics
     space = FeatureSpace(
         num_users=statistics.size(USER_VOCABULARY),
@@ -151,6 +159,7 @@ def prepare(
         labels=labels,
         known=Known(tables, rows.profiles(item_index, request), request),
         rejects={reason: count for reason, count in rejects.items() if count},
+        times=np.array([example.event.time for _, example in rows.examples["train"]], np.int64),
     )
 
 

@@ -41,13 +41,19 @@ class Statistics:
         return len(self.vocabularies[vocabulary]) + 1
 
 
-def learn(features: Sequence[RawFeature], columns: Mapping[str, Iterable[Any]], size: int) -> Statistics:
+def learn(
+    features: Sequence[RawFeature],
+    columns: Mapping[str, Iterable[Any]],
+    size: int,
+    known: Mapping[str, Sequence[bytes]] | None = None,
+) -> Statistics:
     """Learns from the values of every feature.
 
     Args:
         features: which.
         columns: by name a value an example, None where there is none, a list where there are several.
         size: the most values kept of a categorical feature.
+        known: vocabularies of an earlier model, whose values keep their indices; new ones come after them.
     """
     vocabularies, moments = {}, {}
     for feature in features:
@@ -60,7 +66,17 @@ def learn(features: Sequence[RawFeature], columns: Mapping[str, Iterable[Any]], 
             numbers = np.asarray(present, np.float32).astype(np.float64)
             mean, deviation = (numbers.mean(), numbers.std()) if len(numbers) else (0.0, 0.0)
             moments[feature.name] = float(mean), float(deviation) or 1.0
+    for name, before in (known or {}).items():
+        if name in vocabularies:
+            vocabularies[name] = grown(vocabularies[name], before, size)
     return Statistics(vocabularies, moments)
+
+
+def grown(values: Sequence[bytes], before: Sequence[bytes], size: int | None = None) -> list[bytes]:
+    """A vocabulary in which an earlier one's values stand first, in their order, and others after them."""
+    old = set(before)
+    both = [*before, *(value for value in values if value not in old)]
+    return both if size is None else both[: max(size, len(before))]
 
 
 def vocabulary_of(values: Iterable[str], size: int | None = None) -> list[bytes]:

@@ -44,7 +44,7 @@ def held_out(fitted: Fitted, tables: Tables, files: Sequence[str], click_thresho
         for entry in reader.read(file):
             if isinstance(entry, Reject) or entry[0] not in item_index:
                 lost += 1
-            else:
+            elif entry[1][4] > 0:  # what was shown and not chosen is nothing to judge by
                 rows.append(entry)
     if not rows:
         raise ConfigError(
@@ -57,14 +57,14 @@ def held_out(fitted: Fitted, tables: Tables, files: Sequence[str], click_thresho
     contexts = context_features(tables)
     if contexts:
         values = {
-            feature: [context[position] or None for _, (_, _, _, context, _) in rows]
+            feature: [context[position] or None for _, (_, _, _, context, *_) in rows]
             for position, feature in enumerate(contexts)
         }
         raw = {feature.name: sparse(some, feature) for feature, some in values.items()}
         columns |= arrays(known.transform(raw))
     columns["history"] = np.stack([_padded(fitted, row) for row in profile])
     columns["item_index"] = np.array([item_index[item] for item, _ in rows], np.int32)
-    labels = [label for _, (_, _, label, _, _) in rows]
+    labels = [label for _, (_, _, label, *_) in rows]
     columns["click"] = np.array([label is None or label >= click_threshold for label in labels], np.float32)
     if tables.interactions.label:
         columns["rating"] = np.array([np.nan if label is None else label for label in labels], np.float32)

@@ -25,18 +25,22 @@ def old_rows(new_ids: Sequence[str], old_ids: Sequence[str]) -> np.ndarray:
     return np.array([0] + [rows.get(key, -1) for key in new_ids[1:]], np.int64)
 
 
-def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.ndarray) -> None:
+def warm_start(
+    model: Model, old: Model, item_rows: np.ndarray, user_rows: np.ndarray, solved: bool = True
+) -> None:
     """Carries over what an older model of the same configuration has learned.
 
     Embeddings of items and users move by id. An item or user that the older model did not know starts from
     what stood for the unknown one, so that it is scored as before; old items and users are scored as before
-    too. Text and features are the new model's own.
+    too. Embeddings of categorical features may have more rows, for values that came after the older ones
+    (`features.statistics.grown`), which start from the unknown one's. Texts are the new model's own.
 
     Args:
         model: the new model, its variables in place.
         old: the older model.
         item_rows: from `old_rows`, one per item of `model`.
         user_rows: from `old_rows`, one per user of `model`.
+        solved: whether what is solved beside the network is carried over; without, it is to be solved again.
 
     Raises:
         ValueError: if the models differ in more than their vocabularies.
@@ -58,13 +62,26 @@ def warm_start(model: Model, old: Model, item_rows: np.ndarray, user_rows: np.nd
             rows, unknown = by_row[id(weight)]
             start = values[0] if unknown is None else old.trainable_weights[unknowns[id(unknown)]].numpy()
             values = np.where((rows >= 0)[:, None], values[np.maximum(rows, 0)], start)
+        elif _has_grown(weight, values):
+            values = np.concatenate([values, np.repeat(values[:1], weight.shape[0] - len(values), 0)])
         if values.shape != tuple(weight.shape):
             raise ValueError(
                 f"Both models must have the same configuration. Received: {weight.name} of the shapes "
                 f"{tuple(weight.shape)} and {values.shape}. Build the new one like the older one."
             )
         weight.assign(values)
-    model.start_from(old, item_rows)
+    if solved:
+        model.start_from(old, item_rows)
+
+
+def _has_grown(weight: tf.Variable, values: np.ndarray) -> bool:
+    """Whether a feature's embedding has got more rows."""
+    return (
+        "embedding" in weight.name
+        and values.ndim == 2
+        and weight.shape[0] > values.shape[0]
+        and tuple(weight.shape[1:]) == values.shape[1:]
+    )
 
 
 def initialise_embedding(layer: tf_keras.layers.Embedding, factors: np.ndarray) -> None:

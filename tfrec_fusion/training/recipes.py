@@ -23,13 +23,15 @@ from tfrec_fusion.models.rating_biases import rating_biases
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.batches import only_chosen
-from tfrec_fusion.training.fitting import History, fit_staged, precision, strategy
+from tfrec_fusion.training.fitting import History, fit, fit_staged, precision, strategy
 from tfrec_fusion.training.negatives import WithNegatives
+from tfrec_fusion.training.solved_parts import SolvedParts
 
 __all__ = [
     "Batches",
     "Trained",
     "TrainingData",
+    "continue_retrieval",
     "ranking_baseline",
     "restore",
     "train_ranking",
@@ -132,6 +134,39 @@ def train_retrieval(
         tensorboard=tensorboard,
     )
     return _trained(model, build, history, data, weights)
+
+
+def continue_retrieval(
+    data: TrainingData,
+    config: RetrievalConfig,
+    start: Callable[[TwoTower], None],
+    recent: tf.data.Dataset,
+    *,
+    progress: Progress = False,
+) -> Trained[TwoTower]:
+    """Trains a two-tower model further from what an earlier one learned.
+
+    Args:
+        data: everything that is known now; what is solved beside the towers is solved from all of it.
+        config: the model as it was built before, and how to train now.
+        start: gives the new model its first weights (`warm_starting.warm_start`).
+        recent: batches that the towers are trained on, one epoch: what is new, and some of what is old.
+        progress: as in `fit`.
+    """
+
+    def build() -> TwoTower:
+        with precision(config.training):
+            return build_two_tower(config, data.space, data.catalogue, data.text)
+
+    with strategy(config.training).scope():
+        model = build()
+    start(model)
+    size = config.training.batch_size
+    validation = only_chosen(data.batches("validation", VALIDATION_BATCH, shuffle=None), VALIDATION_BATCH)
+    history = fit(model, recent, validation, config.training, progress=progress, callbacks=())
+    train = only_chosen(data.batches("train", size, shuffle=config.training.seed), size)
+    SolvedParts().on_train_end(model, train, validation)
+    return _trained(model, build, history, data, None)
 
 
 def train_ranking(

@@ -1,0 +1,42 @@
+"""`tfrec update`."""
+
+from __future__ import annotations
+
+import click
+
+from pipeline.cli.command import Section, command
+from pipeline.cli.options import Chosen, configured, quiet_tensorflow
+
+
+@command(
+    Section.LOOP,
+    """
+    tfrec update shop.yaml
+    tfrec update shop.yaml --replay 0.5 --epochs 5
+    """,
+)
+@configured
+@click.option(
+    "--replay",
+    type=float,
+    default=0.2,
+    help="share of older interactions that are learned again (default: 0.2)",
+)
+@click.option("--epochs", type=click.IntRange(1), default=3, help="at most (default: 3)")
+def update(chosen: Chosen, replay: float, epochs: int) -> int:
+    """Let the pushed retrieval model learn what came since, and push it where it is not worse."""
+    quiet_tensorflow()
+    config = chosen.load()
+    from pipeline.updating.updates import run_update
+
+    report = run_update(config, replay=replay, epochs=epochs, say=lambda line: print(line, flush=True))
+    print(
+        f"ndcg@{report['k']} of {report['users']:,} users on the newest window: {report['before']:.4f}"
+        f" before, {report['after']:.4f} after ({report['low']:+.4f} to {report['high']:+.4f})"
+    )
+    for reason in report["reasons"]:
+        print(f"not pushed; {reason}")
+    if report["pushed"]:
+        print(f"pushed to {report['pushed']}")
+    print(f"{report['seconds']:.0f} s")
+    return 0 if report["pushed"] else 2

@@ -1,0 +1,1 @@
+"""Updates: a pushed model learns on from what came since, without the whole pipeline."""
