@@ -115,3 +115,23 @@ def test_a_grown_vocabulary_by_hand():
     assert grown([b"b", b"c", b"a"], [b"a", b"x"]) == [b"a", b"x", b"b", b"c"]
     assert grown([b"b", b"c"], [b"a", b"x"], 3) == [b"a", b"x", b"b"]
     assert grown([b"b"], [b"a", b"x"], 1) == [b"a", b"x"]
+
+
+@pytest.mark.slow
+def test_the_prequential_benchmark_judges_all_three_ways_on_one_window(tmp_path):
+    from benchmarks.prequential import run
+    from pipeline.config.pipeline_config import DataConfig, PipelineConfig
+
+    tables = write_choices(tmp_path, 30)
+    config = PipelineConfig(
+        "choices",
+        DataConfig(interactions=tables.interactions, items=tables.items),
+        root=str(tmp_path / "runs"),
+        text=None,
+        retrieval=CONFIG.retrieval,
+    )
+    first, second = run(config, 2, tmp_path)
+    assert (first["interactions"], second["interactions"]) == (667, 890)
+    for row in (first, second):
+        assert all(0 <= value <= 1 for value in row["ndcg@10"].values()) and row["users"] > 0
+        assert row["seconds"]["update"] > 0 and row["seconds"]["full"] > 0

@@ -21,13 +21,13 @@ SPLIT = SplitConfig(history_length=4)
 def write_shown(folder, clicks=(0, 3)):
     """Twenty users see a list of four items a day for ten days; those at `clicks` are clicked."""
     rows = [
-        (f"u{user}", f"i{(user + 3 * day + position) % 12}", 1000 * day + user, position + 1,
+        (f"u{user}", f"i{(user + 5 * day + position) % 60}", 1000 * day + user, position + 1,
          int(position in clicks), int(position == 2 and user == 0))
         for user in range(20) for day in range(10) for position in range(4)
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["who", "what", "at", "place", "clicked", "hidden"])
     frame.to_csv(folder / "shown.csv", index=False)
-    pd.DataFrame({"what": [f"i{number}" for number in range(12)]}).to_csv(folder / "items.csv", index=False)
+    pd.DataFrame({"what": [f"i{number}" for number in range(60)]}).to_csv(folder / "items.csv", index=False)
     return frame
 
 
@@ -59,7 +59,7 @@ def test_a_table_of_zeros_and_ones_is_used_to_the_last_row(tmp_path):
     day = before[before["who"] == "u7"]["at"].max()
     assert sorted(history) == sorted(list(own[own["at"] < day]["what"])[-4:])  # two each at one moment
     np.testing.assert_array_equal(
-        data.catalogue.counts, np.bincount(train["item_index"][train["chosen"] > 0], minlength=13)
+        data.catalogue.counts, np.bincount(train["item_index"][train["chosen"] > 0], minlength=61)
     )
 
 

@@ -92,6 +92,7 @@ class Updated:
         new_rows, replayed_rows: interactions that the towers were trained on.
         new_items, new_users: that the earlier model did not know.
         comparison: with the earlier model.
+        data: what it was trained and judged on.
     """
 
     fitted: Fitted
@@ -101,6 +102,7 @@ class Updated:
     new_items: int
     new_users: int
     comparison: Comparison
+    data: Prepared
 
 
 def base_of(fitted: Fitted, until: int) -> Base:
@@ -216,6 +218,7 @@ def update(
         int((item_rows < 0).sum()),
         int((user_rows < 0).sum()),
         comparison,
+        data,
     )
 
 
