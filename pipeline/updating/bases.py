@@ -64,10 +64,12 @@ def _of_run(config: PipelineConfig, run: pathlib.Path) -> Base:
     settings, inputs = read_settings(
         RetrievalSettings, json.loads((run / SETTINGS).read_text(encoding="utf-8"))
     )
-    if settings.model != config.retrieval or settings.text != config.text:
+    same_lengths = settings.history_length == config.split.history_length
+    if settings.model != config.retrieval or settings.text != config.text or not same_lengths:
         raise ConfigError(
             "An update needs the settings that the pushed model was trained with. Received: other values"
-            " under `retrieval` or `text`. Train anew with `tfrec run`, or take the settings back."
+            " under `retrieval`, `text` or `split.history_length`. Train anew with `tfrec run`, or"
+            " take the settings back."
         )
     if missing := [
         folder for folder in (inputs.items, inputs.transform_graph) if not pathlib.Path(folder).is_dir()

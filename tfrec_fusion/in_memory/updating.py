@@ -195,7 +195,7 @@ def update(
             config.text,
         ),
         dataclasses.replace(retrieval, training=training),
-        lambda model: warm_start(model, base.model, item_rows, user_rows, solved=False),
+        lambda model: _start(model, base, item_rows, user_rows),
         batches(recent, training.batch_size, training.seed),
     )
     say("compares both models on the newest window")
@@ -220,6 +220,16 @@ def update(
         comparison,
         data,
     )
+
+
+def _start(model: TwoTower, base: Base, item_rows: np.ndarray, user_rows: np.ndarray) -> None:
+    try:
+        warm_start(model, base.model, item_rows, user_rows, solved=False)
+    except ValueError as error:
+        raise ConfigError(
+            "An update needs the columns and settings that the earlier model was made with. Received: others"
+            f" ({error}) Train anew with `tfrec run`."
+        ) from error
 
 
 def compare(
