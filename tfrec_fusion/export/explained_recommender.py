@@ -63,7 +63,7 @@ class RecommenderExplainer(RetrievalExplainer):
         texts = tf.concat([texts, tf.fill(tf.shape(last), "")], 1)
         label = tf.constant([float(name == served.head) for name in served.ranking.labels])
         user = asked.user
-        predicted, ranked = served.predicted_parts(user, item_ids, texts, label)
+        predicted, ranked = served.predicted_parts(user, item_ids, texts, label, unsourced=1)
         further = tf.shape(user["history"])[1] - tf.shape(served.ranking.recent(user)["history"])[1]
         own = tf.linalg.matvec(asked.vectors, asked.queries)
         first, second = found.shares

@@ -74,19 +74,21 @@ class RetrievalExplainer(Explainer):
         self, inputs: Mapping[str, tf.Tensor], asked: Asked
     ) -> tuple[list[PartScores], tf.Tensor | None]:
         """What the retrieval's scores are sums of: the model's parts and, with a text tower, `text`; and the
-        words of that."""
+        words of that. The last candidate is there for its scores and gets no sources of a network."""
         served = self.serving
         vectors = tf.convert_to_tensor(served.vectors)
         width = vectors.shape[1]
         items = asked.vectors[..., :width]
-        parts = served.model.contributions(asked.user, items, served.average_item, vectors, served.known_as)
+        parts = served.model.contributions(
+            asked.user, items, served.average_item, vectors, served.known_as, unsourced=1
+        )
         if served.text_tower is None:
             return parts, None
         # Where nothing is known of who asks in words, the words alone count (`RetrievalSignatures.query`).
         counts = served.counts(inputs["user_id"], asked.user["history"], inputs["text"])
         counts = tf.cast(counts, tf.float32)[:, None]
         vectors = asked.queries[:, width:], asked.vectors[..., width:]
-        words, text = part_by_word(served.text_tower, inputs["text"], *vectors)
+        words, text = part_by_word(served.text_tower, inputs["text"], *vectors, unsourced=1)
         return [*(part.scaled(counts) for part in parts), text], words
 
     def described(self, item_ids: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:

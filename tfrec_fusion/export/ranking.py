@@ -104,7 +104,12 @@ class CandidateScores(Signatures):
         return tf.cond(tf.size(given) > 0, replaced, lambda: vectors)
 
     def predicted_parts(
-        self, user: dict[str, tf.Tensor], item_ids: tf.Tensor, texts: tf.Tensor, label: tf.Tensor
+        self,
+        user: dict[str, tf.Tensor],
+        item_ids: tf.Tensor,
+        texts: tf.Tensor,
+        label: tf.Tensor,
+        unsourced: int = 0,
     ) -> tuple[tf.Tensor, list[PartScores]]:
         """What a label's predictions are made of (`RankingExplanation.explain`).
 
@@ -112,13 +117,15 @@ class CandidateScores(Signatures):
             user: see `Signatures.user_inputs`; `batch` of them.
             item_ids, texts: string `[batch, n]`.
             label: float32 `[labels]`, 1 for the label and 0 for the others.
+            unsourced: see `integrated_gradients`.
         """
         ids, texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
         user = self.ranking.recent(user)
         history = tf.gather(self.ranked_vectors, user["history"])
         inputs = {**self.items(ids, texts), **user}
         vectors = self.candidate_vectors(ids, texts)
-        return RankingExplanation(self.ranking, inputs, vectors, history).explain(label, self.average_ranked)
+        explanation = RankingExplanation(self.ranking, inputs, vectors, history, unsourced=unsourced)
+        return explanation.explain(label, self.average_ranked)
 
     def rank_spec(self) -> dict[str, tf.TensorSpec]:
         """What `rank` takes (`request.SIGNATURES`)."""

@@ -29,7 +29,12 @@ class Words(NamedTuple):
 
 
 def part_by_word(
-    tower: TextTower, texts: tf.Tensor, vectors: tf.Tensor, items: tf.Tensor
+    tower: TextTower,
+    texts: tf.Tensor,
+    vectors: tf.Tensor,
+    items: tf.Tensor,
+    points: int = POINTS,
+    unsourced: int = 0,
 ) -> tuple[tf.Tensor, PartScores]:
     """The part `text` of scores, and what each word adds to it.
 
@@ -41,6 +46,8 @@ def part_by_word(
         texts: string `[batch]`.
         vectors: float32 `[batch, dim]`, what `tower` makes of them.
         items: float32 `[batch, n, dim]`, text vectors of the candidates.
+        points: of the quadrature.
+        unsourced: see `integrated_gradients`.
 
     Returns:
         The words, string `[batch, W]`, and the part.
@@ -51,7 +58,7 @@ def part_by_word(
     given = says_something(texts)
     if hasattr(tower.encoder, "encode_embedded"):
         words, added, base = tf.cond(
-            tf.reduce_any(given), lambda: _by_word(tower, texts, items), lambda: nothing
+            tf.reduce_any(given), lambda: _by_word(tower, texts, items, points, unsourced), lambda: nothing
         )
     else:
         words, added, base = nothing
@@ -59,21 +66,24 @@ def part_by_word(
     return words, PartScores("text", scores, base * said, words=added * said[:, :, None])
 
 
-def _by_word(tower: TextTower, texts: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _by_word(
+    tower: TextTower, texts: tf.Tensor, items: tf.Tensor, points: int, unsourced: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Words, their contributions float32 `[batch, n, W]`, and what the baseline says, `[batch, n]`."""
     encoder: Any = tower.encoder
     tokenizer: Any = tower.tokenizer
     tokens = tokenizer(tf.strings.join([tower.query_prefix, texts]))
     found = _words(tower, texts, tokens)
     padding = tf.where(tf.reduce_any(found.tokens > 0, 2), tokenizer.pad_id, tokens["input_ids"])
-    mask = repeated(tokens["attention_mask"], POINTS)
+    mask = repeated(tokens["attention_mask"], points)
     (added,), outputs = integrated_gradients(
         lambda lines: encoder.encode_embedded(lines[0], mask),
         [encoder.embed(tokens)],
         [encoder.embed({**tokens, "input_ids": padding})],
-        lambda outputs: constant_towards(items, POINTS),
-        points=POINTS,
+        lambda outputs: constant_towards(items, points),
+        points=points,
         one_by_one=True,
+        unsourced=unsourced,
     )
     return found.words, tf.matmul(added, found.tokens), tf.linalg.matvec(items, outputs[:, BASELINE])
 

@@ -14,7 +14,10 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.layers import stateless_random as repeatable
+from tfrec_fusion.layers.backbones.norms import Norm
 from tfrec_fusion.layers.input_checks import check_floats
+
+NORM_EPSILON = 1e-3  # as of Keras, whose own layer runs as a batch norm, with a gradient several times slower
 
 
 class HistoryEncoder(tf_keras.layers.Layer):
@@ -361,8 +364,8 @@ class TransformerHistory(HistoryEncoder):
             shape=[self.max_length, self.dim],
             initializer=tf_keras.initializers.RandomNormal(stddev=0.02),
         )
-        self.input_norm = tf_keras.layers.LayerNormalization(dtype=policy)
-        self.output_norm = tf_keras.layers.LayerNormalization(dtype=policy)
+        self.input_norm = Norm(epsilon=NORM_EPSILON, dtype=policy)
+        self.output_norm = Norm(epsilon=NORM_EPSILON, dtype=policy)
         self.blocks = [
             _CausalBlock(self.num_heads, self.feed_forward_dim or 4 * self.dim, self.dropout, dtype=policy)
             for _ in range(self.num_layers)
@@ -415,12 +418,12 @@ class _CausalBlock(tf_keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         dim = int(input_shape[-1])
         dense, policy = tf_keras.layers.Dense, self.dtype_policy
-        self.attention_norm = tf_keras.layers.LayerNormalization(dtype=policy)
+        self.attention_norm = Norm(epsilon=NORM_EPSILON, dtype=policy)
         self.query = dense(dim, dtype=policy)
         self.key = dense(dim, use_bias=False, dtype=policy)  # The softmax cancels a bias of the keys.
         self.value = dense(dim, dtype=policy)
         self.merge = dense(dim, dtype=policy)
-        self.feed_forward_norm = tf_keras.layers.LayerNormalization(dtype=policy)
+        self.feed_forward_norm = Norm(epsilon=NORM_EPSILON, dtype=policy)
         self.widen = dense(self.feed_forward_dim, activation="gelu", dtype=policy)
         self.narrow = dense(dim, dtype=policy)
         for layer in (self.attention_norm, self.query, self.key, self.value, self.merge):
@@ -462,13 +465,14 @@ class _CausalBlock(tf_keras.layers.Layer):
         batch, dim = tf.shape(keys)[0], keys.shape[-1]
 
         def heads(values: tf.Tensor) -> tf.Tensor:
-            return tf.reshape(values, [batch, tf.shape(values)[1], self.num_heads, dim // self.num_heads])
+            shape = [batch, tf.shape(values)[1], self.num_heads, dim // self.num_heads]
+            return tf.transpose(tf.reshape(values, shape), [0, 2, 1, 3])
 
         query, key, value = heads(self.query(asking)), heads(self.key(keys)), heads(self.value(keys))
-        scores = tf.einsum("bqhd,bkhd->bhqk", query, key)
-        # In float32, since float16 has no number low enough. A row without any item becomes uniform, not NaN.
-        scores = tf.cast(scores, tf.float32) / (dim // self.num_heads) ** 0.5
-        scores = tf.where(attended[:, tf.newaxis], scores, -1e9)
+        # Scaled before, where a query is short. In float32, since float16 has no number low enough. A row
+        # without any item becomes uniform, not NaN.
+        scores = tf.matmul(query / tf.cast(dim // self.num_heads, query.dtype) ** 0.5, key, transpose_b=True)
+        scores = tf.where(attended[:, tf.newaxis], tf.cast(scores, tf.float32), -1e9)
         weights = tf.cast(tf.nn.softmax(scores), value.dtype)
-        merged = tf.einsum("bhqk,bkhd->bqhd", self.dropout(weights, training=training), value)
+        merged = tf.transpose(tf.matmul(self.dropout(weights, training=training), value), [0, 2, 1, 3])
         return self.merge(tf.reshape(merged, [batch, tf.shape(asking)[1], dim]))

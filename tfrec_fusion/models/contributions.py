@@ -103,6 +103,7 @@ def integrated_gradients(
     towards: Callable[[tf.Tensor], tf.Tensor],
     points: int = POINTS,
     one_by_one: bool = False,
+    unsourced: int = 0,
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Takes functions of `function(inputs)` apart by input.
 
@@ -117,6 +118,7 @@ def integrated_gradients(
         points: of the quadrature.
         one_by_one: takes gradients for one candidate after the other: less memory and a smaller graph, and
             for small functions slower.
+        unsourced: candidates at the end of which only the scores are asked for: their contributions are 0.
 
     Returns:
         Contributions of each input, float32 `[batch, n, ...]`, summed over its `width`; and what `function`
@@ -127,7 +129,8 @@ def integrated_gradients(
         tape.watch(lines)
         outputs = tf.cast(function(lines), tf.float32)
     found = tf.reshape(outputs, [-1, points, outputs.shape[-1]])
-    directions = tf.transpose(towards(found) * weights(points)[:, None], [1, 0, 2, 3])
+    directions = towards(found) * weights(points)[:, None]
+    directions = tf.transpose(directions[:, : tf.shape(directions)[1] - unsourced], [1, 0, 2, 3])
 
     def of_one(direction: tf.Tensor) -> list[tf.Tensor]:
         """For one candidate of every query, float32 `[batch, points, dim]`."""
@@ -146,7 +149,9 @@ def integrated_gradients(
         parts = tf.map_fn(of_one, directions, fn_output_signature=[tf.float32] * len(lines))
     else:
         parts = tf.vectorized_map(of_one, directions)
-    return [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in parts], found
+    parts = [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in parts]
+    padding = [[[0, 0], [0, unsourced], *[[0, 0]] * (part.shape.rank - 2)] for part in parts]
+    return [tf.pad(*both) for both in zip(parts, padding, strict=True)], found
 
 
 def on_line(value: tf.Tensor, baseline: tf.Tensor, points: int = POINTS) -> tf.Tensor:

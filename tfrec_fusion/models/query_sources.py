@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfrec_fusion.models.contributions import (
     BASELINE,
     INPUT,
+    POINTS,
     PartScores,
     constant_towards,
     integrated_gradients,
@@ -29,6 +30,7 @@ class QuerySources:
         history: float `[batch, H, dim]`, vectors of the history's items.
         mask: bool `[batch, H]`.
         average: float `[dim]`, the mean of the items' vectors.
+        points: of the quadrature.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class QuerySources:
         history: tf.Tensor,
         mask: tf.Tensor,
         average: tf.Tensor,
+        points: int = POINTS,
     ):
-        self.tower, self.mask = tower, mask
+        self.tower, self.mask, self.points = tower, mask, points
         self.names: list[tuple[str, str]] = []
         self.values = [history]
         self.baselines = [tf.broadcast_to(tf.cast(average, history.dtype), tf.shape(history))]
@@ -67,10 +70,15 @@ class QuerySources:
             modalities["user"] = others[0]
         if features:
             modalities["features"] = tf.add_n(features)
-        return self.tower.encode(modalities, history, repeated(self.mask), training=False, last_only=True)
+        mask = repeated(self.mask, self.points)
+        return self.tower.encode(modalities, history, mask, training=False, last_only=True)
 
     def part(
-        self, name: str, directions: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]
+        self,
+        name: str,
+        directions: tf.Tensor,
+        finish: Callable[[tf.Tensor], tf.Tensor],
+        unsourced: int = 0,
     ) -> tuple[tf.Tensor, PartScores]:
         """`directions · finish(embedding)` by source.
 
@@ -78,6 +86,7 @@ class QuerySources:
             name: of the part.
             directions: float32 `[batch, n, dim]`.
             finish: what is done to the tower's embedding.
+            unsourced: see `integrated_gradients`.
 
         Returns:
             `finish(embedding)`, float32 `[batch, dim]`, and the part.
@@ -86,7 +95,9 @@ class QuerySources:
             lambda values: finish(self.encode(values)),
             self.values,
             self.baselines,
-            lambda outputs: constant_towards(directions),
+            lambda outputs: constant_towards(directions, self.points),
+            points=self.points,
+            unsourced=unsourced,
         )
         queries = outputs[:, INPUT]
         scores, base = (tf.linalg.matvec(directions, end) for end in (queries, outputs[:, BASELINE]))

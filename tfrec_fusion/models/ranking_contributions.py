@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfrec_fusion.models.contributions import (
     BASELINE,
+    POINTS,
     PartScores,
     along_line,
     integrated_gradients,
@@ -45,10 +46,21 @@ class RankingExplanation:
             int32 `[batch * n]`, features by name and `text_vector`, those of a query side by side.
         item: float `[batch * n, any]`, the candidates' vectors (`Ranking.item_vectors`).
         history: float `[batch, H, any]`, those of the history's items.
+        points: of the quadrature.
+        unsourced: see `integrated_gradients`.
     """
 
-    def __init__(self, model: Ranking, inputs: Mapping[str, tf.Tensor], item: tf.Tensor, history: tf.Tensor):
+    def __init__(
+        self,
+        model: Ranking,
+        inputs: Mapping[str, tf.Tensor],
+        item: tf.Tensor,
+        history: tf.Tensor,
+        points: int = POINTS,
+        unsourced: int = 0,
+    ):
         self.model, self.inputs, self.item = model, inputs, item
+        self.points, self.unsourced = points, unsourced
         self.history = history[..., : model.item_tower.dim]
         self.batch = tf.shape(inputs["user_index"])[0]
         self.number = tf.size(inputs["item_index"]) // tf.maximum(self.batch, 1)
@@ -113,16 +125,19 @@ class RankingExplanation:
         """The network's output, without biases, by source."""
         model, inputs = self.model, self.inputs
         mask = inputs["history"] > 0
-        sources = QuerySources(model.query_tower, inputs, self.history, mask, average)
+        sources = QuerySources(model.query_tower, inputs, self.history, mask, average, self.points)
         names, values, baselines = self.item_sources()
-        weight = tf.repeat(weights()[None], tf.size(self.owner), 0)
+        weight = tf.repeat(weights(self.points)[None], tf.size(self.owner), 0)
         direction = tf.linalg.matvec(tf.cast(model.output_layer.kernel, tf.float32), label)
         items: dict[str, list[tf.Tensor]] = {}
 
         def towards(queries: tf.Tensor) -> tf.Tensor:
             shape = tf.concat([[self.batch, self.number], tf.shape(queries)[1:]], 0)
             rows = tf.reshape(tf.broadcast_to(queries[:, None], shape), [-1, queries.shape[-1]])
-            lines = [on_line(value, baseline) for value, baseline in zip(values, baselines, strict=True)]
+            lines = [
+                on_line(value, baseline, self.points)
+                for value, baseline in zip(values, baselines, strict=True)
+            ]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([rows, *lines])
                 outputs = tf.linalg.matvec(
@@ -134,7 +149,9 @@ class RankingExplanation:
             )
             even = tf.reshape(weight, [-1, 1])
             items["contributions"] = [
-                tf.reshape(along_line(tf.cast(gradient, tf.float32) * even, value, baseline), shape[:2])
+                tf.reshape(
+                    along_line(tf.cast(gradient, tf.float32) * even, value, baseline, self.points), shape[:2]
+                )
                 for gradient, value, baseline in zip(of_items, values, baselines, strict=True)
             ]
             items["base"] = [tf.reshape(outputs, shape[:3])[:, :, BASELINE]]
@@ -145,6 +162,8 @@ class RankingExplanation:
             sources.values,
             sources.baselines,
             towards,
+            points=self.points,
+            unsourced=self.unsourced,
         )
         others = dict(zip(sources.names, found[1:], strict=True))
         for name, contribution in zip(names, items["contributions"], strict=True):

@@ -124,10 +124,11 @@ class ServedBaseline(tf.Module):
         average: tf.Tensor,
         items: tf.Tensor,
         model_index: tf.Tensor | None = None,
+        unsourced: int = 0,
     ) -> list[PartScores]:
         """What the baseline and, for users without history, popularity add to scores; each item of a history
         by what it adds to the query, of ALS as Hu et al. (2008) explain: `y_i' (Y'Y + …)^-1 a y_h`. Arguments
-        as of `TwoTower.contributions`."""
+        as of `TwoTower.contributions`; sums are taken apart for every candidate."""
         history = batch["history"]
         first = tf.cast(_distinct(history), tf.float32)
         seen = tf.gather(items, history)[:, :, : self.dim]

@@ -19,7 +19,7 @@ from tfrec_fusion.layers.replicas import (
 )
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.contributions import PartScores
+from tfrec_fusion.models.contributions import POINTS, PartScores
 from tfrec_fusion.models.hybrid.blend import Blend, Parts
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.next_items import NextItems
@@ -223,6 +223,8 @@ class TwoTower(Model):
         average: tf.Tensor,
         items: tf.Tensor,
         model_index: tf.Tensor | None = None,
+        points: int = POINTS,
+        unsourced: int = 0,
     ) -> list[PartScores]:
         """What each part of the model adds to `query_embeddings(batch) · candidates`, and by which source.
 
@@ -230,6 +232,8 @@ class TwoTower(Model):
             batch, items, model_index: as in `query_embeddings`.
             candidates: float32 `[batch, n, width]`.
             average: what `average_item` returned.
+            points: of the towers' quadrature.
+            unsourced: see `integrated_gradients`; of the towers alone.
         """
         blend, recent, mask = self.blend, self.recent(batch), batch["history"] > 0
         length = tf.shape(recent["history"])[1]
@@ -239,8 +243,9 @@ class TwoTower(Model):
             parts, rows = self._history_rows(blend, batch["history"], items, model_index)
             seen = parts.tower
         history = tf.gather(seen, rows[:, -length:])
-        sources = QuerySources(self.query_tower, recent, history, recent["history"] > 0, average)
-        queries, tower = sources.part("tower", candidates[..., : self.item_tower.dim], self._finish)
+        sources = QuerySources(self.query_tower, recent, history, recent["history"] > 0, average, points)
+        directions = candidates[..., : self.item_tower.dim]
+        queries, tower = sources.part("tower", directions, self._finish, unsourced)
         # Further back than the towers read, they know nothing.
         further = tf.shape(batch["history"])[1] - length
         tower = tower.padded(further)
