@@ -6,9 +6,12 @@ random order, and against that of SHAP's values (`shap.KernelExplainer`, in an e
 PYTHON`). A faithful order lowers the score faster. And one item alone: the largest contributor against a
 random one.
 
+Before that, what the integrated gradients behind the contributions leave over, by the number of points of
+their quadrature (`benchmarks.quadrature`), on the models as they were trained.
+
     python -m benchmarks.explanations movielens_100k --root runs
     python -m venv shap && shap/bin/pip install shap
-    python -m benchmarks.explanations movielens_100k --shap shap/bin/python
+    python -m benchmarks.explanations movielens_100k --shap shap/bin/python --queries 0
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from benchmarks import quadrature
 from pipeline.config.pipeline_config import load_config
 from pipeline.report.asking import sample_people
 from pipeline.report.run_files import RunFiles
@@ -170,13 +174,22 @@ def main() -> None:
     )
     parser.add_argument("config", help="configuration of a run")
     parser.add_argument("--root", help="where the run is")
-    parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--users", type=int, default=500, help="0 leaves the deletion curve out")
+    parser.add_argument("--queries", type=int, default=128, help="for the quadrature; 0 leaves it out")
     parser.add_argument("--least", type=int, default=8, help="items that a history must have")
     parser.add_argument("--shap", metavar="PYTHON", help="an interpreter that has the package shap")
     parser.add_argument("--samples", type=int, default=256, help="coalitions that SHAP asks for")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     run = RunFiles(load_config(arguments.config, [f"root={arguments.root}"] if arguments.root else []))
+    if arguments.queries:
+        quadrature.report(run, arguments.queries, arguments.seed)
+    if arguments.users:
+        deletions(run, arguments)
+
+
+def deletions(run: RunFiles, arguments: argparse.Namespace) -> None:
+    """Prints the deletion curve."""
     people = sample_people(run.test_examples(), 10**9, arguments.seed)
     histories = [list(dict.fromkeys(person.history))[-50:] for person in people]
     histories = [history for history in histories if len(history) >= arguments.least][: arguments.users]

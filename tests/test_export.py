@@ -309,6 +309,10 @@ def test_a_model_describes_what_can_be_asked_for(retrieval, data):
     assert answer["categories"].tolist() == [b"circle 1", b"circle 2"]
     assert answer["item_ids"].astype(str).tolist() == list(data.ids[1:3])
     assert answer["max_k"] == 1000
+    assert (answer["history_length"], answer["tower_history_length"]) == (
+        HISTORY,
+        min(HISTORY, data.space.history_length),
+    )
     everything = loaded.signatures["describe"](count=tf.constant(99_999))
     assert len(everything["item_ids"]) == len(data.ids) - 1
 

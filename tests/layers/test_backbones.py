@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +114,26 @@ def test_compiled_by_xla_the_vectors_are_the_same(name):
         lambda ids, mask: encoder({"input_ids": ids, "attention_mask": mask}), jit_compile=True
     )
     np.testing.assert_allclose(compiled(*TOKENS.values()), encoder(TOKENS), atol=1e-5)
+
+
+def test_every_operation_is_one_that_stock_tf_serving_has():
+    """TensorFlow's own, whatever the family: looked up where nothing else is imported."""
+    ops = set()
+    for name in CASES:
+        backbone = encoder_of(name).backbone
+        traced = tf.function(lambda ids, mask, run=backbone: run({"input_ids": ids, "attention_mask": mask}))
+        graph = traced.get_concrete_function(
+            *[tf.TensorSpec([None, None], tf.int32)] * 2
+        ).graph.as_graph_def()
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        ops |= {node.op for node in nodes} - {function.signature.name for function in graph.library.function}
+    code = (
+        "import sys; from tensorflow.python.framework import op_def_registry as r; "
+        "print(*sorted(op for op in sys.argv[1:] if r.get(op) is None))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *ops], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [] and not [op for op in ops if "PyFunc" in op]
+    assert {"MatMul", "Softmax"} <= ops
 
 
 def test_rotary_frequencies_by_hand():

@@ -10,6 +10,7 @@ import json
 import pathlib
 import subprocess
 import time
+import urllib.parse
 
 import pytest
 
@@ -234,6 +235,30 @@ def test_a_history_is_built_with_the_keyboard(opened, clients, served):
 def test_an_id_in_no_catalogue_is_said(opened):
     pick(opened, "History", "<nobody & nothing>", number=-1)
     opened.wait("document.querySelector('.note')?.textContent === 'In no catalogue: <nobody & nothing>.'")
+
+
+@pytest.mark.parametrize(
+    ("count", "notes"),
+    [
+        (3, []),
+        (4, ["Its towers read the newest 3 items"]),
+        (
+            6,
+            [
+                "The history has 6 items, of which this model reads the newest 4",
+                "Its towers read the newest 3",
+            ],
+        ),
+    ],
+)
+def test_a_history_longer_than_the_model_reads_is_said(opened, page, count, notes):
+    """Counted without ids that are in no catalogue, which leave the history before it is cut."""
+    history = [("history", f"item {number}") for number in (5, 6, 7, 8, 11, 12)[:count]]
+    opened.open(f"{page.url}#{urllib.parse.urlencode([('history', 'nowhere'), *history])}", SETTLED)
+    found = opened.run("[...document.querySelectorAll('.note')].map((one) => one.textContent)")
+    found = [note for note in found if "newest" in note]
+    assert len(found) == len(notes)
+    assert all(note.startswith(words) for note, words in zip(found, notes, strict=True))
 
 
 def test_clicks_on_a_card_ask_for_more_like_it_and_exclude_it(opened, clients):

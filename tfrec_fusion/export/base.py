@@ -214,16 +214,21 @@ class Signatures(tf.Module):
     def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
         """What can be asked for: `item_ids` and `titles` of the first items that are offered, at most
         `count`; and all context columns, `context_columns` as their table calls them and `context_inputs` as
-        signatures do."""
+        signatures do; `history_length`, how many items of a history are read, the newest, and how many
+        of these the towers read, `tower_history_length`."""
         count = checked("count", count)
         # Gathered: TensorFlow copies a variable at each whole read, for a slice too, once a part of it was
         # gathered.
         rows = tf.range(1, 1 + tf.minimum(count, self.num_offered))
+        read = int(self.history_length)
+        towers = getattr(self.model, "history_length", None) or read  # a baseline has no towers
         return {
             "item_ids": tf.gather(self.item_ids, rows),
             "titles": tf.gather(self.titles, rows),
             "context_columns": tf.constant(self.context_columns, tf.string),
             "context_inputs": tf.constant(list(self.context_inputs), tf.string),
+            "history_length": tf.constant(read),
+            "tower_history_length": tf.constant(min(towers, read)),
         }
 
     def input_spec(self, signature: str, without: tuple[str, ...] = ()) -> dict[str, tf.TensorSpec]:

@@ -25,6 +25,7 @@ from benchmarks.tokenizer_texts import HARD, LANGUAGES
 from tests.checks import check_layer
 from tests.index.check_index import graph_ops
 from tests.layers.tokenizers.charsmaps import charsmap
+from tfrec_fusion.layers.tokenizers import sentencepiece
 from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 from tfrec_fusion.layers.tokenizers.subword import SubwordTokenizer
 from tfrec_fusion.layers.tokenizers.subword_files import QWEN_PATTERN
@@ -227,24 +228,46 @@ def test_older_files_give_the_same(made, tmp_path):
         assert layer.frame.before == load_tokenizer(folder, 16).frame.before
 
 
-def test_a_sentencepiece_model_alone_has_xlmrs_ids(made, tmp_path):
-    from tfrec_fusion.layers.tokenizers import sentencepiece
+SPECIAL = {
+    "xlm-roberta": (["<s>", "<pad>", "</s>", "<unk>"], 3, (0, 2)),
+    "camembert": (["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED"], 1, (5, 6)),
+}
+"""What transformers' converters put in front of a model's pieces, how many of these go, and the ends."""
 
-    folder, witness = made(xlmr)
-    vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+
+@pytest.mark.parametrize("family", SPECIAL)
+def test_a_sentencepiece_model_alone_has_transformers_ids(made, tmp_path, family):
+    """As `convert_slow_tokenizer.SpmConverter` of transformers makes a tokenizer of the file."""
+    vocab = json.loads((made(xlmr)[0] / "tokenizer.json").read_text())["model"]["vocab"]
     own = [("<unk>", 0.0, sentencepiece.UNKNOWN), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
     pieces = own + [(piece, score, sentencepiece.NORMAL) for piece, score in vocab[5:]]
     content = sentencepiece.write_model(sentencepiece.UNIGRAM, pieces, charsmap())
     (tmp_path / "sentencepiece.bpe.model").write_bytes(content)
-    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
-    layer, texts = load_tokenizer(tmp_path, 16), list(LANGUAGES.values())
-    ids = layer.tokenize(tf.constant(texts)).to_list()
-    # The trained vocabulary keeps <mask> in front of the pieces, XLM-R behind them.
-    expected = [encoding.ids for encoding in witness.encode_batch(texts, add_special_tokens=False)]
-    assert ids == [[place if place < 4 else place - 1 for place in row] for row in expected]
-    assert (layer.before, layer.after, layer.between) == ((0,), (2,), (2, 2))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    front, gone, ends = SPECIAL[family]
+    scores = [(token, 0.0 if token != "<unk>NOTUSED" else -100.0) for token in front]
+    scores += [(piece, score) for piece, score, _ in pieces[gone:]] + [("<mask>", 0.0)]
+    witness = Tokenizer(models.Unigram(scores, unk_id=3))
+    strip, doubled = normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")
+    witness.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap()), strip, doubled])
+    witness.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    layer = load_tokenizer(tmp_path, 16)
+    texts = [*LANGUAGES.values(), "ends in blanks  ", "  begins  twice", " ", "", "<s> is text </s>"]
+    assert differences(layer, witness, texts) == []
+    assert (layer.before, layer.after, layer.between) == (ends[:1], ends[1:], (ends[1], ends[1]))
     (tmp_path / "sentencepiece.bpe.model").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="must be a whole ModelProto"):
+        load_tokenizer(tmp_path, 16)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [("t5", "spiece.model"), ("llama", "tokenizer.model"), ("mistral", "tokenizer.model")]
+)
+def test_other_sentencepiece_models_alone_are_refused(tmp_path, family, name):
+    """Of T5 there is no encoder here; of Llama's, the file does not say which pre-tokenizer it wants."""
+    (tmp_path / name).write_bytes(b"")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    with pytest.raises(ValueError, match=r"needs `tokenizer.json`.* Received: .*save_pretrained"):
         load_tokenizer(tmp_path, 16)
 
 

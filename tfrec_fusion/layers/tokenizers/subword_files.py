@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfrec_fusion.layers.pretrained import read_json
@@ -14,6 +14,7 @@ from tfrec_fusion.layers.tokenizers.unsupported import UnsupportedTokenizerError
 from tfrec_fusion.layers.tokenizers.wordpiece_files import in_order
 
 _XLMR = ("XLMRobertaTokenizer",)
+_CAMEMBERT = ("CamembertTokenizer",)
 _ROBERTA = ("RobertaTokenizer", "LongformerTokenizer", "BartTokenizer")
 _GPT2 = ("GPT2Tokenizer",)
 _QWEN = ("Qwen2Tokenizer",)
@@ -129,10 +130,11 @@ def _older_files(files: TokenizerFiles) -> dict[str, Any]:
     if pair and kind in _QWEN + _GPT2 + _ROBERTA:
         return _byte_level(folder, kind)
     model = folder / "sentencepiece.bpe.model"
-    if model.is_file() and kind in _XLMR:
-        return _xlmr(model)
+    if model.is_file() and kind in _XLMR + _CAMEMBERT:
+        return _unigram(model, _xlmr_pieces if kind in _XLMR else _camembert_pieces)
     raise ValueError(
-        "A tokenizer needs `tokenizer.json`, or the older files of BERT, GPT-2, RoBERTa, Qwen2 or XLM-R."
+        "A tokenizer needs `tokenizer.json`, or the older files of BERT, GPT-2, RoBERTa, Qwen2, XLM-R or"
+        " CamemBERT."
         f" Received: {kind!r} with {sorted(path.name for path in folder.iterdir())} in {str(folder)!r}. Write"
         " one: `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`."
     )
@@ -158,29 +160,56 @@ def _byte_level(folder: pathlib.Path, kind: str) -> dict[str, Any]:
     return whole
 
 
-def _xlmr(path: pathlib.Path) -> dict[str, Any]:
+Piece = tuple[str, float, int]
+
+
+def _xlmr_pieces(pieces: Sequence[Piece]) -> list[list[Any]]:
     """XLM-R's ids: four tokens of its own in front of SentencePiece's pieces, of which the first three go."""
+    front = [[token, 0.0] for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    return [*front, *([text, score] for text, score, _ in pieces[3:])]
+
+
+def _camembert_pieces(pieces: Sequence[Piece]) -> list[list[Any]]:
+    """CamemBERT's ids: fairseq's five tokens, then the pieces from the second on, which begin with `<s>` and
+    `</s>`."""
+    front = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>")
+    unused = ["<unk>NOTUSED", -100.0]
+    return [*([token, 0.0] for token in front), unused, *([text, score] for text, score, _ in pieces[1:])]
+
+
+def _unigram(path: pathlib.Path, ids: Callable[[Sequence[Piece]], list[list[Any]]]) -> dict[str, Any]:
+    """What transformers makes of a SentencePiece model of XLM-R's kind (`convert_slow_tokenizer`): unknown is
+    3, `<mask>` the last one, and blanks at the end go.
+
+    Args:
+        path: the model.
+        ids: the vocabulary of its pieces.
+    """
     kind, pieces, charsmap = sentencepiece.read_model(path.read_bytes())
     if kind != sentencepiece.UNIGRAM:
-        raise UnsupportedTokenizerError(f"{path.name} with a model of type {kind}, where XLM-R has unigram")
-    front = [[token, 0.0] for token in ("<s>", "<pad>", "</s>", "<unk>")]
-    vocab = [*front, *([text, score] for text, score, _ in pieces[3:]), ["<mask>", 0.0]]
-    first, last = {"ids": [0]}, {"ids": [2]}
+        raise UnsupportedTokenizerError(
+            f"{path.name} with a model of type {kind}, where XLM-R and CamemBERT have unigram"
+        )
+    vocab = [*ids(pieces), ["<mask>", 0.0]]
+    places = {text: place for place, (text, _) in reversed([*enumerate(vocab)])}
+    ends = {token: {"ids": [places[token]]} for token in ("<s>", "</s>")}
     single = [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"type_id": 0}}, {"SpecialToken": {"id": "</s>"}}]
     pair = [*single, {"SpecialToken": {"id": "</s>"}}, {"Sequence": {"type_id": 0}}, single[-1]]
-    replace = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
-    blob = base64.b64encode(charsmap).decode()
+    steps: list[dict[str, Any]] = [
+        {"type": "Strip", "strip_left": False, "strip_right": True},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"},
+    ]
+    if charsmap:
+        blob = base64.b64encode(charsmap).decode()
+        steps.insert(0, {"type": "Precompiled", "precompiled_charsmap": blob})
     return {
         "model": {"type": "Unigram", "vocab": vocab, "unk_id": 3},
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [{"type": "Precompiled", "precompiled_charsmap": blob}, replace],
-        },
+        "normalizer": {"type": "Sequence", "normalizers": steps},
         "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
         "post_processor": {
             "type": "TemplateProcessing",
             "single": single,
             "pair": pair,
-            "special_tokens": {"<s>": first, "</s>": last},
+            "special_tokens": ends,
         },
     }

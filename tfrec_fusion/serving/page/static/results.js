@@ -69,7 +69,8 @@ export class ModelResults extends HTMLElement {
     this.list.setAttribute("aria-busy", "true");
     try {
       const { outputs, milliseconds } = await this.models.predict(this.target, "recommend", this.given, signal);
-      this.show(outputs, milliseconds, left);
+      const lengths = this.given.history ? await this.lengths(signal) : {};
+      this.show(outputs, milliseconds, left, lengths);
       this.list.removeAttribute("aria-busy");
       await this.explain(signal);
     } catch (error) {
@@ -97,7 +98,18 @@ export class ModelResults extends HTMLElement {
     }
   }
 
-  show(outputs, milliseconds, left) {
+  /** How much of a history the version reads; a version that does not say so has none. */
+  async lengths(signal) {
+    if (!this.target.signatures.describe) return {};
+    try {
+      this.target.lengths ??= (await this.models.predict(this.target, "describe", { count: 0 }, signal)).outputs;
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+    }
+    return this.target.lengths ?? {};
+  }
+
+  show(outputs, milliseconds, left, lengths) {
     const first = (name) => outputs[name]?.[0];
     const ids = first("item_ids") ?? [];
     const scored = Object.keys(outputs).filter(
@@ -118,7 +130,7 @@ export class ModelResults extends HTMLElement {
     this.list.replaceChildren(
       ...this.items.map((item, place) => card(item, place + 1, this.models.settings.pictures, this.actions(item))),
     );
-    this.notes.replaceChildren(...this.remarks(outputs, left).map((words) => el("p", { class: "note" }, words)));
+    this.notes.replaceChildren(...this.remarks(outputs, left, lengths).map((words) => el("p", { class: "note" }, words)));
     this.foot.replaceChildren(...this.explanations.foot());
     this.code.show(this.models.settings.url, this.target, this.models.body(this.target, "recommend", this.given), this.given);
   }
@@ -144,7 +156,7 @@ export class ModelResults extends HTMLElement {
   }
 
   /** What the model said of the request, and what it cannot do. */
-  remarks(outputs, left) {
+  remarks(outputs, left, { history_length: read, tower_history_length: towers } = {}) {
     const remarks = [];
     const unknown = (name) => [...new Set((outputs[name]?.[0] ?? []).filter(Boolean))];
     const quoted = (names) => names.map((one) => name(one));
@@ -154,6 +166,10 @@ export class ModelResults extends HTMLElement {
     }
     if (unknown("unknown_items").length) remarks.push(["In no catalogue: ", ...joined(quoted(unknown("unknown_items"))), "."]);
     if (unknown("unknown_categories").length) remarks.push(["No item has the category ", ...joined(quoted(unknown("unknown_categories"))), "."]);
+    const missing = new Set(unknown("unknown_items"));
+    const known = (this.given.history ?? []).filter((id) => !missing.has(id)).length;
+    if (known > read) remarks.push(`The history has ${known} items, of which this model reads the newest ${read}: the older ones count for nothing.`);
+    if (Math.min(known, read) > towers) remarks.push(`Its towers read the newest ${towers} items of the history; older ones count by factors and content alone.`);
     if (!this.items.length) remarks.push("Nothing is left: fewer filters, or `include_seen`, leave more.");
     if (left.length) remarks.push(`${wordsOf(this.target)} takes no ${left.map((one) => `\`${one}\``).join(", ")}: left out here.`);
     if (!this.explanations.there) {
