@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Interval
@@ -406,6 +406,21 @@ def to_json(value: object) -> str:
     """A dataclass as JSON with sorted keys: what travels to components and decides whether a result is
     reused."""
     return json.dumps(dataclasses.asdict(value), sort_keys=True)  # type: ignore[call-overload]
+
+
+def flat_settings(config: PipelineConfig) -> dict[str, Any]:
+    """Every setting by its key with dots, as JSON has values: `retrieval.training.epochs` → 20."""
+    found: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            found[prefix] = value
+
+    add("", json.loads(to_json(config)))
+    return found
 
 
 def code_digest(*packages: str) -> str:

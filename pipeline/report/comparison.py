@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
 import numpy as np
 import tensorflow as tf
 
-from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig, flat_settings
 from pipeline.data.examples import read
 from pipeline.evaluation.wording import telling_slices
 from pipeline.report.asking import Model, sample_people
@@ -84,7 +84,7 @@ def write_comparison(
     page = environment.get_template("comparison.html").render(
         names=[f"{run.config.name} ({run.summary['started'].replace('T', ' ')})" for run in runs],
         data=[data_in_words(run) for run in runs],
-        settings=different_settings(config, against),
+        settings=different_settings(*map(settings_of, runs)),
         paired=paired,
         reason=reason,
         figure=deciding_figure(runs[0]),
@@ -144,14 +144,21 @@ def lists_of_both(
     return sorted(entries, key=lambda entry: entry.shared)
 
 
-def different_settings(first: PipelineConfig, second: PipelineConfig) -> list[tuple[str, str, str]]:
-    """Keys that differ, with both values."""
-    values = [_flat("", dataclasses.asdict(config)) for config in (first, second)]
-    return [
-        (key, values[0].get(key, "–"), values[1].get(key, "–"))
-        for key in sorted({*values[0], *values[1]})
-        if values[0].get(key) != values[1].get(key)
-    ]
+def settings_of(run: RunFiles) -> dict[str, Any]:
+    """What the run was configured with, `--set` included; of a run of an older version, what its
+    configuration says now."""
+    return run.summary.get("settings") or flat_settings(run.config)
+
+
+def different_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Keys that differ, with both values; a dash for a key that a run does not have."""
+    missing = object()
+
+    def shown(value: Any) -> str:
+        return "–" if value is missing else one_line(str(value))
+
+    pairs = [(key, first.get(key, missing), second.get(key, missing)) for key in sorted({*first, *second})]
+    return [(key, shown(one), shown(other)) for key, one, other in pairs if one != other]
 
 
 def slices_of_both(runs: tuple[RunFiles, RunFiles]) -> list[dict[str, Any]]:
@@ -166,15 +173,6 @@ def slices_of_both(runs: tuple[RunFiles, RunFiles]) -> list[dict[str, Any]]:
         if any(value[""] is not None for value in values):
             rows.append({"name": name, "values": values, "users": [one.get("people") for one in both]})
     return rows
-
-
-def _flat(prefix: str, values: Any) -> dict[str, str]:
-    if not isinstance(values, dict):
-        return {prefix: one_line(str(values))}
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        found |= _flat(f"{prefix}.{key}" if prefix else str(key), value)
-    return found
 
 
 def _title(item: str, items: dict[str, Item]) -> str:

@@ -9,7 +9,7 @@ import math
 import pathlib
 from typing import Any
 
-from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig, flat_settings
 from pipeline.data.pushed_versions import latest_version
 from pipeline.evaluation.wording import doubtful_cutoffs, doubtful_texts
 from pipeline.runner.unpushed import describe_baseline
@@ -150,6 +150,7 @@ def write_summary(
     )
     summary = {
         "name": config.name,
+        "settings": flat_settings(config),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "seconds_without_training_and_encoding": round(seconds - training, 1),

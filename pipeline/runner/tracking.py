@@ -3,13 +3,12 @@ store."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig, flat_settings
 from tfrec_fusion.config import ConfigError
 
 __all__ = ["check", "log_run"]
@@ -52,7 +51,7 @@ def log_run(config: PipelineConfig, summary: dict[str, Any]) -> str:
     experiment = client.get_experiment_by_name(config.name)
     number = experiment.experiment_id if experiment else client.create_experiment(config.name)
     run = client.create_run(number, run_name=summary["started"]).info.run_id
-    for key, value in _flat("", dataclasses.asdict(config)):
+    for key, value in flat_settings(config).items():
         client.log_param(run, _name(key), str(value)[:LONGEST])
     for key, value in metrics(summary):
         client.log_metric(run, _name(key), value)
@@ -72,14 +71,6 @@ def metrics(summary: dict[str, Any]) -> Iterator[tuple[str, float]]:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
                     yield f"{kind}/{part}/{name}", float(value)
-
-
-def _flat(prefix: str, values: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict) and values:
-        for key, value in values.items():
-            yield from _flat(f"{prefix}.{key}" if prefix else str(key), value)
-    else:
-        yield prefix, values
 
 
 def _name(key: str) -> str:

@@ -1,14 +1,15 @@
 """The report's first lines, its explanations, fusion weights and comparisons, of parts made by hand."""
 
 import dataclasses
+import json
 import types
 
 import numpy as np
 import pytest
 
 from pipeline.callbacks.fusion_weights import weights_by_count
-from pipeline.config.pipeline_config import load_config
-from pipeline.report.comparison import different_settings, paired
+from pipeline.config.pipeline_config import flat_settings, load_config
+from pipeline.report.comparison import different_settings, paired, settings_of
 from pipeline.report.explaining import part_shares
 from pipeline.report.headline import best_baseline, headline, reference_baseline
 from pipeline.report.page import slice_rows
@@ -122,6 +123,19 @@ def test_settings_that_differ(tmp_path):
         load_config("movielens_100k", [f"root={tmp_path}", *more])
         for more in ([], ["text=none", "retrieval.training.epochs=3"])
     )
-    found = {key: (one, other) for key, one, other in different_settings(first, second)}
-    assert found["retrieval.training.epochs"][1] == "3"
+    # As a summary keeps them, and of the configuration itself.
+    kept = json.loads(json.dumps(flat_settings(first)))
+    found = {key: (one, other) for key, one, other in different_settings(kept, flat_settings(second))}
+    assert found["retrieval.training.epochs"][1] == "3" and ("text", "–", "None") in different_settings(
+        kept, flat_settings(second)
+    )
     assert all(key.startswith(("text", "retrieval.training.epochs")) for key in found)
+    assert different_settings(kept, flat_settings(first)) == []
+
+
+def test_a_run_is_compared_by_what_it_was_run_with(tmp_path):
+    """`--set` of the run counts, and not what the configuration says when the report is asked for."""
+    run = types.SimpleNamespace(config=load_config("movielens_100k", [f"root={tmp_path}"]), summary={})
+    assert settings_of(run)["retrieval.training.epochs"] == run.config.retrieval.training.epochs
+    run.summary["settings"] = {"retrieval.training.epochs": 3}
+    assert settings_of(run) == {"retrieval.training.epochs": 3}
