@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-POINTS = 6
-"""Points of the quadrature on a line, the baseline and the input among them."""
-INPUT, BASELINE = -2, -1
-"""Where those two are: behind the other points."""
+POINTS = 5
+"""Points of the quadrature on a line, all between its ends: see docs/explanation/explanations.md for what
+fewer and more of them leave over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,7 @@ def integrated_gradients(
     points: int = POINTS,
     one_by_one: bool = False,
     unsourced: int = 0,
-) -> tuple[list[tf.Tensor], tf.Tensor]:
+) -> list[tf.Tensor]:
     """Takes functions of `function(inputs)` apart by input.
 
     A query is evaluated once for all its candidates; the gradient alone is taken for each.
@@ -121,8 +120,7 @@ def integrated_gradients(
         unsourced: candidates at the end of which only the scores are asked for: their contributions are 0.
 
     Returns:
-        Contributions of each input, float32 `[batch, n, ...]`, summed over its `width`; and what `function`
-        returned, float32 `[batch, points, dim]`.
+        Contributions of each input, float32 `[batch, n, ...]`, summed over its `width`.
     """
     lines = [on_line(value, baseline, points) for value, baseline in zip(inputs, baselines, strict=True)]
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
@@ -151,7 +149,7 @@ def integrated_gradients(
         parts = tf.vectorized_map(of_one, directions)
     parts = [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in parts]
     padding = [[[0, 0], [0, unsourced], *[[0, 0]] * (part.shape.rank - 2)] for part in parts]
-    return [tf.pad(*both) for both in zip(parts, padding, strict=True)], found
+    return [tf.pad(*both) for both in zip(parts, padding, strict=True)]
 
 
 def on_line(value: tf.Tensor, baseline: tf.Tensor, points: int = POINTS) -> tf.Tensor:
@@ -189,7 +187,7 @@ def constant_towards(directions: tf.Tensor, points: int = POINTS) -> tf.Tensor:
 
 
 def _quadrature(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss and Lobatto's points and weights on [0, 1], whose ends are points too: the inner ones, 1, 0."""
-    legendre = np.polynomial.legendre.Legendre.basis(points - 1)
-    places = np.concatenate([legendre.deriv().roots(), [1.0, -1.0]])
-    return (places + 1) / 2, 1 / (points * (points - 1) * legendre(places) ** 2)
+    """Gauss and Legendre's points and weights on [0, 1]. The ends are no points: a gradient there costs as
+    much as elsewhere, and Lobatto's rule, which takes it, needs one point more for the same degree."""
+    places, found = np.polynomial.legendre.leggauss(points)
+    return (places + 1) / 2, found / 2

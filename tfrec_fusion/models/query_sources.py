@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from tfrec_fusion.models.contributions import (
-    BASELINE,
-    INPUT,
     POINTS,
     PartScores,
     constant_towards,
@@ -60,9 +58,9 @@ class QuerySources:
         self.values.append(value)
         self.baselines.append(baseline)
 
-    def encode(self, values: list[tf.Tensor]) -> tf.Tensor:
-        """The tower's embeddings where `values` are on the lines of `integrated_gradients`: float
-        `[any, dim]`."""
+    def encode(self, values: Sequence[tf.Tensor], each: int = 1) -> tf.Tensor:
+        """The tower's embeddings of other values in the inputs' places, `each` of them side by side for
+        each query: float `[any, dim]`."""
         history, *others = values
         modalities = {}
         features = [value for (kind, _), value in zip(self.names, others, strict=True) if kind == "feature"]
@@ -70,8 +68,13 @@ class QuerySources:
             modalities["user"] = others[0]
         if features:
             modalities["features"] = tf.add_n(features)
-        mask = repeated(self.mask, self.points)
+        mask = repeated(self.mask, each)
         return self.tower.encode(modalities, history, mask, training=False, last_only=True)
+
+    def ends(self) -> list[tf.Tensor]:
+        """Each input and its baseline side by side: float `[batch * 2, ..., width]`."""
+        pairs = zip(self.values, self.baselines, strict=True)
+        return [tf.reshape(tf.stack(pair, 1), tf.concat([[-1], tf.shape(pair[0])[1:]], 0)) for pair in pairs]
 
     def part(
         self,
@@ -91,15 +94,16 @@ class QuerySources:
         Returns:
             `finish(embedding)`, float32 `[batch, dim]`, and the part.
         """
-        found, outputs = integrated_gradients(
-            lambda values: finish(self.encode(values)),
+        found = integrated_gradients(
+            lambda values: finish(self.encode(values, self.points)),
             self.values,
             self.baselines,
             lambda outputs: constant_towards(directions, self.points),
             points=self.points,
             unsourced=unsourced,
         )
-        queries = outputs[:, INPUT]
-        scores, base = (tf.linalg.matvec(directions, end) for end in (queries, outputs[:, BASELINE]))
+        ends = finish(self.encode(self.ends(), 2))
+        ends = tf.reshape(ends, [-1, 2, ends.shape[-1]])
+        scores, base = (tf.linalg.matvec(directions, ends[:, place]) for place in (0, 1))
         others = dict(zip(self.names, found[1:], strict=True))
-        return queries, PartScores(name, scores, base, found[0], others)
+        return ends[:, 0], PartScores(name, scores, base, found[0], others)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfrec_fusion.models.contributions import (
-    BASELINE,
     POINTS,
     PartScores,
     along_line,
@@ -131,6 +130,10 @@ class RankingExplanation:
         direction = tf.linalg.matvec(tf.cast(model.output_layer.kernel, tf.float32), label)
         items: dict[str, list[tf.Tensor]] = {}
 
+        def output(queries: tf.Tensor, lines: list[tf.Tensor]) -> tf.Tensor:
+            """The label's, float32 `[any]`."""
+            return tf.linalg.matvec(tf.cast(self.crossed(queries, names, lines), tf.float32), direction)
+
         def towards(queries: tf.Tensor) -> tf.Tensor:
             shape = tf.concat([[self.batch, self.number], tf.shape(queries)[1:]], 0)
             rows = tf.reshape(tf.broadcast_to(queries[:, None], shape), [-1, queries.shape[-1]])
@@ -140,10 +143,7 @@ class RankingExplanation:
             ]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([rows, *lines])
-                outputs = tf.linalg.matvec(
-                    tf.cast(self.crossed(rows, names, lines), tf.float32), direction[None]
-                )
-                outputs = tf.reshape(outputs, [-1])
+                outputs = output(rows, lines)
             of_queries, *of_items = tape.gradient(
                 outputs, [rows, *lines], unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
@@ -154,22 +154,23 @@ class RankingExplanation:
                 )
                 for gradient, value, baseline in zip(of_items, values, baselines, strict=True)
             ]
-            items["base"] = [tf.reshape(outputs, shape[:3])[:, :, BASELINE]]
             return tf.reshape(tf.cast(of_queries, tf.float32), shape)
 
-        found, _ = integrated_gradients(
-            lambda lines: tf.cast(sources.encode(lines), tf.float32),
+        found = integrated_gradients(
+            lambda lines: tf.cast(sources.encode(lines, self.points), tf.float32),
             sources.values,
             sources.baselines,
             towards,
             points=self.points,
             unsourced=self.unsourced,
         )
+        queries = tf.gather(sources.encode(sources.baselines), self.owner)
+        base = tf.reshape(output(queries, baselines), [self.batch, self.number])
         others = dict(zip(sources.names, found[1:], strict=True))
         for name, contribution in zip(names, items["contributions"], strict=True):
             # A user's id speaks in the query tower and in factors of its own.
             others[name] = others[name] + contribution if name in others else contribution
-        return PartScores("network", tf.zeros_like(items["base"][0]), items["base"][0], found[0], others)
+        return PartScores("network", tf.zeros_like(base), base, found[0], others)
 
     def item_sources(self) -> tuple[list[tuple[str, str]], list[tf.Tensor], list[tf.Tensor]]:
         """What the network reads beside the query tower's vector, float `[batch * n, dim]` each: the user's
