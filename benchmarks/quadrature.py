@@ -31,7 +31,7 @@ from tfrec_fusion.training.recipes import restore
 
 CANDIDATES, ROWS = 10, 32
 """Items that each query is explained with; queries at once."""
-TOWER_POINTS, TEXT_POINTS = (4, 5, 6, 7, 8, 10, 13), (5, 7, 9, 11, 13, 16)
+TOWER_POINTS, TEXT_POINTS = (3, 4, 5, 6, 8), (6, 9, 12, 15)
 
 Explain = Callable[[dict[str, tf.Tensor]], PartScores]
 

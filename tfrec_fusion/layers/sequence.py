@@ -370,7 +370,8 @@ class TransformerHistory(HistoryEncoder):
             _CausalBlock(self.num_heads, self.feed_forward_dim or 4 * self.dim, self.dropout, dtype=policy)
             for _ in range(self.num_layers)
         ]
-        for layer in (self.input_norm, *self.blocks, self.output_norm):
+        layers: list[tf_keras.layers.Layer] = [self.input_norm, *self.blocks, self.output_norm]
+        for layer in layers:
             layer.build([None, None, self.dim])
 
     def encode(self, inputs: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
