@@ -9,6 +9,7 @@ GGUF file), `open` loads it in both engines, `vectors` and `time` run them. One 
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pathlib
@@ -84,10 +85,11 @@ class Peers:
             "attention_mask": torch.ones(batch, length, dtype=torch.long),
         }
 
-    def vectors(self, input_ids: list, attention_mask: list) -> dict:
-        """The last hidden states of PyTorch."""
+    def vectors(self, input_ids: list, attention_mask: list, double: bool = False) -> dict:
+        """The last hidden states of PyTorch, in float32 or in float64."""
+        model = copy.deepcopy(self.model).double() if double else self.model
         with torch.no_grad():
-            hidden = self.model(torch.tensor(input_ids), torch.tensor(attention_mask))
+            hidden = model(torch.tensor(input_ids), torch.tensor(attention_mask))
         return {"hidden": hidden.tolist()}
 
     def time(self, engine: str, input_ids: list) -> dict:

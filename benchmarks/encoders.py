@@ -137,14 +137,17 @@ def keras_model(folder: pathlib.Path):
     )
 
 
-def difference(run, peers: Peers, vocabulary: int) -> float:
-    """The largest difference of hidden states, of two texts of which one is padded."""
+def difference(run, peers: Peers, vocabulary: int) -> tuple[float, float, float]:
+    """The largest difference of hidden states, of two texts of which one is padded: ours from PyTorch's, and
+    how far each of the two is from PyTorch's in float64."""
     rng = np.random.default_rng(1)
     mask = (np.arange(40) < np.array([[40], [23]])).astype(np.int32)
     ids = np.where(mask, rng.integers(5, vocabulary, mask.shape), 1).astype(np.int32)
-    theirs = peers("vectors", input_ids=ids.tolist(), attention_mask=mask.tolist())["hidden"]
+    given = {"input_ids": ids.tolist(), "attention_mask": mask.tolist()}
+    theirs, exact = (np.array(peers("vectors", **given, double=wide)["hidden"]) for wide in (False, True))
     ours = run(tf.constant(ids), tf.constant(mask)).numpy()
-    return float(np.abs(ours - np.array(theirs))[mask > 0].max())
+    pairs = ((ours, theirs), (ours, exact), (theirs, exact))
+    return tuple(float(np.abs(one - other)[mask > 0].max()) for one, other in pairs)
 
 
 def measure(engines: dict[str, Any], ids: np.ndarray, turns: int) -> dict[str, float]:
@@ -188,8 +191,10 @@ def row(name: str, folder: pathlib.Path, peers: Peers, options: argparse.Namespa
         engines[engine] = lambda ids, engine=engine: peers("time", engine=engine, input_ids=ids.tolist())[
             "seconds"
         ]
-    cells = [name, f"{difference(run, peers, vocabulary):.0e}"]
-    notes = [f"not exported to ONNX: {fault}"] if fault else []
+    apart, own, theirs = difference(run, peers, vocabulary)
+    cells = [name, f"{apart:.0e}"]
+    notes = [f"from float64: ours {own:.1e}, PyTorch's {theirs:.1e}"]
+    notes += [f"not exported to ONNX: {fault}"] if fault else []
     for length in LENGTHS:
         ids = np.random.default_rng(0).integers(5, vocabulary, (options.batch, length)).astype(np.int32)
         found = measure(engines, ids, options.turns)
