@@ -16,7 +16,7 @@ from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
-from tfrec_fusion.datasets.tables import GeneratedText, IdRule, Interactions, Items, Tables, Users
+from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent
 BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
@@ -388,7 +388,9 @@ def tables_of(config: PipelineConfig) -> Tables:
             " in a"
             " file. Received: both. Remove one."
         )
-    generated = GeneratedText("", column=config.enrich.column, use=config.enrich.use)
+    from tfrec_fusion.enrichment.asking import generated_text  # slow to import, and seldom needed
+
+    generated = generated_text(config.enrich)
     return dataclasses.replace(tables, items=dataclasses.replace(tables.items, generated=generated))
 
 

@@ -29,6 +29,7 @@ from pipeline.definition.training import validate_serving
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import table_digest
 from tfrec_fusion.datasets.tables import Items, Tables
+from tfrec_fusion.enrichment.asking import generated_text
 
 # Inputs of IndexBuilder, the outputs of the main pipeline that they are, and their types.
 COMMON = {
@@ -161,17 +162,18 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
     table = dataclasses.replace(
         trained_tables(_trained(config)["RetrievalTrainer/model_run"]).items, path=path
     )
-    given = tables_of(config).items
-    if (given.generated is None) != (table.generated is None):
+    given = config.data.items.generated if config.data.items else None
+    generated = generated_text(config.enrich) if config.enrich else given
+    was, is_now = ((texts.column, texts.use) if texts else "none" for texts in (table.generated, generated))
+    if was != is_now:
         raise ConfigError(
-            "Generated texts must be there as they were when the pushed model was trained"
-            f" ({'with' if table.generated else 'without'} them). Received: a configuration"
-            f" {'with' if given.generated else 'without'}. Put `enrich` back as it was, or train again"
-            f" (`tfrec run`)."
+            "Generated texts must be what the pushed model was trained with (column and use:"
+            f" {was}). Received: {is_now}. Put `enrich` or `data.items.generated` back, or train again"
+            " (`tfrec run`)."
         )
     if config.data.items is None:
         return table
-    now = dataclasses.replace(given, path=path)
+    now = dataclasses.replace(config.data.items, path=path, generated=generated)
     for field in ("id", "title", "text", "categories", "lists", "numbers", "vectors"):
         was, is_now = getattr(table, field), getattr(now, field)
         if was != is_now:

@@ -14,6 +14,7 @@ from pipeline.components.artifacts import GeneratedTexts
 from pipeline.components.example_gen import with_texts
 from pipeline.config.pipeline_config import load_config, tables_of, to_json
 from pipeline.data import schemas
+from pipeline.definition import index_update
 from pipeline.definition.training import create_pipeline
 from pipeline.onboarding.text_checks import check_enrichment
 from tests.enrichment.fake_endpoint import serving
@@ -87,6 +88,18 @@ def test_a_run_begins_with_the_texts(written):
     assert parameters["answers"].endswith("/shop/enrichment")
     without = create_pipeline(load_config(written[0], ["enrich=none"])).components
     assert "TextEnrichment" not in [component.id for component in without]
+
+
+def test_new_items_are_written_about_as_those_of_training_were(written, monkeypatch):
+    config = load_config(written[0])
+    trained = tables_of(config)
+    monkeypatch.setattr(index_update, "_trained", lambda _: {"RetrievalTrainer/model_run": ""})
+    monkeypatch.setattr(index_update, "trained_tables", lambda _: trained)
+    table = index_update.offered_table(config, "new.csv")
+    assert (table.path, table.generated) == ("new.csv", GeneratedText("", column="generated"))
+    for changed in ("enrich=none", "enrich.use=instead", "enrich.column=blurb"):
+        with pytest.raises(ConfigError, match="Generated texts must be what the pushed model"):
+            index_update.offered_table(load_config(written[0], [changed]), "new.csv")
 
 
 @pytest.mark.parametrize(
