@@ -300,6 +300,14 @@ def test_windows_cover_every_interaction_once_or_little_more():
         assert len(rows) < len(users) / 3
 
 
+def test_users_who_repeat_every_item_are_learned_from():
+    """a, b, a, b: each item was followed by another, and still something is chosen."""
+    users, history = np.array([1, 1, 1, 2, 2]), np.array([[0, 1], [1, 2], [2, 1], [0, 3], [3, 4]])
+    items = np.array([2, 1, 2, 4, 5])
+    chosen = windows.Windows(users, history, items).select(np.random.default_rng(0))
+    assert set(users[chosen]) == {1, 2} and 4 in chosen
+
+
 def test_retrieval_epochs_cover_the_data_with_fewer_examples():
     model = two_tower(DATA)
     epoch = model.epochs(batches(DATA.train, 16), 32, seed=1)(0)

@@ -13,6 +13,7 @@ from pipeline.data.run_summary import LOCK
 from pipeline.updating import updates
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.in_memory.updating import Comparison
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.shared_run("films")]
 
@@ -69,6 +70,7 @@ def test_a_kill_between_push_and_state_starts_from_the_earlier_model_again(later
     shutil.rmtree(config.home / "update", ignore_errors=True)
     monkeypatch.setattr(updates.storage, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     monkeypatch.setattr(updates, "_push", lambda *_: ("somewhere", []))
+    monkeypatch.setattr(Comparison, "reasons", lambda *_: [])
     with pytest.raises(KeyboardInterrupt):
         updates.run_update(config, epochs=1)
     assert not (config.home / "update").exists() and not list(config.home.glob(".update-*"))

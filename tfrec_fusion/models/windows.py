@@ -19,9 +19,9 @@ MAX_BYTES = 2**30
 class Windows:
     """Chooses, for each epoch, examples whose histories cover each interaction about once.
 
-    A user's last example is always chosen: no other example has its item in a history. From there the windows
-    follow each other backwards, the first of them shortened by a random number of items in each epoch, so
-    that items do not keep their position in the window.
+    A user's last example is always chosen: no other example has its item in a history, unless it is a repeat.
+    From there the windows follow each other backwards, the first of them shortened by a random number of
+    items in each epoch, so that items do not keep their position in the window.
 
     Args:
         user_index: integer `[examples]`.
@@ -37,6 +37,10 @@ class Windows:
         own = self._key(self.user_index, item_index)
         previous = self._key(self.user_index, history[:, -1])
         self.last = np.flatnonzero(~np.isin(own, previous))
+        # Of a user who went on after every item, the last one too (it repeats an earlier one), nothing tells
+        # which example is the last: each begins a window.
+        unseen = ~np.isin(self.user_index, self.user_index[self.last])
+        self.last = np.concatenate([self.last, np.flatnonzero(unseen)])
         self.order = np.argsort(own, kind="stable")
         self.sorted_keys = own[self.order]
 

@@ -83,6 +83,9 @@ def recommend(
         print(f"{rank:>3}  {item.score:>8.3f}  {safe(item.item_id):>8}  {safe(item.title)}{safe(why)}")
     if not result:
         requests.note("no item is left of what was asked for")
-    print(f"({1000 * seconds:.0f} ms, connection and metadata included)", file=sys.stderr)
+    print(
+        f"({1000 * seconds:.0f} ms, connection and metadata included; answer {result.request_id})",
+        file=sys.stderr,
+    )
     nothing_known = unknown or requests.all_unknown(given.get("allow"), result.unknown_items)
     return 1 if nothing_known and not result else 0
