@@ -70,23 +70,21 @@ class EndpointConfig(Settings):
             )
         if parts.username or parts.password:
             raise ConfigError(
-                "`enrich.endpoint.base_url` must hold no user name and no password. Received: one that does."
-                " Put the"
-                " key into an environment variable and name it with `key_variable`."
+                "`enrich.endpoint.base_url` must hold no user name and no password. Received: one that"
+                " does. Put the key into an environment variable and name it with `key_variable`."
             )
         if not self.model.strip():
             raise ConfigError(
-                "`enrich.endpoint.model` must name the endpoint's model. Received: ''. Give it the name that"
-                " the"
-                " endpoint lists under /models."
+                "`enrich.endpoint.model` must name the endpoint's model. Received: ''. Give it the name"
+                " that the endpoint lists under /models."
             )
         if self.key_variable is not None and not re.fullmatch(
             r"[A-Za-z_][A-Za-z0-9_]{0,100}", self.key_variable
         ):
             raise ConfigError(
                 "`enrich.endpoint.key_variable` must be the name of an environment variable, such as"
-                " OPENAI_API_KEY."
-                " Received: something else, which is not repeated here, since it may be the key itself."
+                " OPENAI_API_KEY. Received: something else, which is not repeated here, since it may be the"
+                " key itself."
             )
 
 
@@ -139,13 +137,11 @@ class EnrichmentConfig(Settings):
             raise ConfigError("`enrich.column` must be a name. Received: ''. Leave it out for `generated`.")
         if self.instructions is not None and not self.instructions.strip():
             raise ConfigError(
-                "`enrich.instructions` must say what is to be written. Received: an empty text. Leave it out"
-                " for the"
-                " template's own."
+                "`enrich.instructions` must say what is to be written. Received: an empty text. Leave it"
+                " out for the template's own."
             )
         if self.budget_money is not None and not (self.endpoint.price_in or self.endpoint.price_out):
             raise ConfigError(
                 "`enrich.budget_money` needs `enrich.endpoint.price_in` and `price_out`. Received: both 0."
-                " Name them,"
-                " or limit with `budget_tokens`."
+                " Name them, or limit with `budget_tokens`."
             )

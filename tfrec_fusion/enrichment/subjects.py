@@ -116,8 +116,7 @@ def _told(tables: Tables, config: EnrichmentConfig) -> dict[str, str]:
     if not columns:
         raise ConfigError(
             "A language model needs columns that say something about items. Received: none. Name"
-            " `data.items.title`,"
-            " `text`, `categories` or `lists`."
+            " `data.items.title`, `text`, `categories` or `lists`."
         )
     chosen = config.columns or tuple(columns)
     return {column: columns[column] for column in chosen}
