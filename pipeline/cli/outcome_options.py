@@ -79,7 +79,8 @@ def chosen(
     from tfrec_fusion.experiments.checks import ExperimentError
     from tfrec_fusion.experiments.outcomes import Reading
 
-    one, said = None, {}
+    one = None
+    said: dict[str, Any] = {}
     if experiments is not None:
         known = {each.name: each for each in read_experiments(experiments)}
         name = experiment or (next(iter(known)) if len(known) == 1 else "")
@@ -93,7 +94,7 @@ def chosen(
         if not isinstance(said, dict):
             raise ExperimentError(f"`read` of {name} must be an object. Received: {said!r}.")
     fields = {field.name for field in dataclasses.fields(Reading)}
-    rest = {key: said.pop(key) for key in ("effect", "confidence") if key in said}
+    rest: dict[str, Any] = {key: said.pop(key) for key in ("effect", "confidence") if key in said}
     for name, value in given.items():
         if name in fields and value is not None and value != ():
             said[name] = tuple(filter(None, value)) if isinstance(value, tuple) else value

@@ -83,11 +83,13 @@ class Reading:
         known = {field.name: field.default for field in dataclasses.fields(cls)}
         if not isinstance(values, Mapping) or set(values) - set(known):
             raise ExperimentError(f"Reading has the keys {', '.join(known)}. Received: {values!r}.")
-        given = {}
-        for name, value in values.items():
-            kind = type(known[name])
-            value = tuple(value) if kind is tuple and isinstance(value, list) else value
-            value = float(value) if kind is float and type(value) is int else value
+        given: dict[str, Any] = {}
+        for name, value in dict(values).items():
+            kind: Any = type(known[name])
+            if kind is tuple and isinstance(value, list):
+                value = tuple(value)
+            elif kind is float and type(value) is int:
+                value = float(value)
             if type(value) is not kind or (kind is tuple and not all(isinstance(one, str) for one in value)):
                 words = {tuple: "a list of texts", str: "a text", float: "a number", bool: "true or false"}[
                     kind

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @command(
     Section.LOOP,
     """
-    tfrec experiment read impressions/ --experiment ranker --arms old=0.5 --arms new=0.5 --effect
-    click/rows=0.005 tfrec experiment read impressions/ --experiments experiments.json --page readout.html
-    tfrec experiment read orders.csv --unit customer --arm variant --metric bought --id customer --time ""
+    tfrec experiment read impressions/ --experiment ranker --arms old=0.5 --arms new=0.5
+    tfrec experiment read impressions/ --experiments experiments.json --page page.html
+    tfrec experiment read orders.csv --unit customer --arm variant --metric bought --id order --time ""
     """,
 )
 @click.argument("table", help="a folder of impressions, or a table: CSV, JSON or Parquet")
