@@ -1,4 +1,4 @@
-"""What an update starts from: the last update that was pushed, or the last run that was."""
+"""Start of an update: the last update that was pushed, or the last run that was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an event says to models: whether it was chosen, shown or disliked, and how much that counts."""
+"""Signs and weights of events for models: chosen, shown or disliked, and how much that counts."""
 
 from __future__ import annotations
 
