@@ -16,8 +16,8 @@ from tfrec_fusion.models.contributions import (
 )
 
 POINTS = 12
-"""Of the quadrature: each runs the whole encoder. Short texts under MiniLM leave a completeness error of 5.4 %
-of the part with 9 points and of 1.8 % with 12, a seventh slower (`benchmarks.explanations`)."""
+"""Of the quadrature: each runs the whole encoder. Short texts under MiniLM leave a completeness error of
+5.4 % of the part with 9 points and of 1.8 % with 12, a seventh slower (`benchmarks.explanations`)."""
 
 
 class Words(NamedTuple):
