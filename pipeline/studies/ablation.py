@@ -43,19 +43,19 @@ CODE = (
 )
 
 
-def variants(config: PipelineConfig, wanted: Sequence[str] = ()) -> dict[str, PipelineConfig]:
+def variants(config: PipelineConfig, only: Sequence[str] = ()) -> dict[str, PipelineConfig]:
     """The configurations to compare, the given one first.
 
     Args:
         config: what is varied, one part at a time.
-        wanted: names such as `text=none`, or groups (`text`, `fusion`, `history`); none means all that the
+        only: names such as `text=none`, or groups (`text`, `fusion`, `history`); none means all that the
             data allows.
 
     Returns:
         name → configuration. A variant that equals `config` is not named twice.
 
     Raises:
-        ConfigError: for an unknown name, or text wanted where no column has any.
+        ConfigError: for an unknown name, or text asked for where no column has any.
     """
     tower = config.retrieval.tower
     has_text = bool(tables_of(config).items.texts)
@@ -70,14 +70,14 @@ def variants(config: PipelineConfig, wanted: Sequence[str] = ()) -> dict[str, Pi
         "history": tower.history_encoder,
     }
     names = [f"{group}={value}" for group, values in groups.items() for value in values]
-    chosen = set(names if not wanted else ())
-    for word in wanted:
-        found = [name for name in names if word in (name, name.partition("=")[0])]
-        if not found:
+    chosen = set(names if not only else ())
+    for word in only:
+        matching = [name for name in names if word in (name, name.partition("=")[0])]
+        if not matching:
             near = difflib.get_close_matches(word, [*groups, *names], n=1)
             advice = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join([*groups, *names])}."
             raise ConfigError(f"There is no variant `{word}` of this configuration. {advice}")
-        chosen |= set(found)
+        chosen |= set(matching)
     result = {BASE: config}
     for name in names:
         group, _, value = name.partition("=")
@@ -107,7 +107,7 @@ def _setting(name: str, value: str) -> dict[str, Any]:
 def ablate(
     config: PipelineConfig,
     seeds: Sequence[int] = (1, 2, 3),
-    wanted: Sequence[str] = (),
+    only: Sequence[str] = (),
     epochs: int | None = None,
     say: Callable[[str, bool], None] | None = None,
 ) -> dict:
@@ -116,12 +116,12 @@ def ablate(
     Args:
         config: where data comes from, and the model that is varied.
         seeds: of initialisation, dropout and the order of the data.
-        wanted: see `variants`.
+        only: see `variants`.
         epochs: at most so many, instead of the configuration's.
-        say: told what is done: a line, and whether it will be replaced by the next one.
+        say: called with what is done: a line, and whether it will be replaced by the next one.
 
     Returns:
-        `config`, `data` (people and held-out interactions, also cold ones) and `runs`: name → one dictionary
+        `config`, `data` (users and held-out interactions, also cold ones) and `runs`: name → one dictionary
         of figures a seed. Also written to `ablation/results.json` in the configuration's home.
 
     Raises:
@@ -139,7 +139,7 @@ def ablate(
     say = say or (lambda line, passing: None)
     compared = {
         name: variant if epochs is None else with_training(variant, epochs=epochs)
-        for name, variant in variants(config, wanted).items()
+        for name, variant in variants(config, only).items()
     }
     say("reading, splitting and encoding the data", True)
     # After the first line: TensorFlow and Beam are slow to import.
@@ -153,23 +153,23 @@ def ablate(
     counts = data.catalogue.counts.astype(np.float32)
     results["runs"][POPULARITY] = [figures(lambda rows: np.tile(counts, (len(rows), 1)), data, config)]
     clock, trained, total = time.perf_counter(), 0, len(compared) * len(seeds)
-    for place, (name, seed) in enumerate([(name, seed) for name in compared for seed in seeds], 1):
+    for number, (name, seed) in enumerate([(name, seed) for name in compared for seed in seeds], 1):
         variant = with_training(compared[name], seed=seed)
-        head = f"[{place}/{total}] {name}, seed {seed}"
-        found = finished.get(variant)
-        if found is None:
+        head = f"[{number}/{total}] {name}, seed {seed}"
+        of_run = finished.get(variant)
+        if of_run is None:
 
             def tell(logs: dict[str, float], head: str = head) -> None:
                 say(f"{head}: {_logs(logs)}", True)
 
-            found = _run(data, variant, tell)
-            finished.put(variant, found)
+            of_run = _run(data, variant, tell)
+            finished.put(variant, of_run)
             trained += 1
-            left = (time.perf_counter() - clock) / trained * (total - place)
-            say(f"{head}: {_short(found, config)}; about {left / 60:.0f} min to go", False)
+            left = (time.perf_counter() - clock) / trained * (total - number)
+            say(f"{head}: {_short(of_run, config)}; about {left / 60:.0f} min to go", False)
         else:
-            say(f"{head}: {_short(found, config)}; from an earlier run", False)
-        results["runs"].setdefault(name, []).append({"seed": seed, **found})
+            say(f"{head}: {_short(of_run, config)}; from an earlier run", False)
+        results["runs"].setdefault(name, []).append({"seed": seed, **of_run})
         files.write_json(folder / "results.json", results)
     return results
 
@@ -218,9 +218,9 @@ class Finished:
         file = self._file(config)
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
-    def put(self, config: PipelineConfig, found: dict[str, float]) -> None:
+    def put(self, config: PipelineConfig, figures: dict[str, float]) -> None:
         """Keeps figures; a kill leaves all of them or none."""
-        files.write_json(self._file(config), found)
+        files.write_json(self._file(config), figures)
 
 
 def train(
@@ -257,8 +257,8 @@ def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None
     candidates = model.candidate_embeddings().numpy()
 
     def scores(rows: np.ndarray) -> np.ndarray:
-        people = {name: tf.constant(values[rows]) for name, values in data.test.items()}
-        return model.query_embeddings(people).numpy() @ candidates.T
+        users = {name: tf.constant(values[rows]) for name, values in data.test.items()}
+        return model.query_embeddings(users).numpy() @ candidates.T
 
     return figures(scores, data, config) | measured
 
@@ -268,9 +268,9 @@ def _logs(logs: dict[str, float]) -> str:
     return f"epoch {logs['epoch']:.0f}, {shown}"
 
 
-def _short(found: dict[str, float], config: PipelineConfig) -> str:
+def _short(figures: dict[str, float], config: PipelineConfig) -> str:
     name = f"ndcg@{config.evaluation.k[0]}"
-    return f"{name} {found[name]:.4f}, {found['seconds']:.0f} s"
+    return f"{name} {figures[name]:.4f}, {figures['seconds']:.0f} s"
 
 
 class Console:
@@ -280,13 +280,13 @@ class Console:
     SECONDS = 10.0
 
     def __init__(self) -> None:
-        self.passing, self.said = False, -np.inf
+        self.passing, self.shown = False, -np.inf
 
     def __call__(self, line: str, passing: bool) -> None:
         if passing and not sys.stdout.isatty():
-            if time.monotonic() - self.said < self.SECONDS:
+            if time.monotonic() - self.shown < self.SECONDS:
                 return
-            self.said, passing = time.monotonic(), False
+            self.shown, passing = time.monotonic(), False
         if self.passing:
             terminal = getattr(sys.stdout, "unguarded", sys.stdout)
             terminal.write("\r\033[K")
@@ -300,29 +300,29 @@ def table(results: dict) -> str:
     (popularity,) = runs[POPULARITY]
     names = [*(name for name in popularity if not name.startswith("cold mrr")), "parameters", "seconds"]
     rows = [["variant", *names]]
-    rows += [[name, *(_cell(found, column) for column in names)] for name, found in runs.items()]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    rows += [[name, *(_cell(of_seeds, column) for column in names)] for name, of_seeds in runs.items()]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = [
-        "| " + " | ".join(cell.rjust(width) if place else cell.ljust(width)
-                           for place, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"
+        "| " + " | ".join(cell.rjust(width) if index else cell.ljust(width)
+                           for index, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"
         for row in rows
     ]  # fmt: skip
     lines.insert(
         1,
         "|"
-        + "|".join("-" * (width + 1) + (":" if place else "-") for place, width in enumerate(widths))
+        + "|".join("-" * (width + 1) + (":" if index else "-") for index, width in enumerate(widths))
         + "|",
     )
     data = results["data"]
     lines.append(
-        f"{data['people']:,} people, {data['held_out']:,} held-out items, {data['held_out_cold']:,} of them"
+        f"{data['people']:,} users, {data['held_out']:,} held-out items, {data['held_out_cold']:,} of them"
         f" cold (never seen in training); {data['items']:,} items."
     )
     return "\n".join(lines)
 
 
-def _cell(found: list[dict[str, float]], name: str) -> str:
-    values = np.array([run[name] for run in found if name in run], float)
+def _cell(of_seeds: list[dict[str, float]], name: str) -> str:
+    values = np.array([run[name] for run in of_seeds if name in run], float)
     if not len(values):
         return "–"
     if name in ("parameters", "seconds"):

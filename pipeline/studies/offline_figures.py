@@ -30,7 +30,7 @@ def relevant_items(data: Prepared) -> tuple[np.ndarray, list[np.ndarray], list[n
     order = np.argsort(inverse, kind="stable")
     grouped = np.split(data.test["item_index"][order], np.cumsum(np.bincount(inverse))[:-1])
     seen = [data.seen[row] for row in first]
-    return first, seen, [np.setdiff1d(items, met) for items, met in zip(grouped, seen, strict=True)]
+    return first, seen, [np.setdiff1d(items, before) for items, before in zip(grouped, seen, strict=True)]
 
 
 def figures(
@@ -56,20 +56,20 @@ def figures(
         lambda part: scores(rows[part]), len(rows), size, seen, k=most, allowed=np.arange(size) > 0
     )
     cold = data.catalogue.counts == 0
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for prefix, items in (("", relevant), ("cold ", [some[cold[some]] for some in relevant])):
         values = accuracy.evaluate(ranked, items, (k, most))
         names = (f"ndcg@{k}", f"recall@{most}", f"mrr@{most}")
-        found |= {f"{prefix}{name}": values[name] for name in names}
+        results |= {f"{prefix}{name}": values[name] for name in names}
     shown = np.where(ranked[:, :k] > 0, ranked[:, :k] - 1, -1)
     vectors = item_vectors(data)
-    found |= {
+    results |= {
         f"coverage@{k}": beyond_accuracy.coverage(shown, size - 1),
         f"novelty@{k}": beyond_accuracy.novelty(shown, data.catalogue.counts[1:]),
         f"diversity@{k}": beyond_accuracy.intra_list_diversity(shown, vectors),
         f"gini@{k}": beyond_accuracy.gini(shown, size - 1),
     }
-    return {name: value for name, value in found.items() if not np.isnan(value)}
+    return {name: value for name, value in results.items() if not np.isnan(value)}
 
 
 def item_vectors(data: Prepared) -> np.ndarray:

@@ -1,6 +1,6 @@
 """`tfrec tune`: looks for better settings of the retrieval model in a given number of minutes.
 
-Half of the people of validation stop training and weigh what stands beside the towers, as in a run; the
+Half of the users of validation stop training and weigh what stands beside the towers, as in a run; the
 others judge, and test data is not touched. Each trial changes some settings of the best so far. The best of
 many trials looks better than it is: so it is trained again with another seed, beside the settings as
 configured, and is recommended only if it wins over both.
@@ -27,7 +27,7 @@ from tfrec_fusion.metrics.ranks import mean_of_known, next_item_ranks, tie_order
 if typing.TYPE_CHECKING:
     from tfrec_fusion.features.preparing import Prepared
 
-# What may be set, in the order in which people would try.
+# What may be set, in the order in which users would try.
 SPACE: dict[str, Sequence] = {
     "retrieval.training.learning_rate": (3e-4, 1e-3, 3e-3, 1e-2),
     "retrieval.tower.dropout": (0.0, 0.1, 0.2, 0.4),
@@ -41,7 +41,7 @@ SPACE: dict[str, Sequence] = {
     "retrieval.content_dim": ("auto", 0, 64),
 }
 CHANGED = 3  # settings that a trial changes at most
-FEWEST = 20  # people who judge
+FEWEST = 20  # users who judge
 IN_VAIN = 100  # draws of what was tried before, one after the other, after which there is nothing new
 
 
@@ -60,7 +60,7 @@ def tune(
             trials from disk.
         seed: of the trials drawn, and of each trial's training; the last comparison adds the next seed.
         epochs: at most so many a trial, instead of the configuration's.
-        say: told what is done: a line, and whether it will be replaced by the next one.
+        say: called with what is done: a line, and whether it will be replaced by the next one.
 
     Returns:
         `trials`: a list of `settings` (what differs from the configuration), `ndcg` and `seconds`;
@@ -69,7 +69,7 @@ def tune(
         `tuning/results.json` in the configuration's home.
 
     Raises:
-        ConfigError: for minutes or epochs that cannot be used, or if too few people are left to judge.
+        ConfigError: for minutes or epochs that cannot be used, or if too few users are left to judge.
     """
     if not minutes > 0:
         raise ConfigError(f"`--minutes` must be above 0. Received: {minutes}. Give for example 30.")
@@ -90,16 +90,19 @@ def tune(
         trial = with_training(
             with_settings(config, settings), seed=seed, **({"epochs": epochs} if epochs else {})
         )
-        found = finished.get(trial)
-        if found is None:
+        figures = finished.get(trial)
+        if figures is None:
             model, measured = train(
                 data, trial, lambda logs: say(f"{_shown(settings)}: epoch {logs['epoch']:.0f}", True)
             )
-            found = {"ndcg": gain(model, judges, k), **measured}
-            finished.put(trial, found)
-            spent.append(found["seconds"])
-        say(f"{_shown(settings)}, seed {seed}: ndcg@{k} {found['ndcg']:.4f}, {found['seconds']:.0f} s", False)
-        return found
+            figures = {"ndcg": gain(model, judges, k), **measured}
+            finished.put(trial, figures)
+            spent.append(figures["seconds"])
+        say(
+            f"{_shown(settings)}, seed {seed}: ndcg@{k} {figures['ndcg']:.4f}, {figures['seconds']:.0f} s",
+            False,
+        )
+        return figures
 
     def time_for(trials: int) -> bool:
         usual = float(np.median(spent)) if spent else 0.0
@@ -121,34 +124,34 @@ def tune(
         configured.append(result({}, seed + 1)["ndcg"])
         tuned.append(result(best["settings"], seed + 1)["ndcg"])
     better = best["settings"] if np.mean(tuned) > np.mean(configured) and tuned[-1] > configured[-1] else {}
-    found = {"k": k, "trials": trials, "settings": better, "configured": configured, "tuned": tuned}
-    files.write_json(folder / "results.json", found)
-    return found
+    results = {"k": k, "trials": trials, "settings": better, "configured": configured, "tuned": tuned}
+    files.write_json(folder / "results.json", results)
+    return results
 
 
 def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
-    """Takes every other person of validation out of it, to judge.
+    """Takes every other user of validation out of it, to judge.
 
     Args:
-        data: split; people are told apart by their histories, since those whom training never saw have no
+        data: split; users are told apart by their histories, since those whom training never saw have no
             index.
 
     Raises:
-        ConfigError: if fewer than `FEWEST` people would judge.
+        ConfigError: if fewer than `FEWEST` users would judge.
     """
     columns = data.validation
-    _, person = np.unique(columns["history"], axis=0, return_inverse=True)
-    person = person.reshape(-1)
-    people = int(person.max(initial=-1)) + 1
-    if people < 2 * FEWEST:
+    _, user = np.unique(columns["history"], axis=0, return_inverse=True)
+    user = user.reshape(-1)
+    users = int(user.max(initial=-1)) + 1
+    if users < 2 * FEWEST:
         raise ConfigError(
-            f"Tuning needs {2 * FEWEST} people in validation, half of whom judge. Received: {people}. Take"
+            f"Tuning needs {2 * FEWEST} users in validation, half of whom judge. Received: {users}. Take"
             " more of the data for it with `split.validation`, or keep the defaults."
         )
     # Those without a history cannot be told apart: every other choice of theirs.
     nobody = np.flatnonzero(~(columns["history"] > 0).any(1))
-    person[nobody] = np.arange(len(nobody))
-    judging = person % 2 == 1
+    user[nobody] = np.arange(len(nobody))
+    judging = user % 2 == 1
     judges = {name: values[judging] for name, values in columns.items()}
     kept = {name: values[~judging] for name, values in columns.items()}
     return dataclasses.replace(data, validation=kept), judges
@@ -203,26 +206,26 @@ def _shown(settings: dict) -> str:
     return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in settings.items()) or "as configured"
 
 
-def advice(found: dict, name: str) -> str:
+def advice(results: dict, name: str) -> str:
     """What to do with `tune`'s result, as text: YAML to put into the configuration, and the command that
     tries it."""
-    k, before = found["k"], np.mean(found["configured"])
+    k, before = results["k"], np.mean(results["configured"])
     head = (
-        f"{len(found['trials'])} trials; as configured ndcg@{k} {before:.4f} on people who decided nothing"
+        f"{len(results['trials'])} trials; as configured ndcg@{k} {before:.4f} on users who decided nothing"
         " else"
     )
-    if not found["settings"]:
-        return f"{head}. Nothing was found to be better with both seeds: keep the configuration as it is."
+    if not results["settings"]:
+        return f"{head}. Nothing was better with both seeds: keep the configuration as it is."
     values: dict = {}
-    for key, value in found["settings"].items():
+    for key, value in results["settings"].items():
         part = values
         *parents, last = key.split(".")
         for parent in parents:
             part = part.setdefault(parent, {})
         part[last] = value
-    flags = " ".join(f"--set {key}={value}" for key, value in found["settings"].items())
+    flags = " ".join(f"--set {key}={value}" for key, value in results["settings"].items())
     return (
-        f"{head}, with these settings {np.mean(found['tuned']):.4f} (means of two seeds; the first picked"
+        f"{head}, with these settings {np.mean(results['tuned']):.4f} (means of two seeds; the first picked"
         f" them, so that it flatters them):\n\n{yaml.safe_dump(values, sort_keys=False)}\nTry them: tfrec run"
         f" {name} {flags}"
     )

@@ -85,7 +85,7 @@ def test_the_table_shows_means_and_standard_errors():
         ({"seeds": [1, 1]}, "must be different whole numbers"),
         ({"seeds": []}, "must be different whole numbers"),
         ({"epochs": 0}, "`--epochs` must be at least 1"),
-        ({"wanted": ["fusion=flim"]}, "Did you mean `fusion=film`"),
+        ({"only": ["fusion=flim"]}, "Did you mean `fusion=film`"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_read(config, arguments, message):

@@ -57,7 +57,7 @@ def test_nobody_both_decides_and_judges():
 
 
 def test_too_few_people_are_refused():
-    with pytest.raises(ConfigError, match=r"needs 40 people in validation.*Received: 39.*split\.validation"):
+    with pytest.raises(ConfigError, match=r"needs 40 users in validation.*Received: 39.*split\.validation"):
         halves(prepared([[0, person + 1] for person in range(39)]))
     with pytest.raises(ConfigError, match="Received: 0"):
         halves(prepared(np.zeros((0, 2))))

@@ -28,10 +28,10 @@ class Explainer:
     def user(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The model's query inputs; histories without the columns that are padding in every row, but one."""
         context = {name: inputs[name] for name in self.serving.context_inputs}
-        found = self.serving.user_inputs(inputs["user_id"], inputs["history"], context)
-        history = found["history"]
+        user = self.serving.user_inputs(inputs["user_id"], inputs["history"], context)
+        history = user["history"]
         longest = tf.reduce_max(tf.reduce_sum(tf.cast(history > 0, tf.int32), 1))
-        return {**found, "history": history[:, tf.shape(history)[1] - tf.maximum(longest, 1) :]}
+        return {**user, "history": history[:, tf.shape(history)[1] - tf.maximum(longest, 1) :]}
 
     def named(self, rows: tf.Tensor, item_ids: tf.Tensor, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """`item_ids` and `titles` of the answer; the text itself for an item without a title."""
@@ -46,9 +46,9 @@ class Explainer:
         an item all the same."""
         item_ids, texts = self.asked_items(inputs)
         lists = [inputs[name] for name in ("history", "exclude", "allow") if name in inputs]
-        found = [self.serving.unknown_items(ids, self.serving.item_rows(ids)) for ids in lists]
+        unknown = [self.serving.unknown_items(ids, self.serving.item_rows(ids)) for ids in lists]
         missing = self.serving.unknown_items(item_ids, self.serving.item_rows(item_ids))
-        return tf.concat([*found, tf.where(says_something(texts), "", missing)], 1)
+        return tf.concat([*unknown, tf.where(says_something(texts), "", missing)], 1)
 
     def taken_apart(
         self,
@@ -86,16 +86,16 @@ class Explainer:
         base = tf.stack([zeros if part.base is None else part.base for part in parts], -1)
         total = tf.reduce_sum(each, 2)
         size = tf.abs(tf.reduce_sum(each, -1))
-        places = tf.math.top_k(size, tf.minimum(count, tf.shape(size)[2])).indices
-        listed = tf.gather(each, places, batch_dims=2)
+        positions = tf.math.top_k(size, tf.minimum(count, tf.shape(size)[2])).indices
+        listed = tf.gather(each, positions, batch_dims=2)
         there = tf.reduce_any(listed != 0.0, -1)
 
         def column(of_history: tf.Tensor, of_words: tf.Tensor, of_named: list[str]) -> tf.Tensor:
             """A string for each listed source."""
             others = tf.broadcast_to(tf.constant(of_named, tf.string), [batch, len(of_named)])
             known = tf.concat([of_history, of_words, others], 1)
-            found = tf.gather(known, tf.reshape(places, [batch, -1]), batch_dims=1)
-            return tf.where(there, tf.reshape(found, tf.shape(places)), "")
+            names = tf.gather(known, tf.reshape(positions, [batch, -1]), batch_dims=1)
+            return tf.where(there, tf.reshape(names, tf.shape(positions)), "")
 
         kinds = [tf.fill(tf.shape(some), kind) for some, kind in ((history, "history"), (words, "word"))]
         ids, titles = (tf.gather(some, history) for some in (self.serving.item_ids, self.serving.titles))
@@ -119,14 +119,14 @@ def contains(lists: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 def first_of(states: Sequence[tuple[str, tf.Tensor]], otherwise: str) -> tf.Tensor:
     """The name of the first condition that holds: string of the shape of the bool conditions."""
-    found = tf.fill(tf.shape(states[0][1]), otherwise)
+    state = tf.fill(tf.shape(states[0][1]), otherwise)
     for name, holds in reversed(states):
-        found = tf.where(holds, name, found)
-    return found
+        state = tf.where(holds, name, state)
+    return state
 
 
 def _grouped(history: tf.Tensor) -> tf.Tensor:
-    """float32 `[batch, H, H]` that adds up what is said of an item which a history holds more than once, at
+    """float32 `[batch, H, H]` that adds up contributions of an item which a history holds more than once, at
     its first position; nothing of padding."""
     same = history[:, :, None] == history[:, None, :]
     leader = tf.one_hot(tf.argmax(tf.cast(same, tf.int32), 2), tf.shape(history)[1])

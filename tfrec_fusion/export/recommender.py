@@ -77,11 +77,11 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
         """
         k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
         excluded = self.excluded(user_id, history, exclude, include_seen)
-        wanted = tf.minimum(k, self.max_k)
-        found = self.mixed(
+        count = tf.minimum(k, self.max_k)
+        mixed = self.mixed(
             self.query(user_id, history, text, context),
             self.user_inputs(user_id, history, context),
-            wanted,
+            count,
             candidates,
             rank_weight,
             excluded,
@@ -89,19 +89,19 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
             categories,
             probes,
         )
-        scores, rows = found.scores, found.rows
-        wanted = tf.minimum(wanted, tf.shape(rows)[1])
+        scores, rows = mixed.scores, mixed.rows
+        count = tf.minimum(count, tf.shape(rows)[1])
         # Without diversity, re-ranking would sort, one pick after the other; `top_k` does it at once.
-        places = tf.cond(
+        positions = tf.cond(
             diversity > 0,
-            lambda: self.rerank(scores, self.index.vectors(rows - 1), diversity, wanted),
-            lambda: tf.math.top_k(scores, wanted).indices,
+            lambda: self.rerank(scores, self.index.vectors(rows - 1), diversity, count),
+            lambda: tf.math.top_k(scores, count).indices,
         )
-        picked = tf.maximum(places, 0)
-        rows = tf.where(places >= 0, tf.gather(rows, picked, batch_dims=1), 0)
+        picked = tf.maximum(positions, 0)
+        rows = tf.where(positions >= 0, tf.gather(rows, picked, batch_dims=1), 0)
         columns = {
             name: tf.gather(values, picked, batch_dims=1)
-            for name, values in {"scores": scores, **found.columns}.items()
+            for name, values in {"scores": scores, **mixed.columns}.items()
         }
         diagnosis = self.diagnosis(user_id, history, exclude, allow, categories)
         return {**self.answer(rows, **columns), **diagnosis}
@@ -129,12 +129,12 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
         candidates = checked("candidates", candidates, self.max_k)
         rank_weight = checked("rank_weight", rank_weight)
         number = tf.maximum(k, tf.where(candidates > 0, candidates, CANDIDATES))
-        found, rows = self.search(
+        scores, rows = self.search(
             queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
         )
         ranked = self.rank_rows(user, rows)
         weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
-        return Mixed.of(found, ranked, rows, self.head, weight)
+        return Mixed.of(scores, ranked, rows, self.head, weight)
 
     def explain_spec(self) -> dict[str, tf.TensorSpec]:
         """What `explain` takes (`request.SIGNATURES`)."""
@@ -273,16 +273,16 @@ def validate_weights(
         scores = tf.matmul(retrieval.query_embeddings(batch), vectors, transpose_b=True)
         # Padding of the history is row 0, which is no item either.
         scores = remove_slots(scores, tf.pad(batch["history"], [[0, 0], [1, 0]]))
-        found, rows = tf.math.top_k(scores, candidates)
+        scores, rows = tf.math.top_k(scores, candidates)
         flat = tf.reshape(rows, [-1])
         items = {name: tf.gather(values, flat) for name, values in columns.items()}
         ranked = ranking.score_features({**batch, **items, "item_index": flat})
-        there = found > -np.inf
+        there = scores > -np.inf
         return {
             name: tf.stack(
                 [
                     _rank(
-                        mixture(found, tf.reshape(values, tf.shape(rows)), there, weight), rows, batch, ties
+                        mixture(scores, tf.reshape(values, tf.shape(rows)), there, weight), rows, batch, ties
                     )
                     for weight in WEIGHTS
                 ],

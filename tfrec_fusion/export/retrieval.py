@@ -118,13 +118,13 @@ class RetrievalSignatures(Signatures):
         k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
         queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
-        wanted = tf.minimum(k, self.max_k)
-        further = tf.minimum(DIVERSITY_POOL * wanted, LARGEST_POOL)
-        pool = tf.where(diversity > 0, wanted + further, wanted)
+        count = tf.minimum(k, self.max_k)
+        further = tf.minimum(DIVERSITY_POOL * count, LARGEST_POOL)
+        pool = tf.where(diversity > 0, count + further, count)
         scores, rows = self.search(queries, pool, excluded, allow, categories, probes)
         scores, rows = tf.cond(
             diversity > 0,
-            lambda: self.diversify(scores, rows, diversity, wanted),
+            lambda: self.diversify(scores, rows, diversity, count),
             lambda: (scores, rows),
         )
         diagnosis = self.diagnosis(user_id, history, exclude, allow, categories)
@@ -235,14 +235,14 @@ class RetrievalSignatures(Signatures):
     def diversify(
         self, scores: tf.Tensor, rows: tf.Tensor, diversity: tf.Tensor, k: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The `k` of the found items that are good and unlike each other (see `MaximalMarginalRelevance`), in
+        """The `k` of the results that are good and unlike each other (see `MaximalMarginalRelevance`), in
         the order in which they were picked; scores as they were."""
         picked = self.rerank(
             scores, self.index.vectors(rows - 1), diversity, tf.minimum(k, tf.shape(scores)[1])
         )
-        there, places = picked >= 0, tf.maximum(picked, 0)
-        scores = tf.where(there, tf.gather(scores, places, batch_dims=1), -np.inf)
-        return scores, tf.where(there, tf.gather(rows, places, batch_dims=1), 0)
+        there, positions = picked >= 0, tf.maximum(picked, 0)
+        scores = tf.where(there, tf.gather(scores, positions, batch_dims=1), -np.inf)
+        return scores, tf.where(there, tf.gather(rows, positions, batch_dims=1), 0)
 
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:
         """What `recommend` takes (`request.SIGNATURES`)."""
@@ -389,7 +389,7 @@ def ranked(
     """
     shape = tf.shape(scores)
     rows = tf.repeat(tf.range(shape[0]), tf.shape(seen)[1])
-    places = tf.stack(
+    positions = tf.stack(
         [
             tf.concat([rows, tf.range(shape[0])], 0),
             tf.concat([tf.reshape(seen, [-1]), tf.zeros(shape[0], tf.int32)], 0),
@@ -399,13 +399,13 @@ def ranked(
     own = tf.gather(scores, target, batch_dims=1)[:, None]
     # What is no number sorts last, and must not make the rest look better than it is.
     numbers = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
-    hidden = tf.tensor_scatter_nd_min(numbers, places, tf.fill([tf.shape(places)[0]], -np.inf))
+    hidden = tf.tensor_scatter_nd_min(numbers, positions, tf.fill([tf.shape(positions)[0]], -np.inf))
     before = stands_before(hidden, ties, own, tf.gather(ties, target)[:, None])
     rank = 1.0 + tf.reduce_sum(tf.cast(before, tf.float32), 1)
     # `top_k` takes the first of equal scores: the columns stand in the order of ties.
     order = tf.argsort(ties)
-    values, places = tf.math.top_k(tf.gather(hidden, order, axis=1), tf.minimum(DEFAULT_K, shape[1]))
-    top = tf.gather(order, places)
+    values, positions = tf.math.top_k(tf.gather(hidden, order, axis=1), tf.minimum(DEFAULT_K, shape[1]))
+    top = tf.gather(order, positions)
     top = tf.where(values > scores.dtype.min, top, 0)
     top = tf.pad(top, [[0, 0], [0, DEFAULT_K - tf.shape(top)[1]]])
     scored = tf.logical_not(tf.math.is_nan(own[:, 0])) & (own[:, 0] > -np.inf)

@@ -70,8 +70,8 @@ class SimilarItems(tf.Module):
             lambda: kept,
         )
         scores = tf.where(kept, scores, -np.inf)
-        found, places = tf.math.top_k(scores, tf.minimum(k, served.num_offered))
-        answer = served.answer(tf.where(found > -np.inf, places + 1, 0), found)
+        top, positions = tf.math.top_k(scores, tf.minimum(k, served.num_offered))
+        answer = served.answer(tf.where(top > -np.inf, positions + 1, 0), top)
         ids = tf.concat(
             [item_id[:, None], exclude, tf.broadcast_to(allow, [tf.shape(rows)[0], tf.shape(allow)[1]])], 1
         )
@@ -119,7 +119,7 @@ class SimilarItems(tf.Module):
         blocks = tf.TensorArray(tf.float32, tf.size(starts), infer_shape=False, element_shape=[None, None])
         _, blocks = tf.while_loop(
             lambda number, _: number < tf.size(starts),
-            lambda number, found: (number + 1, found.write(number, block(starts[number]))),
+            lambda number, blocks: (number + 1, blocks.write(number, block(starts[number]))),
             [0, blocks],
         )
         return tf.transpose(blocks.concat())

@@ -110,7 +110,7 @@ def unknown_of(outputs: Mapping[str, Any], name: str, row: int) -> tuple[str, ..
 
 
 def texts_of(values: Iterable[Any]) -> list[str]:
-    """Strings of an output, each in its place."""
+    """Strings of an output, each at its index."""
     return [_text(value) for value in values]
 
 

@@ -39,7 +39,7 @@ class Ask:
         signature: the signature's name, for predict; empty for `serving_default`.
         inputs: columns by input name, or a bare value for a signature with one input; of feedback, its
             fields.
-        instances: rows, in place of `inputs`.
+        instances: rows, instead of `inputs`.
         spec: the signature, where it is known.
         request_id: under which the server logs its answer, where it does.
         arm: of an experiment, that asks.

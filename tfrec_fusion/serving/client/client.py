@@ -118,7 +118,7 @@ class ServingMethods:
 
         Args:
             inputs: columns: a dict of nested lists by input name, or a bare value where there is one input.
-            instances: rows, in place of `inputs`.
+            instances: rows, instead of `inputs`.
             signature_name: empty for `serving_default`.
 
         Returns:

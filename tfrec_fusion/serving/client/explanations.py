@@ -97,7 +97,7 @@ def read_explanations(outputs: Mapping[str, Any], users: Sequence[Any] | None) -
     for row in range(len(outputs["item_ids"])):
         of_row = {name: values[row] for name, values in outputs.items() if name != "part_names"}
         count = len(of_row["item_ids"])
-        answer = Explanations(_explanation(of_row, place, names) for place in range(count))
+        answer = Explanations(_explanation(of_row, index, names) for index in range(count))
         if users and users[row] and "known_user" in outputs:
             answer.known_user = bool(of_row["known_user"])
         answer.unknown_items = unknown_of(outputs, "unknown_items", row)
@@ -105,18 +105,18 @@ def read_explanations(outputs: Mapping[str, Any], users: Sequence[Any] | None) -
     return answers
 
 
-def _explanation(row: Mapping[str, Any], place: int, names: list[str]) -> Explanation:
-    item_id, title, state = texts_of([row[name][place] for name in ("item_ids", "titles", "states")])
+def _explanation(row: Mapping[str, Any], index: int, names: list[str]) -> Explanation:
+    item_id, title, state = texts_of([row[name][index] for name in ("item_ids", "titles", "states")])
 
     def by_part(values: Sequence[float]) -> dict[str, float]:
         return {name: float(value) for name, value in zip(names, values, strict=True)}
 
     listed = zip(
-        *(texts_of(row[name][place]) for name in ("source_kinds", "sources", "source_titles")),
-        row["contributions"][place],
+        *(texts_of(row[name][index]) for name in ("source_kinds", "sources", "source_titles")),
+        row["contributions"][index],
         strict=True,
     )
-    rank = int(row["ranks"][place]) if "ranks" in row else 0
+    rank = int(row["ranks"][index]) if "ranks" in row else 0
     last: dict[str, Any] = {}
     if "last_parts" in row:
         last_id, last_title = texts_of([row["last_id"], row["last_title"]])
@@ -124,12 +124,12 @@ def _explanation(row: Mapping[str, Any], place: int, names: list[str]) -> Explan
     return Explanation(
         item_id,
         title,
-        float(row["scores"][place]),
-        by_part(row["parts"][place]),
+        float(row["scores"][index]),
+        by_part(row["parts"][index]),
         tuple(Source(kind, name, shown, by_part(values)) for kind, name, shown, values in listed if kind),
-        base=by_part(row["base"][place]),
-        others=by_part(row["others"][place]),
-        completeness_error=by_part(row["completeness_error"][place]),
+        base=by_part(row["base"][index]),
+        others=by_part(row["others"][index]),
+        completeness_error=by_part(row["completeness_error"][index]),
         state=state,
         rank=rank or None,
         **last,

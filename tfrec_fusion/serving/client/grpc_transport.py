@@ -32,7 +32,7 @@ class GrpcTransport(Transport):
         target: `host:port`, or another address that gRPC knows, such as `unix:/path`.
         model_name: the model's name on the server.
         version: a version's number; the latest where None.
-        label: a version's label, in place of the number.
+        label: a version's label, instead of the number.
         tls: whether the server speaks TLS, with a certificate of the usual authorities.
         credentials: TLS with other certificates.
     """

@@ -60,7 +60,7 @@ class RestTransport(HttpTransport):
         url: `http://host:port`, or `https://…`.
         model_name: the model's name on the server.
         version: a version's number; the latest where None.
-        label: a version's label, in place of the number.
+        label: a version's label, instead of the number.
         ssl_context: certificates, for https.
     """
 

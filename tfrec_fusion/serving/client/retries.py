@@ -3,7 +3,7 @@
 Predictions change nothing on the server, so a request that reached none, or that was turned away as one too
 many, is sent again after a random pause (full jitter). A request that ran out of time is not.
 
-The first try is made without tenacity, which is told of it when it failed: around every request it cost 20 to
+The first try is made without tenacity, which takes over when it failed: around every request it cost 20 to
 45 µs more than the 44 to 115 of the client (`python -m benchmarks.clients`), and its import as much as that
 of the client.
 """
@@ -48,7 +48,7 @@ class RetryPolicy:
 
         Raises:
             Unavailable: no try reached a server that had time.
-            ServingError: another error, of the first try that met one.
+            ServingError: another error, of the first try that ended in one.
         """
         deadline = time.monotonic() + seconds
         try:

@@ -149,7 +149,7 @@ def _groups(explanation: Explained, table: Mapping[str, str]) -> list[tuple[floa
     history, words = of("history")[:TITLES], of("word")[:WORDS]
     titles = [_filled(table["title"], title=source.title or source.name) for source in history]
     features = of("feature", "item_feature")[:1]
-    found = [
+    terms = [
         (total(history), "history", {"titles": _joined(titles, table)}),
         (total(words), "words", {"words": ", ".join(source.name for source in words)}),
         (total(features), "feature", {"names": "".join(source.name for source in features)}),
@@ -159,8 +159,8 @@ def _groups(explanation: Explained, table: Mapping[str, str]) -> list[tuple[floa
         (base("tower", "network", "ranking_network"), "general", {}),
     ]
     for kind in ("user", "item"):
-        found.append((total(of(kind)) + base(kind, f"ranking_{kind}"), kind, {}))
-    return found
+        terms.append((total(of(kind)) + base(kind, f"ranking_{kind}"), kind, {}))
+    return terms
 
 
 def _terms(explanation: Explained) -> list[float]:
@@ -186,7 +186,7 @@ def _joined(names: Sequence[str], table: Mapping[str, str]) -> str:
 
 def _filled(template: str, **values: str) -> str:
     """The template with its `{…}` filled in, in one go: a title may hold braces of its own."""
-    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], template)
+    return re.sub(r"\{(\w+)\}", lambda name: values[name[1]], template)
 
 
 def _table(language: str) -> Mapping[str, str]:

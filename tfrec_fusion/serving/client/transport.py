@@ -15,7 +15,7 @@ class Transport:
     retries nor converts: clients do. For another way to a model, write a subclass with these two methods.
 
     Attributes:
-        batch_size: the most rows of one request, unless the client is told otherwise.
+        batch_size: the most rows of one request, unless the client is given another number.
         typed: whether `send` needs `Ask.spec` to predict.
     """
 
