@@ -167,8 +167,8 @@ def popular_lists(people: list[Person], items: dict[str, Item]) -> list[list[str
     ]
     lists = []
     for person in people:
-        met = set(person.seen)
-        lists.append([name for name in order[: K + len(met)] if name not in met][:K])
+        seen = set(person.seen)
+        lists.append([name for name in order[: K + len(seen)] if name not in seen][:K])
     return lists
 
 
@@ -176,7 +176,7 @@ def diversity_curve(model: Model, people: list[Person], num_items: int) -> list[
     """NDCG, diversity and coverage for each weight of the re-ranking that `recommend` offers."""
     lists = {weight: model.recommend(people, K, diversity=weight)[0] for weight in WEIGHTS}
     ids = sorted(
-        {item for found in lists.values() for row in found for item in row}
+        {item for of_weight in lists.values() for row in of_weight for item in row}
         | {item for person in people for item in person.held_out}
     )
     rows = {name: row for row, name in enumerate(ids)}
@@ -186,8 +186,8 @@ def diversity_curve(model: Model, people: list[Person], num_items: int) -> list[
         for person in people
     ]
     points = []
-    for weight, found in lists.items():
-        ranked = as_rows(found, rows)
+    for weight, of_weight in lists.items():
+        ranked = as_rows(of_weight, rows)
         points.append(
             CurvePoint(
                 weight,
@@ -202,8 +202,8 @@ def diversity_curve(model: Model, people: list[Person], num_items: int) -> list[
 def as_rows(lists: list[list[str]], rows: dict[str, int]) -> np.ndarray:
     """int64 `[lists, K]`, -1 where a list is shorter."""
     ranked = np.full((len(lists), K), -1, np.int64)
-    for place, found in enumerate(lists):
-        ranked[place, : len(found)] = [rows[item] for item in found]
+    for position, items in enumerate(lists):
+        ranked[position, : len(items)] = [rows[item] for item in items]
     return ranked
 
 
@@ -232,27 +232,31 @@ def index_figures(model: Model, people: list[Person]) -> dict[str, float]:
 def agreements(model: Model, people: list[Person], candidates: list[list[str]]) -> list[Agreement]:
     """Rank correlation of both models' orders over the retrieval model's candidates, the least agreeing
     first."""
-    found = []
+    agreements = []
     scores = model.rank(people, candidates)
     for person, items, heads in zip(people, candidates, scores, strict=True):
         score = heads["rating"] if "rating" in heads else heads["click"]
         if len(items) > 2 and np.ptp(score) > 0:
             rho = float(scipy.stats.spearmanr(-np.arange(len(items)), score).statistic)
             order = np.argsort(-score, kind="stable")
-            found.append(Agreement(person, rho, items[:K], [items[place] for place in order[:K]]))
-    return sorted(found, key=lambda entry: entry.correlation)
+            agreements.append(Agreement(person, rho, items[:K], [items[position] for position in order[:K]]))
+    return sorted(agreements, key=lambda entry: entry.correlation)
 
 
 def worst_failures(model: Model, examples: list[tf.train.Example], count: int = 12) -> list[Failure]:
     """The held-out items of test interactions that rank lowest, one a person; of many interactions a sample
     is asked."""
     chosen = np.random.default_rng(0).permutation(len(examples))[:WORST_OF]
-    asked = [examples[place] for place in chosen]
+    asked = [examples[position] for position in chosen]
     ranks = model.ranks(asked)
-    order = [place for place in np.argsort(-np.nan_to_num(ranks, nan=0.0), kind="stable") if ranks[place] > 0]
-    found: dict[str, Failure] = {}
-    for place in order:
-        example = asked[place]
+    order = [
+        position
+        for position in np.argsort(-np.nan_to_num(ranks, nan=0.0), kind="stable")
+        if ranks[position] > 0
+    ]
+    failures: dict[str, Failure] = {}
+    for position in order:
+        example = asked[position]
         user = read(example, "user_id")[0]
         popularity = (read(example, "baseline_popularity_rank") or [float("nan")])[0]
         failure = Failure(
@@ -261,34 +265,34 @@ def worst_failures(model: Model, examples: list[tf.train.Example], count: int = 
             read(example, "seen"),
             context_of(example),
             read(example, "item_id")[0],
-            float(ranks[place]),
+            float(ranks[position]),
             popularity,
         )
-        found.setdefault(user, failure)
-        if len(found) == count:
+        failures.setdefault(user, failure)
+        if len(failures) == count:
             break
-    return list(found.values())
+    return list(failures.values())
 
 
 def tenths(items: dict[str, Item]) -> dict[str, int]:
     """Item → its tenth of the catalogue by popularity, 0 for the most popular."""
     order = sorted(items, key=lambda name: (-items[name].train_count, name))
-    return {name: min(9, 10 * place // len(order)) for place, name in enumerate(order)}
+    return {name: min(9, 10 * position // len(order)) for position, name in enumerate(order)}
 
 
 def interactions_by_tenth(items: dict[str, Item]) -> np.ndarray:
     """Share of the training interactions that fall on each tenth."""
-    place = tenths(items)
+    tenth = tenths(items)
     totals = np.zeros(10)
     for name, item in items.items():
-        totals[place[name]] += item.train_count
+        totals[tenth[name]] += item.train_count
     return totals / max(1.0, totals.sum())
 
 
 def exposure_by_tenth(lists: list[list[str]], items: dict[str, Item]) -> np.ndarray:
     """Share of recommendations that fall on each tenth."""
-    place = tenths(items)
+    tenth = tenths(items)
     totals = np.bincount(
-        [place[name] for row in lists for name in row if name in place], minlength=10
+        [tenth[name] for row in lists for name in row if name in tenth], minlength=10
     ).astype(float)
     return totals / max(1.0, totals.sum())

@@ -53,7 +53,7 @@ def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) ->
     users = sorted(by_user)
     chosen = np.random.default_rng(seed).permutation(len(users))[:size]
     people = []
-    for user in (users[place] for place in chosen):
+    for user in (users[position] for position in chosen):
         own = by_user[user]
         first = own[0]
         ranks = {
@@ -125,23 +125,23 @@ class Model:
 
     def rank(self, people: list[Person], candidates: list[list[str]]) -> list[dict[str, np.ndarray]]:
         """Scores per head for each person's candidates."""
-        found = []
+        answers = []
         for start in range(0, len(people), BATCH):
-            part, wanted = people[start : start + BATCH], candidates[start : start + BATCH]
+            part, asked_items = people[start : start + BATCH], candidates[start : start + BATCH]
             answer = self.ask(
                 "rank",
                 user_id=[person.user for person in part],
                 history=[person.history for person in part],
-                item_ids=wanted,
+                item_ids=asked_items,
                 **_context(part),
             )
             for name in ("titles", *DIAGNOSES):
                 answer.pop(name, None)
-            found += [
+            answers += [
                 {head: scores[row, : len(items)] for head, scores in answer.items()}
-                for row, items in enumerate(wanted)
+                for row, items in enumerate(asked_items)
             ]
-        return found
+        return answers
 
     def item_vectors(self, ids: list[str]) -> np.ndarray:
         """float32 `[ids, dim]`: by text where the model has a text tower, else its embeddings."""
@@ -157,11 +157,11 @@ class Model:
 
     def ranks(self, examples: list[tf.train.Example]) -> np.ndarray:
         """Rank of each Example's held-out item among the whole catalogue."""
-        found = []
+        ranks = []
         for start in range(0, len(examples), 512):
             part = [example.SerializeToString() for example in examples[start : start + 512]]
-            found.append(evaluated(self.ask("serving_default", examples=part))["rank"])
-        return np.concatenate(found)
+            ranks.append(evaluated(self.ask("serving_default", examples=part))["rank"])
+        return np.concatenate(ranks)
 
 
 def _array(values: list) -> np.ndarray:

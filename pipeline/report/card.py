@@ -129,15 +129,15 @@ def _encoder(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
 def figures(kind: str, overall: dict[str, float]) -> str:
     """The figures of a model that say most, with intervals."""
     if kind == "retrieval":
-        wanted = [name for name in overall if re.fullmatch(r"(ndcg|recall)@\d+|mrr|coverage@\d+", name)]
+        shown_names = [name for name in overall if re.fullmatch(r"(ndcg|recall)@\d+|mrr|coverage@\d+", name)]
     else:
-        wanted = [
+        shown_names = [
             name
             for name in ("rmse", "mae", "auc", "user_auc", "user_ndcg", "log_loss", "calibration")
             if name in overall
         ]
     parts = []
-    for name in wanted:
+    for name in shown_names:
         low, high = overall.get(f"{name}_low"), overall.get(f"{name}_high")
         between = f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
         parts.append(f"{name} {overall[name]:.4f}{between}")

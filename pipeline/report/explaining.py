@@ -62,17 +62,17 @@ def of_people(people: list[Person], lists: list[list[str]], most: int) -> list[Q
 def part_shares(answers: list[list[Explanation]], items: dict[str, Item]) -> list[PartShare]:
     """What the recommendations live from, by how often the item was chosen in training: the mean of each
     part's size, as a share of all parts'."""
-    found: dict[str, list[np.ndarray]] = {}
+    shares: dict[str, list[np.ndarray]] = {}
     counted: dict[str, set[str]] = {}
     names = list(answers[0][0].parts) if answers and answers[0] else []
     for one in (one for row in answers for one in row):
         sizes = np.abs([one.parts[name] for name in names])
         if sizes.sum() > 0:
             group = group_of(items[one.item_id].train_count if one.item_id in items else 0)
-            found.setdefault(group, []).append(sizes / sizes.sum())
+            shares.setdefault(group, []).append(sizes / sizes.sum())
             counted.setdefault(group, set()).add(one.item_id)
     return [
-        PartShare(name, len(counted[name]), dict(zip(names, np.mean(found[name], 0).tolist(), strict=True)))
+        PartShare(name, len(counted[name]), dict(zip(names, np.mean(shares[name], 0).tolist(), strict=True)))
         for _, name in GROUPS
-        if name in found
+        if name in shares
     ]

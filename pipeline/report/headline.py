@@ -107,14 +107,14 @@ def data_in_words(run: RunFiles) -> str:
 
 def to_do(run: RunFiles) -> list[str]:
     """What to do now: serve what was pushed, or the first way out of each refusal."""
-    found = []
+    steps = []
     for kind in run.kinds:
         model = run.summary[kind]
         if model["pushed"]:
-            found.append(f"{kind} was pushed: ask it with `tfrec serve`")
+            steps.append(f"{kind} was pushed: ask it with `tfrec serve`")
         elif model.get("advice"):
-            found.append(f"{kind} was not pushed: {model['advice'][0]}")
+            steps.append(f"{kind} was not pushed: {model['advice'][0]}")
         else:
-            found.append(f"{kind} was not pushed: read its reasons below")
-    found += [f"look twice: {words}" for words in run.summary.get("doubts", ())]
-    return [line.replace(CONFIG, run.config.name) for line in found]
+            steps.append(f"{kind} was not pushed: read its reasons below")
+    steps += [f"look twice: {words}" for words in run.summary.get("doubts", ())]
+    return [line.replace(CONFIG, run.config.name) for line in steps]

@@ -32,7 +32,7 @@ def upstream(store: metadata_store.MetadataStore, uri: str) -> dict[str, dict[st
         Component id → the parameters that its execution was given (and `execution`, its number).
     """
     artifacts = [artifact.id for artifact in store.get_artifacts_by_uri(uri)]
-    found: dict[str, dict[str, Any]] = {}
+    values_by_component: dict[str, dict[str, Any]] = {}
     seen: set[int] = set()
     while artifacts:
         made = [
@@ -45,10 +45,12 @@ def upstream(store: metadata_store.MetadataStore, uri: str) -> dict[str, dict[st
             if execution.last_known_state == metadata_store_pb2.Execution.COMPLETE:
                 values = {name: _value(value) for name, value in execution.custom_properties.items()}
                 name = values.get("component_id") or execution.name.split(":")[-1]
-                found.setdefault(_component(store, execution, name), {**values, "execution": execution.id})
+                values_by_component.setdefault(
+                    _component(store, execution, name), {**values, "execution": execution.id}
+                )
         inputs = store.get_events_by_execution_ids(made) if made else []
         artifacts = sorted({event.artifact_id for event in inputs if event.type == Event.INPUT})
-    return found
+    return values_by_component
 
 
 def _component(store: metadata_store.MetadataStore, execution: Any, otherwise: str) -> str:

@@ -96,9 +96,9 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         costs=costs(run),
     )
     files.write_text(folder / "model_card.md", card.markdown(config.name, content))
-    place = folder / "index.html"
-    files.write_text(place, page)
-    return place
+    path = folder / "index.html"
+    files.write_text(path, page)
+    return path
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -213,12 +213,12 @@ def terms(run: RunFiles) -> dict[str, str]:
 
 def fusion_weights(run: RunFiles) -> dict[str, dict[str, Any]]:
     """The fusion's weights by model and group of items, where it has any."""
-    found = {kind: run.fusion_weights(kind) for kind in run.kinds}
+    weights = {kind: run.fusion_weights(kind) for kind in run.kinds}
     return {
         kind: {
             name: {"items_": group["items"], "weights": group["weights"]} for name, group in groups.items()
         }
-        for kind, groups in found.items()
+        for kind, groups in weights.items()
         if groups
     }
 
@@ -237,7 +237,7 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
     ]
     gains = [row for row in gains if row["value"] is not None]
     histories = {kind: run.training(kind) for kind in run.kinds}
-    found = {
+    drawn = {
         "training": pictures.draw(
             "training",
             "Loss and validation by epoch",
@@ -275,7 +275,7 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
         ),
     }
     if analysis.agreement:
-        found["agreement"] = pictures.draw(
+        drawn["agreement"] = pictures.draw(
             "agreement",
             "Agreement of the two models",
             8,
@@ -288,14 +288,14 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
         def paint(figure: Figure, rows: list = rows) -> None:
             plots.intervals(figure.subplots(), rows, zero=False)
 
-        found[f"slices_{kind}"] = pictures.draw(
+        drawn[f"slices_{kind}"] = pictures.draw(
             f"slices_{kind}",
             f"{deciding(run, kind)} by slice",
             8,
             0.5 + 0.24 * len(rows),
             paint,
         )
-    return found
+    return drawn
 
 
 def features(run: RunFiles) -> list[tuple[str, list[statistics.FeatureRow]]]:
@@ -319,7 +319,7 @@ def features(run: RunFiles) -> list[tuple[str, list[statistics.FeatureRow]]]:
 
 def drift(run: RunFiles) -> list[tuple[str, list[statistics.DriftRow]]]:
     """How far the data moved since the run before that had other data; empty where there was none."""
-    found = []
+    drifts = []
     for name, output, split in (
         ("Training interactions", "InteractionsStatistics/statistics", "train"),
         ("Items", "ItemsStatistics/statistics", "all"),
@@ -327,8 +327,8 @@ def drift(run: RunFiles) -> list[tuple[str, list[statistics.DriftRow]]]:
         before = run.before(output)
         if before:
             schema = run.folder(output.replace("Statistics/statistics", "Schema/schema"))
-            found.append((name, statistics.drift(run.folder(output), before, split, schema)))
-    return found
+            drifts.append((name, statistics.drift(run.folder(output), before, split, schema)))
+    return drifts
 
 
 def history_words(count: int, times: bool) -> str:
@@ -366,10 +366,10 @@ def sample_rows(analysis: Analysis, items: dict[str, Item], times: bool) -> list
 
 
 def marked(
-    found: list[str], held_out: set[str], why: dict[str, str], items: dict[str, Item]
+    item_ids: list[str], held_out: set[str], why: dict[str, str], items: dict[str, Item]
 ) -> list[tuple[str, bool, str]]:
     """Titles of a list, which of them were chosen, and why they are there."""
-    return [(title(item, items), item in held_out, why.get(item, "")) for item in found]
+    return [(title(item, items), item in held_out, why.get(item, "")) for item in item_ids]
 
 
 def agreement_figures(analysis: Analysis) -> list[dict[str, Any]]:

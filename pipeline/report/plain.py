@@ -32,8 +32,8 @@ def markdown_text(text: str) -> str:
     Entities, since dialects differ in what a backslash may stand before.
     """
     parts = CODE.split(one_line(text, 10**6))
-    return "".join(part if place % 2 else SPECIAL.sub(_entity, part) for place, part in enumerate(parts))
+    return "".join(part if index % 2 else SPECIAL.sub(_entity, part) for index, part in enumerate(parts))
 
 
-def _entity(found: re.Match[str]) -> str:
-    return {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(found[0], f"&#{ord(found[0])};")
+def _entity(match: re.Match[str]) -> str:
+    return {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(match[0], f"&#{ord(match[0])};")

@@ -86,8 +86,8 @@ class Pictures:
 def training_curves(figure: Figure, histories: dict[str, dict[str, list[float]]]) -> None:
     """Losses of both models, and the metric that each was stopped by, per epoch."""
     axes = figure.subplots(1, 2 * len(histories))
-    for place, (kind, history) in enumerate(histories.items()):
-        loss, metric = axes[2 * place], axes[2 * place + 1]
+    for index, (kind, history) in enumerate(histories.items()):
+        loss, metric = axes[2 * index], axes[2 * index + 1]
         watched = sorted(name for name in history if name.startswith("val_") and name != "val_loss")
         for axis, names in ((loss, ["loss", "val_loss"]), (metric, watched)):
             for name in (name for name in names if name in history):
@@ -110,16 +110,16 @@ def intervals(axis: Axes, rows: list[dict[str, Any]], zero: bool) -> None:
         rows: `name`, `value`, `low`, `high` and perhaps `mark`.
         zero: whether a line marks no difference, and intervals on its wrong side are red.
     """
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         bad = zero and row["high"] is not None and row["high"] < 0
         colour = BAD if bad else OWN if not zero or (row["low"] or 0) > 0 else QUIET
         if row["low"] is not None and row["high"] is not None:
             axis.plot(
-                [row["low"], row["high"]], [place, place], color=colour, linewidth=2.2, solid_capstyle="round"
+                [row["low"], row["high"]], [index, index], color=colour, linewidth=2.2, solid_capstyle="round"
             )
-        axis.plot([row["value"]], [place], "o", color=colour, markersize=5)
+        axis.plot([row["value"]], [index], "o", color=colour, markersize=5)
         if row.get("mark") is not None:
-            axis.plot([row["mark"]], [place], "D", color=OTHER, markersize=4)
+            axis.plot([row["mark"]], [index], "D", color=OTHER, markersize=4)
     axis.set_yticks(range(len(rows)), [one_line(row["name"], LONGEST_NAME) for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
@@ -160,13 +160,13 @@ def diversity(figure: Figure, analysis: Analysis) -> None:
 def exposure(figure: Figure, analysis: Analysis) -> None:
     """Whom the recommendations go to: shares by tenth of the catalogue."""
     axis = figure.subplots()
-    place = np.arange(10)
+    tenth = np.arange(10)
     names = ("interactions in training", "this model", "most popular")
     for shift, (shares, name, colour) in enumerate(
         zip(analysis.exposure, names, (QUIET, OWN, OTHER), strict=True)
     ):
-        axis.bar(place + 0.28 * (shift - 1), 100 * shares, width=0.26, label=name, color=colour)
-    axis.set_xticks(place, ["most\npopular", *map(str, range(2, 10)), "least\npopular"])
+        axis.bar(tenth + 0.28 * (shift - 1), 100 * shares, width=0.26, label=name, color=colour)
+    axis.set_xticks(tenth, ["most\npopular", *map(str, range(2, 10)), "least\npopular"])
     axis.set_xlabel("tenth of the catalogue")
     axis.set_ylabel("share in %")
     axis.legend()

@@ -87,13 +87,13 @@ class RunFiles:
 
     def items(self) -> dict[str, Item]:
         """The catalogue by id."""
-        found = {}
+        items = {}
         for example in self._examples("TablesExampleGen/items", "all"):
             values = example.features.feature
-            found[values["item_id"].bytes_list.value[0].decode()] = Item(
+            items[values["item_id"].bytes_list.value[0].decode()] = Item(
                 values["title"].bytes_list.value[0].decode(), values["train_count"].int64_list.value[0]
             )
-        return found
+        return items
 
     def test_examples(self) -> list[tf.train.Example]:
         """The interactions that the models were judged by."""

@@ -64,15 +64,15 @@ def shown_names(folder: str) -> dict[str, str]:
 
 
 def _numbers(feature: Any) -> str:
-    found = feature.num_stats
+    numbers = feature.num_stats
     if feature.path.step[0] == "time":
-        return f"{day(found.min)} to {day(found.max)}"
-    return f"{found.min:g} to {found.max:g}, mean {found.mean:.4g} ± {found.std_dev:.4g}"
+        return f"{day(numbers.min)} to {day(numbers.max)}"
+    return f"{numbers.min:g} to {numbers.max:g}, mean {numbers.mean:.4g} ± {numbers.std_dev:.4g}"
 
 
-def _strings(found: Any) -> str:
-    top = ", ".join(f"{entry.value} ({entry.frequency:,.0f})" for entry in found.top_values[:4])
-    return f"{found.unique:,} distinct; {top}"
+def _strings(strings: Any) -> str:
+    top = ", ".join(f"{entry.value} ({entry.frequency:,.0f})" for entry in strings.top_values[:4])
+    return f"{strings.unique:,} distinct; {top}"
 
 
 def day(seconds: float) -> str:
@@ -111,9 +111,9 @@ def drift(folder: str, before: str, split: str, names: str = "") -> list[DriftRo
         else:
             entry.drift_comparator.jensen_shannon_divergence.threshold = DRIFT
     shown = shown_names(names)
-    found = tfdv.validate_statistics(now, schema, previous_statistics=then)
+    anomalies = tfdv.validate_statistics(now, schema, previous_statistics=then)
     rows = []
-    for info in found.drift_skew_info:
+    for info in anomalies.drift_skew_info:
         for measured in info.drift_measurements:
             kind = type(measured).Type.Name(measured.type)
             measure = "L-infinity" if kind == "L_INFTY" else "Jensen-Shannon"
