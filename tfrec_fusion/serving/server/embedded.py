@@ -26,7 +26,6 @@ import grpc
 import tensorflow as tf
 
 from tfrec_fusion.experiments.assignment import Experiment
-from tfrec_fusion.experiments.checks import ExperimentError
 from tfrec_fusion.experiments.exploring import Exploration
 from tfrec_fusion.impressions.log import ImpressionLog, ImpressionLogConfig
 from tfrec_fusion.serving.protocol import serving_protos
@@ -50,7 +49,7 @@ from tfrec_fusion.serving.server.request_log import RequestLog, RequestLogConfig
 from tfrec_fusion.serving.server.rest_handler import RestHandler
 from tfrec_fusion.serving.server.rest_server import RestServer
 from tfrec_fusion.serving.server.session import LoadedModel
-from tfrec_fusion.serving.server.trials import Trials
+from tfrec_fusion.serving.server.trials import open_trials
 from tfrec_fusion.serving.server.versions import ModelManager
 from tfrec_fusion.serving.server.warmup import warm_up
 
@@ -135,7 +134,7 @@ class EmbeddedServer:
         metrics_path: path of the Prometheus page, or None for no page.
         request_log: sampling of requests to disk, or None.
         impressions: logging of what is shown, and taking of feedback at `/v1/feedback`; None for neither.
-        experiments: whose arms users have; see `Trials`.
+        experiments: whose arms users have; see `trials.Trials`.
         exploration: of the answers to `recommend`; None for none.
         limits: what requests may cost; see `Limits`.
         rest_threads: threads for REST requests that are not quick.
@@ -206,7 +205,7 @@ class EmbeddedServer:
         )
         self._log = _request_log(request_log)
         self._impressions = _impressions(impressions)
-        self._trials = _trials(experiments, exploration, self.manager)
+        self._trials = open_trials(experiments, exploration, self.manager)
         self._rest = RestServer(
             RestHandler(
                 self.manager,
@@ -368,15 +367,6 @@ def _request_log(config: RequestLogConfig | None) -> RequestLog | None:
         return RequestLog(config) if config else None
     except (ValueError, OSError) as error:
         raise invalid_argument(f"Requests cannot be logged: {error}") from None
-
-
-def _trials(
-    experiments: Sequence[Experiment], exploration: Exploration | None, manager: ModelManager
-) -> Trials | None:
-    try:
-        return Trials(experiments, exploration, manager) if experiments or exploration else None
-    except ExperimentError as error:
-        raise invalid_argument(str(error)) from None
 
 
 def _impressions(config: ImpressionLogConfig | None) -> Impressions | None:

@@ -229,6 +229,16 @@ class Trials:
         return drawn
 
 
+def open_trials(
+    experiments: Sequence[Experiment], exploration: Exploration | None, manager: ModelManager
+) -> Trials | None:
+    """What a server tries out; None where that is nothing. Raises StatusError for what cannot be tried."""
+    try:
+        return Trials(experiments, exploration, manager) if experiments or exploration else None
+    except ExperimentError as error:
+        raise invalid_argument(str(error)) from None
+
+
 def _routes(arm: Arm) -> bool:
     return arm.version is not None or arm.label is not None
 
