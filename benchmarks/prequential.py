@@ -88,13 +88,14 @@ def _read(tables: Tables) -> list[tuple[int, str, str, float | None]]:
 
 def _until(tables: Tables, rows: list, end: int, folder: pathlib.Path) -> Tables:
     path = folder / f"until-{end}.parquet"
-    names = ("time", "user", "item", "label")
-    columns = {
-        name: pa.array(column) for name, column in zip(names, zip(*rows[:end], strict=True), strict=True)
-    }
-    pq.write_table(pa.table(columns), path)
+    kinds = {"time": pa.timestamp("ns"), "user": pa.string(), "item": pa.string(), "label": pa.float64()}
+    columns = zip(*rows[:end], strict=True)
+    pq.write_table(
+        pa.table({name: pa.array(column, kinds[name]) for name, column in zip(kinds, columns, strict=True)}),
+        path,
+    )
     label = "label" if tables.interactions.label else None
-    table = Interactions(str(path), "user", "item", "time", label, time_format="ns")
+    table = Interactions(str(path), "user", "item", "time", label)
     return dataclasses.replace(tables, interactions=table, users=None, impressions=None)
 
 
