@@ -29,17 +29,21 @@ from benchmarks.quality_models import FUSED, VARIANTS, Answer, answers
 from benchmarks.quality_peers import PEERS, PEERS_PYTHON, RECBOLE, Peer, RecBole, fit_peer, fit_recbole
 from tfrec_fusion.metrics import accuracy, bootstrap
 
-# Cold items were never met in training; of new users nothing is known; light ones met at most 20 items.
+# Cold items were never met in training, rare ones at most twice; of new users nothing is known; light ones
+# met at most 20 items. With repeats: items met before are not left out.
 FIGURES = (
     "ndcg@10",
     "recall@10",
     "recall@100",
+    "ndcg@10 with repeats",
+    "recall@10 with repeats",
+    "rare recall@10",
     "cold ndcg@10",
     "cold recall@100",
     "light ndcg@10",
     "new ndcg@10",
 )
-LIGHT = 20
+LIGHT, RARE = 20, 2
 
 
 def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dict[str, np.ndarray]:
@@ -50,10 +54,21 @@ def judge(scores: Callable[[np.ndarray], np.ndarray], protocol: Protocol) -> dic
         protocol: the question.
     """
     size = len(protocol.data.catalogue)
-    ranked = accuracy.rank_scores(
-        scores, len(protocol.rows), size, protocol.seen, k=100, allowed=protocol.allowed, batch_size=256
-    )
+
+    def ranked_without(seen: list[np.ndarray] | None) -> np.ndarray:
+        return accuracy.rank_scores(
+            scores, len(protocol.rows), size, seen, k=100, allowed=protocol.allowed, batch_size=256
+        )
+
+    ranked = ranked_without(protocol.seen)
     figures = accuracy.ranking_metrics(ranked, protocol.relevant, (10, 100))
+    repeats = {name: np.full(len(ranked), np.nan) for name in ("ndcg@10", "recall@10")}
+    if protocol.also_repeats:
+        repeats = accuracy.ranking_metrics(ranked_without(None), protocol.relevant, (10,))
+    figures |= {f"{name} with repeats": repeats[name] for name in ("ndcg@10", "recall@10")}
+    rare = protocol.data.catalogue.counts <= RARE
+    of_rare = [items[rare[items]] for items in protocol.relevant]
+    figures["rare recall@10"] = accuracy.ranking_metrics(ranked, of_rare, (10,))["recall@10"]
     cold = protocol.data.catalogue.counts == 0
     of_cold = [items[cold[items]] for items in protocol.relevant]
     figures |= {
@@ -73,8 +88,10 @@ def measure(
     seeds: list[int],
     recbole: RecBole,
     note: Callable[[str], None],
+    epochs: int | None = None,
 ) -> dict[str, list[dict]]:
-    """Model → for each seed each user's figures, its settings, seconds and megabytes."""
+    """Model → for each seed each user's figures, its settings, seconds and megabytes; `epochs` at most of
+    ours, None for the default."""
     protocol = PROTOCOLS[where]()
     results: dict[str, list[dict]] = {}
 
@@ -88,7 +105,7 @@ def measure(
         peer = fit_recbole(name, protocol, where, recbole) if name in RECBOLE else fit_peer(name, protocol)
         keep(name, peer, "tuned")
     for seed in seeds:
-        for name, answer in answers(protocol, variants, seed).items():
+        for name, answer in answers(protocol, variants, seed, epochs).items():
             keep(name, answer, f"seed {seed}")
     return {name: results[name] for name in (*peers, *VARIANTS) if name in results}
 
@@ -193,6 +210,7 @@ def main() -> None:
     default = known if PEERS_PYTHON.exists() else PEERS
     parser.add_argument("--peers", nargs="+", choices=known, default=list(default), help="at least one")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of ours")
+    parser.add_argument("--epochs", type=int, help="of ours, fewer than by default: a look, not a result")
     options = parser.parse_args()
     results = {}
     for name in options.protocols:
@@ -211,6 +229,7 @@ def main() -> None:
                 options.seeds,
                 RecBole(options.recbole_minutes, options.recbole_device, options.recbole_folder),
                 lambda text, name=name: print(f"  {name}: {text}", flush=True),
+                options.epochs,
             )
             results[name] = summary(result)
             show(name, results[name])

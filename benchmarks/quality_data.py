@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import gzip
 import hashlib
@@ -21,6 +22,7 @@ from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.features.preparing import Prepared
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
+BEAUTY, LASTFM = SHARED / "amazon-beauty", SHARED / "lastfm-hetrec"
 WORK = pathlib.Path(tempfile.gettempdir(), "tfrec_fusion_quality")
 
 
@@ -34,6 +36,7 @@ class Protocol:
         seen: per user int32, what they met before; not asked for.
         relevant: per user int, what they chose.
         allowed: bool `[N + 1]`, what may be recommended.
+        also_repeats: whether answers are also judged with what was met before left in.
     """
 
     data: Prepared
@@ -41,6 +44,7 @@ class Protocol:
     seen: list[np.ndarray]
     relevant: list[np.ndarray]
     allowed: np.ndarray
+    also_repeats: bool = False
 
     @property
     def queries(self) -> dict[str, np.ndarray]:
@@ -106,6 +110,32 @@ def shop_tables() -> Tables:
     return Tables(Interactions(str(folder / "purchases.parquet"), "customer", "code", "time"), items)
 
 
+def beauty_tables() -> Tables:
+    """Amazon Beauty 2014, 5-core; texts are a few keywords an item that others made of title and
+    description. Positions of a user's choices stand for times."""
+    folder = WORK / "beauty"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("interactions", "items"):
+        pd.read_csv(BEAUTY / f"{name}.csv.gz", dtype=str).to_parquet(folder / f"{name}.parquet")
+    items = Items(str(folder / "items.parquet"), "item_id", title="text", text=("text",))
+    return Tables(Interactions(str(folder / "interactions.parquet"), "user_id", "item_id", "position"), items)
+
+
+def lastfm_tables() -> Tables:
+    """HetRec 2011 Last.fm: who listened to which artist. There are no times: each user's artists come in a
+    fixed random order."""
+    folder = WORK / "lastfm"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def read(name: str) -> pd.DataFrame:
+        return pd.read_csv(LASTFM / f"{name}.dat.gz", sep="\t", dtype=str, quoting=csv.QUOTE_NONE)
+
+    read("user_artists").to_parquet(folder / "listened.parquet")
+    read("artists")[["id", "name"]].to_parquet(folder / "artists.parquet")
+    items = Items(str(folder / "artists.parquet"), "id", title="name", text=("name",))
+    return Tables(Interactions(str(folder / "listened.parquet"), "userID", "artistID", None), items)
+
+
 def item_texts(tables: Tables) -> list[str]:
     """Each item's text as the text tower reads it."""
     frame = pd.read_parquet(tables.items.path, columns=list(tables.items.text))
@@ -122,10 +152,10 @@ def prepared(name: str, tables: Tables, method: str) -> Prepared:
     return ablation.prepared(PipelineConfig(name, data, root=str(WORK), text=text, split=split))
 
 
-def _whole_catalogue(name: str, tables: Tables, method: str) -> Protocol:
+def _whole_catalogue(name: str, tables: Tables, method: str, also_repeats: bool = False) -> Protocol:
     data = prepared(name, tables, method)
     rows, seen, relevant = relevant_items(data)
-    return Protocol(data, rows, seen, relevant, np.arange(len(data.catalogue)) > 0)
+    return Protocol(data, rows, seen, relevant, np.arange(len(data.catalogue)) > 0, also_repeats)
 
 
 def _hidden_items() -> Protocol:
@@ -165,6 +195,14 @@ PROTOCOLS: dict[str, Callable[[], Protocol]] = {
     "latest-small, by time": lambda: _whole_catalogue("latest_small_time", latest_small_tables(), "temporal"),
     "shop, by time": lambda: _whole_catalogue("shop_time", shop_tables(), "temporal"),
     "latest-small, hidden items": _hidden_items,
+    "Amazon Beauty, last item": lambda: _whole_catalogue(
+        "beauty_last", beauty_tables(), "leave_last_out", also_repeats=True
+    ),
+    "Last.fm, one artist": lambda: _whole_catalogue("lastfm_last", lastfm_tables(), "leave_last_out"),
 }
-LATEST_SMALL = SHARED / "movielens-latest-small"
-NEEDS = {"latest-small": LATEST_SMALL, "shop": SHARED / "uci-online-retail"}
+NEEDS = {
+    "latest-small": SHARED / "movielens-latest-small",
+    "shop": SHARED / "uci-online-retail",
+    "Amazon Beauty": BEAUTY,
+    "Last.fm": LASTFM,
+}

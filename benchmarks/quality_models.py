@@ -42,14 +42,16 @@ class Answer(NamedTuple):
     megabytes: float
 
 
-def answers(protocol: Protocol, variants: tuple[str, ...], seed: int) -> dict[str, Answer]:
-    """Trains what the variants need, and answers with each."""
+def answers(
+    protocol: Protocol, variants: tuple[str, ...], seed: int, epochs: int | None = None
+) -> dict[str, Answer]:
+    """Trains what the variants need, and answers with each; `epochs` at most, None for the default."""
     results = {}
     if NO_TEXT in variants:
-        model, seconds, memory = retrieval(protocol, False, seed)
+        model, seconds, memory = retrieval(protocol, False, seed, epochs)
         results[NO_TEXT] = Answer(scores(model, protocol), "", seconds, memory)
     if {TOWERS, FUSED, RERANKED} & set(variants):
-        model, seconds, memory = retrieval(protocol, True, seed)
+        model, seconds, memory = retrieval(protocol, True, seed, epochs)
         for name, towers in ((TOWERS, True), (FUSED, False)):
             if name in variants:
                 results[name] = Answer(scores(model, protocol, towers), "", seconds, memory)
@@ -76,10 +78,13 @@ def batches(columns: dict[str, np.ndarray], size: int, shuffle: bool) -> tf.data
     return (data.shuffle(len(columns["item_index"]), seed=1) if shuffle else data).batch(size)
 
 
-def retrieval(protocol: Protocol, text: bool, seed: int) -> tuple[TwoTower, float, float]:
+def retrieval(
+    protocol: Protocol, text: bool, seed: int, epochs: int | None = None
+) -> tuple[TwoTower, float, float]:
     """A two-tower model with the default settings, its seconds, and its peak memory in MB."""
     data, config = protocol.data, RetrievalConfig()
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+    training = dataclasses.replace(config.training, seed=seed, epochs=epochs or config.training.epochs)
+    config = dataclasses.replace(config, training=training)
     space, catalogue = data.space, data.catalogue
     if not text:
         space = dataclasses.replace(space, text_dim=None)
@@ -87,8 +92,8 @@ def retrieval(protocol: Protocol, text: bool, seed: int) -> tuple[TwoTower, floa
     forget_peak()
     start = time.perf_counter()
     model = build_two_tower(config, space, catalogue)
-    training = batches(data.train, config.training.batch_size, True)
-    fit(model, training, batches(data.validation, 512, False), config.training, progress=False)
+    train = batches(data.train, config.training.batch_size, True)
+    fit(model, train, batches(data.validation, 512, False), config.training, progress=False)
     return model, time.perf_counter() - start, peak_megabytes()
 
 

@@ -31,7 +31,7 @@ from tfrec_fusion.models.baselines import (
     interaction_matrix,
 )
 
-SAMPLE = 2000
+SAMPLE, LARGE_CATALOGUE = 2000, 8000
 
 
 class Peer(NamedTuple):
@@ -82,7 +82,7 @@ def folded_in(
 
 
 def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
-    """The settings tried for a peer."""
+    """The settings tried for a peer; fewer of EASE over a large catalogue, of which each is an inverse."""
     if name == "popularity":
         yield "", Popularity()
     elif name == "item k-NN":
@@ -90,7 +90,8 @@ def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
             for shrink in (0.0, 10.0, 50.0):
                 yield f"k={k} shrink={shrink:g}", ItemKNN(k, shrink)
     elif name == "EASE":
-        for l2 in (50.0, 100.0, 200.0, 500.0, 1000.0):
+        few = len(text) > LARGE_CATALOGUE
+        for l2 in (100.0, 500.0) if few else (50.0, 100.0, 200.0, 500.0, 1000.0):
             yield f"l2={l2:g}", EASE(l2)
     elif name == "ALS":
         for dim in (16, 32, 64):

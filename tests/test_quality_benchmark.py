@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.peak_memory import FORGET, forget_peak, peak_megabytes
-from benchmarks.quality import judge, summary
+from benchmarks.quality import FIGURES, judge, summary
 from benchmarks.quality_data import Protocol
 from benchmarks.quality_models import FUSED, reranked
 from benchmarks.quality_ratings import HISTORY, Ratings
@@ -49,6 +49,16 @@ def test_what_was_met_is_not_asked_for():
     np.testing.assert_allclose(result["ndcg@10"], 1 / np.log2(6))
     assert np.isnan(result["cold ndcg@10"]).all()
     np.testing.assert_allclose(result["light ndcg@10"], result["ndcg@10"])
+    assert np.isnan(result["ndcg@10 with repeats"]).all()
+
+
+def test_what_was_met_may_be_asked_for_beside():
+    asked = dataclasses.replace(protocol(), also_repeats=True)
+    asked.data.catalogue.counts = np.where(np.arange(ITEMS + 1) == 10, 2, 7)
+    result = judge(falling, asked)
+    np.testing.assert_allclose(result["ndcg@10"], 1 / np.log2(6))
+    np.testing.assert_allclose(result["ndcg@10 with repeats"], 1 / np.log2(11))
+    np.testing.assert_allclose(result["rare recall@10"], 1)
 
 
 def test_the_best_of_the_retrieval_are_put_in_the_rankings_order():
@@ -70,9 +80,8 @@ def test_the_interval_is_that_of_the_difference_to_the_best_peer():
     rng = np.random.default_rng(0)
     ours, best, worse = rng.random(500) + 0.3, rng.random(500), rng.random(500) - 0.5
     rows = {name: {"seconds": 1.0, "megabytes": 1.0, "settings": ""} for name in ("a", "b", FUSED)}
-    figures = ("ndcg@10", "recall@10", "recall@100", "cold ndcg@10", "cold recall@100", "light ndcg@10")
     for name, values in (("a", best), ("b", worse), (FUSED, ours)):
-        rows[name] |= dict.fromkeys((*figures, "new ndcg@10"), values)
+        rows[name] |= dict.fromkeys(FIGURES, values)
     result = summary({name: [row] for name, row in rows.items()})["ndcg@10 against the best peer"]
     assert result["best peer"] == "a"
     error = np.std(ours - best) / np.sqrt(500)
