@@ -18,6 +18,7 @@ from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.export.words import part_by_word
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.baselines import ALS, ContentKNN, Popularity
+from tfrec_fusion.models.hybrid.blend import Weights
 from tfrec_fusion.models.served_baseline import ServedBaseline
 from tfrec_fusion.serving import AsyncClient, Client, EmbeddedServer, InProcessTransport, RequestError
 
@@ -65,7 +66,7 @@ def blended(data):  # noqa: F811
     blend.popularity.assign(np.log1p(data.counts).astype(np.float32))
     vectors = model.candidate_embeddings().numpy()[1:]
     weights = np.array([[1.0, 0.8, 0.6, 0.1], [1.0, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]])
-    blend.weigh(*weights, new_popularity=0.3, offsets=(-0.2, 0.1), items=vectors)
+    blend.weigh(Weights(*weights, 0.3, (-0.2, 0.1), ridge=1.0, content_ridge=None), vectors)
     return model
 
 

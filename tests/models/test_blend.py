@@ -20,9 +20,11 @@ from tfrec_fusion.models.hybrid.blend_solving import (
     SMALLEST_WEIGHT,
     Choices,
     FoldedRidge,
-    highest,
     logistic_weights,
+    mixtures,
     offset_for_share,
+    simplest_of_the_highest,
+    without_parts,
 )
 from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors
 from tfrec_fusion.training.fitting import fit
@@ -111,8 +113,30 @@ def test_one_part_alone_counts_until_others_are_seen_to_help():
     for told_by, expected in ((1, [0.02, 1.0]), (0, [1.0, 0.02])):
         chosen = (scores[..., told_by] + 0.5 * rng.gumbel(size=(600, 40))).argmax(1)
         choices = Choices(scores, chosen, np.ones((600, 40), bool), weight)
-        found = highest(choices, np.array([0.0, 1.0]), 0, shares)
+        blended = mixtures(choices, np.array([0.0, 1.0]), 0, shares)
+        found = simplest_of_the_highest(choices, blended)
         np.testing.assert_allclose(found * scores.std((0, 1)), expected, atol=0.02)
+
+
+def test_a_part_that_says_nothing_is_left_out_though_likelihood_would_weigh_it():
+    """The last part is popularity, the first noise, which few rows seem to like by chance."""
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(300, 60, 3)).astype(np.float32)
+    weight = np.full(300, 1 / 300)
+    for told_by, left_out in ((2, [0, 1]), (0, [])):
+        chosen = (scores[..., told_by] + rng.gumbel(size=(300, 60))).argmax(1)
+        choices = Choices(scores, chosen, np.ones((300, 60), bool), weight)
+        likeliest = logistic_weights(choices)[0]
+        fewer = without_parts(choices, [0])
+        assert fewer[0] == 0 and fewer[2] > 0
+        popular = mixtures(choices, likeliest, 2, (0.0,))
+        found = simplest_of_the_highest(choices, [*popular, fewer, likeliest])
+        smallest = found * scores.std((0, 1)) <= SMALLEST_WEIGHT * 1.001
+        assert smallest[left_out].all()
+        assert not smallest[told_by]
+        # What is served is then no worse than that part alone.
+        alone = np.eye(3)[told_by]
+        assert weight @ choices.gains(found) >= 0.97 * (weight @ choices.gains(alone))
 
 
 def test_rows_beside_others_are_half_of_the_whole():

@@ -25,6 +25,7 @@ judged on.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,6 +52,47 @@ class Parts(NamedTuple):
     tower: tf.Tensor
     factors: tf.Tensor
     content: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What validation decided of a blend beside its widths.
+
+    Attributes:
+        known, unknown: float `[4]`, above 0, in the scores of users with and without a history.
+        new: float `[4]`, in the scores of items that training never saw, for users with a history.
+        new_popularity: of such items' popularity, for users without one.
+        offsets: of such items' scores, for users without and with a history.
+        ridge: of the regression that predicts such items.
+        content_ridge: the component whose variance is the ridge of the content part; None for none.
+    """
+
+    known: np.ndarray
+    unknown: np.ndarray
+    new: np.ndarray
+    new_popularity: float
+    offsets: tuple[float, float]
+    ridge: float
+    content_ridge: int | None
+
+    @classmethod
+    def empty(cls) -> np.ndarray:
+        """As many numbers as `to_array` makes, zeros."""
+        parts = np.zeros(len(PARTS))
+        return cls(parts, parts, parts, 0.0, (0.0, 0.0), 0.0, None).to_array()
+
+    def to_array(self) -> np.ndarray:
+        """All of it as float32 `[n]`."""
+        alone = [self.new_popularity, *self.offsets, self.ridge]
+        content = -1 if self.content_ridge is None else self.content_ridge
+        return np.concatenate([self.known, self.unknown, self.new, [*alone, content]], dtype=np.float32)
+
+    @classmethod
+    def from_array(cls, values: np.ndarray) -> Weights:
+        """What `to_array` made an array of."""
+        known, unknown, new, rest = np.split(values.astype(np.float64), np.arange(1, 4) * len(PARTS))
+        ridge = None if rest[4] < 0 else int(rest[4])
+        return cls(known, unknown, new, rest[0], (rest[1], rest[2]), float(rest[3]), ridge)
 
 
 class Blend(tf_keras.layers.Layer):
@@ -107,6 +149,8 @@ class Blend(tf_keras.layers.Layer):
         self.item_weights = self._table("item_weights", first)
         self.new_item_weights = self._table("new_item_weights", first)
         self.new_item_offset = self._table("new_item_offset", np.float32(0))
+        # What validation decided, for a fit to more rows: see `Weights`. NaN until it has.
+        self.decided = self._table("decided", np.full(len(Weights.empty()), np.nan, np.float32))
         self.resize(*(width or 0 for width in self.fixed))
 
     def resize(self, factors_dim: int, content_dim: int) -> None:
@@ -352,25 +396,15 @@ class Blend(tf_keras.layers.Layer):
         result[:, :both], result[:, both + self.content_dim] = predicted[:, :both], predicted[:, both]
         return result
 
-    def weigh(
-        self,
-        known: np.ndarray,
-        unknown: np.ndarray,
-        new: np.ndarray,
-        new_popularity: float,
-        offsets: tuple[float, float],
-        items: np.ndarray,
-    ) -> None:
+    def weigh(self, weights: Weights, items: np.ndarray) -> None:
         """Sets what each part counts.
 
         Args:
-            known, unknown: float `[4]`, above 0, in the scores of users with and without a history.
-            new: float `[4]`, in the scores of items that training never saw, for users with a history.
-            new_popularity: of such items' popularity, for users without one.
-            offsets: of such items' scores, for users without and with a history.
-            items: float32 `[n, width]`, some items weighed alike, whose root mean square length
-                becomes 1.
+            weights: what validation decided.
+            items: float32 `[n, width]`, some items weighed alike, whose root mean square length becomes 1.
         """
+        self.decided.assign(weights.to_array())
+        known, unknown, new, offsets = weights.known, weights.unknown, weights.new, weights.offsets
         # Half of a weight goes to the item: what is near by the items' vectors alone, as an inverted file
         # asks, is then near for a query.
         root = np.sqrt(known)
@@ -380,13 +414,19 @@ class Blend(tf_keras.layers.Layer):
         offset = np.sqrt(max(1e-6, *map(abs, offsets)))
         self.new_item_offset.assign(offset / scale)
         popularity = PARTS.index("popularity")
-        apart = new_popularity / (new / root)[popularity], root[popularity]
+        apart = weights.new_popularity / (new / root)[popularity], root[popularity]
         self.query_weights.assign(
             [
-                np.concatenate([weights, [apart[group], offsets[group] / offset]])
-                for group, weights in enumerate((unknown / root, root))
+                np.concatenate([parts, [apart[group], offsets[group] / offset]])
+                for group, parts in enumerate((unknown / root, root))
             ]
         )
+
+    @property
+    def weights_decided(self) -> Weights | None:
+        """What validation decided; None before it has."""
+        values = self.decided.numpy()
+        return None if np.isnan(values).any() else Weights.from_array(values)
 
     def side(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """What is known of items, as one vector: text, features (categories as the share each has), and a

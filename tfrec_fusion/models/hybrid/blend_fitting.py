@@ -13,17 +13,21 @@ predicted by a regression that never saw them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 
-from tfrec_fusion.models.hybrid.blend import PARTS, Blend
+from tfrec_fusion.models.hybrid.blend import PARTS, Blend, Weights
 from tfrec_fusion.models.hybrid.blend_rows import Rows, read_training
 from tfrec_fusion.models.hybrid.blend_solving import (
     Choices,
-    highest,
     logistic_weights,
+    mixtures,
     offset_for_share,
+    simplest_of_the_highest,
+    without_parts,
 )
 from tfrec_fusion.models.hybrid.choosing import (
     LEAST,
@@ -57,6 +61,7 @@ MOST_TEXTS = 50_000  # of which the content part's components are made
 NEGLIGIBLE = 0.01
 # Share of the gain of next choices that the tower must be worth to have a say about new items.
 DECISIVE = 0.1
+NO_BLEND = "`model` must have a blend to fit. Received: None. Build it with `collaborative_dim` above 0."
 TOWER, POPULARITY = PARTS.index("tower"), PARTS.index("popularity")
 
 
@@ -84,14 +89,12 @@ class HybridEstimator:
             ValueError: if the model has no blend.
         """
         if model.blend is None:
-            raise ValueError(
-                "`model` must have a blend to fit. Received: None. Build it with `collaborative_dim` above 0."
-            )
+            raise ValueError(NO_BLEND)
         rng = np.random.default_rng(self.seed)
         known, every = np.flatnonzero(model.counts[1:] > 0) + 1, Rows.read(validation)
         if np.isin(every.target, known).sum() < ENOUGH_ROWS or len(known) < FOLDS:
             return self
-        histories = fill_tables(model, model.blend, train, every, known, rng)
+        histories, content_ridge = fill_tables(model, model.blend, train, every, known, rng)
         regression = SideRegression(model, model.blend, known, rng)
         regression.use(RIDGES[0])
         judged = Judged.sample(model, model.blend, every, histories, known, rng)
@@ -99,7 +102,39 @@ class HybridEstimator:
         new = weigh_new(judged, regression, weights, unknown)
         regression.use(new.ridge)
         offsets = new_item_offsets(model, judged, weights, unknown, new, rng)
-        model.blend.weigh(weights, unknown, new.known, new.unknown[POPULARITY], offsets, judged.vectors)
+        decided = Weights(
+            weights, unknown, new.known, new.unknown[POPULARITY], offsets, new.ridge, content_ridge
+        )
+        model.blend.weigh(decided, judged.vectors)
+        return self
+
+    def refit(self, model: TwoTower, old: Blend, interactions: scipy.sparse.csr_matrix) -> HybridEstimator:
+        """Solves again for more rows, as wide and weighed as an older blend.
+
+        Args:
+            model: trained, with a `blend` of no fixed width or the older one's, and `counts` of all rows.
+            old: fitted; where it is not, nothing is solved.
+            interactions: `[users, items]`, how much each choice counts; of all rows.
+
+        Raises:
+            ValueError: if the model has no blend.
+        """
+        if model.blend is None:
+            raise ValueError(NO_BLEND)
+        decided, blend = old.weights_decided, model.blend
+        known = np.flatnonzero(model.counts[1:] > 0) + 1
+        if decided is None or len(known) < FOLDS:
+            return self
+        rng = np.random.default_rng(self.seed)
+        content = None
+        if old.content_dim:
+            widest = max(old.content_dim, 1 + (decided.content_ridge or 0))
+            content = ContentFactors(widest).fit(_texts(model, known, rng))
+        factors = CollaborativeFactors(old.factors_dim).fit(interactions)
+        fill(blend, factors, content, old.content_dim, decided.content_ridge, model.counts)
+        SideRegression(model, blend, known, rng).use(decided.ridge)
+        sample = np.sort(rng.permutation(known)[: SCORES // 1000])
+        blend.weigh(decided, model.candidate_embeddings(tf.constant(sample, tf.int32)).numpy())
         return self
 
 
@@ -110,15 +145,11 @@ def fill_tables(
     every: Rows,
     known: np.ndarray,
     rng: np.random.Generator,
-) -> Rows:
+) -> tuple[Rows, int | None]:
     """Solves for a blend's tables, as wide as `every`, choices of validation, are worth it; returns choices
-    as they might have been in training (`read_training`)."""
+    as they might have been in training (`read_training`), and the ridge of the content part."""
     interactions, histories = read_training(train, model.counts, rng)
     popularity = LogPopularity().fit(model.counts).scores
-
-    def text(items: np.ndarray) -> np.ndarray:
-        values = model.item_tower.values(tf.constant(items, tf.int32))[TEXT]
-        return tf.cast(values, tf.float32).numpy()
 
     rows = every.take(np.isin(every.target, known) & every.has_history)
     question = Question.draw(rows, known, len(model.counts), rng) if len(rows) >= ENOUGH_ROWS else None
@@ -132,20 +163,51 @@ def fill_tables(
     widths = widths if blend.fixed[1] is None else [blend.fixed[1]]
     content_dim, ridge, content = widths[0], None, None
     if widths[-1]:
-        content = ContentFactors(widths[-1]).fit(text(np.sort(rng.permutation(known)[:MOST_TEXTS])))
+        content = ContentFactors(widths[-1]).fit(_texts(model, known, rng))
         if question is not None:
-            content_dim, ridge = content_settings(question, text, content, widths)
+            content_dim, ridge = content_settings(
+                question, functools.partial(text_of, model), content, widths
+            )
+    fill(blend, factors, content, content_dim, ridge, model.counts)
+    return histories, ridge
 
-    blend.resize(factors_dim, content_dim)
+
+def fill(
+    blend: Blend,
+    factors: CollaborativeFactors,
+    content: ContentFactors | None,
+    content_dim: int,
+    ridge: int | None,
+    counts: np.ndarray,
+) -> None:
+    """Puts what was solved into a blend's tables, every part weighed alike.
+
+    Args:
+        blend: gets the widths of what was solved.
+        factors: fitted.
+        content: fitted without a ridge, at least `content_dim` wide; None without text.
+        content_dim, ridge: what is taken of it.
+        counts: int64 `[N + 1]`, interactions of each item.
+    """
+    blend.resize(factors.dim, content_dim)
     blend.weigh_alike()
     blend.factors.assign(factors.vectors)
     blend.gain.assign(factors.gain)
     blend.leverage.assign(factors.leverage)
-    blend.popularity.assign(popularity)
+    blend.popularity.assign(LogPopularity().fit(counts).scores)
     if content is not None:
         blend.text_mean.assign(content.mean)
         blend.text_to_content.assign(content.narrowed(content_dim, ridge).axes)
-    return histories
+
+
+def text_of(model: TwoTower, items: np.ndarray) -> np.ndarray:
+    """Text vectors of items `[n]`, float32 `[n, text_dim]`."""
+    values = model.item_tower.values(tf.constant(items, tf.int32))[TEXT]
+    return tf.cast(values, tf.float32).numpy()
+
+
+def _texts(model: TwoTower, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return text_of(model, np.sort(rng.permutation(known)[:MOST_TEXTS]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,11 +312,20 @@ class NewItems:
 
 
 def weigh_known(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
-    """Weights for users with and without a history, of items that training saw: float64 `[parts]` each."""
+    """Weights for users with and without a history, of items that training saw: float64 `[parts]` each.
+
+    All parts together must put what was chosen higher than fewer parts do, by more than a standard error:
+    what a part adds by chance on a small noisy data set is lost on the next one. So the whole is not worse
+    than popularity, or than what is solved, as far as validation can tell.
+    """
     choices, vectors = judged.candidates.choices, judged.vectors
-    weights = logistic_weights(choices(judged.with_history, vectors))[0]
+    met = choices(judged.with_history, vectors)
+    likeliest = logistic_weights(met)[0]
+    popular = mixtures(met, likeliest, POPULARITY, (0.0,))
+    weights = simplest_of_the_highest(met, [*popular, without_parts(met, [TOWER]), likeliest])
     alone = choices(judged.without_history, vectors)
-    return weights, highest(alone, logistic_weights(alone)[0], POPULARITY, SHARES)
+    blended = mixtures(alone, logistic_weights(alone)[0], POPULARITY, SHARES)
+    return weights, simplest_of_the_highest(alone, blended)
 
 
 def weigh_new(

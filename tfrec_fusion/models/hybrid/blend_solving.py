@@ -75,8 +75,7 @@ def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, fl
     """
     rows = np.arange(len(data.target))
     chosen = data.scores[rows, data.target].astype(np.float64)
-    deviations = data.scores.std((0, 1), dtype=np.float64)
-    deviations = np.where(deviations > 1e-9, deviations, 1.0)
+    deviations = _deviations(data)
 
     def loss(scaled: np.ndarray) -> tuple[float, np.ndarray]:
         logits = data.scores @ (scaled / deviations).astype(np.float32)
@@ -97,32 +96,55 @@ def logistic_weights(data: Choices, ridge: float = 1e-4) -> tuple[np.ndarray, fl
     return minimum.x / deviations, float(minimum.fun)
 
 
-def highest(data: Choices, weights: np.ndarray, part: int, shares: Sequence[float]) -> np.ndarray:
-    """Of mixtures of weights with one part alone, the one that puts what was chosen highest; the first that
-    is no more than a standard error below it.
+def mixtures(data: Choices, weights: np.ndarray, part: int, shares: Sequence[float]) -> list[np.ndarray]:
+    """Mixtures of weights with one part alone, float64 `[parts]` each.
 
     Args:
         data: at least one row.
         weights: float64 `[parts]`.
         part: which part.
-        shares: of `weights` in the mixture, the simplest first.
+        shares: of `weights` in each mixture.
+    """
+    deviations = _deviations(data)
+    alone = np.zeros_like(weights)
+    alone[part] = np.linalg.norm(weights * deviations) / deviations[part]
+    return [share * weights + (1 - share) * alone for share in shares]
+
+
+def without_parts(data: Choices, left_out: Sequence[int]) -> np.ndarray:
+    """The likeliest weights where some parts count nothing: float64 `[parts]`, zeros there."""
+    weights = np.zeros(data.scores.shape[2])
+    kept = np.setdiff1d(np.arange(len(weights)), left_out)
+    part = dataclasses.replace(data, scores=data.scores[..., kept])
+    weights[kept] = logistic_weights(part)[0]
+    return weights
+
+
+def simplest_of_the_highest(data: Choices, candidates: Sequence[np.ndarray]) -> np.ndarray:
+    """Of some weights those that put what was chosen highest, or the first that put it no more than a
+    standard error lower.
+
+    Args:
+        data: at least one row.
+        candidates: float64 `[parts]` each, the simplest first.
 
     Returns:
         float64 `[parts]`, at least `SMALLEST_WEIGHT` in units of one over the part's deviation.
     """
-    deviations = data.scores.std((0, 1), dtype=np.float64)
-    deviations = np.where(deviations > 1e-9, deviations, 1.0)
-    alone = np.zeros_like(weights)
-    alone[part] = np.linalg.norm(weights * deviations) / deviations[part]
-    mixtures = [share * weights + (1 - share) * alone for share in shares]
-    gains = [data.gains(mixture) for mixture in mixtures]
+    gains = [data.gains(weights) for weights in candidates]
     best = max(gains, key=lambda reached: data.weight @ reached)
-    for mixture, reached in zip(mixtures, gains, strict=True):
+    for weights, reached in zip(candidates, gains, strict=True):
         lost = best - reached
         mean = data.weight @ lost
         if mean <= np.sqrt(data.weight**2 @ (lost - mean) ** 2):
-            return np.maximum(mixture, SMALLEST_WEIGHT / deviations)
+            return np.maximum(weights, SMALLEST_WEIGHT / _deviations(data))
     raise AssertionError("The best is no worse than itself.")
+
+
+def _deviations(data: Choices) -> np.ndarray:
+    """Of each part's scores, 1 where they are all alike: float64 `[parts]`."""
+    deviations = data.scores.std((0, 1), dtype=np.float64)
+    return np.where(deviations > 1e-9, deviations, 1.0)
 
 
 class FoldedRidge:
