@@ -9,6 +9,7 @@ import hashlib
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -127,10 +128,13 @@ def lastfm_tables() -> Tables:
     folder = WORK / "lastfm"
     folder.mkdir(parents=True, exist_ok=True)
 
-    def read(name: str) -> pd.DataFrame:
-        return pd.read_csv(LASTFM / f"{name}.dat.gz", sep="\t", dtype=str, quoting=csv.QUOTE_NONE)
+    def read(name: str, **options: Any) -> pd.DataFrame:
+        path = LASTFM / f"{name}.dat.gz"
+        return pd.read_csv(path, sep="\t", dtype=str, quoting=csv.QUOTE_NONE, **options)
 
-    read("user_artists").to_parquet(folder / "listened.parquet")
+    # Two lines with counts stand where the names of columns should.
+    listened = read("user_artists", skiprows=2, names=["userID", "artistID", "plays"])
+    listened.to_parquet(folder / "listened.parquet")
     read("artists")[["id", "name"]].to_parquet(folder / "artists.parquet")
     items = Items(str(folder / "artists.parquet"), "id", title="name", text=("name",))
     return Tables(Interactions(str(folder / "listened.parquet"), "userID", "artistID", None), items)

@@ -47,6 +47,7 @@ SINGLE = [
     "training.fitting",
     "training.negatives",
     "training.recipes",
+    "training.refitting",
     "training.solved_parts",
 ]
 
@@ -107,7 +108,7 @@ COSTS = {
         layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
-        models.tower models.next_items models.windows layers.replicas export.saving serving.server.batching
+        models.tower models.next_items models.windows training.sequences layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
         serving.server.version_folders serving.server.admission"""
     ),
@@ -122,7 +123,7 @@ COSTS = {
         models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
         models.hybrid.rating_fitting export.parts in_memory.figures in_memory.fitted in_memory.requests in_memory.storage in_memory.updating
-        training.recipes training.solved_parts"""
+        training.recipes training.refitting training.solved_parts"""
     ),
     "tensorflow_serving": (
         """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler

@@ -273,7 +273,7 @@ class Recommender:
         if test is None:
             if fitted.held_out is None:
                 raise ConfigError("`test` must be given where `fit` kept nothing back. Received: None.")
-            return figures(fitted, fitted.held_out, cutoffs)
+            return figures(fitted.judged or fitted, fitted.held_out, cutoffs)
         with tempfile.TemporaryDirectory() as scratch:
             tables, files = test_tables(test, fitted.known.tables, pathlib.Path(scratch))
             data = held_out(fitted, tables, files, fitted.config.data.click_threshold)

@@ -23,6 +23,7 @@ from pipeline.config.trainer_settings import (
     read_trained,
 )
 from pipeline.data.catalogue_reading import TOKENS, read_examples
+from pipeline.data.refits import with_counts
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.features import columns as names
@@ -93,7 +94,7 @@ def _renew(given: IndexUpdateSettings, inputs: Inputs) -> Renewed:
     data = RunData(trained, inputs)
     model = build_two_tower(trained.model, data.space, data.catalogue, trained.text)
     restore(model, weights_of(inputs.retrieval_run))
-    known = data.catalogue
+    known = with_counts(data.catalogue, inputs.retrieval_run)
     if model.item_text is not None:
         known = dataclasses.replace(known, text_vectors=model.item_tower.tables[TEXT].numpy())
     items = _read_items(data, inputs.new_items)

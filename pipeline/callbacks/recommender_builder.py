@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline.callbacks.run_data import RunData
 from pipeline.callbacks.training import weights_of
 from pipeline.config.trainer_settings import RecommenderSettings, read_settings
+from pipeline.data.refits import with_counts
 from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig
 from tfrec_fusion.export import base as export
@@ -43,6 +44,12 @@ def run_recommender(fn_args: FnArgs) -> None:
     restore(retrieval, weights_of(inputs.retrieval_run))
     restore(ranking, weights_of(inputs.ranking_run))
     head, weight, found = ranking_by_validation(retrieval, ranking, data.catalogue, data.batches)
+    # Refitted models know validation by heart: they are served, and decide nothing.
+    if inputs.ranking_refit:
+        restore(ranking, weights_of(inputs.ranking_refit))
+    if inputs.retrieval_refit:
+        restore(retrieval, weights_of(inputs.retrieval_refit))
+        data.offer(with_counts(data.catalogue, inputs.retrieval_refit))
     save_recommender(data, retrieval, ranking, head, weight, settings.index, fn_args.serving_model_dir)
     gains = {
         name: {

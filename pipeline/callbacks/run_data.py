@@ -51,9 +51,10 @@ class RunData:
         if settings.tables.interactions.label:
             self.labels["rating"] = "rating"
 
-    def training_data(self) -> TrainingData:
-        """What the library's recipes train on."""
-        return TrainingData(self.space, self.catalogue, self.batches, self.labels, self.settings.text)
+    def training_data(self, with_users: bool = False) -> TrainingData:
+        """What the library's recipes train on; `with_users` for a refit of the retrieval model."""
+        users = self.profiles(self.transform.transform_features_layer()) if with_users else None
+        return TrainingData(self.space, self.catalogue, self.batches, self.labels, self.settings.text, users)
 
     def batches(self, split: str, batch_size: int, shuffle: int | None) -> tf.data.Dataset:
         """Batches as the models take them, in the order of `training.batches`; a split that is too large for

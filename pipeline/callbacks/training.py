@@ -29,6 +29,7 @@ from tfrec_fusion.export import base as export
 from tfrec_fusion.export.parts import searchable_index
 from tfrec_fusion.export.ranking import RankingSignatures
 from tfrec_fusion.export.retrieval import RetrievalSignatures
+from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.training import progress
 from tfrec_fusion.training.fitting import strategy
 from tfrec_fusion.training.recipes import (
@@ -58,9 +59,7 @@ def run_ranking(fn_args: FnArgs) -> None:
     items are chosen."""
     settings, inputs = read_settings(RankingSettings, fn_args.custom_config)
     data, trained = _train(fn_args, settings, inputs, train_ranking)
-    baseline = ranking_baseline(data.training_data())
-    serving = RankingSignatures(trained.model, *data.serving_arguments(trained.model), **baseline)
-    export.save(serving, fn_args.serving_model_dir)
+    save_ranking(data, trained.model, fn_args.serving_model_dir)
 
 
 def distribution(training: TrainingConfig, fn_args: FnArgs) -> tf.distribute.Strategy:
@@ -89,6 +88,24 @@ def save_retrieval(data: RunData, model: Any, index: IndexConfig, folder: str) -
     export.save(serving, folder)
 
 
+def save_ranking(data: RunData, model: Ranking, folder: str) -> None:
+    """Exports a ranking model beside its baseline.
+
+    Args:
+        data: what it was trained on.
+        model: trained.
+        folder: of the SavedModel.
+    """
+    baseline = ranking_baseline(data.training_data())
+    export.save(RankingSignatures(model, *data.serving_arguments(model), **baseline), folder)
+
+
+def checkpoints_of(settings: RetrievalSettings | RankingSettings, inputs: Inputs) -> str:
+    """The folder of what lets a killed training go on: one for equal settings and inputs."""
+    plain = json.dumps(to_config(settings, inputs), sort_keys=True)
+    return os.path.join(settings.checkpoints, hashlib.sha256(plain.encode()).hexdigest()[:16])
+
+
 def weights_of(model_run: str) -> str:
     """The weights in a trainer's `model_run`."""
     return os.path.join(model_run, WEIGHTS)
@@ -103,8 +120,7 @@ def _train(
     """Trains one of the models; a run that was killed goes on at the step it was at."""
     chosen = distribution(settings.model.training, fn_args)
     data, plain = RunData(settings, inputs), to_config(settings, inputs)
-    key = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-    checkpoints = os.path.join(settings.checkpoints, key)
+    checkpoints = checkpoints_of(settings, inputs)
     trained = train(
         data.training_data(),
         settings.model,

@@ -72,6 +72,9 @@ class RecommenderTrainerSpec(component_spec.ComponentSpec):
         ),
         "retrieval_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
         "ranking_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
+        "retrieval_refit": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
+        "ranking_refit": component_spec.ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
+        "candidate": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         "retrieval_blessing": component_spec.ChannelParameter(
             type=standard_artifacts.ModelBlessing, optional=True
         ),
@@ -98,6 +101,8 @@ class RecommenderTrainer(base_component.BaseComponent):
         text_vectors: the items' text vectors, where the text tower is on.
         retrieval_run, ranking_run, retrieval_blessing, ranking_blessing: trained models and verdicts on them,
             for a `run_fn` that puts them together.
+        retrieval_refit, ranking_refit: the same models refitted to all rows, for what is served.
+        candidate: the judged model, for a `run_fn` that refits it.
         raw_interactions, retrieval_evaluation, retrieval_serving: the interactions as they were read, the
             verdict's figures and whether the model answers, for a `run_fn` that fits a baseline.
         job: for a trainer that starts a job: what and where, as JSON.

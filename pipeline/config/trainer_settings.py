@@ -123,6 +123,9 @@ class Inputs(Settings):
     retrieval_run: str = ""
     ranking_run: str = ""
     recommender_run: str = ""
+    candidate: str = ""
+    retrieval_refit: str = ""
+    ranking_refit: str = ""
     new_items: str = ""
 
 

@@ -88,6 +88,9 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
             continue
         inputs = {}
         for name, (output, artifact_type) in (COMMON | (MORE if kind == "recommender" else {})).items():
+            # What is served is the refitted model, where there is one.
+            refit = output.replace("Trainer/model_run", "Refit/model_run")
+            output = refit if refit in artifacts else output
             if output not in artifacts:
                 continue
             uri = artifacts[output]

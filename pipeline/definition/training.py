@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -29,40 +28,17 @@ from pipeline.components.serving_validator import ServingValidator
 from pipeline.components.text_embeddings import TextEmbeddings
 from pipeline.components.trainer import RecommenderTrainer
 from pipeline.components.vertex_pusher import EndpointPusher
-from pipeline.components.vertex_trainer import VertexTrainer
 from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, code_digest, to_json
 from pipeline.config.places import Places, local_places, schema_name
-from pipeline.config.trainer_settings import (
-    BaselineSettings,
-    RankingSettings,
-    RecommenderSettings,
-    RetrievalSettings,
-    to_config,
-)
+from pipeline.config.trainer_settings import BaselineSettings, to_config
 from pipeline.data import schemas
 from pipeline.definition.reading import example_gen, text_enrichment
+from pipeline.definition.trainers import build_recommender, common_settings, refit, refits, train
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
-from tfrec_fusion.config import own_sources
 from tfrec_fusion.datasets.tables import Tables
 
 LAYERS = ("tfrec_fusion/config", "tfrec_fusion/layers")
-EXPORT = (
-    "pipeline/callbacks/run_data.py",
-    "pipeline/callbacks/training.py",
-    "pipeline/config/trainer_settings.py",
-    "pipeline/data/catalogue_reading.py",
-    "pipeline/data/schemas.py",
-    "tfrec_fusion/config",
-    "tfrec_fusion/features",
-    "tfrec_fusion/export",
-    "tfrec_fusion/index",
-    "tfrec_fusion/layers",
-    "tfrec_fusion/losses.py",
-    "tfrec_fusion/models",
-    "tfrec_fusion/tasks.py",
-    "tfrec_fusion/training",
-)
 
 
 def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx.dsl.Pipeline:
@@ -93,6 +69,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     transformed_items = transform(config, tables, "Items", items, checked_items[1])
     for first, then in ((checked, transformed), (checked_items, transformed_items)):
         then.add_upstream_node(first[2])
+    read = (transformed, transformed_items, examples)
     components = [
         *([written] if written else []),
         examples,
@@ -108,37 +85,33 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     plain = None
     if "text_none" in config.baselines:
         without = dataclasses.replace(config, text=None)
-        plain = train(without, places, "retrieval", transformed, transformed_items, examples, None)
+        plain = train(without, places, "retrieval", *read, None)
         plain = plain.with_id("PlainRetrievalTrainer")
         components.append(plain)
     judged = evaluation_examples(config, tables, examples, transformed_items, vectors, plain)
     components.append(judged)
     parts: dict[str, BaseChannel] = {}
     for kind in config.kinds:
-        trainer = train(config, places, kind, transformed, transformed_items, examples, vectors)
+        trainer = train(config, places, kind, *read, vectors)
         baseline = blessed_model(kind, trainer, places)
         evaluator = evaluate(config, tables, kind, judged, trainer, baseline)
-        validator = validate_serving(config, kind, trainer, items, users)
-        pusher = push(config, places, kind, trainer, evaluator, validator)
-        components += [trainer, baseline, evaluator, validator, pusher]
+        components += [trainer, baseline, evaluator]
         parts |= {
             f"{kind}_run": trainer.outputs["model_run"],
             f"{kind}_blessing": evaluator.outputs["blessing"],
         }
+        pushed = trainer
+        if refits(config, kind, places):
+            pushed = refit(config, places, kind, *read, vectors, trainer, evaluator)
+            components.append(pushed)
+            parts[f"{kind}_refit"] = pushed.outputs["model_run"]
+        validator = validate_serving(config, kind, pushed, items, users)
+        pusher = push(config, places, kind, pushed, evaluator, validator)
+        components += [validator, pusher]
         if kind == "retrieval" and config.evaluation.push_baseline_when_none and not places.vertex:
-            components += fill_in(
-                config,
-                places,
-                evaluator,
-                validator,
-                interactions,
-                transformed,
-                transformed_items,
-                examples,
-                vectors,
-            )
+            components += fill_in(config, places, evaluator, validator, interactions, *read, vectors)
     if config.builds_recommender:
-        builder = build_recommender(config, places, transformed, transformed_items, examples, vectors, parts)
+        builder = build_recommender(config, places, *read, vectors, parts)
         validator = validate_serving(config, "recommender", builder, items, users)
         components += [builder, validator, push(config, places, "recommender", builder, None, validator)]
     return tfx.dsl.Pipeline(
@@ -219,69 +192,6 @@ def text_embeddings(config: PipelineConfig, places: Places, items: BaseNode) -> 
     )
 
 
-def trainer_of(config: PipelineConfig, places: Places, **arguments: Any) -> RecommenderTrainer:
-    """A Trainer that trains where its container is, or in a custom job of its own."""
-    if places.vertex and places.vertex.training:
-        return VertexTrainer(vertex=places.vertex, pipeline=config.name, **arguments)
-    return RecommenderTrainer(**arguments)
-
-
-def train(
-    config: PipelineConfig,
-    places: Places,
-    kind: str,
-    interactions: BaseNode,
-    items: BaseNode,
-    examples: BaseNode,
-    vectors: BaseNode | None,
-) -> RecommenderTrainer:
-    """One of the two models."""
-    return trainer_of(
-        config,
-        places,
-        run_fn=f"pipeline.callbacks.training.run_{kind}",
-        custom_config=to_config(model_settings(config, kind, places)),
-        examples=interactions.outputs["transformed_examples"],
-        transform_graph=interactions.outputs["transform_graph"],
-        items=items.outputs["transformed_examples"],
-        items_transform_graph=items.outputs["transform_graph"],
-        users=examples.outputs["users"],
-        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
-    ).with_id(f"{kind.title()}Trainer")
-
-
-def build_recommender(
-    config: PipelineConfig,
-    places: Places,
-    interactions: BaseNode,
-    items: BaseNode,
-    examples: BaseNode,
-    vectors: BaseNode | None,
-    parts: dict,
-) -> RecommenderTrainer:
-    """Both models, if they are blessed, in one that does it all."""
-    assert config.ranking is not None  # `builds_recommender`
-    settings = RecommenderSettings(
-        **common_settings(config, "retrieval", places, "pipeline/callbacks/recommender_builder.py"),
-        own_layers=own_code(config, "retrieval", "ranking"),
-        retrieval=config.retrieval,
-        ranking=config.ranking,
-    )
-    return trainer_of(
-        config,
-        places,
-        run_fn="pipeline.callbacks.recommender_builder.run_recommender",
-        custom_config=to_config(settings),
-        examples=interactions.outputs["transformed_examples"],
-        transform_graph=interactions.outputs["transform_graph"],
-        items=items.outputs["transformed_examples"],
-        items_transform_graph=items.outputs["transform_graph"],
-        users=examples.outputs["users"],
-        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
-        **parts,
-    ).with_id("RecommenderBuilder")
-
-
 def fill_in(
     config: PipelineConfig,
     places: Places,
@@ -321,45 +231,6 @@ def fill_in(
     answers = answers.with_id("BaselineServingValidator")
     pusher = push(config, places, "retrieval", builder, None, answers).with_id("BaselinePusher")
     return [builder, answers, pusher]
-
-
-def common_settings(config: PipelineConfig, kind: str, places: Places, *code: str) -> dict[str, Any]:
-    """`TrainerSettings` of one of the kinds: all that decides its result, and nothing else, so that it is
-    made again exactly when it must be.
-
-    Args:
-        config: the run.
-        kind: `retrieval` or `ranking`, whose histories are read.
-        places: where things are kept.
-        code: source files behind the callback, beside those of all trainers.
-    """
-    split = config.split
-    return {
-        "tables": places.tables,
-        "text": config.text,
-        "history_length": split.history_length,
-        "held_out_history": split.history_length if kind == "ranking" else split.held_out_history,
-        "index": config.index,
-        "checkpoints": places.checkpoints,
-        "code": code_digest(*EXPORT, *code),
-    }
-
-
-def model_settings(config: PipelineConfig, kind: str, places: Places) -> RetrievalSettings | RankingSettings:
-    """Settings of one of the trainers."""
-    common = common_settings(config, kind, places) | {"own_layers": own_code(config, kind)}
-    if kind == "retrieval":
-        return RetrievalSettings(**common, model=config.retrieval)
-    assert config.ranking is not None  # it is one of `kinds`
-    return RankingSettings(**common, model=config.ranking)
-
-
-def own_code(config: PipelineConfig, *kinds: str) -> dict[str, str]:
-    """Digests of own layers' modules, where the models have any."""
-    sources: dict[str, str] = {}
-    for kind in kinds:
-        sources |= own_sources(dataclasses.asdict(getattr(config, kind)))
-    return sources
 
 
 def blessed_model(kind: str, trainer: RecommenderTrainer, places: Places) -> BaseNode:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig, flat_settings
 from pipeline.data.pushed_versions import latest_version
+from pipeline.data.refits import REPORT
 from pipeline.evaluation.wording import doubtful_cutoffs, doubtful_texts
 from pipeline.runner.unpushed import describe_baseline
 from tfrec_fusion import files
@@ -70,6 +71,8 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
             f"{report['offered']:,} items: {report['new']:,} new, {report['removed']:,} removed, "
             f"{report['texts_encoded']:,} texts encoded"
         )
+    if name.endswith("Refit"):
+        return describe_refit(_json(artifacts["model_run"].uri, REPORT))
     if "model_run" in artifacts:
         history = _json(artifacts["model_run"].uri, "history.json")
         return ", ".join(f"{key} {values[-1]:.4g}" for key, values in history.items() if values)[:70]
@@ -97,6 +100,16 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
     return ""
 
 
+def describe_refit(report: dict[str, Any]) -> str:
+    """What a refit came to: how many rows, and the figure on validation before and after."""
+    if not report["used"]:
+        return f"the judged model as it is: {report['reason']}"
+    words = f"{report['rows']:,} rows"
+    for name, value in report.get("refitted", {}).items():
+        words += f", val_{name} {value:.4f} (judged {report['judged'][name]:.4f})"
+    return words
+
+
 def write_summary(
     config: PipelineConfig,
     steps: list[Step],
@@ -110,8 +123,9 @@ def write_summary(
     Returns:
         What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words), and
             for `retrieval` and `ranking` (unless left out) metrics by slice,
-        the baselines' figures, blessing, reasons, what to try, and the folder pushed to; for `retrieval` also
-        `baseline`, which one answers in its place and where it was pushed; for `recommender` how it was
+        the baselines' figures, blessing, reasons, what to try, the judged `model`, its `refit`, which is
+        pushed where there is one, and the folder pushed to; for `retrieval` also `baseline`, which one
+        answers in its place and where it was pushed; for `recommender` how it was
         built, whether it answers, and the folder; `artifacts` holds the folder of each output by component.
     """
     # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
@@ -131,6 +145,7 @@ def write_summary(
             "servable": validated,
             "pushed": pushed.get_string_custom_property("pushed_destination") or None,
             "model": by_name[f"{title}Trainer"].artifacts["model"].uri,
+            "refit": _refit(by_name, kind),
         }
     if "BaselineBuilder" in by_name:
         models["retrieval"]["baseline"] = _baseline(by_name, config)
@@ -146,7 +161,9 @@ def write_summary(
     items = data["splits"]["items/all"]
     doubts = [f"{kind}: {words}" for kind, model in models.items() for words in model.get("doubts", ())]
     training = sum(
-        step.seconds for step in steps if step.name.endswith("Trainer") or step.name == "TextEmbeddings"
+        step.seconds
+        for step in steps
+        if step.name.endswith(("Trainer", "Refit")) or step.name == "TextEmbeddings"
     )
     summary = {
         "name": config.name,
@@ -209,6 +226,15 @@ def write_index_summary(
     }
     _write(summary, config.home / "index.json")
     return summary
+
+
+def _refit(by_name: dict[str, Step], kind: str) -> dict[str, Any] | None:
+    """The model that is pushed in place of the judged one, and how both stand on validation; None where the
+    judged model itself is pushed."""
+    step = by_name.get(f"{kind.title()}Refit")
+    if step is None:
+        return None
+    return {**_json(step.artifacts["model_run"].uri, REPORT), "model": step.artifacts["model"].uri}
 
 
 def _components(steps: list[Step]) -> list[dict[str, Any]]:

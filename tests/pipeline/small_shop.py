@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.config.pipeline_config import DataConfig, PipelineConfig, SplitConfig
 from tests.tiny_bert import write_tiny_bert
-from tfrec_fusion.config import RetrievalConfig, TextConfig, TowerConfig, TrainingConfig
+from tfrec_fusion.config import RankingConfig, RetrievalConfig, TextConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Users
 
 SHELVES = ("tea", "tool")
@@ -34,7 +34,11 @@ def write_shop(folder: pathlib.Path, people: int = 40, seed: int = 0) -> Pipelin
     for name, frame in (("items", items), ("orders", orders), ("customers", customers)):
         frame.to_csv(folder / f"{name}.csv", index=False)
     tower = TowerConfig(dim=8, history_encoder="mean", dropout=0.0)
-    retrieval = RetrievalConfig(tower, TrainingConfig(epochs=2, batch_size=16, learning_rate=1e-2))
+    # What a refit does, runs of other tables show; each takes its time.
+    training = TrainingConfig(epochs=2, batch_size=16, learning_rate=1e-2, refit=False)
+    retrieval = RetrievalConfig(tower, training)
+    usual = RankingConfig()
+    ranking = dataclasses.replace(usual, training=dataclasses.replace(usual.training, refit=False))
     encoder = write_tiny_bert(folder / "bert", ["tea", "tool", "red", "blue"])
     data = DataConfig(
         interactions=Interactions(str(folder / "orders.csv"), "who", "sku", "at", context=("place",)),
@@ -56,6 +60,7 @@ def write_shop(folder: pathlib.Path, people: int = 40, seed: int = 0) -> Pipelin
         split=SplitConfig(history_length=6, long_history=8),
         text=TextConfig(encoder, max_length=8),
         retrieval=retrieval,
+        ranking=ranking,
     )
 
 

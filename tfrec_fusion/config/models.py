@@ -185,7 +185,9 @@ class TrainingConfig(Settings):
     backward pass computes each micro-batch again, and loss and gradients are those of the whole batch
     (`layers.in_parts`). `strategy`: `mirrored` for the GPUs of a machine, `multi_worker` for several machines
     that hold a copy each, `parameter_server` for embeddings that no machine holds alone; the last two read
-    `TF_CONFIG` (`cluster`). Under `parameter_server` a batch is one worker's."""
+    `TF_CONFIG` (`cluster`). Under `parameter_server` a batch is one worker's. `refit`: whether the judged
+    model goes on learning from all rows, those of validation and test too, before it is served
+    (`training.refitting`). Not under `multi_worker` and `parameter_server`."""
 
     epochs: Epochs = 30
     batch_size: Batch = 256
@@ -197,6 +199,12 @@ class TrainingConfig(Settings):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     strategy: Literal["none", "mirrored", "multi_worker", "parameter_server", "tpu"] = "none"
     jit_compile: bool = False
+    refit: bool = True
+
+    @property
+    def refits(self) -> bool:
+        """Whether a model of this training is refitted."""
+        return self.refit and self.strategy not in ("multi_worker", "parameter_server")
 
 
 @dataclasses.dataclass(frozen=True)

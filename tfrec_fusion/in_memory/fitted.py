@@ -27,7 +27,9 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.batches import batches
-from tfrec_fusion.training.recipes import TrainingData, train_ranking, train_retrieval
+from tfrec_fusion.training.fitting import History
+from tfrec_fusion.training.recipes import Trained, TrainingData, train_ranking, train_retrieval
+from tfrec_fusion.training.refitting import Refit, refit_ranking, refit_retrieval
 
 __all__ = ["Fitted", "HeldOut", "fit_models"]
 
@@ -64,6 +66,8 @@ class Fitted:
         catalogues: the items as each model learned their texts.
         head, rank_weight: the label that orders items, and how much that counts beside the retrieval.
         held_out: the test split; None where it was not kept.
+        judged: the models as they were before they were fitted to all rows, by which `held_out` is answered;
+            None where these are the same.
     """
 
     config: RecommenderConfig
@@ -76,6 +80,7 @@ class Fitted:
     head: str = ""
     rank_weight: float = 0.0
     held_out: HeldOut | None = None
+    judged: Fitted | None = None
 
     def __post_init__(self) -> None:
         self._signatures: dict[str, Signatures] = {}
@@ -183,13 +188,14 @@ def fit_models(
         f"{len(data.catalogue) - 1:,} items, {len(data.known.profiles.ids) - 1:,} users; interactions:"
         f" {sizes}"
     )
-    parts = {"train": data.train, "validation": data.validation}
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
     training = TrainingData(
         data.space,
         data.catalogue,
         lambda split, size, shuffle: batches(parts[split], size, shuffle),
         data.labels,
         config.text,
+        data.known.profiles,
     )
     retrieval = train_retrieval(training, config.retrieval, progress=progress("retrieval"))
     catalogues = {"retrieval": retrieval.catalogue}
@@ -202,7 +208,8 @@ def fit_models(
             head, weight, _ = ranking_by_validation(
                 retrieval.model, ranking, data.catalogue, training.batches
             )
-    return Fitted(
+    held_out = HeldOut(data.test, data.users, data.seen)
+    judged = Fitted(
         config,
         data.space,
         data.labels,
@@ -212,5 +219,34 @@ def fit_models(
         catalogues,
         head,
         weight,
-        HeldOut(data.test, data.users, data.seen),
+        held_out,
     )
+    return refitted(judged, training, say)
+
+
+def refitted(judged: Fitted, data: TrainingData, say: Say = lambda line: None) -> Fitted:
+    """The models fitted to all rows, as a run does before it pushes.
+
+    Args:
+        judged: the models, which go on answering for what was held out.
+        data: what they were trained on.
+        say: is told what became of each.
+    """
+    config, catalogues = judged.config, dict(judged.catalogues)
+    results: dict[str, Refit] = {}
+    if config.retrieval.training.refits:
+        model = Trained(judged.retrieval, History(), catalogues["retrieval"])
+        results["retrieval"] = refit_retrieval(model, data, config.retrieval)
+    if config.ranking is not None and judged.ranking is not None and config.ranking.training.refits:
+        ranking = Trained(judged.ranking, History(), catalogues["ranking"])
+        results["ranking"] = refit_ranking(ranking, data, config.ranking)
+    models = {}
+    for kind, result in results.items():
+        if result.report["used"]:
+            catalogues[kind], models[kind] = result.catalogue, result.model
+        else:
+            say(f"{kind} stays as it was judged: {result.report['reason']}")
+    if not models:
+        return judged
+    say(f"fitted to all rows: {' and '.join(models)}")
+    return dataclasses.replace(judged, **models, catalogues=catalogues, judged=judged)

@@ -27,7 +27,8 @@ from tfrec_fusion.training.recipes import restore
 
 __all__ = ["load", "save"]
 
-FORMAT = 1
+FORMAT = 2
+JUDGED = "judged"
 SETTINGS, STRINGS, ARRAYS = "recommender.json", "strings.json", "arrays.npz"
 
 
@@ -45,6 +46,9 @@ def save(fitted: Fitted, folder: str | os.PathLike[str], more: dict[str, Any]) -
     for kind, catalogue in fitted.catalogues.items():
         for name, values in _flat(dataclasses.asdict(catalogue)).items():
             _keep(f"{kind}/{name}", values, strings, arrays)
+        if fitted.judged is not None:
+            # All that differs: texts are what the judged model learned.
+            arrays[f"{JUDGED}/{kind}"] = fitted.judged.catalogues[kind].counts
     for name, values in _flat(dataclasses.asdict(known.profiles)).items():
         _keep(f"profiles/{name}", values, strings, arrays)
     if fitted.held_out is not None:
@@ -75,9 +79,9 @@ def save(fitted: Fitted, folder: str | os.PathLike[str], more: dict[str, Any]) -
         write_json(staging / SETTINGS, settings)
         write_json(staging / STRINGS, strings)
         np.savez(staging / ARRAYS, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
-        for kind, model in (("retrieval", fitted.retrieval), ("ranking", fitted.ranking)):
-            if model is not None:
-                tf.train.Checkpoint(model=model).write(str(staging / kind / "weights"))
+        _write_weights(fitted, staging)
+        if fitted.judged is not None:
+            _write_weights(fitted.judged, staging / JUDGED)
 
 
 def load(folder: str | os.PathLike[str]) -> tuple[Fitted, dict[str, Any]]:
@@ -119,27 +123,46 @@ def load(folder: str | os.PathLike[str]) -> tuple[Fitted, dict[str, Any]]:
         for kind in ("retrieval", "ranking")
         if f"{kind}/ids" in values
     }
-    retrieval = build_two_tower(config.retrieval, space, catalogues["retrieval"], config.text)
-    restore(retrieval, str(path / "retrieval" / "weights"))
-    ranking = None
-    if config.ranking is not None:
-        ranking = build_ranking(
-            config.ranking, space, catalogues["ranking"], settings["labels"], text=config.text
+
+    known = Known(tables, Profiles(**_nested("profiles", values)), transform)
+
+    def made(place: pathlib.Path, catalogues: dict[str, Catalogue], judged: Fitted | None) -> Fitted:
+        retrieval = build_two_tower(config.retrieval, space, catalogues["retrieval"], config.text)
+        restore(retrieval, str(place / "retrieval" / "weights"))
+        ranking = None
+        if config.ranking is not None:
+            ranking = build_ranking(
+                config.ranking, space, catalogues["ranking"], settings["labels"], text=config.text
+            )
+            restore(ranking, str(place / "ranking" / "weights"))
+        return Fitted(
+            config,
+            space,
+            settings["labels"],
+            known,
+            retrieval,
+            ranking,
+            catalogues,
+            settings["head"],
+            settings["rank_weight"],
+            _held_out(values),
+            judged,
         )
-        restore(ranking, str(path / "ranking" / "weights"))
-    fitted = Fitted(
-        config,
-        space,
-        settings["labels"],
-        Known(tables, Profiles(**_nested("profiles", values)), transform),
-        retrieval,
-        ranking,
-        catalogues,
-        settings["head"],
-        settings["rank_weight"],
-        _held_out(values),
-    )
-    return fitted, settings["more"]
+
+    judged = None
+    if counts := _nested(JUDGED, values):
+        before = {
+            kind: dataclasses.replace(catalogue, counts=counts[kind])
+            for kind, catalogue in catalogues.items()
+        }
+        judged = made(path / JUDGED, before, None)
+    return made(path, catalogues, judged), settings["more"]
+
+
+def _write_weights(fitted: Fitted, folder: pathlib.Path) -> None:
+    for kind, model in (("retrieval", fitted.retrieval), ("ranking", fitted.ranking)):
+        if model is not None:
+            tf.train.Checkpoint(model=model).write(str(folder / kind / "weights"))
 
 
 def _held_out(values: dict[str, np.ndarray]) -> HeldOut | None:

@@ -59,13 +59,13 @@ class NextItems:
         names = parts[0] if parts else ()
         return cls({name: windows.joined([part[name] for part in parts]).numpy() for name in names})
 
-    def ndcg(
+    def gains(
         self,
         queries: Callable[[dict[str, tf.Tensor]], tf.Tensor],
         vectors: np.ndarray,
         candidates: np.ndarray,
-    ) -> float:
-        """Mean NDCG at 10 of one relevant item a row, by the rules of `metrics.ranks`.
+    ) -> np.ndarray:
+        """NDCG at 10 of each row's one relevant item, by the rules of `metrics.ranks`: float64 `[rows]`.
 
         Args:
             queries: rows of the batch → float `[rows, dim]`.
@@ -84,7 +84,7 @@ class NextItems:
             scores[:, ~candidates] = -np.inf
             np.put_along_axis(scores, target, own, 1)
             gains.append(gain(next_item_ranks(scores, target[:, 0], rows["history"], ties), K))
-        return float(np.concatenate(gains).mean())
+        return np.concatenate([*gains, np.zeros(0)])
 
 
 def _lowest(parts: list[dict[str, np.ndarray]], keys: list[np.ndarray], most: int) -> float:

@@ -127,7 +127,8 @@ class TwoTower(Model):
         ]
         vectors = tf.constant(np.concatenate(chunks))
         queries = lambda batch: self.tower_queries(batch, items=vectors)  # noqa: E731
-        return {"ndcg_10": sample.ndcg(queries, vectors.numpy(), self.is_candidate.numpy())}
+        gains = sample.gains(queries, vectors.numpy(), self.is_candidate.numpy())
+        return {"ndcg_10": float(gains.mean())}
 
     def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
         """With `all_positions`, each epoch takes examples that cover every interaction about once

@@ -7,6 +7,7 @@ from tfrec_fusion.lazy import lazy_names
 __all__ = [
     "Callback",
     "History",
+    "Refit",
     "SolvedParts",
     "Trained",
     "TrainingData",
@@ -18,6 +19,8 @@ __all__ = [
     "parameter_servers",
     "precision",
     "ranking_baseline",
+    "refit_ranking",
+    "refit_retrieval",
     "restore",
     "serve",
     "strategy",
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
         train_ranking,
         train_retrieval,
     )
+    from tfrec_fusion.training.refitting import Refit, refit_ranking, refit_retrieval
     from tfrec_fusion.training.solved_parts import Callback, SolvedParts
 else:
     __getattr__, __dir__ = lazy_names(__name__)

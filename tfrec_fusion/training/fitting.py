@@ -70,7 +70,7 @@ class History:
 
 def fit(
     model: Model,
-    train: tf.data.Dataset,
+    train: tf.data.Dataset | Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset | None,
     config: TrainingConfig,
     folder: str | pathlib.Path | None = None,
@@ -90,7 +90,8 @@ def fit(
 
     Args:
         model: made in the scope of `strategy(config)` and `precision(config)`, its variables in place.
-        train: batches (dicts of tensors), one epoch.
+        train: batches (dicts of tensors), one epoch; or what each epoch goes through, from 0, where callbacks
+            need no `train`.
         validation: batches for early stopping; None trains for all epochs and keeps the last weights.
         config: how to train.
         folder: where checkpoints go; None keeps nothing.
@@ -112,7 +113,7 @@ def fit(
     tf_keras.utils.set_random_seed(config.seed)
     run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
     writer = _event_writer(tensorboard) if tensorboard and run.steps.writes else None
-    epochs = model.epochs(train, config.batch_size, config.seed)
+    epochs = train if callable(train) else model.epochs(train, config.batch_size, config.seed)
     distributed = sample = None
     if validation is not None:
         distributed = run.steps.batches(validation)
@@ -138,7 +139,7 @@ def fit(
             writer.flush()
     run.keep_best()
     for callback in callbacks:
-        callback.on_train_end(model, train, validation)
+        callback.on_train_end(model, train(0) if callable(train) else train, validation)
     return run.history
 
 

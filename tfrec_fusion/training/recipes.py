@@ -22,6 +22,7 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.rating_biases import rating_biases
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
+from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.training.batches import only_chosen
 from tfrec_fusion.training.fitting import History, fit, fit_staged, precision, strategy
 from tfrec_fusion.training.negatives import WithNegatives
@@ -32,6 +33,7 @@ __all__ = [
     "Trained",
     "TrainingData",
     "continue_retrieval",
+    "is_rated",
     "ranking_baseline",
     "restore",
     "train_ranking",
@@ -65,6 +67,7 @@ class TrainingData:
         labels: label name → its kind, for the ranking model; without a `rating` it learns clicks against
             uniform negatives.
         text: how the text encoder is trained; None without text.
+        users: with all that they chose, for a refit to all rows, whose `batches` are asked for `test` too.
     """
 
     space: FeatureSpace
@@ -72,6 +75,7 @@ class TrainingData:
     batches: Batches
     labels: Mapping[str, LabelKind] = dataclasses.field(default_factory=lambda: {"click": "binary"})
     text: TextConfig | None = None
+    users: Profiles | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +194,7 @@ def train_ranking(
         model = build()
     train = data.batches("train", config.training.batch_size, shuffle=config.training.seed)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
-    if not _rated(data):
+    if not is_rated(data):
         train, validation = (part.map(WithNegatives(data.catalogue)) for part in (train, validation))
     history = fit_staged(
         model,
@@ -208,7 +212,7 @@ def train_ranking(
 def ranking_baseline(data: TrainingData) -> dict[str, Any]:
     """What a ranking model is served beside, as `RankingSignatures` takes it: `biases` of ratings, or the
     items' `click_rate`."""
-    if not _rated(data):
+    if not is_rated(data):
         return {"click_rate": np.asarray(data.catalogue.counts)}
     train = data.batches("train", 4096, shuffle=None)
     return {"biases": rating_biases(train, data.space.num_users, data.space.num_items)}
@@ -225,7 +229,8 @@ def restore(model: Model, weights: str) -> None:
     checkpoint.expect_partial().assert_existing_objects_matched()
 
 
-def _rated(data: TrainingData) -> bool:
+def is_rated(data: TrainingData) -> bool:
+    """Whether a ranking model learns ratings, and not clicks alone."""
     return "rating" in data.labels.values()
 
 

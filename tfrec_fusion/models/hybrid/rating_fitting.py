@@ -30,6 +30,19 @@ class RatingEstimator:
         Raises:
             ValueError: if the model has no rating factors.
         """
+        factors, label = self.solve(model, train)
+        factors.weight.assign(_best_weight(factors, model, label, validation))
+        return self
+
+    def solve(self, model: Ranking, train: tf.data.Dataset) -> tuple[RatingFactors, str]:
+        """Solves for the rating factors alone, whose weight stays as it is; returns them and their label.
+
+        Args:
+            model, train: as in `fit`.
+
+        Raises:
+            ValueError: if the model has no rating factors.
+        """
         factors, label = model.rating_factors, model.rated
         if factors is None or label is None:
             raise ValueError(
@@ -62,8 +75,7 @@ class RatingEstimator:
         factors.items.assign(solution.items)
         factors.predictor.assign(solution.predictor)
         factors.mean.assign(solution.mean)
-        factors.weight.assign(_best_weight(factors, model, label, validation))
-        return self
+        return factors, label
 
 
 def _best_weight(factors: RatingFactors, model: Ranking, label: str, validation: tf.data.Dataset) -> float:
