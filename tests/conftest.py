@@ -46,6 +46,44 @@ def pytest_collection_modifyitems(items):
     items[:] = [item for group in sorted(groups.values(), key=weight, reverse=True) for item in group]
 
 
+@pytest.fixture(scope="session")
+def data():
+    """Planted data that models are served with."""
+    from tfrec_fusion.datasets.synthetic import planted
+
+    return planted(num_users=20, circles=3, circle_size=6, walk=4)
+
+
+@pytest.fixture(scope="session")
+def profiles(data):
+    """Its users."""
+    from tests.planted_serving import user_profiles
+
+    return user_profiles(data)
+
+
+@pytest.fixture(scope="session")
+def saved(data, profiles, tmp_path_factory):
+    """Folders of the saved recommender and of the two models alone, for all tests of the group `saved`."""
+    from tests.planted_serving import save_models
+
+    return save_models(data, profiles, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def server(saved, tmp_path_factory):
+    """A server of what is saved, over REST and gRPC."""
+    from tfrec_fusion.serving.server.embedded import EmbeddedServer
+
+    root = tmp_path_factory.mktemp("served")
+    for name, folder in saved.items():
+        (root / name).mkdir()
+        (root / name / "1").symlink_to(folder, target_is_directory=True)
+    with EmbeddedServer({name: str(root / name) for name in saved}, grpc_port=0) as running:
+        running.wait_ready(600)
+        yield running
+
+
 def pytest_collection_finish():
     """What imports made stays for good: the garbage collector need not walk it again and again."""
     gc.collect()

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.models.planted_models import RETRIEVAL, catalogue, ranking, tensors, two_tower
-from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (fixtures)
-from tests.test_recommender import saved  # noqa: F401  (fixture)
+from tests.planted_serving import serving_arguments
 from tfrec_fusion.export import request
 from tfrec_fusion.export.base import TextTower, concrete, graph
 from tfrec_fusion.export.ranking import RankingSignatures
@@ -20,9 +19,9 @@ from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.baselines import ALS, ContentKNN, Popularity
 from tfrec_fusion.models.hybrid.blend import Weights
 from tfrec_fusion.models.served_baseline import ServedBaseline
-from tfrec_fusion.serving import AsyncClient, Client, EmbeddedServer, InProcessTransport, RequestError
+from tfrec_fusion.serving import AsyncClient, Client, InProcessTransport, RequestError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.shared_run("saved")]
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
 
 
@@ -54,7 +53,7 @@ def asked(serving):
     )
 
 
-def blended(data):  # noqa: F811
+def blended(data):
     """A two-tower model in which every part says something."""
     model = two_tower(data)
     rng = np.random.default_rng(1)
@@ -71,7 +70,7 @@ def blended(data):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def models(data):  # noqa: F811
+def models(data):
     ranker = ranking(data)
     rng = np.random.default_rng(2)
     for weight in (ranker.user_bias, ranker.item_bias):
@@ -85,13 +84,13 @@ def models(data):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def retrieval(models, data, profiles):  # noqa: F811
+def retrieval(models, data, profiles):
     index = BruteForce().index(searchable(models[0], catalogue(data))[1:])
     return asked(RetrievalSignatures(models[0], *serving_arguments(data, profiles), index=index))
 
 
 @pytest.fixture(scope="module")
-def recommender(models, data, profiles):  # noqa: F811
+def recommender(models, data, profiles):
     index = BruteForce().index(searchable(models[0], catalogue(data))[1:])
     serving = RecommenderSignatures(
         models[0],
@@ -105,7 +104,7 @@ def recommender(models, data, profiles):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def ranked(models, data, profiles):  # noqa: F811
+def ranked(models, data, profiles):
     serving = RankingSignatures(models[1], *serving_arguments(data, profiles))
     return Asked(
         serving,
@@ -153,7 +152,7 @@ def test_scores_of_recommend_are_sums(which, user, text, request):
     assert dict(zip(texts(answer["part_names"]), parts, strict=True))["text"] == bool(text)
 
 
-def test_factors_and_content_are_taken_apart_by_item_of_the_history(retrieval, models, data, profiles):  # noqa: F811
+def test_factors_and_content_are_taken_apart_by_item_of_the_history(retrieval, models, data, profiles):
     """Against NumPy: what each item of the history adds to the query, times the candidate."""
     blend = models[0].blend
     history = [2, 5, 9, 5]
@@ -173,7 +172,7 @@ def test_factors_and_content_are_taken_apart_by_item_of_the_history(retrieval, m
     np.testing.assert_allclose(list(ratio.values()), next(iter(ratio.values())), rtol=1e-4)
 
 
-def test_a_history_longer_than_the_towers_read_speaks_in_the_other_parts(data, profiles):  # noqa: F811
+def test_a_history_longer_than_the_towers_read_speaks_in_the_other_parts(data, profiles):
     short = dataclasses.replace(data, space=dataclasses.replace(data.space, history_length=1))
     model = blended(short)
     index = BruteForce().index(searchable(model, catalogue(data))[1:])
@@ -187,7 +186,7 @@ def test_a_history_longer_than_the_towers_read_speaks_in_the_other_parts(data, p
 
 
 @pytest.mark.parametrize("label", ["rating", "click"])
-def test_predictions_of_the_ranking_are_sums(ranked, data, label):  # noqa: F811
+def test_predictions_of_the_ranking_are_sums(ranked, data, label):
     items = [[str(item) for item in data.ids[1:9]]]
     answer = ranked("explain", user_id=["user 3"], item_ids=items, count=100, label=label)
     found = ranked("rank", user_id=["user 3"], item_ids=items)
@@ -201,13 +200,13 @@ def test_predictions_of_the_ranking_are_sums(ranked, data, label):  # noqa: F811
     assert (moved == (clipped & (label == "rating"))).all() and (clipped.any() or label == "click")
 
 
-def test_an_unknown_label_is_refused(ranked, data):  # noqa: F811
+def test_an_unknown_label_is_refused(ranked, data):
     with pytest.raises(tf.errors.InvalidArgumentError, match="`label` must be rating or click"):
         ranked("explain", item_ids=[[data.ids[1]]], label="clicks")
 
 
 @pytest.mark.parametrize("which", ["retrieval", "recommender"])
-def test_why_an_item_is_not_recommended(which, data, profiles, request):  # noqa: F811
+def test_why_an_item_is_not_recommended(which, data, profiles, request):
     model = request.getfixturevalue(which)
     row = list(profiles.ids).index("user 3")
     seen = data.ids[profiles.seen_items[profiles.seen_splits[row]]]
@@ -230,7 +229,7 @@ def test_why_an_item_is_not_recommended(which, data, profiles, request):  # noqa
         assert (state == "category") == (kinds[item] != kinds[left[0]])
 
 
-def test_few_candidates_are_a_reason_too(recommender, data):  # noqa: F811
+def test_few_candidates_are_a_reason_too(recommender, data):
     given = {"user_id": ["user 3"], "k": 2, "candidates": 2}
     both = texts(recommender("recommend", **given)["item_ids"][0])
     others = [item for item in data.ids[1:] if item not in both]
@@ -241,7 +240,7 @@ def test_few_candidates_are_a_reason_too(recommender, data):  # noqa: F811
     assert texts(nothing["last_id"]) == [""]
 
 
-def test_an_item_in_no_catalogue_is_explained_by_its_text(retrieval, models, data):  # noqa: F811
+def test_an_item_in_no_catalogue_is_explained_by_its_text(retrieval, models, data):
     given = {"user_id": ["user 3"], "texts": [["a robot in love", ""]], "item_ids": [["", data.ids[4]]]}
     answer = retrieval("explain", **given)
     check_sums(answer)
@@ -251,7 +250,7 @@ def test_an_item_in_no_catalogue_is_explained_by_its_text(retrieval, models, dat
 
 
 @pytest.mark.parametrize("prefix", ["", "love: "])
-def test_words_of_the_request_are_sources(retrieval, data, prefix):  # noqa: F811
+def test_words_of_the_request_are_sources(retrieval, data, prefix):
     """Each word's tokens, found behind a prefix too, and nothing of the other texts of a batch."""
     tower = retrieval.serving.text_tower
     items = tf.constant(np.random.default_rng(0).normal(size=(2, 3, tower.dim)), tf.float32)
@@ -271,7 +270,7 @@ def texts_of_rows(rows):
     return [texts(row) for row in rows.numpy()]
 
 
-def test_how_many_sources_are_listed(retrieval, data):  # noqa: F811
+def test_how_many_sources_are_listed(retrieval, data):
     history = [[data.ids[item] for item in (2, 5, 9, 11)]]
     whole = retrieval("explain", history=history, item_ids=[[data.ids[7]]], count=100)
     for count in (0, 1, 3):
@@ -284,7 +283,7 @@ def test_how_many_sources_are_listed(retrieval, data):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["popularity", "als", "content_knn"])
-def test_served_baselines_explain_too(kind, data, profiles):  # noqa: F811
+def test_served_baselines_explain_too(kind, data, profiles):
     rng = np.random.default_rng(0)
     if kind == "popularity":
         baseline = Popularity()
@@ -308,7 +307,7 @@ def test_served_baselines_explain_too(kind, data, profiles):  # noqa: F811
     assert like["num_results"][0] == 3
 
 
-def test_similar_items_are_those_of_cosines(retrieval, models, data):  # noqa: F811
+def test_similar_items_are_those_of_cosines(retrieval, models, data):
     """Against NumPy, for each kind of likeness."""
     vectors = models[0].candidate_embeddings().numpy()[:, : models[0].behaviour_width]
     text = np.asarray(data.text_vectors, np.float64)
@@ -327,7 +326,7 @@ def test_similar_items_are_those_of_cosines(retrieval, models, data):  # noqa: F
         assert answer["known_item"][0]
 
 
-def test_similar_items_obey_filters_and_exclusions(retrieval, data):  # noqa: F811
+def test_similar_items_obey_filters_and_exclusions(retrieval, data):
     first = texts(retrieval("similar", item_id=[data.ids[4]], k=3)["item_ids"][0])
     rest = retrieval("similar", item_id=[data.ids[4]], k=17, exclude=[first])
     assert not set(first) & set(texts(rest["item_ids"][0])) and rest["num_results"][0] == 14
@@ -339,7 +338,7 @@ def test_similar_items_obey_filters_and_exclusions(retrieval, data):  # noqa: F8
     assert set(texts(allowed["item_ids"][0])) - {""} == set(first[:2])
 
 
-def test_similar_items_of_an_item_by_its_text_and_of_nothing(retrieval, data):  # noqa: F811
+def test_similar_items_of_an_item_by_its_text_and_of_nothing(retrieval, data):
     answer = retrieval("similar", text=["space robot"], k=3)
     assert answer["num_results"][0] == 3 and not answer["known_item"][0]
     nothing = retrieval("similar", item_id=["nowhere"], k=3)
@@ -347,7 +346,7 @@ def test_similar_items_of_an_item_by_its_text_and_of_nothing(retrieval, data):  
     assert np.isfinite(nothing["scores"]).all()
 
 
-def test_without_a_text_tower(data, profiles):  # noqa: F811
+def test_without_a_text_tower(data, profiles):
     plain = dataclasses.replace(data, space=dataclasses.replace(data.space, text_dim=None))
     model = two_tower(plain)
     items, *rest = serving_arguments(data, profiles)
@@ -363,7 +362,7 @@ def test_without_a_text_tower(data, profiles):  # noqa: F811
         found("similar", item_id=[data.ids[4]], k=3, text_weight=0.5)
 
 
-def test_integrated_gradients_of_a_mean_are_exact(data):  # noqa: F811
+def test_integrated_gradients_of_a_mean_are_exact(data):
     """A mean is linear: each item's share is its own, and nothing is left over."""
     model = two_tower(data, dataclasses.replace(RETRIEVAL, normalize=False), history_encoder="mean")
     batch = tensors({name: values[:1] for name, values in data.test.items()})
@@ -378,18 +377,7 @@ def test_integrated_gradients_of_a_mean_are_exact(data):  # noqa: F811
     np.testing.assert_allclose(left, 0, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def server(saved, tmp_path_factory):  # noqa: F811
-    root = tmp_path_factory.mktemp("served")
-    for name, folder in saved.items():
-        (root / name).mkdir()
-        (root / name / "1").symlink_to(folder, target_is_directory=True)
-    with EmbeddedServer({name: str(root / name) for name in saved}, grpc_port=0) as running:
-        running.wait_ready(600)
-        yield running
-
-
-def test_clients_explain_over_every_transport(server, saved, data):  # noqa: F811
+def test_clients_explain_over_every_transport(server, saved, data):
     """The same numbers over REST, over gRPC and in the process, sync and async."""
     items = [str(item) for item in data.ids[1:4]]
 
@@ -422,7 +410,7 @@ def test_clients_explain_over_every_transport(server, saved, data):  # noqa: F81
             assert [item.item_id for item in similar] == [item.item_id for item in answers[0][1]]
 
 
-def test_clients_say_what_they_do_not_know(server, data):  # noqa: F811
+def test_clients_say_what_they_do_not_know(server, data):
     with Client.connect(f"http://127.0.0.1:{server.rest_port}", "retrieval") as client:
         answer = client.explain("nobody", ["nowhere", str(data.ids[1])], history=["gone"])
         assert (answer.known_user, answer.unknown_items) == (False, ("gone", "nowhere"))

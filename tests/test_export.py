@@ -10,94 +10,14 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.models.planted_models import catalogue, ranking, tensors, two_tower
-from tfrec_fusion.datasets.synthetic import planted
+from tests.planted_serving import HISTORY, ids, known_history, matrix, recommend, serving_arguments
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED, evaluated
 from tfrec_fusion.export.ranking import RankingSignatures
 from tfrec_fusion.export.saving import COLD
 from tfrec_fusion.index import BruteForce
-from tfrec_fusion.layers.text_encoder import TextEncoder
-from tfrec_fusion.layers.tokenizers.wordpiece import WordPieceTokenizer
 from tfrec_fusion.metrics import beyond_accuracy
-from tfrec_fusion.models.user_profiles import Profiles
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "space", "robot", "love", "paris", "adventure"]
-HISTORY = 4
-
-
-class Transform(tf.Module):
-    """Stands for Transform's graph: user ids to indices."""
-
-    def __init__(self, ids):
-        super().__init__()
-        self.rows = export.Lookup(ids)
-
-    def __call__(self, raw):
-        return {"user_index": tf.cast(self.rows(raw["user_id"]), tf.int64)}
-
-
-def text_tower(dim):
-    encoder = TextEncoder(
-        {
-            "model_type": "bert",
-            "vocab_size": len(WORDS),
-            "hidden_size": dim,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 16,
-            "max_position_embeddings": 16,
-            "initializer_range": 0.5,
-        }
-    )
-    encoder.build(None)
-    tokenizer = WordPieceTokenizer(WORDS, max_length=8, pad_to="longest")
-    return export.TextTower(tokenizer, encoder, encoder.dim, query_prefix="paris ")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return planted(num_users=20, circles=3, circle_size=6, walk=4)
-
-
-@pytest.fixture(scope="module")
-def profiles(data):
-    users = np.array([""] + [f"user {number}" for number in range(1, data.space.num_users)], object)
-    met = [[] for _ in users]
-    for user, history in zip(data.test["user_index"], data.test["history"], strict=True):
-        met[user] = [item for item in history if item]
-    items = np.array([item for some in met for item in some], np.int32)
-    splits = np.concatenate([[0], np.cumsum([len(some) for some in met])]).astype(np.int64)
-    return Profiles(
-        ids=users,
-        features={"user_index": np.arange(len(users), dtype=np.int32)},
-        history_items=items,
-        history_splits=splits,
-        history_length=HISTORY,
-        seen_items=items,
-        seen_splits=splits,
-    )
-
-
-def known_history(profiles, user):
-    """int32 `[HISTORY]`, what a person met, newest last."""
-    start, end = profiles.history_splits[user : user + 2]
-    return np.pad(profiles.history_items[start:end], (HISTORY - (end - start), 0))
-
-
-RAW = {
-    "user_id": tf.io.FixedLenFeature([], tf.string),
-    "item_id": tf.io.FixedLenFeature([], tf.string),
-    "history": tf.io.VarLenFeature(tf.string),
-    "seen": tf.io.VarLenFeature(tf.string),
-}
-
-
-def serving_arguments(data, profiles):
-    tower = text_tower(data.space.text_dim)
-    names = np.array(["", *(f"circle {number}" for number in range(1, data.genre.max() + 1))], object)
-    items = dataclasses.replace(catalogue(data), names={"genre": names})
-    return items, profiles, data.space.item_features, (), tower, Transform(profiles.ids), RAW
 
 
 @pytest.fixture(scope="module")
@@ -122,41 +42,6 @@ def ranker(data, profiles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranking") / "model"
     export.save(serving, str(folder))
     return model, tf.saved_model.load(str(folder))
-
-
-def matrix(*values):
-    return tf.constant([list(values)], tf.string, shape=[1, len(values)])
-
-
-def recommend(
-    loaded,
-    user="",
-    history=(),
-    text="",
-    k=3,
-    exclude=(),
-    include_seen=False,
-    allow=(),
-    categories=(),
-    probes=0,
-    diversity=0.0,
-):
-    return loaded.signatures["recommend"](
-        user_id=tf.constant([user]),
-        history=matrix(*history),
-        text=tf.constant([text]),
-        k=tf.constant(k),
-        exclude=matrix(*exclude),
-        include_seen=tf.constant(include_seen),
-        allow=matrix(*allow),
-        categories=matrix(*categories),
-        probes=tf.constant(probes),
-        diversity=tf.constant(diversity),
-    )
-
-
-def ids(answer):
-    return [item.decode() for item in answer["item_ids"].numpy()[0]]
 
 
 def expected_order(model, data, user, include_seen=False):

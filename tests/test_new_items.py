@@ -8,15 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.models.planted_models import catalogue, ranking, two_tower
-from tests.test_export import (  # noqa: F401  (fixtures)
-    data,
-    ids,
-    known_history,
-    matrix,
-    profiles,
-    recommend,
-    serving_arguments,
-)
+from tests.planted_serving import ids, known_history, matrix, recommend, serving_arguments
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.evaluated import NOT_RANKED
@@ -59,7 +51,7 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(data, profiles, tmp_path_factory):  # noqa: F811
+def both(data, profiles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("renewed")
     model, ranker, known = two_tower(data), ranking(data), catalogue(data)
     known = dataclasses.replace(known, names={"genre": np.array(["", "one", "two", "three"], object)})
@@ -96,7 +88,7 @@ def scores(answer):
     return dict(zip(ids(answer), answer["scores"].numpy()[0].tolist(), strict=True))
 
 
-def test_what_did_not_change_scores_as_before(both, data, profiles):  # noqa: F811
+def test_what_did_not_change_scores_as_before(both, data, profiles):
     # Whoever met the item that says something else now asks for something else, too.
     asking = [row for row in data.test["user_index"] if CHANGED not in known_history(profiles, row)][:6]
     assert any(GONE in known_history(profiles, row) for row in asking)
@@ -109,7 +101,7 @@ def test_what_did_not_change_scores_as_before(both, data, profiles):  # noqa: F8
         assert abs(new[data.ids[CHANGED]] - old[data.ids[CHANGED]]) > 1e-4
 
 
-def test_the_vectors_of_what_did_not_change_are_the_models_own(both, data):  # noqa: F811
+def test_the_vectors_of_what_did_not_change_are_the_models_own(both, data):
     known, vectors = both.model.candidate_embeddings().numpy(), retrieval_vectors(both.model, both.catalogue)
     same = (both.catalogue.model_index > 0) & (both.catalogue.ids != data.ids[CHANGED])
     np.testing.assert_array_equal(vectors[same], known[both.catalogue.model_index[same]])
@@ -126,7 +118,7 @@ def test_the_vectors_of_what_did_not_change_are_the_models_own(both, data):  # n
     )
 
 
-def test_a_new_item_is_found_by_words_and_stands_where_its_vector_puts_it(both, data, profiles):  # noqa: F811
+def test_a_new_item_is_found_by_words_and_stands_where_its_vector_puts_it(both, data, profiles):
     by_text = both.catalogue.text_vectors[: both.catalogue.offered + 1] @ both.asked
     expected = [both.catalogue.ids[row] for row in np.argsort(-by_text, kind="stable") if row]
     answer = recommend(both.after, text=TEXT, k=99)
@@ -148,7 +140,7 @@ def test_a_new_item_is_found_by_words_and_stands_where_its_vector_puts_it(both, 
         assert found.index("new") == list(order).index("new")
 
 
-def test_a_new_item_counts_in_a_history(both, data):  # noqa: F811
+def test_a_new_item_counts_in_a_history(both, data):
     answer = recommend(both.after, history=["new", str(data.ids[1])], k=99)
     assert "new" not in ids(answer)
     alone = recommend(both.after, history=[str(data.ids[1])], k=99)
@@ -156,7 +148,7 @@ def test_a_new_item_counts_in_a_history(both, data):  # noqa: F811
 
 
 @pytest.mark.parametrize("model", ["after", "recommender"])
-def test_what_is_gone_never_comes_but_is_remembered(both, data, model):  # noqa: F811
+def test_what_is_gone_never_comes_but_is_remembered(both, data, model):
     gone, loaded = str(data.ids[GONE]), getattr(both, model)
     extra = {}
     if model == "recommender":
@@ -197,7 +189,7 @@ def test_what_is_gone_never_comes_but_is_remembered(both, data, model):  # noqa:
             assert kept[item] == pytest.approx(before[item], abs=1e-6)
 
 
-def test_the_ranking_knows_new_items_by_what_they_say(both, data):  # noqa: F811
+def test_the_ranking_knows_new_items_by_what_they_say(both, data):
     answer = both.recommender.signatures["rank"](
         user_id=tf.constant([""]), history=matrix(), item_ids=matrix("new", str(data.ids[1])), texts=matrix()
     )
@@ -213,7 +205,7 @@ def test_the_ranking_knows_new_items_by_what_they_say(both, data):  # noqa: F811
     )
 
 
-def test_the_figures_of_evaluation_are_of_what_is_offered(both, data, profiles):  # noqa: F811
+def test_the_figures_of_evaluation_are_of_what_is_offered(both, data, profiles):
     def example(item):
         features = {"user_id": profiles.ids[1], "item_id": item}
         features = {
@@ -230,7 +222,7 @@ def test_the_figures_of_evaluation_are_of_what_is_offered(both, data, profiles):
     assert answer["top"].numpy().max() <= both.catalogue.offered
 
 
-def test_what_cannot_be_is_refused(data):  # noqa: F811
+def test_what_cannot_be_is_refused(data):
     known = catalogue(data)
     items = now(known, known.text_vectors[1])
     with pytest.raises(ValueError, match="listed once. Received: 'new' 2 times"):

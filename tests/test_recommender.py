@@ -8,36 +8,13 @@ import pytest
 import tensorflow as tf
 
 from tests.index.check_index import copied_variables, graph_ops
-from tests.models.planted_models import catalogue, ranking, two_tower
-from tests.test_export import data, ids, matrix, profiles, serving_arguments  # noqa: F401  (fixtures)
-from tfrec_fusion.export import base as export
+from tests.models.planted_models import catalogue, two_tower
+from tests.planted_serving import ids, matrix
 from tfrec_fusion.export import recommender
-from tfrec_fusion.export import retrieval as export_retrieval
-from tfrec_fusion.export.ranking import RankingSignatures
-from tfrec_fusion.export.recommender import RecommenderSignatures, choose_weight, mixture, validate_weights
-from tfrec_fusion.index import BruteForce
+from tfrec_fusion.export.recommender import choose_weight, mixture, validate_weights
 from tfrec_fusion.metrics.ranks import tie_order
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def saved(data, profiles, tmp_path_factory):  # noqa: F811
-    """Folders of the recommender, and of the two models alone."""
-    retrieval, ranker = two_tower(data), ranking(data)
-    arguments = serving_arguments(data, profiles)
-    index = BruteForce().index(export_retrieval.searchable(retrieval, catalogue(data))[1:])
-    parts = {
-        "recommender": RecommenderSignatures(
-            retrieval, *arguments, index=index, ranking=ranker, head="rating", rank_weight=0.25
-        ),
-        "retrieval": export_retrieval.RetrievalSignatures(retrieval, *arguments, index=index),
-        "ranking": RankingSignatures(ranker, *arguments),
-    }
-    folder = tmp_path_factory.mktemp("models")
-    for name, part in parts.items():
-        export.save(part, str(folder / name))
-    return {name: str(folder / name) for name in parts}
+pytestmark = [pytest.mark.slow, pytest.mark.shared_run("saved")]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +61,7 @@ def expected(served, user, k, weight, candidates=100):
 
 
 @pytest.mark.parametrize(("sent", "meant"), [(0.0, 0.25), (0.7, 0.7), (1.0, 1.0), (-1.0, 0.0)])
-def test_the_order_mixes_both_models(served, data, profiles, sent, meant):  # noqa: F811
+def test_the_order_mixes_both_models(served, data, profiles, sent, meant):
     for user in [profiles.ids[row] for row in data.test["user_index"][:3]]:
         answer = ask(served["recommender"], user_id=[user], k=5, rank_weight=sent)
         assert ids({"item_ids": tf.constant(answer["item_ids"])}) == expected(served, user, 5, meant)[0]
@@ -92,7 +69,7 @@ def test_the_order_mixes_both_models(served, data, profiles, sent, meant):  # no
         assert all(answer["titles"][0])
 
 
-def test_predictions_come_with_the_items(served, data, profiles):  # noqa: F811
+def test_predictions_come_with_the_items(served, data, profiles):
     user = profiles.ids[data.test["user_index"][0]]
     answer = ask(served["recommender"], user_id=[user], k=4)
     alone = served["ranking"]["rank"](
@@ -105,7 +82,7 @@ def test_predictions_come_with_the_items(served, data, profiles):  # noqa: F811
         np.testing.assert_allclose(answer[head], alone[head].numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_few_candidates_leave_the_order_among_them_to_the_ranking(served, data, profiles):  # noqa: F811
+def test_few_candidates_leave_the_order_among_them_to_the_ranking(served, data, profiles):
     user = profiles.ids[data.test["user_index"][0]]
     best = ask(served["retrieval"], user_id=[user], k=3)["item_ids"][0]
     answer = ask(served["recommender"], user_id=[user], k=3, candidates=3, rank_weight=1.0)
@@ -113,7 +90,7 @@ def test_few_candidates_leave_the_order_among_them_to_the_ranking(served, data, 
     assert (np.diff(answer["rating"][0]) <= 0).all()
 
 
-def test_filters_exclusions_and_diversity_reach_the_answer(served, data):  # noqa: F811
+def test_filters_exclusions_and_diversity_reach_the_answer(served, data):
     first = ask(served["recommender"], k=3)["item_ids"][0]
     assert not set(first) & set(ask(served["recommender"], k=5, exclude=[first.tolist()])["item_ids"][0])
     allowed = [data.ids[1], data.ids[2]]
@@ -156,7 +133,7 @@ def test_no_request_copies_a_table(saved):
     assert {name: copied_variables(folder) for name, folder in saved.items()} == {name: [] for name in saved}
 
 
-def test_the_weight_is_validated_on_what_was_chosen(data):  # noqa: F811
+def test_the_weight_is_validated_on_what_was_chosen(data):
     """Of a ranking that knows what was chosen, the more the better; of one that is upside down, the less."""
     items = catalogue(data)
     batch = {name: tf.constant(values) for name, values in data.test.items()}

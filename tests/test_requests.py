@@ -14,38 +14,33 @@ from hypothesis import strategies as st
 
 from pipeline.cli.requests import _ids, given_inputs
 from tests.command_lines import parsed
-from tests.models.planted_models import catalogue, ranking, two_tower
-from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (fixtures)
+from tests.models.planted_models import catalogue, two_tower
+from tests.planted_serving import serving_arguments
 from tfrec_fusion.export import request
 from tfrec_fusion.export.base import concrete, graph, says_something
 from tfrec_fusion.export.recommender import RecommenderSignatures
 from tfrec_fusion.export.request import RequestError
 from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
-from tfrec_fusion.index import BruteForce, InvertedFile
+from tfrec_fusion.index import InvertedFile
 from tfrec_fusion.serving.server.json_writer import encode_predict
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def answering(data, profiles):  # noqa: F811
-    """The two `recommend`s and `rank`, as graphs of the modules that are saved."""
-    retrieval, ranker = two_tower(data), ranking(data)
-    arguments = serving_arguments(data, profiles)
-    vectors = searchable(retrieval, catalogue(data))[1:]
-    index = BruteForce().index(vectors)
-    cells = RetrievalSignatures(
-        retrieval, *arguments, index=InvertedFile(num_cells=3, probes=1).index(vectors)
-    )
-    whole = RecommenderSignatures(
-        retrieval, *arguments, index=index, ranking=ranker, head="rating", rank_weight=0.25
-    )
-    alone = RetrievalSignatures(retrieval, *arguments, index=index)
-    return {
-        "recommender": (whole.recommend_spec(), concrete(graph(whole.recommend), **whole.recommend_spec())),
-        "retrieval": (alone.recommend_spec(), concrete(graph(alone.recommend), **alone.recommend_spec())),
-        "cells": (cells.recommend_spec(), concrete(graph(cells.recommend), **cells.recommend_spec())),
-        "rank": (whole.rank_spec(), concrete(graph(whole.rank), **whole.rank_spec())),
+def answering(saved, data, profiles):
+    """The two `recommend`s and `rank` of what is saved, and `recommend` over cells as a graph."""
+    model = two_tower(data)
+    index = InvertedFile(num_cells=3, probes=1).index(searchable(model, catalogue(data))[1:])
+    cells = RetrievalSignatures(model, *serving_arguments(data, profiles), index=index)
+    loaded = {name: tf.saved_model.load(saved[name]).signatures for name in ("recommender", "retrieval")}
+    functions = {name: signatures["recommend"] for name, signatures in loaded.items()}
+    functions["rank"] = loaded["recommender"]["rank"]
+    answering = {
+        name: (function.structured_input_signature[1], function) for name, function in functions.items()
+    }
+    return answering | {
+        "cells": (cells.recommend_spec(), concrete(graph(cells.recommend), **cells.recommend_spec()))
     }
 
 
@@ -59,16 +54,17 @@ def ask(model, **values):
     return {name: value.numpy() for name, value in function(**tensors).items()}
 
 
-def lists(data):  # noqa: F811
+def lists(data):
     ids = st.sampled_from([*data.ids[1:], "", "nowhere", "no, where"])
     return st.lists(ids, max_size=8)
 
 
 @pytest.mark.slow
+@pytest.mark.shared_run("saved")
 @pytest.mark.parametrize("name", ["retrieval", "cells", "recommender"])
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(draw=st.data())
-def test_an_answer_holds_what_is_left_and_numbers_alone(name, answering, data, profiles, draw):  # noqa: F811
+def test_an_answer_holds_what_is_left_and_numbers_alone(name, answering, data, profiles, draw):
     """Against sets in Python: which items are left, how many, and what was unknown."""
     user = draw.draw(st.sampled_from(["", "a stranger", *profiles.ids[1:4]]))
     history, exclude, allow = (draw.draw(lists(data)) for _ in range(3))
@@ -125,6 +121,7 @@ def test_an_answer_holds_what_is_left_and_numbers_alone(name, answering, data, p
 
 
 @pytest.mark.slow
+@pytest.mark.shared_run("saved")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -142,7 +139,8 @@ def test_the_recommender_refuses_what_is_out_of_range(answering, name, value):
 
 
 @pytest.mark.slow
-def test_ranking_names_what_it_does_not_know(answering, data):  # noqa: F811
+@pytest.mark.shared_run("saved")
+def test_ranking_names_what_it_does_not_know(answering, data):
     asked = {"user_id": ["nobody"], "history": [["gone"]], "item_ids": [[data.ids[1], "x", "y", ""]]}
     answer = ask(answering["rank"], **asked, texts=[["", "", "space robot", "\u200b"]])
     assert {item.decode() for item in answer["unknown_items"][0]} == {"", "gone", "x"}
@@ -150,6 +148,7 @@ def test_ranking_names_what_it_does_not_know(answering, data):  # noqa: F811
 
 
 @pytest.mark.slow
+@pytest.mark.shared_run("saved")
 @pytest.mark.parametrize("name", ["retrieval", "recommender"])
 def test_bytes_that_are_no_text_and_no_rows_at_all(name, answering):
     """What comes back is JSON, whatever was sent."""

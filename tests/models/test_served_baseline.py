@@ -9,7 +9,7 @@ import scipy.sparse
 import tensorflow as tf
 from implicit.als import AlternatingLeastSquares
 
-from tests.test_export import data, profiles, serving_arguments  # noqa: F401  (fixtures)
+from tests.planted_serving import serving_arguments
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.index import BruteForce
@@ -74,7 +74,7 @@ def test_other_baselines_are_refused(matrix):
 
 
 @pytest.mark.parametrize("name", ["popularity", "als", "content_knn"])
-def test_it_is_served_under_the_same_signatures(data, profiles, name, tmp_path):  # noqa: F811
+def test_it_is_served_under_the_same_signatures(data, profiles, name, tmp_path):
     arguments = serving_arguments(data, profiles)
     items = dataclasses.replace(arguments[0])
     met = baselines.interaction_matrix(

@@ -11,25 +11,11 @@ import pyarrow
 import pytest
 
 from pipeline.cli import main as cli
-from tests.test_export import data, profiles  # noqa: F401  (fixtures)
-from tests.test_recommender import saved  # noqa: F401  (fixture)
 from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.client.errors import ServingError
 from tfrec_fusion.serving.launcher import question
-from tfrec_fusion.serving.server.embedded import EmbeddedServer
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server(saved, tmp_path_factory):  # noqa: F811
-    root = tmp_path_factory.mktemp("served")
-    for name, folder in saved.items():
-        (root / name).mkdir()
-        (root / name / "1").symlink_to(folder, target_is_directory=True)
-    with EmbeddedServer({name: str(root / name) for name in saved}, grpc_port=0) as running:
-        running.wait_ready(120)
-        yield running
+pytestmark = [pytest.mark.slow, pytest.mark.shared_run("saved")]
 
 
 @pytest.fixture
@@ -43,7 +29,7 @@ def tfrec(server, capsys):
     return run
 
 
-def test_an_unknown_user_gets_what_is_popular_and_is_told(tfrec, profiles):  # noqa: F811
+def test_an_unknown_user_gets_what_is_popular_and_is_told(tfrec, profiles):
     code, out, err = tfrec("recommend --user nobody -k 3")
     assert (code, len(out.splitlines())) == (0, 3)
     assert "'nobody' is not a known user; what follows is what is popular\n" in err
@@ -52,7 +38,7 @@ def test_an_unknown_user_gets_what_is_popular_and_is_told(tfrec, profiles):  # n
     assert "not a known" not in tfrec(f"recommend --user '{profiles.ids[1]}'")[2]
 
 
-def test_unknown_ids_are_named(tfrec, data):  # noqa: F811
+def test_unknown_ids_are_named(tfrec, data):
     code, out, err = tfrec("recommend --history 99999 -k 2")
     assert (code, len(out.splitlines())) == (0, 2)
     assert "--history: '99999' is in no catalogue; what follows is what is popular" in err
@@ -111,7 +97,7 @@ def test_white_space_is_no_question(tfrec, text):
     assert "There is nothing to rank" in tfrec(f"rank --user 1 --text '{text}'")[2]
 
 
-def test_unknown_candidates_are_named(tfrec, data):  # noqa: F811
+def test_unknown_candidates_are_named(tfrec, data):
     code, out, err = tfrec(f"rank --user nobody --items '99999,{data.ids[1]}' --text 'a robot' --text ' '")
     assert (code, len(out.splitlines())) == (0, 4)
     assert "--items: '99999' is in no catalogue; scored as an unknown item" in err
@@ -119,7 +105,7 @@ def test_unknown_candidates_are_named(tfrec, data):  # noqa: F811
     assert "--text: 1 of white space alone left out" in err
 
 
-def test_ids_may_be_integers_arrays_and_columns(server, data):  # noqa: F811
+def test_ids_may_be_integers_arrays_and_columns(server, data):
     item = str(data.ids[3])
     for client in (
         Client.connect(f"http://127.0.0.1:{server.rest_port}", "recommender"),
@@ -154,7 +140,7 @@ def test_the_printed_curl_line_gives_an_answer(server, name):
         assert answer["num_results"] == [3]
 
 
-def test_batch_leaves_no_padding(saved, data):  # noqa: F811
+def test_batch_leaves_no_padding(saved, data):
     from pipeline.runner.batch import Recommend
 
     step = Recommend(saved["recommender"], 40)
@@ -164,7 +150,7 @@ def test_batch_leaves_no_padding(saved, data):  # noqa: F811
     assert all(item["item_id"] and np.isfinite(item["score"]) for item in answer["items"])
 
 
-def test_the_report_asks_with_the_contracts_defaults(saved, data):  # noqa: F811
+def test_the_report_asks_with_the_contracts_defaults(saved, data):
     from pipeline.report.asking import Model
 
     model = Model(saved["recommender"])
@@ -173,7 +159,7 @@ def test_the_report_asks_with_the_contracts_defaults(saved, data):  # noqa: F811
     assert pathlib.Path(saved["recommender"]).is_dir()
 
 
-def test_explain_says_what_a_score_is_made_of(tfrec, data):  # noqa: F811
+def test_explain_says_what_a_score_is_made_of(tfrec, data):
     item = str(data.ids[3])
     code, out, _ = tfrec(f"explain --user 'user 3' --item {item!r} --text robot -k 2")
     assert code == 0 and out.startswith(f"{item}  {data.titles[3]}  ")
@@ -204,7 +190,7 @@ def test_what_cannot_be_explained_is_an_error(tfrec, flags, message):
     assert message in err
 
 
-def test_similar_items_by_command(tfrec, data):  # noqa: F811
+def test_similar_items_by_command(tfrec, data):
     code, out, _ = tfrec(f"similar --item '{data.ids[3]}' -k 4 --text-weight 0.5 --exclude '{data.ids[4]}'")
     assert (code, len(out.splitlines())) == (0, 4) and f" {data.ids[4]} " not in out
     code, out, err = tfrec("similar --item nowhere")

@@ -9,8 +9,8 @@ import shutil
 
 import numpy as np
 
-from tests import test_export
 from tests.models.planted_models import ranking, two_tower
+from tests.planted_serving import serving_arguments
 from tfrec_fusion.datasets.synthetic import Planted
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export.recommender import RecommenderSignatures
@@ -55,7 +55,7 @@ def hostile(data: Planted) -> Planted:
 def write_models(root: pathlib.Path, data: Planted, profiles: Profiles) -> Planted:
     """Writes `retrieval/1` and `recommender/2` below a folder; returns the data under their names."""
     data = hostile(data)
-    arguments = list(test_export.serving_arguments(data, profiles))
+    arguments = list(serving_arguments(data, profiles))
     names = np.array(["", *CATEGORIES], object)
     arguments[0] = dataclasses.replace(arguments[0], names={"genre": names})
     model = two_tower(data)

@@ -16,7 +16,6 @@ import pytest
 
 from tests.serving import browser as browsers
 from tests.serving.page_models import CATEGORIES, IDS, TITLES, write_models
-from tests.test_export import data, profiles  # noqa: F401  (fixtures)
 from tfrec_fusion.serving import Client, EmbeddedServer
 from tfrec_fusion.serving.page.pictures import Pictures
 from tfrec_fusion.serving.page.server import PageServer
@@ -37,7 +36,7 @@ ALONE = "/v1/models/retrieval"
 
 
 @pytest.fixture(scope="module")
-def served(data, profiles, tmp_path_factory):  # noqa: F811
+def served(data, profiles, tmp_path_factory):
     """The models' data, and their server."""
     root = tmp_path_factory.mktemp("served")
     named = write_models(root, data, profiles)
@@ -378,7 +377,7 @@ def test_the_terms_of_an_item_add_up_to_its_score(opened, clients):
     assert opened.run("document.activeElement.dataset.action") == "why"
 
 
-def test_the_known_history_is_shown_and_can_be_changed(opened, clients, data, profiles):  # noqa: F811
+def test_the_known_history_is_shown_and_can_be_changed(opened, clients, data, profiles):
     focus(opened, "User")
     opened.type("user 1")
     opened.wait("!document.querySelector('.known').hidden")
