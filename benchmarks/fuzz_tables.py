@@ -20,7 +20,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from benchmarks.random_tables import Column, Shop, Table, make
+from benchmarks.random_tables import Shop, make
+from benchmarks.table_forms import Column, Table
 from pipeline.cli import main as cli
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.config.pipeline_config import load_config, tables_of

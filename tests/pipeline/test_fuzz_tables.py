@@ -6,7 +6,8 @@ import random
 import pytest
 
 from benchmarks.fuzz_tables import Finding, check, try_one
-from benchmarks.random_tables import Column, make
+from benchmarks.random_tables import make
+from benchmarks.table_forms import Column
 
 
 @pytest.mark.parametrize("number", range(1, 7))

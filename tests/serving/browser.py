@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from websockets.sync.client import connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -28,6 +29,11 @@ QUIET = (
 def executable() -> str | None:
     """The browser's program, if there is one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+needed = pytest.mark.skipif(
+    executable() is None, reason="no Chromium on the PATH; `apt-get install chromium` brings it"
+)
 
 
 class Browser:

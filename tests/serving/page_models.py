@@ -29,6 +29,11 @@ TITLES = {
     8: "Amélie Poulain ${window.hacked=1} {{7*7}}",
 }
 IDS = {1: "a/b?c#d%2e", 2: "<b>2</b>", 3: 'it\'s "3" \\ $(id)', 9: "ü\u202e9"}
+# A PNG of one pixel.
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf500f0003850181"
+    "b98a8d450000000049454e44ae426082"
+)
 CATEGORIES = ["<svg onload=window.hacked=1>", "Comedy", 'Drama" onclick="window.hacked=1']
 
 

@@ -15,23 +15,13 @@ import urllib.parse
 import pytest
 
 from tests.serving import browser as browsers
-from tests.serving.page_models import CATEGORIES, IDS, TITLES, write_models
+from tests.serving.page_actions import SETTLED, asked, becomes, focus, pick, reasons, shown, terms
+from tests.serving.page_models import CATEGORIES, IDS, PIXEL, TITLES, write_models
 from tfrec_fusion.serving import Client, EmbeddedServer
 from tfrec_fusion.serving.page.pictures import Pictures
 from tfrec_fusion.serving.page.server import PageServer
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(
-        browsers.executable() is None,
-        reason="no Chromium on the PATH; `apt-get install chromium` brings it",
-    ),
-]
-# A PNG of one pixel.
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf500f0003850181"
-    "b98a8d450000000049454e44ae426082"
-)
+pytestmark = [pytest.mark.e2e, browsers.needed]
 ALONE = "/v1/models/retrieval"
 
 
@@ -76,55 +66,6 @@ def clients(served):
     """A client of each model."""
     with Client.connect(served[1], "recommender") as whole, Client.connect(served[1], "retrieval") as old:
         yield {"recommender": whole, "retrieval": old}
-
-
-SETTLED = (
-    "document.querySelectorAll('model-results').length > 0"
-    " && !document.querySelector('[aria-busy]')"
-    " && [...document.querySelectorAll('.state')].every((one) => one.textContent)"
-)
-
-
-def shown(tab, column=0):
-    """Ids of the items of a column."""
-    return tab.run(
-        "[...document.querySelectorAll('model-results')"
-        f"[{column}].list.children].map((one) => one.dataset.id)"
-    )
-
-
-def becomes(tab, expected, column=0):
-    """Waits until a column shows these items."""
-    found, end = None, time.monotonic() + 10
-    while time.monotonic() < end:
-        found = shown(tab, column)
-        if found == expected:
-            return
-        time.sleep(0.03)
-    raise AssertionError((found, expected, tab.problems))
-
-
-def focus(tab, label):
-    """Puts the focus into the field with this label."""
-    tab.run(
-        f"document.getElementById([...document.querySelectorAll('label')]"
-        f".find((one) => one.textContent === {json.dumps(label)}).htmlFor).focus()"
-    )
-
-
-def pick(tab, label, typed, number=1):
-    """Chooses a suggestion with the keyboard; the text of those that were offered."""
-    focus(tab, label)
-    tab.type(typed)
-    tab.wait("document.activeElement.getAttribute('aria-expanded') === 'true'")
-    offered = tab.run("[...document.activeElement.nextSibling.children].map((one) => one.textContent)")
-    tab.press("ArrowDown" if number > 0 else "ArrowUp", abs(number))
-    tab.press("Enter")
-    return offered
-
-
-def asked(client, **question):
-    return [item.item_id for item in client.recommend(**{"user_id": "", **question})]
 
 
 def test_it_shows_what_the_model_recommends_and_asks_nobody_else(opened, page, clients):
@@ -332,10 +273,6 @@ def test_two_models_stand_side_by_side(opened, clients):
     opened.wait("document.querySelectorAll('model-results').length === 1")
 
 
-def reasons(tab):
-    return tab.run("[...document.querySelectorAll('.item > .sentence')].map((one) => one.textContent)")
-
-
 def test_each_item_has_its_reason(opened, clients):
     focus(opened, "User")
     opened.type("user 1")
@@ -347,15 +284,6 @@ def test_each_item_has_its_reason(opened, clients):
     )
     assert reasons(opened) == [one.sentence() for one in expected]
     assert " · explained in " in opened.run("document.querySelector('.state').textContent")
-
-
-def terms(tab, table):
-    """The rows of a table of terms: words and number."""
-    rows = tab.run(
-        f"[...document.querySelectorAll('.panel .terms')[{table}].querySelectorAll('tr')]"
-        ".map((row) => [row.cells[0].textContent, Number(row.cells[1].textContent.replace('−', '-'))])"
-    )
-    return [words for words, _ in rows], sum(value for _, value in rows)
 
 
 def test_the_terms_of_an_item_add_up_to_its_score(opened, clients):
