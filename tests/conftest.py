@@ -9,6 +9,8 @@ import pytest
 
 import tfrec_fusion  # noqa: F401
 
+SECONDS = {"e2e": 40.0, "slow": 12.0}  # of a test with this mark, about, to order groups by
+QUICK = 0.2  # of any other
 SHARED_RUN = re.compile(r"shared_run\(\"(\w+)\"\)")
 
 
@@ -39,9 +41,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         groups.setdefault(group_of(item.nodeid.split("::")[0]), []).append(item)
 
-    def weight(group: list[pytest.Item]) -> int:
-        marks = ("e2e", "slow")
-        return sum(1 + sum(9 for mark in marks if item.get_closest_marker(mark)) for item in group)
+    def weight(group: list[pytest.Item]) -> float:
+        return sum(
+            next((seconds for mark, seconds in SECONDS.items() if item.get_closest_marker(mark)), QUICK)
+            for item in group
+        )
 
     items[:] = [item for group in sorted(groups.values(), key=weight, reverse=True) for item in group]
 
