@@ -146,7 +146,13 @@ def test_added_tokens_are_obeyed(minilm, tmp_path):
     texts = ["a VOLTCRAFT5 [brand]  lamp", "[BRAND] voltcraft", "xvoltcraftx [bran]", "VOLT a 5 volt ä 5", ""]
     wanted = witness(texts, split_special_tokens=True, max_length=16, padding="max_length", truncation=True)
     assert load_tokenizer(folder, 16)(tf.constant(texts))["input_ids"].numpy().tolist() == wanted["input_ids"]
-    (folder / "tokenizer.json").unlink()  # the older form
+    # The older form, which transformers 5 does not write any more.
+    entries = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["added_tokens_decoder"] = {str(entry.pop("id")): entry for entry in entries}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer.json").unlink()
+    shutil.copy(minilm / "vocab.txt", folder)
     assert load_tokenizer(folder, 16)(tf.constant(texts))["input_ids"].numpy().tolist() == wanted["input_ids"]
 
 
