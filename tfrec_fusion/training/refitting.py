@@ -178,9 +178,14 @@ def _choices(data: TrainingData, split: str) -> tf.data.Dataset:
 
 def _start(model: Any, judged: Any, own: tuple) -> None:
     """Takes over what was trained, all but a model's `own` weights."""
+    # Keras lists what is trainable first: the encoder was, in the judged model, and is not in a refit.
+    if model.item_text is not None:
+        model.item_text.trainable = judged.item_text.trainable
     for weight, source in zip(model.weights, judged.weights, strict=True):
         if not any(weight is one for one in own):
             weight.assign(source)
+    if model.item_text is not None:
+        model.item_text.trainable = False
 
 
 def _gentle(training: TrainingConfig) -> TrainingConfig:
