@@ -15,9 +15,11 @@ RUN python -m venv /opt/installer \
         requirements/image-serving.txt \
     # Headers and a compiler's library, for who builds against TensorFlow: half a gigabyte.
     && rm -r /opt/tfrec/lib/python3.12/site-packages/tensorflow/include /opt/tfrec/lib/python3.12/site-packages/clang
-# The server alone: it imports nothing else of the library.
-COPY tfrec_fusion/__init__.py tfrec_fusion/lazy.py /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion/
+# The server and what it logs and tries: it imports nothing else of the library.
+COPY tfrec_fusion/__init__.py tfrec_fusion/lazy.py tfrec_fusion/errors.py /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion/
 COPY tfrec_fusion/serving /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion/serving
+COPY tfrec_fusion/impressions /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion/impressions
+COPY tfrec_fusion/experiments /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion/experiments
 RUN /opt/tfrec/bin/python -m compileall -q /opt/tfrec/lib/python3.12/site-packages/tfrec_fusion
 
 FROM ${BASE}

@@ -100,7 +100,10 @@ def test_images_hold_nothing_of_the_workshop():
         (
             "docker/serving.Dockerfile",
             "image-serving",
-            ["tfrec_fusion/__init__.py", "tfrec_fusion/lazy.py", "tfrec_fusion/serving"],
+            [
+                *(f"tfrec_fusion/{name}.py" for name in ("__init__", "lazy", "errors")),
+                *(f"tfrec_fusion/{name}" for name in ("serving", "impressions", "experiments")),
+            ],
         ),
         ("docker/pipeline.Dockerfile", "image-cpu", ["tfrec_fusion", "pipeline"]),
     ],

@@ -20,6 +20,8 @@ from pipeline.vertex.compiling import Compiled
 ROOT = pathlib.Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "dev.txt"
 OURS = ("pipeline", "tfrec_fusion")
+# Imported on the machine that starts runs, where a configuration names a store.
+OPTIONAL = ("mlflow",)
 CALLBACKS = ("run_fn", "preprocessing_fn")
 MODULE_FILES = ("module_file", "module_path")
 # The Evaluator's `module_path` may be either.
@@ -148,7 +150,7 @@ def packages(code: pathlib.Path, held: dict[str, str]) -> Iterator[Finding]:
     """Packages that the code imports and the image will not have (tensorflow/tfx#6525)."""
     owners = importlib.metadata.packages_distributions()
     for module, file in sorted(imported(code).items()):
-        if module in OURS or module in sys.stdlib_module_names:
+        if module in (*OURS, *OPTIONAL) or module in sys.stdlib_module_names:
             continue
         names = {_plain(name) for name in owners.get(module, ())}
         if not names & set(held) and not (code / module).exists():

@@ -114,7 +114,7 @@ class Outcomes:
         arm: integer `[units]`, index of each unit's.
         sums: by metric, numerator and denominator, float64 `[units]` each.
         covariates: float64 `[units, C]` from before the experiment, NaN where missing; None where there are
-        none.
+            none.
         first: float64 `[units]`, seconds since 1970 of each unit's first row; NaN where there is no time.
         rows: that were counted.
         crossed: units that were in more than one arm, and are left out.

@@ -31,7 +31,7 @@ class SampleRatio:
         expected: by the shares.
         p_value: of Pearson's chi-squared test, for a single look.
         always_valid_p: at most this probable to be ever so small while the shares hold, however often one
-        looks.
+            looks.
         mismatch: whether `always_valid_p` is below `ALARM`.
     """
 

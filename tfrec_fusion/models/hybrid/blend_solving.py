@@ -120,13 +120,15 @@ def without_parts(data: Choices, left_out: Sequence[int]) -> np.ndarray:
     return weights
 
 
-def simplest_of_the_highest(data: Choices, candidates: Sequence[np.ndarray]) -> np.ndarray:
-    """Of some weights those that put what was chosen highest, or the first that put it no more than a
-    standard error lower.
+def simplest_of_the_highest(
+    data: Choices, candidates: Sequence[np.ndarray], errors: float = 1.0
+) -> np.ndarray:
+    """Of some weights those that put what was chosen highest, or the first that put it hardly lower.
 
     Args:
         data: at least one row.
         candidates: float64 `[parts]` each, the simplest first.
+        errors: how much lower counts as hardly, in standard errors of the paired difference.
 
     Returns:
         float64 `[parts]`, at least `SMALLEST_WEIGHT` in units of one over the part's deviation.
@@ -136,7 +138,7 @@ def simplest_of_the_highest(data: Choices, candidates: Sequence[np.ndarray]) -> 
     for weights, reached in zip(candidates, gains, strict=True):
         lost = best - reached
         mean = data.weight @ lost
-        if mean <= np.sqrt(data.weight**2 @ (lost - mean) ** 2):
+        if mean <= errors * np.sqrt(data.weight**2 @ (lost - mean) ** 2):
             return np.maximum(weights, SMALLEST_WEIGHT / _deviations(data))
     raise AssertionError("The best is no worse than itself.")
 
