@@ -24,6 +24,7 @@ from tfrec_fusion.features.preparing import Prepared
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
 BEAUTY, LASTFM = SHARED / "amazon-beauty", SHARED / "lastfm-hetrec"
+LATEST_SMALL = SHARED / "movielens-latest-small"
 WORK = pathlib.Path(tempfile.gettempdir(), "tfrec_fusion_quality")
 
 
@@ -205,7 +206,7 @@ PROTOCOLS: dict[str, Callable[[], Protocol]] = {
     "Last.fm, one artist": lambda: _whole_catalogue("lastfm_last", lastfm_tables(), "leave_last_out"),
 }
 NEEDS = {
-    "latest-small": SHARED / "movielens-latest-small",
+    "latest-small": LATEST_SMALL,
     "shop": SHARED / "uci-online-retail",
     "Amazon Beauty": BEAUTY,
     "Last.fm": LASTFM,

@@ -1,4 +1,4 @@
-"""What a refit leaves in its `model_run` beside weights and settings."""
+"""Files that a refit leaves in its `model_run` beside weights and settings."""
 
 from __future__ import annotations
 

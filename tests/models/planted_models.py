@@ -51,11 +51,12 @@ def tensors(columns):
     return {name: tf.constant(column) for name, column in columns.items()}
 
 
-def hit_rates(model, columns, k):
-    """bool `[users]`: whether the item chosen is among the first k of the whole catalogue, history
-    excluded."""
+def hit_rates(model, columns, k, allowed=None):
+    """bool `[users]`: whether the item chosen is among the first k of the whole catalogue, or of what is
+    `allowed`, history excluded."""
     candidates = model.candidate_embeddings().numpy()
     queries = model.query_embeddings(tensors(columns)).numpy()
-    allowed = np.arange(len(candidates)) > 0
+    if allowed is None:
+        allowed = np.arange(len(candidates)) > 0
     ranked = accuracy.rank_catalogue(queries, candidates, list(columns["history"]), k=k, allowed=allowed)
     return (ranked == columns["item_index"][:, None]).any(1)

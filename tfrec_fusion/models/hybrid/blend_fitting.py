@@ -314,9 +314,9 @@ class NewItems:
 def weigh_known(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
     """Weights for users with and without a history, of items that training saw: float64 `[parts]` each.
 
-    All parts together must put what was chosen higher than fewer parts do, by more than a standard error:
-    what a part adds by chance on a small noisy data set is lost on the next one. So the whole is not worse
-    than popularity, or than what is solved, as far as validation can tell.
+    All parts together must put what was chosen higher than fewer parts do, than popularity alone and than
+    what is solved: likelihood gives every part some weight. So the whole is not worse than these, as far as
+    validation can tell.
     """
     choices, vectors = judged.candidates.choices, judged.vectors
     met = choices(judged.with_history, vectors)
