@@ -44,6 +44,20 @@ def trainer_of(config: PipelineConfig, places: Places, **arguments: Any) -> Reco
     return RecommenderTrainer(**arguments)
 
 
+def _data(
+    interactions: BaseNode, items: BaseNode, examples: BaseNode, vectors: BaseNode | None
+) -> dict[str, Any]:
+    """What every Trainer reads."""
+    return {
+        "examples": interactions.outputs["transformed_examples"],
+        "transform_graph": interactions.outputs["transform_graph"],
+        "items": items.outputs["transformed_examples"],
+        "items_transform_graph": items.outputs["transform_graph"],
+        "users": examples.outputs["users"],
+        "text_vectors": vectors.outputs["text_vectors"] if vectors else None,
+    }
+
+
 def train(
     config: PipelineConfig,
     places: Places,
@@ -59,12 +73,7 @@ def train(
         places,
         run_fn=f"pipeline.callbacks.training.run_{kind}",
         custom_config=to_config(model_settings(config, kind, places)),
-        examples=interactions.outputs["transformed_examples"],
-        transform_graph=interactions.outputs["transform_graph"],
-        items=items.outputs["transformed_examples"],
-        items_transform_graph=items.outputs["transform_graph"],
-        users=examples.outputs["users"],
-        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        **_data(interactions, items, examples, vectors),
     ).with_id(f"{kind.title()}Trainer")
 
 
@@ -93,12 +102,7 @@ def refit(
         places,
         run_fn=f"pipeline.callbacks.refitting.refit_{kind}",
         custom_config=to_config(settings),
-        examples=interactions.outputs["transformed_examples"],
-        transform_graph=interactions.outputs["transform_graph"],
-        items=items.outputs["transformed_examples"],
-        items_transform_graph=items.outputs["transform_graph"],
-        users=examples.outputs["users"],
-        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        **_data(interactions, items, examples, vectors),
         candidate=judged.outputs["model"],
         **parts,
     ).with_id(f"{kind.title()}Refit")
@@ -126,12 +130,7 @@ def build_recommender(
         places,
         run_fn="pipeline.callbacks.recommender_builder.run_recommender",
         custom_config=to_config(settings),
-        examples=interactions.outputs["transformed_examples"],
-        transform_graph=interactions.outputs["transform_graph"],
-        items=items.outputs["transformed_examples"],
-        items_transform_graph=items.outputs["transform_graph"],
-        users=examples.outputs["users"],
-        text_vectors=vectors.outputs["text_vectors"] if vectors else None,
+        **_data(interactions, items, examples, vectors),
         **parts,
     ).with_id("RecommenderBuilder")
 
