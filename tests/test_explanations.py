@@ -53,6 +53,9 @@ def asked(serving):
     )
 
 
+RECENCY = (0.5, 0.25)
+
+
 def blended(data):
     """A two-tower model in which every part says something."""
     model = two_tower(data)
@@ -65,7 +68,7 @@ def blended(data):
     blend.popularity.assign(np.log1p(data.counts).astype(np.float32))
     vectors = model.candidate_embeddings().numpy()[1:]
     weights = np.array([[1.0, 0.8, 0.6, 0.1], [1.0, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]])
-    blend.weigh(Weights(*weights, 0.3, (-0.2, 0.1), ridge=1.0, content_ridge=None), vectors)
+    blend.weigh(Weights(*weights, 0.3, (-0.2, 0.1), 1.0, None, RECENCY), vectors)
     return model
 
 
@@ -159,13 +162,15 @@ def test_factors_and_content_are_taken_apart_by_item_of_the_history(retrieval, m
     given = {"history": [[data.ids[item] for item in history]]}
     answer = retrieval("explain", item_ids=[[data.ids[7]]], count=100, **given)
     check_sums(answer)
-    scale = np.linalg.norm(np.asarray(blend.factors)[history].sum(0) * np.asarray(blend.gain))
+    counted = np.arange(len(history), 0, -1.0) ** -RECENCY[0]
+    scale = np.linalg.norm(counted @ np.asarray(blend.factors)[history] * np.asarray(blend.gain))
     own = np.asarray(blend.factors)[7] / (1 - np.asarray(blend.leverage)[7])
     share = {
         item: float(np.asarray(blend.factors)[item] * np.asarray(blend.gain) / scale @ own)
         for item in set(history)
     }
-    share[5] *= 2
+    for item in share:
+        share[item] *= counted[np.array(history) == item].sum()
     found = {name: value for (kind, name), value in by_source(answer, "factors").items() if kind}
     assert set(found) == {data.ids[item] for item in set(history)}
     ratio = {item: found[data.ids[item]] / share[item] for item in share}

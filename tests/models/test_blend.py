@@ -187,7 +187,9 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
     batch["history"] = batch["history"].copy()
     batch["history"][3] = 0
     items = blended.candidate_embeddings().numpy()
+    blend.recency.assign([0.5, 0.25])
     scores = blended.query_embeddings(tensors(batch)).numpy() @ items.T
+    blend.recency.assign(blend.weights_decided.recency)
     tower = blended.tower_queries(tensors(batch)).numpy() @ blended.tower_candidates().numpy().T
     met = np.zeros((DATA.train["user_index"].max() + 1, len(DATA.ids)))
     met[DATA.train["user_index"], DATA.train["item_index"]] = 1
@@ -201,12 +203,13 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
         weights = query_weights[int(len(history) > 0), :4] * root
         wanted = weights[0] * tower[row] + weights[3] * popularity
         if len(history):
-            query = (ease.vectors[history] * ease.gain).sum(0)
+            since = np.arange(len(history), 0, -1.0)
+            query = since**-0.5 @ ease.vectors[history] * ease.gain
             wanted += weights[1] * (ease.vectors @ query) / np.linalg.norm(query) / (1 - ease.leverage)
             text = DATA.text_vectors - blend.text_mean.numpy()
             content = text @ blend.text_to_content.numpy()
             content /= np.linalg.norm(content, axis=1, keepdims=True)
-            query = content[history].sum(0)
+            query = since**-0.25 @ content[history]
             wanted += weights[2] * (content @ query) / np.linalg.norm(query)
         # A query is scaled to length 1, which changes no order.
         scale = scores[row, known] @ wanted[known] / (wanted[known] @ wanted[known])

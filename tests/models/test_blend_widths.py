@@ -21,7 +21,7 @@ from tfrec_fusion.models.hybrid.choosing import (
     affordable,
     content_settings,
     content_widths,
-    factors_width,
+    factors_settings,
     simplest,
 )
 from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors, ContentFactors, Spectrum
@@ -72,7 +72,7 @@ def test_as_many_factors_as_there_are_clubs():
     known, spectrum = np.arange(1, matrix.shape[1]), Spectrum(80).fit(matrix)
     question = Question.draw(rows, known, matrix.shape[1], np.random.default_rng(0))
     popularity = np.zeros(matrix.shape[1], np.float32)
-    assert factors_width(question, spectrum, popularity, (4, 10, 20, 80)) == 20
+    assert factors_settings(question, spectrum, popularity, (4, 10, 20, 80))[0] == 20
 
 
 def test_noise_gets_the_smallest_width():
@@ -82,7 +82,7 @@ def test_noise_gets_the_smallest_width():
     rows = Rows({"history": history[:, :4], "item_index": history[:, 4]}, np.ones(200))
     question = Question.draw(rows, np.arange(1, 80), 80, rng)
     spectrum = Spectrum(64).fit(matrix)
-    assert factors_width(question, spectrum, np.zeros(80, np.float32), (8, 32, 64)) == 8
+    assert factors_settings(question, spectrum, np.zeros(80, np.float32), (8, 32, 64))[0] == 8
 
 
 def test_the_simplest_within_a_standard_error_is_taken():
@@ -208,5 +208,33 @@ def test_a_direction_that_all_texts_share_is_told_from_what_users_choose_by():
     chosen = np.stack([rng.permutation(liked)[:5] for _ in range(150)]).astype(np.int32)
     rows = Rows({"history": chosen[:, :4], "item_index": chosen[:, 4]}, np.ones(150))
     question = Question.draw(rows, np.arange(1, 101), 101, rng)
-    width, ridge = content_settings(question, text.__getitem__, ContentFactors(40).fit(text), (40,))
+    width, ridge, _ = content_settings(question, text.__getitem__, ContentFactors(40).fit(text), (40,))
     assert width == 40 and ridge == 4
+
+
+def test_the_newest_count_more_where_taste_moves_on_and_all_alike_where_it_does_not():
+    """A history of 4 items of one club and 2 of another; the next is of the newer, or of the more."""
+    matrix, _ = clubs(8)
+    rng, size = np.random.default_rng(5), (matrix.shape[1] - 1) // 8
+    old, new = rng.integers(0, 8, 200), rng.integers(0, 8, 200)
+    kept = old != new
+
+    def of(club, count):
+        return np.stack([1 + size * one + rng.permutation(size)[:count] for one in club[kept]]).astype(
+            np.int32
+        )
+
+    text = np.zeros((matrix.shape[1], 8), np.float32)
+    text[np.arange(1, matrix.shape[1]), np.arange(matrix.shape[1] - 1) // size] = 1
+    spectrum, popularity = Spectrum(8).fit(matrix), np.zeros(matrix.shape[1], np.float32)
+    for newer, later in ((True, new), (False, old)):
+        history = np.concatenate([of(old, 4), of(new, 2)], 1)
+        rows = Rows({"history": history, "item_index": of(later, 1)[:, 0]}, np.ones(kept.sum()))
+        again = (rows.batch["history"] == rows.target[:, None]).any(1)
+        question = Question.draw(
+            rows.take(~again), np.arange(1, matrix.shape[1]), matrix.shape[1], np.random.default_rng(0)
+        )
+        by_factors = factors_settings(question, spectrum, popularity, (8,))[1]
+        by_content = content_settings(question, text.__getitem__, ContentFactors(8).fit(text[1:]), (8,))[2]
+        found = (by_factors, by_content)
+        assert min(found) >= 0.75 if newer else found == (0.0, 0.0)

@@ -10,8 +10,8 @@ and one an item.
 - factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of
   who chose what, 1 or, where choices have weights, `losses.confidence` of it. Its
   ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its
-  zero diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item
-  `V_i / (1 - V_i g V_i)`.
+  zero diagonal divides by one minus the item's own share: the query is `unit(sum_h a_h g V_h)`, the item
+  `V_i / (1 - V_i g V_i)`, where newer items of a history may count more (`a_h`, see `recency`).
 - content: the principal components of the text vectors, of length 1; the query is the sum of the history's,
   of length 1.
 - popularity: the logarithm of one plus the training interactions; 1 in the query.
@@ -65,6 +65,7 @@ class Weights:
         offsets: of such items' scores, for users without and with a history.
         ridge: of the regression that predicts such items.
         content_ridge: the component whose variance is the ridge of the content part; None for none.
+        recency: of factors and content, see `Blend.recency`.
     """
 
     known: np.ndarray
@@ -74,6 +75,7 @@ class Weights:
     offsets: tuple[float, float]
     ridge: float
     content_ridge: int | None
+    recency: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def empty(cls) -> np.ndarray:
@@ -85,14 +87,16 @@ class Weights:
         """All of it as float32 `[n]`."""
         alone = [self.new_popularity, *self.offsets, self.ridge]
         content = -1 if self.content_ridge is None else self.content_ridge
-        return np.concatenate([self.known, self.unknown, self.new, [*alone, content]], dtype=np.float32)
+        alone = [*alone, content, *self.recency]
+        return np.concatenate([self.known, self.unknown, self.new, alone], dtype=np.float32)
 
     @classmethod
     def from_array(cls, values: np.ndarray) -> Weights:
         """What `to_array` made an array of."""
         known, unknown, new, rest = np.split(values.astype(np.float64), np.arange(1, 4) * len(PARTS))
         ridge = None if rest[4] < 0 else int(rest[4])
-        return cls(known, unknown, new, rest[0], (rest[1], rest[2]), float(rest[3]), ridge)
+        recency = (float(rest[5]), float(rest[6]))
+        return cls(known, unknown, new, rest[0], (rest[1], rest[2]), float(rest[3]), ridge, recency)
 
 
 class Blend(tf_keras.layers.Layer):
@@ -110,6 +114,9 @@ class Blend(tf_keras.layers.Layer):
 
     Attributes:
         fixed: the widths that were given, None where the data decide.
+        recency: float32 `[2]`, of factors and content: an item of a history before `n` newer ones counts
+            `(1 + n) ** -recency`. People forget by a power law (Wixted and Ebbesen, 1991,
+            https://doi.org/10.1111/j.1467-9280.1991.tb00175.x); 0 counts all alike.
     """
 
     def __init__(
@@ -135,6 +142,7 @@ class Blend(tf_keras.layers.Layer):
         self.leverage = self._table("leverage", np.zeros(rows, np.float32))
         self.popularity = self._table("popularity", np.zeros(rows, np.float32))
         self.gain = self._wide("gain", [])
+        self.recency = self._table("recency", np.zeros(2, np.float32))
         self.predictor = self._wide("predictor", [self.side_dim])
         self.predicts = self._table("predicts", np.asarray(False))
         if self.text_dim:
@@ -252,13 +260,16 @@ class Blend(tf_keras.layers.Layer):
             float32 `[batch, width]`.
         """
         there = tf.where(mask)
-        chosen_rows, users = tf.gather_nd(rows, there), there[:, 0]
+        users_and_rows = tf.stack([there[:, 0], tf.cast(tf.gather_nd(rows, there), tf.int64)], 1)
+        shape = tf.cast([tf.shape(rows)[0], tf.shape(chosen.tower)[0]], tf.int64)
 
-        def total(part: tf.Tensor) -> tf.Tensor:
-            return tf.sparse.segment_sum(part, chosen_rows, users, num_segments=tf.shape(rows)[0])
+        def total(part: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
+            counted = tf.SparseTensor(users_and_rows, tf.gather_nd(counted, there), shape)
+            return tf.sparse.sparse_dense_matmul(counted, part)
 
-        factors = tf.math.l2_normalize(total(chosen.factors) * self.gain, 1)
-        content = tf.math.l2_normalize(total(chosen.content), 1)
+        of_factors, of_content = self._counted(mask)
+        factors = tf.math.l2_normalize(total(chosen.factors, of_factors) * self.gain, 1)
+        content = tf.math.l2_normalize(total(chosen.content, of_content), 1)
         parts = tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 3])], 1)
         return tf.ensure_shape(parts, [None, self.width])
 
@@ -297,10 +308,10 @@ class Blend(tf_keras.layers.Layer):
         )
         scales = tf.split(weights, [*self.widths[:3], 3], 1)
         items = tf.split(candidates, [*self.widths[:3], 3], 2)
-        kept = tf.cast(mask, tf.float32)[:, :, None]
+        of_factors, of_content = self._counted(mask)
 
-        def summands(part: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-            added = tf.gather(part, rows) * kept
+        def summands(part: tf.Tensor, counted: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+            added = tf.gather(part, rows) * counted[:, :, None]
             length = tf.reduce_sum(tf.reduce_sum(added, 1) ** 2, 1, keepdims=True)
             return added * (scale * tf.math.rsqrt(tf.maximum(length, SMALLEST)))[:, None]
 
@@ -308,10 +319,10 @@ class Blend(tf_keras.layers.Layer):
         rest = scales[3][:, None] * items[3]
         parts_of = [
             tower.scaled(scales[0][:, :1]),
-            summed("factors", summands(chosen.factors * self.gain, scales[1]), items[1]),
+            summed("factors", summands(chosen.factors * self.gain, of_factors, scales[1]), items[1]),
         ]
         if self.content_dim:
-            parts_of.append(summed("content", summands(chosen.content, scales[2]), items[2]))
+            parts_of.append(summed("content", summands(chosen.content, of_content, scales[2]), items[2]))
         return [
             *parts_of,
             whole("popularity", tf.reduce_sum(rest[..., :2], 2)),
@@ -404,6 +415,7 @@ class Blend(tf_keras.layers.Layer):
             items: float32 `[n, width]`, some items weighed alike, whose root mean square length becomes 1.
         """
         self.decided.assign(weights.to_array())
+        self.recency.assign(weights.recency)
         known, unknown, new, offsets = weights.known, weights.unknown, weights.new, weights.offsets
         # Half of a weight goes to the item: what is near by the items' vectors alone, as an inverted file
         # asks, is then near for a query.
@@ -453,6 +465,13 @@ class Blend(tf_keras.layers.Layer):
     def _predicted(self, values: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Embedding, factors and popularity as text and features tell them: float32 `[n, dim]` each."""
         return tf.split(tf.matmul(self.side(values), self.predictor), self.predicted_widths, 1)
+
+    def _counted(self, mask: tf.Tensor) -> list[tf.Tensor]:
+        """How much each item of a history counts in factors and in content, 0 for padding: float32
+        `[batch, H]` each of bool `[batch, H]`."""
+        there = tf.cast(mask, tf.float32)
+        since = tf.math.log1p(tf.cumsum(there, axis=1, reverse=True, exclusive=True))
+        return [there * tf.exp(-recency * since) for recency in tf.unstack(self.recency)]
 
     def _query_weights(self, mask: tf.Tensor) -> tf.Tensor:
         """float32 `[batch, width]` for bool `[batch, H]`."""

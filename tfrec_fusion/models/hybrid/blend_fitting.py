@@ -35,7 +35,7 @@ from tfrec_fusion.models.hybrid.choosing import (
     affordable,
     content_settings,
     content_widths,
-    factors_width,
+    factors_settings,
 )
 from tfrec_fusion.models.hybrid.estimators import (
     CollaborativeFactors,
@@ -94,7 +94,7 @@ class HybridEstimator:
         known, every = np.flatnonzero(model.counts[1:] > 0) + 1, Rows.read(validation)
         if np.isin(every.target, known).sum() < ENOUGH_ROWS or len(known) < FOLDS:
             return self
-        histories, content_ridge = fill_tables(model, model.blend, train, every, known, rng)
+        histories, content_ridge, recency = fill_tables(model, model.blend, train, every, known, rng)
         regression = SideRegression(model, model.blend, known, rng)
         regression.use(RIDGES[0])
         judged = Judged.sample(model, model.blend, every, histories, known, rng)
@@ -102,9 +102,8 @@ class HybridEstimator:
         new = weigh_new(judged, regression, weights, unknown)
         regression.use(new.ridge)
         offsets = new_item_offsets(model, judged, weights, unknown, new, rng)
-        decided = Weights(
-            weights, unknown, new.known, new.unknown[POPULARITY], offsets, new.ridge, content_ridge
-        )
+        of_new = (new.known, new.unknown[POPULARITY], offsets, new.ridge)
+        decided = Weights(weights, unknown, *of_new, content_ridge, recency)
         model.blend.weigh(decided, judged.vectors)
         return self
 
@@ -145,9 +144,10 @@ def fill_tables(
     every: Rows,
     known: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[Rows, int | None]:
+) -> tuple[Rows, int | None, tuple[float, float]]:
     """Solves for a blend's tables, as wide as `every`, choices of validation, are worth it; returns choices
-    as they might have been in training (`read_training`), and the ridge of the content part."""
+    as they might have been in training (`read_training`), the ridge of the content part, and the recency of
+    factors and content."""
     interactions, histories = read_training(train, model.counts, rng)
     popularity = LogPopularity().fit(model.counts).scores
 
@@ -156,20 +156,23 @@ def fill_tables(
     widths = [LEAST] if question is None else affordable(interactions) or [LEAST]
     widths = widths if blend.fixed[0] is None else [blend.fixed[0]]
     spectrum = Spectrum(widths[-1]).fit(interactions)
-    factors_dim = widths[0] if question is None else factors_width(question, spectrum, popularity, widths)
+    factors_dim, of_factors = widths[0], 0.0
+    if question is not None:
+        factors_dim, of_factors = factors_settings(question, spectrum, popularity, widths)
     factors = CollaborativeFactors(factors_dim).fit_spectrum(spectrum)
 
     widths = content_widths(blend.text_dim, len(model.counts)) if blend.text_dim else [0]
     widths = widths if blend.fixed[1] is None else [blend.fixed[1]]
-    content_dim, ridge, content = widths[0], None, None
+    content_dim, ridge, of_content, content = widths[0], None, 0.0, None
     if widths[-1]:
         content = ContentFactors(widths[-1]).fit(_texts(model, known, rng))
         if question is not None:
-            content_dim, ridge = content_settings(
+            content_dim, ridge, of_content = content_settings(
                 question, functools.partial(text_of, model), content, widths
             )
     fill(blend, factors, content, content_dim, ridge, model.counts)
-    return histories, ridge
+    blend.recency.assign([of_factors, of_content])
+    return histories, ridge, (of_factors, of_content)
 
 
 def fill(

@@ -1,4 +1,4 @@
-"""Widths of a blend's solved parts, as validation is worth them and memory and time allow.
+"""Widths and recency of a blend's solved parts, as validation is worth them and memory and time allow.
 
 A width is judged by how likely it makes what users chose in validation, with popularity beside it. The
 smallest width is taken that is no more than a standard error, or a negligible amount, worse than the best
@@ -30,6 +30,8 @@ ROWS, SCORES = 500, 1_000_000
 # Components whose variance is the ridge of the content part; None: no ridge.
 # Only among the leading eighth: the last ones are noise.
 RIDGES, RIDGES_WITHIN = (None, 16, 4), 8
+# How fast older items of a history count less (`Blend.recency`).
+RECENCIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Nats of a mean log likelihood: what a wider part must be worth at least.
 WORTH = 0.005
 
@@ -39,14 +41,19 @@ class Question:
     """Choices of validation that a part alone, or with popularity, is asked about.
 
     Attributes:
-        history: float32 `[rows, items]`, 1 where a history holds an item.
+        rows, items: integer `[n]` each, which history holds which item.
+        since: float32 `[n]`, the logarithm of one plus how many newer items it holds.
+        shape: of a matrix of histories by items.
         candidates: sorted item indices `[m]`.
         target: integer `[rows]`, the position of what was chosen among them.
         allowed: bool `[rows, m]`.
         weight: float64 `[rows]`, sums to 1.
     """
 
-    history: scipy.sparse.csr_matrix
+    rows: np.ndarray
+    items: np.ndarray
+    since: np.ndarray
+    shape: tuple[int, int]
     candidates: np.ndarray
     target: np.ndarray
     allowed: np.ndarray
@@ -70,15 +77,19 @@ class Question:
         history = rows.batch["history"]
         row, column = np.nonzero(history)
         items = history[row, column]
-        chosen = scipy.sparse.csr_matrix(
-            (np.ones(len(row), np.float32), (row, items)), shape=(len(rows), num_items)
-        )
+        newer = np.cumsum(history[:, ::-1] > 0, axis=1)[:, ::-1] - 1
+        since = np.log1p(newer[row, column]).astype(np.float32)
         allowed = np.ones((len(rows), len(candidates)), bool)
         position = np.minimum(np.searchsorted(candidates, items), len(candidates) - 1)
         among = candidates[position] == items
         allowed[row[among], position[among]] = False
         target = np.searchsorted(candidates, rows.target)
-        return cls(chosen, candidates, target, allowed, rows.weight / rows.weight.sum())
+        weight = rows.weight / rows.weight.sum()
+        return cls(row, items, since, (len(rows), num_items), candidates, target, allowed, weight)
+
+    def history(self, recency: float) -> scipy.sparse.csr_matrix:
+        """How much each item of a history counts (`Blend.recency`), float32 `[rows, items]`."""
+        return scipy.sparse.csr_matrix((np.exp(-recency * self.since), (self.rows, self.items)), self.shape)
 
     def losses(self, *scores: np.ndarray) -> np.ndarray:
         """Negative log likelihood of each choice under the likeliest weights of some parts, float64 `[rows]`.
@@ -101,10 +112,10 @@ def affordable(interactions: scipy.sparse.csr_matrix) -> list[int]:
     return [width for width in WIDTHS if width < most] + ([most] if 0 < most <= WIDTHS[-1] else [])
 
 
-def factors_width(
+def factors_settings(
     question: Question, spectrum: Spectrum, popularity: np.ndarray, widths: Sequence[int]
-) -> int:
-    """The width of the collaborative factors.
+) -> tuple[int, float]:
+    """Width and recency of the collaborative factors.
 
     Args:
         question: what validation asks.
@@ -113,13 +124,15 @@ def factors_width(
         widths: to choose among, the smallest first.
     """
 
-    def losses(width: int) -> np.ndarray:
+    def losses(width: int, recency: float) -> np.ndarray:
         factors = CollaborativeFactors(width).fit_spectrum(spectrum)
-        queries = _unit((question.history @ factors.vectors) * factors.gain)
+        queries = _unit((question.history(recency) @ factors.vectors) * factors.gain)
         items = factors.vectors / (1 - factors.leverage)[:, None]
         return question.losses(queries @ items[question.candidates].T, popularity[question.candidates])
 
-    return simplest(losses, widths, question.weight)
+    first = min(widths, key=lambda width: abs(width - LEAST))
+    recency = simplest(lambda tried: losses(first, tried), RECENCIES, question.weight, errors=0.0)
+    return simplest(lambda width: losses(width, recency), widths, question.weight), recency
 
 
 def content_settings(
@@ -127,8 +140,8 @@ def content_settings(
     text: Callable[[np.ndarray], np.ndarray],
     content: ContentFactors,
     widths: Sequence[int],
-) -> tuple[int, int | None]:
-    """Width and ridge of the content part, by what it says alone: so it must speak for new items.
+) -> tuple[int, int | None, float]:
+    """Width, ridge and recency of the content part, by what it says alone: so it must speak for new items.
 
     Args:
         question: what validation asks.
@@ -137,22 +150,26 @@ def content_settings(
         widths: to choose among, the smallest first. Of each width the ridge is chosen by the
             same rule, none being the simplest.
     """
-    needed = np.unique(np.concatenate([question.candidates, question.history.indices]))
-    history, vectors = question.history[:, needed], text(needed)
-    candidates = np.searchsorted(needed, question.candidates)
+    needed = np.unique(np.concatenate([question.candidates, question.items]))
+    vectors, candidates = text(needed), np.searchsorted(needed, question.candidates)
     best: dict[int, int | None] = {}
     ridges = [ridge for ridge in RIDGES if ridge is None or ridge <= vectors.shape[1] // RIDGES_WITHIN]
 
+    def loss(width: int, ridge: int | None, recency: float) -> np.ndarray:
+        items = content.narrowed(width, ridge).transform(vectors)
+        history = question.history(recency)[:, needed]
+        return question.losses(_unit(history @ items) @ items[candidates].T)
+
+    first = min(widths, key=lambda width: abs(width - LEAST))
+    recency = simplest(lambda tried: loss(first, ridges[-1], tried), RECENCIES, question.weight, errors=0.0)
+
     def losses(width: int) -> np.ndarray:
-        by_ridge = {}
-        for ridge in ridges:
-            items = content.narrowed(width, ridge).transform(vectors)
-            by_ridge[ridge] = question.losses(_unit(history @ items) @ items[candidates].T)
+        by_ridge = {ridge: loss(width, ridge, recency) for ridge in ridges}
         best[width] = simplest(by_ridge.__getitem__, ridges, question.weight)
         return by_ridge[best[width]]
 
     width = simplest(losses, widths, question.weight)
-    return width, best[width]
+    return width, best[width], recency
 
 
 def content_widths(text_dim: int, num_items: int) -> list[int]:
@@ -162,21 +179,25 @@ def content_widths(text_dim: int, num_items: int) -> list[int]:
 
 
 def simplest(
-    losses: Callable[[Setting], np.ndarray], settings: Sequence[Setting], weight: np.ndarray
+    losses: Callable[[Setting], np.ndarray],
+    settings: Sequence[Setting],
+    weight: np.ndarray,
+    errors: float = 1.0,
 ) -> Setting:
-    """The first of some settings that is no more than a standard error, or `WORTH`, worse than the best.
+    """The first of some settings that is no more than some standard errors, or `WORTH`, worse than the best.
 
     Args:
         losses: setting → float64 `[rows]`.
         settings: the simplest first; at least one.
         weight: float64 `[rows]`, sums to 1.
+        errors: how many; 0 where a setting costs nothing.
     """
     tried = [losses(setting) for setting in settings]
     best = min(tried, key=lambda values: weight @ values)
     for setting, values in zip(settings, tried, strict=True):
         lost = values - best
         mean = weight @ lost
-        if mean <= max(WORTH, np.sqrt(weight**2 @ (lost - mean) ** 2)):
+        if mean <= max(WORTH, errors * np.sqrt(weight**2 @ (lost - mean) ** 2)):
             return setting
     raise AssertionError("The best is no worse than itself.")
 
