@@ -17,7 +17,7 @@ from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.export.words import part_by_word
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.models.baselines import ALS, ContentKNN, Popularity
-from tfrec_fusion.models.hybrid.blend import Weights
+from tfrec_fusion.models.hybrid.blend_weights import Weights
 from tfrec_fusion.models.served_baseline import ServedBaseline
 from tfrec_fusion.serving import AsyncClient, Client, InProcessTransport, RequestError
 
@@ -53,7 +53,7 @@ def asked(serving):
     )
 
 
-RECENCY = (0.5, 0.25)
+RECENCY = 0.5
 
 
 def blended(data):
@@ -61,13 +61,13 @@ def blended(data):
     model = two_tower(data)
     rng = np.random.default_rng(1)
     blend = model.blend
-    blend.resize(8, 8)
+    blend.resize(8, 8, recent=True)
     blend.factors.assign(rng.normal(size=blend.factors.numpy().shape))
     blend.leverage.assign(rng.uniform(0, 0.5, size=blend.leverage.numpy().shape))
     blend.gain.assign(rng.uniform(0.2, 1, size=blend.gain.numpy().shape))
     blend.popularity.assign(np.log1p(data.counts).astype(np.float32))
     vectors = model.candidate_embeddings().numpy()[1:]
-    weights = np.array([[1.0, 0.8, 0.6, 0.1], [1.0, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]])
+    weights = np.array([[1.0, 0.4, 0.8, 0.6, 0.1], [1.0, 0.1, 0.2, 0.3, 0.4], [0.5] * 5])
     blend.weigh(Weights(*weights, 0.3, (-0.2, 0.1), 1.0, None, RECENCY), vectors)
     return model
 
@@ -162,12 +162,16 @@ def test_factors_and_content_are_taken_apart_by_item_of_the_history(retrieval, m
     given = {"history": [[data.ids[item] for item in history]]}
     answer = retrieval("explain", item_ids=[[data.ids[7]]], count=100, **given)
     check_sums(answer)
-    counted = np.arange(len(history), 0, -1.0) ** -RECENCY[0]
-    scale = np.linalg.norm(counted @ np.asarray(blend.factors)[history] * np.asarray(blend.gain))
+    newest = np.arange(len(history), 0, -1.0) ** -RECENCY
+    lengths = [
+        np.linalg.norm(counted @ np.asarray(blend.factors)[history] * np.asarray(blend.gain))
+        for counted in (newest, np.ones(4))
+    ]
+    # Of a user with a history 0.4 and 0.8, as `blended` weighs them.
+    counted = 0.4 * newest / lengths[0] + 0.8 / lengths[1]
     own = np.asarray(blend.factors)[7] / (1 - np.asarray(blend.leverage)[7])
     share = {
-        item: float(np.asarray(blend.factors)[item] * np.asarray(blend.gain) / scale @ own)
-        for item in set(history)
+        item: float(np.asarray(blend.factors)[item] * np.asarray(blend.gain) @ own) for item in set(history)
     }
     for item in share:
         share[item] *= counted[np.array(history) == item].sum()

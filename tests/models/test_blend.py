@@ -14,7 +14,7 @@ from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.metrics.ranks import tie_order
 from tfrec_fusion.models.design_matrix import MOST_COLUMNS
 from tfrec_fusion.models.hybrid import blend_fitting
-from tfrec_fusion.models.hybrid.blend import PARTS, Blend
+from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.blend_rows import Rows
 from tfrec_fusion.models.hybrid.blend_solving import (
     SMALLEST_WEIGHT,
@@ -26,6 +26,7 @@ from tfrec_fusion.models.hybrid.blend_solving import (
     simplest_of_the_highest,
     without_parts,
 )
+from tfrec_fusion.models.hybrid.blend_weights import PARTS
 from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors
 from tfrec_fusion.training.fitting import fit
 
@@ -187,9 +188,7 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
     batch["history"] = batch["history"].copy()
     batch["history"][3] = 0
     items = blended.candidate_embeddings().numpy()
-    blend.recency.assign([0.5, 0.25])
     scores = blended.query_embeddings(tensors(batch)).numpy() @ items.T
-    blend.recency.assign(blend.weights_decided.recency)
     tower = blended.tower_queries(tensors(batch)).numpy() @ blended.tower_candidates().numpy().T
     met = np.zeros((DATA.train["user_index"].max() + 1, len(DATA.ids)))
     met[DATA.train["user_index"], DATA.train["item_index"]] = 1
@@ -200,17 +199,18 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
     for row in range(7):
         history = batch["history"][row][batch["history"][row] > 0]
         # Of people nothing is known of, and of the others.
-        weights = query_weights[int(len(history) > 0), :4] * root
-        wanted = weights[0] * tower[row] + weights[3] * popularity
+        weights = dict(zip(PARTS, query_weights[int(len(history) > 0), :5] * root, strict=True))
+        wanted = weights["tower"] * tower[row] + weights["popularity"] * popularity
         if len(history):
-            since = np.arange(len(history), 0, -1.0)
-            query = since**-0.5 @ ease.vectors[history] * ease.gain
-            wanted += weights[1] * (ease.vectors @ query) / np.linalg.norm(query) / (1 - ease.leverage)
+            for part, recency in {"recent": blend.recency.numpy(), "factors": 0.0}.items():
+                counted = np.arange(len(history), 0, -1.0) ** -recency
+                query = counted @ ease.vectors[history] * ease.gain
+                wanted += weights[part] * (ease.vectors @ query) / np.linalg.norm(query) / (1 - ease.leverage)
             text = DATA.text_vectors - blend.text_mean.numpy()
             content = text @ blend.text_to_content.numpy()
             content /= np.linalg.norm(content, axis=1, keepdims=True)
-            query = since**-0.25 @ content[history]
-            wanted += weights[2] * (content @ query) / np.linalg.norm(query)
+            query = content[history].sum(0)
+            wanted += weights["content"] * (content @ query) / np.linalg.norm(query)
         # A query is scaled to length 1, which changes no order.
         scale = scores[row, known] @ wanted[known] / (wanted[known] @ wanted[known])
         np.testing.assert_allclose(scores[row, known], scale * wanted[known], rtol=1e-3, atol=1e-4)

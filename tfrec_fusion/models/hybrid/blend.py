@@ -10,8 +10,10 @@ and one an item.
 - factors: EASE (Steck, 2019, https://arxiv.org/abs/1905.03375) in the leading singular vectors `V` of
   who chose what, 1 or, where choices have weights, `losses.confidence` of it. Its
   ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its
-  zero diagonal divides by one minus the item's own share: the query is `unit(sum_h a_h g V_h)`, the item
-  `V_i / (1 - V_i g V_i)`, where newer items of a history may count more (`a_h`, see `recency`).
+  zero diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item
+  `V_i / (1 - V_i g V_i)`.
+- recent: the same factors where newer items of a history count more (`recency`), if that tells more: what is
+  wanted now beside what was liked always. An item then has the factors twice, weighed apart.
 - content: the principal components of the text vectors, of length 1; the query is the sum of the history's,
   of length 1.
 - popularity: the logarithm of one plus the training interactions; 1 in the query.
@@ -25,7 +27,6 @@ judged on.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -38,11 +39,11 @@ from tfrec_fusion.config import Feature
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.contributions import PartScores, summed, whole
 from tfrec_fusion.models.design_matrix import SideColumns
+from tfrec_fusion.models.hybrid.blend_weights import PARTS, Weights
 from tfrec_fusion.models.tower import TEXT
 
 SMALLEST = 1e-12
 """What `tf.math.l2_normalize` takes a squared length for at least."""
-PARTS = ("tower", "factors", "content", "popularity")
 
 
 class Parts(NamedTuple):
@@ -52,51 +53,6 @@ class Parts(NamedTuple):
     tower: tf.Tensor
     factors: tf.Tensor
     content: tf.Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """What validation decided of a blend beside its widths.
-
-    Attributes:
-        known, unknown: float `[4]`, above 0, in the scores of users with and without a history.
-        new: float `[4]`, in the scores of items that training never saw, for users with a history.
-        new_popularity: of such items' popularity, for users without one.
-        offsets: of such items' scores, for users without and with a history.
-        ridge: of the regression that predicts such items.
-        content_ridge: the component whose variance is the ridge of the content part; None for none.
-        recency: of factors and content, see `Blend.recency`.
-    """
-
-    known: np.ndarray
-    unknown: np.ndarray
-    new: np.ndarray
-    new_popularity: float
-    offsets: tuple[float, float]
-    ridge: float
-    content_ridge: int | None
-    recency: tuple[float, float] = (0.0, 0.0)
-
-    @classmethod
-    def empty(cls) -> np.ndarray:
-        """As many numbers as `to_array` makes, zeros."""
-        parts = np.zeros(len(PARTS))
-        return cls(parts, parts, parts, 0.0, (0.0, 0.0), 0.0, None).to_array()
-
-    def to_array(self) -> np.ndarray:
-        """All of it as float32 `[n]`."""
-        alone = [self.new_popularity, *self.offsets, self.ridge]
-        content = -1 if self.content_ridge is None else self.content_ridge
-        alone = [*alone, content, *self.recency]
-        return np.concatenate([self.known, self.unknown, self.new, alone], dtype=np.float32)
-
-    @classmethod
-    def from_array(cls, values: np.ndarray) -> Weights:
-        """What `to_array` made an array of."""
-        known, unknown, new, rest = np.split(values.astype(np.float64), np.arange(1, 4) * len(PARTS))
-        ridge = None if rest[4] < 0 else int(rest[4])
-        recency = (float(rest[5]), float(rest[6]))
-        return cls(known, unknown, new, rest[0], (rest[1], rest[2]), float(rest[3]), ridge, recency)
 
 
 class Blend(tf_keras.layers.Layer):
@@ -114,7 +70,7 @@ class Blend(tf_keras.layers.Layer):
 
     Attributes:
         fixed: the widths that were given, None where the data decide.
-        recency: float32 `[2]`, of factors and content: an item of a history before `n` newer ones counts
+        recency: float32, of the recent factors: an item of a history before `n` newer ones counts
             `(1 + n) ** -recency`. People forget by a power law (Wixted and Ebbesen, 1991,
             https://doi.org/10.1111/j.1467-9280.1991.tb00175.x); 0 counts all alike.
     """
@@ -136,19 +92,19 @@ class Blend(tf_keras.layers.Layer):
         self.side_dim = self.text_dim + self.columns.width + 1
         rows = len(catalogue)
         # What fitting decides is a variable too, so that a checkpoint holds it.
-        self.solved_dims = self._table("solved_dims", np.zeros(2, np.int32))
+        self.solved_dims = self._table("solved_dims", np.zeros(3, np.int32))
         self.known = self._table("known", np.asarray(catalogue.counts > 0))
         self.factors = self._wide("factors", [rows])
         self.leverage = self._table("leverage", np.zeros(rows, np.float32))
         self.popularity = self._table("popularity", np.zeros(rows, np.float32))
         self.gain = self._wide("gain", [])
-        self.recency = self._table("recency", np.zeros(2, np.float32))
+        self.recency = self._table("recency", np.float32(0))
         self.predictor = self._wide("predictor", [self.side_dim])
         self.predicts = self._table("predicts", np.asarray(False))
         if self.text_dim:
             self.text_mean = self._table("text_mean", np.zeros(self.text_dim, np.float32))
             self.text_to_content = self._wide("text_to_content", [self.text_dim])
-        first = np.array([1, 0, 0, 0], np.float32)
+        first = np.eye(len(PARTS), dtype=np.float32)[0]
         # Of users without history, and of the others; with those of a new item's popularity and of
         # the offset.
         self.query_weights = self._table(
@@ -159,13 +115,14 @@ class Blend(tf_keras.layers.Layer):
         self.new_item_offset = self._table("new_item_offset", np.float32(0))
         # What validation decided, for a fit to more rows: see `Weights`. NaN until it has.
         self.decided = self._table("decided", np.full(len(Weights.empty()), np.nan, np.float32))
-        self.resize(*(width or 0 for width in self.fixed))
+        self.resize(self.fixed[0] or 0, self.fixed[1] or 0)
 
-    def resize(self, factors_dim: int, content_dim: int) -> None:
-        """Makes room for factors and content of these widths, all zeros."""
+    def resize(self, factors_dim: int, content_dim: int, recent: bool = False) -> None:
+        """Makes room for factors and content of these widths, all zeros; `recent`: whether the factors stand
+        twice."""
         rows = self.known.shape[0]
         content_dim = min(content_dim, self.text_dim)
-        self.solved_dims.assign([factors_dim, content_dim])
+        self.solved_dims.assign([factors_dim if recent else 0, factors_dim, content_dim])
         self.factors.assign(np.zeros((rows, factors_dim), np.float32))
         self.gain.assign(np.ones(factors_dim, np.float32))
         self.predictor.assign(np.zeros((self.side_dim, sum(self.predicted_widths)), np.float32))
@@ -173,14 +130,19 @@ class Blend(tf_keras.layers.Layer):
             self.text_to_content.assign(np.eye(self.text_dim, content_dim, dtype=np.float32))
 
     @property
+    def recent_dim(self) -> int:
+        """Width of the recent factors: that of the factors, or 0 without them."""
+        return self._solved_dims()[0]
+
+    @property
     def factors_dim(self) -> int:
         """Width of the factors, 0 before they are solved where the data decide."""
-        return self._solved_dims()[0]
+        return self._solved_dims()[1]
 
     @property
     def content_dim(self) -> int:
         """Width of the content part."""
-        return self._solved_dims()[1]
+        return self._solved_dims()[2]
 
     @property
     def widths(self) -> list[int]:
@@ -226,7 +188,8 @@ class Blend(tf_keras.layers.Layer):
         popularity *= tf.cast(tf.concat([known, ~known], 1), tf.float32)
         weights = tf.repeat(self._item_weights(known), self.widths, axis=1)
         offset = tf.where(known, 0.0, self.new_item_offset)
-        vectors = tf.concat([tower, factors, self.content(values), popularity], 1) * weights
+        twice = factors[:, : self.recent_dim]
+        vectors = tf.concat([tower, twice, factors, self.content(values), popularity], 1) * weights
         return tf.ensure_shape(tf.concat([vectors, offset], 1), [None, self.width])
 
     def parts(self, items: tf.Tensor, index: tf.Tensor) -> Parts:
@@ -237,13 +200,13 @@ class Blend(tf_keras.layers.Layer):
             index: int32 `[...]`, which they are.
         """
         weights = self._item_weights(tf.nn.embedding_lookup(self.known, index)[..., None])
-        tower, factors, content, _ = tf.split(items, [*self.widths[:3], 3], -1)
+        tower, _, factors, content, _ = tf.split(items, [*self.widths[:4], 3], -1)
         factors *= (1.0 - tf.nn.embedding_lookup(self.leverage, index))[..., None]
-        parts = (tower, factors, content)
+        parts = {"tower": tower, "factors": factors, "content": content}
         return Parts(
             *(
-                tf.math.divide_no_nan(part, weights[..., position, None])
-                for position, part in enumerate(parts)
+                tf.math.divide_no_nan(part, weights[..., PARTS.index(name), None])
+                for name, part in parts.items()
             )
         )
 
@@ -265,12 +228,13 @@ class Blend(tf_keras.layers.Layer):
 
         def total(part: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
             counted = tf.SparseTensor(users_and_rows, tf.gather_nd(counted, there), shape)
-            return tf.sparse.sparse_dense_matmul(counted, part)
+            return tf.math.l2_normalize(tf.sparse.sparse_dense_matmul(counted, part), 1)
 
-        of_factors, of_content = self._counted(mask)
-        factors = tf.math.l2_normalize(total(chosen.factors, of_factors) * self.gain, 1)
-        content = tf.math.l2_normalize(total(chosen.content, of_content), 1)
-        parts = tf.concat([tower, factors, content, tf.ones([tf.shape(tower)[0], 3])], 1)
+        alike = tf.cast(mask, tf.float32)
+        factors = [total(chosen.factors * self.gain, counted) for counted in (self._newest(mask), alike)]
+        content = total(chosen.content, alike)
+        ones = tf.ones([tf.shape(tower)[0], 3])
+        parts = tf.concat([tower, factors[0][:, : self.recent_dim], factors[1], content, ones], 1)
         return tf.ensure_shape(parts, [None, self.width])
 
     def queries(self, parts: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -306,9 +270,9 @@ class Blend(tf_keras.layers.Layer):
         weights *= tf.math.rsqrt(
             tf.maximum(tf.reduce_sum((parts * weights) ** 2, 1, keepdims=True), SMALLEST)
         )
-        scales = tf.split(weights, [*self.widths[:3], 3], 1)
-        items = tf.split(candidates, [*self.widths[:3], 3], 2)
-        of_factors, of_content = self._counted(mask)
+        scales = tf.split(weights, [*self.widths[:4], 3], 1)
+        items = tf.split(candidates, [*self.widths[:4], 3], 2)
+        alike = tf.cast(mask, tf.float32)
 
         def summands(part: tf.Tensor, counted: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
             added = tf.gather(part, rows) * counted[:, :, None]
@@ -316,13 +280,15 @@ class Blend(tf_keras.layers.Layer):
             return added * (scale * tf.math.rsqrt(tf.maximum(length, SMALLEST)))[:, None]
 
         # Of popularity, two numbers; of which an item has one.
-        rest = scales[3][:, None] * items[3]
-        parts_of = [
-            tower.scaled(scales[0][:, :1]),
-            summed("factors", summands(chosen.factors * self.gain, of_factors, scales[1]), items[1]),
-        ]
+        rest = scales[4][:, None] * items[4]
+        factors = chosen.factors * self.gain
+        of_factors, both = summands(factors, alike, scales[2]), items[2]
+        if self.recent_dim:
+            of_factors = tf.concat([summands(factors, self._newest(mask), scales[1]), of_factors], 2)
+            both = tf.concat([items[1], items[2]], 2)
+        parts_of = [tower.scaled(scales[0][:, :1]), summed("factors", of_factors, both)]
         if self.content_dim:
-            parts_of.append(summed("content", summands(chosen.content, of_content, scales[2]), items[2]))
+            parts_of.append(summed("content", summands(chosen.content, alike, scales[3]), items[3]))
         return [
             *parts_of,
             whole("popularity", tf.reduce_sum(rest[..., :2], 2)),
@@ -332,7 +298,7 @@ class Blend(tf_keras.layers.Layer):
     @property
     def behaviour_width(self) -> int:
         """How many of a vector's first numbers tell who chooses an item, and not what is known of it."""
-        return self.dim + self.factors_dim
+        return self.dim + self.recent_dim + self.factors_dim
 
     def text_queries(self, tower: tf.Tensor) -> tf.Tensor:
         """Queries of the towers' space alone: float32 `[batch, dim]` to `[batch, width]`."""
@@ -350,14 +316,15 @@ class Blend(tf_keras.layers.Layer):
         Raises:
             ValueError: if the widths or the features differ.
         """
-        given = [mine in (None, was) for mine, was in zip(self.fixed, old.solved_dims.numpy(), strict=True)]
+        were = (old.factors_dim, old.content_dim)
+        given = [mine in (None, was) for mine, was in zip(self.fixed, were, strict=True)]
         if (old.dim, old.side_dim, True) != (self.dim, self.side_dim, all(given)):
             raise ValueError(
                 "Both models must have the same configuration and item features. Received: blends of the"
                 f" widths {self.widths} and {old.widths}, from {self.side_dim} and {old.side_dim} features."
                 " Build the new one like the older one."
             )
-        self.resize(*old.solved_dims.numpy().tolist())
+        self.resize(*were, recent=old.recent_dim > 0)
         by_item = ("known", "factors", "leverage", "popularity")
         for weight, source in zip(self.weights, old.weights, strict=True):
             if not any(weight is getattr(self, name) for name in by_item):
@@ -379,7 +346,7 @@ class Blend(tf_keras.layers.Layer):
         self.new_item_offset.assign(0.0)
 
     def part_scores(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Each part's scores, of vectors that are weighed alike: float32 `[rows, n, 4]` of `[rows, width]`,
+        """Each part's scores, of vectors that are weighed alike: float32 `[rows, n, 5]` of `[rows, width]`,
         `[n, width]`."""
         edges = np.cumsum([0, *self.widths])
         return np.stack([queries[:, a:b] @ items[:, a:b].T for a, b in itertools.pairwise(edges)], -1)
@@ -396,16 +363,17 @@ class Blend(tf_keras.layers.Layer):
             interactions, in which unlike in the logarithm it matters most to be right about what is taken
             most.
         """
-        return np.concatenate(
-            [vectors[:, : self.dim + self.factors_dim], np.sqrt(counts)[:, None] - 1], 1, dtype=np.float32
-        )
+        tower, _, factors, _ = np.split(vectors, np.cumsum(self.widths[:3]), axis=1)
+        return np.concatenate([tower, factors, np.sqrt(counts)[:, None] - 1], 1, dtype=np.float32)
 
     def as_if_new(self, vectors: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Vectors of known items weighed alike, with what is predicted of them instead of what is
         learned."""
-        result, both = vectors.copy(), self.dim + self.factors_dim
-        result[:, :both], result[:, both + self.content_dim] = predicted[:, :both], predicted[:, both]
-        return result
+        edges = np.cumsum(self.widths)
+        tower, factors, popularity = np.split(predicted, np.cumsum(self.predicted_widths[:2]), axis=1)
+        learned = [tower, factors[:, : self.recent_dim], factors]
+        rest = vectors[:, edges[3] + 1 :]
+        return np.concatenate([*learned, vectors[:, edges[2] : edges[3]], popularity, rest], 1)
 
     def weigh(self, weights: Weights, items: np.ndarray) -> None:
         """Sets what each part counts.
@@ -466,20 +434,20 @@ class Blend(tf_keras.layers.Layer):
         """Embedding, factors and popularity as text and features tell them: float32 `[n, dim]` each."""
         return tf.split(tf.matmul(self.side(values), self.predictor), self.predicted_widths, 1)
 
-    def _counted(self, mask: tf.Tensor) -> list[tf.Tensor]:
-        """How much each item of a history counts in factors and in content, 0 for padding: float32
-        `[batch, H]` each of bool `[batch, H]`."""
+    def _newest(self, mask: tf.Tensor) -> tf.Tensor:
+        """How much each item of a history counts in the recent factors, 0 for padding: float32 `[batch, H]`
+        of bool `[batch, H]`."""
         there = tf.cast(mask, tf.float32)
         since = tf.math.log1p(tf.cumsum(there, axis=1, reverse=True, exclusive=True))
-        return [there * tf.exp(-recency * since) for recency in tf.unstack(self.recency)]
+        return there * tf.exp(-self.recency * since)
 
     def _query_weights(self, mask: tf.Tensor) -> tf.Tensor:
         """float32 `[batch, width]` for bool `[batch, H]`."""
         weights = tf.nn.embedding_lookup(self.query_weights, tf.cast(tf.reduce_any(mask, 1), tf.int32))
-        return tf.repeat(weights, [*self.widths[:3], 1, 1, 1], axis=1)
+        return tf.repeat(weights, [*self.widths[:4], 1, 1, 1], axis=1)
 
     def _item_weights(self, known: tf.Tensor) -> tf.Tensor:
-        """float32 `[..., 4]` for bool `[..., 1]`."""
+        """float32 `[..., 5]` for bool `[..., 1]`."""
         return tf.where(known, self.item_weights, self.new_item_weights)
 
     def _solved_dims(self) -> list[int]:

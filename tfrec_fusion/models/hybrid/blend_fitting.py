@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
-from tfrec_fusion.models.hybrid.blend import PARTS, Blend, Weights
+from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.blend_rows import Rows, read_training
 from tfrec_fusion.models.hybrid.blend_solving import (
     Choices,
@@ -29,6 +29,7 @@ from tfrec_fusion.models.hybrid.blend_solving import (
     simplest_of_the_highest,
     without_parts,
 )
+from tfrec_fusion.models.hybrid.blend_weights import PARTS, Weights
 from tfrec_fusion.models.hybrid.choosing import (
     LEAST,
     Question,
@@ -62,7 +63,7 @@ NEGLIGIBLE = 0.01
 # Share of the gain of next choices that the tower must be worth to have a say about new items.
 DECISIVE = 0.1
 NO_BLEND = "`model` must have a blend to fit. Received: None. Build it with `collaborative_dim` above 0."
-TOWER, POPULARITY = PARTS.index("tower"), PARTS.index("popularity")
+TOWER, RECENT, POPULARITY = (PARTS.index(name) for name in ("tower", "recent", "popularity"))
 
 
 class HybridEstimator:
@@ -130,7 +131,8 @@ class HybridEstimator:
             widest = max(old.content_dim, 1 + (decided.content_ridge or 0))
             content = ContentFactors(widest).fit(_texts(model, known, rng))
         factors = CollaborativeFactors(old.factors_dim).fit(interactions)
-        fill(blend, factors, content, old.content_dim, decided.content_ridge, model.counts)
+        narrow = (old.content_dim, decided.content_ridge)
+        fill(blend, factors, content, narrow, decided.recency, model.counts)
         SideRegression(model, blend, known, rng).use(decided.ridge)
         sample = np.sort(rng.permutation(known)[: SCORES // 1000])
         blend.weigh(decided, model.candidate_embeddings(tf.constant(sample, tf.int32)).numpy())
@@ -144,10 +146,10 @@ def fill_tables(
     every: Rows,
     known: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[Rows, int | None, tuple[float, float]]:
+) -> tuple[Rows, int | None, float]:
     """Solves for a blend's tables, as wide as `every`, choices of validation, are worth it; returns choices
     as they might have been in training (`read_training`), the ridge of the content part, and the recency of
-    factors and content."""
+    the recent factors."""
     interactions, histories = read_training(train, model.counts, rng)
     popularity = LogPopularity().fit(model.counts).scores
 
@@ -156,31 +158,30 @@ def fill_tables(
     widths = [LEAST] if question is None else affordable(interactions) or [LEAST]
     widths = widths if blend.fixed[0] is None else [blend.fixed[0]]
     spectrum = Spectrum(widths[-1]).fit(interactions)
-    factors_dim, of_factors = widths[0], 0.0
+    factors_dim, recency = widths[0], 0.0
     if question is not None:
-        factors_dim, of_factors = factors_settings(question, spectrum, popularity, widths)
+        factors_dim, recency = factors_settings(question, spectrum, popularity, widths)
     factors = CollaborativeFactors(factors_dim).fit_spectrum(spectrum)
 
     widths = content_widths(blend.text_dim, len(model.counts)) if blend.text_dim else [0]
     widths = widths if blend.fixed[1] is None else [blend.fixed[1]]
-    content_dim, ridge, of_content, content = widths[0], None, 0.0, None
+    content_dim, ridge, content = widths[0], None, None
     if widths[-1]:
         content = ContentFactors(widths[-1]).fit(_texts(model, known, rng))
         if question is not None:
-            content_dim, ridge, of_content = content_settings(
+            content_dim, ridge = content_settings(
                 question, functools.partial(text_of, model), content, widths
             )
-    fill(blend, factors, content, content_dim, ridge, model.counts)
-    blend.recency.assign([of_factors, of_content])
-    return histories, ridge, (of_factors, of_content)
+    fill(blend, factors, content, (content_dim, ridge), recency, model.counts)
+    return histories, ridge, recency
 
 
 def fill(
     blend: Blend,
     factors: CollaborativeFactors,
     content: ContentFactors | None,
-    content_dim: int,
-    ridge: int | None,
+    narrow: tuple[int, int | None],
+    recency: float,
     counts: np.ndarray,
 ) -> None:
     """Puts what was solved into a blend's tables, every part weighed alike.
@@ -188,19 +189,21 @@ def fill(
     Args:
         blend: gets the widths of what was solved.
         factors: fitted.
-        content: fitted without a ridge, at least `content_dim` wide; None without text.
-        content_dim, ridge: what is taken of it.
+        content: fitted without a ridge; None without text.
+        narrow: width and ridge of what is taken of it.
+        recency: of the recent factors; 0 for none.
         counts: int64 `[N + 1]`, interactions of each item.
     """
-    blend.resize(factors.dim, content_dim)
+    blend.resize(factors.dim, narrow[0], recent=recency > 0)
     blend.weigh_alike()
+    blend.recency.assign(recency)
     blend.factors.assign(factors.vectors)
     blend.gain.assign(factors.gain)
     blend.leverage.assign(factors.leverage)
     blend.popularity.assign(LogPopularity().fit(counts).scores)
     if content is not None:
         blend.text_mean.assign(content.mean)
-        blend.text_to_content.assign(content.narrowed(content_dim, ridge).axes)
+        blend.text_to_content.assign(content.narrowed(*narrow).axes)
 
 
 def text_of(model: TwoTower, items: np.ndarray) -> np.ndarray:
@@ -341,19 +344,20 @@ def weigh_new(
     New items are chosen for a while and not only next, so that half of what says how much is what users chose
     at any time. Of that the tower has learned by heart the very choices that it would be judged on, so that
     likelihood trusts it too much: it has no say, unless the next choices, which it has not seen, would stand
-    lower by more than `DECISIVE` without it.
+    lower by more than `DECISIVE` without it. Nor have the recent factors, for they tell what comes next.
     """
     choices, fits = judged.candidates.choices, []
     for ridge in RIDGES:
         vectors = regression.unseen(judged.candidates.items, judged.vectors, ridge)
-        following = choices(judged.with_history, vectors, weights)
+        following = choices(judged.with_history, vectors, weights).without(RECENT)
         both = following
         if len(judged.earlier) >= ENOUGH_ROWS:
-            both = following.beside(choices(judged.earlier, vectors, weights))
+            both = following.beside(choices(judged.earlier, vectors, weights).without(RECENT))
         multiple, loss = logistic_weights(both)
         without = np.insert(logistic_weights(both.without(TOWER))[0], TOWER, NEGLIGIBLE)
         gained, left = (following.weight @ following.gains(each) for each in (multiple, without))
-        fits.append((without if left > (1 - DECISIVE) * gained else multiple, loss, ridge, vectors))
+        best = without if left > (1 - DECISIVE) * gained else multiple
+        fits.append((np.insert(best, RECENT, NEGLIGIBLE), loss, ridge, vectors))
     multiple, _, ridge, vectors = min(fits, key=lambda fit: fit[1])
     # Users without a history go by popularity alone, which is to say more of them than a multiple for others
     # can tell.

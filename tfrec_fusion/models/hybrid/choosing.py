@@ -30,8 +30,8 @@ ROWS, SCORES = 500, 1_000_000
 # Components whose variance is the ridge of the content part; None: no ridge.
 # Only among the leading eighth: the last ones are noise.
 RIDGES, RIDGES_WITHIN = (None, 16, 4), 8
-# How fast older items of a history count less (`Blend.recency`).
-RECENCIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# How fast older items of a history count less in the recent factors (`Blend.recency`); 0: there are none.
+RECENCIES = (0.0, 0.5, 1.0, 1.5)
 # Nats of a mean log likelihood: what a wider part must be worth at least.
 WORTH = 0.005
 
@@ -115,7 +115,7 @@ def affordable(interactions: scipy.sparse.csr_matrix) -> list[int]:
 def factors_settings(
     question: Question, spectrum: Spectrum, popularity: np.ndarray, widths: Sequence[int]
 ) -> tuple[int, float]:
-    """Width and recency of the collaborative factors.
+    """Width of the collaborative factors, and recency of those that stand beside them; 0 for none.
 
     Args:
         question: what validation asks.
@@ -126,12 +126,16 @@ def factors_settings(
 
     def losses(width: int, recency: float) -> np.ndarray:
         factors = CollaborativeFactors(width).fit_spectrum(spectrum)
-        queries = _unit((question.history(recency) @ factors.vectors) * factors.gain)
-        items = factors.vectors / (1 - factors.leverage)[:, None]
-        return question.losses(queries @ items[question.candidates].T, popularity[question.candidates])
+        items = (factors.vectors / (1 - factors.leverage)[:, None])[question.candidates].T
+        histories = [question.history(each) for each in sorted({0.0, recency})]
+        scores = [_unit((history @ factors.vectors) * factors.gain) @ items for history in histories]
+        return question.losses(*scores, popularity[question.candidates])
 
     first = min(widths, key=lambda width: abs(width - LEAST))
     recency = simplest(lambda tried: losses(first, tried), RECENCIES, question.weight, errors=0.0)
+    if recency:
+        twice = 2 * question.shape[1]
+        widths = [width for width in widths if width <= LEAST or width * twice <= MOST_NUMBERS] or widths[:1]
     return simplest(lambda width: losses(width, recency), widths, question.weight), recency
 
 
@@ -140,8 +144,8 @@ def content_settings(
     text: Callable[[np.ndarray], np.ndarray],
     content: ContentFactors,
     widths: Sequence[int],
-) -> tuple[int, int | None, float]:
-    """Width, ridge and recency of the content part, by what it says alone: so it must speak for new items.
+) -> tuple[int, int | None]:
+    """Width and ridge of the content part, by what it says alone: so it must speak for new items.
 
     Args:
         question: what validation asks.
@@ -151,25 +155,21 @@ def content_settings(
             same rule, none being the simplest.
     """
     needed = np.unique(np.concatenate([question.candidates, question.items]))
-    vectors, candidates = text(needed), np.searchsorted(needed, question.candidates)
+    history, vectors = question.history(0.0)[:, needed], text(needed)
+    candidates = np.searchsorted(needed, question.candidates)
     best: dict[int, int | None] = {}
     ridges = [ridge for ridge in RIDGES if ridge is None or ridge <= vectors.shape[1] // RIDGES_WITHIN]
 
-    def loss(width: int, ridge: int | None, recency: float) -> np.ndarray:
-        items = content.narrowed(width, ridge).transform(vectors)
-        history = question.history(recency)[:, needed]
-        return question.losses(_unit(history @ items) @ items[candidates].T)
-
-    first = min(widths, key=lambda width: abs(width - LEAST))
-    recency = simplest(lambda tried: loss(first, ridges[-1], tried), RECENCIES, question.weight, errors=0.0)
-
     def losses(width: int) -> np.ndarray:
-        by_ridge = {ridge: loss(width, ridge, recency) for ridge in ridges}
+        by_ridge = {}
+        for ridge in ridges:
+            items = content.narrowed(width, ridge).transform(vectors)
+            by_ridge[ridge] = question.losses(_unit(history @ items) @ items[candidates].T)
         best[width] = simplest(by_ridge.__getitem__, ridges, question.weight)
         return by_ridge[best[width]]
 
     width = simplest(losses, widths, question.weight)
-    return width, best[width], recency
+    return width, best[width]
 
 
 def content_widths(text_dim: int, num_items: int) -> list[int]:
