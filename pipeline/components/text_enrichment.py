@@ -1,7 +1,8 @@
 """TextEnrichment: texts that a language model writes about items, before anything reads the items' table.
 
 Answers are kept in a folder beside the run's other results, by what was asked and of which model: a run asks
-only what changed, and one that is killed loses nothing. The artifact holds the texts as a table that
+only what changed, and one that is killed loses nothing. The texts are written there as a version, as `tfrec
+enrich` does, where requests find what was written of users. The artifact holds them as a table that
 TablesExampleGen joins with the items'.
 """
 
@@ -16,7 +17,7 @@ from tfx.types import artifact_utils, component_spec
 from pipeline.components.artifacts import GeneratedTexts
 from tfrec_fusion.config import EnrichmentConfig, SplitConfig, from_dict
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.enrichment.asking import ITEMS, count_run, enrich, write
+from tfrec_fusion.enrichment.asking import ITEMS, count_run, enrich, new_version, write
 from tfrec_fusion.training import progress
 
 
@@ -34,6 +35,7 @@ class Executor(base_executor.BaseExecutor):
         split = from_dict(SplitConfig, json.loads(exec_properties["split"]))
         result = enrich(tables, split, config, exec_properties["answers"], progress.report)
         count_run(result, exec_properties["answers"])
+        new_version(result, config, exec_properties["answers"])
         write(result, config, artifact_utils.get_single_uri(output_dict["generated_texts"]))
 
 

@@ -75,19 +75,21 @@ def forget(
 
     Raises:
         ConfigError: for an empty id, or logs without their key.
-        AtWork: where a run is at work in the same folder.
+        AtWork: where a run is at work in the same folder, or `tfrec enrich` beside it.
     """
     if not user.strip():
         raise ConfigError("`--user` must be a user's id. Received: an empty one.")
     rows = _from_impressions(user, list(logs), list(tables), key_file)
     home = config.home
     if not home.is_dir():
-        return Forgotten((), rows, (), _sources(config, user))
+        # `tfrec enrich` may have asked before any run, into a folder of its own.
+        return Forgotten(tuple(forget_users(config.answers_folder)), rows, (), _sources(config, user))
     with files.lock(home / LOCK, "tfrec forget"):
+        written = forget_users(config.answers_folder)
         holding = _holding(config, blessed)
         # First, so that a kill leaves nothing that no list names.
         files.write_json(home / PENDING, {"holding": sorted({*holding, *pending(home)})})
-        removed = [*_remove_copies(config, holding), *forget_users(config.answers_folder)]
+        removed = [*_remove_copies(config, holding), *written]
     return Forgotten(tuple(removed), rows, tuple(holding), _sources(config, user))
 
 

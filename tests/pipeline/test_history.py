@@ -1,5 +1,6 @@
 """Runs beside each other, rolled back, and people taken out of what they left."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -18,7 +19,7 @@ from pipeline.runner import forgetting, history, tracking
 from pipeline.runner.rollback import roll_back
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion import files
-from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config import ConfigError, EndpointConfig, EnrichmentConfig
 from tfrec_fusion.impressions import Feedback, ImpressionLog, ImpressionLogConfig, collect
 
 WHO = "zebra-7f3a@example.org"
@@ -126,6 +127,8 @@ def test_nothing_but_what_is_named_holds_somebody_who_was_forgotten(config, tmp_
         config.home / "rejects/rejects.jsonl",
         config.home / "report/index.html",
         config.home / "checkpoints/abc/best",
+        config.home / "enrichment/users/answers.jsonl",
+        config.home / "enrichment/versions/1/users.parquet",
         config.push_folder / "retrieval/0/saved_model.pb",
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +170,18 @@ def test_nothing_but_what_is_named_holds_somebody_who_was_forgotten(config, tmp_
     assert forgetting.pending(config.home) == []
 
 
+def test_what_was_asked_about_users_before_any_run_is_forgotten(config):
+    answers = config.home.parent / "answers"
+    config = dataclasses.replace(
+        config, enrich=EnrichmentConfig(EndpointConfig(model="writer"), folder=str(answers))
+    )
+    assert not config.home.exists()
+    (answers / "users").mkdir(parents=True)
+    with files.lock(answers / "enrichment.lock", "tfrec enrich"), pytest.raises(files.AtWork):
+        forgetting.forget(config, WHO)
+    assert forgetting.forget(config, WHO).removed == (str(answers / "users"),)
+
+
 def test_whom_to_forget_must_be_known(config, tmp_path):
     with pytest.raises(ConfigError, match="Received: an empty one"):
         forgetting.forget(config, " ")
@@ -179,8 +194,6 @@ def test_whom_to_forget_must_be_known(config, tmp_path):
 
 
 def test_a_run_is_logged_to_mlflow(config, monkeypatch):
-    import dataclasses
-
     tracking.check(config)
     wanted = dataclasses.replace(config, mlflow="store")
     if "mlflow" not in sys.modules:

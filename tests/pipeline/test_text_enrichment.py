@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+import threading
+import time
 
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from tests.enrichment.test_asking import SPLIT, TITLES, about, settings, shop
 from tfrec_fusion import Recommender
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import GeneratedText
+from tfrec_fusion.enrichment import asking
 from tfrec_fusion.features.rows import EntityReader
 from tfrec_fusion.in_memory import fitted
 from tfrec_fusion.serving.client.answers import Recommendations, Recommended
@@ -77,6 +80,8 @@ def test_the_component_writes_what_example_gen_joins(tmp_path):
     assert with_texts(tables, text_enrichment.texts_file({})) == tables
     report = json.loads((tmp_path / "texts" / "report.json").read_text())
     assert report["items"] == {"all": 6, "kept": 6}
+    # A run leaves what requests read, as `tfrec enrich` does.
+    assert asking.newest(tmp_path / "answers").name == "1"
 
 
 def test_a_run_begins_with_the_texts(written):
@@ -204,6 +209,18 @@ def test_a_language_model_orders_the_answer_or_it_stays_as_it_is(written, asked,
     assert "".join(line.split()[2] for line in out.splitlines()) == order
     assert said in out + err
     assert fake.told()[0].startswith("BEGIN RECORD\nAsked for: money\nCandidate 1: Alien")
+
+
+def test_a_language_model_that_is_silent_is_not_waited_for(written, asked, capsys):
+    file, fake = written
+    answered, begin = threading.Event(), time.monotonic()
+    fake.answer = lambda request, number: str(answered.wait(60))
+    assert main(["recommend", "--text", "money", "--llm", "--llm-seconds", "0.3", "--config", file]) == 0
+    answered.set()
+    assert time.monotonic() - begin < 30
+    out, err = capsys.readouterr()
+    assert "".join(line.split()[2] for line in out.splitlines()) == "abc"
+    assert "in the plain order: no answer within 0.3 s" in out + err
 
 
 def test_the_order_needs_a_configuration(written, asked, capsys):

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 ITEMS, USERS, REPORT, CONTENT = "items.parquet", "users.parquet", "report.json", "content"
-INCOMPLETE = "incomplete_runs"
+INCOMPLETE, LOCK = "incomplete_runs", "enrichment.lock"
 VERSIONS, OF_USERS = "versions", "users"  # folders beside the answers
 FAILURES = 8  # questions in a row without an answer, after all their retries, before the asking ends
 Say = Callable[[str], None]
@@ -90,7 +90,7 @@ def enrich(
     """
     _check_column(config, tables)
     subjects = read_subjects(tables, split, config)
-    with files.lock(pathlib.Path(folder) / "enrichment.lock", "tfrec enrich"):
+    with files.lock(pathlib.Path(folder) / LOCK, "tfrec enrich"):
         answers = _stores(folder)
         missing = _missing(subjects, answers, config)
         budget = Budget(config)
@@ -213,17 +213,23 @@ def forget_users(folder: str | os.PathLike[str]) -> list[str]:
 
     Returns:
         What was removed.
+
+    Raises:
+        AtWork: where another process asks into the folder.
     """
     target = pathlib.Path(folder)
-    tables = sorted(target.glob(f"{VERSIONS}/*/{USERS}"))
-    for table in tables:
-        table.unlink()
-        # The next version is another, whatever it holds.
-        (table.parent / CONTENT).unlink(missing_ok=True)
-    removed = [str(table) for table in tables]
-    if (target / OF_USERS).is_dir():
-        files.remove_folder(target / OF_USERS)
-        removed.append(str(target / OF_USERS))
+    if not target.is_dir():
+        return []
+    with files.lock(target / LOCK, "tfrec forget"):
+        tables = sorted(target.glob(f"{VERSIONS}/*/{USERS}"))
+        for table in tables:
+            table.unlink()
+            # The next version is another, whatever it holds.
+            (table.parent / CONTENT).unlink(missing_ok=True)
+        removed = [str(table) for table in tables]
+        if (target / OF_USERS).is_dir():
+            files.remove_folder(target / OF_USERS)
+            removed.append(str(target / OF_USERS))
     return removed
 
 
