@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -98,8 +99,11 @@ def split(model: bytes, texts: tf.Tensor, out_type: tf.DType = tf.int32) -> tf.R
     The model is an attribute of an operation in the graph, which reads it once: nothing has to be tracked,
     saved or initialised beside the graph.
     """
-    # `SentencepieceTokenizer` of TF Text wants a resource that is made outside the graph.
-    resource = gen_sentencepiece_tokenizer.sentencepiece_op(model=model)
+    # `SentencepieceTokenizer` of TF Text wants a resource that is made outside the graph. Operations of one
+    # name share theirs after `tf.saved_model.load`, in whatever functions they stand: of two models in one
+    # SavedModel, one would be used for both.
+    name = f"Sentencepiece_{hashlib.sha256(model).hexdigest()[:16]}"
+    resource = gen_sentencepiece_tokenizer.sentencepiece_op(model=model, name=name)
     values, splits = gen_sentencepiece_tokenizer.sentencepiece_tokenize_op(
         resource, texts, 0, 1.0, False, False, False, out_type
     )
