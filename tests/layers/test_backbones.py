@@ -43,6 +43,19 @@ def test_hidden_states_agree_with_pytorch(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_every_stage_trains_every_family(name):
+    """What stays fixed may be computed once, and every weight that is trained is used."""
+    for stage, options in (("top_n", {"top_n": 1}), ("lora", {"lora_rank": 2}), ("full", {})):
+        encoder = encoder_of(name, stage=stage, **options)
+        with tf.GradientTape() as tape:
+            vectors = encoder(TOKENS)
+        lower = encoder.lower(TOKENS)
+        np.testing.assert_allclose(encoder.upper(lower, TOKENS["attention_mask"]), vectors, atol=1e-5)
+        gradients = tape.gradient(vectors, encoder.trainable_weights)
+        assert gradients and all(gradient is not None for gradient in gradients), stage
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_configurations_of_transformers_4_and_5_are_the_same_network(name):
     old, new = (plain_config(config) for config in (CASES[name], reference(name)["config"]))
     ours, theirs = (family_of(config).architecture(config) for config in (old, new))
