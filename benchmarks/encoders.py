@@ -83,6 +83,13 @@ FAMILIES: dict[str, dict[str, Any] | None] = {
     "gemma3": {"model_type": "gemma3_text", **_SIZES, **_GROUPED},
     "gpt2": {"model_type": "gpt2", "n_embd": 384, "n_layer": 6, "n_head": 12, "vocab_size": 30522},
 }
+TOKENIZERS = {
+    "xlm-roberta": "SentencePiece unigram",
+    "deberta-v3": "SentencePiece unigram",
+    "gemma3": "SentencePiece BPE",
+    **dict.fromkeys(("modernbert", "llama", "qwen3", "gpt2"), "byte-level BPE"),
+}
+"""What encoders of a family usually come with, where it is not WordPiece."""
 
 
 class Peers:
@@ -177,7 +184,7 @@ def timed(function):
     return spend
 
 
-def row(name: str, folder: pathlib.Path, peers: Peers, options: argparse.Namespace) -> None:
+def row(name: str, tokenizer: str, folder: pathlib.Path, peers: Peers, options: argparse.Namespace) -> None:
     """Prints a family's row; below it what the exporter could not do, and transformers' Keras model."""
     encoder = TextEncoder.from_pretrained(folder)
     vocabulary = encoder.backbone.architecture.vocab_size
@@ -192,7 +199,7 @@ def row(name: str, folder: pathlib.Path, peers: Peers, options: argparse.Namespa
             "seconds"
         ]
     apart, own, theirs = difference(run, peers, vocabulary)
-    cells = [name, f"{apart:.0e}"]
+    cells = [name, tokenizer, f"{apart:.0e}"]
     notes = [f"from float64: ours {own:.1e}, PyTorch's {theirs:.1e}"]
     notes += [f"not exported to ONNX: {fault}"] if fault else []
     for length in LENGTHS:
@@ -220,8 +227,8 @@ def main() -> None:
     peers = Peers(options.python)
     versions = {"tensorflow": tf.__version__, **peers("versions")}
     print(f"{', '.join(f'{name} {version}' for name, version in versions.items())}; batch {options.batch}\n")
-    print(f"| family | largest difference | {' | '.join(_COLUMNS)} |")
-    print("|" + "---|" * (2 + len(_COLUMNS)))
+    print(f"| family | tokenizer | largest difference | {' | '.join(_COLUMNS)} |")
+    print("|" + "---|" * (3 + len(_COLUMNS)))
     for name in options.families:
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
@@ -231,12 +238,12 @@ def main() -> None:
                     shutil.copy(source / file, folder)
             else:
                 peers("write", folder=str(folder), config=FAMILIES[name])
-            row(name, folder, peers, options)
+            row(name, TOKENIZERS.get(name, "WordPiece"), folder, peers, options)
     if options.gguf:
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
             peers("write", folder=str(folder), gguf=os.path.abspath(options.gguf))
-            row(pathlib.Path(options.gguf).stem, folder, peers, options)
+            row(pathlib.Path(options.gguf).stem, TOKENIZERS["llama"], folder, peers, options)
     peers.close()
 
 
