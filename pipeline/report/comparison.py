@@ -78,10 +78,7 @@ def write_comparison(
     paired, reason = paired_figures(models, examples, tuple(config.evaluation.k))
     say("asks both for recommendations")
     lists = lists_of_both(models, examples, items)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, trim_blocks=True
-    )
-    page = environment.get_template("comparison.html").render(
+    page = html(
         names=[f"{run.config.name} ({run.summary['started'].replace('T', ' ')})" for run in runs],
         data=[data_in_words(run) for run in runs],
         settings=different_settings(*map(settings_of, runs)),
@@ -98,6 +95,14 @@ def write_comparison(
     place = config.home / "report" / f"against_{name}.html"
     files.write_text(place, page)
     return place
+
+
+def html(**parts: Any) -> str:
+    """The page, of what `comparison.html` shows."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, trim_blocks=True
+    )
+    return environment.get_template("comparison.html").render(**parts)
 
 
 def paired_figures(
