@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -92,7 +92,7 @@ def explain_tower(model: Model, points: int) -> Explain:
 
     def explain(batch: dict[str, tf.Tensor]) -> PartScores:
         items = tf.gather(vectors, batch["candidates"])
-        return model.contributions(batch, items, average, vectors, points=points)[0]
+        return model.explained(batch, average, vectors, points=points).contributions(items, 0)[0]
 
     return explain
 
@@ -127,7 +127,8 @@ def measure(explain: Explain, found: Sequence[dict[str, tf.Tensor]]) -> tuple[fl
     """The mean completeness error as a share of the mean size of what is taken apart, and seconds a query of
     `CANDIDATES` items, without the first batch's."""
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    # Of one shape for all batches: a second trace of another shape would cost as much again.
+    @tf.function(autograph=False, input_signature=[_shapes(found)])
     def sizes(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         part = explain(batch)
         sources = [values for values in (part.history, part.words) if values is not None]
@@ -141,6 +142,19 @@ def measure(explain: Explain, found: Sequence[dict[str, tf.Tensor]]) -> tuple[fl
     error, size = np.sum([sizes(batch).numpy() for batch in found], 0)
     queries = sum(len(batch["candidates"]) for batch in found)
     return float(error / size), (time.process_time() - start) / queries
+
+
+def _shapes(batches: Sequence[Mapping[str, tf.Tensor]]) -> dict[str, tf.TensorSpec]:
+    """What all batches are: any number of rows, and along other axes what they have in common."""
+    specs = {}
+    for place, name in enumerate(batches[0]):
+        values = [batch[name] for batch in batches]
+        widths = [
+            sizes.pop() if len(sizes := set(axis)) == 1 else None
+            for axis in zip(*(value.shape[1:] for value in values), strict=True)
+        ]
+        specs[name] = tf.TensorSpec([None, *widths], values[0].dtype, f"input_{place}")
+    return specs
 
 
 def report(run: RunFiles, queries: int, seed: int) -> None:
@@ -177,7 +191,9 @@ def table(
     """Prints one part's rows; `used` is the number of points that is served."""
     count = sum(len(batch["candidates"]) for batch in found)
     print(f"\nPart `{part}`, {count} queries of {CANDIDATES} items; {used} points are served\n")
-    print("| points | completeness error, share of the part | processor ms a query |\n|---|---|---|")
+    print(
+        "| points | completeness error, share of the part | processor ms a query |\n|---|---|---|", flush=True
+    )
     for number in sorted({*points, used}):
         share, seconds = measure(explain(number), found)
         print(f"| {number} | {100 * share:.2f} % | {1e3 * seconds:.1f} |", flush=True)

@@ -376,7 +376,7 @@ def test_integrated_gradients_of_a_mean_are_exact(data):
     model = two_tower(data, dataclasses.replace(RETRIEVAL, normalize=False), history_encoder="mean")
     batch = tensors({name: values[:1] for name, values in data.test.items()})
     average, items = model.average_item(), model.candidate_embeddings()
-    (tower, *_) = model.contributions(batch, items[None, 1:5], average, items)
+    (tower, *_) = model.explained(batch, average, items).contributions(items[None, 1:5], 0)
     met = [item for item in batch["history"].numpy()[0] if item]
     vectors = model.tower_candidates().numpy()
     moved = (vectors[met] - average.numpy()) / len(met) @ vectors[1:5].T

@@ -165,3 +165,16 @@ def test_requests_cannot_fill_the_memory_with_prepared_callables(models, monkeyp
     for timeout_ms in (1000, 2000, 4000, 8000, 16000):
         model.predict(signature, {"a": one, "b": one}, timeout_ms=timeout_ms)
         assert len(model.run._runs) <= 3
+
+
+def test_what_is_slow_to_prepare_is_prepared_once_for_all_other_limits(models, monkeypatch):
+    prepared, prepare = [], session_module._prepare
+    monkeypatch.setattr(session_module, "SLOW_TO_PREPARE", -1.0)
+    monkeypatch.setattr(session_module, "_prepare", lambda *given: prepared.append(given) or prepare(*given))
+    model = LoadedModel(str(models / "zoo" / "1"), "zoo", 1)
+    signature, one = model.signatures["both"], np.float32(1)
+    for timeout_ms in (None, 1000, 4000, 16000):
+        for inline in (False, True):
+            answer = model.predict(signature, {"a": one, "b": one}, inline=inline, timeout_ms=timeout_ms)
+            assert answer == {"a_out": 1, "b_out": 1}
+    assert len(prepared) == 1

@@ -42,29 +42,25 @@ class TextTower(tf.Module):
         self.tokenizer, self.encoder, self.dim = tokenizer, encoder, dim
         self.query_prefix, self.item_prefix = query_prefix, item_prefix
         # Traced once for all signatures that call it.
-        self._encode = tf.function(
-            self._encoded,
-            input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.string)],
-            autograph=False,
+        self._encode = called(
+            lambda texts: tf.cast(self.encoder(self.tokenizer(texts)), tf.float32),
+            input_signature=[tf.TensorSpec([None], tf.string)],
         )
 
     def queries(self, texts: tf.Tensor) -> tf.Tensor:
         """float32 `[n, dim]` of what users ask, strings `[n]`; zeros where one says nothing."""
-        return self._encode(texts, self.query_prefix)
+        return self._encoded(texts, self.query_prefix)
 
     def items(self, texts: tf.Tensor) -> tf.Tensor:
         """float32 `[n, dim]` of what items say, strings `[n]`; zeros where one says nothing."""
-        return self._encode(texts, self.item_prefix)
+        return self._encoded(texts, self.item_prefix)
 
-    def _encoded(self, texts: tf.Tensor, prefix: tf.Tensor) -> tf.Tensor:
+    def _encoded(self, texts: tf.Tensor, prefix: str) -> tf.Tensor:
         """Only texts that say something are encoded."""
         given = tf.where(says_something(texts))
         encoded = tf.cond(
             tf.size(given) > 0,
-            lambda: tf.cast(
-                self.encoder(self.tokenizer(tf.strings.join([prefix, tf.gather_nd(texts, given)]))),
-                tf.float32,
-            ),
+            lambda: self._encode(tf.strings.join([prefix, tf.gather_nd(texts, given)])),
             lambda: tf.zeros([0, self.dim]),
         )
         return tf.scatter_nd(given, encoded, tf.cast([tf.size(texts), self.dim], tf.int64))
@@ -243,11 +239,24 @@ class Signatures(tf.Module):
         return {name: tf.TensorSpec([None], tf.string, name) for name in self.context_inputs}
 
 
+PREPARED_ONCE = {"_tf_data_function": True}
+"""Of a function that its caller does not contain: TensorFlow optimises it where it is first called, and not
+before that too with all the functions of a graph, which takes as long again."""
+
+
 def graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
     """`tf.function` for signatures."""
     # Nothing here branches by Python's `if` on tensors; without AutoGraph's rewriting of every layer's source
     # a signature is traced several times faster.
-    return tf.function(function, autograph=False)
+    return tf.function(function, autograph=False, experimental_attributes=PREPARED_ONCE)
+
+
+def called(function: Callable, **options: Any) -> tf.types.experimental.PolymorphicFunction:
+    """`tf.function` for what few requests need, to be called in a branch: it is prepared when a request first
+    takes the branch, and once for all calls of it. Other functions become part of the graph that calls them,
+    which TensorFlow prepares as a whole, at half a millisecond and more an operation."""
+    attributes = {"_noinline": True, **PREPARED_ONCE}
+    return tf.function(function, autograph=False, experimental_attributes=attributes, **options)
 
 
 def concrete(

@@ -38,10 +38,13 @@ class RecommenderExplainer(RetrievalExplainer):
         served = self.serving
         k = tf.minimum(checked("k", inputs["k"], served.max_k), served.max_k)
         queries = self.queries(inputs)
-        context = {name: inputs[name] for name in served.context_inputs}
-        user = served.user_inputs(inputs["user_id"], inputs["history"], context)
         found = served.mixed(
-            queries, user, k, inputs["candidates"], inputs["rank_weight"], *self.filters(inputs)
+            queries.embeddings,
+            queries.user,
+            k,
+            inputs["candidates"],
+            inputs["rank_weight"],
+            *self.filters(inputs),
         )
         mixed, places = tf.math.top_k(found.scores, tf.minimum(k, tf.shape(found.scores)[1]))
         top = tf.where(mixed > -float("inf"), tf.gather(found.rows, places, batch_dims=1), 0)
@@ -62,10 +65,10 @@ class RecommenderExplainer(RetrievalExplainer):
         item_ids = tf.concat([item_ids, last], 1)
         texts = tf.concat([texts, tf.fill(tf.shape(last), "")], 1)
         label = tf.constant([float(name == served.head) for name in served.ranking.labels])
-        user = asked.user
+        user = asked.queries.user
         predicted, ranked = served.predicted_parts(user, item_ids, texts, label, unsourced=1)
         further = tf.shape(user["history"])[1] - tf.shape(served.ranking.recent(user)["history"])[1]
-        own = tf.linalg.matvec(asked.vectors, asked.queries)
+        own = tf.linalg.matvec(asked.vectors, asked.queries.embeddings)
         first, second = found.shares
         low, other_low = found.lowest
         scores = first * (own - low) + second * (predicted - other_low)

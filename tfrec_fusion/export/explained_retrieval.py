@@ -10,22 +10,34 @@ import tensorflow as tf
 from tfrec_fusion.export.base import checked, says_something
 from tfrec_fusion.export.explaining import Explainer, contains, first_of
 from tfrec_fusion.export.words import part_by_word
-from tfrec_fusion.models.contributions import PartScores
+from tfrec_fusion.models.contributions import ExplainedQueries, PartScores
+
+
+class Queries(NamedTuple):
+    """Who asks, and for what.
+
+    Attributes:
+        user: the model's query inputs.
+        explained: what the model makes of them.
+        embeddings: float32 `[batch, dim]`, with what words ask for (`RetrievalSignatures.query`).
+    """
+
+    user: dict[str, tf.Tensor]
+    explained: ExplainedQueries
+    embeddings: tf.Tensor
 
 
 class Asked(NamedTuple):
     """The candidates of a request, and after them the last item that `recommend` gives.
 
     Attributes:
-        user: the model's query inputs.
-        queries: float32 `[batch, dim]`.
+        queries: of whom.
         rows: int32 `[batch, n + 1]`.
         vectors: float32 `[batch, n + 1, dim]`.
         top: int32 `[batch, k]`, what is recommended.
     """
 
-    user: dict[str, tf.Tensor]
-    queries: tf.Tensor
+    queries: Queries
     rows: tf.Tensor
     vectors: tf.Tensor
     top: tf.Tensor
@@ -42,16 +54,22 @@ class RetrievalExplainer(Explainer):
         served = self.serving
         k = tf.minimum(checked("k", inputs["k"], served.max_k), served.max_k)
         queries = self.queries(inputs)
-        _, top = served.search(queries, k, *self.filters(inputs))
+        _, top = served.search(queries.embeddings, k, *self.filters(inputs))
         asked = self.asked(inputs, queries, top)
-        scores = tf.linalg.matvec(asked.vectors, queries)
+        scores = tf.linalg.matvec(asked.vectors, queries.embeddings)
         missed = (scores[:, :-1] > scores[:, -1:]) | ~full(top)
         return self.answer(inputs, asked, scores, *self.parts(inputs, asked), [("missed", missed)])
 
-    def queries(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def queries(self, inputs: Mapping[str, tf.Tensor]) -> Queries:
         """As `recommend` makes them."""
-        context = {name: inputs[name] for name in self.serving.context_inputs}
-        return self.serving.query(inputs["user_id"], inputs["history"], inputs["text"], context)
+        served, user = self.serving, self.user(inputs)
+        # As a tensor: see `RetrievalSignatures.query`.
+        vectors = tf.convert_to_tensor(served.vectors)
+        explained = served.model.explained(user, served.average_item, vectors, served.known_as)
+        embeddings = served.with_text(
+            explained.embeddings, inputs["user_id"], user["history"], inputs["text"]
+        )
+        return Queries(user, explained, embeddings)
 
     def filters(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """The arguments of `search` from `excluded` on."""
@@ -59,7 +77,7 @@ class RetrievalExplainer(Explainer):
         excluded = self.serving.excluded(*(inputs[name] for name in names))
         return excluded, inputs["allow"], inputs["categories"], inputs["probes"]
 
-    def asked(self, inputs: Mapping[str, tf.Tensor], queries: tf.Tensor, top: tf.Tensor) -> Asked:
+    def asked(self, inputs: Mapping[str, tf.Tensor], queries: Queries, top: tf.Tensor) -> Asked:
         """The candidates, and after them the last item of `top` int32 `[batch, k]`."""
         item_ids, texts = self.asked_items(inputs)
         rows = self.serving.item_rows(item_ids)
@@ -68,26 +86,22 @@ class RetrievalExplainer(Explainer):
         vectors = self.described(tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1]))
         vectors = tf.reshape(vectors, tf.concat([tf.shape(rows), [vectors.shape[1]]], 0))
         vectors = tf.concat([vectors, self.index_vectors(last)], 1)
-        return Asked(self.user(inputs), queries, tf.concat([rows, last], 1), vectors, top)
+        return Asked(queries, tf.concat([rows, last], 1), vectors, top)
 
     def parts(
         self, inputs: Mapping[str, tf.Tensor], asked: Asked
     ) -> tuple[list[PartScores], tf.Tensor | None]:
         """What the retrieval's scores are sums of: the model's parts and, with a text tower, `text`; and the
         words of that. The last candidate is there for its scores and gets no sources of a network."""
-        served = self.serving
-        vectors = tf.convert_to_tensor(served.vectors)
-        width = vectors.shape[1]
-        items = asked.vectors[..., :width]
-        parts = served.model.contributions(
-            asked.user, items, served.average_item, vectors, served.known_as, unsourced=1
-        )
+        served, queries = self.serving, asked.queries
+        width = served.vectors.shape[1]
+        parts = queries.explained.contributions(asked.vectors[..., :width], 1)
         if served.text_tower is None:
             return parts, None
         # Where nothing is known of who asks in words, the words alone count (`RetrievalSignatures.query`).
-        counts = served.counts(inputs["user_id"], asked.user["history"], inputs["text"])
+        counts = served.counts(inputs["user_id"], queries.user["history"], inputs["text"])
         counts = tf.cast(counts, tf.float32)[:, None]
-        vectors = asked.queries[:, width:], asked.vectors[..., width:]
+        vectors = queries.embeddings[:, width:], asked.vectors[..., width:]
         words, text = part_by_word(served.text_tower, inputs["text"], *vectors, unsourced=1)
         return [*(part.scaled(counts) for part in parts), text], words
 
@@ -156,7 +170,7 @@ class RetrievalExplainer(Explainer):
         return {
             **self.named(rows, *self.asked_items(inputs)),
             "scores": scores[:, :-1],
-            **self.taken_apart(own, asked.user["history"], inputs["count"], words),
+            **self.taken_apart(own, asked.queries.user["history"], inputs["count"], words),
             "states": states,
             "ranks": tf.where(states == "recommended", ranks, 0),
             "last_id": tf.gather(served.item_ids, last),

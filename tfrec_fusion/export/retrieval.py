@@ -82,9 +82,16 @@ class RetrievalSignatures(Signatures):
         # gathered.
         vectors = tf.convert_to_tensor(self.vectors)
         queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
+        return self.with_text(queries, user_id, batch["history"], text)
+
+    def with_text(
+        self, queries: tf.Tensor, user_id: tf.Tensor, history: tf.Tensor, text: tf.Tensor
+    ) -> tf.Tensor:
+        """The model's queries, float32 `[batch, dim]`, and beside them what the text asks for; see
+        `query`."""
         if self.text_tower is None:
             return queries
-        counts = self.counts(user_id, batch["history"], text)
+        counts = self.counts(user_id, history, text)
         return tf.concat([tf.where(counts[:, None], queries, 0.0), self.text_tower.queries(text)], 1)
 
     def counts(self, user_id: tf.Tensor, history: tf.Tensor, text: tf.Tensor) -> tf.Tensor:

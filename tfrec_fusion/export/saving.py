@@ -14,8 +14,8 @@ from tfrec_fusion.files import whole_folder
 __all__ = ["save", "write_warmup"]
 
 COLD = (EVALUATE, "explain")
-"""Signatures that are not warmed up. The first `explain` takes TensorFlow longer than all else together (8 s
-of a processor, for 20,000 nodes), and every load of every version would wait for it."""
+"""Signatures that are not warmed up. The first `explain` takes TensorFlow longer than all else together (5 s
+of a processor for a small retrieval model), and every load of every version would wait for it."""
 
 
 def save(serving: tf.Module, folder: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfrec_fusion.export.base import TextTower, says_something
+from tfrec_fusion.export.base import TextTower, called, says_something
 from tfrec_fusion.models.contributions import (
     PartScores,
     constant_towards,
@@ -56,9 +56,8 @@ def part_by_word(
     nothing = (tf.zeros([batch, 0], tf.string), tf.zeros([batch, n, 0]), scores)
     given = says_something(texts)
     if hasattr(tower.encoder, "encode_embedded"):
-        words, added, base = tf.cond(
-            tf.reduce_any(given), lambda: _by_word(tower, texts, items, points, unsourced), lambda: nothing
-        )
+        by_word = called(lambda texts, items: _by_word(tower, texts, items, points, unsourced))
+        words, added, base = tf.cond(tf.reduce_any(given), lambda: by_word(texts, items), lambda: nothing)
     else:
         words, added, base = nothing
     said = tf.cast(given, tf.float32)[:, None]

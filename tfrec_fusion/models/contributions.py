@@ -77,6 +77,21 @@ class PartScores:
         return PartScores(self.name, others=others, **kept)
 
 
+@dataclasses.dataclass(frozen=True)
+class ExplainedQueries:
+    """Queries of a model, and what their scores are sums of.
+
+    Attributes:
+        embeddings: float32 `[batch, width]`, what `query_embeddings` makes.
+        contributions: candidates, float32 `[batch, n, width]`, and how many of them, at the end, are
+            `unsourced` (see `integrated_gradients`; of networks alone), to the parts of
+            `embeddings · candidates`.
+    """
+
+    embeddings: tf.Tensor
+    contributions: Callable[[tf.Tensor, int], list[PartScores]]
+
+
 def whole(name: str, scores: tf.Tensor) -> PartScores:
     """A part without sources: all of it is its base."""
     return PartScores(name, scores, base=scores)

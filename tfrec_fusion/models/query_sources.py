@@ -71,28 +71,29 @@ class QuerySources:
         mask = repeated(self.mask, each)
         return self.tower.encode(modalities, history, mask, training=False, last_only=True)
 
-    def ends(self) -> list[tf.Tensor]:
-        """Each input and its baseline side by side: float `[batch * 2, ..., width]`."""
+    def ends(self, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """The embeddings of the inputs and of their baselines, `finish`ed: float32 `[batch, 2, dim]`."""
         pairs = zip(self.values, self.baselines, strict=True)
-        return [tf.reshape(tf.stack(pair, 1), tf.concat([[-1], tf.shape(pair[0])[1:]], 0)) for pair in pairs]
+        both = [tf.reshape(tf.stack(pair, 1), tf.concat([[-1], tf.shape(pair[0])[1:]], 0)) for pair in pairs]
+        found = finish(self.encode(both, 2))
+        return tf.reshape(found, [-1, 2, found.shape[-1]])
 
     def part(
         self,
         name: str,
         directions: tf.Tensor,
         finish: Callable[[tf.Tensor], tf.Tensor],
+        ends: tf.Tensor,
         unsourced: int = 0,
-    ) -> tuple[tf.Tensor, PartScores]:
+    ) -> PartScores:
         """`directions · finish(embedding)` by source.
 
         Args:
             name: of the part.
             directions: float32 `[batch, n, dim]`.
             finish: what is done to the tower's embedding.
+            ends: what `ends` returned.
             unsourced: see `integrated_gradients`.
-
-        Returns:
-            `finish(embedding)`, float32 `[batch, dim]`, and the part.
         """
         found = integrated_gradients(
             lambda values: finish(self.encode(values, self.points)),
@@ -102,8 +103,6 @@ class QuerySources:
             points=self.points,
             unsourced=unsourced,
         )
-        ends = finish(self.encode(self.ends(), 2))
-        ends = tf.reshape(ends, [-1, 2, ends.shape[-1]])
         scores, base = (tf.linalg.matvec(directions, ends[:, place]) for place in (0, 1))
         others = dict(zip(self.names, found[1:], strict=True))
-        return ends[:, 0], PartScores(name, scores, base, found[0], others)
+        return PartScores(name, scores, base, found[0], others)

@@ -200,11 +200,22 @@ class Ranking(Model):
             history: float `[batch, H, any]`, those of the history's items; of them the item tower's part is
                 read.
         """
-        index, solved = inputs["item_index"], item[:, self.item_tower.dim :]
+        index = inputs["item_index"]
         num_queries = tf.maximum(tf.size(inputs["user_index"]), 1)
         owner = tf.range(tf.size(index)) // tf.maximum(tf.size(index) // num_queries, 1)
-        answer = self._activate(self.logits_of(inputs, item, history, owner))
-        return self._mixed(answer, tf.gather(inputs["user_index"], owner), solved)
+        return self.predictions(inputs, item, self.logits_of(inputs, item, history, owner), owner)
+
+    def predictions(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        item: tf.Tensor,
+        logits: dict[str, tf.Tensor],
+        owner: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Ratings and probabilities by label, float32 `[batch * n]`, of what `logits_of` returned; arguments
+        as in it."""
+        solved = item[:, self.item_tower.dim :]
+        return self._mixed(self._activate(logits), tf.gather(inputs["user_index"], owner), solved)
 
     def logits_of(
         self, inputs: Mapping[str, tf.Tensor], item: tf.Tensor, history: tf.Tensor, owner: tf.Tensor

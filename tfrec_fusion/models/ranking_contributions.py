@@ -72,8 +72,8 @@ class RankingExplanation:
             label: float32 `[labels]`, 1 for the label and 0 for the others.
             average: float32 `[dim]`, the mean of the items' vectors by the item tower.
         """
-        predictions = self.model.score_vectors(self.inputs, self.item, self.history)
         logits = self.model.logits_of(self.inputs, self.item, self.history, self.owner)
+        predictions = self.model.predictions(self.inputs, self.item, logits, self.owner)
         found = [self.terms(name, logits[name], predictions[name]) for name in self.model.labels]
 
         def chosen(values: list[tf.Tensor]) -> tf.Tensor:

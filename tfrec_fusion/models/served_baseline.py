@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.models.baselines import ALS, Baseline, ContentKNN, Popularity
-from tfrec_fusion.models.contributions import PartScores, summed, whole
+from tfrec_fusion.models.contributions import ExplainedQueries, PartScores, summed, whole
 
 SMALLEST = 1e-12
 
@@ -117,18 +117,29 @@ class ServedBaseline(tf.Module):
         """Not read: a baseline needs no average item."""
         return tf.zeros([self.dim])
 
-    def contributions(
+    def explained(
         self,
         batch: Mapping[str, tf.Tensor],
-        candidates: tf.Tensor,
         average: tf.Tensor,
         items: tf.Tensor,
         model_index: tf.Tensor | None = None,
-        unsourced: int = 0,
+    ) -> ExplainedQueries:
+        """`query_embeddings`, and what their scores are sums of; arguments as of `TwoTower.explained`."""
+        return ExplainedQueries(
+            self.query_embeddings(batch, items),
+            lambda candidates, unsourced: self.contributions(batch, candidates, items),
+        )
+
+    def contributions(
+        self, batch: Mapping[str, tf.Tensor], candidates: tf.Tensor, items: tf.Tensor
     ) -> list[PartScores]:
         """What the baseline and, for users without history, popularity add to scores; each item of a history
-        by what it adds to the query, of ALS as Hu et al. (2008) explain: `y_i' (Y'Y + …)^-1 a y_h`. Arguments
-        as of `TwoTower.contributions`; sums are taken apart for every candidate."""
+        by what it adds to the query, of ALS as Hu et al. (2008) explain: `y_i' (Y'Y + …)^-1 a y_h`.
+
+        Args:
+            batch, items: as in `query_embeddings`.
+            candidates: float32 `[batch, n, width]`.
+        """
         history = batch["history"]
         first = tf.cast(_distinct(history), tf.float32)
         seen = tf.gather(items, history)[:, :, : self.dim]

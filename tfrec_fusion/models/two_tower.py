@@ -19,7 +19,7 @@ from tfrec_fusion.layers.replicas import (
 )
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.contributions import POINTS, PartScores
+from tfrec_fusion.models.contributions import POINTS, ExplainedQueries, PartScores
 from tfrec_fusion.models.hybrid.blend import Blend, Parts
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.next_items import NextItems
@@ -217,24 +217,20 @@ class TwoTower(Model):
         """The mean of the catalogue's embeddings by the towers alone: float32 `[dim]`."""
         return tf.reduce_mean(self.tower_candidates()[1:], 0)
 
-    def contributions(
+    def explained(
         self,
         batch: Mapping[str, tf.Tensor],
-        candidates: tf.Tensor,
         average: tf.Tensor,
         items: tf.Tensor,
         model_index: tf.Tensor | None = None,
         points: int = POINTS,
-        unsourced: int = 0,
-    ) -> list[PartScores]:
-        """What each part of the model adds to `query_embeddings(batch) · candidates`, and by which source.
+    ) -> ExplainedQueries:
+        """`query_embeddings`, and what each part of the model adds to their scores, by which source.
 
         Args:
             batch, items, model_index: as in `query_embeddings`.
-            candidates: float32 `[batch, n, width]`.
             average: what `average_item` returned.
             points: of the towers' quadrature.
-            unsourced: see `integrated_gradients`; of the towers alone.
         """
         blend, recent, mask = self.blend, self.recent(batch), batch["history"] > 0
         length = tf.shape(recent["history"])[1]
@@ -245,15 +241,24 @@ class TwoTower(Model):
             seen = parts.tower
         history = tf.gather(seen, rows[:, -length:])
         sources = QuerySources(self.query_tower, recent, history, recent["history"] > 0, average, points)
-        directions = candidates[..., : self.item_tower.dim]
-        queries, tower = sources.part("tower", directions, self._finish, unsourced)
-        # Further back than the towers read, they know nothing.
-        further = tf.shape(batch["history"])[1] - length
-        tower = tower.padded(further)
+        ends = sources.ends(self._finish)
+
+        def tower(candidates: tf.Tensor, unsourced: int) -> PartScores:
+            found = sources.part(
+                "tower", candidates[..., : self.item_tower.dim], self._finish, ends, unsourced
+            )
+            # Further back than the towers read, they know nothing.
+            return found.padded(tf.shape(batch["history"])[1] - length)
+
         if blend is None:
-            return [tower]
-        whole = blend.query_parts(queries, parts, rows, mask)
-        return blend.contributions(whole, parts, rows, mask, candidates, tower)
+            return ExplainedQueries(ends[:, 0], lambda candidates, unsourced: [tower(candidates, unsourced)])
+        whole = blend.query_parts(ends[:, 0], parts, rows, mask)
+        return ExplainedQueries(
+            blend.queries(whole, mask),
+            lambda candidates, unsourced: blend.contributions(
+                whole, parts, rows, mask, candidates, tower(candidates, unsourced)
+            ),
+        )
 
     @property
     def behaviour_width(self) -> int:

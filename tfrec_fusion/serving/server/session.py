@@ -14,6 +14,7 @@ import importlib
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,6 +41,10 @@ RunFn = Callable[..., Sequence[Any]]
 _MAX_RUNS = 64
 """Prepared callables that a model keeps beside those of whole signatures at its own time limit: requests
 choose outputs and time limits, and must neither fill the memory nor push out what everybody needs."""
+
+SLOW_TO_PREPARE = 1.0
+"""Seconds. What takes longer (`explain`: ten of a processor) is prepared once more for all other time limits
+together, through `Session.run`, which costs a run some 30 µs, and not once for each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +87,7 @@ class GraphRunner:
         self.timeout_ms = timeout_ms
         self._runs: dict[tuple[tuple[str, ...], tuple[str, ...], bool, int], RunFn] = {}
         self._chosen: dict[tuple[tuple[str, ...], tuple[str, ...], bool, int], RunFn] = {}
+        self._slow: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
         self._lock = threading.Lock()
         self.signatures: frozenset[tuple[tuple[str, ...], tuple[str, ...]]] = frozenset()
 
@@ -102,7 +108,7 @@ class GraphRunner:
             inline: run on the calling thread alone, which spares a small model two hand-overs (7 µs, not 40),
                 and costs a large one its parallelism and its time limit.
             timeout_ms: a time limit of its own, rounded up by a quarter at most; a callable is prepared for
-                each.
+                each, but of what is `SLOW_TO_PREPARE`.
 
         Raises:
             StatusError: what TensorFlow says, under its own code.
@@ -121,7 +127,13 @@ class GraphRunner:
 
     def _prepared(self, key: tuple[tuple[str, ...], tuple[str, ...], bool, int]) -> RunFn:
         feeds, fetches, inline, limit = key
-        run = _prepare(self.session, feeds, fetches, limit, inline)
+        if (feeds, fetches) in self._slow:
+            run = _public_runner(self.session, feeds, fetches, limit)
+        else:
+            start = time.monotonic()
+            run = _prepare(self.session, feeds, fetches, limit, inline)
+            if time.monotonic() - start > SLOW_TO_PREPARE:
+                self._slow.add((feeds, fetches))
         if limit == self.timeout_ms and (feeds, fetches) in self.signatures:
             self._runs[key] = run
             return run
