@@ -58,9 +58,8 @@ class Peers:
 
     def open(self, folder: str, lengths: list[int], batch: int) -> dict:
         """Loads the folder; onnxruntime gets a graph for each length, which is in its favour."""
-        model = transformers.AutoModel.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa"
-        )
+        # Fused attention, where a family has it.
+        model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
         self.model = LastHidden(model.eval())
         self.sessions, fault = {}, ""
         for length in lengths:
