@@ -6,6 +6,16 @@ import pytest
 
 import tfrec_fusion  # noqa: F401  (selects Keras 2 before TensorFlow)
 from tests.serving.http_clients import raw, strict  # noqa: F401  (fixtures)
+from tests.serving.page_fixtures import (  # noqa: F401  (fixtures)
+    clients,
+    old_model,
+    old_opened,
+    old_page,
+    opened,
+    page,
+    served,
+    tab,
+)
 
 
 class Reply(NamedTuple):

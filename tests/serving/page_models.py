@@ -6,6 +6,7 @@
 import dataclasses
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tfrec_fusion.export import base as export
 from tfrec_fusion.export.recommender import RecommenderSignatures
 from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.index import BruteForce
+from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.user_profiles import Profiles
 
 TITLES = {
@@ -57,19 +59,28 @@ def hostile(data: Planted) -> Planted:
     return dataclasses.replace(data, ids=ids, titles=titles)
 
 
-def write_models(root: pathlib.Path, data: Planted, profiles: Profiles) -> Planted:
-    """Writes `retrieval/1` and `recommender/2` below a folder; returns the data under their names."""
+def write_old(root: pathlib.Path, data: Planted, profiles: Profiles) -> None:
+    """Writes `retrieval` as version 1 below its base path."""
+    model, arguments, index = _parts(hostile(data), profiles)
+    export.save(OldRetrieval(model, *arguments, index=index), str(root / "1"))
+
+
+def write_whole(root: pathlib.Path, data: Planted, profiles: Profiles) -> Planted:
+    """Writes `recommender` as version 2 below its base path; returns the data under their names."""
     data = hostile(data)
-    arguments = list(serving_arguments(data, profiles))
-    names = np.array(["", *CATEGORIES], object)
-    arguments[0] = dataclasses.replace(arguments[0], names={"genre": names})
-    model = two_tower(data)
-    index = BruteForce().index(searchable(model, arguments[0])[1:])
-    export.save(OldRetrieval(model, *arguments, index=index), str(root / "retrieval" / "1"))
+    model, arguments, index = _parts(data, profiles)
     whole = RecommenderSignatures(
         model, *arguments, index=index, ranking=ranking(data), head="click", rank_weight=0.3
     )
-    export.save(whole, str(root / "recommender" / "2"))
+    export.save(whole, str(root / "2"))
     # Warming up would run all signatures, most of which the page never asks.
-    shutil.rmtree(root / "recommender" / "2" / "assets.extra")
+    shutil.rmtree(root / "2" / "assets.extra")
     return data
+
+
+def _parts(data: Planted, profiles: Profiles) -> tuple[TwoTower, list[Any], BruteForce]:
+    """What both are made of."""
+    arguments: list[Any] = list(serving_arguments(data, profiles))
+    arguments[0] = dataclasses.replace(arguments[0], names={"genre": np.array(["", *CATEGORIES], object)})
+    model = two_tower(data)
+    return model, arguments, BruteForce().index(searchable(model, arguments[0])[1:])

@@ -1,71 +1,18 @@
-"""The page in headless Chromium: clicks, keys, hostile names, and an accessibility checker.
-
-One server and one browser for all tests.
-"""
+"""The page in headless Chromium: what clicks and keys ask for, and what is answered."""
 
 import contextlib
-import importlib.util
 import io
 import json
-import pathlib
 import subprocess
 import time
-import urllib.parse
 
 import pytest
 
 from tests.serving import browser as browsers
 from tests.serving.page_actions import SETTLED, asked, becomes, focus, pick, reasons, shown, terms
-from tests.serving.page_models import CATEGORIES, IDS, PIXEL, TITLES, write_models
-from tfrec_fusion.serving import Client, EmbeddedServer
-from tfrec_fusion.serving.page.pictures import Pictures
-from tfrec_fusion.serving.page.server import PageServer
+from tests.serving.page_models import CATEGORIES, IDS, TITLES
 
-pytestmark = [pytest.mark.e2e, browsers.needed]
-ALONE = "/v1/models/retrieval"
-
-
-@pytest.fixture(scope="module")
-def served(data, profiles, tmp_path_factory):
-    """The models' data, and their server."""
-    root = tmp_path_factory.mktemp("served")
-    named = write_models(root, data, profiles)
-    models = {name: str(root / name) for name in ("recommender", "retrieval")}
-    with EmbeddedServer(models, grpc_port=None, poll_seconds=0) as server:
-        yield named, f"http://127.0.0.1:{server.rest_port}"
-
-
-@pytest.fixture(scope="module")
-def page(served, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("posters")
-    (folder / "one.png").write_bytes(PIXEL)
-    pictures = Pictures({IDS[1]: "one.png", IDS[2]: "gone.png"}, folder)
-    with PageServer(served[1], ["recommender", "retrieval"], port=0, pictures=pictures) as running:
-        running.prepare_explanations().join()
-        yield running
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    with browsers.browser(tmp_path_factory.mktemp("profile")) as running:
-        yield running
-
-
-@pytest.fixture
-def opened(page, tab):
-    """The page as it is first seen; a test that causes an error in the browser fails."""
-    tab.size(1280, 900)
-    tab.open(page.url, SETTLED)
-    tab.run("localStorage.clear()")
-    yield tab
-    assert tab.problems == []
-
-
-@pytest.fixture(scope="module")
-def clients(served):
-    """A client of each model."""
-    with Client.connect(served[1], "recommender") as whole, Client.connect(served[1], "retrieval") as old:
-        yield {"recommender": whole, "retrieval": old}
+pytestmark = [pytest.mark.e2e, pytest.mark.shared_run("page"), browsers.needed]
 
 
 def test_it_shows_what_the_model_recommends_and_asks_nobody_else(opened, page, clients):
@@ -74,33 +21,6 @@ def test_it_shows_what_the_model_recommends_and_asks_nobody_else(opened, page, c
     state = opened.run("document.querySelector('.state').textContent")
     assert state.startswith("10 items in ") and " ms" in state
     assert "10 items in" in opened.run("document.getElementById('announcements').textContent")
-
-
-def test_hostile_names_are_text(opened, served):
-    named, _ = served
-    focus(opened, "How many")
-    opened.run("document.activeElement.select()")
-    opened.type("18")
-    opened.wait("document.querySelectorAll('.card').length === 18")
-    titles = opened.run(
-        "Object.fromEntries([...document.querySelectorAll('.card')]"
-        ".map((one) => [one.dataset.id, one.querySelector('h3').textContent]))"
-    )
-    for row, item in enumerate(named.ids[1:], 1):
-        # A title that nobody can see gives way to the id.
-        assert titles[item] == (item if row == 6 else TITLES.get(row, named.titles[row]))
-    assert pick(opened, "Categories", "onload")[0].startswith(CATEGORIES[0])
-    assert pick(opened, "Excluded", "onerror")[0].startswith(TITLES[1])
-    opened.wait(SETTLED)
-    assert opened.run("typeof window.hacked") == "undefined"
-    assert (
-        opened.run("document.querySelectorAll('main script, main svg, main b img, main iframe').length") == 0
-    )
-    assert opened.run(
-        "[...document.querySelectorAll('main img')].every((one) => one.matches('.picture > img'))"
-    )
-    # Marks of direction stay inside their own name.
-    assert opened.run("[...document.querySelectorAll('h3 > bdi')].every((one) => one.dir === 'auto')")
 
 
 def test_a_user_is_asked_for_as_the_id_is_typed(opened, clients):
@@ -175,30 +95,6 @@ def test_a_history_is_built_with_the_keyboard(opened, clients, served):
 def test_an_id_in_no_catalogue_is_said(opened):
     pick(opened, "History", "<nobody & nothing>", number=-1)
     opened.wait("document.querySelector('.note')?.textContent === 'In no catalogue: <nobody & nothing>.'")
-
-
-@pytest.mark.parametrize(
-    ("count", "notes"),
-    [
-        (3, []),
-        (4, ["Its towers read the newest 3 items"]),
-        (
-            6,
-            [
-                "The history has 6 items, of which this model reads the newest 4",
-                "Its towers read the newest 3",
-            ],
-        ),
-    ],
-)
-def test_a_history_longer_than_the_model_reads_is_said(opened, page, count, notes):
-    """Counted without ids that are in no catalogue, which leave the history before it is cut."""
-    history = [("history", f"item {number}") for number in (5, 6, 7, 8, 11, 12)[:count]]
-    opened.open(f"{page.url}#{urllib.parse.urlencode([('history', 'nowhere'), *history])}", SETTLED)
-    found = opened.run("[...document.querySelectorAll('.note')].map((one) => one.textContent)")
-    found = [note for note in found if "newest" in note]
-    assert len(found) == len(notes)
-    assert all(note.startswith(words) for note, words in zip(found, notes, strict=True))
 
 
 def test_clicks_on_a_card_ask_for_more_like_it_and_exclude_it(opened, clients):
@@ -364,15 +260,6 @@ def test_similar_items_are_shown_and_can_be_weighed(opened, clients):
     becomes(opened, asked(clients["recommender"], history=[other]))
 
 
-def test_a_version_from_before_explanations_says_so(opened, page, clients):
-    opened.open(f"{page.url}#model={ALONE}", SETTLED)
-    becomes(opened, asked(clients["retrieval"]))
-    notes = opened.run("document.querySelector('.notes').textContent")
-    assert "pushed before explanations and similar items existed" in notes
-    assert opened.run("document.querySelectorAll('[data-action=why], [data-action=similar]').length") == 0
-    assert opened.run("document.querySelector('form').textContent").count("reads no words") == 1
-
-
 def test_a_request_is_kept_in_the_pages_address(opened, page, clients):
     pick(opened, "History", IDS[1])
     focus(opened, "Diversity")
@@ -418,107 +305,3 @@ def test_copying_puts_the_text_on_the_clipboard(opened, page):
     opened.click(".code button")
     opened.wait("document.querySelector('.code button').textContent === 'Copied'")
     assert opened.run("navigator.clipboard.readText()").startswith("curl -d '{")
-
-
-def test_pictures_come_from_the_pages_own_server(opened, page):
-    focus(opened, "How many")
-    opened.run("document.activeElement.select()")
-    opened.type("18")
-    opened.wait("document.querySelectorAll('.card').length === 18")
-    opened.run("document.querySelectorAll('.picture img').forEach((one) => (one.loading = 'eager'))")
-    opened.wait("document.querySelectorAll('.picture img').length === 1")  # those without one are gone
-    assert opened.run("document.querySelector('.picture img').closest('li').dataset.id") == IDS[1]
-    assert opened.run("document.querySelector('.picture img').naturalWidth") == 1
-
-
-def test_the_arrow_keys_go_from_card_to_card(opened):
-    opened.run("document.querySelector('[data-action=exclude]').focus()")
-    opened.press("ArrowDown", 2)
-    assert opened.run("document.activeElement.closest('li.card') === document.querySelectorAll('li.card')[2]")
-    opened.press("ArrowUp")
-    assert opened.run("document.activeElement.dataset.action") == "exclude"
-    assert opened.run("document.activeElement.closest('li.card') === document.querySelectorAll('li.card')[1]")
-
-
-def test_the_focus_goes_through_the_page_in_order_and_is_seen(opened):
-    """Tab reaches every field and button once, from the top to the end, and never gets stuck."""
-    opened.run("document.activeElement.blur()")
-    seen, unseen = [], []
-    for _ in range(80):
-        opened.press("Tab")
-        here = opened.run(
-            "(() => { const one = document.activeElement; if (!one || one === document.body) return null;"
-            " const { outlineStyle, outlineWidth } = getComputedStyle(one);"
-            " const place = [...document.querySelectorAll('*')].indexOf(one);"
-            " const clear = outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2;"
-            " return [place, clear, one.outerHTML.slice(0, 80)]; })()"
-        )
-        if here is None or here[0] in seen:
-            break
-        seen.append(here[0])
-        unseen += [] if here[1] else [here[2]]
-    assert seen == sorted(seen) and len(seen) > 30
-    assert unseen == []
-
-
-def test_light_and_dark_follow_the_system_and_a_choice(opened, page):
-    def ground():
-        return opened.run("getComputedStyle(document.body).backgroundColor")
-
-    light = ground()
-    opened.size(1280, 900, "dark")
-    dark = ground()
-    assert light != dark
-    focus(opened, "Appearance")
-    opened.press("ArrowDown")  # light, although the system is dark
-    opened.wait("document.documentElement.dataset.theme === 'light'")
-    assert ground() == light
-    opened.open(page.url, SETTLED)
-    assert ground() == light  # remembered
-    opened.run("localStorage.clear()")
-
-
-def test_a_phone_scrolls_in_one_direction(opened, page):
-    for width in (320, 390):
-        opened.size(width, 844, mobile=True)
-        opened.open(page.url, SETTLED)
-        assert opened.run("document.documentElement.scrollWidth") <= width
-        # Fingers need room.
-        heights = opened.run(
-            "[...document.querySelectorAll('.actions button')].map((one) => one.offsetHeight)"
-        )
-        assert min(heights) >= 24
-        assert opened.run("document.querySelector('details.which').open") is False
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("axe_playwright_python") is None,
-    reason="axe-core is not installed; `make setup` brings it",
-)
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_an_accessibility_checker_finds_nothing(opened, page, scheme, width):
-    spec = importlib.util.find_spec("axe_playwright_python")
-    axe = (pathlib.Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text()
-    opened.size(width, 900, scheme, mobile=width < 500)
-    opened.open(
-        f"{page.url}#model=/v1/models/recommender&model={ALONE}&user_id=user%201&history=gone", SETTLED
-    )
-    opened.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
-    for action in ("why", "similar"):
-        opened.run(f"[...document.querySelectorAll('[data-action={action}]')].at(-1).click()")
-        opened.wait("document.querySelectorAll('.panel .terms, .panel .card').length")
-    focus(opened, "History")
-    opened.type("item")
-    opened.wait("document.activeElement.getAttribute('aria-expanded') === 'true'")
-    opened.run(axe + "; 1")
-    found = opened.run("axe.run(document, {resultTypes: ['violations', 'incomplete']})")
-    assert len(found["passes"]) > 20
-    faults = {one["id"]: [node["html"][:120] for node in one["nodes"]] for one in found["violations"]}
-    assert faults == {}
-
-
-def test_a_server_that_is_gone_is_said(tab):
-    with PageServer("http://127.0.0.1:9", ["retrieval"], port=0) as lonely:
-        tab.open(lonely.url, "document.querySelector('.problem')")
-        words = tab.run("document.querySelector('.problem').textContent")
-    assert "No model here recommends." in words and "`tfrec serve` starts one" in words
