@@ -70,7 +70,7 @@ COSTS = {
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
         serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
         serving.server.http_messages serving.server.http_reading serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
-        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming
+        serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming training.history
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
         serving.page serving.page.contract serving.page.guard serving.page.pictures serving.page.server
         impressions impressions.contract impressions.log impressions.private_lines impressions.pseudonyms
@@ -79,7 +79,7 @@ COSTS = {
         serving.server.impressions serving.server.wire"""
     ),
     "numpy": (
-        """experiments.exploring experiments.off_policy layers.backbones.weight_files
+        """experiments.exploring experiments.off_policy layers.backbones.weight_files models.hybrid.blend_weights
         features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.rating_biases models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
@@ -108,7 +108,7 @@ COSTS = {
         layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
-        models.tower models.next_items models.windows training.sequences layers.replicas export.saving serving.server.batching
+        models.tower models.next_items models.windows training.averaging training.sequences layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
         serving.server.version_folders serving.server.admission"""
     ),

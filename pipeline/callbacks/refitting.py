@@ -31,7 +31,7 @@ from tfrec_fusion import files
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.training import refitting
-from tfrec_fusion.training.fitting import History
+from tfrec_fusion.training.history import History
 from tfrec_fusion.training.recipes import AnyModel, Trained, restore
 
 REFUSED = "the judged model was refused"

@@ -14,7 +14,8 @@ from tfrec_fusion.metrics import accuracy
 from tfrec_fusion.metrics.ranks import per_user_figures
 from tfrec_fusion.models import next_items
 from tfrec_fusion.models.next_items import NextItems
-from tfrec_fusion.training.fitting import History, fit
+from tfrec_fusion.training.fitting import fit
+from tfrec_fusion.training.history import History
 
 DATA = planted(num_users=60, circles=3)
 

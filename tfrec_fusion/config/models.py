@@ -185,9 +185,11 @@ class TrainingConfig(Settings):
     backward pass computes each micro-batch again, and loss and gradients are those of the whole batch
     (`layers.in_parts`). `strategy`: `mirrored` for the GPUs of a machine, `multi_worker` for several machines
     that hold a copy each, `parameter_server` for embeddings that no machine holds alone; the last two read
-    `TF_CONFIG` (`cluster`). Under `parameter_server` a batch is one worker's. `refit`: whether the judged
-    model goes on learning from all rows, those of validation and test too, before it is served
-    (`training.refitting`). Not under `multi_worker` and `parameter_server`."""
+    `TF_CONFIG` (`cluster`). Under `parameter_server` a batch is one worker's. `average`: whether the mean of
+    an epoch's weights is tried in validation beside the last ones (`training.averaging`). Not under
+    `parameter_server`. `refit`: whether the judged model goes on learning from all rows, those of validation
+    and test too, before it is served (`training.refitting`). Not under `multi_worker` and
+    `parameter_server`."""
 
     epochs: Epochs = 30
     batch_size: Batch = 256
@@ -199,6 +201,7 @@ class TrainingConfig(Settings):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     strategy: Literal["none", "mirrored", "multi_worker", "parameter_server", "tpu"] = "none"
     jit_compile: bool = False
+    average: bool = True
     refit: bool = True
 
     @property

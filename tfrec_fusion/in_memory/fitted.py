@@ -27,7 +27,7 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.batches import batches
-from tfrec_fusion.training.fitting import History
+from tfrec_fusion.training.history import History
 from tfrec_fusion.training.recipes import Trained, TrainingData, train_ranking, train_retrieval
 from tfrec_fusion.training.refitting import Refit, refit_ranking, refit_retrieval
 

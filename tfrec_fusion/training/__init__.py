@@ -30,7 +30,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tfrec_fusion.training.cluster import mirrored_workers, parameter_servers, serve
-    from tfrec_fusion.training.fitting import History, build_optimizer, fit, fit_staged, precision, strategy
+    from tfrec_fusion.training.fitting import build_optimizer, fit, fit_staged, precision, strategy
+    from tfrec_fusion.training.history import History
     from tfrec_fusion.training.negatives import WithNegatives
     from tfrec_fusion.training.recipes import (
         Trained,

@@ -24,48 +24,15 @@ from tfrec_fusion.files import sync, write_json
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.training import cluster
+from tfrec_fusion.training.averaging import EpochMean
+from tfrec_fusion.training.history import History
 from tfrec_fusion.training.solved_parts import Callback, SolvedParts
-from tfrec_fusion.training.steps import steps_of
+from tfrec_fusion.training.steps import has_its_variables, steps_of
 
 __all__ = ["History", "build_optimizer", "fit", "fit_staged", "precision", "strategy"]
 
 # Of the learning rate, what is left for everything else while the text encoder is trained along.
 SECOND_STAGE = 0.1
-
-
-@dataclasses.dataclass
-class History:
-    """What training went through.
-
-    Attributes:
-        history: metric name → its value per epoch.
-        best_epoch: the epoch, from 1, whose weights the model was left with.
-    """
-
-    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    best_epoch: int = 0
-
-    @property
-    def epochs(self) -> int:
-        """Epochs completed."""
-        return len(self.history.get("loss", []))
-
-    def watched(self, monitor: tuple[str, str]) -> list[float]:
-        """Validation values of a `Model.monitor` by epoch, turned so that more is better; the loss's where it
-        has none."""
-        name, mode = monitor if f"val_{monitor[0]}" in self.history else ("loss", "min")
-        sign = 1 if mode == "max" else -1
-        return [sign * value for value in self.history.get(f"val_{name}", [])]
-
-    def best(self, monitor: tuple[str, str]) -> float:
-        """The best of `watched`; 0 without validation."""
-        return max(self.watched(monitor), default=0.0)
-
-    def then(self, later: History, monitor: tuple[str, str]) -> History:
-        """Both one after the other, the best epoch that of the better one."""
-        history = {name: [*values, *later.history.get(name, [])] for name, values in self.history.items()}
-        ahead = self.best(monitor) > later.best(monitor)
-        return History(history, self.best_epoch if ahead else self.epochs + later.best_epoch)
 
 
 def fit(
@@ -84,7 +51,9 @@ def fit(
 ) -> History:
     """Trains a model, and leaves in it the weights of the epoch with the best validation.
 
-    Early stopping and the choice of the best epoch watch `model.monitor`. When a call is repeated with the
+    Early stopping and the choice of the best epoch watch `model.monitor`. With `config.average` the mean of
+    an epoch's weights is judged beside the last, the better of both is the epoch's, and training ends when
+    neither has risen for `config.patience` epochs. When a call is repeated with the
     `folder` of one that was killed, it goes on at the step of the last checkpoint; a finished one is not
     repeated. Dropout after resuming draws other numbers than it would have.
 
@@ -125,7 +94,7 @@ def fit(
             **run.train_epoch(epochs(run.epoch), steps, checkpoint_seconds, bar),
         }
         if distributed is not None:
-            logs |= {f"val_{name}": value for name, value in run.evaluate(distributed, sample).items()}
+            logs |= run.judge(distributed, sample)
         run.end_epoch(logs)
         if bar is not None:
             bar.update(run.steps_done, logs.items(), finalize=True)
@@ -240,7 +209,7 @@ class _Run:
         with self.strategy.scope():
             compiled = config.jit_compile or config.strategy == "tpu"
             model.compile(optimizer=build_optimizer(config, learning_rates), jit_compile=compiled)
-            if _has_its_variables(model):
+            if has_its_variables(model):
                 # A step that makes the optimizer's variables itself is traced twice.
                 model.optimizer.build(model.trainable_variables)
         self.history = History()
@@ -248,6 +217,13 @@ class _Run:
         self.best: pathlib.Path | list[np.ndarray] | None = None
         self.best_name: str | None = None
         self.waited = 0
+        # The best of the last weights of an epoch, and of their means.
+        self.reached: list[float | None] = [None, None]
+        self.average: EpochMean | None = None
+        encoder = model.item_text
+        if config.average and config.strategy != "parameter_server" and not (encoder and encoder.trainable):
+            self.average = EpochMean(model.trainable_variables)
+        self.takes_mean = False
         self.steps = steps_of(model, config.jit_compile)
         checkpoint = self._counters(folder)
         if not self.steps.agree(self.epoch * 10**9 + self.step):
@@ -276,10 +252,14 @@ class _Run:
     ) -> dict[str, float]:
         """Runs what is left of an epoch; returns its means."""
         self.steps.reset()
+        if self.average is not None:
+            self.average.clear(self.steps_done)
         saved, self.steps_done = time.monotonic(), self.step
         for batch in self._from_step(dataset, steps):
             self.steps.train(batch)
             self.steps_done += 1
+            if self.average is not None:
+                self.average.look(self.steps_done)
             if bar is not None:
                 means = self.steps.means()
                 bar.update(self.steps_done, [("loss", means["loss"])] if means else [], finalize=False)
@@ -301,6 +281,29 @@ class _Run:
             )
         self.model.end_epoch()
         return logs
+
+    def judge(self, validation: Iterable[Any], sample: Any) -> dict[str, float]:
+        """Validation's figures by name, of the last weights or, where they are better by the monitor, of
+        their mean; a loss that is not the monitor is always the last weights'."""
+        last = self.evaluate(validation, sample)
+        found = [last]
+        if self.average is not None and self.average.means:
+            with self.average.in_place():
+                figures = self.model.validation_figures(sample)
+                if self.model.monitor[0] in figures:
+                    figures = {name: self.steps.mean(value) for name, value in figures.items()}
+                else:
+                    figures = self.evaluate(validation, sample)
+            found.append(last | figures)
+        name, mode = self.model.monitor if self.model.monitor[0] in last else ("loss", "min")
+        values = [each[name] if mode == "max" else -each[name] for each in found]
+        self.takes_mean = values[-1] > values[0]
+        risen = [now for now, best in zip(values, self.reached, strict=False) if best is None or now > best]
+        self.waited = 0 if risen else self.waited + 1
+        for position, value in enumerate(values):
+            best = self.reached[position]
+            self.reached[position] = value if best is None else max(best, value)
+        return {f"val_{name}": value for name, value in found[int(self.takes_mean)].items()}
 
     def evaluate(self, validation: Iterable[Any], sample: Any) -> dict[str, float]:
         """Means over the validation batches, and the model's figures of the sample."""
@@ -325,11 +328,11 @@ class _Run:
                 self.history.history.setdefault(name, []).append(value)
         self.epoch, self.step = self.epoch + 1, 0
         values = self.history.watched(self.model.monitor)
-        better = not values or values[-1] > max(values[:-1], default=-np.inf)
-        self.waited = 0 if better else self.waited + 1
-        if better:
+        if not values or values[-1] > max(values[:-1], default=-np.inf):
             self.history.best_epoch = self.epoch
-            self.best = self._keep() if values else None
+            mean = self.average.in_place() if self.average and self.takes_mean else contextlib.nullcontext()
+            with mean:
+                self.best = self._keep() if values else None
         if self.folder is not None:
             self._save(self.folder, self.epoch, 0)
 
@@ -377,6 +380,7 @@ class _Run:
             "epoch": epoch,
             "step": step,
             "waited": self.waited,
+            "reached": self.reached,
             "history": self.history.history,
             "best_epoch": self.history.best_epoch,
         }
@@ -403,6 +407,7 @@ class _Run:
                     " delete this one to train anew."
                 )
         self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
+        self.reached = counters["reached"]
         self.history = History(counters["history"], counters["best_epoch"])
         self.best_name = counters.get("best")
         return counters["checkpoint"]
@@ -417,16 +422,6 @@ class _Run:
             checkpoint.read(str(folder / name)).expect_partial()
         except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
             raise ValueError(_damaged(folder, error)) from error
-
-
-def _has_its_variables(model: Model) -> bool:
-    """Whether no layer is left that would make its variables in the first step."""
-    layers = [module for module in model.submodules if isinstance(module, tf_keras.layers.Layer)]
-    return all(
-        layer.built or type(layer).build is tf_keras.layers.Layer.build
-        for layer in layers
-        if not isinstance(layer, tf_keras.Model)
-    )
 
 
 def _damaged(folder: pathlib.Path, error: Exception) -> str:

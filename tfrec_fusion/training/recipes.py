@@ -24,7 +24,8 @@ from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.training.batches import only_chosen
-from tfrec_fusion.training.fitting import History, fit, fit_staged, precision, strategy
+from tfrec_fusion.training.fitting import fit, fit_staged, precision, strategy
+from tfrec_fusion.training.history import History
 from tfrec_fusion.training.negatives import WithNegatives
 from tfrec_fusion.training.solved_parts import SolvedParts
 

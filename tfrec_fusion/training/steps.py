@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
+import tf_keras
 
 from tfrec_fusion.models.base import Model
 
@@ -190,3 +191,13 @@ def _compiled(step: Callable, jit_compile: bool = False) -> Callable:
     # Steps branch by `tf.cond` and not by Python's `if` on tensors. Without AutoGraph's rewriting of every
     # layer's source a step is traced in a third of the time.
     return tf.function(step, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
+
+
+def has_its_variables(model: Model) -> bool:
+    """Whether no layer is left that would make its variables in the first step."""
+    layers = [module for module in model.submodules if isinstance(module, tf_keras.layers.Layer)]
+    return all(
+        layer.built or type(layer).build is tf_keras.layers.Layer.build
+        for layer in layers
+        if not isinstance(layer, tf_keras.Model)
+    )
