@@ -72,7 +72,8 @@ def test_configurations_of_transformers_4_and_5_are_the_same_network(name):
     assert ours == theirs
 
 
-def test_gte_as_its_own_code_writes_it():
+@pytest.mark.parametrize("model_type", ["new", "gte"])
+def test_gte_as_its_own_code_and_transformers_5_write_it(model_type):
     """The file of `gte` with its matrices packed: query, key and value, and what is gated with its gate."""
     packed = {}
     for key, value in weights("gte").items():
@@ -84,7 +85,7 @@ def test_gte_as_its_own_code_writes_it():
             packed[f"{block}.attention.qkv_proj.{kind}"] = np.concatenate(three)
         two = [packed.pop(f"{block}.mlp.{name}_proj.weight") for name in ("up", "gate")]
         packed[f"{block}.mlp.up_gate_proj.weight"] = np.concatenate(two)
-    config = {**CASES["gte"], "model_type": "new", "rope_theta": 160_000.0}
+    config = {**CASES["gte"], "model_type": model_type, "rope_theta": 160_000.0}
     encoder = TextEncoder(config)
     encoder._load({f"new.{key}": value for key, value in packed.items()}, "new")
     hidden = encoder.backbone(TOKENS).numpy()

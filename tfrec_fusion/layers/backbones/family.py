@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from tfrec_fusion.layers.backbones.architecture import Architecture, Rope
@@ -39,6 +39,7 @@ class Family:
             the block's index.
         only: keys that have to have one of these values, since the network would be another.
         transposed: whether matrices are stored `[outputs, inputs]`, as PyTorch's `Linear` does.
+        other_names: what some files call them instead.
     """
 
     defaults: Mapping[str, Any]
@@ -46,6 +47,15 @@ class Family:
     names: Names
     only: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     transposed: bool = True
+    other_names: Names | None = None
+
+    def names_in(self, tensors: Collection[str]) -> Names:
+        """`names`, or `other_names` where a file's `tensors` are called so."""
+        if self.other_names is None:
+            return self.names
+        query = self.other_names["block.query"]
+        ending = (query.name if isinstance(query, Slice) else query).format(0) + ".weight"
+        return self.other_names if any(name.endswith(ending) for name in tensors) else self.names
 
 
 def rope(values: Mapping[str, Any], theta: float) -> Rope:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers.backbones.family import Family, Slice
+from tfrec_fusion.layers.backbones.family import Family, Names, Slice
 from tfrec_fusion.layers.backbones.norms import Norm
 from tfrec_fusion.layers.backbones.transformer import Transformer
 from tfrec_fusion.layers.lora import LoraDense
@@ -74,11 +74,12 @@ def load(transformer: Transformer, family: Family, tensors: Mapping[str, np.ndar
         ValueError: if tensors are missing, have another shape, or belong to the encoder and have no use.
     """
     named = {_today(name): name for name in tensors}
+    names = family.names_in(named)
     prefix = _prefix(family, named, source)
     used: set[str] = set()
     missing: list[str] = []
     for part, block, layer in parts(transformer):
-        name = family.names[part]
+        name = names[part]
         for variable, suffix, turned in _variables(layer, family.transposed):
             place = name if isinstance(name, Slice) else Slice(name, 0, 1)
             wanted = prefix + place.name.format(block) + suffix
@@ -96,7 +97,7 @@ def load(transformer: Transformer, family: Family, tensors: Mapping[str, np.ndar
             f"A model's files must hold every tensor of its encoder. Received: {source} without"
             f" {_shown(missing)}. Take weights that match the config.json."
         )
-    roots = tuple(prefix + root for root in _roots(family))
+    roots = tuple(prefix + root for root in _roots(names))
     unknown = [
         name for name in named if name.startswith(roots) and name not in used and not _NO_WEIGHTS.search(name)
     ]
@@ -126,10 +127,10 @@ def _prefix(family: Family, named: Mapping[str, str], source: str) -> str:
     return found[0].removesuffix(ending)
 
 
-def _roots(family: Family) -> set[str]:
+def _roots(names: Names) -> set[str]:
     """The first parts of the encoder's names: what else begins so belongs to it."""
-    names = (name.name if isinstance(name, Slice) else name for name in family.names.values())
-    return {name.split(".")[0] + "." for name in names}
+    whole = (name.name if isinstance(name, Slice) else name for name in names.values())
+    return {name.split(".")[0] + "." for name in whole}
 
 
 def _variables(layer: Part, transposed: bool) -> Iterator[tuple[tf.Variable, str, bool]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrec_fusion.layers.backbones.architecture import Architecture, Rope
-from tfrec_fusion.layers.backbones.family import Family, Slice, rope
+from tfrec_fusion.layers.backbones.family import Family, Names, Slice, rope
 
 
 def _modernbert(values: Mapping[str, Any]) -> Architecture:
@@ -82,10 +82,22 @@ _GTE: dict[str, Any] = {
     "rope_theta": 160_000.0,
     "rope_scaling": None,
 }
-_GTE_EMBEDDINGS = {
+_GTE_EMBEDDINGS: Names = {
     "tokens": "embeddings.word_embeddings",
     "segments": "embeddings.token_type_embeddings",
     "embedding_norm": "embeddings.LayerNorm",
+}
+_GTE_PACKED: Names = {
+    **_GTE_EMBEDDINGS,
+    "block.query": Slice("encoder.layer.{}.attention.qkv_proj", 0, 3),
+    "block.key": Slice("encoder.layer.{}.attention.qkv_proj", 1, 3),
+    "block.value": Slice("encoder.layer.{}.attention.qkv_proj", 2, 3),
+    "block.output": "encoder.layer.{}.attention.o_proj",
+    "block.norm_after_attention": "encoder.layer.{}.attn_ln",
+    "block.ffn_gate": Slice("encoder.layer.{}.mlp.up_gate_proj", 0, 2),
+    "block.ffn_in": Slice("encoder.layer.{}.mlp.up_gate_proj", 1, 2),
+    "block.ffn_out": "encoder.layer.{}.mlp.down_proj",
+    "block.norm_after_feed_forward": "encoder.layer.{}.mlp_ln",
 }
 
 ROTARY_FAMILIES: dict[str, Family] = {
@@ -143,18 +155,7 @@ ROTARY_FAMILIES: dict[str, Family] = {
             "pack_qkv": True,
         },
         _gte,
-        {
-            **_GTE_EMBEDDINGS,
-            "block.query": Slice("encoder.layer.{}.attention.qkv_proj", 0, 3),
-            "block.key": Slice("encoder.layer.{}.attention.qkv_proj", 1, 3),
-            "block.value": Slice("encoder.layer.{}.attention.qkv_proj", 2, 3),
-            "block.output": "encoder.layer.{}.attention.o_proj",
-            "block.norm_after_attention": "encoder.layer.{}.attn_ln",
-            "block.ffn_gate": Slice("encoder.layer.{}.mlp.up_gate_proj", 0, 2),
-            "block.ffn_in": Slice("encoder.layer.{}.mlp.up_gate_proj", 1, 2),
-            "block.ffn_out": "encoder.layer.{}.mlp.down_proj",
-            "block.norm_after_feed_forward": "encoder.layer.{}.mlp_ln",
-        },
+        _GTE_PACKED,
         {
             "layer_norm_type": ("layer_norm",),
             "position_embedding_type": ("rope",),
@@ -162,7 +163,7 @@ ROTARY_FAMILIES: dict[str, Family] = {
             "pack_qkv": (True,),
         },
     ),
-    # the same as transformers 5 has it
+    # the same as transformers 5 has it in memory, and writes it under the other names
     "gte": Family(
         _GTE,
         _gte,
@@ -178,5 +179,6 @@ ROTARY_FAMILIES: dict[str, Family] = {
             "block.ffn_out": "layers.{}.mlp.down_proj",
             "block.norm_after_feed_forward": "layers.{}.post_mlp_layernorm",
         },
+        other_names=_GTE_PACKED,
     ),
 }
