@@ -8,7 +8,7 @@ https://arxiv.org/abs/1803.05407), and its validation is less a matter of chance
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -21,10 +21,10 @@ class EpochMean:
     """The running mean of some variables.
 
     Args:
-        variables: what is averaged.
+        variables: returns what is averaged; asked after the first step, which may make them.
     """
 
-    def __init__(self, variables: list[tf.Variable]) -> None:
+    def __init__(self, variables: Callable[[], list[tf.Variable]]) -> None:
         self.variables = variables
         self.every = LOOKS
         self.clear()
@@ -41,7 +41,7 @@ class EpochMean:
         if step % self.every:
             return
         self.looks += 1
-        values = [variable.numpy() for variable in self.variables]
+        values = [variable.numpy() for variable in self.variables()]
         if not self.means:
             self.means = [np.array(value) for value in values]
             return
@@ -51,7 +51,7 @@ class EpochMean:
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """The variables hold the mean inside."""
-        own = [variable.numpy() for variable in self.variables]
+        own = [variable.numpy() for variable in self.variables()]
         try:
             self._assign(self.means)
             yield
@@ -59,5 +59,5 @@ class EpochMean:
             self._assign(own)
 
     def _assign(self, values: list[np.ndarray]) -> None:
-        for variable, value in zip(self.variables, values, strict=True):
+        for variable, value in zip(self.variables(), values, strict=True):
             variable.assign(value)

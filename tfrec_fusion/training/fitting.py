@@ -222,7 +222,7 @@ class _Run:
         self.average: EpochMean | None = None
         encoder = model.item_text
         if config.average and config.strategy != "parameter_server" and not (encoder and encoder.trainable):
-            self.average = EpochMean(model.trainable_variables)
+            self.average = EpochMean(lambda: model.trainable_variables)
         self.takes_mean = False
         self.steps = steps_of(model, config.jit_compile)
         checkpoint = self._counters(folder)
