@@ -27,7 +27,7 @@ ranking:
   tower: {{dim: 8, user_id: true}}
   training: {{epochs: 8, batch_size: 64, learning_rate: 0.01}}
 evaluation: {{k: [5, 10]}}
-serving: {{queries: [a film about astronauts]}}
+serving: {{queries: [a film about astronauts], keep_versions: 20}}
 """
 
 

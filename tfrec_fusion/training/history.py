@@ -1,4 +1,4 @@
-"""What a training went through, epoch by epoch."""
+"""History of a training: its metrics, epoch by epoch."""
 
 from __future__ import annotations
 
