@@ -59,7 +59,7 @@ HEAVY = [*NUMBERS, *TENSORFLOW, "transformers", "huggingface_hub", "torch", "tfx
 COSTS = {
     "": (
         """experiments experiments.assignment experiments.checks
-        layers.backbones layers.backbones.architecture layers.backbones.bert_families
+        export.compacting layers.backbones layers.backbones.architecture layers.backbones.bert_families
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
         config.preparation config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfrec_fusion.export.compacting import compact
 from tfrec_fusion.export.request import EVALUATE, default_of
 from tfrec_fusion.files import whole_folder
 
 __all__ = ["save", "write_warmup"]
 
 COLD = (EVALUATE, "explain")
-"""Signatures that are not warmed up. The first `explain` takes TensorFlow longer than all else together (5 s
-of a processor for a small retrieval model), and every load of every version would wait for it."""
+"""Signatures that are not warmed up. The first `explain` takes TensorFlow several times as long as any other (5 s
+of a processor for a small model), and every load of every version would wait for it."""
 
 
 def save(serving: tf.Module, folder: str) -> None:
@@ -36,6 +37,7 @@ def save(serving: tf.Module, folder: str) -> None:
     with whole_folder(folder, replace=True) as staging:
         signatures = serving.signatures()
         tf.saved_model.save(serving, str(staging), signatures=signatures)
+        compact(staging)
         write_warmup(signatures, staging)
 
 

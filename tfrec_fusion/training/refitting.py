@@ -146,7 +146,7 @@ def refit_ranking(
 
 def _errors(model: Ranking, validation: tf.data.Dataset) -> np.ndarray:
     """Of each row the squared errors of ratings and the log losses of the other labels, added up."""
-    ask, found = tf.function(model.call, reduce_retracing=True), [np.zeros(0)]
+    ask, found = tf.function(model.call, autograph=False, reduce_retracing=True), [np.zeros(0)]
     for batch in validation:
         total = np.zeros(len(batch["item_index"]))
         for name, values in ask(batch).items():

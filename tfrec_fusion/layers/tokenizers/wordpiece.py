@@ -105,6 +105,7 @@ class WordPieceTokenizer(TextTokenizer):
         )
         self._ids = None if len(ids) == len(self.vocabulary) else np.array(list(ids.values()), np.int32)
         self._model = np.frombuffer(model, np.uint8)
+        self._constant: tf.Tensor | None = None
         self._drop = f"[{regex_class(DROPPED + ' ' + MARKS if self._strips else DROPPED)}]"
         self._space = f"[{regex_class(SPACES)}]"
         self._isolate = (
@@ -137,13 +138,21 @@ class WordPieceTokenizer(TextTokenizer):
         words = tf.strings.split(tf.strings.regex_replace(text, self._isolate, r" \1 "))
         too_long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > _MAX_WORD_CHARACTERS
         words = words.with_flat_values(tf.where(too_long, self.unk_token, words.flat_values))
-        with tf.init_scope():
-            model = tf.constant(self._model)
-        pieces = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.int32).tokenize(words)
+        tokenizer = tf_text.FastWordpieceTokenizer(model_buffer=self._buffer(), token_out_type=tf.int32)
+        pieces = tokenizer.tokenize(words)
         pieces = pieces.merge_dims(1, 2)
         return (
             pieces if self._ids is None else pieces.with_flat_values(tf.gather(self._ids, pieces.flat_values))
         )
+
+    def _buffer(self) -> tf.Tensor:
+        """The vocabulary as the operation reads it, one tensor for all graphs: a SavedModel holds it once."""
+        with tf.init_scope():
+            if not tf.executing_eagerly():
+                return tf.constant(self._model)
+            if self._constant is None:
+                self._constant = tf.constant(self._model)
+            return self._constant
 
     def get_config(self) -> dict[str, Any]:
         return {

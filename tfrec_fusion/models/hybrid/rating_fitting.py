@@ -86,6 +86,7 @@ def _best_weight(factors: RatingFactors, model: Ranking, label: str, validation:
             model(batch)[label],
             factors.solved(batch["user_index"], tf.nn.embedding_lookup(factors.items, batch["item_index"])),
         ),
+        autograph=False,
         reduce_retracing=True,
     )
     crossed = squared = 0.0
