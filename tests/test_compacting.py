@@ -19,7 +19,9 @@ class Module(tf.Module):
             tf.lookup.KeyValueTensorInitializer(keys, tf.constant([5, 6])), -1
         )
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x"), tf.TensorSpec([None], tf.string, "key")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 2], name="x"), tf.TensorSpec([None], tf.string, name="key")]
+    )
     def all(self, x, key):
         x = tf.identity(x, name="key")  # named like an argument
         tf.debugging.assert_non_negative(x[:, 0], "x must not be negative")

@@ -1,9 +1,10 @@
-"""Makes a SavedModel's functions smaller, with the same answers: what is computed twice is computed once, what
-nothing reads goes, and names are short.
+"""Makes a SavedModel's functions smaller, with the same answers: what is computed twice is computed once,
+what nothing reads goes, and names are short.
 
-TensorFlow copies all functions of a graph for each signature that it prepares, so that loading and warming up a
-model cost as much as its graph is large, in TF Serving as in the embedded server. Its own optimiser does the
-same work (common subexpressions, pruning), but anew for each signature, in each process, at each load.
+TensorFlow copies all functions of a graph for each signature that it prepares, so that loading and warming
+up a model cost as much as its graph is large, in TF Serving as in the embedded server. Its own optimiser
+does the same work (common subexpressions, pruning), but anew for each signature, in each process, at each
+load.
 """
 
 from __future__ import annotations

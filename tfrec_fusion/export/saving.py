@@ -15,8 +15,8 @@ from tfrec_fusion.files import whole_folder
 __all__ = ["save", "write_warmup"]
 
 COLD = (EVALUATE, "explain")
-"""Signatures that are not warmed up. The first `explain` takes TensorFlow several times as long as any other (5 s
-of a processor for a small model), and every load of every version would wait for it."""
+"""Signatures that are not warmed up. The first `explain` takes TensorFlow several times as long as any other
+(5 s of a processor for a small model), and every load of every version would wait for it."""
 
 
 def save(serving: tf.Module, folder: str) -> None:
