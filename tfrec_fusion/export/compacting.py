@@ -56,7 +56,7 @@ def _compact_function(function: Any) -> None:
     ]
     renamed: dict[str, str] = {}
     known: dict[tuple, str] = {}
-    kept = []
+    kept: list[Any] = []
     for name in _in_order(nodes, results):
         node = nodes[name]
         inputs = [_renamed(value, renamed) for value in node.input if not value.startswith("^")]
