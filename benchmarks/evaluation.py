@@ -44,14 +44,14 @@ class Factors(tf.Module):
     """A model whose score is a dot product of random factors, with the signature of a retrieval model.
 
     Args:
-        people, items: how many.
+        users, items: how many.
         seed: of the factors.
     """
 
-    def __init__(self, people: int, items: int, seed: int, dim: int = 32):
+    def __init__(self, users: int, items: int, seed: int, dim: int = 32):
         super().__init__()
         rng = np.random.default_rng(seed)
-        self.people = tf.Variable(rng.normal(size=(people, dim)).astype(np.float32))
+        self.users = tf.Variable(rng.normal(size=(users, dim)).astype(np.float32))
         self.items = tf.Variable(rng.normal(size=(items + 1, dim)).astype(np.float32))
         self.ties = tf.Variable(tie_order(items + 1))
 
@@ -60,9 +60,9 @@ class Factors(tf.Module):
         index = tf.io.FixedLenFeature([], tf.int64)
         parsed = tf.io.parse_example(
             examples,
-            {"person": index, "item": index, "seen_rows": tf.io.FixedLenFeature([SEEN], tf.int64)},
+            {"user": index, "item": index, "seen_rows": tf.io.FixedLenFeature([SEEN], tf.int64)},
         )
-        scores = tf.matmul(tf.gather(self.people, parsed["person"]), self.items, transpose_b=True)
+        scores = tf.matmul(tf.gather(self.users, parsed["user"]), self.items, transpose_b=True)
         target = tf.cast(parsed["item"], tf.int32)
         rank, top = ranked(scores, self.ties, target, tf.cast(parsed["seen_rows"], tf.int32))
         return {
@@ -104,7 +104,7 @@ def write_interactions(folder: pathlib.Path, split: str, rows: int, users: int, 
                         "click": 1.0,
                         "time": moment,
                         "user_activity": ("new", "light", "regular")[owner % 3],
-                        "person": owner,
+                        "user": owner,
                         "item": target + 1,
                         "seen_rows": [item + 1 for item in seen_items],
                     }
@@ -203,16 +203,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--interactions", type=int, default=1_000_000, help="held out, and as many for training"
     )
-    parser.add_argument("--people", type=int, default=100_000)
+    parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=5_000)
     parser.add_argument("--workers", type=int, default=1, help="processes of Beam's direct runner")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        counts = write_interactions(folder, "train", options.interactions, options.people, options.items)
-        write_interactions(folder, TEST, options.interactions, options.people, options.items)
+        counts = write_interactions(folder, "train", options.interactions, options.users, options.items)
+        write_interactions(folder, TEST, options.interactions, options.users, options.items)
         print(
-            f"{options.interactions:,} held-out interactions of {options.people:,} people, {options.items:,}"
+            f"{options.interactions:,} held-out interactions of {options.users:,} users, {options.items:,}"
             f" items, {options.workers} workers; before the first step:"
             f" {MemoryWatch().process.memory_info().rss / 1e9:.2f} GB of memory",
             flush=True,
@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
         with Measured("EvaluationExamples (3 baselines)", options.interactions):
             judged_examples(folder, raw_items(counts), options.items)
         with Measured("Evaluator (2 models)", options.interactions):
-            result = evaluate(folder, options.people, options.items, options.workers)
+            result = evaluate(folder, options.users, options.items, options.workers)
     print(f"{len(result['metrics'])} slices; blessed: {result['blessed']}")
 
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks import quadrature
 from pipeline.config.pipeline_config import load_config
-from pipeline.report.asking import sample_people
+from pipeline.report.asking import sample_users
 from pipeline.report.run_files import RunFiles
 from tfrec_fusion.metrics.bootstrap import interval, resample
 from tfrec_fusion.serving.client.client import Client
@@ -190,8 +190,8 @@ def main() -> None:
 
 def deletions(run: RunFiles, arguments: argparse.Namespace) -> None:
     """Prints the deletion curve."""
-    people = sample_people(run.test_examples(), 10**9, arguments.seed)
-    histories = [list(dict.fromkeys(person.history))[-50:] for person in people]
+    users = sample_users(run.test_examples(), 10**9, arguments.seed)
+    histories = [list(dict.fromkeys(user.history))[-50:] for user in users]
     histories = [history for history in histories if len(history) >= arguments.least][: arguments.users]
     scores = Scores(run.model("retrieval"))
     found, versions = cases(scores, histories, arguments.seed), ""

@@ -130,7 +130,7 @@ def summary(results: dict[str, list[dict]]) -> dict:
         table[name] = row
     peers = [name for name in results if name not in VARIANTS]
     if not peers or FUSED not in results:
-        return {"people": len(next(iter(results.values()))[0]["ndcg@10"]), "models": table}
+        return {"users": len(next(iter(results.values()))[0]["ndcg@10"]), "models": table}
     best = max(peers, key=lambda name: table[name]["ndcg@10"])
     ours = np.mean([run["ndcg@10"] for run in results[FUSED]], 0)
     difference = ours - results[best][0]["ndcg@10"]
@@ -139,12 +139,12 @@ def summary(results: dict[str, list[dict]]) -> dict:
     draws = bootstrap.resample(bootstrap.group_sums(np.random.default_rng(0).permutation(len(users)), sums))
     low, high = bootstrap.interval(draws[:, 0] / draws[:, 1])
     comparison = {"best peer": best, "difference": float(difference[users].mean()), "interval": [low, high]}
-    return {"people": len(users), "models": table, "ndcg@10 against the best peer": comparison}
+    return {"users": len(users), "models": table, "ndcg@10 against the best peer": comparison}
 
 
 def show(name: str, result: dict) -> None:
     """The table of one protocol."""
-    print(f"\n{name}: {result['people']} people")
+    print(f"\n{name}: {result['users']} users")
     print(
         "| model | "
         + " | ".join(FIGURES)

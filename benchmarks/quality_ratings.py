@@ -33,7 +33,7 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.hybrid.rating_solving import VariationalFactors
 from tfrec_fusion.training.fitting import fit
 
-ASKED, PEOPLE_ASKED = 20_000, 459
+ASKED, USERS_ASKED = 20_000, 459
 SHARE, HISTORY = 0.1, 50
 VARIANTS = ("network alone", "factors alone", "ranking model")
 NAME = "MovieLens 100K, ratings"
@@ -47,7 +47,7 @@ class Ratings:
         space, catalogue: what models are built of.
         user, item: int32 `[n]`, indices.
         rating: float32 `[n]`.
-        people: int32 and float32 `[num_users]` by name, the features of users.
+        users: int32 and float32 `[num_users]` by name, the features of users.
         order: int64 `[n]`, the ratings by time.
         train, validation, test: int64, their rows.
     """
@@ -57,7 +57,7 @@ class Ratings:
     user: np.ndarray
     item: np.ndarray
     rating: np.ndarray
-    people: dict[str, np.ndarray]
+    users: dict[str, np.ndarray]
     order: np.ndarray
     train: np.ndarray
     validation: np.ndarray
@@ -76,8 +76,8 @@ class Ratings:
             others = [item for item in seen[self.user[row]] if item != self.item[row]][-HISTORY:]
             history[position, HISTORY - len(others) :] = others
         columns = {"user_index": self.user[rows], "item_index": self.item[rows], "history": history}
-        of_people = {name: values[self.user[rows]] for name, values in self.people.items()}
-        return columns | of_people | {"rating": self.rating[rows]}
+        of_users = {name: values[self.user[rows]] for name, values in self.users.items()}
+        return columns | of_users | {"rating": self.rating[rows]}
 
     def triples(self, rows: np.ndarray) -> np.ndarray:
         """float64 `[rows, 3]`: user, item, rating."""
@@ -93,9 +93,9 @@ def read() -> Ratings:
     tables = movielens_tables()
     data = prepared("movielens_ratings", Tables(tables.interactions, tables.items), "leave_last_out")
     frame = pd.read_parquet(tables.interactions.path)
-    if frame["user_id"][:ASKED].nunique() != PEOPLE_ASKED:
+    if frame["user_id"][:ASKED].nunique() != USERS_ASKED:
         raise ValueError(
-            f"The first {ASKED} ratings must be by {PEOPLE_ASKED} people, as in the published file. Received:"
+            f"The first {ASKED} ratings must be by {USERS_ASKED} users, as in the published file. Received:"
             f" {frame['user_id'][:ASKED].nunique()}. Take the files of GroupLens or of RecBole as they are."
         )
     item_of = {item: row for row, item in enumerate(data.catalogue.ids)}
@@ -205,7 +205,7 @@ def measure(seeds: list[int]) -> dict:
             table[name][figure] = float(np.mean(values))
             if len(values) > 1:
                 table[name][f"{figure} error"] = float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    result = {"ratings": len(truth), "people": len(np.unique(data.user[data.test])), "models": table}
+    result = {"ratings": len(truth), "users": len(np.unique(data.user[data.test])), "models": table}
     if predictions:
         best = min(predictions, key=lambda name: table[name]["rmse"])
         squares = np.mean([(results["ranking model"] - truth) ** 2 for results, _, _ in runs], 0)
@@ -231,7 +231,7 @@ def errors(predictions: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def show(result: dict) -> None:
     """The table."""
-    print(f"\n{NAME}: {result['ratings']:,} by {result['people']} people")
+    print(f"\n{NAME}: {result['ratings']:,} by {result['users']} users")
     print("| model | RMSE | MAE | seconds | MB | settings |\n|---|---|---|---|---|---|")
     for name, row in result["models"].items():
         cells = [

@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load")
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--models", type=pathlib.Path, help="folder that a run pushed to: runs/NAME/serving")
-    parser.add_argument("--user", default="42", help="a person whom these models know")
+    parser.add_argument("--user", default="42", help="a user whom these models know")
     parser.add_argument("--only-models", action="store_true", help="leave the small model out")
     arguments = parser.parse_args()
     results: dict[str, dict[str, float]] = {}

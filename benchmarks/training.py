@@ -270,7 +270,7 @@ def evaluation(data: Prepared) -> list[Ratio]:
 
     seconds = alternate({"ours": ours, "theirs": theirs}, rounds=3)
     detail = (
-        f"{seconds['ours']:.2f} s against {seconds['theirs']:.2f} s, {len(first)} people, "
+        f"{seconds['ours']:.2f} s against {seconds['theirs']:.2f} s, {len(first)} users, "
         f"{len(data.test['item_index']):,} interactions, {len(candidates):,} items"
     )
     return [

@@ -54,7 +54,7 @@ model = Recommender(seed=1, epochs=1 if SMALL else 4).fit(ratings, films)
 
 # %%
 figures = model.evaluate()
-pd.Series({name: figures[name] for name in ("ndcg@10", "recall@100", "rmse", "mae", "auc", "people")}).round(3).to_frame("held out")
+pd.Series({name: figures[name] for name in ("ndcg@10", "recall@100", "rmse", "mae", "auc", "users")}).round(3).to_frame("held out")
 
 # %% [markdown]
 # **4. What does somebody watch next?** The scores order one user's films, and say nothing beyond that.

@@ -258,7 +258,7 @@ pd.DataFrame({"overall": {name: round(overall[name]["doubleValue"], 4) for name 
 
 # %%
 figures = verdict["metrics"]
-chosen = [name for name in figures if figures[name].get("people", 0) >= 10 and "ndcg@10_low" in figures[name] or name == "overall"]
+chosen = [name for name in figures if figures[name].get("users", 0) >= 10 and "ndcg@10_low" in figures[name] or name == "overall"]
 chosen = sorted(chosen, key=lambda name: (name != "overall", name))[:16]
 ax = plt.subplots(figsize=(9, 0.8 + 0.28 * len(chosen)))[1]
 for place, name in enumerate(chosen):
@@ -266,7 +266,7 @@ for place, name in enumerate(chosen):
     ax.plot([found.get("ndcg@10_low", found["ndcg@10"]), found.get("ndcg@10_high", found["ndcg@10"])], [place, place], color=BLUE, lw=2.5, solid_capstyle="round")
     ax.plot(found["ndcg@10"], place, "o", color=BLUE, label="this model" if not place else None)
     ax.plot(found.get("popularity_ndcg@10", np.nan), place, "D", color=AMBER, ms=5, label="popularity" if not place else None)
-ax.set_yticks(range(len(chosen)), [f"{name} ({figures[name].get('people', 0):.0f} people)" for name in chosen], fontsize=8), ax.invert_yaxis()
+ax.set_yticks(range(len(chosen)), [f"{name} ({figures[name].get('users', 0):.0f} users)" for name in chosen], fontsize=8), ax.invert_yaxis()
 ax.set_xlabel("NDCG@10, with the interval of a bootstrap over people"), ax.grid(axis="x", lw=0.3), ax.set_xlim(left=0), ax.legend()
 plt.show()
 

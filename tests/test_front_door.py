@@ -165,7 +165,7 @@ def test_figures_are_those_of_the_lists(model, tables):
 def test_figures_of_other_interactions(model, tables):
     test = pd.DataFrame({"user_id": [3, 4, 99], "item_id": [100, 101, 102], "rating": [3.0, 5.0, 4.0]})
     found = model.evaluate(test, k=[10])
-    assert found["people"] == 3
+    assert found["users"] == 3
     assert found["rmse"] <= 2
     interactions, _ = tables
     with pytest.raises(ConfigError, match="that its user did not choose before"):

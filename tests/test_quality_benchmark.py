@@ -98,7 +98,7 @@ def test_histories_of_ratings_hold_training_alone_and_not_the_item_in_question()
         user=np.array([1, 1, 1, 2, 1], np.int32),
         item=np.array([5, 6, 7, 8, 4], np.int32),
         rating=np.arange(5, dtype=np.float32),
-        people={"age": np.array([0, 0.5, -1], np.float32)},
+        users={"age": np.array([0, 0.5, -1], np.float32)},
         order=np.array([4, 1, 0, 2, 3]),
         train=np.array([0, 1, 3, 4]),
         validation=none,

@@ -128,7 +128,7 @@ class EvaluationConfig(Settings):
         slice_changes: the same for a slice, or every value of a feature.
         confidence: of intervals over all users.
         slice_confidence: of slices, which are many: 25 of them at 0.998 raise a false alarm in 1 of 40 runs.
-        min_people: with fewer users nothing is significant.
+        min_users: with fewer users nothing is significant.
         push_baseline_when_none: whether the best baseline of the run is pushed under the retrieval model's
             signatures where no model was ever good enough, so that a first run ends in answers; here only,
             not on Vertex AI.
@@ -157,7 +157,7 @@ class EvaluationConfig(Settings):
     slice_changes: dict[str, dict[str, Finite]] = dataclasses.field(default_factory=dict)
     confidence: ProperShare = 0.95
     slice_confidence: ProperShare = 0.998
-    min_people: CountOrNone = 10
+    min_users: CountOrNone = 10
     push_baseline_when_none: bool = True
     max_interactions: Count = 1_000_000
 

@@ -69,11 +69,11 @@ def _by_training(config: PipelineConfig, kind: str, history: dict[str, list[floa
 def _by_figure(
     config: PipelineConfig, kind: str, missed: list[str], metrics: dict[str, float]
 ) -> Iterator[str]:
-    few = metrics.get("people", 0) < config.evaluation.min_people
+    few = metrics.get("users", 0) < config.evaluation.min_users
     if few:
         yield (
-            f"judge by more users: {metrics.get('people', 0):.0f} had a held-out item, fewer than"
-            f" `evaluation.min_people` ({config.evaluation.min_people}); a larger `split.test`,"
+            f"judge by more users: {metrics.get('users', 0):.0f} had a held-out item, fewer than"
+            f" `evaluation.min_users` ({config.evaluation.min_users}); a larger `split.test`,"
             " `split.method=leave_last_out`, or more data"
         )
     told = set()

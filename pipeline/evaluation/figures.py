@@ -64,7 +64,7 @@ def metric_key(name: str, model_name: str, change: bool = False) -> metric_types
 
 def of_nobody(keys: Iterable[metric_types.MetricKey]) -> dict[metric_types.MetricKey, float]:
     """Figures where nobody could be judged: of nobody nothing is known, and nothing has become worse."""
-    counts = ("people", "held_out_items", EXAMPLES, "items_without_score")
+    counts = ("users", "held_out_items", EXAMPLES, "items_without_score")
     results = {}
     for key in keys:
         no_worse = float("-inf" if key.name.partition("_change")[0] in LOWER_IS_BETTER else "inf")
@@ -112,7 +112,7 @@ class Certainty:
 
     confidence: float = 0.95
     slice_confidence: float = 0.998
-    min_people: int = 10
+    min_users: int = 10
 
 
 class Estimates:
@@ -126,7 +126,7 @@ class Estimates:
 
     def __init__(self, user: np.ndarray, columns: dict[str, np.ndarray], certainty: Certainty):
         self.certainty = certainty
-        self.enough = int(user.max()) + 1 >= certainty.min_people
+        self.enough = int(user.max()) + 1 >= certainty.min_users
         sums = group_sums(user, np.stack(list(columns.values()), 1))
         self.totals = dict(zip(columns, sums.sum(0), strict=True))
         self.draws = dict(zip(columns, resample(sums).T, strict=True))

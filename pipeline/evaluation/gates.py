@@ -236,7 +236,7 @@ def _metric(module: str, name: str, config: EvaluationConfig, **arguments: Any) 
     arguments["certainty"] = {
         "confidence": config.confidence,
         "slice_confidence": config.slice_confidence,
-        "min_people": config.min_people,
+        "min_users": config.min_users,
     }
     arguments["most"] = config.max_interactions
     arguments["code"] = code_digest(*CODE)

@@ -156,7 +156,7 @@ class RankingCombiner(beam.CombineFn):
     def names(self) -> list[str]:
         """Every figure of the candidate."""
         intervals = ["log_loss", "calibration", "auc", *PER_USER]
-        others = ["people", EXAMPLES]
+        others = ["users", EXAMPLES]
         if self.has_rating:
             intervals += ["rmse", "mae", "rmse_gain_over_biases"]
             others += ["baseline_rmse", "rmse_gain_over_biases"]
@@ -202,7 +202,7 @@ class RankingCombiner(beam.CombineFn):
 
     def _values(self, rows: np.ndarray, estimates: Estimates) -> dict[str, float]:
         """Figures with intervals, and the baseline's."""
-        values = {"people": float(len(np.unique(rows["user"]))), EXAMPLES: float(len(rows))}
+        values = {"users": float(len(np.unique(rows["user"]))), EXAMPLES: float(len(rows))}
         shown = ["log_loss", "calibration", "auc", *PER_USER, *(RATINGS if self.has_rating else ())]
         for name in shown:
             values |= estimates.with_interval(name, _FIGURES[name](""))

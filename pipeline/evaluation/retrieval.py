@@ -155,7 +155,7 @@ class RetrievalCombiner(beam.CombineFn):
             own |= figures_of_the_whole(lists[position])
             own["items_without_score"] = float(np.isinf(rows["ranks"][:, position]).sum())
             values |= {metric_key(name, model): value for name, value in own.items()}
-        counts = {"people": estimates.totals["people"], "held_out_items": len(rows), EXAMPLES: count}
+        counts = {"users": estimates.totals["users"], "held_out_items": len(rows), EXAMPLES: count}
         values |= {metric_key(name, self.model): float(value) for name, value in counts.items()}
         if self.blessed is not None:
             values |= {
@@ -168,7 +168,7 @@ class RetrievalCombiner(beam.CombineFn):
         """Of what rests on held-out items."""
         users, user = np.unique(rows["user"], return_inverse=True)
         items = None if (rows["item"] == UNNAMED).any() else rows["item"]
-        columns: dict[str, np.ndarray] = {"people": np.ones(len(users))}
+        columns: dict[str, np.ndarray] = {"users": np.ones(len(users))}
         for position, system in enumerate(self.systems):
             given = rows["ranks"][:, position].astype(np.float64)
             ranks = np.where(np.isnan(given), np.inf, given)
@@ -250,7 +250,7 @@ class RetrievalCombiner(beam.CombineFn):
             for name in self.accuracy_names()
             for end in ("", "_low", "_high")
         ]
-        return [*self.own_names(), *ends, *others, *gains, "people", "held_out_items", EXAMPLES]
+        return [*self.own_names(), *ends, *others, *gains, "users", "held_out_items", EXAMPLES]
 
     def change_names(self) -> list[str]:
         """Every figure of the difference to the last blessed model that TFMA does not make by itself."""
@@ -270,7 +270,7 @@ def rank_feature(baseline: str) -> str:
 
 
 def _mean(system: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda totals: totals[f"{system} {name}"] / totals["people"]
+    return lambda totals: totals[f"{system} {name}"] / totals["users"]
 
 
 def _known_mean(system: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -278,7 +278,7 @@ def _known_mean(system: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _difference(one: str, other: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda totals: (totals[f"{one} {name}"] - totals[f"{other} {name}"]) / totals["people"]
+    return lambda totals: (totals[f"{one} {name}"] - totals[f"{other} {name}"]) / totals["users"]
 
 
 def packed_lists(users: np.ndarray, answer: Mapping[str, np.ndarray], usable: np.ndarray) -> bytes:

@@ -122,7 +122,7 @@ def describe_failure(failure: Any, metrics: dict[str, float]) -> str:
     name, value = failure.metric_key.name, failure.metric_value.double_value.value
     if failure.message:
         return f"{name}: {failure.message.strip().rstrip('.')}"
-    num_users = int(metrics.get("people", 0))
+    num_users = int(metrics.get("users", 0))
     change, gain = CHANGE.fullmatch(name), GAIN.fullmatch(name)
     if math.isnan(value):
         return describe_nan(name, gain, num_users)
@@ -139,7 +139,7 @@ def describe_failure(failure: Any, metrics: dict[str, float]) -> str:
         if math.isinf(value):
             return (
                 f"{figure} cannot be told from {NAMES.get(baseline, baseline)}'s: {num_users} users are too"
-                " few (`evaluation.min_people`)"
+                " few (`evaluation.min_users`)"
             )
         return f"{figure} {verb} {NAMES.get(baseline, baseline)}: {shown} over {num_users:,} users"
     if name == "items_without_score":

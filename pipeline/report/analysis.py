@@ -12,13 +12,13 @@ import scipy.stats
 import tensorflow as tf
 
 from pipeline.data.examples import read
-from pipeline.report.asking import Model, Person, context_of, sample_people
-from pipeline.report.explaining import PartShare, Question, explained, of_people, part_shares
+from pipeline.report.asking import Model, SampledUser, context_of, sample_users
+from pipeline.report.explaining import PartShare, Question, explained, of_users, part_shares
 from pipeline.report.run_files import Item, RunFiles
 from tfrec_fusion.metrics import accuracy, beyond_accuracy
 from tfrec_fusion.serving.client.explanations import Explanation
 
-PEOPLE, CANDIDATES, K = 300, 50, 10
+USERS, CANDIDATES, K = 300, 50, 10
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 EVERY_CELL = 2**30
 WORST_OF = 20_000
@@ -38,9 +38,9 @@ class CurvePoint:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How the two models order one person's candidates: Spearman's rho, and the favourites of both."""
+    """How the two models order one user's candidates: Spearman's rho, and the favourites of both."""
 
-    person: Person
+    user: SampledUser
     correlation: float
     retrieval: list[str]
     ranking: list[str]
@@ -65,7 +65,7 @@ class Analysis:
     """All of it.
 
     Attributes:
-        people: the sample.
+        users: the sample.
         recommended: item ids for each of them.
         popular: what popularity would show them.
         curve: accuracy against diversity.
@@ -73,14 +73,14 @@ class Analysis:
             the catalogue, the most popular tenth first; `[3, 10]`.
         index: `recall`, share of the exact top `K` that the index finds; milliseconds of one request as it is
             tuned and with every cell read.
-        agreement: one entry a person; empty without a ranking model.
+        agreement: one entry a user; empty without a ranking model.
         failures: the worst first.
-        explanations: of the first `ITEMS_ASKED` recommendations of each of the first `USERS_ASKED` people;
+        explanations: of the first `ITEMS_ASKED` recommendations of each of the first `USERS_ASKED` users;
             empty for a model of before.
         part_shares: what recommendations live from.
     """
 
-    people: list[Person]
+    users: list[SampledUser]
     recommended: list[list[str]]
     popular: list[list[str]]
     curve: list[CurvePoint]
@@ -104,27 +104,27 @@ def analyse(
     """
     say("reads the test interactions")
     examples = run.test_examples()
-    people = sample_people(examples, PEOPLE)
+    users = sample_users(examples, USERS)
     say("loads the retrieval model")
     retrieval = Model(run.model("retrieval"))
     say("asks for recommendations")
-    recommended, _ = retrieval.recommend(people, K)
-    popular = popular_lists(people, items)
+    recommended, _ = retrieval.recommend(users, K)
+    popular = popular_lists(users, items)
     say("varies the diversity weight")
-    curve = diversity_curve(retrieval, people, len(items))
+    curve = diversity_curve(retrieval, users, len(items))
     say("measures the index")
-    index = index_figures(retrieval, people)
-    candidates, _ = retrieval.recommend(people, CANDIDATES)
+    index = index_figures(retrieval, users)
+    candidates, _ = retrieval.recommend(users, CANDIDATES)
     say("looks for the worst failures")
     failures = worst_failures(retrieval, examples)
     say("explains")
-    questions = of_people(people[:USERS_ASKED], recommended, ITEMS_ASKED)
+    questions = of_users(users[:USERS_ASKED], recommended[:USERS_ASKED], ITEMS_ASKED)
     explanations = explained(retrieval, questions, K)
     failures = with_reasons(retrieval, failures)
     agreement: list[Agreement] = []
     if "ranking" in run.kinds:
         say("loads the ranking model")
-        agreement = agreements(Model(run.model("ranking")), people, candidates)
+        agreement = agreements(Model(run.model("ranking")), users, candidates)
     exposure = np.stack(
         [
             interactions_by_tenth(items),
@@ -133,7 +133,7 @@ def analyse(
         ]
     )
     return Analysis(
-        people,
+        users,
         recommended,
         popular,
         curve,
@@ -156,8 +156,8 @@ def with_reasons(model: Model, failures: list[Failure]) -> list[Failure]:
     ]
 
 
-def popular_lists(people: list[Person], items: dict[str, Item]) -> list[list[str]]:
-    """The most popular items that each person has not met."""
+def popular_lists(users: list[SampledUser], items: dict[str, Item]) -> list[list[str]]:
+    """The most popular items that each user has not met."""
     shuffle = np.random.default_rng(0).random(len(items))
     order = [
         name
@@ -166,24 +166,24 @@ def popular_lists(people: list[Person], items: dict[str, Item]) -> list[list[str
         )
     ]
     lists = []
-    for person in people:
-        seen = set(person.seen)
+    for user in users:
+        seen = set(user.seen)
         lists.append([name for name in order[: K + len(seen)] if name not in seen][:K])
     return lists
 
 
-def diversity_curve(model: Model, people: list[Person], num_items: int) -> list[CurvePoint]:
+def diversity_curve(model: Model, users: list[SampledUser], num_items: int) -> list[CurvePoint]:
     """NDCG, diversity and coverage for each weight of the re-ranking that `recommend` offers."""
-    lists = {weight: model.recommend(people, K, diversity=weight)[0] for weight in WEIGHTS}
+    lists = {weight: model.recommend(users, K, diversity=weight)[0] for weight in WEIGHTS}
     ids = sorted(
         {item for of_weight in lists.values() for row in of_weight for item in row}
-        | {item for person in people for item in person.held_out}
+        | {item for user in users for item in user.held_out}
     )
     rows = {name: row for row, name in enumerate(ids)}
     vectors = model.item_vectors(ids)
     relevant = [
-        np.unique([rows[item] for item in person.held_out if item not in person.seen]).astype(int)
-        for person in people
+        np.unique([rows[item] for item in user.held_out if item not in user.seen]).astype(int)
+        for user in users
     ]
     points = []
     for weight, of_weight in lists.items():
@@ -207,18 +207,18 @@ def as_rows(lists: list[list[str]], rows: dict[str, int]) -> np.ndarray:
     return ranked
 
 
-def index_figures(model: Model, people: list[Person]) -> dict[str, float]:
+def index_figures(model: Model, users: list[SampledUser]) -> dict[str, float]:
     """What the index finds of the exact answer, and how long one request takes."""
 
     def timed(**options: Any) -> float:
         taken = []
-        for person in people[:20]:
+        for user in users[:20]:
             start = time.perf_counter()
-            model.recommend([person], K, **options)
+            model.recommend([user], K, **options)
             taken.append(time.perf_counter() - start)
         return 1000 * float(np.median(taken))
 
-    tuned, exact = (model.recommend(people, K, probes=probes)[0] for probes in (0, EVERY_CELL))
+    tuned, exact = (model.recommend(users, K, probes=probes)[0] for probes in (0, EVERY_CELL))
     shared = [
         len(set(one) & set(other)) / max(1, len(other)) for one, other in zip(tuned, exact, strict=True)
     ]
@@ -229,22 +229,22 @@ def index_figures(model: Model, people: list[Person]) -> dict[str, float]:
     }
 
 
-def agreements(model: Model, people: list[Person], candidates: list[list[str]]) -> list[Agreement]:
+def agreements(model: Model, users: list[SampledUser], candidates: list[list[str]]) -> list[Agreement]:
     """Rank correlation of both models' orders over the retrieval model's candidates, the least agreeing
     first."""
     agreements = []
-    scores = model.rank(people, candidates)
-    for person, items, heads in zip(people, candidates, scores, strict=True):
+    scores = model.rank(users, candidates)
+    for user, items, heads in zip(users, candidates, scores, strict=True):
         score = heads["rating"] if "rating" in heads else heads["click"]
         if len(items) > 2 and np.ptp(score) > 0:
             rho = float(scipy.stats.spearmanr(-np.arange(len(items)), score).statistic)
             order = np.argsort(-score, kind="stable")
-            agreements.append(Agreement(person, rho, items[:K], [items[position] for position in order[:K]]))
+            agreements.append(Agreement(user, rho, items[:K], [items[position] for position in order[:K]]))
     return sorted(agreements, key=lambda entry: entry.correlation)
 
 
 def worst_failures(model: Model, examples: list[tf.train.Example], count: int = 12) -> list[Failure]:
-    """The held-out items of test interactions that rank lowest, one a person; of many interactions a sample
+    """The held-out items of test interactions that rank lowest, one a user; of many interactions a sample
     is asked."""
     chosen = np.random.default_rng(0).permutation(len(examples))[:WORST_OF]
     asked = [examples[position] for position in chosen]

@@ -1,4 +1,4 @@
-"""Asks the two models of a run about a sample of test people, as a client would."""
+"""Asks the two models of a run about a sample of test users, as a client would."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class SampledUser:
     """Somebody in the test split: what they had met before it, what they met in it, and where the models'
     ranks are.
 
     Attributes:
-        user: id.
+        user_id: whose choices these are.
         history: item ids, oldest first.
         seen: all item ids met before the test.
         held_out: item ids met in the test.
@@ -36,7 +36,7 @@ class Person:
         baselines: baseline → rank of each held-out item.
     """
 
-    user: str
+    user_id: str
     history: list[str]
     seen: list[str]
     held_out: list[str]
@@ -45,15 +45,15 @@ class Person:
     baselines: dict[str, list[float]]
 
 
-def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) -> list[Person]:
-    """A random sample of the people in test Examples, in a fixed order."""
+def sample_users(examples: list[tf.train.Example], size: int, seed: int = 0) -> list[SampledUser]:
+    """A random sample of the users in test Examples, in a fixed order."""
     by_user: dict[str, list[tf.train.Example]] = {}
     for example in examples:
         by_user.setdefault(read(example, "user_id")[0], []).append(example)
-    users = sorted(by_user)
-    chosen = np.random.default_rng(seed).permutation(len(users))[:size]
-    people = []
-    for user in (users[position] for position in chosen):
+    user_ids = sorted(by_user)
+    chosen = np.random.default_rng(seed).permutation(len(user_ids))[:size]
+    users = []
+    for user in (user_ids[position] for position in chosen):
         own = by_user[user]
         first = own[0]
         ranks = {
@@ -62,8 +62,8 @@ def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) ->
             if name.startswith("baseline_")
         }
         context = context_of(first)
-        people.append(
-            Person(
+        users.append(
+            SampledUser(
                 user,
                 read(first, "history"),
                 read(first, "seen"),
@@ -73,7 +73,7 @@ def sample_people(examples: list[tf.train.Example], size: int, seed: int = 0) ->
                 ranks,
             )
         )
-    return people
+    return users
 
 
 def context_of(example: tf.train.Example) -> dict[str, str]:
@@ -104,16 +104,18 @@ class Model:
         outputs = self.client.predict(columns(spec, inputs), signature_name=signature)
         return {name: _array(values) for name, values in named_outputs(outputs, spec).items()}
 
-    def recommend(self, people: list[Person], k: int, **options: Any) -> tuple[list[list[str]], np.ndarray]:
-        """Item ids for each person, best first, as before the test; and their scores, `[people, k]`."""
+    def recommend(
+        self, users: list[SampledUser], k: int, **options: Any
+    ) -> tuple[list[list[str]], np.ndarray]:
+        """Item ids for each user, best first, as before the test; and their scores, `[users, k]`."""
         ids, scores = [], []
-        for start in range(0, len(people), BATCH):
-            part = people[start : start + BATCH]
+        for start in range(0, len(users), BATCH):
+            part = users[start : start + BATCH]
             answer = self.ask(
                 "recommend",
-                user_id=[person.user for person in part],
-                history=[person.history for person in part],
-                exclude=[person.seen for person in part],
+                user_id=[user.user_id for user in part],
+                history=[user.history for user in part],
+                exclude=[user.seen for user in part],
                 include_seen=True,
                 k=k,
                 **_context(part),
@@ -123,15 +125,15 @@ class Model:
             scores.append(answer["scores"])
         return ids, np.concatenate(scores)
 
-    def rank(self, people: list[Person], candidates: list[list[str]]) -> list[dict[str, np.ndarray]]:
-        """Scores per head for each person's candidates."""
+    def rank(self, users: list[SampledUser], candidates: list[list[str]]) -> list[dict[str, np.ndarray]]:
+        """Scores per head for each user's candidates."""
         answers = []
-        for start in range(0, len(people), BATCH):
-            part, asked_items = people[start : start + BATCH], candidates[start : start + BATCH]
+        for start in range(0, len(users), BATCH):
+            part, asked_items = users[start : start + BATCH], candidates[start : start + BATCH]
             answer = self.ask(
                 "rank",
-                user_id=[person.user for person in part],
-                history=[person.history for person in part],
+                user_id=[user.user_id for user in part],
+                history=[user.history for user in part],
                 item_ids=asked_items,
                 **_context(part),
             )
@@ -169,6 +171,6 @@ def _array(values: list) -> np.ndarray:
     return np.array(values, object) if array.dtype.kind == "U" else array  # whole strings, NULs included
 
 
-def _context(people: list[Person]) -> dict[str, list[str]]:
-    names = {name for person in people for name in person.context}
-    return {name: [person.context.get(name, "") for person in people] for name in names}
+def _context(users: list[SampledUser]) -> dict[str, list[str]]:
+    names = {name for user in users for name in user.context}
+    return {name: [user.context.get(name, "") for user in users] for name in names}

@@ -102,8 +102,8 @@ def _data(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
     rejected = sum(entry["rows"] for entry in run.summary["data"]["rejected"])
     rows.append(
         (
-            "Items, people",
-            f"{sizes['items/all']:,} items, {sizes['users/all']:,} people; {rejected:,} rows rejected",
+            "Items, users",
+            f"{sizes['items/all']:,} items, {sizes['users/all']:,} users; {rejected:,} rows rejected",
         )
     )
     if run.config.data.reader == "movielens_100k":
@@ -175,8 +175,8 @@ def _weak(run: RunFiles) -> list[tuple[str, str]]:
             if name != "overall" and f"{key}_low" in metrics and metrics[f"{key}_low"] <= 0:
                 figure, _, baseline = key.partition("_gain_over_")
                 shown = difference(figure, baseline, metrics)
-                weak.append(f"{name} ({shown}, {metrics.get('people', 0):,.0f} people)")
-        rows.append((kind, ", ".join(weak) or "none: better in every slice with enough people"))
+                weak.append(f"{name} ({shown}, {metrics.get('users', 0):,.0f} users)")
+        rows.append((kind, ", ".join(weak) or "none: better in every slice with enough users"))
     return rows
 
 
@@ -192,10 +192,10 @@ def _limits(run: RunFiles) -> str:
     few = [
         name
         for name, found in telling_slices(metrics).items()
-        if name != "overall" and found.get("people", 0) < run.config.evaluation.min_people
+        if name != "overall" and found.get("users", 0) < run.config.evaluation.min_users
     ]
     if few:
-        parts.append(f"Too few people to judge: {', '.join(few)}.")
+        parts.append(f"Too few users to judge: {', '.join(few)}.")
     return " ".join(parts)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from pipeline.config.pipeline_config import PipelineConfig, flat_settings
 from pipeline.data.examples import read
 from pipeline.evaluation.wording import telling_slices
-from pipeline.report.asking import Model, sample_people
+from pipeline.report.asking import Model, sample_users
 from pipeline.report.headline import data_in_words, deciding_figure
 from pipeline.report.plain import one_line
 from pipeline.report.run_files import Item, RunFiles
@@ -139,13 +139,13 @@ def lists_of_both(
     models: tuple[Model, ...], examples: list[tf.train.Example], items: dict[str, Item]
 ) -> list[Lists]:
     """Recommendations of both for a sample of users; those whose lists differ most come first."""
-    people = sample_people(examples, USERS)
-    found = [model.recommend(people, K)[0] for model in models]
+    users = sample_users(examples, USERS)
+    found = [model.recommend(users, K)[0] for model in models]
     entries = []
-    for person, first, second in zip(people, *found, strict=True):
-        chosen = set(person.held_out)
+    for user, first, second in zip(users, *found, strict=True):
+        chosen = set(user.held_out)
         one, other = ([(_title(item, items), item in chosen) for item in row] for row in (first, second))
-        entries.append(Lists(person.user, one, other, len(set(first) & set(second))))
+        entries.append(Lists(user.user_id, one, other, len(set(first) & set(second))))
     return sorted(entries, key=lambda entry: entry.shared)
 
 
@@ -176,7 +176,7 @@ def slices_of_both(runs: tuple[RunFiles, RunFiles]) -> list[dict[str, Any]]:
         both = [metrics.get(name, {}) for metrics in found]
         values = [{end: metrics.get(f"{figure}{end}") for end in ("", "_low", "_high")} for metrics in both]
         if any(value[""] is not None for value in values):
-            rows.append({"name": name, "values": values, "users": [one.get("people") for one in both]})
+            rows.append({"name": name, "values": values, "users": [one.get("users") for one in both]})
     return rows
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from pipeline.data.item_groups import GROUPS, group_of
-from pipeline.report.asking import Model, Person
+from pipeline.report.asking import Model, SampledUser
 from pipeline.report.run_files import Item
 from tfrec_fusion.serving.client.explanations import Explanation, Explanations
 
@@ -51,11 +51,11 @@ def _asked(model: Model, question: Question, k: int) -> Explanations:
     )
 
 
-def of_people(people: list[Person], lists: list[list[str]], most: int) -> list[Question]:
-    """Questions about the first items of each person's recommendations."""
+def of_users(users: list[SampledUser], lists: list[list[str]], most: int) -> list[Question]:
+    """Questions about the first items of each user's recommendations."""
     return [
-        Question(person.user, person.history, own[:most], person.seen, person.context)
-        for person, own in zip(people, lists, strict=True)
+        Question(user.user_id, user.history, own[:most], user.seen, user.context)
+        for user, own in zip(users, lists, strict=True)
     ]
 
 

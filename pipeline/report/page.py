@@ -90,7 +90,7 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         deciding={kind: deciding(run, kind) for kind in run.kinds},
         features=features(run),
         drift=drift(run),
-        people=sample_rows(analysis, items, config.has_times),
+        users=sample_rows(analysis, items, config.has_times),
         disagreeing=analysis.agreement[:DISAGREEING],
         agreement=agreement_figures(analysis),
         costs=costs(run),
@@ -118,9 +118,9 @@ def title(item: str, items: dict[str, Item]) -> str:
 
 def metric_names(run: RunFiles) -> list[str]:
     """The figures that are shown; the hit rate only where it is not the recall, as it is of one held-out item
-    a person."""
+    a user."""
     ks, overall = run.config.evaluation.k, run.summary["retrieval"]["metrics"]["overall"]
-    several = overall.get("held_out_items") != overall.get("people")
+    several = overall.get("held_out_items") != overall.get("users")
     shown = ("ndcg", "recall", "hit_rate", "map") if several else ("ndcg", "recall", "map")
     return ["mrr", *(f"{name}@{k}" for k in ks for name in shown)]
 
@@ -153,7 +153,7 @@ def ranking_rows(run: RunFiles) -> list[dict[str, Any]]:
 
 
 def beyond_rows(run: RunFiles) -> list[dict[str, Any]]:
-    """Figures beyond accuracy, with intervals where they are means over people, and how they changed."""
+    """Figures beyond accuracy, with intervals where they are means over users, and how they changed."""
     overall = run.summary["retrieval"]["metrics"]["overall"]
     rows = []
     for name, meaning in BEYOND.items():
@@ -183,7 +183,7 @@ def slice_rows(run: RunFiles, kind: str) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": part,
-                "people": metrics.get("people"),
+                "users": metrics.get("users"),
                 **with_interval(name, metrics),
                 "zero": kind == "retrieval" and metrics[name] == 0,
                 "mark": metrics.get(figure_of(against, name)),
@@ -344,20 +344,20 @@ def history_words(count: int, times: bool) -> str:
 def sample_rows(analysis: Analysis, items: dict[str, Item], times: bool) -> list[dict[str, Any]]:
     """Users with their history, what came next, and two lists side by side."""
     rows = []
-    answers = [*analysis.explanations, *[[]] * len(analysis.people)]
-    for person, own, popular, explanations in list(
-        zip(analysis.people, analysis.recommended, analysis.popular, answers, strict=False)
+    answers = [*analysis.explanations, *[[]] * len(analysis.users)]
+    for user, own, popular, explanations in list(
+        zip(analysis.users, analysis.recommended, analysis.popular, answers, strict=False)
     )[:SHOWN]:
-        held_out = set(person.held_out)
+        held_out = set(user.held_out)
         why = {one.item_id: one_line(one.sentence()) for one in explanations}
 
         rows.append(
             {
-                "user": person.user,
-                "activity": person.activity,
-                "history": [title(item, items) for item in person.history[-HISTORY:]],
-                "history_of": history_words(len(person.history), times),
-                "held_out": [title(item, items) for item in person.held_out[:K]],
+                "user": user.user_id,
+                "activity": user.activity,
+                "history": [title(item, items) for item in user.history[-HISTORY:]],
+                "history_of": history_words(len(user.history), times),
+                "held_out": [title(item, items) for item in user.held_out[:K]],
                 "model": marked(own, held_out, why, items),
                 "popularity": marked(popular, held_out, {}, items),
             }
@@ -376,11 +376,11 @@ def agreement_figures(analysis: Analysis) -> list[dict[str, Any]]:
     """How alike the two models order candidates, for everybody and by activity."""
     groups: dict[str, list[float]] = {"everybody": [entry.correlation for entry in analysis.agreement]}
     for entry in analysis.agreement:
-        groups.setdefault(entry.person.activity, []).append(entry.correlation)
+        groups.setdefault(entry.user.activity, []).append(entry.correlation)
     return [
         {
             "name": name,
-            "people": len(values),
+            "users": len(values),
             "median": sorted(values)[len(values) // 2],
             "opposed": sum(value < 0 for value in values),
         }

@@ -177,7 +177,7 @@ def agreement(figure: Figure, analysis: Analysis) -> None:
     axis = figure.subplots()
     groups: dict[str, list[float]] = {}
     for entry in analysis.agreement:
-        groups.setdefault(entry.person.activity, []).append(entry.correlation)
+        groups.setdefault(entry.user.activity, []).append(entry.correlation)
     names = [name for name in ("new", "light", "regular") if name in groups]
     axis.hist(
         [groups[name] for name in names],
@@ -188,7 +188,7 @@ def agreement(figure: Figure, analysis: Analysis) -> None:
     )
     axis.axvline(0, color=INK, linewidth=0.6)
     axis.set_xlabel("rank correlation of the two orders (Spearman)")
-    axis.set_ylabel("people")
+    axis.set_ylabel("users")
     axis.legend()
 
 

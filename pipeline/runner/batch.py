@@ -153,7 +153,7 @@ def write_recommendations(
         _ = lines | "Write" >> beam.io.WriteToText(prefix, file_name_suffix=".jsonl")
     result = pipeline.run()
     result.wait_until_finish()
-    counters = result.metrics().query(beam.metrics.MetricsFilter().with_name("people"))["counters"]
+    counters = result.metrics().query(beam.metrics.MetricsFilter().with_name("users"))["counters"]
     return sum(counter.result for counter in counters)
 
 
@@ -170,7 +170,7 @@ class Recommend(beam.DoFn):
     def __init__(self, model: str, k: int):
         self.model, self.k = model, k
         self.shared = Shared()
-        self.answered = beam.metrics.Metrics.counter(type(self).__name__, "people")
+        self.answered = beam.metrics.Metrics.counter(type(self).__name__, "users")
 
     def setup(self) -> None:
         # Threads of a worker share one model; it is large, and answers many of them at a time.

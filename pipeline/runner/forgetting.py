@@ -1,8 +1,8 @@
-"""A person taken out of what runs left, and what still holds them until the next training.
+"""A user taken out of what runs left, and what still holds them until the next training.
 
 Nothing that a run left is edited: what holds users is a cache, and goes as a whole; the next run makes it
 again. Models cannot unlearn. Those that are served, and the ones that the next candidate is compared with,
-stay until a model has been pushed that was trained without the person; they are written down, and removed
+stay until a model has been pushed that was trained without the user; they are written down, and removed
 then.
 """
 
@@ -43,8 +43,8 @@ class Forgotten:
     Attributes:
         removed: files and folders of the runs that went.
         rows: of logs and tables of impressions.
-        holding: models that know the person until the next one is pushed.
-        sources: tables of the configuration's own that name the person, with rows; the next training learns
+        holding: models that know the user until the next one is pushed.
+        sources: tables of the configuration's own that name the user, with rows; the next training learns
             them again unless they are mended.
     """
 

@@ -39,7 +39,7 @@ def show(summary: dict[str, Any], name: str = "CONFIG") -> int:
         if (baseline := model.get("baseline")) and baseline["pushed"]:
             print(
                 f"  Served in its place: {describe_baseline(baseline)}. It was pushed to"
-                f" {baseline['pushed']}: people, histories and words are answered under the same signatures"
+                f" {baseline['pushed']}: users, histories and words are answered under the same signatures"
                 " (`evaluation.push_baseline_when_none`)."
             )
         pushed = pushed and bool(model["pushed"])

@@ -315,7 +315,7 @@ def table(results: dict) -> str:
     )
     data = results["data"]
     lines.append(
-        f"{data['people']:,} users, {data['held_out']:,} held-out items, {data['held_out_cold']:,} of them"
+        f"{data['users']:,} users, {data['held_out']:,} held-out items, {data['held_out_cold']:,} of them"
         f" cold (never seen in training); {data['items']:,} items."
     )
     return "\n".join(lines)

@@ -17,7 +17,7 @@ def describe(data: Prepared) -> dict[str, int]:
     cold = data.catalogue.counts == 0
     return {
         "items": len(data.catalogue) - 1,
-        "people": len(relevant),
+        "users": len(relevant),
         "held_out": sum(map(len, relevant)),
         "held_out_cold": sum(int(cold[items].sum()) for items in relevant),
     }

@@ -8,7 +8,7 @@ from pipeline.evaluation.retrieval import TOP, rank_feature
 from pipeline.evaluation.slices import PREFIX
 
 CASES = ("better", "worse", "worse for cold items")
-PEOPLE, COLD = 400, 0.3
+USERS, COLD = 400, 0.3
 
 
 def plant(case: str, seed: int) -> list[dict]:
@@ -19,16 +19,16 @@ def plant(case: str, seed: int) -> list[dict]:
     whom both serve well or badly is correlated: half of the draws are shared.
     """
     rng = np.random.default_rng(seed)
-    cold = rng.random(PEOPLE) < COLD
+    cold = rng.random(USERS) < COLD
     before = np.where(cold, 0.35, 0.40)
     after = {
         "better": before + 0.15,
         "worse": before - 0.15,
         "worse for cold items": np.where(cold, 0.05, 0.45),
     }[case]
-    shared, use = rng.random(PEOPLE), rng.random(PEOPLE) < 0.5
+    shared, use = rng.random(USERS), rng.random(USERS) < 0.5
     rows = []
-    for user in range(PEOPLE):
+    for user in range(USERS):
         ranks = {}
         for model, chance in (("candidate", after), ("blessed", before)):
             draw = shared[user] if use[user] else rng.random()
@@ -36,7 +36,7 @@ def plant(case: str, seed: int) -> list[dict]:
             ranks[model] = float(rng.integers(1, 11) if result else rng.integers(11, 500))
         rows.append(
             {
-                "person": f"u{user}",
+                "user": f"u{user}",
                 "cold": bool(cold[user]),
                 "popularity": float(rng.integers(1, 500)),
                 **ranks,
@@ -47,7 +47,7 @@ def plant(case: str, seed: int) -> list[dict]:
 
 def serialised(row: dict) -> bytes:
     """A row as the Evaluator's Example."""
-    words = {"user_id": row["person"], PREFIX + "item_activity": "cold" if row["cold"] else "common"}
+    words = {"user_id": row["user"], PREFIX + "item_activity": "cold" if row["cold"] else "common"}
     numbers = {
         "candidate": row["candidate"],
         "blessed": row["blessed"],

@@ -69,7 +69,7 @@ def test_the_table_shows_means_and_standard_errors():
             {"ndcg@10": 0.25, "gini@10": 0.5, "parameters": 1234, "seconds": 9.2},
         ],
     }
-    data = {"people": 5, "held_out": 7, "held_out_cold": 0, "items": 9}
+    data = {"users": 5, "held_out": 7, "held_out_cold": 0, "items": 9}
     lines = table({"runs": runs, "data": data}).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["variant", "ndcg@10", "gini@10", "parameters", "seconds"]

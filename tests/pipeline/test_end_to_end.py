@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.cli.main import main
 from pipeline.config.pipeline_config import load_config, tables_of
+from pipeline.report import analysis
 from pipeline.report.page import write_report
 from pipeline.runner.local import run
 from pipeline.runner.summary import StepFailed
@@ -56,7 +57,7 @@ def test_both_models_are_pushed_and_the_summary_says_why(first, config_file):
     )
 
 
-def test_what_was_pushed_answers_words_people_and_new_items(first):
+def test_what_was_pushed_answers_words_users_and_new_items(first):
     folder = pathlib.Path(first["serving"])
     with EmbeddedServer(
         {kind: str(folder / kind) for kind in ("retrieval", "ranking", "recommender")}
@@ -84,7 +85,8 @@ def test_what_was_pushed_answers_words_people_and_new_items(first):
             assert scores["titles"][1] == "A bride and a kiss"
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(first, config_file):
+def test_the_report_is_one_page_that_needs_nothing_else(first, config_file, monkeypatch):
+    monkeypatch.setattr(analysis, "USERS_ASKED", 10)  # fewer than there are, as on larger data
     config = load_config(str(config_file))
     place = write_report(config)
     page = place.read_text()
@@ -95,8 +97,8 @@ def test_the_report_is_one_page_that_needs_nothing_else(first, config_file):
     assert "{{" not in page
     assert page.count("<svg") == len(list((place.parent / "pictures").glob("*.png"))) == 8
     assert f"{first['retrieval']['metrics']['overall']['ndcg@10']:.4f}" in page
-    people = re.findall(r'<h3>(u\d+) <span class="quiet">\(', page)
-    assert len(people) == 6 + 4  # the sample, and those whom the two models serve most differently
+    users = re.findall(r'<h3>(u\d+) <span class="quiet">\(', page)
+    assert len(users) == 6 + 4  # the sample, and those whom the two models serve most differently
     card = (place.parent / "model_card.md").read_text()
     assert source_digest(tables_of(config)) in card
     assert "- **Licence**: apache-2.0" in card

@@ -97,13 +97,13 @@ def combine(combiner, elements, parts=3):
     return {key.name: value for key, value in result.items() if key.model_name != "baseline"}
 
 
-SURE = Certainty(min_people=2)
+SURE = Certainty(min_users=2)
 
 
 def test_the_gain_is_the_difference_and_unknown_items_do_not_count():
     elements = [ranked(b"u", 1, 5), ranked(b"v", 20, 1), ranked(b"v", float("nan"), float("nan"))]
     result = combine(RetrievalCombiner([10], ["popularity"], certainty=SURE), elements)
-    assert result["people"] == 2
+    assert result["users"] == 2
     assert result["held_out_items"] == 2
     assert result["ndcg@10"] == pytest.approx(0.5)
     assert result["popularity_ndcg@10"] == pytest.approx((1 / np.log2(6) + 1) / 2)
@@ -218,20 +218,20 @@ def test_of_more_interactions_than_are_wanted_some_people_count_with_all_of_thei
             assert len(buffer) <= 2 * 100 * (combiner.row_type if kind == "retrieval" else ROW_TYPE).itemsize
         merged = combiner.merge_accumulators(accumulators)
         results.append({key.name: value for key, value in combiner.extract_output(merged).items()})
-    assert results[0]["people"] == 20
+    assert results[0]["users"] == 20
     assert results[0]["example_count"] == 100
     np.testing.assert_equal(results[0], results[1])
 
 
 def test_a_slice_without_usable_items_has_no_figures_and_says_so():
     result = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", float("nan"), float("nan"))])
-    assert result["people"] == 0
+    assert result["users"] == 0
     assert np.isnan(result["ndcg@10"])
 
 
 def test_one_person_is_too_few_to_be_sure_of_anything():
     result = combine(RetrievalCombiner([10], ["popularity"]), [ranked(b"u", 1, 5), ranked(b"u", 3, 1)])
-    assert result["people"] == 1
+    assert result["users"] == 1
     assert result["ndcg@10"] > 0
     assert result["ndcg@10_gain_over_popularity_low"] == -np.inf
     assert result["ndcg@10_high"] == np.inf
@@ -272,7 +272,7 @@ def test_choices_without_a_grade_are_in_no_figure_of_grades():
     )
     for name in ("rmse", "mae", "baseline_rmse", "rmse_gain_over_biases", "user_ndcg"):
         assert results[name] == pytest.approx(expected[name], abs=1e-9), name
-    assert results["people"] == 6 and np.isfinite(results["log_loss"])
+    assert results["users"] == 6 and np.isfinite(results["log_loss"])
     alone = combine(RankingCombiner(has_rating=True), ungraded)
     assert np.isnan(alone["rmse"]) and np.isnan(alone["user_ndcg"]) and np.isfinite(alone["log_loss"])
 

@@ -49,15 +49,15 @@ def test_a_gain_of_an_error_is_shown_as_less_of_it():
     failure = validation_result_pb2.ValidationFailure()
     failure.metric_key.name = "rmse_gain_over_biases"
     failure.metric_value.double_value.value = -0.5
-    words = describe_failure(failure, {"rmse_gain_over_biases": -0.5, "people": 30})
+    words = describe_failure(failure, {"rmse_gain_over_biases": -0.5, "users": 30})
     assert words == "rmse does not beat user and item biases: +0.5000 over 30 users"
 
 
 SLICES = {
-    "overall": {"example_count": 90, "people": 30, "ndcg@10": 0.5},
-    "script=Latin": {"example_count": 90, "people": 30, "ndcg@10": 0.5},
-    "script=none": {"example_count": 0, "people": 0, "ndcg@10": 0.5},
-    "user_activity=light": {"example_count": 40, "people": 9, "ndcg@10": 0.4},
+    "overall": {"example_count": 90, "users": 30, "ndcg@10": 0.5},
+    "script=Latin": {"example_count": 90, "users": 30, "ndcg@10": 0.5},
+    "script=none": {"example_count": 0, "users": 0, "ndcg@10": 0.5},
+    "user_activity=light": {"example_count": 40, "users": 9, "ndcg@10": 0.4},
 }
 
 
@@ -78,7 +78,7 @@ def test_slices_that_hold_all_or_nothing_are_not_shown():
 
 @pytest.mark.parametrize(("held_out", "shown"), [(30, False), (45, True)])
 def test_the_hit_rate_is_not_shown_where_it_is_the_recall(held_out, shown):
-    overall = {"people": 30, "held_out_items": held_out}
+    overall = {"users": 30, "held_out_items": held_out}
     assert ("hit_rate@10" in metric_names(run_of({"overall": overall}))) == shown
 
 

@@ -125,7 +125,7 @@ def test_training_in_memory_gives_the_runs_figures(first, model):
         assert found[name] == pytest.approx(retrieval[name], abs=1e-3), name
     for name in ("rmse", "mae", "auc"):
         assert found[name] == pytest.approx(ranking[name], abs=1e-3), name
-    assert found["people"] == retrieval["people"]
+    assert found["users"] == retrieval["users"]
     assert found["held_out_items"] == retrieval["held_out_items"]
 
 

@@ -26,7 +26,7 @@ CONFIG = EvaluationConfig(k=(10,), slices=("item_activity",), baselines={"popula
 
 
 def inputs(row):
-    features = {"user_id": [row["person"].encode()], "baseline_popularity_rank": [row["popularity"]]}
+    features = {"user_id": [row["user"].encode()], "baseline_popularity_rank": [row["popularity"]]}
     return metric_types.StandardMetricInputs(
         {
             "features": {name: np.array(value) for name, value in features.items()},
@@ -108,14 +108,14 @@ def clicked(user, click, score):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("one person", "ndcg@10 cannot be told from popularity's: 1 users are too few"),
+        ("one user", "ndcg@10 cannot be told from popularity's: 1 users are too few"),
         ("nobody", "ndcg@10_gain_over_popularity_low is not a number: nobody could be judged"),
         ("scores", "the model gives 15 held-out items a score that is not a number"),
         ("baseline", "ndcg@10_gain_over_popularity_low is not a number: no rank .* of popularity is there"),
     ],
 )
 def test_bad_input_to_the_retrieval_gate_is_refused_in_words(given, expected):
-    users = [b"u%d" % number for number in range(1 if given == "one person" else 15)]
+    users = [b"u%d" % number for number in range(1 if given == "one user" else 15)]
     rank = {"nobody": np.nan, "scores": np.inf}.get(given, 1.0)
     elements = [asked(user, rank, np.nan if given == "baseline" else 9.0) for user in users]
     result = reasons(RetrievalCombiner([10], ["popularity"]), retrieval_eval_config(CONFIG), elements)

@@ -43,7 +43,7 @@ def write_run(config, number, ndcg, pushed=True):
         "artifacts": {},
         "retrieval": {
             "pushed": str(version) if pushed else None,
-            "metrics": {"overall": {"ndcg@10": ndcg, "ndcg@10_low": 0.0, "people": 3}},
+            "metrics": {"overall": {"ndcg@10": ndcg, "ndcg@10_low": 0.0, "users": 3}},
         },
     }
     files.write_json(config.home / "summaries" / f"2026010{number}-100000.json", summary)
@@ -66,7 +66,7 @@ def test_runs_are_listed_and_compared(config):
             history.chosen(found, odd)
     assert history.differences(found[0], found[1]) == [
         ("seconds", 60.0, 120.0), ("interactions", 100, 200), ("retrieval ndcg@10", 0.1, 0.3),
-        ("retrieval people", 3.0, 3.0)]  # fmt: skip
+        ("retrieval users", 3.0, 3.0)]  # fmt: skip
 
 
 def test_old_runs_are_cleaned_and_never_beside_another_run(config):
@@ -223,7 +223,7 @@ def test_a_run_is_logged_to_mlflow(config, monkeypatch):
     assert tracking.log_run(wanted, json.loads((config.home / "summary.json").read_text())) == "r"
     assert seen["metric"] == {
         "seconds": 60.0, "retrieval/overall/ndcg.10": 0.25, "retrieval/overall/ndcg.10_low": 0.0,
-        "retrieval/overall/people": 3.0}  # fmt: skip
+        "retrieval/overall/users": 3.0}  # fmt: skip
     assert seen["param"]["retrieval.tower.dim"] == "8"
     assert seen["tag"] == {"pushed.retrieval": str(version)}
     assert seen["end"]["store"].startswith("file:///") and seen["end"]["run"] == "r"

@@ -7,7 +7,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from pipeline.config.pipeline_config import load_config
 from pipeline.report import plots, statistics
 from pipeline.report.analysis import exposure_by_tenth, interactions_by_tenth, popular_lists
-from pipeline.report.asking import Person
+from pipeline.report.asking import SampledUser
 from pipeline.report.run_files import Item, RunFiles
 from tfrec_fusion.config import ConfigError
 
@@ -69,8 +69,8 @@ def test_pictures_take_the_colour_of_the_text_and_ids_of_their_own(tmp_path):
 
 def test_popularity_by_tenths_and_without_what_was_met():
     items = {f"i{number}": Item(f"Item {number}", 20 - number) for number in range(20)}
-    people = [Person("u", ["i1"], ["i0", "i1"], ["i5"], "light", {}, {})]
-    (found,) = popular_lists(people, items)
+    users = [SampledUser("u", ["i1"], ["i0", "i1"], ["i5"], "light", {}, {})]
+    (found,) = popular_lists(users, items)
     assert found == [f"i{number}" for number in range(2, 12)]
     shares = interactions_by_tenth(items)
     assert shares.sum() == pytest.approx(1)

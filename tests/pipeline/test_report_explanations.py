@@ -31,7 +31,7 @@ FIGURES = {
     "ndcg@10_gain_over_als_low": -0.01,
     "ndcg@10_gain_over_als_high": 0.03,
     "example_count": 30.0,
-    "people": 30.0,
+    "users": 30.0,
 }
 
 
@@ -40,7 +40,7 @@ def run(tmp_path, **changes):
     config = load_config("movielens_100k", [f"root={tmp_path}"])
     config = dataclasses.replace(config, data=dataclasses.replace(config.data))
     overall = {**FIGURES, **changes}
-    nobody = {**overall, "ndcg@10": 0.0, "example_count": 7.0, "people": 7.0}
+    nobody = {**overall, "ndcg@10": 0.0, "example_count": 7.0, "users": 7.0}
     sizes = {
         "users/all": 30,
         "items/all": 12,

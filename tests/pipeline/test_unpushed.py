@@ -21,7 +21,7 @@ RETRIEVAL = {
     "blessed": False,
     "missed": ["ndcg@10_gain_over_als_high"],
     "reasons": ["overall: ndcg@10 is significantly worse than ALS: -0.0208 over 90 users"],
-    "metrics": {"overall": {"people": 90.0, "ndcg@10": 0.1026, "als_ndcg@10": 0.1234}},
+    "metrics": {"overall": {"users": 90.0, "ndcg@10": 0.1026, "als_ndcg@10": 0.1234}},
 }
 
 
@@ -43,12 +43,12 @@ def test_advice_comes_from_what_was_missed(tmp_path):
     missed = {
         **RETRIEVAL,
         "missed": ["recall@100"],
-        "metrics": {"overall": {"people": 90.0, "recall@100": 0.1}},
+        "metrics": {"overall": {"users": 90.0, "recall@100": 0.1}},
     }
     result = advice(dataclasses.replace(config, evaluation=bounds), "retrieval", missed, {})
     asked = "or ask for less: `--set evaluation.thresholds.recall@100=…` (now 0.2, it reached 0.1000)"
     assert asked in result
-    few = {**RETRIEVAL, "metrics": {"overall": {"people": 4.0}}}
+    few = {**RETRIEVAL, "metrics": {"overall": {"users": 4.0}}}
     assert any(
         "judge by more users: 4 had" in line for line in advice(config, "retrieval", few, {"loss": [1]})
     )

@@ -111,7 +111,7 @@ def figures(fitted: Fitted, data: HeldOut, cutoffs: Sequence[int]) -> dict[str, 
     means = {name: float(by_user[name].mean()) for name in names}
     if fitted.ranking is not None:
         means |= _errors(fitted.ranking, data)
-    return means | {"people": float(len(np.unique(users))), "held_out_items": float(pairs)}
+    return means | {"users": float(len(np.unique(users))), "held_out_items": float(pairs)}
 
 
 def _ranks(fitted: Fitted, data: HeldOut) -> np.ndarray:
