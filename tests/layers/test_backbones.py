@@ -14,7 +14,7 @@ from tests.layers.encoder_cases import CASES, FOLDER, tensor, tokens
 from tfrec_fusion.layers.backbones.architecture import Rope
 from tfrec_fusion.layers.backbones.block import TransformerBlock
 from tfrec_fusion.layers.backbones.families import family_of, plain_config
-from tfrec_fusion.layers.backbones.positions import rope_frequencies
+from tfrec_fusion.layers.backbones.positions import by_pair, disentangled_distances, rope_frequencies
 from tfrec_fusion.layers.text_encoder import TextEncoder
 
 TOKENS = tokens()
@@ -158,3 +158,18 @@ def test_rotary_frequencies_by_hand():
     np.testing.assert_allclose(rope_frequencies(Rope(100.0, "ntk", {"factor": 4.0}), 4), [0.5, 0.025])
     with pytest.raises(ValueError, match="default, linear, ntk or llama3. Received: 'yarn'"):
         rope_frequencies(Rope(100.0, "yarn", {"factor": 4.0}), 4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_scores_by_distance_become_scores_of_pairs(length):
+    scores = np.random.default_rng(0).normal(size=(2, 3, length, 2 * length))
+    place = np.arange(length)
+    expected = scores[:, :, place[:, None], place[None] - place[:, None] + length - 1]
+    np.testing.assert_array_equal(by_pair(tf.constant(scores)), expected)
+
+
+def test_distances_are_exact_when_near_and_share_buckets_when_far():
+    """Four buckets each way: 0 to 2 are exact, and all from 3 on are at the table's ends."""
+    rows = disentangled_distances(tf.constant(6), 4, 64).numpy()
+    assert rows[6] == 4 and rows.tolist()[4:9] == [6, 5, 4, 3, 2]
+    assert (np.diff(rows) <= 0).all() and rows.min() >= 0 and rows.max() <= 7

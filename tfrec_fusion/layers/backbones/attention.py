@@ -10,7 +10,7 @@ import tf_keras
 from tfrec_fusion.layers.backbones.architecture import NormKind
 from tfrec_fusion.layers.backbones.norms import Norm
 from tfrec_fusion.layers.backbones.parts import as_rows, matrix
-from tfrec_fusion.layers.backbones.positions import Positions, rotate
+from tfrec_fusion.layers.backbones.positions import Positions, by_pair, rotate
 from tfrec_fusion.layers.stateless_random import Dropout
 
 
@@ -131,11 +131,12 @@ class SelfAttention(tf_keras.layers.Layer):
         if positions.cos is not None:
             query = rotate(query, positions.cos, positions.sin)
             key = rotate(key, positions.cos, positions.sin)
-        parts = 1 if positions.table is None else 3
+        parts = 1 if positions.distances is None else 3
         query *= tf.cast(self.score_scale or (parts * self._width) ** -0.5, query.dtype)
         scores = self._product(query, key, batch, length, transpose=True)
-        if positions.table is not None:
-            scores += self._distance_scores(query, key, positions, parts)
+        if positions.distances is not None:
+            key *= tf.cast((parts * self._width) ** -0.5, key.dtype)
+            scores += self._distance_scores(query, key, tf.cast(positions.distances, key.dtype))
         if self.score_cap is not None:
             cap = tf.cast(self.score_cap, scores.dtype)
             scores = cap * tf.tanh(scores / cap)
@@ -156,28 +157,19 @@ class SelfAttention(tf_keras.layers.Layer):
         product = tf.matmul(left, right, transpose_b=transpose)
         return tf.reshape(product, [batch, self.num_heads, length, -1])
 
-    def _distance_scores(
-        self, query: tf.Tensor, key: tf.Tensor, positions: Positions, parts: int
-    ) -> tf.Tensor:
+    def _distance_scores(self, query: tf.Tensor, key: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:
         """DeBERTa's two further scores: query by the distance's key, and key by the distance's query.
 
         Reference: He et al., 2020, https://arxiv.org/abs/2006.03654
         """
-        assert positions.distances is not None and positions.table is not None
-        table = tf.cast(positions.table, self.compute_dtype)
 
-        def vectors(layer: tf_keras.layers.Layer) -> tf.Tensor:
-            values = tf.reshape(layer(table), [-1, self.num_heads, self._width])
-            return tf.transpose(values, [1, 0, 2])[tf.newaxis]
+        def scores(by: tf.Tensor, layer: tf_keras.layers.Layer, vectors: tf.Tensor) -> tf.Tensor:
+            values = tf.reshape(layer(vectors), [-1, self.num_heads, self._width])
+            return by_pair(tf.matmul(by, tf.transpose(values, [1, 2, 0])[tf.newaxis]))
 
-        shape = tf.concat([tf.shape(query)[:3], tf.shape(query)[2:3]], 0)
-        rows = tf.broadcast_to(positions.distances, shape)
-        columns = tf.broadcast_to(tf.transpose(positions.distances), shape)
-        by_query = tf.matmul(query, vectors(self.key), transpose_b=True)
-        scale = tf.cast((parts * self._width) ** -0.5, key.dtype)
-        by_key = tf.matmul(key * scale, vectors(self.query), transpose_b=True)
-        from_keys = tf.gather(by_key, columns, batch_dims=3)
-        return tf.gather(by_query, rows, batch_dims=3) + tf.transpose(from_keys, [0, 1, 3, 2])
+        # Seen from a key, what stands further on is a query that the key stands behind.
+        from_keys = scores(key, self.query, tf.reverse(distances, [0])[1:])
+        return scores(query, self.key, distances[1:]) + tf.transpose(from_keys, [0, 1, 3, 2])
 
     def get_config(self) -> dict[str, Any]:
         names = (

@@ -20,14 +20,13 @@ class Positions(NamedTuple):
     Attributes:
         bias: float32, broadcast to `[batch, heads, length, length]`: added to scores.
         cos, sin: float32 `[length, head_dim]`, rotations; None without.
-        table: `[2 · buckets, width]`, DeBERTa's vectors of distances; None without.
-        distances: int32 `[length, length]`, rows of `table`.
+        distances: `[2 · length + 1, width]`, DeBERTa's vectors of distances, from `length` tokens behind to
+            `length` ahead; None without.
     """
 
     bias: tf.Tensor
     cos: tf.Tensor | None = None
     sin: tf.Tensor | None = None
-    table: tf.Tensor | None = None
     distances: tf.Tensor | None = None
 
 
@@ -130,11 +129,11 @@ def disentangled_distances(length: tf.Tensor, buckets: int, farthest: int) -> tf
         farthest: the distance of the last bucket.
 
     Returns:
-        int32 `[length, length]`, query by key, in `[0, 2 · buckets)`.
+        int32 `[2 · length + 1]`, from `length` tokens behind to `length` ahead, in `[0, 2 · buckets)`.
 
     Reference: He et al., 2021, https://arxiv.org/abs/2111.09543
     """
-    behind = -_ahead(length)
+    behind = tf.range(length, -length - 1, -1)
     middle = buckets // 2
     distance = tf.cast(tf.maximum(tf.abs(behind), middle), tf.float32)
     scale = (middle - 1) / math.log((farthest - 1) / middle)
@@ -142,6 +141,24 @@ def disentangled_distances(length: tf.Tensor, buckets: int, farthest: int) -> tf
     near = tf.abs(behind) <= middle
     bucket = tf.where(near, behind, far * tf.sign(behind))
     return tf.clip_by_value(bucket + buckets, 0, 2 * buckets - 1)
+
+
+def by_pair(scores: tf.Tensor) -> tf.Tensor:
+    """Scores by distance as scores of pairs.
+
+    Args:
+        scores: `[..., length, 2 · length]`, column `c` for what stands `c - length + 1` places further on.
+
+    Returns:
+        `[..., length, length]`, whose entry `i, j` is column `j - i + length - 1` of row `i`. Each row begins
+        one column before the one above, so that rows of one column less are read off: nothing is gathered.
+
+    Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860 (appendix B)
+    """
+    front, length = tf.shape(scores)[:-2], tf.shape(scores)[-2]
+    flat = tf.reshape(scores, tf.concat([front, [2 * length * length]], 0))
+    flat = flat[..., length - 1 : length - 1 + length * (2 * length - 1)]
+    return tf.reshape(flat, tf.concat([front, [length, 2 * length - 1]], 0))[..., :length]
 
 
 def _ahead(length: tf.Tensor) -> tf.Tensor:
@@ -171,10 +188,11 @@ def of_blocks(
         learned = tf.transpose(tf.gather(tf.cast(bias_table, tf.float32), buckets), [2, 0, 1])
         bias += learned[tf.newaxis]
     if distance_table is not None:
-        distances = disentangled_distances(length, architecture.disentangled_buckets, architecture.max_length)
+        rows = disentangled_distances(length, architecture.disentangled_buckets, architecture.max_length)
+        distances = tf.gather(tf.convert_to_tensor(distance_table), rows)
     if architecture.rope is not None:
         cos, sin = rotations(architecture.rope, architecture.head_width, length)
-    everywhere = Positions(bias, cos, sin, distance_table, distances)
+    everywhere = Positions(bias, cos, sin, distances)
     if not any(architecture.local_blocks):
         return everywhere, everywhere
     if architecture.local_rope is not None:
