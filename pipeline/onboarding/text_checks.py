@@ -6,14 +6,16 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+import unicodedata
+import warnings
+from collections.abc import Generator, Iterable, Iterator
 
 import pandas as pd
 
 from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.onboarding.measuring import Entities
+from tfrec_fusion.config import TextConfig
 from tfrec_fusion.datasets.tables import Items
 from tfrec_fusion.layers.backbones.families import plain_config
 from tfrec_fusion.layers.backbones.weight_files import read_tensors
@@ -23,18 +25,19 @@ from tfrec_fusion.layers.pretrained import (
     PretrainedNotFoundError,
     find_pretrained,
     read_config,
+    reading,
 )
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 from tfrec_fusion.layers.tokenizers.token_files import read_files
-from tfrec_fusion.layers.tokenizers.wordpiece_files import read_wordpiece
-
-if TYPE_CHECKING:
-    pass
+from tfrec_fusion.layers.tokenizers.wordpiece_files import read_vocabulary, read_wordpiece
 
 SAMPLE = 2000
 UNKNOWN_WRONG, UNKNOWN_NOTE = 0.3, 0.05  # shares of tokens
 SPLIT_NOTE = 4.0  # tokens a word: hardly more than its letters
+# Of titles in English, and of names of artists and brands, more words are whole in the default vocabulary; of
+# other languages in Latin letters at most 0.4.
+WHOLE_WORDS = 0.45
 # Thai, Lao, Burmese, Khmer, kana, ideographs.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
@@ -92,7 +95,7 @@ def joined_texts(table: Items, items: Entities) -> pd.Series:
 def _length(texts: pd.Series, config: PipelineConfig) -> Iterator[Finding]:
     assert config.text
     filled = float(texts.notna().mean())
-    words = texts.dropna().head(50_000).str.count(r"\S+")
+    words = count_words(texts.dropna().head(50_000))
     cut = float((words * 1.4 > config.text.max_length).mean()) if len(words) else 0.0
     few = filled < config.transform.min_text_share
     yield Finding(
@@ -143,14 +146,19 @@ def _encoder(name: str, pooling: str | None) -> Generator[Finding, None, pathlib
         folder = find_pretrained(name)
         own = read_sentence_modules(folder).pooling
         fault = encoder_fault(folder)
-        if not fault:
-            _check_tokenizer(folder)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            if not fault:
+                _check_tokenizer(folder)
     except (PretrainedNotFoundError, ValueError) as error:
         yield Finding("wrong", "encoder", str(error))
         return None
     if fault:
         yield Finding("wrong", "encoder", f"{name}: {fault}")
         return None
+    for warning in said:
+        if str(warning.message).startswith("A tokenizer"):  # not of lengths, of which `_length` tells
+            yield Finding("note", "encoder", f"{name}: {warning.message}")
     if None not in (pooling, own) and pooling != own:
         text = (
             f"`text.pooling` is {pooling!r}, while the encoder was trained with {own!r}. Leave it out to take"
@@ -180,10 +188,11 @@ def _check_tokenizer(folder: pathlib.Path) -> None:
     Raises:
         ValueError: where it cannot; says why.
     """
-    files = read_files(folder)
-    if files.is_wordpiece:
-        read_wordpiece(files)
-        return
+    with reading("A tokenizer's files", folder):
+        files = read_files(folder)
+        if files.is_wordpiece:
+            read_wordpiece(files)
+            return
     # Imported here: WordPiece is checked without TensorFlow.
     from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 
@@ -232,9 +241,11 @@ def tokenize(folder: pathlib.Path, texts: list[str]) -> tuple[int, int]:
     return len(tokens), sum(token in ids for row in encoded for token in row.ids)
 
 
-def _words(text: str) -> float:
-    """Words; of scripts that are written without spaces, two letters count as one."""
-    return len(UNSPACED.sub(" ", text).split()) + len(UNSPACED.findall(text)) / 2
+def count_words(texts: pd.Series) -> pd.Series:
+    """Words of each text; of scripts that are written without spaces, two letters count as one."""
+    return texts.str.replace(UNSPACED.pattern, " ", regex=True).str.count(r"\S+") + (
+        texts.str.count(UNSPACED.pattern) / 2
+    )
 
 
 def measure_tokens(texts: pd.Series, folder: pathlib.Path) -> tuple[float, float] | None:
@@ -245,8 +256,25 @@ def measure_tokens(texts: pd.Series, folder: pathlib.Path) -> tuple[float, float
     if not sample or not has_tokenizer(folder):
         return None
     tokens, unknown = tokenize(folder, sample)
-    words = sum(_words(text) for text in sample)
+    words = float(count_words(pd.Series(sample)).sum())
     return unknown / max(1, tokens), tokens / max(1, words)
+
+
+def whole_words(texts: Iterable[str]) -> float | None:
+    """The share of the words of three letters and more that the default encoder's vocabulary holds whole;
+    None where there are no words, or no such encoder here."""
+    try:
+        folder = find_pretrained(TextConfig().encoder, weights=False)
+    except PretrainedNotFoundError:
+        return None
+    vocabulary = set(read_vocabulary(folder / "vocab.txt"))
+    found = whole = 0
+    for text in texts:
+        letters = unicodedata.normalize("NFD", text.lower())
+        plain = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
+        words = re.findall(r"[^\W\d_]{3,}", plain)
+        found, whole = found + len(words), whole + sum(word in vocabulary for word in words)
+    return whole / found if found else None
 
 
 def _unknown_tokens(texts: pd.Series, folder: pathlib.Path, config: PipelineConfig) -> Iterator[Finding]:
@@ -262,6 +290,15 @@ def _unknown_tokens(texts: pd.Series, folder: pathlib.Path, config: PipelineConf
             "encoder",
             f"{unknown:.1%} of the texts' tokens are unknown to {config.text.encoder}: it cannot read them."
             f" {advice}.",
+        )
+        return
+    share = whole_words(texts.dropna().head(SAMPLE)) if config.text.encoder == TextConfig().encoder else None
+    if share is not None and share < WHOLE_WORDS:
+        yield Finding(
+            "note",
+            "encoder",
+            f"{config.text.encoder} was made for English, and its vocabulary holds only {share:.0%} of the"
+            f" texts' words. {advice}.",
         )
     elif pieces >= SPLIT_NOTE:
         yield Finding(

@@ -164,10 +164,17 @@ def test_folders_without_weights_that_can_be_read(folder):
         read_tensors(folder)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ("{", "no JSON"), ("[]", "a list")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "must hold `config.json`, a JSON object. Received: no such file"),
+        ("{", "`config.json` must be JSON, an object. Received: no JSON"),
+        ("[]", "`config.json` must be JSON, an object. Received: a list"),
+    ],
+)
 def test_a_config_that_is_none(folder, content, message):
     (folder / "config.json").unlink()
     if content is not None:
         (folder / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=f"must hold `config.json`, a JSON object. Received: {message}"):
+    with pytest.raises(ValueError, match=message):
         vectors(folder)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from tfrec_fusion.errors import TfrecError
@@ -70,7 +72,7 @@ def _download(name: str, weights: bool) -> pathlib.Path:
 
     try:
         folder = pathlib.Path(snapshot_download(name, allow_patterns=_TEXT_FILES, ignore_patterns=["*/*"]))
-        modules: Any = read_json(folder, "modules.json") or []
+        modules = read_json(folder, "modules.json", list)
         if paths := [f"{module['path']}/*" for module in modules if module.get("path")]:
             kinds = ["*.json", "*.safetensors"] if weights else ["*.json"]
             snapshot_download(name, allow_patterns=[path[:-1] + kind for path in paths for kind in kinds])
@@ -98,10 +100,52 @@ def _not_found(name: str, reason: str) -> str:
     )
 
 
-def read_json(folder: pathlib.Path, file: str) -> dict[str, Any]:
-    """Reads one of the folder's JSON files; an absent file is an empty mapping."""
+def read_json(folder: pathlib.Path, file: str, kind: type = dict) -> Any:
+    """Reads one of the folder's JSON files; an absent file is an empty one.
+
+    Args:
+        folder: the folder.
+        file: the name.
+        kind: what the file must hold, `dict` or `list`.
+
+    Raises:
+        ValueError: for a file that is no JSON, or holds something else.
+    """
     path = folder / file
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return kind()
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        received = f"no JSON ({error})"
+    else:
+        if isinstance(value, kind):
+            return value
+        received = f"a {type(value).__name__}"
+    wanted = "an object" if kind is dict else "a list"
+    raise ValueError(
+        f"`{file}` must be JSON, {wanted}. Received: {received} in {str(folder)!r}. Download it again."
+    )
+
+
+@contextlib.contextmanager
+def reading(what: str, folder: pathlib.Path) -> Iterator[None]:
+    """Says in a sentence that files have another structure than the one that is read.
+
+    Args:
+        what: which files.
+        folder: theirs.
+
+    Raises:
+        ValueError: in place of what Python raises for a key that is not there, or a value of another kind.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{what} must be as Hugging Face's libraries write them. Received: files in {str(folder)!r} of"
+            f" another structure ({type(error).__name__}: {error}). Download them again."
+        ) from error
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
@@ -110,17 +154,9 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
         ValueError: if there is none, or it is no JSON object.
     """
-    received = "no such file"
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if isinstance(config, dict):
-            return config
-        received = f"a {type(config).__name__}"
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        received = f"no JSON ({error})"
+    if (folder / "config.json").is_file():
+        return read_json(folder, "config.json")
     raise ValueError(
-        f"An encoder's folder must hold `config.json`, a JSON object. Received: {received} in"
+        "An encoder's folder must hold `config.json`, a JSON object. Received: no such file in"
         f" {str(folder)!r}. Write it with `model.save_pretrained(folder)`."
     )

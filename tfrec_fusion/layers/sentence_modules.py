@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tfrec_fusion.layers.pretrained import read_json
+from tfrec_fusion.layers.pretrained import read_json, reading
 
 if TYPE_CHECKING:  # reading the settings alone costs no NumPy
     import numpy as np
@@ -109,7 +109,12 @@ def read_sentence_modules(folder: pathlib.Path) -> SentenceModules:
         ValueError: for a module or a pooling that cannot be carried out, since vectors without it would be
             others.
     """
-    modules: Any = read_json(folder, "modules.json") or []
+    with reading("The files of a sentence encoder", folder):
+        return _read(folder)
+
+
+def _read(folder: pathlib.Path) -> SentenceModules:
+    modules = read_json(folder, "modules.json", list)
     listed = [(str(module.get("type", "")).rpartition(".")[2], module.get("path", "")) for module in modules]
     kinds = dict(listed)
     for kind, path in listed:
@@ -121,7 +126,8 @@ def read_sentence_modules(folder: pathlib.Path) -> SentenceModules:
                 " others."
             )
     order = [kind for kind, _ in listed if kind != "Dropout"]
-    if order != sorted(order, key=["Transformer", "Pooling", "Dense", "Normalize"].index):
+    doubled = len(order) - order.count("Dense") != len({*order} - {"Dense"})
+    if doubled or order != sorted(order, key=["Transformer", "Pooling", "Dense", "Normalize"].index):
         raise ValueError(
             "The modules of an encoder must be a Transformer, a pooling, dense layers and a scaling to"
             f" length 1, in this order. Received: {', '.join(order)} in the modules.json of {str(folder)!r}."
@@ -140,11 +146,31 @@ def read_sentence_modules(folder: pathlib.Path) -> SentenceModules:
         pooling=_pooling(folder, path) if path else None,
         dense=tuple(_dense(folder / path) for kind, path in listed if kind == "Dense"),
         normalize="Normalize" in kinds,
-        max_length=settings.get("max_seq_length") or (_tokenizers_length(folder) if modules else None),
+        max_length=_length(folder, settings) or (_tokenizers_length(folder) if modules else None),
         lowercase=bool(settings.get("do_lower_case")),
-        prompts=prompts.get("prompts") or {},
+        prompts=_prompts(folder, prompts.get("prompts") or {}),
         default_prompt=prompts.get("default_prompt_name"),
     )
+
+
+def _length(folder: pathlib.Path, settings: Mapping[str, Any]) -> int | None:
+    length = settings.get("max_seq_length")
+    if length is not None and (type(length) is not int or length < 1):
+        raise ValueError(
+            "`max_seq_length` must be a whole number of at least 1, or null. Received:"
+            f" {length!r} in the sentence_bert_config.json of {str(folder)!r}. Mend the file."
+        )
+    return length
+
+
+def _prompts(folder: pathlib.Path, prompts: Any) -> dict[str, str]:
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+        raise ValueError(
+            f"`prompts` must be texts by their names. Received: {prompts!r} in the"
+            f" config_sentence_transformers.json of {str(folder)!r}. Mend the file, or name"
+            " `query_prefix` and `item_prefix` and leave it out."
+        )
+    return prompts
 
 
 def _tokenizers_length(folder: pathlib.Path) -> int | None:
@@ -156,13 +182,14 @@ def _tokenizers_length(folder: pathlib.Path) -> int | None:
 def _dense(folder: pathlib.Path) -> DenseModule:
     config = read_json(folder, "config.json")
     name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
-    if "out_features" not in config or name not in _ACTIVATIONS:
+    units = config.get("out_features")
+    if type(units) is not int or units < 1 or name not in _ACTIVATIONS:
         raise ValueError(
             "A dense layer behind the pooling must have `out_features` and an activation of"
             f" {', '.join(_ACTIVATIONS)}. Received: {config or 'no config.json'} in {str(folder)!r}. Take"
             " another encoder."
         )
-    return DenseModule(folder, config["out_features"], _ACTIVATIONS[name], bool(config.get("bias", True)))
+    return DenseModule(folder, units, _ACTIVATIONS[name], bool(config.get("bias", True)))
 
 
 def _pooling(folder: pathlib.Path, path: str) -> str | None:

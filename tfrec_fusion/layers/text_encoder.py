@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.layers.backbones.families import family_of, plain_config
+from tfrec_fusion.layers.backbones.families import architecture_of, family_of, plain_config
 from tfrec_fusion.layers.backbones.loading import load
 from tfrec_fusion.layers.backbones.parts import activation_function
 from tfrec_fusion.layers.backbones.transformer import Transformer
@@ -100,7 +100,7 @@ class TextEncoder(tf_keras.layers.Layer):
         self.lora_targets = tuple(lora_targets)
         self.dense = [dict(layer) for layer in dense]
         self.truncate_dim = truncate_dim
-        architecture = family_of(self.config).architecture(self.config)
+        architecture = architecture_of(self.config)
         targets = tuple(name for name in MATRICES if name != "ffn_gate" or architecture.gated)
         for target in lora_targets:
             check_choice("lora_targets", target, targets)

@@ -114,6 +114,31 @@ class Architecture:
     embedding_dropout: float = 0.0
     initializer_range: float = 0.02
 
+    def __post_init__(self) -> None:
+        sizes = ("vocab_size", "width", "num_heads", "ffn_dim", "max_length", "head_dim", "num_kv_heads")
+        ranges = dict.fromkeys((*sizes, "embedding_dim"), (1, 100_000_000)) | {"num_blocks": (1, 1000)}
+        ranges |= dict.fromkeys(("num_positions", "num_segments", "window"), (0, 100_000_000))
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if value is None and name in ("head_dim", "num_kv_heads", "embedding_dim"):
+                continue
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(
+                    f"A Transformer's `{name}` must be a whole number from {low} to {high:,}. Received:"
+                    f" {value!r}. Take the config.json that belongs to the weights."
+                )
+        for name in ("hidden_dropout", "attention_dropout", "embedding_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"A Transformer's `{name}` must be from 0 to below 1. Received: {getattr(self, name)!r}."
+                    " Mend the config.json."
+                )
+        if not self.norm_epsilon >= 0:
+            raise ValueError(
+                f"A Transformer's `norm_epsilon` must be at least 0. Received: {self.norm_epsilon!r}. Mend"
+                " the config.json."
+            )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
         """The inverse of `dataclasses.asdict`."""

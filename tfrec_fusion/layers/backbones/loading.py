@@ -89,6 +89,12 @@ def load(transformer: Transformer, family: Family, tensors: Mapping[str, np.ndar
             used.add(wanted)
             value = tensors[named[wanted]]
             _check_shape(variable, value, place, turned, wanted, source)
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"Weights must be finite. Received: {source} with {wanted} of which"
+                    f" {np.mean(~np.isfinite(value)):.1%} are not. Download the model again, or take a copy"
+                    " in float32."
+                )
             if turned:
                 value = value.T
             variable.assign(np.split(value, place.parts, axis=-1)[place.place])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import struct
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from tfrec_fusion.layers.pretrained import read_json
 
 _DTYPES = {
     "F64": np.dtype("<f8"),
@@ -50,7 +54,12 @@ class Safetensors(Mapping[str, np.ndarray]):
                 header = json.loads(file.read(length))
             except ValueError as error:
                 raise ValueError(self._fault(f"a header that is no JSON ({error})")) from error
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        if not isinstance(header, dict):
+            raise ValueError(self._fault(f"a header that is a {type(header).__name__}"))
+        self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
+        for name, entry in header.items():
+            if not _is_entry(entry):
+                raise ValueError(self._fault(f"a header whose entry of {name} is {str(entry)[:100]}"))
         self._tensors: dict[str, dict] = header
         self._begin = 8 + length
         end = self._begin + max((entry["data_offsets"][1] for entry in header.values()), default=0)
@@ -84,6 +93,19 @@ class Safetensors(Mapping[str, np.ndarray]):
         return len(self._tensors)
 
 
+def _is_entry(entry: Any) -> bool:
+    """Whether a tensor's entry has a type, and as many bytes as its shape needs."""
+    try:
+        begin, end = entry["data_offsets"]
+        numbers, kind = [begin, end, *entry["shape"]], entry["dtype"]
+    except (KeyError, TypeError, ValueError):
+        return False
+    if not isinstance(kind, str) or any(type(number) is not int or number < 0 for number in numbers):
+        return False
+    size = _DTYPES[kind].itemsize * math.prod(entry["shape"]) if kind in _DTYPES else end - begin
+    return end - begin == size
+
+
 class Shards(Mapping[str, np.ndarray]):
     """Several safetensors files as one mapping, by the index that names each tensor's file.
 
@@ -95,8 +117,13 @@ class Shards(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, index: pathlib.Path):
-        self._files: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(self._files.values()))
+        self._files: dict[str, str] = read_json(index.parent, index.name).get("weight_map")  # type: ignore[assignment]
+        if not isinstance(self._files, dict) or not self._files:
+            raise ValueError(
+                f"{index.name} must name the file of each tensor under `weight_map`. Received:"
+                f" {str(self._files)[:100]} in {str(index.parent)!r}. Download the model again."
+            )
+        names = sorted(set(map(str, self._files.values())))
         missing = [name for name in names if not (index.parent / name).is_file()]
         if missing:
             raise ValueError(
@@ -105,6 +132,12 @@ class Shards(Mapping[str, np.ndarray]):
             )
         self._shards = {name: Safetensors(index.parent / name) for name in names}
         self.metadata = next(iter(self._shards.values())).metadata
+        for name, file in self._files.items():
+            if name not in self._shards[file]:
+                raise ValueError(
+                    f"Each tensor must be in the file that {index.name} names. Received: {file} in"
+                    f" {str(index.parent)!r} without {name}. Download the model again."
+                )
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._shards[self._files[name]][name]

@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import Any
 
-from tfrec_fusion.layers.pretrained import find_pretrained
+from tfrec_fusion.layers.pretrained import find_pretrained, reading
 from tfrec_fusion.layers.sentence_modules import read_sentence_modules
 from tfrec_fusion.layers.tokenizers.base import TextTokenizer
 from tfrec_fusion.layers.tokenizers.builtin import PIECES_A_WORD, SUBWORDS
@@ -49,10 +49,11 @@ def load_tokenizer(name_or_folder: str | os.PathLike, max_length: int = 64, **kw
             f" ({folder.name}). Lower it, or see that longer texts are compared well.",
             stacklevel=2,
         )
-    files = read_files(folder)
     try:
-        if files.is_wordpiece:
-            return WordPieceTokenizer(**{**read_wordpiece(files), "max_length": max_length, **kwargs})
-        return SubwordTokenizer(**{**read_subwords(files), "max_length": max_length, **kwargs})
+        with reading("A tokenizer's files", folder):
+            files = read_files(folder)
+            arguments = read_wordpiece(files) if files.is_wordpiece else read_subwords(files)
+        kind = WordPieceTokenizer if files.is_wordpiece else SubwordTokenizer
+        return kind(**{**arguments, "max_length": max_length, **kwargs})
     except UnsupportedTokenizerError as error:
         raise UnsupportedTokenizerError(error.what, str(folder)) from None

@@ -37,6 +37,11 @@ def read_subwords(files: TokenizerFiles) -> dict[str, Any]:
     if files.settings.get("truncation_side", "right") != "right":
         raise UnsupportedTokenizerError(f"truncation_side={files.settings['truncation_side']!r}")
     added = files.added_tokens()
+    if not vocabulary:
+        raise ValueError(
+            f"A tokenizer must have tokens. Received: an empty vocabulary in {str(files.folder)!r}. Download"
+            " it again."
+        )
     files.check_size(1 + max([*vocabulary.values(), *(token["id"] for token in added)]))
     ids = {**vocabulary, **{content: entry["id"] for content, entry in files.entries.items()}}
     pad = special.get("pad_token") or special.get("eos_token")
@@ -52,8 +57,17 @@ def read_subwords(files: TokenizerFiles) -> dict[str, Any]:
 
 def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
     if model.get("type") == "Unigram":
-        return {piece: place for place, (piece, _) in enumerate(model["vocab"])}
+        unknown, size = model.get("unk_id"), len(model["vocab"])
+        if any(type(entry) is not list or len(entry) != 2 for entry in model["vocab"]):
+            raise TypeError("an entry of the vocabulary that is no piece with a score")
+        if unknown is not None and not 0 <= unknown < size:
+            raise ValueError(
+                f"`unk_id` must be the id of a token ({size}). Received: {unknown!r}. Download the tokenizer"
+                " again."
+            )
+        return {entry[0]: place for place, entry in enumerate(model["vocab"])}
     if model.get("type") == "BPE":
+        in_order(model["vocab"])  # each id is one, and of one token
         return dict(model["vocab"])
     raise UnsupportedTokenizerError(f"the model {model.get('type')!r}")
 

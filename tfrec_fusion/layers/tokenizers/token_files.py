@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ _WORDPIECE_CLASSES = (
     "ConvBertTokenizer",
     "RetriBertTokenizer",
 )
+USUAL_SHARE = 0.9  # of an encoder's embeddings, the least that belong to tokens
 _ROLES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token", "bos_token", "eos_token")
 
 
@@ -86,7 +88,8 @@ class TokenizerFiles:
         return tokens
 
     def check_size(self, tokens: int) -> None:
-        """Whether the encoder knows all ids.
+        """Whether the encoder knows all ids. Warns where it knows many more than there are: encoders round
+        the number of their embeddings up by a few in a hundred.
 
         Raises:
             UnsupportedTokenizerError: where it embeds fewer than `tokens`.
@@ -95,6 +98,12 @@ class TokenizerFiles:
         if size is not None and tokens > size:
             raise UnsupportedTokenizerError(
                 f"{tokens} tokens, of which the encoder embeds {size}: a tokenizer of another encoder,"
+            )
+        if size is not None and tokens < USUAL_SHARE * size:
+            warnings.warn(
+                f"A tokenizer must be the encoder's own. Received: {tokens:,} tokens in {str(self.folder)!r},"
+                f" where the encoder embeds {size:,}. See whether both files are of one model.",
+                stacklevel=2,
             )
 
 
@@ -105,7 +114,7 @@ def read_files(folder: pathlib.Path) -> TokenizerFiles:
         ValueError: for a file that is no JSON.
     """
     names = ("tokenizer.json", "tokenizer_config.json", "config.json", "special_tokens_map.json")
-    whole, settings, config, roles = (_json(folder, name) for name in names)
+    whole, settings, config, roles = (read_json(folder, name) for name in names)
     if model := whole.get("model"):
         whole["model"] = {**model, "type": _type(model)}
     kind = settings.get("tokenizer_class") or config.get("tokenizer_class")
@@ -115,22 +124,13 @@ def read_files(folder: pathlib.Path) -> TokenizerFiles:
     entries = {entry["content"]: entry for entry in whole.get("added_tokens", [])}
     for place, entry in settings.get("added_tokens_decoder", {}).items():
         entries[entry["content"]] = {**entry, "id": int(place)}
-    for token, place in _json(folder, "added_tokens.json").items():
+    for token, place in read_json(folder, "added_tokens.json").items():
         entries.setdefault(token, {"content": token, "id": place, "normalized": True})
     more = settings.get("additional_special_tokens") or []
     hidden = frozenset([*special.values(), *map(_content, more)])
     return TokenizerFiles(
         folder, whole, settings, config, kind.removesuffix("Fast"), special, entries, hidden
     )
-
-
-def _json(folder: pathlib.Path, name: str) -> dict[str, Any]:
-    try:
-        return read_json(folder, name)
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must be JSON. Received: {str(folder / name)!r} ({error}). Download it again."
-        ) from error
 
 
 def _type(model: Mapping[str, Any]) -> str:

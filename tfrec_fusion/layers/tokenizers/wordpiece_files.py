@@ -15,7 +15,12 @@ from tfrec_fusion.layers.tokenizers.unsupported import UnsupportedTokenizerError
 
 def read_vocabulary(path: str | os.PathLike) -> tuple[str, ...]:
     """Reads a `vocab.txt`: one token a line, the line's number is the id. An empty line's id has no token."""
-    lines = pathlib.Path(path).read_text(encoding="utf-8").split("\n")
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"A vocabulary must be UTF-8. Received: {os.fspath(path)!r} ({error}). Download it again."
+        ) from error
     while lines and not lines[-1]:
         lines.pop()
     return without_repeats(lines)
@@ -67,6 +72,7 @@ def read_wordpiece(files: TokenizerFiles) -> dict[str, Any]:
     }
 
 
+MOST_TOKENS = 100_000_000
 _USED = ("cls_token", "sep_token", "pad_token", "unk_token")
 
 
@@ -74,8 +80,14 @@ def in_order(vocab: Mapping[str, int]) -> tuple[str, ...]:
     """The tokens by id, an empty one for an id that no token has.
 
     Raises:
-        ValueError: for an id that two tokens have.
+        ValueError: for an id that two tokens have, or that is none.
     """
+    for token, place in vocab.items():
+        if type(place) is not int or not 0 <= place < MOST_TOKENS:
+            raise ValueError(
+                f"The id of a token must be a whole number from 0 to {MOST_TOKENS - 1:,}. Received:"
+                f" {place!r} of {token!r}. Download the tokenizer again."
+            )
     tokens = [""] * (1 + max(vocab.values(), default=-1))
     for token, place in vocab.items():
         if tokens[place]:
