@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.config.pipeline_config import SplitConfig
 from pipeline.onboarding.measuring import Choices, Entities, Split, measure_split
+from pipeline.onboarding.text_checks import WHOLE_WORDS, count_words, whole_words
 from pipeline.onboarding.yaml_writing import Path
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.guessing.languages import language_of
@@ -119,7 +120,7 @@ def _text(
         values["text"] = "none"
         comments["text",] = "no column says in words what an item is"
         return
-    words = sum(items.texts(column).fillna("").str.count(r"\S+") for column in tables.items.text)
+    words = sum(count_words(items.texts(column).fillna("")) for column in tables.items.text)
     tokens = float(words.quantile(0.9)) * TOKENS_PER_WORD
     length = 64 if tokens <= 64 else 128 if tokens <= 128 or len(items.ids) > 20_000 else 256
     yield from _encoder(values, comments, tables, items)
@@ -135,21 +136,26 @@ def _encoder(
     values: dict[str, Any], comments: dict[Path, str], tables: Tables, items: Entities
 ) -> Iterator[str]:
     """The default encoder reads English; of another language `subwords`, and the name of a better one."""
-    texts = [text for column in tables.items.text for text in items.texts(column).dropna().head(SAMPLE)]
-    language = language_of(map(str, texts))
+    columns = (items.texts(column).dropna().head(SAMPLE) for column in tables.items.text)
+    texts = [str(text) for column in columns for text in column]
+    language = language_of(texts)
     if language is None:
         return
-    if language.is_english or language.name == "Latin letters":
-        yield f"texts in {language.name} ({language.why}), which the default encoder reads"
+    readable, why = language.is_english, language.why
+    if language.name == "Latin letters":
+        share = whole_words(texts)
+        readable = share is None or share >= WHOLE_WORDS
+        why += "" if share is None else f"; {share:.0%} of the words are in its vocabulary"
+    if readable:
+        yield f"texts in {language.name} ({why}), which the default encoder reads"
         return
     values["text"] = {"encoder": SUBWORDS}
     comments["text", "encoder"] = (
-        f"{language.name} ({language.why}), which all-MiniLM-L6-v2 cannot read; {MULTILINGUAL} reads it"
+        f"{language.name} ({why}), which all-MiniLM-L6-v2 cannot read; {MULTILINGUAL} reads it"
         " better and has to be downloaded, or give its folder"
     )
     yield (
-        f"texts in {language.name} ({language.why}), which the default encoder cannot read: `text.encoder:"
-        f" {SUBWORDS}`"
+        f"texts in {language.name} ({why}), which the default encoder cannot read: `text.encoder: {SUBWORDS}`"
     )
 
 

@@ -1,5 +1,7 @@
 """Languages of texts, told without a model."""
 
+import unicodedata
+
 import pytest
 
 from benchmarks.tokenizer_texts import LANGUAGES
@@ -24,3 +26,17 @@ def test_scripts_of_several_languages_are_told_by_small_words():
     assert language_of(["Гарячий чай для зими та не тільки"]).name == "Ukrainian"
     assert language_of(["کتاب داستان برای کودکان و این که با تصویر است"]).name == "Persian"
     assert language_of(["De kat van de buren is niet in het huis"]).name == "Dutch"
+
+
+def test_each_text_counts_once_however_long_its_letters_make_it():
+    """A title in Japanese has fewer letters than one in English, and brands in it are Latin."""
+    half = ["Sony headphones wireless black", "red kettle steel", "急須と湯呑み", "庭の椅子"]
+    assert language_of(half).name == "several scripts"
+    brands = ["SONY ヘッドホン WH-1000XM4", "PHILIPS 電動歯ブラシ HX6859", "iPhone 15 Pro ケース 透明"]
+    assert language_of(brands).name == "Japanese"
+
+
+def test_accents_that_are_characters_of_their_own_are_accents():
+    text = "Ação e emoção em três irmãos"
+    assert language_of([unicodedata.normalize("NFD", text)]) == language_of([text])
+    assert language_of([text]).name == "Portuguese"

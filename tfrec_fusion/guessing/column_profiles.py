@@ -169,15 +169,13 @@ class Column:
         """Whether values are words rather than codes, numbers, flags and addresses."""
         if self.is_list:
             elements = self.elements[:2000].astype("string")
-            return len(elements) > 0 and bool(elements.str.contains(r"[^\W\d_]{2,}").mean() > 0.5)
+            return len(elements) > 0 and bool(elements.str.contains(value_shapes.WORD).mean() > 0.5)
         if self.is_number or self.is_flag or self.time:
             return False
         sample = self.unique[:2000]
         if sample.str.fullmatch(r"(?=\D*\d)(?=.*[^\W\d_])[\w\-.:]{8,}").mean() > 0.7:
             return False  # codes, such as hashes
-        # Where words are written without spaces, one sign can be one.
-        word = r"[^\W\d_]{2,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]"
-        return bool(sample.str.contains(word).mean() > 0.7) and not self.is_address
+        return bool(sample.str.contains(value_shapes.WORD).mean() > 0.7) and not self.is_address
 
     @functools.cached_property
     def is_address(self) -> bool:

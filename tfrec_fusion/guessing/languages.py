@@ -10,10 +10,14 @@ import unicodedata
 from collections.abc import Iterable
 
 LETTERS = 200_000  # looked at, at most
-MIXED = 0.7  # share of the letters below which no script speaks for all
+MIXED = 0.7  # share of the texts below which no script speaks for all
 SURE = 1.5  # times as many small words as of the next language
 LEAST_WORDS = 0.02  # share of words that small ones have in running text; titles have fewer
 
+# Chinese and Japanese are written with these in one text.
+_EAST_ASIAN = ("HIRAGANA", "KATAKANA", "CJK")
+# A letter of these is a syllable or a word: between brands in Latin letters a few of them are the text.
+_DENSE = (*_EAST_ASIAN, "HANGUL")
 # Unicode's names of letters begin with their script.
 _BY_SCRIPT = {
     "HANGUL": "Korean",
@@ -78,7 +82,7 @@ _SMALL_WORDS = {
 _OWN_LETTERS = {
     "Spanish": "ñ",
     "Portuguese": "ãõ",
-    "French": "œèêû",
+    "French": "œèûù",
     "German": "ßäöü",
     "Italian": "ìò",
     "Swedish": "åäö",
@@ -127,27 +131,42 @@ def language_of(texts: Iterable[str]) -> Language | None:
     Returns:
         What was found; None where there are no letters.
     """
-    scripts: collections.Counter[str] = collections.Counter()
+    letters: collections.Counter[str] = collections.Counter()
+    scripts: collections.Counter[str] = collections.Counter()  # of whole texts
     words: collections.Counter[str] = collections.Counter()
     for text in texts:
-        scripts.update(_script(letter) for letter in text if letter.isalpha())
+        text = unicodedata.normalize("NFC", text)  # some files hold an accent as a character of its own
+        own = collections.Counter(_script(letter) for letter in text if letter.isalpha())
+        if not own:
+            continue
+        letters.update(own)
+        scripts[_script_of(own)] += 1
         words.update(re.findall(r"[^\W\d_]+(?:[\u0300-\u036f\u0900-\u0dff][^\W\d_]*)*", text.lower()))
-        if scripts.total() > LETTERS:
+        if letters.total() > LETTERS:
             break
     if not scripts:
         return None
-    total = scripts.total()
-    kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
-    if kana + scripts["CJK"] > MIXED * total:
-        name = "Japanese" if kana > 0.05 * total else "Chinese"
-        return Language(name, f"{(kana + scripts['CJK']) / total:.0%} of the letters")
     script, count = scripts.most_common(1)[0]
-    if count < MIXED * total:
-        shown = ", ".join(f"{number / total:.0%} {name.title()}" for name, number in scripts.most_common(3))
+    share = count / scripts.total()
+    if share < MIXED:
+        shown = ", ".join(
+            f"{number / scripts.total():.0%} {name.title()}" for name, number in scripts.most_common(3)
+        )
         return Language("several scripts", shown)
+    if script == "CJK":
+        kana = letters["HIRAGANA"] + letters["KATAKANA"]
+        script = "KATAKANA" if kana > 0.05 * (kana + letters["CJK"]) else "CJK"
     if script in _BY_SCRIPT:
-        return Language(_BY_SCRIPT[script], f"{count / total:.0%} of the letters")
-    return _by_words(script, words, count / total)
+        return Language(_BY_SCRIPT[script], f"{share:.0%} of the texts")
+    return _by_words(script, words, share)
+
+
+def _script_of(letters: collections.Counter[str]) -> str:
+    """The script of one text; `CJK` for Chinese and Japanese."""
+    weights: collections.Counter[str] = collections.Counter()
+    for script, count in letters.items():
+        weights["CJK" if script in _EAST_ASIAN else script] += count * (2 if script in _DENSE else 1)
+    return weights.most_common(1)[0][0]
 
 
 def _by_words(script: str, words: collections.Counter[str], share: float) -> Language:
@@ -159,7 +178,7 @@ def _by_words(script: str, words: collections.Counter[str], share: float) -> Lan
     ranked = sorted(counted, key=counted.__getitem__, reverse=True)
     if not ranked or counted[ranked[0]] < LEAST_WORDS * words.total():
         # Titles of a few words: English has no other letters than a to z.
-        return Language(letters, f"{share:.0%} of the letters, and few small words of any language")
+        return Language(letters, f"{share:.0%} of the texts, and few small words of any language")
     first, *others = ranked
     listed = sorted(_LISTS[script][first], key=lambda word: -words[word])[:3]
     said = ", ".join(f"'{word}'" for word in listed if words[word])

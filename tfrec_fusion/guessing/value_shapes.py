@@ -57,6 +57,14 @@ REFUSALS = re.compile(
 )
 
 
+# Two letters side by side. Where words are written without spaces one sign can be a word; where vowels are
+# marks at a letter (Hindi, Tamil, Burmese) a letter and its mark are two.
+WORD = (
+    r"[^\W\d_]{2,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]"
+    r"|[\u0900-\u0dff\u0e80-\u109f\u1780-\u17ff]{2,}"
+)
+
+
 def folded(word: object) -> str:
     """A word without accents and case, with `_` for what divides its parts."""
     text = unicodedata.normalize("NFKD", str(word)).casefold().strip()
@@ -78,7 +86,7 @@ def numbers_in_words(unique: pd.Series) -> pd.Series | None:
     if len(sample) < 3 or sample.str.contains(r"^[\W_]{0,4}\d").mean() < 0.9:
         return None
     templates = sample.str.replace(r"\d+(?:[.,]\d+)*", "#", regex=True)
-    if not templates.str.contains(r"[^\W\d_]{2,}").mean() > 0.5 or templates.str.len().median() > 80:
+    if not templates.str.contains(WORD).mean() > 0.5 or templates.str.len().median() > 80:
         return None
     first = sample.str.extract(r"(\d+(?:[.,]\d{3})*(?:[.,]\d+)?)")[0].str.replace(",", "")
     first = pd.to_numeric(first.where(first.str.fullmatch(r"\d{1,15}(\.\d{1,6})?")), errors="coerce")
