@@ -272,6 +272,7 @@ def test_other_sentencepiece_models_alone_are_refused(tmp_path, family, name):
         load_tokenizer(tmp_path, 16)
 
 
+@pytest.mark.slow
 def test_saved_tokenizers_need_operations_of_tensorflow_and_tf_text_alone(made, tmp_path):
     """Every kind, WordPiece and n-grams too, in one SavedModel; of TF Text those operations that TF Serving
     links (`model_servers/BUILD` has all of `ops_lib`)."""
