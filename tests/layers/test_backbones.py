@@ -130,6 +130,7 @@ def test_compiled_by_xla_the_vectors_are_the_same(name):
     np.testing.assert_allclose(compiled(*TOKENS.values()), encoder(TOKENS), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_operation_is_one_that_stock_tf_serving_has():
     """TensorFlow's own, whatever the family: looked up where nothing else is imported."""
     ops = set()

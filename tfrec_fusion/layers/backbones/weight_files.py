@@ -117,7 +117,7 @@ class Shards(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, index: pathlib.Path):
-        self._files: dict[str, str] = read_json(index.parent, index.name).get("weight_map")  # type: ignore[assignment]
+        self._files: dict[str, str] = read_json(index.parent, index.name).get("weight_map")
         if not isinstance(self._files, dict) or not self._files:
             raise ValueError(
                 f"{index.name} must name the file of each tensor under `weight_map`. Received:"
