@@ -117,7 +117,8 @@ print(urllib.request.urlopen(f"{url}/v1/models/retrieval").read().decode())
 
 # %%
 body = {"signature_name": "recommend", "inputs": {"user_id": ["reader-3"], "text": [""], "history": [[]], "exclude": [[]], "k": 3, "include_seen": False,
-        "allow": [[]], "categories": [[]], "probes": 0, "diversity": 0}}
+        "allow": [[]], "categories": [[]], "probes": 0, "diversity": 0, "diversity_by": "mmr",
+        "calibration": 0, "max_per_category": 0, "quotas": [[]], "category_column": ""}}
 request = urllib.request.Request(f"{url}/v1/models/retrieval:predict", json.dumps(body).encode())
 print(urllib.request.urlopen(request).read().decode())
 

@@ -7,8 +7,10 @@ import tensorflow as tf
 
 from tests.models.planted_models import catalogue, ranking, two_tower
 from tfrec_fusion.export import base as export
+from tfrec_fusion.export.list_rules import Wishes
 from tfrec_fusion.export.ranking import RankingSignatures
 from tfrec_fusion.export.recommender import RecommenderSignatures
+from tfrec_fusion.export.request import INPUTS
 from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.index import BruteForce
 from tfrec_fusion.layers.text_encoder import TextEncoder
@@ -109,6 +111,13 @@ def matrix(*values):
     return tf.constant([list(values)], tf.string, shape=[1, len(values)])
 
 
+def no_wishes():
+    """The inputs of `recommend` that are about the list as a whole, at their defaults."""
+    return {
+        name: matrix() if INPUTS[name].axes else tf.constant(INPUTS[name].default) for name in Wishes._fields
+    }
+
+
 def recommend(
     loaded,
     user="",
@@ -120,7 +129,8 @@ def recommend(
     allow=(),
     categories=(),
     probes=0,
-    diversity=0.0,
+    quotas=(),
+    **wishes,
 ):
     return loaded.signatures["recommend"](
         user_id=tf.constant([user]),
@@ -132,7 +142,11 @@ def recommend(
         allow=matrix(*allow),
         categories=matrix(*categories),
         probes=tf.constant(probes),
-        diversity=tf.constant(diversity),
+        **{
+            **no_wishes(),
+            "quotas": matrix(*quotas),
+            **{name: tf.constant(value) for name, value in wishes.items()},
+        },
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.models.planted_models import catalogue, ranking, two_tower
-from tests.planted_serving import ids, known_history, matrix, recommend, serving_arguments
+from tests.planted_serving import ids, known_history, matrix, no_wishes, recommend, serving_arguments
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.evaluated import NOT_RANKED
@@ -165,7 +165,7 @@ def test_what_is_gone_never_comes_but_is_remembered(both, data, model):
             "allow": matrix(),
             "categories": matrix(),
             "probes": tf.constant(0),
-            "diversity": tf.constant(0.0),
+            **no_wishes(),
             **extra,
             **given,
         }

@@ -68,7 +68,7 @@ COSTS = {
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.explanations serving.client.sentences
         serving.client.http_connections serving.client.rest_transport serving.client.retries serving.client.signatures
-        serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.request
+        serving.client.transport serving.client.values serving.client.vertex_transport serving.child_process export.quotas export.request
         serving.server.http_messages serving.server.http_reading serving.server.json_reader serving.server.json_numbers serving.server.json_text serving.launcher
         serving.server.monitoring serving.protocol.serving_protos serving.protocol.status serving.protocol.version naming training.history
         serving.server.deadline serving.server.inline_costs serving.server.json_size serving.server.limits
@@ -104,7 +104,7 @@ COSTS = {
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics training.batches
         training.cluster training.negatives index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
-        models.contributions models.query_sources layers.stateless_random layers.reranking
+        models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
         layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
@@ -117,7 +117,7 @@ COSTS = {
         layers.tokenizers.ngrams layers.tokenizers.steps layers.tokenizers.subword layers.tokenizers.subword_files layers.tokenizers.wordpiece"""
     ),
     "tensorflow_recommenders": (
-        """export.base export.explained_recommender export.explained_retrieval export.explaining export.similar export.words
+        """export.base export.list_rules export.explained_recommender export.explained_retrieval export.explaining export.similar export.words
         export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting

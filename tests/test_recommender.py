@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.index.check_index import copied_variables, graph_ops
 from tests.models.planted_models import catalogue, two_tower
-from tests.planted_serving import ids, matrix
+from tests.planted_serving import ids, matrix, no_wishes
 from tfrec_fusion.export import recommender
 from tfrec_fusion.export.recommender import choose_weight, mixture, validate_weights
 from tfrec_fusion.metrics.ranks import tie_order
@@ -31,7 +31,7 @@ def ask(signatures, **given):
         "k": tf.constant(10),
         "probes": tf.constant(0),
     }
-    settings = {"include_seen": tf.constant(False), "diversity": tf.constant(0.0)}
+    settings = {"include_seen": tf.constant(False), **no_wishes()}
     extra = {"candidates": tf.constant(0), "rank_weight": tf.constant(0.0)}
     if "candidates" not in signatures["recommend"].structured_input_signature[1]:
         extra = {}

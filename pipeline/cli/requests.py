@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.config.terminal import safe
+from tfrec_fusion.export.quotas import quota_texts
 from tfrec_fusion.export.request import INPUTS, SIGNATURES, Input, RequestError, is_blank
 from tfrec_fusion.naming import context_input
 from tfrec_fusion.serving.client.errors import NotFound
@@ -71,10 +72,13 @@ def _option(described: Input) -> Callable[[Callable[..., int]], Callable[..., in
         return click.option(described.flag, described.name, is_flag=True, default=None, help=words)
     if described.is_setting:
         kind: type = {"int32": int, "float32": float, "string": str}[described.dtype]
-        return click.option(described.flag, described.name, type=kind, metavar="N", help=words)
+        metavar = "|".join(described.choices) or ("NAME" if kind is str else "N")
+        return click.option(described.flag, described.name, type=kind, metavar=metavar, help=words)
     if described.axes == 2:
         metavar = "NAME"
-        if described.name != "categories":  # names of categories have commas, ids seldom
+        if described.name == "quotas":
+            metavar = "NAME=N"
+        elif described.name != "categories":  # names of categories have commas, ids seldom
             words += (
                 "; comma-separated, '\"a,b\"' in quotes for an id with a comma; may be given several times"
             )
@@ -123,7 +127,8 @@ def given_inputs(signature: str, values: Mapping[str, Any], context: Sequence[st
         if described.is_setting:
             described.check(value)
         elif described.axes == 2:
-            value = list(value) if name == "categories" else _ids(value)
+            lists = {"categories": list, "quotas": quota_texts}
+            value = lists.get(name, _ids)(value)
         elif name == "text" and is_blank(value):
             continue
         if described.is_setting or value:

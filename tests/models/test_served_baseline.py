@@ -9,7 +9,7 @@ import scipy.sparse
 import tensorflow as tf
 from implicit.als import AlternatingLeastSquares
 
-from tests.planted_serving import serving_arguments
+from tests.planted_serving import no_wishes, serving_arguments
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.index import BruteForce
@@ -99,7 +99,7 @@ def test_it_is_served_under_the_same_signatures(data, profiles, name, tmp_path):
         "allow": empty,
         "categories": empty,
         "probes": tf.constant(0),
-        "diversity": tf.constant(0.0),
+        **no_wishes(),
     }
     for user, text in (("user 3", ""), ("nobody", ""), ("", "space robot"), ("user 3", "paris")):
         found = signatures["recommend"](user_id=tf.constant([user]), text=tf.constant([text]), **asked)

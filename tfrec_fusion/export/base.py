@@ -110,6 +110,7 @@ class Signatures(tf.Module):
         self.transform = transform
         self._keep(model=model, text_tower=text_tower)
         self.raw_spec = dict(raw_spec)
+        object.__setattr__(self, "item_features", item_features)
         self.context_inputs = request_inputs(
             [feature.name for feature in context_features], [*request.INPUTS, "examples"]
         )

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.export.base import checked, concrete, graph
+from tfrec_fusion.export.base import called, checked, concrete, graph
 from tfrec_fusion.export.explained_recommender import RecommenderExplainer
 from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
+from tfrec_fusion.export.list_rules import Wishes
 from tfrec_fusion.export.ranking import CandidateScores
 from tfrec_fusion.export.request import CANDIDATES, EVALUATE, LABEL_ONLY
 from tfrec_fusion.export.retrieval import RetrievalSignatures
@@ -64,10 +65,9 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
         allow: tf.Tensor,
         categories: tf.Tensor,
         probes: tf.Tensor,
-        diversity: tf.Tensor,
         candidates: tf.Tensor,
         rank_weight: tf.Tensor,
-        **context: tf.Tensor,
+        **others: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for
         the answer.
@@ -75,12 +75,14 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
         `scores` lie in [0, 1]. Beside them stand `retrieval_score`, and the ranking's prediction for each of
         its labels.
         """
-        k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
+        wishes, context = Wishes.split(others)
+        k, wished = checked("k", k, self.max_k), wishes.any()
         excluded = self.excluded(user_id, history, exclude, include_seen)
         count = tf.minimum(k, self.max_k)
+        user = self.user_inputs(user_id, history, context)
         mixed = self.mixed(
             self.query(user_id, history, text, context),
-            self.user_inputs(user_id, history, context),
+            user,
             count,
             candidates,
             rank_weight,
@@ -88,13 +90,16 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
             allow,
             categories,
             probes,
+            wishes,
         )
         scores, rows = mixed.scores, mixed.rows
         count = tf.minimum(count, tf.shape(rows)[1])
-        # Without diversity, re-ranking would sort, one pick after the other; `top_k` does it at once.
+        # Without a wish, choosing a list would sort, one pick after the other; `top_k` does it at once.
         positions = tf.cond(
-            diversity > 0,
-            lambda: self.rerank(scores, self.index.vectors(rows - 1), diversity, count),
+            wished,
+            called(
+                lambda: self.lists.positions(wishes, scores, rows, self.list_vectors, user["history"], count)
+            ),
             lambda: tf.math.top_k(scores, count).indices,
         )
         picked = tf.maximum(positions, 0)
@@ -103,7 +108,7 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
             name: tf.gather(values, picked, batch_dims=1)
             for name, values in {"scores": scores, **mixed.columns}.items()
         }
-        diagnosis = self.diagnosis(user_id, history, exclude, allow, categories)
+        diagnosis = self.diagnosis(user_id, history, exclude, allow, categories, wishes.quotas)
         return {**self.answer(rows, **columns), **diagnosis}
 
     def mixed(
@@ -117,6 +122,7 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
         allow: tf.Tensor,
         categories: tf.Tensor,
         probes: tf.Tensor,
+        wishes: Wishes | None = None,
     ) -> Mixed:
         """The candidates of requests, and both models' scores of them.
 
@@ -125,13 +131,15 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
             k: int32 `[]`, how many candidates there are at least.
             candidates, rank_weight: of the request.
             excluded, allow, categories, probes: see `search`.
+            wishes: of the list; limits of categories may need further candidates.
         """
         candidates = checked("candidates", candidates, self.max_k)
         rank_weight = checked("rank_weight", rank_weight)
         number = tf.maximum(k, tf.where(candidates > 0, candidates, CANDIDATES))
-        scores, rows = self.search(
-            queries, tf.minimum(number, self.max_k), excluded, allow, categories, probes
-        )
+        filters = (excluded, allow, categories, probes)
+        scores, rows = self.search(queries, tf.minimum(number, self.max_k), *filters)
+        if wishes is not None:
+            scores, rows = self.extended(wishes, scores, rows, k, queries, *filters)
         ranked = self.rank_rows(user, rows)
         weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
         return Mixed.of(scores, ranked, rows, self.head, weight)

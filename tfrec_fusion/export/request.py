@@ -60,6 +60,7 @@ class Input:
         low, high: the range of a number. The default is allowed beside it. For None, `high` is the model's
             `max_k`.
         off: a value outside the range that stands for "not at all".
+        choices: the words that a setting may be; any where empty.
         flag: of the command line; none where empty.
     """
 
@@ -72,6 +73,7 @@ class Input:
     low: float | None = None
     high: float | None = None
     off: float | None = None
+    choices: tuple[str, ...] = ()
     flag: str = ""
 
     @property
@@ -81,6 +83,8 @@ class Input:
 
     def range_in_words(self, high: float | None = None) -> str:
         """For example `from 1 to 1000`; empty where there is no range."""
+        if self.choices:
+            return " or ".join(self.choices)
         high = self.high if high is None else high
         if self.low is None:
             return ""
@@ -95,7 +99,12 @@ class Input:
         return self.low is not None and (self.default < self.low or self.off is not None)
 
     def check(self, value: Any) -> None:
-        """Raises RequestError for what is no number of the type, or outside the range."""
+        """Raises RequestError for what is no number of the type, or outside the range, or no such word."""
+        if self.choices and value not in self.choices:
+            raise RequestError(
+                f"`{self.name}` must be {self.range_in_words()}. Received: {value!r}. Leave it out for"
+                f" {self.absent}."
+            )
         if self.low is None:
             return
         kind, word = (numbers.Integral, "an integer") if self.dtype == "int32" else (numbers.Real, "a number")
@@ -160,6 +169,53 @@ _ALL = (
         low=0,
         high=1,
         flag="--diversity",
+    ),
+    Input(
+        "diversity_by",
+        "string",
+        0,
+        "what unlike is: mmr, as the nearest of the items before; dpp, as all of them together",
+        "mmr",
+        "mmr",
+        choices=("mmr", "dpp"),
+        flag="--diversity-by",
+    ),
+    Input(
+        "calibration",
+        "float32",
+        0,
+        "how much a list whose categories are mixed like the history's counts against the scores",
+        "any mixture",
+        0.0,
+        low=0,
+        high=1,
+        flag="--calibration",
+    ),
+    Input(
+        "max_per_category",
+        "int32",
+        0,
+        "how many items of one category at most",
+        "any number",
+        0,
+        low=1,
+        flag="--max-per-category",
+    ),
+    Input(
+        "quotas",
+        "string",
+        2,
+        "how many items of a category at most, as `Comedy=2`; before `max_per_category`",
+        "none",
+        flag="--quota",
+    ),
+    Input(
+        "category_column",
+        "string",
+        0,
+        "the items' column whose categories `max_per_category` and `calibration` count",
+        "all columns of categories",
+        flag="--category-column",
     ),
     Input(
         "candidates",
@@ -238,10 +294,10 @@ _RETRIEVAL = (
     "allow",
     "categories",
     "probes",
-    "diversity",
 )
+_LIST = ("diversity", "diversity_by", "calibration", "max_per_category", "quotas", "category_column")
 SIGNATURES: dict[str, tuple[str, ...]] = {
-    "recommend": (*_RETRIEVAL, "candidates", "rank_weight"),
+    "recommend": (*_RETRIEVAL, *_LIST, "candidates", "rank_weight"),
     "rank": ("user_id", "history", "item_ids", "texts"),
     "embed_query": ("user_id", "history", "text"),
     "embed_item": ("item_id", "text"),
@@ -287,7 +343,9 @@ OUTPUTS: dict[str, str] = {
         "ids in `history`, `exclude`, `allow` or `item_ids` that are in no catalogue, each in its place;"
         " empty elsewhere"
     ),
-    "unknown_categories": "names in `categories` that no item has, each in its place; empty elsewhere",
+    "unknown_categories": (
+        "names in `categories`, and then in `quotas`, that no item has, each in its place; empty elsewhere"
+    ),
 }
 """Outputs of `recommend`; the recommender adds `retrieval_score` and a prediction for each label of the
 ranking, 0 where there is no item. `rank` answers with a score for each label, `titles`, `known_user` and
@@ -394,11 +452,7 @@ def markdown(names: Iterable[str]) -> str:
     shapes = ("`[]`", "`[batch]`", "`[batch, any]`")
     lines = ["| input | type | default | range | what it is | default means |", "|---|---|---|---|---|---|"]
     for one in (INPUTS[name] for name in names):
-        high = (
-            " (`index.max_k` at most)"
-            if one.low is not None and one.high is None and one.name != "probes"
-            else ""
-        )
+        high = " (`index.max_k` at most)" if one.name in ("k", "candidates") else ""
         default = "[]" if one.axes == 2 else json.dumps(one.default)
         lines.append(
             f"| `{one.name}` | {one.dtype} {shapes[one.axes]} | `{default}` | {one.range_in_words()}{high} "

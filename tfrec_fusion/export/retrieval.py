@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfrec_fusion.export.base import (
     Signatures,
     as_unicode,
+    called,
     checked,
     concrete,
     dense,
@@ -20,11 +21,11 @@ from tfrec_fusion.export.base import (
 )
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED
 from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
+from tfrec_fusion.export.list_rules import ListRules, Wishes
 from tfrec_fusion.export.request import EVALUATE, INPUTS, LABEL_ONLY, PADDING, RANKING_ONLY
 from tfrec_fusion.export.similar import SimilarItems
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
-from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
 from tfrec_fusion.metrics.ranks import stands_before, tie_order
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.new_items import retrieval_vectors
@@ -34,7 +35,8 @@ __all__ = ["RetrievalSignatures", "searchable"]
 
 DEFAULT_K = INPUTS["k"].default
 DIVERSITY_POOL, LARGEST_POOL = 4, 400
-"""A request for diversity chooses among so many times `k` further items, and at most so many."""
+"""A list that is chosen as a whole is chosen among so many times `k` further items, and at most so many; a
+calibrated one among the most, since the history's rarer categories may stand far behind."""
 
 
 class RetrievalSignatures(Signatures):
@@ -56,7 +58,8 @@ class RetrievalSignatures(Signatures):
         self.categories = CategoryFilter(
             {name: items - 1 for name, items in catalogue.members().items()}, catalogue.offered
         )
-        self.rerank = MaximalMarginalRelevance()
+        columns = {feature.name: feature.shown for feature in self.item_features}
+        self.lists = ListRules(catalogue, columns, self.categories)
         self.vectors = table(retrieval_vectors(model, catalogue), "candidate_embeddings")
         self.ties = table(tie_order(len(catalogue)), "ties")
         counts = np.asarray(catalogue.counts, np.float64)
@@ -117,24 +120,28 @@ class RetrievalSignatures(Signatures):
         allow: tf.Tensor,
         categories: tf.Tensor,
         probes: tf.Tensor,
-        diversity: tf.Tensor,
-        **context: tf.Tensor,
+        **others: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The best items for each request; see `request.INPUTS` for what comes in and `request.OUTPUTS` for
         the answer."""
-        k, diversity = checked("k", k, self.max_k), checked("diversity", diversity)
+        wishes, context = Wishes.split(others)
+        k, wished = checked("k", k, self.max_k), wishes.any()
         queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
         count = tf.minimum(k, self.max_k)
-        further = tf.minimum(DIVERSITY_POOL * count, LARGEST_POOL)
-        pool = tf.where(diversity > 0, count + further, count)
-        scores, rows = self.search(queries, pool, excluded, allow, categories, probes)
-        scores, rows = tf.cond(
-            diversity > 0,
-            lambda: self.diversify(scores, rows, diversity, count),
-            lambda: (scores, rows),
+        further = tf.where(
+            wishes.calibration > 0, LARGEST_POOL, tf.minimum(DIVERSITY_POOL * count, LARGEST_POOL)
         )
-        diagnosis = self.diagnosis(user_id, history, exclude, allow, categories)
+        pool = tf.where(wished, count + further, count)
+        scores, rows = self.search(queries, pool, excluded, allow, categories, probes)
+
+        def chosen() -> tuple[tf.Tensor, tf.Tensor]:
+            more = self.extended(wishes, scores, rows, count, queries, excluded, allow, categories, probes)
+            read = self.user_inputs(user_id, history, {})["history"]
+            return self.best_list(wishes, *more, read, count)
+
+        scores, rows = tf.cond(wished, called(chosen), lambda: (scores, rows))
+        diagnosis = self.diagnosis(user_id, history, exclude, allow, categories, wishes.quotas)
         return {**self.answer(rows, scores), **diagnosis}
 
     def answer(self, rows: tf.Tensor, scores: tf.Tensor, **others: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -158,6 +165,7 @@ class RetrievalSignatures(Signatures):
         exclude: tf.Tensor,
         allow: tf.Tensor,
         categories: tf.Tensor,
+        quotas: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """What of a request the model does not know; see `request.OUTPUTS`."""
         batch = tf.shape(user_id)[0]
@@ -166,7 +174,13 @@ class RetrievalSignatures(Signatures):
         return {
             "known_user": self.user_rows(user_id) > 0,
             "unknown_items": self.unknown_items(ids, self.item_rows(ids)),
-            "unknown_categories": self.unknown_categories(categories, batch),
+            "unknown_categories": tf.concat(
+                [
+                    self.unknown_categories(named, batch)
+                    for named in (categories, self.lists.quota_names(quotas))
+                ],
+                1,
+            ),
         }
 
     def unknown_categories(self, categories: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
@@ -176,9 +190,13 @@ class RetrievalSignatures(Signatures):
         return tf.where(self.categories.rows(categories) == 0, as_unicode(categories), "")
 
     def describe(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Adds the names of at most `count` `categories`, and `max_k`."""
-        items = super().describe(count)
-        return {**items, "categories": self.categories.names[:count], "max_k": tf.constant(self.max_k)}
+        """Adds the names of at most `count` `categories`, all `category_columns`, and `max_k`."""
+        return {
+            **super().describe(count),
+            "categories": self.categories.names[:count],
+            "category_columns": tf.constant(self.lists.columns, tf.string),
+            "max_k": tf.constant(self.max_k),
+        }
 
     def excluded(
         self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, include_seen: tf.Tensor
@@ -198,6 +216,7 @@ class RetrievalSignatures(Signatures):
         allow: tf.Tensor,
         categories: tf.Tensor,
         probes: tf.Tensor,
+        full: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are
         fewer.
@@ -210,6 +229,7 @@ class RetrievalSignatures(Signatures):
             categories: string `[batch, any]`; where a row has entries, only items that have one of them are
                 returned.
             probes: int32 `[]`, cells that an inverted file reads; 0 for the number it was tuned to.
+            full: int32 `[batch, any]`, numbers of categories of which no item is returned, 0 for padding.
         """
         probes = checked("probes", probes)
         tuned = getattr(self.index, "default_probes", None)
@@ -217,17 +237,18 @@ class RetrievalSignatures(Signatures):
             "exclude": self.indexed(excluded),
             "probes": None if tuned is None else tf.where(probes > 0, probes, tuned),
         }
-        filtered = tf.reduce_any(allow != "") | tf.reduce_any(categories != "")
-        scores, rows = tf.cond(
-            filtered,
-            lambda: self.index.search(
-                queries,
-                k,
-                allowed=allowed(self.indexed(self.item_rows(allow)), allow, categories, self.categories),
-                **options,
-            ),
-            lambda: self.index.search(queries, k, **options),
-        )
+
+        def filtered() -> tuple[tf.Tensor, tf.Tensor]:
+            usable = allowed(self.indexed(self.item_rows(allow)), allow, categories, self.categories)
+            if full is not None:
+                usable &= ~self.categories.having(full)
+            return self.index.search(queries, k, allowed=usable, **options)
+
+        if full is not None:
+            scores, rows = filtered()
+        else:
+            filtering = tf.reduce_any(allow != "") | tf.reduce_any(categories != "")
+            scores, rows = tf.cond(filtering, filtered, lambda: self.index.search(queries, k, **options))
         return scores, rows + 1
 
     def indexed(self, rows: tf.Tensor) -> tf.Tensor:
@@ -239,17 +260,42 @@ class RetrievalSignatures(Signatures):
         """The same rows, 0 for items that are not offered any more."""
         return tf.where(rows > self.num_offered, 0, rows)
 
-    def diversify(
-        self, scores: tf.Tensor, rows: tf.Tensor, diversity: tf.Tensor, k: tf.Tensor
+    def extended(
+        self,
+        wishes: Wishes,
+        scores: tf.Tensor,
+        rows: tf.Tensor,
+        k: tf.Tensor,
+        queries: tf.Tensor,
+        excluded: tf.Tensor,
+        *filters: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The `k` of the results that are good and unlike each other (see `MaximalMarginalRelevance`), in
-        the order in which they were picked; scores as they were."""
-        picked = self.rerank(
-            scores, self.index.vectors(rows - 1), diversity, tf.minimum(k, tf.shape(scores)[1])
+        """What `search` returned, and more where limits of categories would leave a list of `k` short; see
+        `ListRules.extended`. The other arguments are those of `search`."""
+
+        def further(found: tf.Tensor, full: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self.search(queries, k, tf.concat([excluded, found], 1), *filters, full=full)
+
+        return tf.cond(
+            wishes.limiting(),
+            called(lambda: self.lists.extended(wishes, scores, rows, k, further)),
+            lambda: (scores, rows),
         )
+
+    def best_list(
+        self, wishes: Wishes, scores: tf.Tensor, rows: tf.Tensor, history: tf.Tensor, k: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The `k` of the candidates that are good as a list (`ListRules.positions`), in the order in which
+        they were picked; scores as they were."""
+        count = tf.minimum(k, tf.shape(scores)[1])
+        picked = self.lists.positions(wishes, scores, rows, self.list_vectors, history, count)
         there, positions = picked >= 0, tf.maximum(picked, 0)
         scores = tf.where(there, tf.gather(scores, positions, batch_dims=1), -np.inf)
         return scores, tf.where(there, tf.gather(rows, positions, batch_dims=1), 0)
+
+    def list_vectors(self, rows: tf.Tensor) -> tf.Tensor:
+        """float32 `[batch, n, dim]` of items int32 `[batch, n]`: what likeness in a list goes by."""
+        return self.index.vectors(rows - 1)
 
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:
         """What `recommend` takes (`request.SIGNATURES`)."""

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.json_rows import column
 from tfrec_fusion.datasets.tables import IdRule
+from tfrec_fusion.export.quotas import quota_texts
 from tfrec_fusion.export.request import INPUTS, RequestError, is_blank
 from tfrec_fusion.in_memory.fitted import Fitted
 from tfrec_fusion.naming import find_input
@@ -198,7 +199,7 @@ class Requests:
                 _check(name, value)
                 values[name] = value
                 continue
-            listed = _each(name, value, rows, axes)
+            listed = _each(name, quota_texts(value) if name == "quotas" else value, rows, axes)
             if name in ("user_id", "item_id"):
                 listed = self._strings("user" if name == "user_id" else "item", listed)
             elif name in LISTS_OF_IDS:

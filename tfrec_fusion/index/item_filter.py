@@ -45,14 +45,16 @@ class CategoryFilter(tf.Module):
         Returns:
             bool `[batch, num_items]`.
         """
-        rows = self.rows(categories)
-        starts, ends = tf.gather(self.splits, rows), tf.gather(self.splits, rows + 1)
+        return self.having(self.rows(categories))
+
+    def having(self, numbers: tf.Tensor) -> tf.Tensor:
+        """As a call, by the categories' numbers: int32 `[batch, any]`, 0 for padding."""
+        starts, ends = tf.gather(self.splits, numbers), tf.gather(self.splits, numbers + 1)
         items = tf.ragged.range(tf.reshape(starts, [-1]), tf.reshape(ends, [-1]))
         per_query = tf.reduce_sum(ends - starts, axis=1)
-        queries = tf.repeat(tf.range(tf.shape(categories)[0]), tf.cast(per_query, tf.int32))
-        return _mask(
-            queries, tf.gather(self.items, items.flat_values), tf.shape(categories)[0], self.num_items
-        )
+        batch = tf.shape(numbers)[0]
+        queries = tf.repeat(tf.range(batch), tf.cast(per_query, tf.int32))
+        return _mask(queries, tf.gather(self.items, items.flat_values), batch, self.num_items)
 
 
 def listed(items: tf.Tensor, num_items: int) -> tf.Tensor:

@@ -11,9 +11,11 @@ from tfrec_fusion.lazy import lazy_names
 __all__ = [
     "PLE",
     "AttentionFusion",
+    "CategoryRules",
     "ConcatFusion",
     "ConvolutionHistory",
     "Cross",
+    "DeterminantalPointProcess",
     "DotInteraction",
     "ExpertsFusion",
     "FactorizationMachine",
@@ -44,6 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tfrec_fusion.layers.bulk_encoding import encode_texts
+    from tfrec_fusion.layers.category_rules import CategoryRules
     from tfrec_fusion.layers.experts import PLE, MMoE
     from tfrec_fusion.layers.fusion import (
         AttentionFusion,
@@ -60,7 +63,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.layers.micro_batching import in_parts
     from tfrec_fusion.layers.ngram_encoder import NgramEncoder
     from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
-    from tfrec_fusion.layers.reranking import MaximalMarginalRelevance
+    from tfrec_fusion.layers.reranking import DeterminantalPointProcess, MaximalMarginalRelevance
     from tfrec_fusion.layers.sequence import (
         ConvolutionHistory,
         HistoryEncoder,

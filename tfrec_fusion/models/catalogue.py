@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -79,6 +80,28 @@ class Catalogue:
             for index, (start, end) in enumerate(itertools.pairwise(edges), 1):
                 rows.setdefault(str(names[index]), []).append(items[order[start:end]])
         return {name: np.unique(np.concatenate(parts)).astype(np.int32) for name, parts in rows.items()}
+
+    def item_categories(self, numbers: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The categories of each item, each once, of all named features together.
+
+        Args:
+            numbers: name of a category → its number, from 1; others are left out.
+
+        Returns:
+            int32 `[any]` numbers, and int64 `[N + 2]`: those of row `r` are
+            `numbers[splits[r]:splits[r + 1]]`.
+        """
+        width = max(numbers.values(), default=0) + 1
+        pairs = [np.zeros(0, np.int64)]
+        for feature, names in self.names.items():
+            values = self.features[feature].reshape(len(self), -1)
+            number = np.array([0, *(numbers.get(str(name), 0) for name in names[1:])], np.int64)
+            items, columns = np.nonzero((values > 0) & (values < len(names)))
+            found = number[values[items, columns]]
+            pairs.append((items * width + found)[found > 0])
+        unique = np.unique(np.concatenate(pairs))
+        splits = np.searchsorted(unique, np.arange(len(self) + 1) * width)
+        return (unique % width).astype(np.int32), splits.astype(np.int64)
 
     def __len__(self) -> int:
         """Rows, row 0 included."""

@@ -163,6 +163,14 @@ export class RequestForm extends HTMLElement {
     return el("div", { class: "field" }, el("label", { for: id }, label), input, el("p", { id: hint, class: "help" }, words));
   }
 
+  /** One of a few words. */
+  choice(name, { choices, help }) {
+    const [id, hint] = [newId(name), newId("help")];
+    const select = el("select", { id, "aria-describedby": hint }, choices.map((one) => el("option", { value: one }, one)));
+    this.fields[name] = { read: () => select.value, write: (value) => (select.value = value) };
+    return el("div", { class: "field" }, el("label", { for: id }, name), select, el("p", { id: hint, class: "help" }, help));
+  }
+
   check(name, label) {
     const id = newId(name);
     const input = el("input", { id, type: "checkbox" });
@@ -210,7 +218,8 @@ export class RequestForm extends HTMLElement {
   /** An input that has no field of its own. */
   other(name, { dtype, rank }) {
     const known = this.inputs[name];
-    if (known && known.axes === 0 && known.dtype !== "bool") return this.number(name, name);
+    if (known?.choices?.length) return this.choice(name, known);
+    if (known && known.axes === 0 && known.dtype !== "bool" && known.dtype !== "string") return this.number(name, name);
     const context = this.catalogue.contexts.find(({ input }) => input === name);
     const help = known ? `${known.help}${rank === 2 ? ", divided by commas" : ""}` : "Known when the choice is made; empty: not known.";
     if (dtype !== "DT_STRING") return null;
