@@ -127,8 +127,13 @@ def given_inputs(signature: str, values: Mapping[str, Any], context: Sequence[st
         if described.is_setting:
             described.check(value)
         elif described.axes == 2:
-            lists = {"categories": list, "quotas": quota_texts}
-            value = lists.get(name, _ids)(value)
+            value = (
+                quota_texts(value)
+                if name == "quotas"
+                else list(value)
+                if name == "categories"
+                else _ids(value)
+            )
         elif name == "text" and is_blank(value):
             continue
         if described.is_setting or value:
