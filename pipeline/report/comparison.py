@@ -20,7 +20,7 @@ from pipeline.report.plain import one_line
 from pipeline.report.run_files import Item, RunFiles
 from tfrec_fusion import files
 from tfrec_fusion.metrics.bootstrap import interval, resample
-from tfrec_fusion.metrics.ranks import gain
+from tfrec_fusion.metrics.ranks import per_user_figures
 
 USERS, SHOWN = 300, 12
 K = 10
@@ -113,26 +113,22 @@ def paired_figures(
         ranks = [model.ranks(examples) for model in models]
     except Exception as error:  # whatever a model of other features says of these Examples
         return [], one_line(f"{type(error).__name__}: {error}", 300)
-    users = np.array([read(example, "user_id")[0] for example in examples])
-    found = []
-    for name, value in [("mrr", _reciprocal), *((f"ndcg@{k}", lambda r, k=k: gain(r, k)) for k in ks)]:
-        values = [np.nan_to_num(value(np.nan_to_num(rank, nan=np.inf))) for rank in ranks]
-        found.append(paired(name, users, *values))
-    return found, ""
+    # As the Evaluator counts: without interactions whose item a model cannot recommend.
+    ranked = ~np.isnan(ranks).any(0)
+    users, items = (
+        np.array([read(example, name)[0] for example in examples])[ranked] for name in ("user_id", "item_id")
+    )
+    if not len(users):
+        return [], "none of the items chosen in the test can be recommended by both"
+    first, second = (per_user_figures(users, rank[ranked], ks, items) for rank in ranks)
+    return [paired(name, first[name], second[name]) for name in ("mrr", *(f"ndcg@{k}" for k in ks))], ""
 
 
-def paired(name: str, users: np.ndarray, first: np.ndarray, second: np.ndarray) -> Paired:
-    """Means over users of two values an interaction, and the difference with its interval."""
-    _, rows = np.unique(users, return_inverse=True)
-    counts = np.bincount(rows)
-    means = [np.bincount(rows, values) / counts for values in (first, second)]
-    differences = means[0] - means[1]
+def paired(name: str, first: np.ndarray, second: np.ndarray) -> Paired:
+    """Means of two figures of each user, float `[users]`, and of the difference with its interval."""
+    differences = first - second
     low, high = interval(resample(differences[:, None])[:, 0] / len(differences))
-    return Paired(name, means[0].mean(), means[1].mean(), differences.mean(), low, high)
-
-
-def _reciprocal(ranks: np.ndarray) -> np.ndarray:
-    return 1 / np.maximum(ranks, 1)
+    return Paired(name, first.mean(), second.mean(), differences.mean(), low, high)
 
 
 def lists_of_both(

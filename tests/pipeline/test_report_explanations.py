@@ -6,10 +6,11 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline.callbacks.fusion_weights import weights_by_count
 from pipeline.config.pipeline_config import flat_settings, load_config
-from pipeline.report.comparison import different_settings, paired, settings_of
+from pipeline.report.comparison import different_settings, paired_figures, settings_of
 from pipeline.report.explaining import part_shares
 from pipeline.report.headline import best_baseline, headline, reference_baseline
 from pipeline.report.page import slice_rows
@@ -110,12 +111,39 @@ def test_fusion_weights_sum_to_one():
     assert weights_by_count(two_tower(data, fusion="projection").item_tower, data.counts) == {}
 
 
-def test_a_paired_difference_is_a_mean_over_users():
-    """A user with many interactions counts once."""
-    users = np.array(["a", "a", "a", "b"])
-    found = paired("mrr", users, np.array([1.0, 0.0, 0.5, 1.0]), np.array([0.0, 0.0, 0.0, 1.0]))
-    assert (found.first, found.second) == (0.75, 0.5)
-    assert found.difference == pytest.approx(0.25) and found.low <= 0.25 <= found.high
+def planted_ranks(*ranks):
+    return types.SimpleNamespace(ranks=lambda examples: np.array(ranks, np.float64))
+
+
+def test_paired_figures_are_those_of_the_evaluator():
+    """A user's NDCG is of all that they chose, an item chosen twice counts once, and a user with many
+    interactions counts once."""
+    chosen = [("a", "x"), ("a", "y"), ("a", "y"), ("b", "z"), ("c", "gone")]
+    examples = [
+        tf.train.Example(
+            features=tf.train.Features(
+                feature={
+                    name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+                    for name, value in (("user_id", user), ("item_id", item))
+                }
+            )
+        )
+        for user, item in chosen
+    ]
+    models = planted_ranks(1, 2, 2, 1, np.nan), planted_ranks(1, 9, 9, 3, 1)
+    found, reason = paired_figures(models, examples, (5,))
+    assert reason == ""
+    mrr, ndcg = found
+    best = 1 + 1 / np.log2(3)  # both of a's items first
+    assert (ndcg.name, ndcg.first) == ("ndcg@5", 1.0)
+    assert ndcg.second == pytest.approx((1 / best + 0.5) / 2)
+    assert (mrr.first, mrr.second) == (1.0, pytest.approx((1 + 1 / 3) / 2))
+    assert ndcg.difference == pytest.approx(ndcg.first - ndcg.second) and ndcg.low <= ndcg.difference
+    nothing = planted_ranks(*[np.nan] * 5)
+    assert paired_figures((nothing, nothing), examples, (5,)) == (
+        [],
+        "none of the items chosen in the test can be recommended by both",
+    )
 
 
 def test_settings_that_differ(tmp_path):
