@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ("dpp", DeterminantalPointProcess(), None),
             ("dpp, limited and calibrated", DeterminantalPointProcess(), rules),
         ):
-            specs = tf.TensorSpec([None, None]), tf.TensorSpec([None, None, dim]), tf.TensorSpec([], tf.int32)
+            specs = tf.TensorSpec([1, None]), tf.TensorSpec([1, None, dim]), tf.TensorSpec([], tf.int32)
             picked = tf.function(
                 lambda scores, vectors, k, layer=layer, given=given: layer(scores, vectors, 0.3, k, given),
                 autograph=False,
