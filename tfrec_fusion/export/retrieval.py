@@ -268,13 +268,16 @@ class RetrievalSignatures(Signatures):
         k: tf.Tensor,
         queries: tf.Tensor,
         excluded: tf.Tensor,
-        *filters: tf.Tensor,
+        allow: tf.Tensor,
+        categories: tf.Tensor,
+        probes: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """What `search` returned, and more where limits of categories would leave a list of `k` short; see
         `ListRules.extended`. The other arguments are those of `search`."""
 
         def further(found: tf.Tensor, full: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return self.search(queries, k, tf.concat([excluded, found], 1), *filters, full=full)
+            left_out = tf.concat([excluded, found], 1)
+            return self.search(queries, k, left_out, allow, categories, probes, full)
 
         return tf.cond(
             wishes.limiting(),
