@@ -20,6 +20,7 @@ __all__ = [
     "in_batch_bpr",
     "in_batch_softmax",
     "mixed_log_q",
+    "not_to_recommend",
     "sampled_bpr",
     "sampled_softmax",
     "squared_error",
@@ -179,6 +180,47 @@ def sampled_softmax(
         logits = _highest(logits, hard_negatives)
     logits = tf.concat([own, logits], 1)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros(tf.shape(logits)[0], tf.int32), logits)
+
+
+def not_to_recommend(
+    query: tf.Tensor,
+    disliked: tf.Tensor,
+    pool: tf.Tensor,
+    *,
+    disliked_ids: tf.Tensor,
+    pool_ids: tf.Tensor,
+    pool_log_q: tf.Tensor | None = None,
+    valid: tf.Tensor | None = None,
+    temperature: float = 1.0,
+) -> tf.Tensor:
+    """Loss of an item that a query disliked: the more likely it is among all, the more it costs.
+
+    `loss_i = -log(1 - p_i)`, `p_i = exp(d_i) / (exp(d_i) + sum_j exp(s_ij - log_q_j))`, the softmax's
+    probability of the disliked item against the pool, itself left out of that.
+
+    Args:
+        query: float `[queries, dim]`.
+        disliked: float `[queries, dim]`.
+        pool: float `[pool, dim]`: a sample of the catalogue, or the whole.
+        disliked_ids: integer `[queries]`.
+        pool_ids: integer `[pool]`.
+        pool_log_q: float `[pool]`, see `mixed_log_q`.
+        valid: bool `[pool]`; false rows are no candidates.
+        temperature: positive; divides the scores.
+
+    Returns:
+        float32 `[queries]`, at least 0.
+
+    Reference: Wang et al., 2023, https://arxiv.org/abs/2308.12256
+    """
+    _check_positive("temperature", temperature)
+    own = _own_scores(query, disliked) / temperature
+    logits = _scores(query, pool) / temperature
+    if pool_log_q is not None:
+        logits -= tf.cast(pool_log_q, tf.float32)[None, :]
+    others = disliked_ids[:, None] != pool_ids[None, :]
+    others = others if valid is None else others & valid[None, :]
+    return tf.nn.softplus(own - tf.reduce_logsumexp(tf.where(others, logits, MIN_LOGIT), 1))
 
 
 def sampled_bpr(

@@ -63,7 +63,12 @@ def _threshold(data: dict[str, Any], comments: dict[Path, str], choices: Choices
         threshold = min(scale, key=lambda value: abs(float((labels >= value).mean()) - 0.5))
         share = float((labels >= threshold).mean())
     data["click_threshold"] = int(threshold) if threshold % 1 == 0 else float(threshold)
-    comments["data", "click_threshold"] = f"a label from here on counts as liked: {share:.0%} of them"
+    middle = next(value for value in scale if value >= (low + high) / 2)
+    below = float((labels < middle).mean())
+    comments["data", "click_threshold"] = (
+        f"a label from here on counts as liked: {share:.0%} of them. Every row is a choice;"
+        f" interactions.dislikes_below: {middle:g} would make {below:.0%} dislikes"
+    )
 
 
 def _rejects(

@@ -220,6 +220,8 @@ class RetrievalConfig(Settings):
     what came before it; a batch then holds `batch_size` histories. `normalize`: embeddings of length 1, which
     wants a `temperature` near 0.06. `text_query_weight`: above 0, a head is trained that maps text into the
     space of the embeddings; the served model does without it and answers free text by similarity of meaning.
+    `dislike_weight`: of the loss that makes what users disliked (`interactions.dislikes_below`, or
+    `outcomes` below 0) less likely for them (`losses.not_to_recommend`); 0 leaves dislikes out.
     `collaborative_dim`: width of the closed-form collaborative factors that stand beside the embeddings with
     content and popularity, all weighed on validation (`models.hybrid`); 0 for the towers alone.
     `content_dim`: width of the content part; 0 leaves it out. `auto`, of both: as wide as validation is worth
@@ -235,6 +237,7 @@ class RetrievalConfig(Settings):
     normalize: bool = True
     all_positions: bool = True
     text_query_weight: Annotated[float, Interval(ge=0, le=1000)] = 0.0
+    dislike_weight: Annotated[float, Interval(ge=0, le=1000)] = 0.0
     collaborative_dim: OptionalWidth | Literal["auto"] = "auto"
     content_dim: OptionalWidth | Literal["auto"] = "auto"
 

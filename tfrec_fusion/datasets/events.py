@@ -76,6 +76,9 @@ def read_events(
         pieces = cells.numbers(columns[table.quantity], _where(table.quantity), table.csv.decimal)
         reason[~(pieces > 0)] = "quantity not above 0"
     labels = _labels(columns[table.label], table, reason) if table.label else None
+    if labels is not None and table.dislikes_below is not None:
+        # A label that is not given is no dislike.
+        weights = np.where(labels < table.dislikes_below, -np.abs(weights), weights)
     times = _times(columns[table.time], table, reason) if table.time else np.zeros(len(reason), np.int64)
     users = ids(columns[table.user], user_ids, _where(table.user))
     rows, items, positions = _items(columns[table.item], table, item_ids)

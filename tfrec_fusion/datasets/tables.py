@@ -156,6 +156,10 @@ class Interactions(Settings):
         position_bias: a choice at position p is taken to have been seen with probability
             `p ** -position_bias` and counts for the ranking the inverse, at most 10 (Joachims et al., 2017,
             https://arxiv.org/abs/1608.04468); 0 turns it off.
+        dislikes_below: rows with a label below are dislikes: as those of `outcomes` below 0, they are no
+            choices, no part of a history or of what models are judged by, and not recommended to that user
+            again; the ranking model learns their labels. `retrieval.dislike_weight` makes them negatives of
+            the retrieval's loss too. None: every row is a choice, whatever its label.
         key_file: where `user` holds pseudonyms of the embedded server's log: the file of their key. Only for
             `data.impressions`, beside interactions with the ids themselves.
     """
@@ -179,6 +183,7 @@ class Interactions(Settings):
     outcomes: dict[str, Annotated[float, Interval()]] = dataclasses.field(default_factory=dict)
     position: str | None = None
     position_bias: Annotated[float, Interval(ge=0, le=5)] = 1.0
+    dislikes_below: Annotated[float, Interval()] | None = None
     key_file: str | None = None
 
     def __post_init__(self) -> None:
@@ -197,6 +202,11 @@ class Interactions(Settings):
                 raise ConfigError(
                     f"`interactions.{key}` needs `interactions.label`. Received: none. Name the column."
                 )
+        if self.dislikes_below is not None and not self.label:
+            raise ConfigError(
+                "`interactions.dislikes_below` needs `interactions.label`. Received:"
+                f" {self.dislikes_below:g} without one. Name the column of the ratings."
+            )
         if bool(self.event) != bool(self.events):
             raise ConfigError(
                 "`interactions.event` and `interactions.events` go together: the column of the kinds, and"
@@ -213,8 +223,8 @@ class Interactions(Settings):
                 f"`interactions.outcomes` must count at least one column above 0. Received: {self.outcomes}."
                 " Nothing would be a choice."
             )
-        for key in ("weight", "event", "quantity", "explode"):
-            if self.outcomes and getattr(self, key):
+        for key in ("weight", "event", "quantity", "explode", "dislikes_below"):
+            if self.outcomes and getattr(self, key) not in (None, ""):
                 raise ConfigError(
                     f"`interactions.outcomes` says how much a row counts. Received: `{key}` beside it"
                     f" ({getattr(self, key)!r}). Leave one of them out."
@@ -229,6 +239,11 @@ class Interactions(Settings):
     def weighted(self) -> bool:
         """Whether choices count differently."""
         return bool(self.weight or self.event or self.outcomes)
+
+    @property
+    def dislikes(self) -> bool:
+        """Whether rows with a low label are dislikes."""
+        return self.dislikes_below is not None
 
     def exposure(self, position: int) -> float:
         """How much a choice at a position counts for the ranking; 1 where the position is not known."""
@@ -361,7 +376,7 @@ class Tables:
     @property
     def shows(self) -> bool:
         """Whether anything is known of what was shown and not chosen."""
-        return bool(self.interactions.outcomes or self.impressions)
+        return bool(self.interactions.outcomes or self.impressions or self.interactions.dislikes)
 
     @property
     def weighted(self) -> bool:

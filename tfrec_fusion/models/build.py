@@ -74,6 +74,7 @@ def build_two_tower(
         all_positions=config.all_positions,
         text_query=text_query,
         text_query_weight=config.text_query_weight,
+        dislike_weight=config.dislike_weight,
         blend=_blend(config, space, catalogue),
         micro_batch=config.training.micro_batch,
         history_length=space.history_length,

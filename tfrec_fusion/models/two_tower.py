@@ -20,6 +20,7 @@ from tfrec_fusion.layers.replicas import (
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.contributions import POINTS, ExplainedQueries, PartScores
+from tfrec_fusion.models.dislikes import DISLIKES, Dislikes
 from tfrec_fusion.models.hybrid.blend import Blend, Parts
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.next_items import NextItems
@@ -59,6 +60,7 @@ class TwoTower(Model):
         all_positions: whether training uses each position of a history.
         text_query: maps a text vector to a query; None leaves free text out.
         text_query_weight: of the loss that trains `text_query`.
+        dislike_weight: of the loss of what users disliked, where training is given such (`dislikes`).
         blend: what stands beside the towers' embeddings, fitted after training (`training.solved_parts`);
             None for nothing.
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
@@ -82,6 +84,7 @@ class TwoTower(Model):
         all_positions: bool = True,
         text_query: tf_keras.layers.Layer | None = None,
         text_query_weight: float = 0.1,
+        dislike_weight: float = 0.0,
         blend: Blend | None = None,
         micro_batch: int | None = None,
         history_length: int | None = None,
@@ -99,6 +102,8 @@ class TwoTower(Model):
         self.all_positions = all_positions
         self.text_query_layer = text_query
         self.text_query_weight = text_query_weight
+        self.dislike_weight = dislike_weight
+        self.dislikes: Dislikes | None = None
         self.blend = blend
         self.micro_batch = micro_batch
         self.history_length = history_length
@@ -133,9 +138,8 @@ class TwoTower(Model):
     def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
         """With `all_positions`, each epoch takes examples that cover every interaction about once
         (`windows`)."""
-        if not self.all_positions:
-            return lambda epoch: train
-        return windows.epochs(train, batch_size, seed)
+        chosen = windows.epochs(train, batch_size, seed) if self.all_positions else lambda epoch: train
+        return chosen if self.dislikes is None else self.dislikes.beside(chosen)
 
     @property
     def query_features(self) -> tuple[Feature, ...]:
@@ -351,7 +355,8 @@ class TwoTower(Model):
         """The retrieval loss, plus the free text query's when training.
 
         Args:
-            inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen. Optional
+            inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen; in
+                training perhaps the same of what was disliked (`dislikes`). Optional
                 in training: `weight` float32 `[batch]`, how much each choice counts, and `history_weight`
                     float32 `[batch, H]`, how much
                 those of the history. The loss is then the mean over targets weighted by `losses.confidence`
@@ -360,7 +365,8 @@ class TwoTower(Model):
         Returns:
             float32 scalar.
         """
-        inputs = self.recent(inputs)
+        disliked = inputs.get(DISLIKES) if training else None
+        inputs = self.recent({name: value for name, value in inputs.items() if name != DISLIKES})
         items = self._encode_items(inputs, training, with_targets=True)
         rows = {"inputs": dict(inputs), "history": items.history, "targets": items.targets}
         # What all queries are compared with is the whole batch's, however many of them are at hand.
@@ -380,7 +386,34 @@ class TwoTower(Model):
         )
         if training and self.text_query_layer is not None:
             loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
+        if disliked is not None:
+            loss += self.dislike_weight * mean_over_replicas(self._dislike_losses(disliked, items))
         return loss
+
+    def _dislike_losses(self, batch: Mapping[str, tf.Tensor], items: _Items) -> tf.Tensor:
+        """`losses.not_to_recommend` of a batch of dislikes, float32 `[any]`; `items` are those of the
+        choices."""
+        batch = self.recent(batch)
+        if self.whole_catalogue:
+            items = _Items(items.embeddings, batch["history"], batch["item_index"])
+            rows = tf.range(tf.shape(self.is_candidate)[0])
+            pool = {"pool_ids": rows, "valid": self.is_candidate}
+            vectors = items.embeddings
+        else:
+            items = self._encode_items(batch, True, with_targets=True)
+            shared = self._pool(items)
+            pool = {"pool_ids": shared["ids"], "pool_log_q": shared.get("log_q")}
+            vectors = shared["embeddings"]
+        queries = self._queries(batch, items.embeddings, items.history, True, last_only=True)
+        disliked = tf.gather(items.embeddings, items.targets)
+        return losses.not_to_recommend(
+            queries,
+            disliked,
+            vectors,
+            disliked_ids=batch["item_index"],
+            temperature=self.temperature,
+            **pool,
+        )
 
     def _training_losses(self, rows: Any, shared: Any) -> tf.Tensor:
         """A loss for each target of some of a batch's rows, float32 `[any]`; see `compute_loss` for the

@@ -14,7 +14,15 @@ import tensorflow as tf
 
 from tfrec_fusion.models.windows import joined
 
-__all__ = ["MOST_BYTES", "batches", "canonical_order", "chosen_rows", "only_chosen", "read_columns"]
+__all__ = [
+    "MOST_BYTES",
+    "batches",
+    "canonical_order",
+    "chosen_rows",
+    "only_chosen",
+    "only_disliked",
+    "read_columns",
+]
 
 MOST_BYTES = 2**29
 """Of columns that are held in memory; a constant, so that memory does not follow the data."""
@@ -69,6 +77,19 @@ def only_chosen(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
         return {name: tf.boolean_mask(values, chosen) for name, values in kept.items()}
 
     return dataset.map(choices).rebatch(size).prefetch(tf.data.AUTOTUNE)
+
+
+def only_disliked(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset | None:
+    """Batches of what users disliked; None where nothing is known of such rows."""
+    if "chosen" not in dataset.element_spec:
+        return None
+
+    def dislikes(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        disliked = batch["chosen"] < 0
+        kept = {name: values for name, values in batch.items() if name not in ("chosen", "exposure")}
+        return {name: tf.boolean_mask(values, disliked) for name, values in kept.items()}
+
+    return dataset.map(dislikes).rebatch(size).prefetch(tf.data.AUTOTUNE)
 
 
 def canonical_order(columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -14,16 +14,24 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.config import FeatureSpace, LabelKind, RankingConfig, RetrievalConfig, TextConfig
+from tfrec_fusion.config import (
+    ConfigError,
+    FeatureSpace,
+    LabelKind,
+    RankingConfig,
+    RetrievalConfig,
+    TextConfig,
+)
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.dislikes import Dislikes
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.rating_biases import rating_biases
 from tfrec_fusion.models.tower import TEXT
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.user_profiles import Profiles
-from tfrec_fusion.training.batches import only_chosen
+from tfrec_fusion.training.batches import only_chosen, only_disliked
 from tfrec_fusion.training.fitting import fit, fit_staged, precision, strategy
 from tfrec_fusion.training.history import History
 from tfrec_fusion.training.negatives import WithNegatives
@@ -126,6 +134,7 @@ def train_retrieval(
         model = build()
     size = config.training.batch_size
     train = only_chosen(data.batches("train", size, shuffle=config.training.seed), size)
+    model.dislikes = disliked(data, config)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
     validation = only_chosen(validation, VALIDATION_BATCH)
     history = fit_staged(
@@ -139,6 +148,26 @@ def train_retrieval(
         tensorboard=tensorboard,
     )
     return _trained(model, build, history, data, weights)
+
+
+def disliked(data: TrainingData, config: RetrievalConfig) -> Dislikes | None:
+    """What training knows of dislikes, where they count.
+
+    Raises:
+        ConfigError: if they are to count and the tables name none.
+    """
+    if not config.dislike_weight:
+        return None
+    # A quarter as many a step as choices: there are fewer of them.
+    size = max(1, config.training.batch_size // 4)
+    rows = only_disliked(data.batches("train", config.training.batch_size, config.training.seed), size)
+    if rows is None:
+        raise ConfigError(
+            "`retrieval.dislike_weight` needs rows that are dislikes. Received:"
+            f" {config.dislike_weight:g}, and tables without. Set `data.interactions.dislikes_below`, or"
+            " leave it out."
+        )
+    return Dislikes(rows)
 
 
 def continue_retrieval(

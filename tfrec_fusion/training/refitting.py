@@ -36,6 +36,7 @@ from tfrec_fusion.training.recipes import (
     Progress,
     Trained,
     TrainingData,
+    disliked,
     is_rated,
 )
 from tfrec_fusion.training.sequences import Sequences
@@ -93,6 +94,9 @@ def refit_retrieval(
     _start(model, judged, own)
     training = _gentle(config.training)
     windows = sequences.windows(data.space.history_length, training.batch_size, training.seed)
+    dislikes = disliked(data, config)
+    if dislikes is not None:
+        windows = dislikes.beside(windows)
     fit(model, windows, None, training, checkpoints, progress=progress, callbacks=())
     if model.blend is not None and judged.blend is not None:
         HybridEstimator().refit(model, judged.blend, sequences.matrix(len(catalogue)))
