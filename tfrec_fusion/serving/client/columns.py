@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrec_fusion.export.quotas import quota_texts
-from tfrec_fusion.export.request import INPUTS, RequestError, is_setting
+from tfrec_fusion.export.request import INPUTS, SIGNATURES, RequestError, is_setting
 from tfrec_fusion.naming import find_input
 from tfrec_fusion.serving.client.signatures import SignatureSpec
 from tfrec_fusion.serving.client.values import plain, strings
@@ -135,9 +135,12 @@ def _by_input(spec: SignatureSpec, given: Mapping[str, Any]) -> Columns:
 def _check_names(spec: SignatureSpec, given: Mapping[str, Any], signature: str = "") -> None:
     for name in given:
         if name not in spec.inputs:
+            # The contract has it: what an earlier version pushed lacks it, or a model without text or label.
+            known = name in SIGNATURES.get(signature, ())
             raise RequestError(
                 f"The signature {signature} has no input {name!r}. "
                 f"Its inputs: {', '.join(sorted(spec.inputs))}."
+                + (" A model pushed by this version, or with other settings, may have it." if known else "")
             )
 
 
