@@ -8,11 +8,12 @@ from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipeline.config.pipeline_config import ConfigError, EvaluationConfig, code_digest
-from pipeline.evaluation.figures import LOWER_IS_BETTER
+from pipeline.config.pipeline_config import EvaluationConfig, code_digest
 from pipeline.evaluation.ranking import RankingCombiner
 from pipeline.evaluation.retrieval import RetrievalCombiner
 from pipeline.evaluation.slices import PREFIX
+from pipeline.evaluation.wording import LOWER_IS_BETTER
+from tfrec_fusion.config import ConfigError
 
 CODE = ("pipeline/evaluation", "tfrec_fusion/metrics")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from pipeline.config.pipeline_config import ConfigError
+from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features import columns as features
 

@@ -11,7 +11,7 @@ import pandas as pd
 import psutil
 
 from pipeline.config.findings import Finding
-from pipeline.config.pipeline_config import PipelineConfig, SplitConfig, tables_of
+from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_entities, measure_split
 from pipeline.onboarding.table_checks import (
     check_columns,
@@ -21,7 +21,7 @@ from pipeline.onboarding.table_checks import (
     check_users,
 )
 from pipeline.onboarding.text_checks import check_enrichment, check_text
-from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config import ConfigError, SplitConfig
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.guessing import value_shapes

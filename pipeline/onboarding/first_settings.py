@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.config.pipeline_config import SplitConfig
 from pipeline.onboarding.measuring import Choices, Entities, Split, measure_split
 from pipeline.onboarding.text_checks import WHOLE_WORDS, count_words, whole_words
 from pipeline.onboarding.yaml_writing import Path
+from tfrec_fusion.config import SplitConfig
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.guessing.languages import language_of
 from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.config.pipeline_config import SplitConfig
+from tfrec_fusion.config import SplitConfig
 from tfrec_fusion.datasets import cells, markup
 from tfrec_fusion.datasets.events import NO_CHOICE, EventColumns, read_events
 from tfrec_fusion.datasets.files import find_files

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.data.pushed_versions import baseline_of, latest_version
-from pipeline.data.run_summary import read_summary
+from pipeline.data.run_summary import read_summary as read_summary  # for commands, which name no file
 from pipeline.evaluation.wording import CONFIG, NAMES
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError

@@ -7,7 +7,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.index.top_k_index import MINUS_INFINITY, TopKIndex, Vectors, remove_slots, top_rows
+from tfrec_fusion.index.top_k_index import MINUS_INFINITY, TopKIndex, remove_slots, top_rows
+from tfrec_fusion.index.vector_files import Vectors
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")

@@ -10,7 +10,8 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.index.kmeans import balanced_cells
-from tfrec_fusion.index.top_k_index import MINUS_INFINITY, NO_ROW, TopKIndex, Vectors, remove_slots
+from tfrec_fusion.index.top_k_index import MINUS_INFINITY, NO_ROW, TopKIndex, remove_slots
+from tfrec_fusion.index.vector_files import Vectors
 
 # Numbers that a block of queries may gather at once: 128 MB of float32.
 _NUMBERS_PER_BLOCK = 2**25
