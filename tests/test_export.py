@@ -10,7 +10,15 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.models.planted_models import catalogue, ranking, tensors, two_tower
-from tests.planted_serving import HISTORY, ids, known_history, matrix, recommend, serving_arguments
+from tests.planted_serving import (
+    HISTORY,
+    ids,
+    known_history,
+    matrix,
+    no_wishes,
+    recommend,
+    serving_arguments,
+)
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export import retrieval as export_retrieval
 from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED, evaluated
@@ -131,7 +139,7 @@ def test_each_request_of_a_batch_has_its_own_filter(retrieval, data):
         allow=empty,
         categories=tf.constant([["circle 1"], [""]]),
         probes=tf.constant(0),
-        diversity=tf.constant(0.0),
+        **{**no_wishes(), "quotas": empty},
     )
     rows = answer["item_ids"].numpy().astype(str)
     assert {data.genre[list(data.ids).index(item)] for item in rows[0]} == {1}
@@ -390,7 +398,8 @@ e = tf.constant([[]], tf.string, shape=[1, 0])
 answer = model.signatures["recommend"](
     user_id=tf.constant([""]), history=e, text=tf.constant(["space robot"]), k=tf.constant(3), exclude=e,
     include_seen=tf.constant(False), allow=e, categories=e, probes=tf.constant(0),
-    diversity=tf.constant(0.5))
+    diversity=tf.constant(0.5), diversity_by=tf.constant("mmr"), calibration=tf.constant(0.0),
+    max_per_category=tf.constant(0), quotas=e, category_column=tf.constant(""))
 ours = [name for name in sys.modules if name.startswith(("tfrec_fusion", "transformers"))]
 assert not ours, ours
 print("|".join(item.decode() for item in answer["item_ids"].numpy()[0]))
