@@ -2,12 +2,16 @@
 
 import functools
 import gc
+import os
 import pathlib
 import re
 
 import pytest
 
 import tfrec_fusion  # noqa: F401
+
+# ranx, a witness of few numbers, would compile for a minute what Python computes in one second.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 SECONDS = {"e2e": 40.0, "slow": 12.0}  # of a test with this mark, about, to order groups by
 QUICK = 0.2  # of any other

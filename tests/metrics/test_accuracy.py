@@ -69,7 +69,6 @@ def test_queries_without_relevant_items_do_not_count():
     assert accuracy.evaluate(ranked, [[1], []], ks=(2,))["ndcg@2"] == 1
 
 
-@pytest.mark.slow  # ranx compiles with numba
 def test_agrees_with_ranx():
     """Also where an item is said to be relevant twice, and where `k` is above the catalogue."""
     ranx = pytest.importorskip("ranx")

@@ -22,7 +22,6 @@ def random_ranks(seed, user_ids=40, items=300):
     return users[order], ranks[order].astype(float)
 
 
-@pytest.mark.slow  # ranx compiles with numba
 @pytest.mark.parametrize("seed", range(3))
 def test_figures_agree_with_ranx(seed):
     import ranx

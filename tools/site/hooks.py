@@ -4,6 +4,7 @@
 help of each command under a heading of its own.
 """
 
+import functools
 import pathlib
 import re
 import sys
@@ -32,6 +33,7 @@ def _math(formula, display):
     return re.sub(r"\s*\n\s*", "", latex2mathml.converter.convert(formula.strip(), display=display))
 
 
+@functools.cache
 def _help():
     """The help of the whole command, then of each subcommand, as Markdown."""
     from pipeline.cli.main import app
