@@ -15,7 +15,7 @@ from tfrec_fusion.export import base
 from tfrec_fusion.export.base import concrete, graph
 from tfrec_fusion.export.quotas import quota_texts
 from tfrec_fusion.export.recommender import RecommenderSignatures
-from tfrec_fusion.export.request import RequestError
+from tfrec_fusion.export.request import INPUTS, RequestError
 from tfrec_fusion.export.retrieval import RetrievalSignatures, searchable
 from tfrec_fusion.index import BruteForce, InvertedFile
 
@@ -238,7 +238,7 @@ def test_what_is_saved_keeps_its_rules(data, shop, asked, tmp_path):
 @pytest.mark.parametrize("value", ["Comedy", ["Comedy=x"], {"Comedy": -1}, {"Comedy": 2.0}, [["=2"]]])
 def test_a_quota_is_checked_before_it_is_sent(value):
     with pytest.raises(RequestError, match="`quotas` must be NAME=N"):
-        quota_texts(value)
+        INPUTS["quotas"].as_sent(value)
 
 
 def test_quotas_are_texts_or_numbers_by_name():

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.config.terminal import safe
-from tfrec_fusion.export.quotas import quota_texts
 from tfrec_fusion.export.request import INPUTS, SIGNATURES, Input, RequestError, is_blank
 from tfrec_fusion.naming import context_input
 from tfrec_fusion.serving.client.errors import NotFound
@@ -76,7 +75,7 @@ def _option(described: Input) -> Callable[[Callable[..., int]], Callable[..., in
         return click.option(described.flag, described.name, type=kind, metavar=metavar, help=words)
     if described.axes == 2:
         metavar = "NAME"
-        if described.name == "quotas":
+        if described.numbered:
             metavar = "NAME=N"
         elif described.name != "categories":  # names of categories have commas, ids seldom
             words += (
@@ -127,13 +126,8 @@ def given_inputs(signature: str, values: Mapping[str, Any], context: Sequence[st
         if described.is_setting:
             described.check(value)
         elif described.axes == 2:
-            value = (
-                quota_texts(value)
-                if name == "quotas"
-                else list(value)
-                if name == "categories"
-                else _ids(value)
-            )
+            names = described.numbered or name == "categories"
+            value = described.as_sent(list(value)) if names else _ids(value)
         elif name == "text" and is_blank(value):
             continue
         if described.is_setting or value:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfrec_fusion.export.request import RequestError
-
 __all__ = ["QUOTA", "RULE", "quota_texts"]
 
 QUOTA = r"(?s)(.+)=([0-9]{1,6})"
@@ -26,7 +24,7 @@ def quota_texts(value: Any) -> Any:
         The same with texts alone. What is neither is left for others to refuse.
 
     Raises:
-        RequestError: for a text that is no quota.
+        ValueError: for a text that is no quota.
 
     >>> quota_texts({"Comedy": 2, "War": 0})
     ['Comedy=2', 'War=0']
@@ -40,5 +38,5 @@ def quota_texts(value: Any) -> Any:
 
 def _checked(text: str) -> str:
     if text and not re.fullmatch(QUOTA, text):
-        raise RequestError(f"{RULE}. Received: {text!r}. Leave `quotas` out for none.")
+        raise ValueError(f"{RULE}. Received: {text!r}. Leave `quotas` out for none.")
     return text

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfrec_fusion.errors import TfrecError
+from tfrec_fusion.export.quotas import quota_texts
 from tfrec_fusion.layers.blank_texts import is_blank
 
 __all__ = [
@@ -61,6 +62,7 @@ class Input:
             `max_k`.
         off: a value outside the range that stands for "not at all".
         choices: the words that a setting may be; any where empty.
+        numbered: whether each entry of a list is a name with a number (`quotas`).
         flag: of the command line; none where empty.
     """
 
@@ -74,6 +76,7 @@ class Input:
     high: float | None = None
     off: float | None = None
     choices: tuple[str, ...] = ()
+    numbered: bool = False
     flag: str = ""
 
     @property
@@ -97,6 +100,17 @@ class Input:
     def default_is_special(self) -> bool:
         """Whether the default is no value of the range, but stands for what the model decides."""
         return self.low is not None and (self.default < self.low or self.off is not None)
+
+    def as_sent(self, value: Any) -> Any:
+        """A caller's value as a request holds it: of names with numbers, texts (`quotas.quota_texts`).
+
+        Raises:
+            RequestError: for what is no name with a number.
+        """
+        try:
+            return quota_texts(value) if self.numbered else value
+        except ValueError as error:
+            raise RequestError(str(error)) from None
 
     def check(self, value: Any) -> None:
         """Raises RequestError for what is no number of the type, or outside the range, or no such word."""
@@ -207,6 +221,7 @@ _ALL = (
         2,
         "how many items of a category at most, as `Comedy=2`; before `max_per_category`",
         "none",
+        numbered=True,
         flag="--quota",
     ),
     Input(

@@ -18,7 +18,6 @@ import tensorflow as tf
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.json_rows import column
 from tfrec_fusion.datasets.tables import IdRule
-from tfrec_fusion.export.quotas import quota_texts
 from tfrec_fusion.export.request import INPUTS, RequestError, is_blank
 from tfrec_fusion.in_memory.fitted import Fitted
 from tfrec_fusion.naming import find_input
@@ -199,7 +198,8 @@ class Requests:
                 _check(name, value)
                 values[name] = value
                 continue
-            listed = _each(name, quota_texts(value) if name == "quotas" else value, rows, axes)
+            value = INPUTS[name].as_sent(value) if name in INPUTS else value
+            listed = _each(name, value, rows, axes)
             if name in ("user_id", "item_id"):
                 listed = self._strings("user" if name == "user_id" else "item", listed)
             elif name in LISTS_OF_IDS:

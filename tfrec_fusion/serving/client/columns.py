@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrec_fusion.export.quotas import quota_texts
 from tfrec_fusion.export.request import INPUTS, SIGNATURES, RequestError, is_setting
 from tfrec_fusion.naming import find_input
 from tfrec_fusion.serving.client.signatures import SignatureSpec
@@ -28,8 +27,8 @@ def checked_values(spec: SignatureSpec, given: Mapping[str, Any], signature: str
     _check_names(spec, given, signature)
     values = {}
     for name, value in given.items():
-        if name == "quotas":
-            value = quota_texts(plain(value))
+        if name in INPUTS and INPUTS[name].numbered:
+            value = INPUTS[name].as_sent(plain(value))
         values[name] = strings(name, value) if spec.takes_strings(name) else plain(value)
         if is_setting(name):
             INPUTS[name].check(values[name])
