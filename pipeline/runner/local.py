@@ -121,12 +121,14 @@ def _run_alone(config: PipelineConfig, create: Callable, summarise: Callable, re
             table.begin("start")
             # Imported here, once, while the table has the terminal: TFX and TensorFlow are slow to import and
             # loud.
+            from pipeline.runner.beam_signatures import remembered_signatures
             from pipeline.runner.launching import Nodes, launch
 
             nodes = Nodes(create())
             table.end("done", f"{len(nodes.shown)} steps to go")
-            for node in nodes.all:
-                steps.append(launch(node, nodes, table, log, interrupts))
+            with remembered_signatures():
+                for node in nodes.all:
+                    steps.append(launch(node, nodes, table, log, interrupts))
             table.begin("summary")
             seconds, megabytes = time.perf_counter() - clock, table.memory.overall / 1e6
             summary = summarise(config, steps, started, seconds, megabytes, log)
