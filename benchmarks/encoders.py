@@ -78,16 +78,21 @@ FAMILIES: dict[str, dict[str, Any] | None] = {
         "eos_token_id": 2,
     },
     "gte": {"model_type": "gte", **_SIZES},
+    "eurobert": {"model_type": "eurobert", **_SIZES, **_GROUPED},
     "llama": {"model_type": "llama", **_SIZES, **_GROUPED},
+    "mistral": {"model_type": "mistral", **_SIZES, **_GROUPED},
+    "qwen2": {"model_type": "qwen2", **_SIZES, "num_key_value_heads": 4},
     "qwen3": {"model_type": "qwen3", **_SIZES, **_GROUPED},
+    "gemma": {"model_type": "gemma", **_SIZES, **_GROUPED},
+    "gemma2": {"model_type": "gemma2", **_SIZES, **_GROUPED, "query_pre_attn_scalar": 32},
     "gemma3": {"model_type": "gemma3_text", **_SIZES, **_GROUPED},
     "gpt2": {"model_type": "gpt2", "n_embd": 384, "n_layer": 6, "n_head": 12, "vocab_size": 30522},
 }
 TOKENIZERS = {
     "xlm-roberta": "SentencePiece unigram",
     "deberta-v3": "SentencePiece unigram",
-    "gemma3": "SentencePiece BPE",
-    **dict.fromkeys(("modernbert", "llama", "qwen3", "gpt2"), "byte-level BPE"),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "mistral"), "SentencePiece BPE"),
+    **dict.fromkeys(("modernbert", "eurobert", "llama", "qwen2", "qwen3", "gpt2"), "byte-level BPE"),
 }
 """What encoders of a family usually come with, where it is not WordPiece."""
 

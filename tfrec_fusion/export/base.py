@@ -136,7 +136,8 @@ class Signatures(tf.Module):
     def _keep(self, **parts: Any) -> None:
         """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a
         Keras layer in the saved object graph every call is traced again, which takes longer than all the
-        rest."""
+        rest. Nor are they searched for `variables`: of a text encoder that takes a second."""
+        self._TF_MODULE_IGNORED_PROPERTIES = self._TF_MODULE_IGNORED_PROPERTIES | set(parts)
         for name, part in parts.items():
             object.__setattr__(self, name, part)
             setattr(self, f"{name}_variables", list(getattr(part, "variables", ())))
