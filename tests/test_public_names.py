@@ -108,7 +108,7 @@ COSTS = {
         layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
-        models.tower models.dislikes models.next_items models.windows training.averaging training.sequences layers.replicas export.saving serving.server.batching
+        models.tower models.candidates models.dislikes models.list_terms models.next_items models.windows training.averaging training.sequences layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
         serving.server.version_folders serving.server.admission"""
     ),

@@ -76,6 +76,25 @@ def test_windows_cover_every_item_of_every_user_about_once():
         assert len(learned) - len(expected) <= 2
 
 
+def test_what_was_disliked_is_met_and_no_choice():
+    """Item 2 was disliked by both; the second user's history is full and holds the newest choices alone."""
+    seen, history = [[1, 2, 3], [1, 2, 3, 4]], [[1, 3], [3, 4]]
+    users = dataclasses.replace(
+        profiles(seen),
+        history_items=np.array([1, 3, 3, 4], np.int32),
+        history_splits=np.array([0, 0, 2, 4]),
+        history_length=3,
+    )
+    rows = {"user_index": np.array([1, 1, 2, 2, 2]), "item_index": np.array([1, 3, 1, 3, 4])}
+    assert Sequences.read(users, (), [rows]).items.tolist() == [*seen[0], *seen[1]]
+    # With room left in a history, it is all that a user chose.
+    assert Sequences.read(users, (), [rows], with_dislikes=True).items.tolist() == [*history[0], *history[1]]
+    full = dataclasses.replace(users, history_length=2)
+    found = Sequences.read(full, (), [rows], with_dislikes=True)
+    assert found.items.tolist() == [1, 3, 1, 3, 4] and found.splits.tolist() == [0, 0, 2, 5]
+    assert found.columns["user_index"].tolist() == [1, 1, 2, 2, 2]
+
+
 def test_weights_and_context_come_from_the_rows():
     rows = {
         "user_index": np.array([1, 2, 1], np.int32),

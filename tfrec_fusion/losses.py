@@ -16,11 +16,14 @@ __all__ = [
     "binary_cross_entropy",
     "bpr",
     "confidence",
+    "expected_popularity",
+    "expected_similarity",
     "full_softmax",
     "in_batch_bpr",
     "in_batch_softmax",
     "mixed_log_q",
     "not_to_recommend",
+    "probabilities",
     "sampled_bpr",
     "sampled_softmax",
     "squared_error",
@@ -221,6 +224,80 @@ def not_to_recommend(
     others = disliked_ids[:, None] != pool_ids[None, :]
     others = others if valid is None else others & valid[None, :]
     return tf.nn.softplus(own - tf.reduce_logsumexp(tf.where(others, logits, MIN_LOGIT), 1))
+
+
+def probabilities(
+    query: tf.Tensor,
+    pool: tf.Tensor,
+    *,
+    log_q: tf.Tensor | None = None,
+    valid: tf.Tensor | None = None,
+    temperature: float = 1.0,
+) -> tf.Tensor:
+    """How likely each of a pool is for each query: `p_ij = exp(s_ij - log_q_j) / sum_l exp(s_il - log_q_l)`.
+
+    Args:
+        query: float `[queries, dim]`.
+        pool: float `[pool, dim]`: a sample of the catalogue, or the whole.
+        log_q: float `[pool]`, see `mixed_log_q`.
+        valid: bool `[pool]`; false rows are no candidates.
+        temperature: positive; divides the scores.
+
+    Returns:
+        float32 `[queries, pool]`; each row sums to 1.
+    """
+    _check_positive("temperature", temperature)
+    logits = _scores(query, pool) / temperature
+    if log_q is not None:
+        logits -= tf.cast(log_q, tf.float32)[None, :]
+    return tf.nn.softmax(logits if valid is None else tf.where(valid[None, :], logits, MIN_LOGIT))
+
+
+def expected_similarity(probability: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """Expected cosine of two different items of a list: 1 minus the expected intra-list distance.
+
+    `sum_{i != j} p_i p_j <v_i, v_j> / sum_{i != j} p_i p_j`, both drawn by `p`. With `m = sum_i p_i v_i` it
+    is `(|m|^2 - sum_i p_i^2 |v_i|^2) / (1 - sum_i p_i^2)`, which costs one product with the vectors. Two
+    different items are asked for since a flatter `p` alone makes no list more diverse. Other than in the
+    paper positions are not discounted: the softmax has none. Where one item has nearly all the probability
+    there is no second one, and the value goes to 0 (the denominator is at least 0.001). Copies in a sample
+    count as different items.
+
+    Args:
+        probability: float `[queries, n]`, rows that sum to 1.
+        vectors: float `[n, dim]`, of length 1, or 0 for what is like nothing.
+
+    Returns:
+        float32 `[queries]`, in [-1, 1] but for rounding.
+
+    Reference: Vargas and Castells, 2011, https://doi.org/10.1145/2043932.2043955 (EILD)
+    """
+    probability, vectors = tf.cast(probability, tf.float32), tf.cast(vectors, tf.float32)
+    squares = tf.square(probability)
+    same = tf.linalg.matvec(squares, tf.reduce_sum(tf.square(vectors), 1))
+    mean = tf.matmul(probability, vectors)
+    different = tf.maximum(1.0 - tf.reduce_sum(squares, 1), 1e-3)
+    return (tf.reduce_sum(tf.square(mean), 1) - same) / different
+
+
+def expected_popularity(probability: tf.Tensor, popularity: tf.Tensor) -> tf.Tensor:
+    """Expected popularity of an item of a list, `sum_i p_i pop_i`.
+
+    With `pop_i = log(1 + c_i) / log(1 + max_j c_j)`, `c` being how often each was chosen, this is the
+    expected novelty (`metrics.novelty`, self-information) with its sign turned, on a scale from 0 to 1.
+
+    Args:
+        probability: float `[queries, n]`, rows that sum to 1.
+        popularity: float `[n]`.
+
+    Returns:
+        float32 `[queries]`, between the lowest and the highest popularity.
+
+    References: Vargas and Castells, 2011, https://doi.org/10.1145/2043932.2043955 (EPC);
+        Abdollahpouri et al., 2017, https://doi.org/10.1145/3109859.3109912 (a regulariser against
+        popularity bias in training).
+    """
+    return tf.linalg.matvec(tf.cast(probability, tf.float32), tf.cast(popularity, tf.float32))
 
 
 def sampled_bpr(

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tests.models.planted_models import RETRIEVAL, TOWER, batches, catalogue, tensors
-from tfrec_fusion import losses
+from tests.models.planted_models import RANKING, RETRIEVAL, TOWER, batches, catalogue, tensors
+from tfrec_fusion import Recommender, losses
 from tfrec_fusion.config import ConfigError, TrainingConfig
 from tfrec_fusion.datasets.events import read_events
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
-from tfrec_fusion.training.recipes import TrainingData, train_retrieval
+from tfrec_fusion.training.recipes import TrainingData, train_ranking, train_retrieval
 
 RATED = Interactions("x", "user", "item", "time", label="stars", time_format="s", dislikes_below=3)
 
@@ -158,3 +158,74 @@ def test_training_without_a_single_dislike_trains_on_choices(data, planted):
     alone = {name: values[kept] for name, values in columns.items()}
     plain, asked = (fitted(data, alone, dislike_weight=weight) for weight in (0.0, 1.0))
     np.testing.assert_array_equal(scores(plain, alone), scores(asked, alone))
+
+
+def clicks(data, columns):
+    """Probabilities `[users, N + 1]` of a ranking model that learned the columns, by their newest history."""
+    columns = {**columns, "click": (columns["chosen"] > 0).astype(np.float32)}
+    config = dataclasses.replace(
+        RANKING,
+        training=TrainingConfig(epochs=6, batch_size=32, learning_rate=2e-2, seed=5, average=False),
+    )
+    space = dataclasses.replace(data.space, text_dim=None, history_length=3)
+
+    def of_split(split, size, shuffle):
+        return batches(columns, size)
+
+    items = catalogue(data, text=False)
+    model = train_ranking(TrainingData(space, items, of_split, {"click": "binary"}), config).model
+    last = {int(user): row for row, user in enumerate(columns["user_index"])}
+    rows = np.repeat([last[user] for user in sorted(last)], len(data.ids))
+    asked = {name: columns[name][rows] for name in ("user_index", "history")}
+    asked["item_index"] = np.tile(np.arange(len(data.ids), dtype=np.int32), len(last))
+    return model(tensors(asked))["click"].numpy().reshape(len(last), -1)
+
+
+def test_a_dislike_lowers_that_item_and_its_like_in_ranking(data, planted):
+    columns, of = planted
+    kept = columns["chosen"] > 0
+    without, with_them = (
+        clicks(data, some) for some in ({name: values[kept] for name, values in columns.items()}, columns)
+    )
+    hates = np.arange(1, 20) % 2 == 0
+
+    def mean(found, items):
+        return found[hates][:, items].mean()
+
+    for items in (of[3][:3], of[3][3:]):  # of the others nobody said anything
+        assert mean(with_them, items) < mean(without, items) - 0.05
+    # Who likes them still does, more than those who do not.
+    assert with_them[~hates][:, of[3]].mean() > mean(with_them, of[3]) + 0.1
+
+
+def test_a_recommender_fitted_with_dislikes_never_offers_them_and_is_refitted():
+    """Users choose on one of two shelves, and rate two of the other with 1."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(24):
+        own, other = (rng.permutation(np.arange(100 + side, 120, 2)) for side in (user % 2, 1 - user % 2))
+        chosen = [(item, 5.0) for item in own[:6]]
+        chosen[3:3] = [(item, 1.0) for item in other[:2]]
+        rows += [(user, item, stars, 1000 * step + user) for step, (item, stars) in enumerate(chosen)]
+    films = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
+    named = {
+        "user": "user_id",
+        "item": "item_id",
+        "time": "timestamp",
+        "label": "rating",
+        "dislikes_below": 3,
+    }
+    model = Recommender(
+        seed=1, epochs=2, verbose=0, ranking=None, data={"interactions": named},
+        split={"method": "leave_last_out"},
+        retrieval={"tower": {"dim": 8, "history_encoder": "mean"}, "dislike_weight": 0.5},
+    ).fit(films)  # fmt: skip
+    fitted = model._state
+    assert fitted.judged is not None and fitted.judged.retrieval is not fitted.retrieval
+    choices = films[films.rating >= 3]
+    # Counts and histories of what is served hold choices alone.
+    assert fitted.catalogue.counts.sum() == len(choices)
+    assert len(fitted.known.profiles.history_items) == len(choices)
+    offered = model.recommend(list(range(24)), k=12)
+    for user, items in offered.groupby("user_id")["item_id"]:
+        assert not set(items.astype(int)) & set(films[films.user_id == int(user)].item_id)

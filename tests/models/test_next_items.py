@@ -35,7 +35,7 @@ def test_it_is_the_ndcg_of_the_lists_that_the_library_makes():
     vectors = model.tower_candidates().numpy()
     queries = model.tower_queries(tensors(DATA.test)).numpy()
     ranked = accuracy.rank_catalogue(
-        queries, vectors, list(DATA.test["history"]), k=10, allowed=model.is_candidate.numpy()
+        queries, vectors, list(DATA.test["history"]), k=10, allowed=model.sampler.is_candidate.numpy()
     )
     relevant = DATA.test["item_index"][:, None]
     assert found == pytest.approx(accuracy.evaluate(ranked, relevant, (10,))["ndcg@10"], abs=1e-6)

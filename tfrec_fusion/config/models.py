@@ -222,6 +222,9 @@ class RetrievalConfig(Settings):
     space of the embeddings; the served model does without it and answers free text by similarity of meaning.
     `dislike_weight`: of the loss that makes what users disliked (`interactions.dislikes_below`, or
     `outcomes` below 0) less likely for them (`losses.not_to_recommend`); 0 leaves dislikes out.
+    `diversity_weight`: of the expected similarity of two items that the towers would recommend, by text or
+    categories (`losses.expected_similarity`), and `popularity_penalty`: of how popular an item they would
+    recommend is (`losses.expected_popularity`); both are added to the loss, and 0 leaves them out.
     `collaborative_dim`: width of the closed-form collaborative factors that stand beside the embeddings with
     content and popularity, all weighed on validation (`models.hybrid`); 0 for the towers alone.
     `content_dim`: width of the content part; 0 leaves it out. `auto`, of both: as wide as validation is worth
@@ -238,6 +241,8 @@ class RetrievalConfig(Settings):
     all_positions: bool = True
     text_query_weight: Annotated[float, Interval(ge=0, le=1000)] = 0.0
     dislike_weight: Annotated[float, Interval(ge=0, le=1000)] = 0.0
+    diversity_weight: Annotated[float, Interval(ge=0, le=1000)] = 0.0
+    popularity_penalty: Annotated[float, Interval(ge=0, le=1000)] = 0.0
     collaborative_dim: OptionalWidth | Literal["auto"] = "auto"
     content_dim: OptionalWidth | Literal["auto"] = "auto"
 

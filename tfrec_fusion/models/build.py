@@ -26,8 +26,9 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
 from tfrec_fusion.models.item_text import ItemText
+from tfrec_fusion.models.list_terms import ListTerms
 from tfrec_fusion.models.ranking import Ranking
-from tfrec_fusion.models.tower import ItemTower, QueryTower
+from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.warm_starting import initialise_embedding
 
@@ -61,8 +62,9 @@ def build_two_tower(
     if space.text_dim is not None and config.text_query_weight > 0:
         text_query = _text_query(tower)
     tf_keras.utils.set_random_seed(config.training.seed)
+    item_tower = _item_tower(tower, space, catalogue, text)
     model = TwoTower(
-        item_tower=_item_tower(tower, space, catalogue, text),
+        item_tower=item_tower,
         query_tower=_query_tower(tower, space, return_sequences=True),
         counts=catalogue.counts,
         loss=config.loss,
@@ -75,6 +77,7 @@ def build_two_tower(
         text_query=text_query,
         text_query_weight=config.text_query_weight,
         dislike_weight=config.dislike_weight,
+        list_terms=_list_terms(config, catalogue, item_tower),
         blend=_blend(config, space, catalogue),
         micro_batch=config.training.micro_batch,
         history_length=space.history_length,
@@ -262,6 +265,14 @@ def _blend(config: RetrievalConfig, space: FeatureSpace, catalogue: Catalogue) -
     blend = Blend(catalogue, space.item_features, config.tower.dim, *widths)
     blend.built = True
     return blend
+
+
+def _list_terms(config: RetrievalConfig, catalogue: Catalogue, tower: ItemTower) -> ListTerms | None:
+    if not config.diversity_weight and not config.popularity_penalty:
+        return None
+    text = TEXT if tower.has_text else None
+    weights = config.diversity_weight, config.popularity_penalty
+    return ListTerms(*weights, catalogue.counts, text, tower.features, tower.values)
 
 
 def _rating_factors(

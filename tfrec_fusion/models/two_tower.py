@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -12,21 +12,18 @@ import tf_keras
 from tfrec_fusion import losses
 from tfrec_fusion.config import Feature
 from tfrec_fusion.layers.micro_batching import in_parts
-from tfrec_fusion.layers.replicas import (
-    gather_across_replicas,
-    mean_over_replicas,
-    weighted_mean_over_replicas,
-)
+from tfrec_fusion.layers.replicas import mean_over_replicas, weighted_mean_over_replicas
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.candidates import EncodedItems, Sampler
 from tfrec_fusion.models.contributions import POINTS, ExplainedQueries, PartScores
 from tfrec_fusion.models.dislikes import DISLIKES, Dislikes
 from tfrec_fusion.models.hybrid.blend import Blend, Parts
 from tfrec_fusion.models.item_text import ItemText
+from tfrec_fusion.models.list_terms import ListTerms
 from tfrec_fusion.models.next_items import NextItems
 from tfrec_fusion.models.query_sources import QuerySources
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
-from tfrec_fusion.models.xla_ops import distinct
 
 # Below this squared length an embedding is not stretched to length 1. The gradient of the stretching is one
 # over the length: of an empty history's zero vector it would overflow float16 at any loss scale.
@@ -61,6 +58,7 @@ class TwoTower(Model):
         text_query: maps a text vector to a query; None leaves free text out.
         text_query_weight: of the loss that trains `text_query`.
         dislike_weight: of the loss of what users disliked, where training is given such (`dislikes`).
+        list_terms: of the loss, for lists as a whole; None for none.
         blend: what stands beside the towers' embeddings, fitted after training (`training.solved_parts`);
             None for nothing.
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
@@ -85,6 +83,7 @@ class TwoTower(Model):
         text_query: tf_keras.layers.Layer | None = None,
         text_query_weight: float = 0.1,
         dislike_weight: float = 0.0,
+        list_terms: ListTerms | None = None,
         blend: Blend | None = None,
         micro_batch: int | None = None,
         history_length: int | None = None,
@@ -96,23 +95,18 @@ class TwoTower(Model):
         self.retrieval_loss = loss
         self.hard_negatives = hard_negatives
         self.temperature = temperature
-        self.negatives = negatives
-        self.logq = logq
         self.normalize = normalize
         self.all_positions = all_positions
         self.text_query_layer = text_query
         self.text_query_weight = text_query_weight
         self.dislike_weight = dislike_weight
+        self.list_terms = list_terms
         self.dislikes: Dislikes | None = None
         self.blend = blend
         self.micro_batch = micro_batch
         self.history_length = history_length
         self.counts = np.asarray(counts)
-        self.whole_catalogue = len(counts) - 1 <= negatives
-        trained = np.flatnonzero(counts[1:]) + 1
-        self.trained_items = tf.constant(trained if len(trained) else np.arange(1, len(counts)), tf.int32)
-        self.is_candidate = tf.constant(np.isin(np.arange(len(counts)), self.trained_items))
-        self.share = tf.constant(counts / max(counts.sum(), 1), tf.float32)
+        self.sampler = Sampler(self.counts, negatives, logq)
 
     def validation_sample(self, validation: tf.data.Dataset) -> NextItems:
         """Choices of validation that every epoch is judged by (`next_items`)."""
@@ -132,7 +126,7 @@ class TwoTower(Model):
         ]
         vectors = tf.constant(np.concatenate(chunks))
         queries = lambda batch: self.tower_queries(batch, items=vectors)  # noqa: E731
-        gains = sample.gains(queries, vectors.numpy(), self.is_candidate.numpy())
+        gains = sample.gains(queries, vectors.numpy(), self.sampler.is_candidate.numpy())
         return {"ndcg_10": float(gains.mean())}
 
     def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
@@ -292,7 +286,9 @@ class TwoTower(Model):
             items: float32 `[N + 1, dim]`, what `tower_candidates()` returned, where it is known already.
         """
         batch = self.recent(batch)
-        encoded = self._encode_items(batch, training) if items is None else _Items(items, batch["history"])
+        encoded = (
+            self._encode_items(batch, training) if items is None else EncodedItems(items, batch["history"])
+        )
         return self._queries(batch, encoded.embeddings, encoded.history, training, last_only=True)
 
     def tower_candidates(
@@ -356,11 +352,9 @@ class TwoTower(Model):
 
         Args:
             inputs: what `query_embeddings` takes, and `item_index` int32 `[batch]`, what was chosen; in
-                training perhaps the same of what was disliked (`dislikes`). Optional
-                in training: `weight` float32 `[batch]`, how much each choice counts, and `history_weight`
-                    float32 `[batch, H]`, how much
-                those of the history. The loss is then the mean over targets weighted by `losses.confidence`
-                of it.
+                training perhaps the same of what was disliked (`dislikes`), and `weight` float32 `[batch]`,
+                how much each choice counts, with `history_weight` float32 `[batch, H]`, how much those of
+                the history. The loss is then the mean over targets weighted by `losses.confidence` of it.
 
         Returns:
             float32 scalar.
@@ -370,15 +364,14 @@ class TwoTower(Model):
         items = self._encode_items(inputs, training, with_targets=True)
         rows = {"inputs": dict(inputs), "history": items.history, "targets": items.targets}
         # What all queries are compared with is the whole batch's, however many of them are at hand.
-        shared = {"items": items.embeddings, "pool": {} if self.whole_catalogue else self._pool(items)}
-        if training and self.micro_batch is not None:
-            per_target = in_parts(self._training_losses, rows, shared, self.micro_batch)
-        elif training:
-            per_target = self._training_losses(rows, shared)
+        shared = {"items": items.embeddings, "pool": self.sampler.pool(items)}
+        if training:
+            per_target = self._of_rows(self._training_losses, rows, shared)
         else:
             queries = self._queries(inputs, items.embeddings, items.history, training, last_only=True)
             per_target = self._target_losses(queries, inputs["item_index"], items.targets, shared, False)
-        counts = self._target_counts(inputs) if training and "weight" in inputs else None
+        weighed = training and "weight" in inputs
+        counts = windows.target_confidence(inputs, self.all_positions) if weighed else None
         loss = (
             mean_over_replicas(per_target)
             if counts is None
@@ -386,34 +379,45 @@ class TwoTower(Model):
         )
         if training and self.text_query_layer is not None:
             loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
+        if training and self.list_terms is not None:
+            loss += mean_over_replicas(self._of_rows(self._list_losses, rows, shared))
         if disliked is not None:
             loss += self.dislike_weight * mean_over_replicas(self._dislike_losses(disliked, items))
         return loss
 
-    def _dislike_losses(self, batch: Mapping[str, tf.Tensor], items: _Items) -> tf.Tensor:
+    def _of_rows(self, function: Callable[[Any, Any], tf.Tensor], rows: Any, shared: Any) -> tf.Tensor:
+        """`function(rows, shared)`, of `micro_batch` rows at a time where that is set."""
+        if self.micro_batch is None:
+            return function(rows, shared)
+        return in_parts(function, rows, shared, self.micro_batch)
+
+    def _dislike_losses(self, batch: Mapping[str, tf.Tensor], items: EncodedItems) -> tf.Tensor:
         """`losses.not_to_recommend` of a batch of dislikes, float32 `[any]`; `items` are those of the
         choices."""
         batch = self.recent(batch)
-        if self.whole_catalogue:
-            items = _Items(items.embeddings, batch["history"], batch["item_index"])
-            rows = tf.range(tf.shape(self.is_candidate)[0])
-            pool = {"pool_ids": rows, "valid": self.is_candidate}
-            vectors = items.embeddings
+        if self.sampler.whole_catalogue:
+            items = EncodedItems(items.embeddings, batch["history"], batch["item_index"])
         else:
             items = self._encode_items(batch, True, with_targets=True)
-            shared = self._pool(items)
-            pool = {"pool_ids": shared["ids"], "pool_log_q": shared.get("log_q")}
-            vectors = shared["embeddings"]
-        queries = self._queries(batch, items.embeddings, items.history, True, last_only=True)
-        disliked = tf.gather(items.embeddings, items.targets)
+        pool = self.sampler.candidates(items.embeddings, self.sampler.pool(items))
         return losses.not_to_recommend(
-            queries,
-            disliked,
-            vectors,
+            self._queries(batch, items.embeddings, items.history, True, last_only=True),
+            tf.gather(items.embeddings, items.targets),
+            pool.embeddings,
             disliked_ids=batch["item_index"],
+            pool_ids=pool.ids,
+            pool_log_q=pool.log_q,
+            valid=pool.valid,
             temperature=self.temperature,
-            **pool,
         )
+
+    def _list_losses(self, rows: Any, shared: Any) -> tf.Tensor:
+        """`ListTerms.losses` of the query after each history, float32 `[any]`; arguments as in
+        `_training_losses`."""
+        assert self.list_terms is not None  # nobody asks otherwise
+        queries = self._queries(rows["inputs"], shared["items"], rows["history"], True, last_only=True)
+        candidates = self.sampler.candidates(shared["items"], shared["pool"])
+        return self.list_terms.losses(queries, candidates, self.temperature)
 
     def _training_losses(self, rows: Any, shared: Any) -> tf.Tensor:
         """A loss for each target of some of a batch's rows, float32 `[any]`; see `compute_loss` for the
@@ -432,67 +436,28 @@ class TwoTower(Model):
         queries, targets, target_rows = (tf.boolean_mask(x, used) for x in (queries, targets, target_rows))
         return self._target_losses(queries, targets, target_rows, shared, True)
 
-    def _target_counts(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """How much each of a batch's targets counts, float32 `[any]`, in the order of `_training_losses`."""
-        counts = losses.confidence(inputs["weight"])
-        if not self.all_positions:
-            return counts
-        earlier = inputs.get("history_weight", tf.ones_like(inputs["history"], tf.float32))
-        counts = tf.concat([losses.confidence(earlier[:, 1:]), counts[:, None]], 1)
-        used = tf.concat([inputs["history"][:, 1:], inputs["item_index"][:, None]], 1) > 0
-        return tf.boolean_mask(counts, used)
-
     def _target_losses(
         self, queries: tf.Tensor, targets: tf.Tensor, target_rows: Any, shared: Any, training: bool
     ) -> tf.Tensor:
         options: dict[str, Any] = {"temperature": self.temperature}
         if training:
             options["hard_negatives"] = self.hard_negatives
+        pool = self.sampler.candidates(shared["items"], shared["pool"])
         # In evaluation the answer may be an item that training never saw.
-        rows = tf.range(tf.shape(self.is_candidate)[0])
-        valid = self.is_candidate if training else rows > 0
-        if self.whole_catalogue and self.retrieval_loss == "softmax":
-            return losses.full_softmax(queries, shared["items"], targets, valid=valid, **options)
+        valid = pool.valid if training or pool.valid is None else pool.ids > 0
+        if self.sampler.whole_catalogue and self.retrieval_loss == "softmax":
+            return losses.full_softmax(queries, pool.embeddings, targets, valid=valid, **options)
         positive = tf.gather(shared["items"], target_rows)
-        if self.whole_catalogue:
-            return losses.sampled_bpr(
-                queries,
-                positive,
-                shared["items"],
-                positive_ids=targets,
-                pool_ids=rows,
-                valid=valid,
-                **options,
-            )
-        pool = shared["pool"]
-        options |= {"positive_ids": targets, "pool_ids": pool["ids"]}
+        options |= {"positive_ids": targets, "pool_ids": pool.ids}
         if self.retrieval_loss == "bpr":
-            return losses.sampled_bpr(queries, positive, pool["embeddings"], **options)
-        options["pool_log_q"] = pool.get("log_q")
-        return losses.sampled_softmax(queries, positive, pool["embeddings"], **options)
+            return losses.sampled_bpr(queries, positive, pool.embeddings, valid=valid, **options)
+        return losses.sampled_softmax(queries, positive, pool.embeddings, pool_log_q=pool.log_q, **options)
 
     def _encode_items(
         self, batch: Mapping[str, tf.Tensor], training: bool, with_targets: bool = False
-    ) -> _Items:
-        history = batch["history"]
-        seen = [tf.reshape(history, [-1])] + ([batch["item_index"]] if with_targets else [])
-        if self.whole_catalogue:
-            embeddings = self.tower_candidates(training=training, worth_encoding=tf.concat(seen, 0))
-            return _Items(embeddings, history, batch.get("item_index"))
-        needed, negatives = seen, None
-        if with_targets:
-            positions = tf.random.uniform([self.negatives], 0, tf.size(self.trained_items), tf.int32)
-            negatives = tf.gather(self.trained_items, positions)
-            needed = [*seen, negatives]
-        items, rows = distinct(tf.concat(needed, 0), compiled=training and bool(self.jit_compile))
-        rows = tf.split(rows, [tf.size(part) for part in needed])
-        # Negatives drawn uniformly come too rarely to be worth the encoder's time.
-        worth = tf.concat(rows[: len(seen)], 0)
-        embeddings = self.tower_candidates(items, training, worth)
-        rows[0] = tf.reshape(rows[0], tf.shape(history))
-        if not with_targets:
-            return _Items(embeddings, rows[0])
-        return _Items(embeddings, rows[0], rows[1], batch["item_index"], negatives, rows[2])
+    ) -> EncodedItems:
+        compiled = training and bool(self.jit_compile)
+        return self.sampler.encode(self.tower_candidates, batch, training, with_targets, compiled)
 
     def _queries(
         self,
@@ -506,20 +471,6 @@ class TwoTower(Model):
         history, mask = tf.gather(embeddings, history_rows), batch["history"] > 0
         return self._finish(self.query_tower(batch, history, mask, training=training, last_only=last_only))
 
-    def _pool(self, items: _Items) -> dict[str, tf.Tensor]:
-        """Negatives of every query: what all replicas' examples chose, and some drawn uniformly."""
-        own = tf.gather(items.embeddings, items.targets)
-        in_batch, embeddings = gather_across_replicas(items.target_ids, own)
-        ids = tf.concat([in_batch, items.negatives], 0)
-        drawn = tf.gather(items.embeddings, items.negative_rows)
-        pool = {"ids": ids, "embeddings": tf.concat([embeddings, drawn], 0)}
-        if self.logq:
-            share = tf.gather(self.share, ids)
-            pool["log_q"] = losses.mixed_log_q(
-                share, tf.size(in_batch), self.negatives, tf.size(self.trained_items)
-            )
-        return pool
-
     def _tower_text_query(self, text_vectors: tf.Tensor, training: bool) -> tf.Tensor:
         if self.text_query_layer is None:
             raise ValueError(
@@ -528,12 +479,12 @@ class TwoTower(Model):
             )
         return self._finish(self.text_query_layer(tf.cast(text_vectors, tf.float32), training=training))
 
-    def _text_query_loss(self, item_index: tf.Tensor, items: _Items) -> tf.Tensor:
+    def _text_query_loss(self, item_index: tf.Tensor, items: EncodedItems) -> tf.Tensor:
         """An item's text, asked as a query, must find that item."""
         text = tf.nn.embedding_lookup(self.item_tower.tables[TEXT], item_index)
         queries = self._tower_text_query(text, True)
-        if self.whole_catalogue:
-            options = {"valid": self.is_candidate, "temperature": self.temperature}
+        if self.sampler.whole_catalogue:
+            options = {"valid": self.sampler.is_candidate, "temperature": self.temperature}
             return mean_over_replicas(losses.full_softmax(queries, items.embeddings, item_index, **options))
         candidates = tf.gather(items.embeddings, items.targets)
         options = {"candidate_ids": item_index, "temperature": self.temperature}
@@ -542,14 +493,3 @@ class TwoTower(Model):
     def _finish(self, embeddings: tf.Tensor) -> tf.Tensor:
         embeddings = tf.cast(embeddings, tf.float32)
         return tf.math.l2_normalize(embeddings, -1, epsilon=SMALLEST_SQUARE) if self.normalize else embeddings
-
-
-class _Items(NamedTuple):
-    """A batch's distinct items encoded once, and the row of each part of the batch among them."""
-
-    embeddings: tf.Tensor
-    history: tf.Tensor
-    targets: tf.Tensor | None = None
-    target_ids: tf.Tensor | None = None
-    negatives: tf.Tensor | None = None
-    negative_rows: tf.Tensor | None = None

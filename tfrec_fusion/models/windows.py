@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfrec_fusion.losses import confidence
+
 # Examples that are kept in memory at most; a constant, so that memory does not follow the data.
 MAX_BYTES = 2**30
 
@@ -111,6 +113,27 @@ def epochs(train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int]
         )
 
     return epoch_of
+
+
+def target_confidence(batch: Mapping[str, tf.Tensor], all_positions: bool) -> tf.Tensor:
+    """How much each of a batch's targets counts (`losses.confidence`).
+
+    Args:
+        batch: `history` int32 `[batch, H]`, `item_index` int32 `[batch]`, `weight` float32 `[batch]` and
+            perhaps `history_weight` float32 `[batch, H]`, 1 where it is left out.
+        all_positions: whether the history's items but the oldest are targets too, row by row before the
+            item.
+
+    Returns:
+        float32 `[batch]`, or with `all_positions` `[any]`, of targets that are none of the padding.
+    """
+    counts = confidence(batch["weight"])
+    if not all_positions:
+        return counts
+    earlier = batch.get("history_weight", tf.ones_like(batch["history"], tf.float32))
+    counts = tf.concat([confidence(earlier[:, 1:]), counts[:, None]], 1)
+    used = tf.concat([batch["history"][:, 1:], batch["item_index"][:, None]], 1) > 0
+    return tf.boolean_mask(counts, used)
 
 
 def joined(parts: list[np.ndarray]) -> tf.Tensor:

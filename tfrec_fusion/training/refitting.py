@@ -172,7 +172,8 @@ def _sequences(data: TrainingData, model: TwoTower) -> Sequences:
         )
     context = {feature.name for feature in model.query_features} - set(data.users.features)
     batches = (batch for split in SPLITS for batch in _choices(data, split))
-    return Sequences.read(data.users, sorted(context), batches)
+    dislikes = "chosen" in data.batches("train", VALIDATION_BATCH, None).element_spec
+    return Sequences.read(data.users, sorted(context), batches, dislikes)
 
 
 def _choices(data: TrainingData, split: str) -> tf.data.Dataset:

@@ -34,32 +34,43 @@ class Sequences:
 
     @classmethod
     def read(
-        cls, profiles: Profiles, context: Iterable[str], batches: Iterable[Mapping[str, tf.Tensor]]
+        cls,
+        profiles: Profiles,
+        context: Iterable[str],
+        batches: Iterable[Mapping[str, tf.Tensor]],
+        with_dislikes: bool = False,
     ) -> Sequences:
         """Reads what profiles hold, and beside it what rows alone tell.
 
         Args:
             profiles: users with all that they chose, in order.
             context: features of rows that users do not have.
-            batches: rows of all splits. Where choices have weights or a context, each is looked up by user
+            batches: choices of all splits. Where choices have weights or a context, each is looked up by user
                 and item; users whom training never saw share an index, and so their contexts.
+            with_dislikes: whether profiles may hold what users disliked, which is left out: what stands
+                neither in a user's history nor, where that is full, among the choices of `batches`.
         """
         # In an order of their own: a run reads users in another one each time.
         users = np.argsort(profiles.ids, kind="stable")
-        lengths = np.diff(profiles.seen_splits)[users]
-        splits = np.concatenate([[0], np.cumsum(lengths)])
-        owner = np.repeat(users, lengths)
-        within = np.arange(splits[-1]) - np.repeat(splits[:-1], lengths)
-        items = profiles.seen_items[np.repeat(profiles.seen_splits[users], lengths) + within]
-        columns = {name: values[owner] for name, values in profiles.features.items()}
         wanted = tuple(context)
         parts: dict[str, list[np.ndarray]] = {}
         for batch in batches:
             carried = [*wanted, *(["weight"] if "weight" in batch else [])]
-            if not carried:
+            if not carried and not with_dislikes:
                 break
             for name in (*carried, "user_index", "item_index"):
                 parts.setdefault(name, []).append(np.asarray(batch[name]))
+        seen, lengths = profiles.seen_items, np.diff(profiles.seen_splits)
+        if with_dislikes:
+            chosen = _chosen(profiles, parts)
+            lengths = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[chosen], minlength=len(lengths))
+            seen = seen[chosen]
+        starts, lengths = (np.cumsum(lengths) - lengths)[users], lengths[users]
+        splits = np.concatenate([[0], np.cumsum(lengths)])
+        owner = np.repeat(users, lengths)
+        within = np.arange(splits[-1]) - np.repeat(splits[:-1], lengths)
+        items = seen[np.repeat(starts, lengths) + within]
+        columns = {name: values[owner] for name, values in profiles.features.items()}
         if parts:
             rows = {name: joined(values).numpy() for name, values in parts.items()}
             keys = _key(rows.pop("user_index"), rows.pop("item_index"))
@@ -133,6 +144,20 @@ class Sequences:
             chosen.append(end)
             step = np.full(len(end), width)
         return np.concatenate(chosen)
+
+
+def _chosen(profiles: Profiles, parts: Mapping[str, list[np.ndarray]]) -> np.ndarray:
+    """bool `[S]`: which of the items that profiles hold were chosen, and not disliked alone."""
+    rows = np.arange(len(profiles.ids))
+    kept, met = np.diff(profiles.history_splits), np.diff(profiles.seen_splits)
+    owner = np.repeat(rows, met)
+    history = _key(np.repeat(rows, kept), profiles.history_items)
+    chosen = np.isin(_key(owner, profiles.seen_items), history)
+    if parts:
+        pairs = _key(*(np.concatenate(parts[name]) for name in ("user_index", "item_index")))
+        found = np.isin(_key(profiles.features["user_index"][owner], profiles.seen_items), pairs)
+        chosen |= found & (kept >= profiles.history_length)[owner]
+    return chosen
 
 
 def _key(users: np.ndarray, items: np.ndarray) -> np.ndarray:
