@@ -31,8 +31,9 @@ from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.tables import Interactions, Tables
 from tfrec_fusion.features.columns import USER_VOCABULARY
 from tfrec_fusion.features.rows import InteractionReader, Reject
+from tfrec_fusion.in_memory.comparing import compare
 from tfrec_fusion.in_memory.fitted import Fitted, fit_models
-from tfrec_fusion.in_memory.updating import Base, Updated, base_of, compare, update
+from tfrec_fusion.in_memory.updating import Base, Updated, base_of, update
 from tfrec_fusion.models.warm_starting import old_rows
 
 

@@ -1,17 +1,20 @@
 """A model that learns on: what it carries over, what it learns, and when it is not pushed."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
-from tfrec_fusion.config import ConfigError, TextConfig, from_dict
+from tfrec_fusion.config import ConfigError, RankingConfig, TextConfig, from_dict
 from tfrec_fusion.config.recommender import RecommenderConfig
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.features.statistics import grown
-from tfrec_fusion.in_memory import storage, updating
+from tfrec_fusion.in_memory import comparing, storage, updating
 from tfrec_fusion.in_memory.fitted import fit_models
+from tfrec_fusion.models.dislikes import Dislikes
 
 CONFIG = from_dict(
     RecommenderConfig,
@@ -77,7 +80,7 @@ def test_without_a_step_the_towers_are_the_earlier_ones(earlier, monkeypatch):
     folder, fitted = earlier
     seen = {}
 
-    def untouched(data, config, start, recent, **_):
+    def untouched(data, config, start, recent):
         from tfrec_fusion.models.build import build_two_tower
         from tfrec_fusion.training.recipes import Trained
 
@@ -96,12 +99,101 @@ def test_without_a_step_the_towers_are_the_earlier_ones(earlier, monkeypatch):
             assert np.abs(before - old[item]).max() > 1e-3
 
 
+def write_ratings(folder, days, items=16, users=20):
+    """Users rate their shelf 4 to 5 and dislike the other one with 1; from day 20 on, on a new device."""
+    rng = np.random.default_rng(1)
+    rows = [
+        (f"u{user}", f"i{(item := rng.integers(items))}", 86_400 * day + 60 * user + turn,
+         4 + (item < 4) if item % 2 == user % 2 else 1, "watch" if day >= 20 else "phone")
+        for day in range(days) for user in range(users) for turn in range(2)
+    ]  # fmt: skip
+    pd.DataFrame(rows, columns=["who", "what", "at", "stars", "device"]).to_csv(
+        folder / "ratings.csv", index=False
+    )
+    pd.DataFrame({"what": [f"i{item}" for item in range(items)]}).to_csv(folder / "items.csv", index=False)
+    return Tables(
+        Interactions(
+            str(folder / "ratings.csv"), "who", "what", "at", "stars", context=("device",), dislikes_below=3
+        ),
+        Items(str(folder / "items.csv"), "what"),
+    )
+
+
+def test_the_ranking_model_and_dislikes_are_learned_on_too(tmp_path, monkeypatch):
+    rated = dataclasses.replace(
+        CONFIG,
+        retrieval=dataclasses.replace(CONFIG.retrieval, dislike_weight=0.5),
+        ranking=from_dict(RankingConfig, {"tower": {"dim": 4, "history_encoder": "mean"}, "hidden": [4],
+                                          "training": {"epochs": 1, "batch_size": 64}, "rating_dim": 2}),
+    )  # fmt: skip
+    fitted = fit_models(write_ratings(tmp_path, 16), rated)
+    base = updating.base_of(fitted, 86_400 * 12 * 10**9)
+    assert base.ranking is fitted.ranking
+    disliked = []
+    beside = Dislikes.beside
+
+    def look(self, epochs):
+        rows = np.concatenate([batch["item_index"].numpy() for batch in self._rows()])
+        disliked.append(len(rows))
+        return beside(self, epochs)
+
+    monkeypatch.setattr(Dislikes, "beside", look)
+    result = updating.update(base, write_ratings(tmp_path, 26), rated, replay=0.0, epochs=1)
+    # Days 12 to 20 are new in training; half of the rows are dislikes, and none of the older ones is learned.
+    assert result.replayed_rows == 0 and 100 < result.new_rows < 220 and 100 < disliked[0] < 220
+    # The new device was not known to either earlier model, and both were asked.
+    assert result.ranking.figure == "rmse" and 0 < result.ranking.after < 3 > result.ranking.before > 0
+    assert result.ranking.low <= result.ranking.after - result.ranking.before <= result.ranking.high
+    assert result.fitted.kinds == ["recommender", "retrieval", "ranking"] and result.fitted.head
+    storage.save(result.fitted, tmp_path / "state", {})
+    again = updating.base_of(storage.load(tmp_path / "state")[0], 0)
+    for old, new in zip(result.fitted.ranking.weights, again.ranking.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_errors_of_two_ranking_models_by_hand():
+    """Of four ratings of two users; an item that the earlier model does not know is its row 0."""
+
+    class Says:
+        rated, query_features = "rating", ()
+
+        def __init__(self, values):
+            self.values = tf.constant(values)
+
+        def __call__(self, columns):
+            return {"rating": tf.gather(self.values, columns["item_index"])}
+
+    columns = {
+        "user_index": np.array([1, 1, 2, 2], np.int32),
+        "history": np.zeros([4, 1], np.int32),
+        "item_index": np.array([1, 2, 3, 1], np.int32),
+        "rating": np.array([4, 3, 5, np.nan], np.float32),
+    }
+    data = types.SimpleNamespace(test=columns, users=np.array([0, 0, 1, 1]))
+    one = comparing.compare_ranking(
+        Says([1.0, 3.0, 4.0]), Says([0.0, 4.0, 4.0, 4.0]), data, np.array([0, 1, 2, -1]), np.arange(3)
+    )
+    assert one.before == pytest.approx(np.sqrt((1 + 1 + 16) / 3))
+    assert one.after == pytest.approx(np.sqrt((0 + 1 + 1) / 3))
+    assert one.users == 2 and one.reasons(0.0) == []
+    nobody = {name: values[3:] for name, values in columns.items()}
+    data = types.SimpleNamespace(test=nobody, users=np.array([1]))
+    (reason,) = comparing.compare_ranking(Says([1.0]), Says([1.0]), data, np.arange(4), np.arange(3)).reasons(
+        0.1
+    )
+    assert "nobody in the newest window" in reason
+
+
 def test_a_model_that_is_surely_worse_is_not_pushed():
-    worse = updating.Comparison(100, 0.5, 0.3, -0.25, -0.15, 10)
+    worse = comparing.Comparison(100, 0.5, 0.3, -0.25, -0.15, "ndcg@10")
     (reason,) = worse.reasons(0.005)
     assert "0.3000, before 0.5000" in reason
     assert worse.reasons(None) == []
-    assert updating.Comparison(5, 0.5, 0.3, -0.6, 0.2, 10).reasons(0.005) == []  # nobody can tell
+    assert comparing.Comparison(5, 0.5, 0.3, -0.6, 0.2, "ndcg@10").reasons(0.005) == []  # nobody can tell
+    assert comparing.Comparison(100, 0.9, 0.8, -0.2, -0.1, "rmse").reasons(0.0) == []  # less is better
+    assert (
+        "higher by more than 0.05" in comparing.Comparison(100, 0.9, 1.1, 0.1, 0.3, "rmse").reasons(0.05)[0]
+    )
 
 
 def test_what_cannot_be_updated_says_so(earlier):

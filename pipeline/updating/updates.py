@@ -1,7 +1,8 @@
-"""`tfrec update`: the pushed retrieval model learns on, is judged on the newest window, and pushed or not."""
+"""`tfrec update`: the pushed models learn on, are judged on the newest window, and pushed or not."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import pathlib
 import tempfile
@@ -9,13 +10,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.data.pushing import push
 from pipeline.data.run_summary import LOCK
-from pipeline.updating.bases import STATE, origin
+from pipeline.updating.bases import STATE, in_memory_settings, origin
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.config.recommender import DataSettings, RecommenderConfig
+from tfrec_fusion.datasets.splits import SPLITS
 from tfrec_fusion.export.saving import save as export
 from tfrec_fusion.in_memory import storage
 from tfrec_fusion.in_memory.updating import Updated, update
@@ -30,7 +33,7 @@ def run_update(
     epochs: int = 3,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Updates the retrieval model.
+    """Updates the retrieval model, and the ranking model where the run pushed one.
 
     Args:
         config: of the runs; its tables hold everything, old and new.
@@ -39,8 +42,10 @@ def run_update(
         say: is told of each step.
 
     Returns:
-        What `update.json` holds: `new_rows`, `replayed_rows`, `new_items`, `new_users`, `before`, `after`,
-        `low`, `high`, `users`, `k`, `reasons` (why it was not pushed), `pushed`, `seconds`.
+        What `update.json` holds: `rows` (of all splits), `new_rows`, `replayed_rows`, `new_items`,
+        `new_users`; `before`, `after`, `low`, `high`, `users` and `figure` of the retrieval models, the same
+        under `ranking` (None without); `reasons` (why nothing was pushed), `pushed` and `versions` (folders,
+        of the retrieval model and by kind), `seconds`.
 
     Raises:
         ConfigError: where there is nothing to start from, or nothing new.
@@ -54,7 +59,7 @@ def run_update(
     with files.lock(config.home / LOCK, "tfrec update"):
         say("reads the pushed model")
         begun = origin(config)
-        settings = _settings(config)
+        settings = in_memory_settings(config)
         updated = update(
             begun.base,
             tables_of(config),
@@ -64,10 +69,10 @@ def run_update(
             vectors=str(config.home / "text_vectors"),
             say=say,
         )
-        reasons = updated.comparison.reasons(config.evaluation.max_drop)
-        pushed = None
+        reasons = updated.reasons(config.evaluation.max_drop)
+        pushed: dict[str, str] = {}
         if not reasons:
-            say("exports and asks it")
+            say("exports and asks")
             pushed, reasons = _push(config, updated)
         if pushed:
             # Last: a kill before it makes the next update start from the earlier model once more.
@@ -79,34 +84,37 @@ def run_update(
     return report
 
 
-def _settings(config: PipelineConfig) -> RecommenderConfig:
-    data = DataSettings(
-        click_threshold=config.data.click_threshold, max_reject_share=config.data.max_reject_share
-    )
-    return RecommenderConfig(
-        data, config.split, config.transform, config.text, config.retrieval, None, config.index
-    )
-
-
-def _push(config: PipelineConfig, updated: Updated) -> tuple[str | None, list[str]]:
-    """The new version's folder, or why there is none."""
+def _push(config: PipelineConfig, updated: Updated) -> tuple[dict[str, str], list[str]]:
+    """The new versions' folders by kind, or why there are none: all are asked before the first is pushed."""
+    fitted = updated.fitted
+    kinds = ["retrieval"]
+    if fitted.ranking is not None:
+        kinds += ["ranking", *(["recommender"] if config.builds_recommender else [])]
     with tempfile.TemporaryDirectory(dir=config.home, prefix=".update-") as scratch:
-        folder = pathlib.Path(scratch) / "1"
-        export(updated.fitted.serving("retrieval"), str(folder))
-        if fault := _answers(folder, updated):
-            return None, [f"not servable: {fault}"]
-        return push(str(folder), str(config.push_folder / "retrieval"))[1], []
+        folders = {kind: pathlib.Path(scratch) / kind / "1" for kind in kinds}
+        for kind, folder in folders.items():
+            export(fitted.serving(kind), str(folder))
+            if fault := _answers(folder, kind, updated):
+                return {}, [f"{kind} is not servable: {fault}"]
+        return {kind: push(str(folder), str(config.push_folder / kind))[1]
+                for kind, folder in folders.items()}, []  # fmt: skip
 
 
-def _answers(folder: pathlib.Path, updated: Updated) -> str | None:
-    """Asks the exported model for somebody known and somebody unknown; what went wrong, in words."""
+def _answers(folder: pathlib.Path, kind: str, updated: Updated) -> str | None:
+    """Asks an exported model for somebody known and somebody unknown; what went wrong, in words."""
     from tfrec_fusion.serving.client.client import Client
     from tfrec_fusion.serving.client.errors import ServingError
     from tfrec_fusion.serving.client.in_process import InProcessTransport
 
-    users = [str(user) for user in updated.fitted.known.profiles.ids[1:2]]
+    fitted = updated.fitted
+    users = [str(user) for user in fitted.known.profiles.ids[1:2]]
     try:
         client = Client(InProcessTransport(folder))
+        if kind == "ranking":
+            items = [str(item) for item in fitted.catalogue.ids[1:3]]
+            scores = client.rank(user_id=users[0], item_ids=items)
+            wrong = [name for name in fitted.labels if not np.isfinite(scores[name]).all()]
+            return f"it gives no numbers for {', '.join(wrong)}" if wrong else None
         answers = client.recommend([*users, "nobody that is known"], k=1)
     except ServingError as error:
         return str(error)
@@ -114,22 +122,23 @@ def _answers(folder: pathlib.Path, updated: Updated) -> str | None:
 
 
 def _report(
-    updated: Updated, started: datetime.datetime, seconds: float, pushed: str | None, reasons: list[str]
+    updated: Updated,
+    started: datetime.datetime,
+    seconds: float,
+    pushed: dict[str, str],
+    reasons: list[str],
 ) -> dict[str, Any]:
-    compared = updated.comparison
     return {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
+        "rows": sum(len(getattr(updated.data, part)["item_index"]) for part in SPLITS),
         "new_rows": updated.new_rows,
         "replayed_rows": updated.replayed_rows,
         "new_items": updated.new_items,
         "new_users": updated.new_users,
-        "users": compared.users,
-        "k": compared.k,
-        "before": compared.before,
-        "after": compared.after,
-        "low": compared.low,
-        "high": compared.high,
-        "pushed": pushed,
+        **dataclasses.asdict(updated.comparison),
+        "ranking": dataclasses.asdict(updated.ranking) if updated.ranking else None,
+        "pushed": pushed.get("retrieval"),
+        "versions": pushed,
         "reasons": reasons,
     }

@@ -13,7 +13,7 @@ from pipeline.data.run_summary import LOCK
 from pipeline.updating import updates
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.in_memory.updating import Comparison
+from tfrec_fusion.in_memory.comparing import Comparison
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.shared_run("films")]
 

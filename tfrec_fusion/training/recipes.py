@@ -41,6 +41,7 @@ __all__ = [
     "Batches",
     "Trained",
     "TrainingData",
+    "continue_ranking",
     "continue_retrieval",
     "is_rated",
     "ranking_baseline",
@@ -174,7 +175,7 @@ def continue_retrieval(
     data: TrainingData,
     config: RetrievalConfig,
     start: Callable[[TwoTower], None],
-    recent: tf.data.Dataset,
+    recent: TrainingData,
     *,
     progress: Progress = False,
 ) -> Trained[TwoTower]:
@@ -184,7 +185,8 @@ def continue_retrieval(
         data: everything that is known now; what is solved beside the towers is solved from all of it.
         config: the model as it was built before, and how to train now.
         start: gives the new model its first weights (`warm_starting.warm_start`).
-        recent: batches that the towers are trained on, one epoch: what is new, and some of what is old.
+        recent: the same with batches of `train` that the towers are trained on: what is new, and some of what
+            is old. Of it come the dislikes too.
         progress: as in `fit`.
     """
 
@@ -195,11 +197,46 @@ def continue_retrieval(
     with strategy(config.training).scope():
         model = build()
     start(model)
-    size = config.training.batch_size
+    size, seed = config.training.batch_size, config.training.seed
+    model.dislikes = disliked(recent, config)
     validation = only_chosen(data.batches("validation", VALIDATION_BATCH, shuffle=None), VALIDATION_BATCH)
-    history = fit(model, recent, validation, config.training, progress=progress, callbacks=())
-    train = only_chosen(data.batches("train", size, shuffle=config.training.seed), size)
-    SolvedParts().on_train_end(model, train, validation)
+    train = only_chosen(recent.batches("train", size, shuffle=seed), size)
+    history = fit(model, train, validation, config.training, progress=progress, callbacks=())
+    SolvedParts().on_train_end(
+        model, only_chosen(data.batches("train", size, shuffle=seed), size), validation
+    )
+    return _trained(model, build, history, data, None)
+
+
+def continue_ranking(
+    data: TrainingData,
+    config: RankingConfig,
+    start: Callable[[Ranking], None],
+    recent: TrainingData,
+    *,
+    progress: Progress = False,
+) -> Trained[Ranking]:
+    """Trains a ranking model further from what an earlier one learned; arguments as in
+    `continue_retrieval`. Rating factors and the ends of ratings are those of all rows."""
+
+    def build() -> Ranking:
+        with precision(config.training):
+            return build_ranking(config, data.space, data.catalogue, data.labels, text=data.text)
+
+    with strategy(config.training).scope():
+        model = build()
+    start(model)
+    size, seed = config.training.batch_size, config.training.seed
+    parts = [
+        recent.batches("train", size, shuffle=seed),
+        data.batches("validation", VALIDATION_BATCH, shuffle=None),
+        data.batches("train", size, shuffle=seed),
+    ]
+    if not is_rated(data):
+        parts = [part.map(WithNegatives(data.catalogue)) for part in parts]
+    train, validation, whole = parts
+    history = fit(model, train, validation, config.training, progress=progress, callbacks=())
+    SolvedParts().on_train_end(model, whole, validation)
     return _trained(model, build, history, data, None)
 
 

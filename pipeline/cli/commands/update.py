@@ -24,19 +24,22 @@ from pipeline.cli.options import Chosen, configured, quiet_tensorflow
 )
 @click.option("--epochs", type=click.IntRange(1), default=3, help="at most (default: 3)")
 def update(chosen: Chosen, replay: float, epochs: int) -> int:
-    """Let the pushed retrieval model learn what came since, and push it where it is not worse."""
+    """Let the pushed models learn what came since, and push them where they are not worse."""
     quiet_tensorflow()
     config = chosen.load()
     from pipeline.updating.updates import run_update
 
     report = run_update(config, replay=replay, epochs=epochs, say=lambda line: print(line, flush=True))
-    print(
-        f"ndcg@{report['k']} of {report['users']:,} users on the newest window: {report['before']:.4f}"
-        f" before, {report['after']:.4f} after ({report['low']:+.4f} to {report['high']:+.4f})"
-    )
+    for kind, one in (("retrieval", report), ("ranking", report["ranking"])):
+        if one is not None:
+            print(
+                f"{kind}: {one['figure']} of {one['users']:,} users on the newest window:"
+                f" {one['before']:.4f} before, {one['after']:.4f} after ({one['low']:+.4f} to"
+                f" {one['high']:+.4f})"
+            )
     for reason in report["reasons"]:
         print(f"not pushed; {reason}")
-    if report["pushed"]:
-        print(f"pushed to {report['pushed']}")
+    for folder in report["versions"].values():
+        print(f"pushed to {folder}")
     print(f"{report['seconds']:.0f} s")
     return 0 if report["pushed"] else 2
