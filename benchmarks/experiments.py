@@ -259,6 +259,8 @@ def main() -> None:
         ("Thompson, cost at most 2 %", Exploration(max_cost=0.02)),
         ("Thompson, cost at most 5 %", Exploration(max_cost=0.05)),
         ("Thompson, cost not bounded", Exploration(max_cost=1.0)),
+        ("UCB, cost at most 2 %", Exploration(max_cost=0.02, method="ucb")),
+        ("UCB, cost at most 5 %", Exploration(max_cost=0.05, method="ucb")),
     ):
         one = mean_regret(exploration, seeds, 4000)
         print(

@@ -1,5 +1,6 @@
 """Exploration: probabilities by simulation, exact propensities, bounded cost, and less regret than greed."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -33,9 +34,10 @@ def test_probabilities_of_being_best():
     st.sampled_from([0.0, 0.01]),
     st.integers(1, 15),
     st.integers(0, 3),
+    st.sampled_from(["thompson", "ucb"]),
 )
-def test_what_holds_of_every_list(scores, max_cost, width, floor, k, keep):
-    exploration = Exploration(top=8, keep=keep, width=width, max_cost=max_cost, floor=floor)
+def test_what_holds_of_every_list(scores, max_cost, width, floor, k, keep, method):
+    exploration = Exploration(top=8, keep=keep, width=width, max_cost=max_cost, floor=floor, method=method)
     values = np.asarray(scores)
     one = explore(values, k, exploration, np.random.default_rng(0), np.arange(len(values)))
     assert len(set(one.order.tolist())) == len(one.order) == min(k, len(values))
@@ -96,6 +98,21 @@ def test_what_was_seldom_shown_is_explored_more():
     assert probabilities(scores, np.zeros(4), Exploration(max_cost=0.0)).tolist() == [1, 0, 0, 0]
 
 
+def test_the_highest_upper_bound_by_hand():
+    """Standard deviation 0.1 of 0.3, 0.1: the second was never shown, the first often."""
+    scores, shown = np.array([0.3, 0.1]), np.array([300.0, 0.0])
+    free = Exploration(width=1.0, max_cost=1.0, floor=0.0, method="ucb")
+    # Bounds 0.3 + 0.1 / sqrt(1 + 3) and 0.1 + 0.1; then, twice as wide, 0.4 and 0.3; then 0.45 and 0.4 + 0.1.
+    for width, second in ((1.0, 0), (2.0, 0), (5.0, 1)):
+        drawn = probabilities(scores, shown, dataclasses.replace(free, width=width))
+        assert drawn.tolist() == [1 - second, second]
+    # The cost of always showing the second is the whole distance: a quarter of it is a quarter of the time.
+    drawn = probabilities(scores, shown, dataclasses.replace(free, width=5.0, max_cost=0.25))
+    np.testing.assert_allclose(drawn, [0.75, 0.25])
+    # Of equal scores the one that was shown least.
+    assert probabilities(np.zeros(3), np.array([5.0, 1.0, 9.0]), free).tolist() == [0, 1, 0]
+
+
 def test_a_catalogue_with_new_items():
     """The benchmark's catalogue, small: what exploration costs at first is earned again later, in most
     catalogues."""
@@ -118,6 +135,7 @@ def test_a_catalogue_with_new_items():
         ({"floor": 0.5}, "`floor` must be at most 1 / `top`"),
         ({"top": 1.5}, "`top`"),
         ({"share": 1}, "Exploration has the keys"),
+        ({"method": "greedy"}, "`method` must be one of thompson, ucb. Received: 'greedy'"),
         ({"prior": float("nan")}, "`prior`"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Exploration of the top of a list: Thompson sampling with propensities, at a bounded cost.
+"""Exploration of the top of a list: Thompson sampling or UCB with propensities, at a bounded cost.
 
 Scores are estimates, those of items that were shown seldom are uncertain ones. Thompson sampling shows an
 item with the probability that it is the best one:
@@ -7,6 +7,9 @@ item with the probability that it is the best one:
 
 with `sd(s)` the standard deviation of the candidates' scores and `nᵢ` how often item i was shown. This
 probability is an integral of one dimension, `∫ φᵢ(x) Π_{j≠i} Φⱼ(x) dx`, which is computed and not simulated.
+UCB shows the item whose upper confidence bound `sᵢ + wᵢ` is the highest. It draws nothing: what varies is
+what the bounded cost and `floor` leave to chance, and items that are neither best nor bounded highest have
+`floor` alone for their propensity, so that its logs say less of other policies.
 Items are drawn from the computed probabilities, position by position among those left, so that the
 probability that is logged is exactly the one drawn from: that of the item at its position, given the items
 above it.
@@ -15,7 +18,8 @@ The cost is bounded in each position: exploring is mixed with the best item left
 in expectation is at most `max_cost` of the distance between the best candidate and the worst.
 
 Reference: Thompson, 1933; Chapelle & Li, 2011,
-https://papers.nips.cc/paper/4321-an-empirical-evaluation-of-thompson-sampling
+https://papers.nips.cc/paper/4321-an-empirical-evaluation-of-thompson-sampling; Li et al., 2010 (LinUCB, whose
+bound is a multiple of the standard deviation too), https://doi.org/10.1145/1772690.1772758
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,6 +48,7 @@ _GRID = np.linspace(-40.0, 40.0, 16_001)
 _LOG_NDTR = np.array([_log_ndtr(z) for z in _GRID.tolist()])
 _POINTS = 25
 _NARROWEST = 1e-6
+METHODS = ("thompson", "ucb")
 _CUTS = np.array([[-4.0], [-2.0], [0.0], [2.0], [4.0]])
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
 
@@ -53,10 +58,11 @@ class Exploration:
     """How much is explored.
 
     Attributes:
+        method: `thompson`, or `ucb`.
         top: how many of the best items are candidates.
         keep: positions at the head of the list that stay as they are.
-        width: uncertainty of an item that was never shown, in standard deviations of the candidates' scores;
-            0 explores nothing.
+        width: uncertainty of an item that was never shown, in standard deviations of the candidates' scores,
+            and how far its upper bound is above its score; 0 explores nothing.
         prior: after so many impressions, the variance is half of that.
         max_cost: the most score that a position gives up in expectation, as a share of the distance between
             the best candidate's score and the worst's.
@@ -69,8 +75,11 @@ class Exploration:
     prior: float = 100.0
     max_cost: float = 0.05
     floor: float = 0.001
+    method: Literal["thompson", "ucb"] = "thompson"
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ExperimentError(f"`method` must be one of {', '.join(METHODS)}. Received: {self.method!r}.")
         for name, low, high in (
             ("top", 1, 1000),
             ("keep", 0, 1000),
@@ -175,15 +184,17 @@ def probabilities(scores: np.ndarray, shown: np.ndarray, exploration: Exploratio
     spread, distance = float(scores.std()), float(scores.max() - scores.min())
     if len(scores) == 1 or not exploration.width:
         return greedy
-    if not spread or not math.isfinite(distance):
-        return (
-            np.full(len(scores), 1 / len(scores))
-            if math.isfinite(distance) and exploration.max_cost
-            else greedy
-        )
-    scaled = (scores - scores[best]) / spread
+    if not math.isfinite(distance):
+        return greedy
     widths = np.maximum(exploration.width / np.sqrt(1 + shown / exploration.prior), _NARROWEST)
-    explored = best_probabilities(scaled, widths)
+    if not spread and (exploration.method == "thompson" or not exploration.max_cost):
+        return np.full(len(scores), 1 / len(scores)) if exploration.max_cost else greedy
+    scaled = (scores - scores[best]) / (spread or 1.0)
+    if exploration.method == "thompson":
+        explored = best_probabilities(scaled, widths)
+    else:
+        explored = np.zeros(len(scores))
+        explored[np.argmax(scaled + widths)] = 1.0
     explored = exploration.floor + (1 - exploration.floor * len(scores)) * explored
     cost = float(explored @ (scores[best] - scores))
     rate = min(1.0, exploration.max_cost * distance / cost) if cost else 1.0

@@ -1,0 +1,145 @@
+"""Interleaving of tables: two tables of lists become one, and a table of clicks says which is preferred.
+
+Lists are rows of a user, a rank and an item, as `tfrec batch` writes them. What a table may do wrong:
+
+| seen | treatment |
+|---|---|
+| rows in any order | sorted by rank |
+| an item again in a list | its best rank counts |
+| a user whom one table lacks | the other's list, which decides nothing |
+| a click again on the same item by the same user | counts once |
+| clicks on what was not in the list | left out, and counted |
+| a rank that is missing or no number, a user or item without an id | error |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from tfrec_fusion.datasets.cells import numbers
+from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.ids import ids as as_ids
+from tfrec_fusion.datasets.reading import column_names, read_batches
+from tfrec_fusion.experiments.checks import ExperimentError
+from tfrec_fusion.experiments.interleaving import Preference, preference, team_draft
+
+__all__ = ["interleave", "prefer", "read_columns"]
+
+TEAMS = ("first", "second")
+
+
+def read_columns(
+    path: str | os.PathLike[str], ids: Sequence[str], number: str | None = None, team: bool = False
+) -> pd.DataFrame:
+    """Columns of a table of CSV, JSON or Parquet.
+
+    Args:
+        path: file, folder or glob.
+        ids: columns of ids, which become strings, the same from every format.
+        number: a column of numbers.
+        team: whether the column `team` is read too.
+
+    Raises:
+        ConfigError: there is no file, or it cannot be read.
+        ExperimentError: a column is missing, an id is empty, or a number is none.
+    """
+    columns, parts = (*ids, *([number] if number else []), *(["team"] if team else [])), []
+    for file in find_files(os.fspath(path)):
+        known = column_names(file)
+        if missing := [name for name in columns if name not in known]:
+            raise ExperimentError(
+                f"{file} has no column {', '.join(map(repr, missing))}. Its columns: {', '.join(known)}. Say"
+                " which hold users, items, ranks and outcomes."
+            )
+        table = pa.Table.from_batches(list(read_batches(file, columns, "lists")))
+        read: dict[str, object] = {}
+        for name in columns:
+            column = table.column(name).combine_chunks()
+            if name == number:
+                read[name] = numbers(column, name)
+                if not np.isfinite(read[name]).all():  # type: ignore[call-overload]
+                    raise ExperimentError(f"{name!r} of {file} must hold numbers. Received: something else.")
+                continue
+            strings = as_ids(column, "as_written", f"column {name!r}").to_pylist()
+            read[name] = np.array([value or "" for value in strings], object)
+            if name != "team" and "" in read[name]:  # type: ignore[operator]
+                raise ExperimentError(f"{name!r} of {file} must hold ids. Received: an empty one.")
+        parts.append(pd.DataFrame(read))
+    return pd.concat(parts, ignore_index=True)
+
+
+def interleave(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    k: int,
+    *,
+    salt: str = "interleaving",
+    unit: str = "user_id",
+    item: str = "item_id",
+    rank: str = "rank",
+) -> pd.DataFrame:
+    """One list for each user of two (`team_draft`).
+
+    Args:
+        first, second: tables of lists.
+        k: length of the lists.
+        salt: with the user's id, it seeds the coins: the same user has the same list again.
+        unit, item, rank: their columns.
+
+    Returns:
+        `unit`, `rank` from 1, `item`, and `team`: which table put the item there.
+    """
+    rankings = [
+        {key: rows[item].tolist() for key, rows in table.sort_values(rank, kind="stable").groupby(unit)}
+        for table in (first, second)
+    ]
+    parts = []
+    for user in dict.fromkeys([*rankings[0], *rankings[1]]):
+        seed = int.from_bytes(hashlib.blake2b(f"{salt}\x1f{user}".encode(), digest_size=8).digest(), "big")
+        best, other = (lists.get(user, []) for lists in rankings)
+        one = team_draft(best, other, k, np.random.default_rng(seed))
+        both = all(user in lists for lists in rankings)
+        teams = [TEAMS[team] if both else "" for team in one.teams]
+        parts += list(zip([user] * len(teams), range(1, len(teams) + 1), one.items, teams, strict=True))
+    return pd.DataFrame(parts, columns=[unit, rank, item, "team"])
+
+
+def prefer(
+    lists: pd.DataFrame,
+    clicks: pd.DataFrame,
+    *,
+    unit: str = "user_id",
+    item: str = "item_id",
+    outcome: str | None = None,
+    confidence: float = 0.95,
+) -> tuple[Preference, int]:
+    """Which table's items are clicked more (`preference`).
+
+    Args:
+        lists: what `interleave` made, as it was shown.
+        clicks: rows of a user and an item.
+        unit, item: their columns in both.
+        outcome: column of numbers of `clicks`; a row above 0 is a click. None: each row is.
+        confidence: of the intervals.
+
+    Returns:
+        The preference, and how many clicks were on what was not in the lists.
+
+    Raises:
+        ExperimentError: fewer than two users clicked, or `team` holds something else.
+    """
+    if odd := sorted(set(lists["team"]) - {*TEAMS, ""}):
+        raise ExperimentError(f"`team` must be first, second or empty. Received: {odd[0]!r}.")
+    if outcome is not None:
+        clicks = clicks[clicks[outcome] > 0]
+    clicks = clicks[[unit, item]].drop_duplicates()
+    found = clicks.merge(lists[[unit, item, "team"]].drop_duplicates([unit, item]), on=[unit, item])
+    counts = pd.crosstab(found[unit], found["team"]).reindex(columns=TEAMS, fill_value=0)
+    sums = counts.to_numpy(np.float64)
+    return preference(sums[:, 0], sums[:, 1], confidence=confidence), len(clicks) - len(found)
