@@ -14,6 +14,7 @@ from pipeline.cli import main as cli
 from pipeline.config.pipeline_config import load_config
 from tests.pipeline import folders
 from tfrec_fusion.guessing import column_names
+from tfrec_fusion.guessing.folder import guess
 from tfrec_fusion.guessing.ledger import Ledger
 from tfrec_fusion.guessing.table_profiles import read_folder
 from tfrec_fusion.guessing.time_columns import guess_time
@@ -209,7 +210,7 @@ EXPECTED = {
             "item": "news_id",
             "time": "time",
             "time_format": "%m/%d/%Y %I:%M:%S %p",
-            "quantity": "clicked",
+            "outcomes": {"clicked": 1.0},
         },
         "items": {
             "path": "news.csv",
@@ -218,7 +219,6 @@ EXPECTED = {
             "text": ["title", "category", "subcategory", "abstract"],
             "categories": ["category", "subcategory"],
         },
-        "max_reject_share": 0.71,
     },
     "places": {
         "interactions": {
@@ -419,3 +419,28 @@ def test_files_of_several_years_and_quarters_are_one_table(tmp_path):
         "log*.csv.gz": 2,
         "clients.2024.csv": 1,
     }
+
+
+def test_outcomes_of_what_was_shown_are_guessed(tmp_path):
+    """Several of 0 and 1, and the position; a table of -1 and 1 has dislikes."""
+    rng = np.random.default_rng(0)
+    shown = pd.DataFrame({
+        "user_id": np.repeat([f"u{user}" for user in range(40)], 10),
+        "item_id": [f"i{item}" for item in rng.integers(0, 30, 400)],
+        "time": 1_700_000_000 + np.arange(400),
+        "slot": np.tile(np.arange(1, 11), 40),
+        "clicked": rng.integers(0, 10, 400) < 2,
+        "bought": rng.integers(0, 20, 400) < 1,
+    }).astype({"clicked": int, "bought": int})  # fmt: skip
+    items = pd.DataFrame({"item_id": [f"i{item}" for item in range(30)], "name": "a cup"})
+    for name, table in (("shown", shown), ("votes", shown[["user_id", "item_id", "time"]])):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "votes":
+            table = table.assign(vote=np.where(shown.clicked, 1, -1))
+        table.to_csv(folder / "interactions.csv", index=False)
+        items.to_csv(folder / "items.csv", index=False)
+    found = guess(tmp_path / "shown").tables.interactions
+    assert (found.outcomes, found.position, found.label, found.quantity) == (
+        {"clicked": 1.0, "bought": 1.0}, "slot", None, None)  # fmt: skip
+    assert guess(tmp_path / "votes").tables.interactions.outcomes == {"vote": 1.0}

@@ -1,5 +1,5 @@
-"""Roles of the columns of interactions: time, label, kinds of events, pieces, and, of the rest, how they
-could be used."""
+"""Roles of the columns of interactions: time, label, outcomes, kinds of events, pieces, and, of the rest, how
+they could be used."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interac
         chose("time", time, time.time.why)
         keys["time_format"] = _time_format(time, hints)
     _label_or_choice(table, taken, hints, chose, keys, ledger)
-    if "quantity" not in keys and (quantity := _returns(table, taken)):
+    if not keys.keys() & {"quantity", "outcomes"} and (quantity := _returns(table, taken)):
         share = (quantity.as_numbers(quantity.values) <= 0).mean()
         chose(
             "quantity",
@@ -176,10 +176,8 @@ def _label_or_choice(
                 )
             return
     if not grades and label.distinct == 2 and label.numbers.min() <= 0 and not hints.label:
-        # Retrieval learns from every row; what was only shown must not count as chosen.
-        share = (labels > 0).mean()
-        chose("quantity", label, f"yes or no: only the {share:.0%} of rows with a yes are choices")
-        keys["quantity"] = label.name
+        # What was only shown, or disliked, must not count as chosen.
+        _outcomes(table, label, taken, chose, keys)
         return
     chose("label", label, why)
     keys["label"] = label.name
@@ -192,6 +190,30 @@ def _label_or_choice(
             f"{table.path}: {label.name}: {label.filled:.0%} of the rows have one; the others are choices"
             " without an opinion."
         )
+
+
+def _outcomes(table: TableProfile, label: Column, taken: set[str], chose: Any, keys: dict[str, Any]) -> None:
+    """Columns of yes and no that say what came of what was shown, and the position where it was shown."""
+    found = [label]
+    for column in table.columns.values():
+        flag = column.is_number and column.distinct == 2 and set(column.numbers.dropna()) == {0, 1}
+        if (
+            column.name not in {*taken, label.name}
+            and flag
+            and names.says(column.words_of_name, names.CHOSEN)
+        ):
+            found.append(column)
+    for column in found:
+        share = (column.as_numbers(column.values) > 0).mean()
+        no = "disliked" if column.numbers.min() < 0 else "shown and not chosen"
+        chose("outcomes", column, f"yes or no: the {share:.0%} of rows with a yes are choices, others {no}")
+    keys["outcomes"] = {column.name: 1.0 for column in found}
+    for column in table.columns.values():
+        from_one = column.is_integer and column.distinct > 1 and column.numbers.min() == 1
+        if column.name not in taken and from_one and names.says(column.words_of_name, names.POSITION) == 1:
+            chose("position", column, f"where it was shown, {column.spread}: it weighs choices")
+            keys["position"] = column.name
+            return
 
 
 def _note_sentinels(

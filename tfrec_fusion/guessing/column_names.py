@@ -28,6 +28,11 @@ LABEL = (
     "rating ratings rate star stars score grade vote overall bewertung feedback liked like relevance"
     " preference mark sternzahl clicked click purchased label target response note"
 ).split()
+CHOSEN = (
+    "clicked click clicks purchased purchase bought liked like added cart saved shared booked ordered watched"
+    " opened converted conversion"
+).split()
+POSITION = "position pos slot rank".split()
 QUANTITY = (
     "quantity qty amount menge pieces units unit count cantidad quantite anzahl stueck stück volume".split()
 )

@@ -16,6 +16,8 @@ NAMES = {
     ("interactions", "label"): "rating",
     ("interactions", "quantity"): "chosen",
     ("interactions", "event"): "event",
+    ("interactions", "outcomes"): "chosen",
+    ("interactions", "position"): "position",
     ("items", "id"): "item_id",
     ("items", "title"): "title",
     ("users", "id"): "user_id",
@@ -84,8 +86,13 @@ def _apply(tables: Tables, table: TableProfile, renames: dict[str, str]) -> Tabl
                     "join",
                     "label_values",
                     "events",
+                    "outcomes",
                 )
             }
+            if name == "interactions":
+                values["outcomes"] = {
+                    renames.get(key, key): entry for key, entry in described.outcomes.items()
+                }
             described = dataclasses.replace(described, csv=csv, **values)
         elif name == "interactions" and described.join and described.join.path == table.path:
             described = _renamed_join(described, header, renames)

@@ -44,7 +44,7 @@ def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
     if column.is_list:
         return f"lists, such as {example(column)}", {}
     if column.is_flag:
-        if taken & {"quantity", "event", "label"}:
+        if taken & {"quantity", "event", "label", "outcomes"}:
             return "yes and no", {}
         offer: dict[str, Any] = {"event": column.name, "events": _flag_events(column)}
         return "yes and no; where only a yes is a choice, use it", (
