@@ -90,7 +90,7 @@ COSTS = {
         datasets.markup datasets.reading datasets.records guessing.table_files impressions.schema"""
     ),
     "pandas": (
-        """experiments.outcome_files experiments.outcomes experiments.results features.rows in_memory.given_tables
+        """experiments.interleaved_lists experiments.outcome_files experiments.outcomes experiments.results features.rows in_memory.given_tables
         features.whole_tables enrichment.asking enrichment.subjects
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
@@ -122,7 +122,7 @@ COSTS = {
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
-        models.hybrid.rating_fitting export.parts in_memory.figures in_memory.fitted in_memory.requests in_memory.storage in_memory.updating
+        models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.requests in_memory.storage in_memory.updating
         training.recipes training.refitting training.solved_parts"""
     ),
     "tensorflow_serving": (

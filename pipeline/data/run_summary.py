@@ -10,6 +10,8 @@ from tfrec_fusion.config import ConfigError
 
 LOCK = "run.lock"
 """In a configuration's home: whoever holds it is the only one to write there."""
+DRIFT = "drift.json"
+"""There too: the drift as it was measured last."""
 
 
 def read_summary(home: pathlib.Path) -> dict[str, Any] | None:

@@ -15,9 +15,11 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.evaluation.wording import NAMES, figure_of, telling_slices
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
+from pipeline.report.drift_periods import drift_rows
 from pipeline.report.headline import headline, reference_baseline
 from pipeline.report.plain import one_line
 from pipeline.report.run_files import Item, RunFiles
+from pipeline.report.statistics import DRIFT
 from tfrec_fusion import files
 
 SHORT_NAMES = {**NAMES, "text_none": "without text"}
@@ -90,6 +92,8 @@ def write_report(config: PipelineConfig, say: Callable[[str], None] = lambda tex
         deciding={kind: deciding(run, kind) for kind in run.kinds},
         features=features(run),
         drift=drift(run),
+        periods=drift_rows(config.home),
+        much=DRIFT,
         users=sample_rows(analysis, items, config.has_times),
         disagreeing=analysis.agreement[:DISAGREEING],
         agreement=agreement_figures(analysis),

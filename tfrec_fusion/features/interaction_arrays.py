@@ -50,7 +50,7 @@ class SplitRows:
         users: rows of the users' table by id.
         events: each user's interactions, in order.
         split: how they are divided.
-        click_threshold: as in `prepare`.
+        click_threshold, test_from: as in `prepare`.
     """
 
     def __init__(
@@ -60,13 +60,14 @@ class SplitRows:
         events: dict[str, list[Event]],
         split: SplitConfig,
         click_threshold: float,
+        test_from: int | None = None,
     ):
         self.tables, self.events, self.split, self.click_threshold = tables, events, split, click_threshold
         self.users = list(dict.fromkeys((*events, *users)))
         self.row = {user: row for row, user in enumerate(self.users)}
         self.side = {feature: objects(users.get(user, {}).get(feature.name) for user in self.users)
                      for feature in user_features(tables)}  # fmt: skip
-        self.examples = split_users(events, split)
+        self.examples = split_users(events, split, test_from)
 
     def raw(self, part: str) -> dict[RawFeature, np.ndarray]:
         """The values of user and context features, one an interaction of a split."""
@@ -138,21 +139,27 @@ class SplitRows:
 
 
 def split_users(
-    users: Mapping[str, list[Event]], split: SplitConfig
+    users: Mapping[str, list[Event]], split: SplitConfig, test_from: int | None = None
 ) -> dict[str, list[tuple[str, SplitExample]]]:
-    """Each split's interactions with their users.
+    """Each split's interactions with their users; `test_from` as in `prepare`.
 
     Raises:
         ConfigError: if a split has none.
     """
     cutoffs = None
     if split.method == "temporal":
-        times = (event.time for events in users.values() for event in events if event.chosen)
-        cutoffs = cutoffs_of(times, split.validation, split.test)
+        times = [event.time for events in users.values() for event in events if event.chosen]
+        if test_from is None:
+            cutoffs = cutoffs_of(times, split.validation, split.test)
+        else:
+            before = [time for time in times if time < test_from]
+            cutoffs = min(cutoffs_of(before, split.validation, 0.0)[0], test_from), test_from
     examples: dict[str, list[tuple[str, SplitExample]]] = {part: [] for part in SPLITS}
     for user, events in users.items():
         for example in split_user(events, split.method, cutoffs, split.history_length, split.long_history):
             examples[example.split].append((user, example))
+    if test_from is not None and not examples["test"]:
+        raise ConfigError("There is no choice that is newer than what the model was trained on.")
     for part in SPLITS:
         if not examples[part]:
             sizes = {name: len(rows) for name, rows in examples.items()}

@@ -72,7 +72,8 @@ class Prepared:
         labels: label name → its kind, as the ranking model takes them.
         known: what is served beside the models; None where nothing is.
         rejects: (table, reason) → how many rows could not be used.
-        times: int64 per row of `train`, nanoseconds since 1970; None where nobody knows.
+        times, test_times: int64 per row of `train` and `test`, nanoseconds since 1970; None where nobody
+            knows.
     """
 
     space: FeatureSpace
@@ -86,6 +87,7 @@ class Prepared:
     known: Known | None = None
     rejects: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     times: np.ndarray | None = None
+    test_times: np.ndarray | None = None
 
 
 def prepare(
@@ -98,6 +100,7 @@ def prepare(
     max_reject_share: float = 1.0,
     vectors: str | None = None,
     known: Mapping[str, Sequence[bytes]] | None = None,
+    test_from: int | None = None,
 ) -> Prepared:
     """Reads, splits and encodes. Rows that cannot be used are left out and counted, as in a run.
 
@@ -110,6 +113,8 @@ def prepare(
         max_reject_share: of a table's rows, the share that may be unusable.
         vectors: folder that keeps text vectors for the next time; None keeps none.
         known: vocabularies of features that an earlier model learned, whose values keep their indices.
+        test_from: nanoseconds since 1970 from which all is test, in place of the share `split.test`;
+            validation is its share of what was before.
 
     Raises:
         ConfigError: if a table cannot be read, too many of its rows cannot be used, or a split is empty.
@@ -123,7 +128,7 @@ def prepare(
     kept = {"items": len(items), "users": len(users), "interactions": sum(map(len, events.values()))}
     for name, count in kept.items():
         _check_rejects(name, count, rejects, max_reject_share)
-    rows = SplitRows(tables, users, events, split, click_threshold)
+    rows = SplitRows(tables, users, events, split, click_threshold, test_from)
     ids = vocabulary_of(items)
     by_bytes = {encoded(item): item for item in items}
     items = {by_bytes[item]: items[by_bytes[item]] for item in ids}
@@ -160,6 +165,7 @@ def prepare(
         known=Known(tables, rows.profiles(item_index, request), request),
         rejects={reason: count for reason, count in rejects.items() if count},
         times=np.array([example.event.time for _, example in rows.examples["train"]], np.int64),
+        test_times=np.array([example.event.time for _, example in test], np.int64),
     )
 
 
