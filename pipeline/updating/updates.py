@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import pathlib
 import tempfile
 import time
@@ -21,6 +22,7 @@ from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.splits import SPLITS
 from tfrec_fusion.export.saving import save as export
 from tfrec_fusion.in_memory import storage
+from tfrec_fusion.in_memory.comparing import Comparison
 from tfrec_fusion.in_memory.updating import Updated, update
 
 REPORT = "update.json"
@@ -136,9 +138,16 @@ def _report(
         "replayed_rows": updated.replayed_rows,
         "new_items": updated.new_items,
         "new_users": updated.new_users,
-        **dataclasses.asdict(updated.comparison),
-        "ranking": dataclasses.asdict(updated.ranking) if updated.ranking else None,
+        **_plain(updated.comparison),
+        "ranking": _plain(updated.ranking) if updated.ranking else None,
         "pushed": pushed.get("retrieval"),
         "versions": pushed,
         "reasons": reasons,
     }
+
+
+def _plain(compared: Comparison) -> dict[str, Any]:
+    """A comparison as JSON has values: None where nobody could be judged."""
+    values = dataclasses.asdict(compared)
+    return {name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in values.items()}  # fmt: skip

@@ -82,7 +82,7 @@ def look(config: PipelineConfig, limits: Limits) -> Look:
     """
     seen, before = _files(config), _rows_before(config)
     state = _state(config)
-    if seen is not None and state == {"files": seen, "before": before, "limits": dataclasses.asdict(limits)}:
+    if seen is not None and state == _content(limits, seen, before):
         return Look(before, None, ())
     rows = count_rows(config)
     new, reasons = rows - before, []
@@ -94,8 +94,7 @@ def look(config: PipelineConfig, limits: Limits) -> Look:
         _, drifted = measure_drift(config, max_distance=limits.max_distance, max_drop=limits.max_drop)
         reasons += drifted
     if not reasons:
-        content = {"files": seen, "before": before, "limits": dataclasses.asdict(limits)}
-        files.write_json(config.home / STATE, content)
+        _remember(config, limits, seen, before)
     return Look(before, rows, tuple(reasons))
 
 
@@ -116,7 +115,7 @@ def watch(
     Returns:
         What was seen, and the update's report; None without an update.
     """
-    found = look(config, limits)
+    seen, found = _files(config), look(config, limits)
     if found.rows is None:
         say("no file has changed since the last look")
     else:
@@ -129,6 +128,7 @@ def watch(
         return found, run_update(config, replay=replay, epochs=epochs, say=say)
     except NothingNew:
         say("what is new lies in the held-out windows alone; it is learned when these have moved on")
+        _remember(config, limits, seen, found.before)
         return found, None
 
 
@@ -169,6 +169,15 @@ def _files(config: PipelineConfig) -> list[list[Any]] | None:
             status = os.stat(file)
             found.append([str(pathlib.Path(file)), status.st_size, status.st_mtime_ns])
     return found
+
+
+def _content(limits: Limits, seen: list[list[Any]] | None, before: int) -> dict[str, Any]:
+    return {"files": seen, "before": before, "limits": dataclasses.asdict(limits)}
+
+
+def _remember(config: PipelineConfig, limits: Limits, seen: list[list[Any]] | None, before: int) -> None:
+    """That there is nothing to do as long as no file changes."""
+    files.write_json(config.home / STATE, _content(limits, seen, before))
 
 
 def _state(config: PipelineConfig) -> dict[str, Any]:

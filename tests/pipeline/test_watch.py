@@ -112,6 +112,8 @@ def test_an_update_follows_where_there_is_a_reason(config, monkeypatch, tmp_path
     assert main(["watch", str(path)]) == 0 and not asked
     append(config, [f"p1,s{number},{9000 + number},web" for number in (0, 2, 4, 6)])
     assert main(["watch", str(path), "--epochs", "2"]) == 0
+    assert main(["watch", str(path)]) == 0 and asked == [2]  # no file has changed since
+    append(config, ["p1,s8,9010,web"])
     assert main(["watch", str(path)]) == 2
     said = capsys.readouterr().out
     assert (

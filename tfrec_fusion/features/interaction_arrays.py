@@ -160,6 +160,11 @@ def split_users(
             examples[example.split].append((user, example))
     if test_from is not None and not examples["test"]:
         raise ConfigError("There is no choice that is newer than what the model was trained on.")
+    if test_from is not None and not examples["train"]:
+        raise ConfigError(
+            "There is no choice from before the model's training ended, to hold the newer ones against. Give"
+            " tables that hold everything, old and new, or run `tfrec run`."
+        )
     for part in SPLITS:
         if not examples[part]:
             sizes = {name: len(rows) for name, rows in examples.items()}

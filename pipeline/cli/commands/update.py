@@ -31,7 +31,7 @@ def update(chosen: Chosen, replay: float, epochs: int) -> int:
 
     report = run_update(config, replay=replay, epochs=epochs, say=lambda line: print(line, flush=True))
     for kind, one in (("retrieval", report), ("ranking", report["ranking"])):
-        if one is not None:
+        if one is not None and one["users"]:
             print(
                 f"{kind}: {one['figure']} of {one['users']:,} users on the newest window:"
                 f" {one['before']:.4f} before, {one['after']:.4f} after ({one['low']:+.4f} to"
