@@ -23,11 +23,11 @@ import pandas as pd
 import pyarrow as pa
 
 from tfrec_fusion.datasets.cells import numbers
-from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.ids import ids as as_ids
 from tfrec_fusion.datasets.reading import column_names, read_batches
 from tfrec_fusion.experiments.checks import ExperimentError
 from tfrec_fusion.experiments.interleaving import Preference, preference, team_draft
+from tfrec_fusion.experiments.outcome_files import files_of
 
 __all__ = ["interleave", "prefer", "read_columns"]
 
@@ -35,7 +35,11 @@ TEAMS = ("first", "second")
 
 
 def read_columns(
-    path: str | os.PathLike[str], ids: Sequence[str], number: str | None = None, team: bool = False
+    path: str | os.PathLike[str],
+    ids: Sequence[str],
+    number: str | None = None,
+    team: bool = False,
+    what: str = "lists",
 ) -> pd.DataFrame:
     """Columns of a table of CSV, JSON or Parquet.
 
@@ -44,20 +48,21 @@ def read_columns(
         ids: columns of ids, which become strings, the same from every format.
         number: a column of numbers.
         team: whether the column `team` is read too.
+        what: the table, for messages.
 
     Raises:
-        ConfigError: there is no file, or it cannot be read.
-        ExperimentError: a column is missing, an id is empty, or a number is none.
+        ConfigError: a file cannot be read.
+        ExperimentError: there is none, a column is missing, an id is empty, or a number is none.
     """
     columns, parts = (*ids, *([number] if number else []), *(["team"] if team else [])), []
-    for file in find_files(os.fspath(path)):
+    for file in files_of(path):
         known = column_names(file)
         if missing := [name for name in columns if name not in known]:
             raise ExperimentError(
                 f"{file} has no column {', '.join(map(repr, missing))}. Its columns: {', '.join(known)}. Say"
                 " which hold users, items, ranks and outcomes."
             )
-        table = pa.Table.from_batches(list(read_batches(file, columns, "lists")))
+        table = pa.Table.from_batches(list(read_batches(file, columns, what)))
         read: dict[str, object] = {}
         for name in columns:
             column = table.column(name).combine_chunks()

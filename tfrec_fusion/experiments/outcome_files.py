@@ -34,7 +34,7 @@ def read_table(path: str | os.PathLike[str], reading: Reading) -> pd.DataFrame:
         ExperimentError: there is no file, or an outcome is no number.
     """
     columns = reading.columns()
-    files = _files(path)
+    files = files_of(path)
     if os.path.isdir(path) and set(columns) <= set(IMPRESSIONS.names):
         return read_impressions(os.fspath(path)).select(columns).to_pandas()
     parts = []
@@ -57,7 +57,12 @@ def _types(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
     return pd.Int64Dtype() if pa.types.is_integer(kind) else None
 
 
-def _files(path: str | os.PathLike[str]) -> list[str]:
+def files_of(path: str | os.PathLike[str]) -> list[str]:
+    """The files of a table: a file, all in a folder that is not hidden, or those of a glob.
+
+    Raises:
+        ExperimentError: there is none.
+    """
     text = os.path.expanduser(os.fspath(path))
     if os.path.isdir(text):
         found = sorted(
@@ -70,7 +75,7 @@ def _files(path: str | os.PathLike[str]) -> list[str]:
         found = [text] if os.path.isfile(text) else sorted(filter(os.path.isfile, glob.glob(text)))
     if not found:
         raise ExperimentError(
-            f"Outcomes must be in a file, a folder or a glob of files. Received: {text!r}, where there are"
+            f"A table must be a file, a folder or a glob of files. Received: {text!r}, where there are"
             " none."
         )
     return found

@@ -27,7 +27,7 @@ def prefer(lists: str, clicks: str, unit: str, item: str, metric: str | None, co
     from tfrec_fusion.experiments import interleaved_lists
 
     shown = interleaved_lists.read_columns(lists, (unit, item), team=True)
-    events = interleaved_lists.read_columns(clicks, (unit, item), metric)
+    events = interleaved_lists.read_columns(clicks, (unit, item), metric, what="clicks")
     found, elsewhere = interleaved_lists.prefer(
         shown, events, unit=unit, item=item, outcome=metric, confidence=confidence
     )
