@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from tests.checks import check_layer
 from tfrec_fusion.layers.fusion import (
@@ -120,6 +121,57 @@ def test_two_gates_are_the_papers_sigmoid_unit():
     np.testing.assert_allclose(gates["id"], gate, rtol=1e-4)
     np.testing.assert_allclose(gates["text"], 1 - gate, rtol=1e-4)
     np.testing.assert_array_equal(fused, layer(inputs))
+
+
+def test_an_adaptive_gate_reads_how_much_is_known():
+    inputs, activity = modalities(5), np.array([0, 1, 9, 99, 9999])
+    layer = GatedFusion(4, reads_activity=True)
+    layer(inputs, activity=activity)
+    rng = np.random.default_rng(1)
+    layer.set_weights([rng.normal(size=weight.shape) for weight in layer.get_weights()])
+    read = np.concatenate([joined(inputs), np.log1p(activity)[:, None] / 10], 1)
+    gates = softmax(dense(layer.gate, read).reshape(5, 3, 4), axis=1)
+    hidden = np.stack(
+        [np.tanh(dense(layer.projections[name], inputs[name])) for name in sorted(inputs)], axis=1
+    )
+    found = layer(inputs, activity=activity)
+    np.testing.assert_allclose(found, (gates * hidden).sum(axis=1), rtol=1e-4, atol=1e-5)
+    assert GatedFusion.from_config(layer.get_config()).reads_activity
+    with pytest.raises(ValueError, match="`activity` must be given to a fusion with `reads_activity`"):
+        layer(inputs)
+
+
+def test_ids_are_trusted_by_how_often_they_were_seen():
+    """What is asked for stands in the text; an id says it with noise that falls with observations, and does
+    not tell how many there were."""
+    rng = np.random.default_rng(0)
+    seen = rng.integers(0, 200, 1024)
+    truth = rng.normal(size=(1024, 2)) / 4
+    noise = rng.normal(size=(1024, 2))
+    inputs = {
+        "id": np.where(seen[:, None] > 100, truth, noise / 4).astype(np.float32),
+        "text": np.where(seen[:, None] > 100, noise / 4, truth).astype(np.float32),
+    }
+    errors = {}
+    for reads in (False, True):
+        tf_keras.utils.set_random_seed(1)
+        layer = GatedFusion(2, activation=None, reads_activity=reads)
+        read = {"activity": seen} if reads else {}
+        optimizer = tf_keras.optimizers.Adam(0.05)
+
+        @tf.function
+        def step(layer=layer, read=read, optimizer=optimizer):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(layer(inputs, **read) - truth.astype(np.float32)))
+            gradients = tape.gradient(loss, layer.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, layer.trainable_variables, strict=True))
+            return loss
+
+        for _ in range(300):
+            errors[reads] = float(step())
+    assert errors[True] < 0.7 * errors[False]
+    gate = layer(inputs, activity=seen, return_gates=True)[1]["id"].numpy().mean(1)
+    assert gate[seen > 150].mean() > gate[seen < 50].mean() + 0.3
 
 
 def test_attention_equals_numpy():

@@ -18,7 +18,7 @@ from tfrec_fusion.config.layer_names import LayerName
 from tfrec_fusion.config.reading import ConfigError, Settings
 
 FeatureKind = Literal["categorical", "categories", "number", "vector"]
-FUSIONS = ("concat", "projection", "gated", "attention", "film", "experts")
+FUSIONS = ("concat", "projection", "gated", "adaptive", "attention", "film", "experts")
 HISTORY_ENCODERS = ("mean", "cnn", "gru", "transformer")
 HEADS = ("mlp", "dcn", "dlrm", "deepfm")
 FusionName = Annotated[str, LayerName(FUSIONS, ("dim",))]

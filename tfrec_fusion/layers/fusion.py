@@ -103,18 +103,24 @@ class GatedFusion(_Fusion):
 
     `h_i = activation(W_i x_i + b_i)`, `z = softmax_i(V_i [x_1; …; x_n] + c_i)`, `y = Σ_i z_i ⊙ h_i`. For two
     modalities the softmax is the paper's `z` and `1 - z`; for more, the paper takes independent sigmoids,
-    whose sum grows with the number of modalities, where these gates always sum to 1.
+    whose sum grows with the number of modalities, where these gates always sum to 1. With `reads_activity`
+    the gate also reads how much is known, `z = softmax_i(V_i [x_1; …; x_n; a] + c_i)`, `a = log(1 + n) / 10`
+    of `n` observations: how much an id is to be trusted does not have to be told from the id itself.
 
     Args:
         dim: of the output.
         activation: of the projected modalities, `tanh` in the paper; None for a linear map.
+        reads_activity: whether the gate reads `activity`.
 
     Reference: Arevalo et al., 2017, https://arxiv.org/abs/1702.01992
     """
 
-    def __init__(self, dim: int, activation: str | None = "tanh", **kwargs: Any) -> None:
+    def __init__(
+        self, dim: int, activation: str | None = "tanh", reads_activity: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(dim, **kwargs)
         self.activation = activation
+        self.reads_activity = reads_activity
 
     def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
         super().build(input_shape)
@@ -123,20 +129,40 @@ class GatedFusion(_Fusion):
             name: self._dense(f"project_{identifier(name)}", dim, self.dim, activation=self.activation)
             for name, dim in self.modality_dims.items()
         }
+        total += int(self.reads_activity)
         self.gate = self._dense("gate", total, self.dim * len(self.modality_dims))
 
-    def call(self, inputs: Mapping[str, tf.Tensor], return_gates: bool = False) -> Any:
+    def call(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        return_gates: bool = False,
+        activity: tf.Tensor | None = None,
+    ) -> Any:
         """Weighs each modality by a learned gate and sums them.
 
         Args:
             inputs: floats `[..., dim of the modality]` per modality.
             return_gates: also returns the gates, for explanations.
+            activity: numbers `[...]` from 0 on, how many observations stand behind each row; needed with
+                `reads_activity`, and not read without.
 
         Returns:
             `[..., dim]`; with `return_gates` a pair of it and, per modality, its gate `[..., dim]` in (0, 1).
+
+        Raises:
+            ValueError: if `activity` is needed and not given.
         """
         check_modalities(type(self).__name__, inputs, self.modality_dims)
-        logits = tf.split(self.gate(self._concatenated(inputs)), len(self.modality_dims), axis=-1)
+        read = self._concatenated(inputs)
+        if self.reads_activity:
+            if activity is None:
+                raise ValueError(
+                    "`activity` must be given to a fusion with `reads_activity`. Received: None. Say how many"
+                    " observations stand behind each row, 0 where nobody knows."
+                )
+            known = tf.math.log1p(tf.cast(activity, tf.float32)) / 10.0
+            read = tf.concat([read, tf.cast(known, read.dtype)[..., tf.newaxis]], -1)
+        logits = tf.split(self.gate(read), len(self.modality_dims), axis=-1)
         gates = _softmax_over(logits)
         projected = (self.projections[name](inputs[name]) for name in self.modality_dims)
         fused = tf.add_n([gate * vector for gate, vector in zip(gates, projected, strict=True)])
@@ -145,7 +171,8 @@ class GatedFusion(_Fusion):
         return fused
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "activation": self.activation}
+        config = {"activation": self.activation, "reads_activity": self.reads_activity}
+        return {**super().get_config(), **config}
 
 
 def _softmax_over(logits: list[tf.Tensor]) -> list[tf.Tensor]:

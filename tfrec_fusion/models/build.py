@@ -149,6 +149,8 @@ def build_head(config: RankingConfig) -> tf_keras.layers.Layer:
 
 def build_fusion(name: str, dim: int, base: str) -> tf_keras.layers.Layer:
     """A fusion layer by its configured name, or from a class of one's own; `base` is what FiLM modulates."""
+    if name == "adaptive":
+        return fusion.GatedFusion(dim, reads_activity=True)
     if name == "film":
         return fusion.FilmFusion(dim, base)
     if name == "concat":

@@ -213,5 +213,9 @@ class RankingExplanation:
             modalities["features"] = tf.add_n(features)
         if model.item_tower.has_text:
             modalities["text"] = lines[-1]
-        encoded = model.item_tower.encode(modalities, training=False)
+        # How much is known of an item is what it is, however much of the item is there on the way.
+        activity = model.item_tower.activity_of(tf.reshape(self.inputs["item_index"], [-1]))
+        if activity is not None:
+            activity = tf.repeat(activity, tf.shape(own)[0] // tf.maximum(tf.size(activity), 1))
+        encoded = model.item_tower.encode(modalities, training=False, activity=activity)
         return model.head(tf.stack([tf.cast(queries, encoded.dtype), encoded, user, item], 1), training=False)

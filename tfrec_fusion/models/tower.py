@@ -124,6 +124,9 @@ class ItemTower(tf_keras.layers.Layer):
             for position, feature in enumerate(features)
         }
         self.known = self._table("known", catalogue.counts > 0)
+        self.reads_activity = bool(getattr(fusion, "reads_activity", False))
+        if self.reads_activity:
+            self.activity = self._table("activity", np.asarray(catalogue.counts, np.float32))
         if self.has_text:
             self.tables[TEXT] = self._table(TEXT, catalogue.text_vectors)
             self.text_projection = tf_keras.layers.Dense(dim, name="text")
@@ -149,7 +152,17 @@ class ItemTower(tf_keras.layers.Layer):
         Returns:
             float `[batch, dim]`.
         """
-        return self.encode(self.modalities(inputs, training), training)
+        activity = self.activity_of(inputs["item_index"])
+        return self.encode(self.modalities(inputs, training), training, activity)
+
+    def counted(self) -> tuple[tf.Variable, ...]:
+        """Tables that are made of training's counts, and no other model's."""
+        return (self.known, self.activity) if self.reads_activity else (self.known,)
+
+    def activity_of(self, item_index: tf.Tensor) -> tf.Tensor | None:
+        """Training interactions of items as the fusion reads them, float32 `[batch]`; None where it does
+        not."""
+        return tf.nn.embedding_lookup(self.activity, item_index) if self.reads_activity else None
 
     def modalities(
         self, inputs: Mapping[str, tf.Tensor], training: bool | None = None
@@ -167,11 +180,16 @@ class ItemTower(tf_keras.layers.Layer):
             presence["text"] = tf.reduce_any(text != 0, -1)
         return self.modality_dropout(modalities, presence, training=training)
 
-    def encode(self, modalities: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Fuses `modalities`: float `[batch, dim]`."""
+    def encode(
+        self,
+        modalities: Mapping[str, tf.Tensor],
+        training: bool | None = None,
+        activity: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Fuses `modalities`: float `[batch, dim]`; `activity` is what `activity_of` returned."""
         fused = modalities["id"]
         if self.fusion is not None:
-            fused += self.fusion(modalities)
+            fused += self.fusion(modalities, **({} if activity is None else {"activity": activity}))
         return self.head(self.dropout(fused, training=training), training=training)
 
     def lookup(
@@ -254,7 +272,9 @@ class ItemTower(tf_keras.layers.Layer):
         option = kinds.get(type(self.fusion))
         if self.fusion is None or option is None:
             return {}
-        _, weights = self.fusion(self.modalities(self.values(item_index)), **{option: True})
+        activity = self.activity_of(item_index)
+        read = {} if activity is None else {"activity": activity}
+        _, weights = self.fusion(self.modalities(self.values(item_index)), **{option: True}, **read)
         width = {name: value.shape.rank for name, value in weights.items()}
         return {
             name: tf.reduce_mean(value, -1) if width[name] == 2 else value for name, value in weights.items()
@@ -375,7 +395,11 @@ class QueryTower(tf_keras.layers.Layer):
         if encoded.shape.rank == 3:
             length = tf.shape(encoded)[1]
             modalities = {name: tf.repeat(value[:, None], length, 1) for name, value in modalities.items()}
-        fused = self.fusion({**modalities, "history": encoded})
+        read = {}
+        if getattr(self.fusion, "reads_activity", False):
+            counts = tf.cumsum(tf.cast(mask, tf.float32), 1)
+            read["activity"] = counts if encoded.shape.rank == 3 else counts[:, -1]
+        fused = self.fusion({**modalities, "history": encoded}, **read)
         if self.user_embedding is None:
             # Beside the history as it is: features of users say little, and the fusion alone lets them drown
             # it out. A user's id says as much as the history, and needs the fusion's judgement.

@@ -90,7 +90,7 @@ def refit_retrieval(
     catalogue = dataclasses.replace(trained.catalogue, counts=sequences.counts(len(trained.catalogue)))
     with _scope(distribution), precision(config.training):
         model = build_two_tower(config, data.space, catalogue, data.text)
-    own = (model.item_tower.known, *(model.blend.weights if model.blend is not None else ()))
+    own = (*model.item_tower.counted(), *(model.blend.weights if model.blend is not None else ()))
     _start(model, judged, own)
     training = _gentle(config.training)
     windows = sequences.windows(data.space.history_length, training.batch_size, training.seed)
@@ -122,7 +122,7 @@ def refit_ranking(
     catalogue = dataclasses.replace(catalogue, counts=counts)
     with _scope(distribution), precision(config.training):
         model = build_ranking(config, data.space, catalogue, data.labels, text=data.text)
-    _start(model, judged, (model.item_tower.known,))
+    _start(model, judged, model.item_tower.counted())
     training = _gentle(config.training)
     # Splits differ in how much of a history they hold, and in what they say about it.
     names = set.intersection(*(set(part.element_spec) for part in whole))
