@@ -77,7 +77,8 @@ def fitted(asked: Questions, below: float | None, weight: float, options: argpar
         tables.interactions, path=str(path), label="rating", dislikes_below=below
     )
     tables = Tables(interactions, dataclasses.replace(tables.items, text=()))
-    retrieval = RetrievalConfig(dislike_weight=weight, negatives=options.negatives)
+    solved = {"collaborative_dim": 0, "content_dim": 0} if options.towers_alone else {}
+    retrieval = RetrievalConfig(dislike_weight=weight, negatives=options.negatives, **solved)
     tower = dataclasses.replace(retrieval.tower, history_encoder=options.history_encoder)
     training = dataclasses.replace(retrieval.training, seed=options.seed, epochs=options.epochs)
     config = RecommenderConfig(
@@ -140,6 +141,7 @@ def main() -> None:
     default = RetrievalConfig()
     parser.add_argument("--negatives", type=int, default=default.negatives)
     parser.add_argument("--history-encoder", choices=HISTORY_ENCODERS, default=default.tower.history_encoder)
+    parser.add_argument("--towers-alone", action="store_true", help="without what is solved beside them")
     parser.add_argument("--below", type=float, default=3.0)
     parser.add_argument("--json", help="file that receives all figures")
     options = parser.parse_args()

@@ -103,7 +103,7 @@ COSTS = {
         layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling layers.prompts
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics training.batches
-        training.cluster training.negatives index.item_filter layers.bulk_encoding layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
+        training.cluster training.negatives index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
         layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers

@@ -260,13 +260,16 @@ class RetrievalConfig(Settings):
 class RankingConfig(Settings):
     """The ranking model: one head per label. `head`: built-in, or by import path a Keras layer of your own.
     `rating_dim`: of the factors of ratings that are solved beside
-    the network and weighed on validation (`models.rating_factors`); 0 for the network alone."""
+    the network and weighed on validation (`models.rating_factors`); 0 for the network alone.
+    `candidate_attention`: whether the head also reads the history as the candidate sees it
+    (`layers.CandidateAttention`)."""
 
     tower: TowerConfig = TowerConfig(dim=32, user_id=True, history_encoder="mean")
     training: TrainingConfig = TrainingConfig(epochs=20, batch_size=512)
     head: RankingHead = "dcn"
     hidden: tuple[Width, ...] = (128, 64)
     rating_dim: OptionalWidth = 16
+    candidate_attention: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,8 +75,7 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
         found = [text] if os.path.isfile(text) else sorted(filter(os.path.isfile, glob.glob(text)))
     if not found:
         raise ExperimentError(
-            f"A table must be a file, a folder or a glob of files. Received: {text!r}, where there are"
-            " none."
+            f"A table must be a file, a folder or a glob of files. Received: {text!r}, where there are none."
         )
     return found
 

@@ -11,6 +11,7 @@ from tfrec_fusion.lazy import lazy_names
 __all__ = [
     "PLE",
     "AttentionFusion",
+    "CandidateAttention",
     "CategoryRules",
     "ConcatFusion",
     "ConvolutionHistory",
@@ -46,6 +47,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tfrec_fusion.layers.bulk_encoding import encode_texts
+    from tfrec_fusion.layers.candidate_attention import CandidateAttention
     from tfrec_fusion.layers.category_rules import CategoryRules
     from tfrec_fusion.layers.experts import PLE, MMoE
     from tfrec_fusion.layers.fusion import (

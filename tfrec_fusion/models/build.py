@@ -19,6 +19,7 @@ from tfrec_fusion.config import (
 )
 from tfrec_fusion.layers import fusion, sequence
 from tfrec_fusion.layers import stateless_random as repeatable
+from tfrec_fusion.layers.candidate_attention import CandidateAttention
 from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 from tfrec_fusion.models import heads, own_layers
 from tfrec_fusion.models.base import Model
@@ -133,6 +134,7 @@ def build_ranking(
         micro_batch=config.training.micro_batch,
         history_length=space.history_length,
         rating_factors=_rating_factors(config, space, catalogue, labels),
+        attention=CandidateAttention() if config.candidate_attention else None,
     )
     model(_blank_batch(space))
     _start_ids(model, config.tower, catalogue)

@@ -11,6 +11,7 @@ import tf_keras
 
 from tfrec_fusion import tasks
 from tfrec_fusion.config import Feature, LabelKind
+from tfrec_fusion.layers.candidate_attention import CandidateAttention
 from tfrec_fusion.layers.micro_batching import in_parts
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
@@ -40,6 +41,7 @@ class Ranking(Model):
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
         history_length: how many items of a history are read, the newest; None for all.
         rating_factors: of the first label that is a rating; None for the network alone.
+        attention: a further field of the head, the history as the candidate sees it; None for none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Ranking(Model):
         micro_batch: int | None = None,
         history_length: int | None = None,
         rating_factors: RatingFactors | None = None,
+        attention: CandidateAttention | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,6 +68,7 @@ class Ranking(Model):
         self.micro_batch = micro_batch
         self.history_length = history_length
         self.rating_factors = rating_factors
+        self.attention = attention
         self.rated = next((name for name, kind in self.labels.items() if kind == "rating"), None)
         if rating_factors is not None and self.rated is None:
             raise ValueError(
@@ -270,13 +274,17 @@ class Ranking(Model):
         """Logits of items int32 `[n]`; `owner` int32 `[n]` is the query of each, None where both run side by
         side."""
         known_item, user = self.item_tower.known_index(item_index), inputs["user_index"]
-        query = self.query_tower(inputs, history, inputs["history"] > 0, training=training)
+        mask = inputs["history"] > 0
+        query = self.query_tower(inputs, history, mask, training=training)
         query, user_factors, user_bias = (
             values if owner is None else tf.gather(values, owner)
             for values in (query, self.user_factors(user), self.user_bias(user))
         )
-        factors = [user_factors, self.item_factors(known_item)]
-        crossed = self.head(tf.stack([query, item, *factors], 1), training=training)
+        fields = [query, item, user_factors, self.item_factors(known_item)]
+        if self.attention is not None:
+            seen = (history, mask) if owner is None else (tf.gather(x, owner) for x in (history, mask))
+            fields.append(self.attention(item, *seen))
+        crossed = self.head(tf.stack(fields, 1), training=training)
         biases = user_bias + self.item_bias(known_item)
         logits = self.output_layer(crossed) + tf.cast(biases, tf.float32)
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))

@@ -129,10 +129,18 @@ class RankingExplanation:
         weight = tf.repeat(weights(self.points)[None], tf.size(self.owner), 0)
         direction = tf.linalg.matvec(tf.cast(model.output_layer.kernel, tf.float32), label)
         items: dict[str, list[tf.Tensor]] = {}
+        # What the candidate sees of a history depends on both, and so each candidate has a history.
+        attends = model.attention is not None
+        seen, start = (tf.gather(line, self.owner) for line in (self.history, sources.baselines[0]))
+        seen_by_each = tf.gather(mask, self.owner)
 
-        def output(queries: tf.Tensor, lines: list[tf.Tensor]) -> tf.Tensor:
-            """The label's, float32 `[any]`."""
-            return tf.linalg.matvec(tf.cast(self.crossed(queries, names, lines), tf.float32), direction)
+        def output(
+            queries: tf.Tensor, lines: list[tf.Tensor], histories: list[tf.Tensor], each: int = 1
+        ) -> tf.Tensor:
+            """The label's, float32 `[any]`; `each` rows an item, side by side."""
+            masked = [(line, tf.repeat(seen_by_each, each, 0)) for line in histories]
+            found = self.crossed(queries, names, lines, masked)
+            return tf.linalg.matvec(tf.cast(found, tf.float32), direction)
 
         def towards(queries: tf.Tensor) -> tf.Tensor:
             shape = tf.concat([[self.batch, self.number], tf.shape(queries)[1:]], 0)
@@ -141,12 +149,17 @@ class RankingExplanation:
                 on_line(value, baseline, self.points)
                 for value, baseline in zip(values, baselines, strict=True)
             ]
+            histories = [on_line(seen, start, self.points)] if attends else []
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([rows, *lines])
-                outputs = output(rows, lines)
+                tape.watch([rows, *lines, *histories])
+                outputs = output(rows, lines, histories, self.points)
             of_queries, *of_items = tape.gradient(
-                outputs, [rows, *lines], unconnected_gradients=tf.UnconnectedGradients.ZERO
+                outputs, [rows, *lines, *histories], unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
+            if attends:
+                gradient = tf.cast(of_items.pop(), tf.float32) * tf.reshape(weight, [-1, 1, 1])
+                of_history = along_line(gradient, seen, start, self.points)
+                items["history"] = [tf.reshape(of_history, tf.concat([shape[:2], tf.shape(mask)[1:]], 0))]
             even = tf.reshape(weight, [-1, 1])
             items["contributions"] = [
                 tf.reshape(
@@ -165,12 +178,14 @@ class RankingExplanation:
             unsourced=self.unsourced,
         )
         queries = tf.gather(sources.encode(sources.baselines), self.owner)
-        base = tf.reshape(output(queries, baselines), [self.batch, self.number])
+        base = tf.reshape(output(queries, baselines, [start] * attends), [self.batch, self.number])
         others = dict(zip(sources.names, found[1:], strict=True))
         for name, contribution in zip(names, items["contributions"], strict=True):
             # A user's id speaks in the query tower and in factors of its own.
             others[name] = others[name] + contribution if name in others else contribution
-        return PartScores("network", tf.zeros_like(base), base, found[0], others)
+        return PartScores(
+            "network", tf.zeros_like(base), base, sum(items.get("history", []), found[0]), others
+        )
 
     def item_sources(self) -> tuple[list[tuple[str, str]], list[tf.Tensor], list[tf.Tensor]]:
         """What the network reads beside the query tower's vector, float `[batch * n, dim]` each: the user's
@@ -203,8 +218,15 @@ class RankingExplanation:
             [tf.cast(line, value.dtype) for line, value in zip(baselines, values, strict=True)],
         )
 
-    def crossed(self, queries: tf.Tensor, names: list[tuple[str, str]], lines: list[tf.Tensor]) -> tf.Tensor:
-        """The head's output where `lines` are what `item_sources` lists, float `[any, hidden]`."""
+    def crossed(
+        self,
+        queries: tf.Tensor,
+        names: list[tuple[str, str]],
+        lines: list[tf.Tensor],
+        seen: list[tuple[tf.Tensor, tf.Tensor]],
+    ) -> tf.Tensor:
+        """The head's output where `lines` are what `item_sources` lists, float `[any, hidden]`; `seen` holds
+        the history and its mask of each row, where the candidate attends to it."""
         model = self.model
         user, item, own = lines[:3]
         modalities = {"id": own}
@@ -218,4 +240,7 @@ class RankingExplanation:
         if activity is not None:
             activity = tf.repeat(activity, tf.shape(own)[0] // tf.maximum(tf.size(activity), 1))
         encoded = model.item_tower.encode(modalities, training=False, activity=activity)
-        return model.head(tf.stack([tf.cast(queries, encoded.dtype), encoded, user, item], 1), training=False)
+        fields = [tf.cast(queries, encoded.dtype), encoded, user, item]
+        if model.attention is not None:
+            fields += [model.attention(encoded, history, mask) for history, mask in seen]
+        return model.head(tf.stack(fields, 1), training=False)
