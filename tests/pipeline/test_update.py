@@ -10,7 +10,7 @@ from pipeline.cli.main import main
 from pipeline.config.pipeline_config import load_config
 from pipeline.data.pushed_versions import latest_version
 from pipeline.data.run_summary import LOCK
-from pipeline.updating import updates
+from pipeline.updating import updates, watching
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.in_memory.comparing import Comparison
@@ -46,6 +46,17 @@ def later(config_file, first, tmp_path_factory):
     return config
 
 
+def test_rows_and_drift_since_the_run(later, capsys):
+    """600 interactions were read by the run, 105 have come; a film that is new is chosen in the last days."""
+    found = watching.look(load_config(str(later)), watching.Limits())
+    assert (found.before, found.rows, len(found.reasons)) == (600, 705, 1)
+    assert main(["drift", str(later), "--periods", "3", "--max-distance", "0.1"]) == 2
+    assert "item popularity: distance" in capsys.readouterr().out
+    written = json.loads((load_config(str(later)).home / "drift.json").read_text())
+    first, *_, last = written["periods"]
+    assert first["new_items"] == 0 < last["new_items"] and last["ndcg"] is not None
+
+
 def test_an_update_is_judged_and_pushed_or_says_why_not(later, first, capsys):
     config = load_config(str(later))
     assert first["retrieval"]["pushed"]
@@ -54,10 +65,13 @@ def test_an_update_is_judged_and_pushed_or_says_why_not(later, first, capsys):
     said = capsys.readouterr().out
     report = json.loads((config.home / "update.json").read_text())
     assert report["new_rows"] > 0 and report["new_items"] == 1 and report["users"] > 0
+    assert report["rows"] == 705 and bool(report["ranking"]) == bool(first["ranking"]["pushed"])
     served = latest_version(config.push_folder / "retrieval")
     if report["pushed"]:
         assert code == 0 and str(served) == report["pushed"] != str(before)
         assert report["reasons"] == [] and "pushed to" in said
+        kinds = ["retrieval", "ranking", "recommender"] if report["ranking"] else ["retrieval"]
+        assert list(report["versions"]) == kinds
         with pytest.raises(ConfigError, match="Received: none"):  # and it is the base of the next one
             updates.run_update(config)
     else:
