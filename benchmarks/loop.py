@@ -29,6 +29,7 @@ import pathlib
 import shutil
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,9 +85,9 @@ class Clicks:
 
 
 def visit(
-    client: Client, clicks: Clicks, users: list[str], visits: int
+    client: Client, clicks: Clicks, users: list[str], visits: int, **inputs: Any
 ) -> tuple[list[tuple], dict[str, list]]:
-    """Users visit, and what they click is sent as feedback.
+    """Users visit, and what they click is sent as feedback; `inputs` are further ones of their requests.
 
     Returns:
         Clicks as (user, item), and by user the expected clicks of each list.
@@ -94,7 +95,7 @@ def visit(
     chosen, expected = [], {}
     for _ in range(visits):
         for user in users:
-            answer = client.recommend(user, k=K)
+            answer = client.recommend(user, k=K, **inputs)
             items = [one.item_id for one in answer]
             expected.setdefault(user, []).append(float(clicks.chances(user, items).mean()))
             for item, clicked in zip(items, clicks.draw(user, items), strict=True):
