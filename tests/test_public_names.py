@@ -120,7 +120,7 @@ COSTS = {
         """export.base export.list_rules export.explained_recommender export.explained_retrieval export.explaining export.similar export.words
         export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
-        models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
+        models.label_gradients models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
         models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.requests in_memory.storage in_memory.updating
         training.recipes training.refitting training.solved_parts"""

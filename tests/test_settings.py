@@ -25,6 +25,8 @@ def numbers(hint, key: str):
         hints = typing.get_type_hints(hint, include_extras=True)
         for field in dataclasses.fields(hint):
             yield from numbers(hints[field.name], f"{key}.{field.name}" if key else field.name)
+    elif origin is dict and dataclasses.is_dataclass(arguments[1]):
+        yield from numbers(arguments[1], f"{key}.x")
     elif origin is not typing.Literal:
         for argument in arguments:
             yield from numbers(argument, key)

@@ -31,8 +31,6 @@ ALLOWED = {
     "tfrec_fusion/index/top_k_index.py:TopKIndex.load_own_variables": KERAS,
     "tfrec_fusion/index/top_k_index.py:TopKIndex.query_with_exclusions": "part of TFRS's interface",
     "tfrec_fusion/index/top_k_index.py:TopKIndex.save_own_variables": KERAS,
-    "tfrec_fusion/layers/experts.py:MMoE": OBJECTIVES,
-    "tfrec_fusion/layers/experts.py:PLE": OBJECTIVES,
     "tfrec_fusion/layers/sequence.py:HistoryEncoder.compute_mask": KERAS,
     "tfrec_fusion/layers/text_encoder.py:TextEncoder.non_trainable_weights": KERAS,
     "tfrec_fusion/metrics/classification.py:classification_report": OBJECTIVES,

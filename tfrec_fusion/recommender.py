@@ -237,8 +237,10 @@ class Recommender:
             user: an id; None for nobody in particular.
             items: ids of the candidates.
             texts: their texts: of items that are not known, or in place of what is known.
-            label: `rating` or `click`, whose prediction is the score; None: the one that orders best.
-            **inputs: `history`, and context by its column's name.
+            label: `rating`, `click` or a further label (`data.interactions.labels`), whose prediction is the
+                score; None: the one that orders best.
+            **inputs: `history`, context by its column's name, and with further labels `label_weights`, such
+                as `{"click": 1, "purchase": 3}`, whose weighted mean the score is where `label` is None.
 
         Returns:
             As `recommend`; `score` is a rating in the table's units, or the probability of a click, and

@@ -6,7 +6,7 @@ averaged over the global batch, so that it may be used under any `tf.distribute`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -16,7 +16,7 @@ import tf_keras
 from tfrec_fusion import losses
 from tfrec_fusion.layers.replicas import mean_over_replicas
 
-__all__ = ["MultitaskWeighting", "Ranking", "Retrieval"]
+__all__ = ["Conversion", "GradNorm", "MultitaskWeighting", "Ranking", "Retrieval", "without_conflicts"]
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -148,6 +148,64 @@ class Ranking(tf_keras.layers.Layer, tfrs.tasks.Task):
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class Conversion(tf_keras.layers.Layer, tfrs.tasks.Task):
+    """Loss of a label that only a click can bring, over all impressions (ESMM).
+
+    A model of conversions that learns from clicked impressions alone has seen none of the others that it is
+    asked about. Here the probability of a conversion after a click is learned by its product with the
+    probability of a click (`losses.conversion_cross_entropy`), which every impression has a label for, and
+    both read the same embeddings. The metric is the AUC over clicked impressions.
+
+    Args:
+        label: name of the label, which the metric's name ends in.
+
+    Reference: Ma et al., 2018, https://arxiv.org/abs/1804.07931
+    """
+
+    kind = "binary"
+
+    def __init__(self, label: str = "conversion", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.label = label
+        self.metric = tf_keras.metrics.AUC(from_logits=True, name=f"auc_{label}")
+
+    def call(
+        self,
+        clicks: tf.Tensor,
+        labels: tf.Tensor,
+        click_logits: tf.Tensor,
+        logits: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Computes the loss and updates the metric.
+
+        Args:
+            clicks: float `[batch]`, 1 where there was a click, else 0.
+            labels: float `[batch]`, 1 where there was a conversion, else 0; NaN where nobody knows, which
+                counts nothing after a click. Without a click there was none, whatever stands here.
+            click_logits: float `[batch]`, log-odds of a click.
+            logits: float `[batch]`, log-odds of a conversion after a click.
+            sample_weight: float `[batch]`.
+
+        Returns:
+            float32 scalar.
+        """
+        clicked, known = clicks > 0, ~tf.math.is_nan(labels)
+        labels = tf.cast(tf.where(clicked & known, labels, tf.zeros_like(labels)), tf.float32)
+        weight = tf.ones_like(labels) if sample_weight is None else tf.cast(sample_weight, tf.float32)
+        self.metric.update_state(labels, logits, sample_weight=weight * tf.cast(clicked & known, tf.float32))
+        per_example = losses.conversion_cross_entropy(labels, click_logits, logits)
+        return mean_over_replicas(per_example, weight * tf.cast(known | ~clicked, tf.float32))
+
+    def activate(self, logits: tf.Tensor) -> tf.Tensor:
+        """What is served: the probability of a conversion after a click."""
+        return tf.sigmoid(logits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label": self.label}
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
 class MultitaskWeighting(tf_keras.layers.Layer):
     """Sums several tasks' losses, by fixed weights or by learned uncertainties.
 
@@ -206,3 +264,128 @@ class MultitaskWeighting(tf_keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tasks": self.tasks, "weights": self.weights_by_task}
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class GradNorm(tf_keras.layers.Layer):
+    """Weights of tasks that are moved so that tasks learn at similar rates.
+
+    With `G_t = ||∇_W w_t L_t||` of a shared layer's weights `W`, `G` their mean, and the relative inverse
+    rate `r_t = (L_t / L_t(0)) / mean_s(L_s / L_s(0))`, each step takes `w` down the gradient of
+    `sum_t |G_t - G r_t^alpha|`, with the targets held, and scales it back to the sum that it had. `L_t(0)` is
+    the loss of the first batch that has labels of the task. Two things differ from the paper: the step is one
+    of `log w`, which keeps weights above 0, and it is divided by `G`, so that `rate` depends on no units.
+
+    Args:
+        tasks: their names.
+        weights: of each task at the start; None for 1 each. What counts is their proportion: they are scaled
+            to sum to the number of tasks.
+        alpha: how strongly rates are drawn together; 0 makes the norms equal.
+        rate: of a step of the weights.
+
+    Reference: Chen et al., 2018, https://arxiv.org/abs/1711.02257
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        weights: Mapping[str, float] | None = None,
+        alpha: float = 1.5,
+        rate: float = 0.025,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        start = {task: 1.0 for task in tasks} if weights is None else dict(weights)
+        if set(start) != set(tasks) or min(start.values(), default=0) <= 0:
+            raise ValueError(
+                f"`weights` must be above 0 for each of the tasks {sorted(tasks)}. Received: {start}. Leave"
+                " them out for equal ones."
+            )
+        if alpha < 0 or rate <= 0:
+            raise ValueError(
+                f"`alpha` must be at least 0 and `rate` above 0. Received: alpha={alpha}, rate={rate}."
+            )
+        self.tasks = list(tasks)
+        self.weights_by_task = start
+        self.alpha = alpha
+        self.rate = rate
+
+    def build(self, input_shape: Any) -> None:
+        total = sum(self.weights_by_task.values())
+        start = [len(self.tasks) * self.weights_by_task[task] / total for task in self.tasks]
+        shape, constant = (len(self.tasks),), tf_keras.initializers.Constant
+        options = {"trainable": False, "dtype": tf.float32}
+        self.current = self.add_weight("current", shape, initializer=constant(start), **options)
+        self.first = self.add_weight("first", shape, initializer=constant(float("nan")), **options)
+        super().build(input_shape)
+
+    def call(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Weighs and sums.
+
+        Args:
+            losses: float scalar per task.
+
+        Returns:
+            float32 scalar, in which the weights are constants.
+        """
+        return tf.reduce_sum(tf.stop_gradient(self.current) * self._stacked(losses))
+
+    def learn(self, losses: dict[str, tf.Tensor], norms: tf.Tensor) -> None:
+        """One step of the weights.
+
+        Args:
+            losses: float scalar per task.
+            norms: float32 `[tasks]`, the norm of the gradient of each unweighted loss by the shared weights.
+        """
+        now = self._stacked(losses)
+        self.first.assign(tf.where(tf.math.is_nan(self.first) & (now > 0), now, self.first))
+        ratio = tf.where(
+            tf.math.is_nan(self.first), tf.ones_like(now), tf.math.divide_no_nan(now, self.first)
+        )
+        ratio = tf.math.divide_no_nan(ratio, tf.reduce_mean(ratio))
+        weighed = self.current * norms
+        mean = tf.reduce_mean(weighed)
+        slope = tf.math.divide_no_nan(tf.sign(weighed - mean * ratio**self.alpha) * weighed, mean)
+        moved = self.current * tf.exp(-self.rate * slope)
+        self.current.assign(moved * len(self.tasks) / tf.reduce_sum(moved))
+
+    def _stacked(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.stack([tf.cast(losses[task], tf.float32) for task in self.tasks])
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "tasks": self.tasks,
+            "weights": self.weights_by_task,
+            "alpha": self.alpha,
+            "rate": self.rate,
+        }
+        return {**super().get_config(), **config}
+
+
+def without_conflicts(gradients: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    """Gradients of tasks, each without what goes against another (PCGrad).
+
+    A gradient loses its projection onto each other task's gradient with which its dot product is below 0:
+    `g_i ← g_i - (g_i · g_j / ||g_j||²) g_j`, one `j` after the other.
+
+    Args:
+        gradients: float `[tasks, n]`.
+        order: int32 `[tasks, tasks]`, in which order each task goes through all; a random one in training.
+
+    Returns:
+        float of the same shape; their sum is the step.
+
+    Reference: Yu et al., 2020, https://arxiv.org/abs/2001.06782
+    """
+    results = []
+    for task in range(gradients.shape[0]):
+        own = gradients[task]
+        for place in range(gradients.shape[0]):
+            other = tf.gather(gradients, order[task, place])
+            inner = tf.reduce_sum(own * other)
+            share = tf.math.divide_no_nan(inner, tf.reduce_sum(other * other))
+            # With itself the product is not below 0 at first, and may be later, by what others took away.
+            conflict = (inner < 0) & (order[task, place] != task)
+            own = own - tf.where(conflict, share, tf.zeros_like(share)) * other
+        results.append(own)
+    return tf.stack(results)

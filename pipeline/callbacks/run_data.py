@@ -10,7 +10,7 @@ import tensorflow_transform as tft
 
 from pipeline.config.trainer_settings import Inputs, TrainerSettings
 from pipeline.data.catalogue_reading import feature_space, load_catalogue, read_examples, split_files
-from tfrec_fusion.config import FeatureSpace, LabelKind
+from tfrec_fusion.config import FeatureSpace
 from tfrec_fusion.export import base as export
 from tfrec_fusion.export.parts import trained_text_tower
 from tfrec_fusion.features.graph import request_spec
@@ -47,9 +47,7 @@ class RunData:
             settings.history_length,
         )
         self.item_rows = export.Lookup(self.catalogue.ids)
-        self.labels: dict[str, LabelKind] = {"click": "binary"}
-        if settings.tables.interactions.label:
-            self.labels["rating"] = "rating"
+        self.labels = settings.tables.labels
 
     def training_data(self, with_users: bool = False) -> TrainingData:
         """What the library's recipes train on; `with_users` for a refit of the retrieval model."""

@@ -13,7 +13,7 @@ by them: a split `ranking` then holds an item drawn uniformly among those not se
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from pipeline.evaluation.retrieval import rank_feature
 from tfrec_fusion.config import from_dict
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.export.evaluated import evaluated
+from tfrec_fusion.features.columns import label_feature
 from tfrec_fusion.training import progress
 
 BATCH = 512
@@ -55,12 +56,15 @@ def examples(uri: str, split: str) -> Iterator[tf.train.Example]:
     return map(tf.train.Example.FromString, records(uri, split))
 
 
-def evaluation_schema(names: list[str], baselines: list[str], has_label: bool) -> schema_pb2.Schema:
+def evaluation_schema(
+    names: list[str], baselines: list[str], has_label: bool, labels: Iterable[str] = ()
+) -> schema_pb2.Schema:
     """What the Evaluators read of the Examples; models parse the rest by themselves."""
     schema = schema_pb2.Schema()
     kinds = {"user_id": schema_pb2.BYTES, "item_id": schema_pb2.BYTES, "click": schema_pb2.FLOAT}
     if has_label:
         kinds["label"] = schema_pb2.FLOAT
+    kinds |= {label_feature(name): schema_pb2.FLOAT for name in labels}
     kinds |= {rank_feature(name): schema_pb2.FLOAT for name in baselines}
     for name, kind in kinds.items():
         schema.feature.add(name=name, type=kind)
@@ -97,6 +101,7 @@ class Judged:
         self.baselines = Baselines(fitted, pairs, len(ids), text_vectors)
         progress.report("names slices")
         tables = from_dict(Tables, settings["tables"])
+        self.further_labels = tuple(tables.further_labels)
         self.slices = Slices(settings, tables, items, examples(source, "test"))
 
     @property
@@ -157,6 +162,8 @@ class Judged:
                 item = self.ids[rng.integers(1, len(self.ids))]
             negative.features.feature["item_id"].bytes_list.value[0] = item.encode()
             negative.features.feature["click"].float_list.value[0] = 0.0
+            for label in self.further_labels:  # of an item that was not met nobody knows any
+                negative.features.feature.pop(label_feature(label), None)
             self._slice(negative, item)
             yield example, negative
 
@@ -208,7 +215,9 @@ class Executor(base_executor.BaseExecutor):
         artifact.split_names = artifact_utils.encode_split_names(judged.splits)
         for split in judged.splits:
             judged.write(split, artifact_utils.get_split_uri([artifact], split))
-        schema = evaluation_schema(settings["slices"], settings["baselines"], settings["has_label"])
+        schema = evaluation_schema(
+            settings["slices"], settings["baselines"], settings["has_label"], judged.further_labels
+        )
         io_utils.write_pbtxt_file(
             os.path.join(artifact_utils.get_single_uri(output_dict["schema"]), "schema.pbtxt"), schema
         )

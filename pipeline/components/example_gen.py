@@ -42,7 +42,7 @@ from tfrec_fusion.datasets.splits import (
 )
 from tfrec_fusion.datasets.tables import IdRule, Items, Tables, Users
 from tfrec_fusion.datasets.times import SECOND
-from tfrec_fusion.features.columns import context_features, shown_names
+from tfrec_fusion.features.columns import context_features, label_feature, shown_names
 from tfrec_fusion.features.rows import interaction_readers, one_row
 
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
@@ -122,6 +122,8 @@ class SplitUsers(beam.DoFn):
                 **features,
                 **{name: value or None for name, value in zip(self.context, event.context, strict=True)},
             }
+            further = zip(self.tables.further_labels, event.labels, strict=True)
+            values |= {label_feature(label): value for label, value in further}
             if self.weighted:
                 values["weight"] = max(float(event.weight), 0.0)
             if self.tables.shows:

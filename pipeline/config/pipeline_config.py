@@ -243,6 +243,15 @@ class PipelineConfig(Settings):
             )
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)
+        if self.ranking and self.data.interactions and self.data.items:
+            tables = Tables(self.data.interactions, self.data.items, impressions=self.data.impressions)
+            library.check_labels(self.ranking, tables.labels)
+            if self.ranking.conversions and not tables.shows:
+                raise ConfigError(
+                    "`ranking.conversions` needs rows that were shown and not chosen. Received:"
+                    f" {', '.join(self.ranking.conversions)}, and tables without. Describe `data.impressions`"
+                    " or `data.interactions.outcomes`, or leave it out."
+                )
         if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
             raise ConfigError(
                 "`split.method: temporal` needs times. Received: `data.interactions.time` null. "

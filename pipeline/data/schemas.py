@@ -9,6 +9,7 @@ from tfrec_fusion.features.columns import (
     RawFeature,
     context_features,
     item_features,
+    label_feature,
     text_features,
     user_features,
 )
@@ -72,6 +73,8 @@ def interactions_schema(tables: Tables) -> schema_pb2.Schema:
     _add(schema, "time", schema_pb2.INT, required=True)
     if tables.interactions.label:
         _add(schema, "label", schema_pb2.FLOAT, share=1e-6)  # who chose without an opinion gave none
+    for label in tables.further_labels:  # a split may have none; training says where it lacks what it needs
+        _add(schema, label_feature(label), schema_pb2.FLOAT)
     if tables.shows:
         _add(schema, "chosen", schema_pb2.FLOAT, required=True)
         _add(schema, "exposure", schema_pb2.FLOAT, required=True)

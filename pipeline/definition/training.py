@@ -267,7 +267,7 @@ def evaluation_examples(
     """Test interactions with slices, and with the ranks of baselines fitted in this run."""
     check_slices(config.evaluation.slices, tables)
     has_rating = tables.interactions.label is not None if config.ranking else None
-    check_names(config.evaluation, config.baselines, has_rating)
+    check_names(config.evaluation, config.baselines, has_rating, tables.further_labels)
     settings = {
         "tables": dataclasses.asdict(tables),
         "baselines": config.baselines,
@@ -303,7 +303,7 @@ def evaluate(
     if kind == "retrieval":
         eval_config = retrieval_eval_config(config.evaluation, config.baselines)
     else:
-        eval_config = ranking_eval_config(config.evaluation, has_rating)
+        eval_config = ranking_eval_config(config.evaluation, has_rating, tables.further_labels)
     return RecommenderEvaluator(
         examples=judged.outputs["examples"],
         example_splits=["test" if kind == "retrieval" or has_rating else "ranking"],

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_model_analysis.metrics import metric_types
 
-from pipeline.evaluation.wording import LOWER_IS_BETTER
+from pipeline.evaluation.wording import lower_is_better
 from tfrec_fusion.metrics.bootstrap import group_sums, interval, normal_interval, resample
 
 EXAMPLES = "example_count"  # the name by which TFMA's viewer sizes slices
@@ -67,7 +67,7 @@ def of_nobody(keys: Iterable[metric_types.MetricKey]) -> dict[metric_types.Metri
     counts = ("users", "held_out_items", EXAMPLES, "items_without_score")
     results = {}
     for key in keys:
-        no_worse = float("-inf" if key.name.partition("_change")[0] in LOWER_IS_BETTER else "inf")
+        no_worse = float("-inf" if lower_is_better(key.name.partition("_change")[0]) else "inf")
         results[key] = 0.0 if key.name in counts else no_worse if key.is_diff else float("nan")
     return results
 

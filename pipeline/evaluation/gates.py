@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
@@ -12,8 +12,8 @@ from pipeline.config.pipeline_config import EvaluationConfig, code_digest
 from pipeline.evaluation.ranking import RankingCombiner
 from pipeline.evaluation.retrieval import RetrievalCombiner
 from pipeline.evaluation.slices import PREFIX
-from pipeline.evaluation.wording import LOWER_IS_BETTER
-from tfrec_fusion.config import ConfigError
+from pipeline.evaluation.wording import lower_is_better
+from tfrec_fusion.config import ConfigError, LabelKind
 
 CODE = ("pipeline/evaluation", "tfrec_fusion/metrics")
 
@@ -47,14 +47,22 @@ def retrieval_eval_config(
     return thresholds.eval_config(metric)
 
 
-def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb2.EvalConfig:
+def ranking_eval_config(
+    config: EvaluationConfig, has_rating: bool, labels: Mapping[str, LabelKind] | None = None
+) -> config_pb2.EvalConfig:
     """The ranking model's figures, slices and thresholds: errors of ratings where there are any, else the AUC
-    of choices beside that of how often each item was chosen.
+    of choices beside that of how often each item was chosen. By these the model is judged; of further labels
+    only what `config.thresholds` and `config.changes` name.
+
+    Args:
+        config: the settings.
+        has_rating: whether there are ratings.
+        labels: further labels with their kinds.
 
     Raises:
         ConfigError: without any threshold.
     """
-    thresholds = Thresholds(config, RankingCombiner(has_rating, blessed="baseline"))
+    thresholds = Thresholds(config, RankingCombiner(has_rating, blessed="baseline", labels=labels))
     if has_rating:
         if config.baselines["biases"] == "beat":
             thresholds.bound("rmse_gain_over_biases_low", low=config.min_rmse_gain)
@@ -72,22 +80,29 @@ def ranking_eval_config(config: EvaluationConfig, has_rating: bool) -> config_pb
             thresholds.bound("auc_gain_over_click_rate_high", low=0.0)
         thresholds.no_worse_anywhere("log_loss")
     thresholds.check("ranking")
-    metric = _metric("ranking", "RankingMetrics", config, has_rating=has_rating)
+    further = {"labels": dict(labels)} if labels else {}
+    metric = _metric("ranking", "RankingMetrics", config, has_rating=has_rating, **further)
     return thresholds.eval_config(metric)
 
 
-def check_names(config: EvaluationConfig, baselines: Iterable[str], has_rating: bool | None) -> None:
+def check_names(
+    config: EvaluationConfig,
+    baselines: Iterable[str],
+    has_rating: bool | None,
+    labels: Mapping[str, LabelKind] | None = None,
+) -> None:
     """Raises ConfigError where a threshold names a figure of neither model: each Evaluator takes those that
     it knows.
 
     Args:
         config: the settings.
         baselines: of the retrieval model.
-        has_rating: whether there are labels; None where there is no ranking model.
+        has_rating: whether there are ratings; None where there is no ranking model.
+        labels: further labels with their kinds.
     """
     names = set(RetrievalCombiner(list(config.k), list(baselines)).names())
     if has_rating is not None:
-        names |= set(RankingCombiner(has_rating).names())
+        names |= set(RankingCombiner(has_rating, labels=labels).names())
     for position, name_given in (
         ("thresholds", config.thresholds),
         ("changes", config.changes),
@@ -140,7 +155,7 @@ class Thresholds:
     def _bounds(self, bounds: dict[str, float], names: set[str], part: config_pb2.SlicingSpec) -> None:
         for name, bound in bounds.items():
             if name in names:
-                ends = {"high": bound} if name in LOWER_IS_BETTER else {"low": bound}
+                ends = {"high": bound} if lower_is_better(name) else {"low": bound}
                 self.bound(name, part=part, **ends)
 
     def bound(
@@ -173,14 +188,14 @@ class Thresholds:
         """A figure may not be worse than the last blessed model's by more than `drop`: significantly, where
         it is one `with_interval`: the end of the interval that is kindest to the candidate must still be a
         loss for it to count."""
-        better = name not in LOWER_IS_BETTER
+        better = not lower_is_better(name)
         kindest = f"{name}_change_{'high' if better else 'low'}" if name in with_interval else name
         self.change(kindest, drop, better, part or config_pb2.SlicingSpec())
 
     def no_worse_anywhere(self, name: str) -> None:
         """The deciding figure may not fall significantly against the last blessed model, overall and in no
         slice."""
-        better = name not in LOWER_IS_BETTER
+        better = not lower_is_better(name)
         if self.config.max_drop is not None:
             self.no_worse(name, self.config.max_drop, [name])
         if self.config.max_slice_drop is not None:

@@ -25,6 +25,9 @@ from pipeline.evaluation.figures import (
     of_nobody,
     sample_users,
 )
+from pipeline.evaluation.label_figures import figure_names, label_columns, label_figures
+from tfrec_fusion.config import LabelKind
+from tfrec_fusion.features.columns import label_feature
 from tfrec_fusion.metrics.pointwise import log_losses, per_user_auc, per_user_ndcg, placements
 
 FIELDS = (
@@ -37,7 +40,6 @@ FIELDS = (
     "blessed_click_score",
     "blessed_rating",
 )
-ROW_TYPE = np.dtype([("user", "<i8"), *((name, "<f4") for name in FIELDS)])
 CLICKS = ("auc", "user_auc", "log_loss", "calibration", "calibration_error", "user_ndcg")
 PER_USER = ("user_auc", "user_ndcg")  # means over those users of whom they are known
 RATINGS = ("rmse", "mae")
@@ -49,12 +51,13 @@ def _by_head(predictions: Any) -> Any:
 
 
 class RankingCombiner(beam.CombineFn):
-    """Gathers labels and predictions as packed bytes (40 an example), and ends in errors and in averages over
-    users.
+    """Gathers labels and predictions as packed bytes (40 an example, 12 more a further label), and ends
+    in errors and in averages over users.
 
     Args:
         has_rating: whether Examples have a `label` and the model predicts a `rating`.
         model, blessed, certainty, most: as in `RetrievalCombiner`.
+        labels: further labels with their kinds (`label_figures`).
     """
 
     def __init__(
@@ -64,8 +67,17 @@ class RankingCombiner(beam.CombineFn):
         blessed: str | None = None,
         certainty: Certainty | None = None,
         most: int = 1_000_000,
+        labels: Mapping[str, LabelKind] | None = None,
     ):
         self.most = most
+        self.labels = dict(labels or {})
+        places = range(len(self.labels))
+        further = [f"{part}_{place}" for place in places for part in ("label", "score", "blessed_score")]
+        self.fields = (*FIELDS, *further)
+        self.row_type = np.dtype([("user", "<i8"), *((name, "<f4") for name in self.fields)])
+        self.figures: dict[str, Callable[[str], Figure]] = dict(_FIGURES)
+        for label, kind in self.labels.items():
+            self.figures |= label_figures(label, kind)
         self.has_rating, self.model, self.blessed = has_rating, model, blessed
         self.certainty = certainty or Certainty()
 
@@ -88,9 +100,12 @@ class RankingCombiner(beam.CombineFn):
             "blessed_click_score": other.get("click"),
             "blessed_rating": other.get("rating"),
         }
-        rows = np.empty(len(users), ROW_TYPE)
+        for place, label in enumerate(self.labels):
+            fields[f"label_{place}"] = features.get(label_feature(label))
+            fields[f"score_{place}"], fields[f"blessed_score_{place}"] = own.get(label), other.get(label)
+        rows = np.empty(len(users), self.row_type)
         rows["user"] = users
-        for name in FIELDS:
+        for name in self.fields:
             rows[name] = column(fields[name], len(users))
         return rows.tobytes()
 
@@ -108,14 +123,17 @@ class RankingCombiner(beam.CombineFn):
 
     def _bounded(self, accumulator: bytearray) -> bytearray:
         return (
-            self.compact(accumulator) if len(accumulator) > 2 * self.most * ROW_TYPE.itemsize else accumulator
+            self.compact(accumulator)
+            if len(accumulator) > 2 * self.most * self.row_type.itemsize
+            else accumulator
         )
 
     def compact(self, accumulator: bytearray) -> bytearray:
-        return bytearray(sample_users(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most).tobytes())
+        rows = np.frombuffer(bytes(accumulator), self.row_type)
+        return bytearray(sample_users(rows, self.most).tobytes())
 
     def extract_output(self, accumulator: Any) -> dict[metric_types.MetricKey, Any]:
-        rows = sample_users(np.frombuffer(bytes(accumulator), ROW_TYPE), self.most)
+        rows = sample_users(np.frombuffer(bytes(accumulator), self.row_type), self.most)
         if not len(rows):
             return of_nobody(self.keys())
         rows = rows[np.argsort(rows["user"], kind="stable")]
@@ -131,7 +149,7 @@ class RankingCombiner(beam.CombineFn):
         if self.blessed is not None:
             changes: dict[str, float] = {}
             for name in self.names_with_change():
-                before, after = _FIGURES[name]("blessed_"), _FIGURES[name]("")
+                before, after = self.figures[name]("blessed_"), self.figures[name]("")
                 changes |= estimates.change(name, less(after, before))
             values |= {metric_key(name, self.model, change=True): value for name, value in changes.items()}
         return values
@@ -147,15 +165,16 @@ class RankingCombiner(beam.CombineFn):
     def names_with_change(self) -> list[str]:
         """Figures whose difference to the last blessed model has an interval: functions of sums over
         users."""
-        return ["log_loss", "auc", *PER_USER, *(RATINGS if self.has_rating else ())]
+        rated = RATINGS if self.has_rating else ()
+        return ["log_loss", "auc", *PER_USER, *rated, *figure_names(self.labels)]
 
     def own_names(self) -> list[str]:
         """What is computed of a model alone."""
-        return [*CLICKS, *(RATINGS if self.has_rating else ())]
+        return [*CLICKS, *(RATINGS if self.has_rating else ()), *figure_names(self.labels)]
 
     def names(self) -> list[str]:
         """Every figure of the candidate."""
-        intervals = ["log_loss", "calibration", "auc", *PER_USER]
+        intervals = ["log_loss", "calibration", "auc", *PER_USER, *figure_names(self.labels)]
         others = ["users", EXAMPLES]
         if self.has_rating:
             intervals += ["rmse", "mae", "rmse_gain_over_biases"]
@@ -171,7 +190,7 @@ class RankingCombiner(beam.CombineFn):
 
     def _columns(self, rows: np.ndarray, user: np.ndarray) -> dict[str, np.ndarray]:
         """What is summed over users; `rows` one user after the other."""
-        fields = {name: rows[name].astype(np.float64) for name in FIELDS}
+        fields = {name: rows[name].astype(np.float64) for name in self.fields}
         clicked = fields["click"] > 0
         columns = {"examples": np.ones(len(rows)), "click": fields["click"]}
         columns |= {"clicks": clicked.astype(np.float64), "others": (~clicked).astype(np.float64)}
@@ -198,14 +217,18 @@ class RankingCombiner(beam.CombineFn):
         for prefix in ("", "blessed_", "baseline_"):
             error = np.where(rated, fields[f"{prefix}rating"] - fields["label"], 0.0)
             columns[f"{prefix}squared"], columns[f"{prefix}absolute"] = error**2, np.abs(error)
+        for place, (label, kind) in enumerate(self.labels.items()):
+            for prefix in ("", "blessed_") if self.blessed is not None else ("",):
+                values, scores = fields[f"label_{place}"], fields[f"{prefix}score_{place}"]
+                columns |= label_columns(label, kind, prefix, values, scores)
         return columns
 
     def _values(self, rows: np.ndarray, estimates: Estimates) -> dict[str, float]:
         """Figures with intervals, and the baseline's."""
         values = {"users": float(len(np.unique(rows["user"]))), EXAMPLES: float(len(rows))}
         shown = ["log_loss", "calibration", "auc", *PER_USER, *(RATINGS if self.has_rating else ())]
-        for name in shown:
-            values |= estimates.with_interval(name, _FIGURES[name](""))
+        for name in [*shown, *figure_names(self.labels)]:
+            values |= estimates.with_interval(name, self.figures[name](""))
         if self.has_rating:
             biases, own = _FIGURES["rmse"]("baseline_"), _FIGURES["rmse"]("")
             values["baseline_rmse"] = estimates.of(biases)[0]
@@ -224,7 +247,7 @@ class RankingCombiner(beam.CombineFn):
     def _own(self, estimates: Estimates, prefix: str) -> dict[str, float]:
         """Figures of one model: the candidate (prefix empty) or the last blessed one."""
         values = {
-            name: estimates.of(_FIGURES[name](prefix))[0]
+            name: estimates.of(self.figures[name](prefix))[0]
             for name in self.own_names()
             if name != "calibration_error"
         }
@@ -277,21 +300,22 @@ def _computations(
     most: Any,
     code: Any = "",
     name: Any = "",
+    labels: Any = None,
     eval_config: Any = None,
     model_names: Any = None,
     **_: Any,
 ) -> list[metric_types.MetricComputation]:
     model, blessed = candidate_and_blessed(model_names)
-    combiner = RankingCombiner(has_rating, model, blessed, Certainty(**certainty), most)
+    combiner = RankingCombiner(has_rating, model, blessed, Certainty(**certainty), most, labels)
     return [metric_types.MetricComputation(combiner.keys(), [Pack(combiner)], combiner)]
 
 
 class RankingMetrics(metric_types.Metric):
     """AUC over all examples and per user, log loss, calibration (predicted over observed clicks), NDCG of
     each user's own items; with ratings RMSE, MAE, and the gain over a baseline of user and item biases,
-    with intervals.
+    with intervals. Of further labels the AUC and the log loss, or RMSE and MAE.
 
-    `certainty`, `most` and `code` as in `RetrievalMetrics`.
+    `labels` as in `RankingCombiner`; `certainty`, `most` and `code` as in `RetrievalMetrics`.
     """
 
     def __init__(
@@ -301,7 +325,14 @@ class RankingMetrics(metric_types.Metric):
         most: int,
         code: str = "",
         name: str = "ranking",
+        labels: dict[str, LabelKind] | None = None,
     ):
         super().__init__(
-            _computations, has_rating=has_rating, certainty=certainty, most=most, code=code, name=name
+            _computations,
+            has_rating=has_rating,
+            certainty=certainty,
+            most=most,
+            code=code,
+            name=name,
+            labels=labels or {},
         )

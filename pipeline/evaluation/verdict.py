@@ -15,11 +15,11 @@ from pipeline.evaluation.slices import PREFIX
 from pipeline.evaluation.wording import (
     CHANGE,
     GAIN,
-    LOWER_IS_BETTER,
     NAMES,
     difference,
     doubtful_figures,
     figure_of,
+    lower_is_better,
     telling_slices,
 )
 
@@ -248,4 +248,4 @@ def deciding(metrics: dict[str, float]) -> str:
 
 def worse(name: str, change: float) -> bool:
     """Whether a change of a figure is for the worse."""
-    return change > 0 if name in LOWER_IS_BETTER else change < 0
+    return change > 0 if lower_is_better(name) else change < 0

@@ -36,6 +36,20 @@ FEW_TEXTS, FEW_TEXTS_SHARE = 5, 0.05
 Metrics = Mapping[str, float]
 
 
+def of_labels(metrics: Metrics) -> list[str]:
+    """The figures of further labels among a model's: those that have an interval."""
+    return [
+        name
+        for name in metrics
+        if "_of_" in name and f"{name}_low" in metrics and not name.endswith("_change")
+    ]
+
+
+def lower_is_better(figure: str) -> bool:
+    """Whether less of a figure is better; of a further label as of others (`rmse_of_dwell`)."""
+    return figure.partition("_of_")[0] in LOWER_IS_BETTER
+
+
 def figure_of(baseline: str, figure: str) -> str:
     """The name under which a baseline's figure stands beside the model's."""
     return f"baseline_{figure}" if baseline in ("biases", "click_rate") else f"{baseline}_{figure}"
@@ -51,7 +65,7 @@ def difference(figure: str, baseline: str, metrics: Metrics) -> str:
         metrics: a slice's figures.
     """
     gain = f"{figure}_gain_over_{baseline}"
-    sign = -1 if figure in LOWER_IS_BETTER else 1
+    sign = -1 if lower_is_better(figure) else 1
     value, ends = metrics.get(gain), [metrics.get(f"{gain}{end}") for end in ("_low", "_high")]
     if value is None:
         return "unknown"

@@ -64,6 +64,7 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
         return
     yield from check_join(choices, items, tables)
     yield from _label(choices, config, tables)
+    yield from _further_labels(choices, tables)
     try:
         yield from check_users(tables, choices, config)
     except ConfigError as error:
@@ -114,6 +115,20 @@ def _label(choices: Choices, config: PipelineConfig, tables: Tables) -> Iterator
             f"{shown} stands apart from the other values and looks like 'not rated'. If so: "
             f"`data.interactions.label_nulls: [{shown}]`",
         )
+
+
+def _further_labels(choices: Choices, tables: Tables) -> Iterator[Finding]:
+    for name, label in tables.interactions.labels.items():
+        values = choices.frame[f"labels.{name}"].dropna()
+        if values.empty or (label.kind == "binary" and values.nunique() < 2):
+            seen = f"{len(values):,} values" + (f", all of them {values.iloc[0]:g}" if len(values) else "")
+            text = f"`{name}` needs {'both yes and no' if label.kind == 'binary' else 'values'}; {seen}."
+            yield Finding("wrong", "labels", f"{text} Name another column, or another `threshold`.")
+        elif label.kind == "binary":
+            yield Finding("ok", "labels", f"`{name}`: {values.mean():.1%} of {len(values):,} are a yes")
+        else:
+            span = f"from {values.min():g} to {values.max():g}"
+            yield Finding("ok", "labels", f"`{name}`: {len(values):,} numbers, {span}")
 
 
 def _times(choices: Choices, tables: Tables) -> Iterator[Finding]:

@@ -266,6 +266,8 @@ def _events_frame(events: EventColumns) -> pd.DataFrame:
     )
     frame["label"] = events.labels if events.labels is not None else math.nan
     frame["weight"] = events.weights
+    for name, values in events.further_labels.items():
+        frame[f"labels.{name}"] = values
     return frame[events.good]
 
 

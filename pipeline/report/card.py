@@ -6,7 +6,7 @@ import pathlib
 import re
 from typing import Any
 
-from pipeline.evaluation.wording import NAMES, difference, telling_slices
+from pipeline.evaluation.wording import NAMES, difference, of_labels, telling_slices
 from pipeline.report import statistics
 from pipeline.report.lineage import open_store, upstream
 from pipeline.report.plain import markdown_text
@@ -135,7 +135,7 @@ def figures(kind: str, overall: dict[str, float]) -> str:
             name
             for name in ("rmse", "mae", "auc", "user_auc", "user_ndcg", "log_loss", "calibration")
             if name in overall
-        ]
+        ] + of_labels(overall)
     parts = []
     for name in shown_names:
         low, high = overall.get(f"{name}_low"), overall.get(f"{name}_high")

@@ -12,7 +12,7 @@ import markupsafe
 from matplotlib.figure import Figure
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.evaluation.wording import NAMES, figure_of, telling_slices
+from pipeline.evaluation.wording import NAMES, figure_of, of_labels, telling_slices
 from pipeline.report import card, plots, statistics
 from pipeline.report.analysis import Analysis, K, analyse
 from pipeline.report.drift_periods import drift_rows
@@ -153,7 +153,8 @@ def ranking_rows(run: RunFiles) -> list[dict[str, Any]]:
     if "ranking" not in run.kinds:
         return []
     overall = run.summary["ranking"]["metrics"]["overall"]
-    return [{"name": name, **with_interval(name, overall)} for name in RANKING if name in overall]
+    names = [name for name in RANKING if name in overall] + of_labels(overall)
+    return [{"name": name, **with_interval(name, overall)} for name in names]
 
 
 def beyond_rows(run: RunFiles) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.checks import check_layer
-from tfrec_fusion.layers.experts import PLE, MMoE, for_all
+from tfrec_fusion.layers.experts import PLE, CrossStitch, MMoE, for_all
 
 INPUTS = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
 TASKS = ["click", "like"]
@@ -47,6 +47,7 @@ def mix(gate, experts, x):
         (MMoE, {"num_experts": 3, "units": [6, 5], "dropout": 0.1}),
         (PLE, {"num_task_experts": 2, "num_shared_experts": 1, "num_levels": 2, "units": [5]}),
         (PLE, {"num_levels": 1, "units": [6, 5]}),
+        (CrossStitch, {"units": [6, 5], "dropout": 0.1}),
     ],
 )
 def test_check_layer(layer, kwargs):
@@ -55,7 +56,27 @@ def test_check_layer(layer, kwargs):
     check_layer(layer, kwargs, INPUTS, {task: (4, 5) for task in TASKS})
 
 
-@pytest.mark.parametrize("layer", [MMoE(TASKS, units=[5]), PLE(TASKS, units=[5])])
+def test_cross_stitches_mix_the_tasks_layers():
+    layer = made(CrossStitch(TASKS, units=[6, 5], activation="tanh"))
+    hidden = [INPUTS, INPUTS]
+    for kernel, bias, stitch in zip(layer.kernels, layer.biases, layer.stitches, strict=True):
+        own = [np.tanh(hidden[task] @ kernel.numpy()[task] + bias.numpy()[task]) for task in range(2)]
+        alpha = stitch.numpy()
+        hidden = [alpha[task, 0] * own[0] + alpha[task, 1] * own[1] for task in range(2)]
+    outputs = layer(INPUTS)
+    for task, expected in zip(TASKS, hidden, strict=True):
+        np.testing.assert_allclose(outputs[task], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cross_stitches_start_from_a_tasks_own_layer():
+    layer = CrossStitch([*TASKS, "buy"], units=[4])
+    layer(INPUTS)
+    np.testing.assert_allclose(layer.stitches[0].numpy(), 0.85 * np.eye(3) + 0.05, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer", [MMoE(TASKS, units=[5]), PLE(TASKS, units=[5]), CrossStitch(TASKS, units=[5])]
+)
 def test_leading_dimensions(layer):
     outputs = layer(INPUTS.reshape(2, 2, 7))
     for task in TASKS:

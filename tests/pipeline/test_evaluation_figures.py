@@ -7,7 +7,7 @@ import sklearn.metrics
 from tensorflow_model_analysis.metrics import metric_types
 
 from pipeline.evaluation.figures import Certainty
-from pipeline.evaluation.ranking import ROW_TYPE, RankingCombiner
+from pipeline.evaluation.ranking import RankingCombiner
 from pipeline.evaluation.retrieval import TOP, RetrievalCombiner, per_user_figures
 from tfrec_fusion.metrics import accuracy, beyond_accuracy
 
@@ -214,7 +214,7 @@ def test_of_more_interactions_than_are_wanted_some_people_count_with_all_of_thei
         ]
         for entry in accumulators:
             buffer = entry[0] if kind == "retrieval" else entry
-            assert len(buffer) <= 2 * 100 * (combiner.row_type if kind == "retrieval" else ROW_TYPE).itemsize
+            assert len(buffer) <= 2 * 100 * combiner.row_type.itemsize
         merged = combiner.merge_accumulators(accumulators)
         results.append({key.name: value for key, value in combiner.extract_output(merged).items()})
     assert results[0]["users"] == 20
@@ -400,6 +400,46 @@ def test_predictions_that_are_no_numbers_make_no_figures():
     )
     for name in ("auc", "log_loss", "rmse", "rmse_gain_over_biases"):
         assert np.isnan(result[name]), name
+
+
+@pytest.mark.parametrize("blessed", [None, "baseline"])
+def test_further_labels_have_figures_where_they_are_known(blessed):
+    """By scikit-learn, over the rows of which a label is known."""
+    rng = np.random.default_rng(0)
+    kept, kept_scores = rng.integers(0, 2, 200).astype(np.float32), rng.uniform(0.1, 0.9, 200)
+    minutes, predicted = rng.uniform(0, 90, 200), rng.uniform(0, 90, 200).astype(np.float32)
+    kept_scores, minutes = kept_scores.round(1).astype(np.float32), minutes.astype(np.float32)
+    kept[::5] = minutes[::3] = np.nan
+    elements = []
+    for row in range(200):
+        features = {"user_id": b"u%d" % (row % 20), "click": row % 2,
+                    "label__kept": kept[row], "label__minutes": minutes[row]}  # fmt: skip
+        own = {"click": 0.5, "kept": kept_scores[row], "minutes": predicted[row]}
+        models = {"candidate": own, "baseline": {**own, "kept": 0.5}}
+        values = [{key: np.array([value]) for key, value in some.items()} for some in (features, own)]
+        both = {model: {key: np.array([value]) for key, value in some.items()}
+                for model, some in models.items()}  # fmt: skip
+        elements.append(metric_types.StandardMetricInputs(
+            {"features": values[0], "predictions": both if blessed else values[1]}
+        ))  # fmt: skip
+    labels = {"kept": "binary", "minutes": "rating"}
+    name = "candidate" if blessed else ""
+    result = combine(RankingCombiner(False, name, blessed, labels=labels), elements)
+    known, rated = ~np.isnan(kept), ~np.isnan(minutes)
+    error = minutes[rated] - predicted[rated]
+    expected = {
+        "auc_of_kept": sklearn.metrics.roc_auc_score(kept[known], kept_scores[known]),
+        "log_loss_of_kept": sklearn.metrics.log_loss(kept[known], kept_scores[known]),
+        "rmse_of_minutes": np.sqrt(np.mean(error.astype(np.float64) ** 2)),
+        "mae_of_minutes": np.mean(np.abs(error)),
+    }
+    for figure, value in expected.items():
+        assert result[figure] == pytest.approx(value, rel=1e-5), figure
+        assert result[f"{figure}_low"] <= value <= result[f"{figure}_high"]
+    if blessed:
+        assert result["auc_of_kept_change"] == pytest.approx(expected["auc_of_kept"] - 0.5, rel=1e-5)
+    without = combine(RankingCombiner(False, name, blessed), elements)
+    np.testing.assert_equal({figure: result[figure] for figure in without}, without)
 
 
 def bought(user, item, rank, popular=1.0):

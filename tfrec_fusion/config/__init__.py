@@ -3,8 +3,10 @@
 from tfrec_fusion.config.enrichment import EndpointConfig, EnrichmentConfig
 from tfrec_fusion.config.layer_names import own_sources
 from tfrec_fusion.config.models import (
+    CLICK,
     FUSIONS,
     HISTORY_ENCODERS,
+    RATING,
     Feature,
     FeatureKind,
     FeatureSpace,
@@ -18,14 +20,18 @@ from tfrec_fusion.config.models import (
     TextConfig,
     TowerConfig,
     TrainingConfig,
+    Weighting,
+    check_labels,
     check_training,
 )
 from tfrec_fusion.config.preparation import SplitConfig, TransformConfig
 from tfrec_fusion.config.reading import ConfigError, Settings, from_dict
 
 __all__ = [
+    "CLICK",
     "FUSIONS",
     "HISTORY_ENCODERS",
+    "RATING",
     "ConfigError",
     "EndpointConfig",
     "EnrichmentConfig",
@@ -45,6 +51,8 @@ __all__ = [
     "TowerConfig",
     "TrainingConfig",
     "TransformConfig",
+    "Weighting",
+    "check_labels",
     "check_training",
     "from_dict",
     "own_sources",

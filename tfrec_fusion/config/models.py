@@ -10,6 +10,7 @@ Convention for every integer feature: index 0 is padding or unknown; known value
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from annotated_types import Interval
@@ -27,6 +28,10 @@ HistoryEncoderName = Annotated[
 ]
 RankingHead = Annotated[str, LayerName(HEADS, ("hidden", "dropout"))]
 LabelKind = Literal["rating", "binary"]
+Sharing = Literal["shared_bottom", "mmoe", "ple", "cross_stitch"]
+Weighting = Literal["fixed", "uncertainty", "gradnorm", "pcgrad"]
+CLICK, RATING = "click", "rating"
+"""The labels that every ranking model may have: whether an item was chosen, and `interactions.label`."""
 
 Count = Annotated[int, Interval(ge=1)]
 Width = Annotated[int, Interval(ge=1, le=65_536)]
@@ -258,11 +263,19 @@ class RetrievalConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class RankingConfig(Settings):
-    """The ranking model: one head per label. `head`: built-in, or by import path a Keras layer of your own.
-    `rating_dim`: of the factors of ratings that are solved beside
-    the network and weighed on validation (`models.rating_factors`); 0 for the network alone.
+    """The ranking model: one network for all labels. `head`: built-in, or by import path a Keras layer of
+    your own. `rating_dim`: of the factors of ratings that are solved beside the network and weighed on
+    validation (`models.rating_factors`); 0 for the network alone.
     `candidate_attention`: whether the head also reads the history as the candidate sees it
-    (`layers.CandidateAttention`)."""
+    (`layers.CandidateAttention`).
+    `sharing`: what labels share: all but a linear layer (`shared_bottom`), or experts after the head, which a
+    gate mixes for each label (`mmoe`, `ple`), or a perceptron a label, with cross-stitches between them
+    (`cross_stitch`).
+    `weighting` of the labels' losses: `fixed`, by `label_weights` (1 of those not named, 0 leaves a label
+    untrained); `uncertainty` learns them; `gradnorm` draws the labels' rates of learning together, from
+    `label_weights` on; `pcgrad` weighs as `fixed` does and takes conflicts out of the gradients.
+    `conversions`: binary labels that only a click can bring, learned over all that was shown (ESMM); they
+    need impressions."""
 
     tower: TowerConfig = TowerConfig(dim=32, user_id=True, history_encoder="mean")
     training: TrainingConfig = TrainingConfig(epochs=20, batch_size=512)
@@ -270,6 +283,32 @@ class RankingConfig(Settings):
     hidden: tuple[Width, ...] = (128, 64)
     rating_dim: OptionalWidth = 16
     candidate_attention: bool = False
+    sharing: Sharing = "shared_bottom"
+    weighting: Weighting = "fixed"
+    label_weights: dict[str, Annotated[float, Interval(ge=0, le=1e6)]] = dataclasses.field(
+        default_factory=dict
+    )
+    conversions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        training = self.training
+        if self.weighting in ("gradnorm", "pcgrad"):
+            for name, chosen, allowed in (
+                ("strategy", training.strategy, ("none",)),
+                ("precision", training.precision, ("float32", "mixed_bfloat16")),
+            ):
+                if chosen not in allowed:
+                    raise ConfigError(
+                        f"`training.{name}` must be {' or '.join(map(repr, allowed))} with"
+                        f" `weighting: {self.weighting}`, which needs each label's own gradient. Received:"
+                        f" {chosen!r}. Change one of them."
+                    )
+        if self.weighting == "uncertainty" and self.label_weights:
+            raise ConfigError(
+                "`label_weights` must be left out with `weighting: uncertainty`, which learns them. Received:"
+                f" {self.label_weights}. Leave them out, or choose `weighting: fixed`."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +319,39 @@ class IndexConfig(Settings):
     exact_up_to: Annotated[int, Interval(ge=0)] = 50_000
     recall_target: Annotated[float, Interval(gt=0, le=1)] = 0.95
     max_k: Annotated[int, Interval(ge=1, le=1_000_000)] = 1000
+
+
+def check_labels(config: RankingConfig, labels: Mapping[str, LabelKind]) -> None:
+    """Refuses settings that do not fit the labels that there are.
+
+    Args:
+        config: the ranking model.
+        labels: label name → its kind.
+
+    Raises:
+        ConfigError: if a setting names no label, if weights sum to nothing, or if a conversion is none.
+    """
+    for key, names in (("label_weights", config.label_weights), ("conversions", config.conversions)):
+        unknown = [name for name in names if name not in labels]
+        if unknown:
+            raise ConfigError(
+                f"`ranking.{key}` must name labels ({', '.join(labels)}). Received: {', '.join(unknown)}."
+                " Describe them in `data.interactions.labels`."
+            )
+    weights = {name: config.label_weights.get(name, 1.0) for name in labels}
+    least = min(weights.values(), default=1.0)
+    if not any(weights.values()) or (config.weighting == "gradnorm" and not least):
+        rule = "sum to more than 0" if not any(weights.values()) else "be above 0 with `weighting: gradnorm`"
+        raise ConfigError(
+            f"`ranking.label_weights` must {rule}. Received: {weights}. Nothing would be learned of what"
+            " counts 0."
+        )
+    for name in config.conversions:
+        if name == CLICK or labels[name] != "binary" or CLICK not in labels:
+            raise ConfigError(
+                "`ranking.conversions` must name binary labels other than `click`, beside a label `click`."
+                f" Received: {name!r}, of {dict(labels)}. Leave it out, or make it `kind: binary`."
+            )
 
 
 def check_training(training: TrainingConfig, text: TextConfig | None = None) -> None:

@@ -9,11 +9,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.ids import ids, normalised
 from tfrec_fusion.datasets.tables import IdRule, Interactions
 from tfrec_fusion.datasets.times import MISSING, detect_time_format, parse_times
 from tfrec_fusion.datasets.values import arrow_of
+
+FEW = 5
+"""From so many cells on, a column without a number among them is no column of numbers."""
 
 NO_CHOICE = "no choice"
 """How the reason of a row begins that is left out because the configuration says that it is no choice: no
@@ -29,6 +33,7 @@ class EventColumns:
         users, items: ids; null where missing.
         times: int64, nanoseconds since 1970; 0 without a column of times.
         labels: float64, NaN where nothing is given; None without a column of labels.
+        further_labels: label name → float64, NaN where nothing is given, 0 and 1 of a `binary` one.
         weights: float64, how much an event counts; 0 of what was shown and not chosen, below 0 of what was
             disliked.
         positions: int64, where the item was shown; 0 where that is not known.
@@ -44,6 +49,7 @@ class EventColumns:
     weights: np.ndarray
     positions: np.ndarray
     reason: np.ndarray
+    further_labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def good(self) -> np.ndarray:
@@ -76,6 +82,7 @@ def read_events(
         pieces = cells.numbers(columns[table.quantity], _where(table.quantity), table.csv.decimal)
         reason[~(pieces > 0)] = "quantity not above 0"
     labels = _labels(columns[table.label], table, reason) if table.label else None
+    further = {name: _further(name, columns, table, reason) for name in table.labels}
     if labels is not None and table.dislikes_below is not None:
         # A label that is not given is no dislike.
         weights = np.where(labels < table.dislikes_below, -np.abs(weights), weights)
@@ -98,6 +105,7 @@ def read_events(
         weights[rows],
         shown_at[rows],
         reason,
+        {name: values[rows] for name, values in further.items()},
     )
 
 
@@ -149,6 +157,23 @@ def _labels(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndar
     reason[~np.isfinite(labels) & ~nothing] = "unparsable label"
     labels[nothing] = np.nan
     return labels
+
+
+def _further(name: str, columns: dict[str, pa.Array], table: Interactions, reason: np.ndarray) -> np.ndarray:
+    """A further label: numbers, NaN where nothing is given."""
+    label, column = table.labels[name], table.label_columns[name]
+    values = cells.numbers(columns[column], _where(column), table.csv.decimal)
+    given = ~pc.is_null(cells.strings(columns[column], _where(column))).to_numpy(zero_copy_only=False)
+    wrong = given & ~np.isfinite(values)
+    if given.sum() >= FEW and wrong[given].all():
+        seen = columns[column].filter(pa.array(given))[0].as_py()
+        raise ConfigError(
+            f"`interactions.labels.{name}` must be a column of numbers. Received: {column!r}, which holds"
+            f" {str(seen)[:40]!r}. Name another column, or make numbers of it."
+        )
+    reason[wrong] = f"unparsable label {name!r}"
+    values = np.where(given, values, np.nan)
+    return values if label.kind == "rating" else np.where(given, values >= label.threshold, np.nan)
 
 
 def _equal(words: pa.Array, numbers: np.ndarray, value: str) -> np.ndarray:

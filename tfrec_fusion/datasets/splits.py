@@ -20,7 +20,8 @@ CELLS = 100_000  # of the histogram of times that cut-offs are taken from
 class Event(NamedTuple):
     """One interaction of one user: nanoseconds since 1970, item id, label (None without one), context
     values, and how much it counts: 0 where the item was shown and not chosen, below 0 where it was
-    disliked; and where it was shown (from 1 on, 0 where nobody knows)."""
+    disliked; where it was shown (from 1 on, 0 where nobody knows); and further labels, in the order of
+    `Tables.further_labels`, None where nobody knows."""
 
     time: int
     item: str
@@ -28,6 +29,7 @@ class Event(NamedTuple):
     context: tuple[str, ...] = ()
     weight: float = 1.0
     position: int = 0
+    labels: tuple[float | None, ...] = ()
 
     @property
     def chosen(self) -> bool:

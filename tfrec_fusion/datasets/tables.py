@@ -10,12 +10,32 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import datetime
+import re
 from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from tfrec_fusion.config import ConfigError, Settings
+from tfrec_fusion.config import CLICK, RATING, ConfigError, LabelKind, Settings
 from tfrec_fusion.config.enrichment import TextUse
+from tfrec_fusion.config.models import RESERVED
+
+ANSWERED = frozenset(
+    [
+        *(
+            "label",
+            "labels",
+            "chosen",
+            "exposure",
+            "time",
+            "item_train_count",
+            "user_activity",
+            "item_activity",
+        ),
+        *("score", "scores", "title", "titles", "ranks", "states", "item_ids", "num_results", "known_user"),
+        *("unknown_items", "unknown_categories", "retrieval_score", "label_weights"),
+    ]
+)
+"""Names that stand beside labels in Examples, batches and answers."""
 
 IdRule = Literal["as_written", "number", "folded"]
 
@@ -118,6 +138,21 @@ class Join:
 
 
 @dataclasses.dataclass(frozen=True)
+class Label(Settings):
+    """A further label of the ranking model.
+
+    Attributes:
+        column: of the table, numbers; as the label itself where empty. In an empty cell nobody knows.
+        kind: `rating`: the number is predicted; `binary`: the probability of a yes.
+        threshold: of a `binary` label: the numbers from here on are a yes. Columns of 0 and 1 have 1.
+    """
+
+    column: str = ""
+    kind: LabelKind = "binary"
+    threshold: Annotated[float, Interval()] = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Interactions(Settings):
     """Who chose what, and when.
 
@@ -160,6 +195,8 @@ class Interactions(Settings):
             choices, no part of a history or of what models are judged by, and not recommended to that user
             again; the ranking model learns their labels. `retrieval.dislike_weight` makes them negatives of
             the retrieval's loss too. None: every row is a choice, whatever its label.
+        labels: further labels of the ranking model, by names of letters, digits and `_`: what came after the
+            choice and nobody knows before, such as a purchase or how long something was watched.
         key_file: where `user` holds pseudonyms of the embedded server's log: the file of their key. Only for
             `data.impressions`, beside interactions with the ids themselves.
     """
@@ -184,10 +221,12 @@ class Interactions(Settings):
     position: str | None = None
     position_bias: Annotated[float, Interval(ge=0, le=5)] = 1.0
     dislikes_below: Annotated[float, Interval()] | None = None
+    labels: dict[str, Label] = dataclasses.field(default_factory=dict)
     key_file: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_labels()
         # YAML reads -1 as a number, JSON keeps what was made of it: a cell is compared as a string.
         nulls = tuple(
             f"{value:.15g}" if isinstance(value, float) else str(value) for value in self.label_nulls
@@ -235,6 +274,28 @@ class Interactions(Settings):
                 " Name the columns of what came of it, such as {clicked: 1}."
             )
 
+    def _check_labels(self) -> None:
+        for name, column in self.label_columns.items():
+            taken = name in RESERVED | ANSWERED | {CLICK, RATING}
+            taken = taken or name.startswith(("context_", "baseline_"))
+            if taken or "__" in name or not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
+                why = "which is taken" if taken else "which is no such name"
+                raise ConfigError(
+                    "`interactions.labels` must be named by letters, digits and single `_`, and not as"
+                    f" something else is. Received: {name!r}, {why}. Name it otherwise; `column` says which"
+                    " column it is."
+                )
+            if column in self.context:
+                raise ConfigError(
+                    f"`interactions.labels.{name}` must be no context, which is known before. Received: the"
+                    f" column {column!r} in both. Take it out of `interactions.context`."
+                )
+
+    @property
+    def label_columns(self) -> dict[str, str]:
+        """The column of each further label."""
+        return {name: label.column or name for name, label in self.labels.items()}
+
     @property
     def weighted(self) -> bool:
         """Whether choices count differently."""
@@ -253,7 +314,8 @@ class Interactions(Settings):
         """The columns that are read, each once, wherever they stand; without the key of a join."""
         optional = (name for name in (self.time, self.label, self.quantity, self.weight, self.event,
                                 self.position) if name)  # fmt: skip
-        return tuple(dict.fromkeys((self.user, self.item, *optional, *self.outcomes, *self.context)))
+        labels = self.label_columns.values()
+        return tuple(dict.fromkeys((self.user, self.item, *optional, *self.outcomes, *self.context, *labels)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -372,6 +434,30 @@ class Tables:
     user_ids: IdRule = "as_written"
     item_ids: IdRule = "as_written"
     impressions: Interactions | None = None
+
+    @property
+    def further_labels(self) -> dict[str, LabelKind]:
+        """Label name → its kind, of labels beside `click` and `rating`; a table that lacks one knows nothing
+        of it.
+
+        Raises:
+            ConfigError: if the tables differ in what kind a label is.
+        """
+        kinds: dict[str, LabelKind] = {}
+        for table in (self.interactions, self.impressions):
+            for name, label in (table.labels if table else {}).items():
+                if kinds.setdefault(name, label.kind) != label.kind:
+                    raise ConfigError(
+                        f"`labels.{name}` must be of one kind in interactions and impressions. Received:"
+                        f" {kinds[name]!r} and {label.kind!r}. Give it one."
+                    )
+        return dict(sorted(kinds.items()))
+
+    @property
+    def labels(self) -> dict[str, LabelKind]:
+        """Label name → its kind, of all that a ranking model learns."""
+        rated: dict[str, LabelKind] = {RATING: "rating"} if self.interactions.label else {}
+        return {CLICK: "binary", **rated, **self.further_labels}
 
     @property
     def shows(self) -> bool:

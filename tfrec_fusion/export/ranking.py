@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tfrec_fusion.config import CLICK, RATING
+from tfrec_fusion.export import quotas
 from tfrec_fusion.export.base import (
     Signatures,
     as_unicode,
@@ -18,7 +20,7 @@ from tfrec_fusion.export.base import (
     table,
 )
 from tfrec_fusion.export.explaining import Explainer
-from tfrec_fusion.export.request import EVALUATE, RANKING_ONLY, RETRIEVAL_ONLY
+from tfrec_fusion.export.request import EVALUATE, FURTHER_LABELS_ONLY, RANKING_ONLY, RETRIEVAL_ONLY
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.contributions import PartScores
 from tfrec_fusion.models.new_items import ranking_vectors
@@ -35,6 +37,11 @@ class CandidateScores(Signatures):
 
     ranking: Any
 
+    @property
+    def weighs(self) -> bool:
+        """Whether `rank` weighs labels: whether there are any beside `click` and `rating`."""
+        return bool(set(self.ranking.labels) - {CLICK, RATING})
+
     def score_with(self, ranking: Ranking, catalogue: Catalogue) -> None:
         """Keeps the ranking model's vectors of the catalogue, and of the model what signatures need."""
         self._keep(ranking=ranking)
@@ -47,6 +54,7 @@ class CandidateScores(Signatures):
         history: tf.Tensor,
         item_ids: tf.Tensor,
         texts: tf.Tensor,
+        label_weights: tf.Tensor | None = None,
         **context: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Scores candidates for each request; see `request.SIGNATURES` and `request.INPUTS` for the inputs.
@@ -54,7 +62,8 @@ class CandidateScores(Signatures):
         The candidates `[batch, n]` come by `item_ids`, by `texts`, or both.
 
         Returns:
-            float32 `[batch, n]` a label, ratings between the lowest and the highest of training; `titles`
+            float32 `[batch, n]` a label, ratings between the lowest and the highest of training; with further
+            labels `score` of the same shape, see `weighted`; `titles`
             string `[batch, n]`, the text itself for an item without one; `known_user` bool `[batch]`;
             `unknown_items` string `[batch, any]`: ids of the history, and of candidates that came without a
                 text, which are in no catalogue.
@@ -65,6 +74,8 @@ class CandidateScores(Signatures):
         user = self.user_inputs(user_id, history, context)
         scores = self.scores(user, self.item_rows(flat_ids), vectors)
         answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
+        if label_weights is not None:
+            answer["score"] = self.weighted(answer, label_weights)
         rows = self.item_rows(item_ids)
         titles = tf.gather(self.titles, rows)
         unknown = tf.where(says_something(texts), "", self.unknown_items(item_ids, rows))
@@ -127,9 +138,52 @@ class CandidateScores(Signatures):
         explanation = RankingExplanation(self.ranking, inputs, vectors, history, unsourced=unsourced)
         return explanation.explain(label, self.average_ranked)
 
+    def weighted(self, scores: Mapping[str, tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
+        """The weighted mean of labels' scores: probabilities as they are, ratings from 0, the lowest of
+        training, to 1, the highest.
+
+        Args:
+            scores: float32 `[batch, n]` a label.
+            weights: string `[batch, any]`, `LABEL=N` each, `""` for none; a row of none weighs the main label
+                alone. A request with anything else, or whose weights sum to nothing, fails with
+                INVALID_ARGUMENT.
+
+        Returns:
+            float32 `[batch, n]`, in [0, 1].
+        """
+        names = tf.constant(list(scores))
+        given = weights != ""
+        named = tf.strings.regex_replace(weights, quotas.WEIGHT, r"\1")[..., tf.newaxis] == names
+        right = tf.strings.regex_full_match(weights, quotas.WEIGHT) & tf.reduce_any(named, -1)
+        # Both branches of `where` are computed: what is no number must not reach the parser.
+        numbers = tf.where(right, tf.strings.regex_replace(weights, quotas.WEIGHT, r"\2"), "0")
+        shares = tf.where(named, tf.strings.to_number(numbers)[..., tf.newaxis], 0.0)
+        total = tf.reduce_sum(shares, 1)
+        sums = tf.reduce_sum(total, 1, keepdims=True)
+        any_given = tf.reduce_any(given, 1, keepdims=True)
+        wrong = given & ~right
+        known = ", ".join(scores)
+        rules = [
+            (~tf.reduce_any(wrong), f"{quotas.WEIGHT_RULE} and LABEL one of {known}", weights[wrong][:1]),
+            (
+                tf.reduce_all((sums > 0) | ~any_given),
+                "`label_weights` must sum to more than 0",
+                weights[(sums[:, 0] <= 0) & any_given[:, 0]][:1],
+            ),
+        ]
+        asserts = [
+            tf.raw_ops.Assert(condition=holds, data=[f"{rule}. Received:", seen])
+            for holds, rule, seen in rules
+        ]
+        main = tf.constant([name == (RATING if RATING in scores else CLICK) for name in scores], tf.float32)
+        with tf.control_dependencies(asserts):
+            shares = tf.where(any_given, tf.math.divide_no_nan(total, sums), main)
+        columns = tf.stack([self.ranking.as_share(name, values) for name, values in scores.items()], 2)
+        return tf.reduce_sum(columns * shares[:, tf.newaxis], 2)
+
     def rank_spec(self) -> dict[str, tf.TensorSpec]:
         """What `rank` takes (`request.SIGNATURES`)."""
-        return self.input_spec("rank")
+        return self.input_spec("rank", without=() if self.weighs else FURTHER_LABELS_ONLY)
 
 
 class RankingSignatures(CandidateScores):

@@ -62,7 +62,7 @@ class Input:
             `max_k`.
         off: a value outside the range that stands for "not at all".
         choices: the words that a setting may be; any where empty.
-        numbered: whether each entry of a list is a name with a number (`quotas`).
+        numbered: whether each entry of a list is a name with a number (`quotas.FORMS`).
         flag: of the command line; none where empty.
     """
 
@@ -108,7 +108,7 @@ class Input:
             RequestError: for what is no name with a number.
         """
         try:
-            return quota_texts(value) if self.numbered else value
+            return quota_texts(value, self.name) if self.numbered else value
         except ValueError as error:
             raise RequestError(str(error)) from None
 
@@ -273,6 +273,15 @@ _ALL = (
         flag="--label",
     ),
     Input(
+        "label_weights",
+        "string",
+        2,
+        "how much each label counts in `score`, as `purchase=0.5`; those not named count nothing",
+        "the main label alone: `rating` where there is one, else `click`",
+        numbered=True,
+        flag="--label-weight",
+    ),
+    Input(
         "text_weight",
         "float32",
         0,
@@ -313,7 +322,7 @@ _RETRIEVAL = (
 _LIST = ("diversity", "diversity_by", "calibration", "max_per_category", "quotas", "category_column")
 SIGNATURES: dict[str, tuple[str, ...]] = {
     "recommend": (*_RETRIEVAL, *_LIST, "candidates", "rank_weight"),
-    "rank": ("user_id", "history", "item_ids", "texts"),
+    "rank": ("user_id", "history", "item_ids", "texts", "label_weights"),
     "embed_query": ("user_id", "history", "text"),
     "embed_item": ("item_id", "text"),
     "embed_text": ("text",),
@@ -338,10 +347,12 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "similar": ("item_id", "text", "k", "exclude", "allow", "categories", "text_weight"),
 }
 """The inputs of each signature. The retrieval model's `recommend` and `explain` have neither `candidates` nor
-`rank_weight`; `label` is of the ranking model's `explain`, which has those of `rank` and `count` beside."""
+`rank_weight`; `label` is of the ranking model's `explain`, which has `user_id`, `history`, the candidates and
+`count` beside; `label_weights` is of models with further labels."""
 
 RANKING_ONLY = ("candidates", "rank_weight")
 LABEL_ONLY = ("label",)
+FURTHER_LABELS_ONLY = ("label_weights",)
 RETRIEVAL_ONLY = ("text", *(name for name in SIGNATURES["recommend"] if name not in ("user_id", "history")))
 """Inputs of `explain` that the ranking model alone does not have."""
 
@@ -363,8 +374,8 @@ OUTPUTS: dict[str, str] = {
     ),
 }
 """Outputs of `recommend`; the recommender adds `retrieval_score` and a prediction for each label of the
-ranking, 0 where there is no item. `rank` answers with a score for each label, `titles`, `known_user` and
-`unknown_items`."""
+ranking, 0 where there is no item. `rank` answers with a score for each label, with further labels their
+weighted mean `score`, and `titles`, `known_user` and `unknown_items`."""
 
 EXPLAINED: dict[str, str] = {
     "item_ids": "the items that were asked about: `[batch, n]`; `scores` and `titles` have the same shape",

@@ -64,6 +64,11 @@ class RawFeature:
         return f"{self.role}_{self.column}"
 
 
+def label_feature(label: str) -> str:
+    """What a further label is called in Examples; in batches and answers it has its own name."""
+    return f"label__{label}"
+
+
 def user_features(tables: Tables) -> list[RawFeature]:
     """Side features of users."""
     if not tables.users:

@@ -23,6 +23,7 @@ from tfrec_fusion.features.columns import (
     RawFeature,
     context_features,
     item_features,
+    label_feature,
     text_features,
     user_features,
 )
@@ -74,15 +75,18 @@ def interaction_inputs(inputs: Inputs, tables: Tables, vocabulary_size: int, lea
         learned: from training interactions.
 
     Returns:
-        `user_index` int64 `[batch]`; each user and context feature; `rating` float32 `[batch]`, NaN without a
-        label; `weight` float32 `[batch]`, 1 where nothing says so; `item_id`, `history`, `history_weight` and
-        `click` as they are: the items' vocabulary belongs to `item_inputs`.
+        `user_index` int64 `[batch]`; each user and context feature; `rating` and each further label float32
+        `[batch]`, NaN where there is none; `weight` float32 `[batch]`, 1 where nothing says so; `item_id`,
+        `history`, `history_weight` and `click` as they are: the items' vocabulary belongs to `item_inputs`.
     """
     outputs: Outputs = {name: inputs[name] for name in AS_THEY_ARE if name in inputs}
     if "user_id" in inputs:
         outputs["user_index"] = learned.index(inputs["user_id"], USER_VOCABULARY, None)
     if "label" in inputs:
         outputs["rating"] = _dense(inputs["label"], float("nan"))
+    for label in tables.further_labels:
+        if label_feature(label) in inputs:
+            outputs[label] = _dense(inputs[label_feature(label)], float("nan"))
     if "weight" in inputs:
         outputs["weight"] = _dense(inputs["weight"], 1.0)
     return outputs | _columns(

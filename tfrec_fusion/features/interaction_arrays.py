@@ -13,7 +13,13 @@ from tfrec_fusion.config import ConfigError, SplitConfig
 from tfrec_fusion.datasets.impressions import chosen_sign, exposure_of, is_click
 from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, cutoffs_of, split_user
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.features.columns import USER_VOCABULARY, RawFeature, context_features, user_features
+from tfrec_fusion.features.columns import (
+    USER_VOCABULARY,
+    RawFeature,
+    context_features,
+    label_feature,
+    user_features,
+)
 from tfrec_fusion.features.graph import interaction_inputs
 from tfrec_fusion.features.padding import arrays, end_to_end, left_padded, objects
 from tfrec_fusion.features.statistics import Fitted, Statistics, encoded, learn, sparse, vocabulary_of
@@ -99,6 +105,10 @@ class SplitRows:
         if tables.interactions.label:
             labels = [np.nan if event.label is None else event.label for event in events]
             inputs["label"] = tf.constant(labels, tf.float32)
+        for place, label in enumerate(tables.further_labels):
+            given = [event.labels[place] for event in events]
+            values = [np.nan if value is None else value for value in given]
+            inputs[label_feature(label)] = tf.constant(values, tf.float32)
         if tables.weighted:
             inputs["weight"] = tf.constant([max(event.weight, 0.0) for event in events], tf.float32)
         if tables.shows:

@@ -151,9 +151,6 @@ def prepare(
         text_dim=None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1],
         history_length=split.history_length,
     )
-    labels: dict[str, LabelKind] = {"click": "binary"}
-    if tables.interactions.label:
-        labels["rating"] = "rating"
     test = rows.examples["test"]
     return Prepared(
         space,
@@ -161,7 +158,7 @@ def prepare(
         **parts,
         users=np.unique(np.array([user for user, _ in test], object), return_inverse=True)[1],
         seen=[np.array([item_index[item] for item in example.seen], np.int32) for _, example in test],
-        labels=labels,
+        labels=tables.labels,
         known=Known(tables, rows.profiles(item_index, request), request),
         rejects={reason: count for reason, count in rejects.items() if count},
         times=np.array([example.event.time for _, example in rows.examples["train"]], np.int64),

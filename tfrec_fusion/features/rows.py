@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells, markup
-from tfrec_fusion.datasets.events import read_events
+from tfrec_fusion.datasets.events import EventColumns, read_events
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.joining import InteractionRows
@@ -97,7 +97,8 @@ class InteractionReader:
         self.rows: InteractionRows | None = None
 
     def read(self, path: str) -> Iterator[tuple[str, tuple] | Reject]:
-        """Each interaction as (item, (user, time, label, context, weight, position)), and rejects."""
+        """Each interaction as (item, (user, time, label, context, weight, position, further
+        labels)), and rejects."""
         table = self.table
         bad: list[BadRow] = []
         self.rows = self.rows or InteractionRows(table)
@@ -122,10 +123,22 @@ class InteractionReader:
                 contexts,
                 events.weights[good].tolist(),
                 events.positions[good].tolist(),
+                self._further(events),
             )
             items = cells.as_python(events.items.filter(kept))
             yield from zip(items, zip(*columns, strict=True), strict=True)
         yield from _bad_rows(bad, self.name)
+
+    def _further(self, events: EventColumns) -> Iterable[tuple[float | None, ...]]:
+        """Of each event that can be used its further labels, None where there is none."""
+        kept = int(events.good.sum())
+        parts = [
+            _or_none(events.further_labels[name][events.good])
+            if name in events.further_labels
+            else [None] * kept
+            for name in self.tables.further_labels
+        ]
+        return zip(*parts, strict=True) if parts else ((),) * kept
 
     @property
     def table(self) -> Interactions:

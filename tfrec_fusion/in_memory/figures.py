@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config import CLICK, RATING, ConfigError
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.export.evaluated import evaluated
 from tfrec_fusion.features.columns import context_features
@@ -68,6 +68,9 @@ def held_out(fitted: Fitted, tables: Tables, files: Sequence[str], click_thresho
     columns["click"] = np.array([label is None or label >= click_threshold for label in labels], np.float32)
     if tables.interactions.label:
         columns["rating"] = np.array([np.nan if label is None else label for label in labels], np.float32)
+    for place, label in enumerate(tables.further_labels):
+        given = [further[place] for _, (*_, further) in rows]
+        columns[label] = np.array([np.nan if value is None else value for value in given], np.float32)
     splits = known.profiles.seen_splits
     seen = [known.profiles.seen_items[splits[row] : splits[row + 1]] for row in profile]
     owners = np.unique(np.array(users, object), return_inverse=True)[1].reshape(-1)
@@ -91,7 +94,9 @@ def figures(fitted: Fitted, data: HeldOut, cutoffs: Sequence[int]) -> dict[str, 
     Returns:
         `mrr`, and `ndcg@k`, `recall@k`, `hit_rate@k` and `map@k` over the whole catalogue, seen items left
         out, as means over users; `rmse` and `mae` of ratings, and `auc` of clicks where there are both
-        kinds, over interactions; `users` and `held_out_items`, how many there are to judge by.
+        kinds, over interactions; of each further label `auc_of_LABEL`, or `rmse_of_LABEL` and
+        `mae_of_LABEL`, over those where it is known; `users` and `held_out_items`, how many there
+        are to judge by.
 
     Raises:
         ConfigError: if every interaction repeats what its user chose before.
@@ -136,12 +141,17 @@ def _errors(ranking: Any, data: HeldOut) -> dict[str, float]:
             parts.setdefault(name, []).append(values.numpy())
     predicted = {name: np.concatenate(values) for name, values in parts.items()}
     errors: dict[str, float] = {}
-    if "rating" in predicted:
-        error = (predicted["rating"] - data.columns["rating"])[~np.isnan(data.columns["rating"])]
-        if len(error):
-            errors |= {"rmse": float(np.sqrt(np.mean(error.astype(np.float64) ** 2))),
-                      "mae": float(np.mean(np.abs(error)))}  # fmt: skip
-    clicks = data.columns["click"]
-    if 0 < clicks.sum() < len(clicks):
-        errors["auc"] = float(auc(clicks, predicted["click"]))
+    for label, scores in predicted.items():
+        values = data.columns.get(label)
+        if values is None:
+            continue
+        end = "" if label in (CLICK, RATING) else f"_of_{label}"
+        known = ~np.isnan(values)
+        values, scores = values[known], scores[known]
+        if ranking.labels[label] == "rating" and len(values):
+            error = (scores - values).astype(np.float64)
+            errors |= {f"rmse{end}": float(np.sqrt(np.mean(error**2))),
+                       f"mae{end}": float(np.mean(np.abs(error)))}  # fmt: skip
+        elif ranking.labels[label] == "binary" and 0 < values.sum() < len(values):
+            errors[f"auc{end}"] = float(auc(values, scores))
     return errors

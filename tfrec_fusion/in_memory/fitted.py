@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.config import FeatureSpace, LabelKind
+from tfrec_fusion.config import FeatureSpace, LabelKind, check_labels
 from tfrec_fusion.config.recommender import RecommenderConfig
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.export.base import Signatures, TextTower, concrete, graph
@@ -28,7 +28,13 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.batches import batches
 from tfrec_fusion.training.history import History
-from tfrec_fusion.training.recipes import Trained, TrainingData, train_ranking, train_retrieval
+from tfrec_fusion.training.recipes import (
+    Trained,
+    TrainingData,
+    check_given,
+    train_ranking,
+    train_retrieval,
+)
 from tfrec_fusion.training.refitting import Refit, refit_ranking, refit_retrieval
 
 __all__ = ["Fitted", "HeldOut", "fit_models"]
@@ -181,6 +187,8 @@ def fit_models(
         vectors=vectors,
     )
     assert data.known is not None
+    if config.ranking is not None:
+        check_labels(config.ranking, data.labels)
     sizes = ", ".join(
         f"{len(getattr(data, part)['item_index']):,} {part}" for part in ("train", "validation", "test")
     )
@@ -197,6 +205,8 @@ def fit_models(
         config.text,
         data.known.profiles,
     )
+    if config.ranking is not None:
+        check_given(training, config.ranking)
     retrieval = train_retrieval(training, config.retrieval, progress=progress("retrieval"))
     catalogues = {"retrieval": retrieval.catalogue}
     ranking, head, weight = None, "", 0.0

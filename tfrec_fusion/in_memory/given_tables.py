@@ -184,8 +184,10 @@ def _named(name: str, keys: Mapping[str, Any], paths: Mapping[str, str]) -> dict
     known = _columns(path)
     if getattr(read, "join", None) or (getattr(read, "csv", None) and read.csv.header):
         return values
-    for key in OF_COLUMNS:
-        value = values.get(key)
+    columns = {key: values.get(key) for key in OF_COLUMNS}
+    if "labels" in values:
+        columns |= {f"labels.{label}": column for label, column in read.label_columns.items()}
+    for key, value in columns.items():
         for column in value if isinstance(value, tuple) else (value,) if value else ():
             if column not in known:
                 raise ConfigError(
@@ -290,6 +292,9 @@ def test_tables(test: Any, tables: Tables, folder: pathlib.Path) -> tuple[Tables
             if key == "label":
                 changes |= {"label_values": {}, "label_nulls": ()}
     table = dataclasses.replace(table, **changes)
+    given = {label: described for label, described in table.labels.items()
+             if table.label_columns[label] in known}  # fmt: skip
+    table = dataclasses.replace(table, labels=given)
     missing = [column for column in table.columns() if column not in known]
     if missing:
         raise ConfigError(

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.json_rows import column
 from tfrec_fusion.datasets.tables import IdRule
-from tfrec_fusion.export.request import INPUTS, RequestError, is_blank
+from tfrec_fusion.export.request import INPUTS, RequestError, refusal, is_blank
 from tfrec_fusion.in_memory.fitted import Fitted
 from tfrec_fusion.naming import find_input
 from tfrec_fusion.serving.client.explanations import Explanations, read_explanations
@@ -116,7 +116,8 @@ class Requests:
         given = {**inputs, "user_id": [user], "item_ids": candidates, "texts": words}
         answers = self._ask(kind, "rank", 1, given)
         self._warn(answers)
-        scores = answers[head][0]
+        weighed = label is None and inputs.get("label_weights") is not None
+        scores = answers["score" if weighed else head][0]
         order = np.argsort(-scores, kind="stable")
         shown = np.array(self._strings("item", candidates) or [""] * len(words), object)
         return self._frame(user, shown[order], scores[order], answers["titles"][0][order])
@@ -175,7 +176,14 @@ class Requests:
                 )
                 for name, value in values.items()
             }  # fmt: skip
-            for name, value in function(**chunk).items():
+            try:
+                answer = function(**chunk)
+            except tf.errors.InvalidArgumentError as error:
+                rule = refusal(error.message)
+                if rule is None:
+                    raise
+                raise RequestError(f"{rule} Change it, or leave it out.") from error
+            for name, value in answer.items():
                 parts.setdefault(name, []).append(_text(value.numpy()))
         return {name: _stacked(some) for name, some in parts.items()}
 

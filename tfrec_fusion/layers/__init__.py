@@ -16,6 +16,7 @@ __all__ = [
     "ConcatFusion",
     "ConvolutionHistory",
     "Cross",
+    "CrossStitch",
     "DeterminantalPointProcess",
     "DotInteraction",
     "ExpertsFusion",
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.layers.bulk_encoding import encode_texts
     from tfrec_fusion.layers.candidate_attention import CandidateAttention
     from tfrec_fusion.layers.category_rules import CategoryRules
-    from tfrec_fusion.layers.experts import PLE, MMoE
+    from tfrec_fusion.layers.experts import PLE, CrossStitch, MMoE
     from tfrec_fusion.layers.fusion import (
         AttentionFusion,
         ConcatFusion,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -226,6 +227,68 @@ class PLE(_TaskExperts):
             "num_levels": self.num_levels,
         }
         return {**super().get_config(), **config}
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
+class CrossStitch(_TaskExperts):
+    """A perceptron of each task's own, whose layers are mixed with the other tasks' after every layer.
+
+    `x̃_k = Σ_j α_kj x_j`, with one learned number `α_kj` for each two tasks at each layer. They start at 0.9
+    for a task's own layer and share 0.1 among the others.
+
+    Args:
+        tasks: names of the tasks.
+        units: widths of the layers of each perceptron.
+        activation: of every layer, name of a Keras activation.
+        dropout: after every layer, in [0, 1).
+
+    Reference: Misra et al., 2016, https://arxiv.org/abs/1604.03539
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        units: Sequence[int] = (64,),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(tasks, units, activation, dropout, **kwargs)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        width, count = _width(self, input_shape), len(self.tasks)
+        self.function = tf_keras.activations.get(self.activation)
+        self.drop = repeatable.Dropout(self.dropout, dtype=self.dtype_policy)
+        own = 0.9 if count > 1 else 1.0
+        start = np.full([count, count], (1.0 - own) / max(1, count - 1), np.float32)
+        np.fill_diagonal(start, own)
+        self.kernels, self.biases, self.stitches = [], [], []
+        for level, units in enumerate(self.units):
+            kernel = self.add_weight(
+                name=f"kernel_{level}", shape=[count, width, units], initializer=glorot_per_expert
+            )
+            bias = self.add_weight(name=f"bias_{level}", shape=[count, units], initializer="zeros")
+            stitch = self.add_weight(
+                name=f"stitch_{level}",
+                shape=[count, count],
+                initializer=tf_keras.initializers.Constant(start),
+            )
+            self.kernels.append(kernel)
+            self.biases.append(bias)
+            self.stitches.append(stitch)
+            width = units
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
+        """Maps floats `[..., input]` to `[..., units[-1]]` per task."""
+        check_floats(type(self).__name__, inputs.dtype, "Embed ids first, or cast numbers.")
+        hidden = inputs
+        levels = zip(self.kernels, self.biases, self.stitches, strict=True)
+        for level, (kernel, bias, stitch) in enumerate(levels):
+            own = tf.einsum("...ti,tij->...tj", hidden, kernel) if level else for_all(hidden, kernel)
+            own = self.drop(self.function(own + bias), training=training)
+            hidden = tf.einsum("kt,...tj->...kj", stitch, own)
+        return dict(zip(self.tasks, tf.unstack(hidden, axis=-2), strict=True))
 
 
 def _width(layer: tf_keras.layers.Layer, input_shape: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -15,9 +15,10 @@ from tfrec_fusion.config import (
     RetrievalConfig,
     TextConfig,
     TowerConfig,
+    check_labels,
     check_training,
 )
-from tfrec_fusion.layers import fusion, sequence
+from tfrec_fusion.layers import experts, fusion, sequence
 from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.candidate_attention import CandidateAttention
 from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
@@ -121,6 +122,7 @@ def build_ranking(
             f"`labels` must name at least one label, each `rating` or `binary`. Received: {dict(labels)}. "
             "Give for example {'rating': 'rating'}."
         )
+    check_labels(config, labels)
     tf_keras.utils.set_random_seed(config.training.seed)
     model = Ranking(
         item_tower=_item_tower(config.tower, space, catalogue, text),
@@ -135,6 +137,10 @@ def build_ranking(
         history_length=space.history_length,
         rating_factors=_rating_factors(config, space, catalogue, labels),
         attention=CandidateAttention() if config.candidate_attention else None,
+        experts=build_experts(config, labels),
+        weighting=config.weighting,
+        label_weights=config.label_weights,
+        conversions=config.conversions,
     )
     model(_blank_batch(space))
     _start_ids(model, config.tower, catalogue)
@@ -147,6 +153,14 @@ def build_head(config: RankingConfig) -> tf_keras.layers.Layer:
     if config.head in kinds:
         return kinds[config.head](config.hidden, config.tower.dropout)
     return own_layers.head(config.head, config.tower.dim, config.hidden, config.tower.dropout)
+
+
+def build_experts(config: RankingConfig, labels: Iterable[str]) -> tf_keras.layers.Layer | None:
+    """What stands between a ranking head and its labels; None where they share everything."""
+    kinds = {"mmoe": experts.MMoE, "ple": experts.PLE, "cross_stitch": experts.CrossStitch}
+    if config.sharing not in kinds:
+        return None
+    return kinds[config.sharing](list(labels), units=config.hidden[-1:], dropout=config.tower.dropout)
 
 
 def build_fusion(name: str, dim: int, base: str) -> tf_keras.layers.Layer:

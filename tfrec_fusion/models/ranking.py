@@ -10,12 +10,13 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion import tasks
-from tfrec_fusion.config import Feature, LabelKind
+from tfrec_fusion.config import CLICK, Feature, LabelKind, Weighting
 from tfrec_fusion.layers.candidate_attention import CandidateAttention
 from tfrec_fusion.layers.micro_batching import in_parts
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
 from tfrec_fusion.models.item_text import ItemText
+from tfrec_fusion.models.label_gradients import freed_of_conflicts, gradient_norms, last_matrix
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
 
 
@@ -23,7 +24,8 @@ class Ranking(Model):
     """Scores user-item pairs from both towers' vectors crossed with each other.
 
     A rating starts from the mean plus a bias of the user and of the item, both learned; the crossed vectors
-    add what is particular to the pair. A binary label starts from the same biases in log-odds. Beside this
+    add what is particular to the pair. A binary label starts from the same biases in log-odds. Labels share
+    the towers and the head; `experts` give each a vector of its own of what the head says. Beside this
     network stand factors of ratings that are solved when training is done (`rating_factors`). Predicted
     ratings stay between the lowest and the highest of training, from when that is done on: 5.015 is no rating
     where five stars are the most.
@@ -42,6 +44,15 @@ class Ranking(Model):
         history_length: how many items of a history are read, the newest; None for all.
         rating_factors: of the first label that is a rating; None for the network alone.
         attention: a further field of the head, the history as the candidate sees it; None for none.
+        experts: `layers.experts.MMoE`, `PLE` or `CrossStitch` with the labels as tasks, between the head and
+            the labels; None for the head's output as it is (shared bottom).
+        weighting: how the labels' losses are weighed in training: `fixed`, by `uncertainty`
+            (`tasks.MultitaskWeighting`), by `gradnorm` (`tasks.GradNorm`), or fixed with gradients freed of
+            conflicts, `pcgrad` (`tasks.without_conflicts`).
+        label_weights: of labels' losses, 1 of those not named; by these validation adds them up, whatever the
+            weighting.
+        conversions: binary labels that only a click can bring (`tasks.Conversion`); they need a label
+            `click`.
     """
 
     def __init__(
@@ -58,6 +69,10 @@ class Ranking(Model):
         history_length: int | None = None,
         rating_factors: RatingFactors | None = None,
         attention: CandidateAttention | None = None,
+        experts: tf_keras.layers.Layer | None = None,
+        weighting: Weighting = "fixed",
+        label_weights: Mapping[str, float] | None = None,
+        conversions: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -84,6 +99,7 @@ class Ranking(Model):
         )
         self.user_bias = tf_keras.layers.Embedding(num_users, len(self.labels), **zeros, name="user_bias")
         self.item_bias = tf_keras.layers.Embedding(num_items, len(self.labels), **zeros, name="item_bias")
+        self.experts = experts
         start = [(means or {}).get(name, 0.0) for name in self.labels]
         self.output_layer = tf_keras.layers.Dense(
             len(self.labels),
@@ -96,7 +112,24 @@ class Ranking(Model):
             for position, (name, kind) in enumerate(self.labels.items())
             if kind == "rating"
         }
-        self.tasks = {name: tasks.Ranking(kind, name) for name, kind in self.labels.items()}
+        self.conversions = tuple(conversions)
+        self.tasks: dict[str, tasks.Ranking | tasks.Conversion] = {
+            name: tasks.Conversion(name) if name in self.conversions else tasks.Ranking(kind, name)
+            for name, kind in self.labels.items()
+        }
+        self.weighting = weighting
+        self.fixed_weights = {name: (label_weights or {}).get(name, 1.0) for name in self.labels}
+        self.balance = self._balance()
+        self.balance.build(None)
+
+    def _balance(self) -> tasks.MultitaskWeighting | tasks.GradNorm:
+        if self.weighting == "gradnorm":
+            return tasks.GradNorm(list(self.labels), self.fixed_weights)
+        names = {"rating": "regression", "binary": "classification"}
+        kinds = {name: names[kind] for name, kind in self.labels.items()}
+        return tasks.MultitaskWeighting(
+            kinds, None if self.weighting == "uncertainty" else self.fixed_weights
+        )
 
     @property
     def query_features(self) -> tuple[Feature, ...]:
@@ -128,6 +161,13 @@ class Ranking(Model):
             return ratings
         low, high = tf.unstack(tf.cast(self.ranges[name], ratings.dtype))
         return tf.clip_by_value(ratings, low, high)
+
+    def as_share(self, name: str, scores: tf.Tensor) -> tf.Tensor:
+        """Predictions of a label between 0 and 1: of a rating, where it lies between the ends of training."""
+        if name not in self.ranges:
+            return scores
+        low, high = tf.unstack(tf.cast(self.ranges[name], scores.dtype))
+        return tf.where(high > low, tf.math.divide_no_nan(scores - low, high - low), 0.0)
 
     def item_embeddings(self) -> list[tuple[tf_keras.layers.Embedding, tf.Variable | None]]:
         return [*self.item_tower.embeddings(), (self.item_bias, None), (self.item_factors, None)]
@@ -237,14 +277,50 @@ class Ranking(Model):
         return tf.reduce_mean(tf.cast(self.item_tower.lookup()[1:], tf.float32), 0)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """The sum of the labels' losses: squared error for ratings, cross-entropy for binary labels, these
-        weighed by `exposure` float32 `[batch]` where it is given."""
+        """The weighted sum of `label_losses`; out of training by the fixed weights, so that epochs can be
+        compared."""
+        losses = self.label_losses(inputs, training)
+        if training:
+            return self.balance(losses)
+        return tf.add_n([self.fixed_weights[name] * loss for name, loss in losses.items()])
+
+    def label_losses(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
+        """Each label's loss, float32 scalars: squared error for ratings, cross-entropy for binary labels.
+
+        Args:
+            inputs: as in `call`, and each label float32 `[batch]`, NaN where there is none. `exposure`
+                float32 `[batch]`, where it is given, weighs clicks and conversions.
+            training: whether dropout is on.
+        """
         logits = self._catalogue_logits(inputs, training)
-        total = tf.zeros([])
+        losses: dict[str, tf.Tensor] = {}
         for name, task in self.tasks.items():
-            weights = inputs.get("exposure") if task.kind == "binary" else None
-            total += task(inputs[name], logits[name], weights)
-        return total
+            seen = inputs.get("exposure") if name == CLICK or name in self.conversions else None
+            if isinstance(task, tasks.Conversion):
+                losses[name] = task(inputs[CLICK], inputs[name], logits[CLICK], logits[name], seen)
+            else:
+                losses[name] = task(inputs[name], logits[name], seen)
+        return losses
+
+    def train_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """See `Model`; under `gradnorm` and `pcgrad` with a gradient of each label's own."""
+        if self.weighting not in ("gradnorm", "pcgrad"):
+            return super().train_step(inputs)
+        with tf.GradientTape(persistent=True) as tape:
+            losses = self.label_losses(inputs, training=True)
+            total = self.balance(losses)
+            regularised = total + self._regularization()
+        variables = self.trainable_variables
+        gradients = tape.gradient(regularised, variables)
+        if isinstance(self.balance, tasks.GradNorm):
+            self.balance.learn(losses, gradient_norms(tape, losses, last_matrix(self.head)))
+        else:
+            weighed = {name: (loss, self.fixed_weights[name]) for name, loss in losses.items()}
+            of_labels = (self.user_bias, self.item_bias, self.output_layer)
+            own = [variable for layer in of_labels for variable in layer.trainable_variables]
+            gradients = freed_of_conflicts(tape, weighed, variables, gradients, own)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return self._report(total)
 
     def _catalogue_logits(self, inputs: Mapping[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         inputs, index = self.recent(inputs), inputs["item_index"]
@@ -286,8 +362,17 @@ class Ranking(Model):
             fields.append(self.attention(item, *seen))
         crossed = self.head(tf.stack(fields, 1), training=training)
         biases = user_bias + self.item_bias(known_item)
-        logits = self.output_layer(crossed) + tf.cast(biases, tf.float32)
+        logits = self.label_outputs(crossed, training) + tf.cast(biases, tf.float32)
         return dict(zip(self.labels, tf.unstack(logits, axis=1), strict=True))
+
+    def label_outputs(self, crossed: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The labels' outputs, float32 `[n, labels]`, before biases of users and items, of what the head
+        says, float `[n, any]`."""
+        if self.experts is None:
+            return self.output_layer(crossed)
+        mixed = self.experts(crossed, training=training)
+        # Each label reads its own vector: the diagonal of every label reading every vector.
+        return tf.linalg.diag_part(self.output_layer(tf.stack([mixed[name] for name in self.labels], 1)))
 
     def _mixed(
         self, answer: dict[str, tf.Tensor], users: tf.Tensor, items: tf.Tensor | None

@@ -127,7 +127,6 @@ class RankingExplanation:
         sources = QuerySources(model.query_tower, inputs, self.history, mask, average, self.points)
         names, values, baselines = self.item_sources()
         weight = tf.repeat(weights(self.points)[None], tf.size(self.owner), 0)
-        direction = tf.linalg.matvec(tf.cast(model.output_layer.kernel, tf.float32), label)
         items: dict[str, list[tf.Tensor]] = {}
         # What the candidate sees of a history depends on both, and so each candidate has a history.
         attends = model.attention is not None
@@ -140,7 +139,7 @@ class RankingExplanation:
             """The label's, float32 `[any]`; `each` rows an item, side by side."""
             masked = [(line, tf.repeat(seen_by_each, each, 0)) for line in histories]
             found = self.crossed(queries, names, lines, masked)
-            return tf.linalg.matvec(tf.cast(found, tf.float32), direction)
+            return tf.linalg.matvec(model.label_outputs(found) - model.output_layer.bias, label)
 
         def towards(queries: tf.Tensor) -> tf.Tensor:
             shape = tf.concat([[self.batch, self.number], tf.shape(queries)[1:]], 0)

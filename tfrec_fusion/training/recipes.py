@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import (
+    CLICK,
+    RATING,
     ConfigError,
     FeatureSpace,
     LabelKind,
@@ -41,6 +43,7 @@ __all__ = [
     "Batches",
     "Trained",
     "TrainingData",
+    "check_given",
     "continue_ranking",
     "continue_retrieval",
     "is_rated",
@@ -261,8 +264,11 @@ def train_ranking(
         model = build()
     train = data.batches("train", config.training.batch_size, shuffle=config.training.seed)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
+    check_given(data, config)
     if not is_rated(data):
-        train, validation = (part.map(WithNegatives(data.catalogue)) for part in (train, validation))
+        train, validation = (
+            part.map(WithNegatives(data.catalogue, data.labels)) for part in (train, validation)
+        )
     history = fit_staged(
         model,
         train,
@@ -298,7 +304,40 @@ def restore(model: Model, weights: str) -> None:
 
 def is_rated(data: TrainingData) -> bool:
     """Whether a ranking model learns ratings, and not clicks alone."""
-    return "rating" in data.labels.values()
+    return RATING in data.labels
+
+
+def check_given(data: TrainingData, config: RankingConfig) -> None:
+    """Looks for what further labels are learned from.
+
+    Raises:
+        ConfigError: if a label has no values in training, or a binary one not both, or if there are
+            conversions and nothing was shown beside what was chosen.
+    """
+    further = [label for label in data.labels if label not in (CLICK, RATING)]
+    if not further:
+        return
+    batches = data.batches("train", VALIDATION_BATCH, shuffle=None)
+    if config.conversions and "chosen" not in batches.element_spec:
+        raise ConfigError(
+            "`ranking.conversions` needs rows that were shown and not chosen. Received:"
+            f" {', '.join(config.conversions)}, and tables without. Describe `data.impressions` or"
+            " `data.interactions.outcomes`, or leave it out."
+        )
+    known, total = (dict.fromkeys(further, 0.0) for _ in range(2))
+    for batch in batches.map(lambda batch: {label: batch[label] for label in further}).as_numpy_iterator():
+        for label, values in batch.items():
+            known[label] += float((~np.isnan(values)).sum())
+            total[label] += float(np.nansum(values))
+    for label in further:
+        binary = data.labels[label] == "binary"
+        if not known[label] or (binary and not 0 < total[label] < known[label]):
+            seen = f"{known[label]:,.0f} values" + (f", {total[label]:,.0f} of them a yes" if binary else "")
+            raise ConfigError(
+                f"The label `{label}` must have {'both yes and no' if binary else 'values'} in training."
+                f" Received: {seen}. Look at its column"
+                f"{' and `threshold`' if binary else ''} in `data.interactions.labels`, or leave it out."
+            )
 
 
 def _trained(

@@ -136,7 +136,7 @@ def refit_ranking(
     sizes = [float(sum(1 for _ in part)) for part in whole]
     mixed = tf.data.Dataset.sample_from_datasets(shuffled, sizes, training.seed)
     if not is_rated(data):
-        mixed = mixed.map(WithNegatives(catalogue))
+        mixed = mixed.map(WithNegatives(catalogue, data.labels))
     fit(model, lambda epoch: mixed, None, training, checkpoints, progress=progress, callbacks=())
     if model.rating_factors is not None and judged.rating_factors is not None:
         RatingEstimator().solve(model, every)

@@ -42,7 +42,8 @@ def rank(
     titles = answer.pop("titles")
     heads = sorted(answer)
     print("  ".join(f"{safe(head):>8}" for head in heads) + "        id  title")
-    for index in sorted(range(len(candidates)), key=lambda index: -answer[heads[-1]][index]):
+    by = "score" if "score" in heads else heads[-1]
+    for index in sorted(range(len(candidates)), key=lambda index: -answer[by][index]):
         scores = "  ".join(f"{answer[head][index]:>8.3f}" for head in heads)
         print(f"{scores}  {safe(candidates[index]) or 'new':>8}  {safe(titles[index]) or '(unknown)'}")
     return 0

@@ -15,6 +15,8 @@ from tfrec_fusion.serving.client.signatures import SignatureSpec
 from tfrec_fusion.serving.client.values import plain, strings
 
 Columns = dict[str, Any]
+OF_USER = ("history", "label_weights")
+"""Lists that are not one entry a candidate."""
 
 
 def checked_values(spec: SignatureSpec, given: Mapping[str, Any], signature: str) -> Columns:
@@ -88,7 +90,7 @@ def candidate_batches(spec: SignatureSpec, given: Columns, size: int) -> list[Co
         length = min(size, count - start)
         part = {}
         for name, value in given.items():
-            if isinstance(value, (list, tuple)) and len(value) == count and name != "history":
+            if isinstance(value, (list, tuple)) and len(value) == count and name not in OF_USER:
                 value = list(value[start : start + length])
                 part[name] = [value] if one_row else value
             elif spec.inputs[name].rank:
@@ -149,7 +151,9 @@ def _num_candidates(given: Columns) -> int:
             raise RequestError(f"`item_ids` must be a list of ids. Received: {given['item_ids']!r}.")
         return len(given["item_ids"])
     counts = [
-        len(value) for name, value in given.items() if name != "history" and isinstance(value, (list, tuple))
+        len(value)
+        for name, value in given.items()
+        if name not in OF_USER and isinstance(value, (list, tuple))
     ]
     if not counts:
         raise RequestError(
