@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tfrec_fusion import losses, tasks
+from tfrec_fusion import tasks
 
 FLOATS = st.floats(-8, 8, width=32)
 
@@ -94,13 +94,13 @@ def test_the_product_of_two_probabilities_has_its_cross_entropy(click, bought):
     both = 1 / (1 + np.exp(-click.astype(np.float64))) / (1 + np.exp(-bought.astype(np.float64)))
     labels = np.array([0, 1, 0, 1, 0, 1], np.float32)
     expected = -labels * np.log(both) - (1 - labels) * np.log1p(-both)
-    found = losses.conversion_cross_entropy(*map(tf.constant, (labels, click, bought)))
+    found = tasks.conversion_cross_entropy(*map(tf.constant, (labels, click, bought)))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_far_out_it_stays_finite():
     ends = tf.constant([-60.0, 60.0, 60.0, -60.0])
-    found = losses.conversion_cross_entropy(tf.constant([0.0, 0.0, 1.0, 1.0]), ends, ends[::-1])
+    found = tasks.conversion_cross_entropy(tf.constant([0.0, 0.0, 1.0, 1.0]), ends, ends[::-1])
     assert np.isfinite(found.numpy()).all()
 
 
@@ -111,7 +111,7 @@ def test_conversions_count_where_they_can_be_known():
     logits = tf.constant([2.0, -1.0, 0.3, 5.0, 7.0])
     loss = task(clicks, labels, tf.zeros(5), logits)
     # Not clicked: no conversion, whatever is said. Clicked and unknown: nothing.
-    per_example = losses.conversion_cross_entropy(tf.constant([1.0, 0, 0, 0, 0]), tf.zeros(5), logits).numpy()
+    per_example = tasks.conversion_cross_entropy(tf.constant([1.0, 0, 0, 0, 0]), tf.zeros(5), logits).numpy()
     assert float(loss) == pytest.approx(per_example[:4].sum() / 5, rel=1e-5)
     assert float(task.metric.result()) == pytest.approx(1.0, abs=1e-3)  # of the two that were clicked
     assert tasks.Conversion.from_config(task.get_config()).get_config() == task.get_config()

@@ -16,7 +16,6 @@ __all__ = [
     "binary_cross_entropy",
     "bpr",
     "confidence",
-    "conversion_cross_entropy",
     "expected_popularity",
     "expected_similarity",
     "full_softmax",
@@ -447,32 +446,6 @@ def binary_cross_entropy(label: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
         float32 `[batch]`.
     """
     return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(label, tf.float32), tf.cast(logit, tf.float32))
-
-
-def conversion_cross_entropy(label: tf.Tensor, click_logit: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of "clicked, and converted": `-y log p - (1 - y) log(1 - p)` with
-    `p = sigmoid(click_logit) sigmoid(logit)`, the pCTCVR of ESMM.
-
-    Args:
-        label: float `[batch]`, 1 where there was a click and a conversion, else 0, over all impressions.
-        click_logit: float `[batch]`, log-odds of a click.
-        logit: float `[batch]`, log-odds of a conversion where there was a click; it is trained by the product
-            alone, and so over all impressions.
-
-    Returns:
-        float32 `[batch]`.
-
-    Reference: Ma et al., 2018, https://arxiv.org/abs/1804.07931
-    """
-    label = tf.cast(label, tf.float32)
-    click_logit, logit = tf.cast(click_logit, tf.float32), tf.cast(logit, tf.float32)
-    log_both = tf.math.log_sigmoid(click_logit) + tf.math.log_sigmoid(logit)
-    # 1 - ab = (1 - a) + a (1 - b), in logarithms, since `log(1 - p)` loses its digits near both ends.
-    terms = [
-        tf.math.log_sigmoid(-click_logit),
-        tf.math.log_sigmoid(click_logit) + tf.math.log_sigmoid(-logit),
-    ]
-    return -label * log_both - (1.0 - label) * tf.reduce_logsumexp(tf.stack(terms), 0)
 
 
 def _scores(query: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,15 @@ import tf_keras
 from tfrec_fusion import losses
 from tfrec_fusion.layers.replicas import mean_over_replicas
 
-__all__ = ["Conversion", "GradNorm", "MultitaskWeighting", "Ranking", "Retrieval", "without_conflicts"]
+__all__ = [
+    "Conversion",
+    "GradNorm",
+    "MultitaskWeighting",
+    "Ranking",
+    "Retrieval",
+    "conversion_cross_entropy",
+    "without_conflicts",
+]
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrec_fusion")
@@ -153,7 +161,7 @@ class Conversion(tf_keras.layers.Layer, tfrs.tasks.Task):
 
     A model of conversions that learns from clicked impressions alone has seen none of the others that it is
     asked about. Here the probability of a conversion after a click is learned by its product with the
-    probability of a click (`losses.conversion_cross_entropy`), which every impression has a label for, and
+    probability of a click (`conversion_cross_entropy`), which every impression has a label for, and
     both read the same embeddings. The metric is the AUC over clicked impressions.
 
     Args:
@@ -194,7 +202,7 @@ class Conversion(tf_keras.layers.Layer, tfrs.tasks.Task):
         labels = tf.cast(tf.where(clicked & known, labels, tf.zeros_like(labels)), tf.float32)
         weight = tf.ones_like(labels) if sample_weight is None else tf.cast(sample_weight, tf.float32)
         self.metric.update_state(labels, logits, sample_weight=weight * tf.cast(clicked & known, tf.float32))
-        per_example = losses.conversion_cross_entropy(labels, click_logits, logits)
+        per_example = conversion_cross_entropy(labels, click_logits, logits)
         return mean_over_replicas(per_example, weight * tf.cast(known | ~clicked, tf.float32))
 
     def activate(self, logits: tf.Tensor) -> tf.Tensor:
@@ -389,3 +397,29 @@ def without_conflicts(gradients: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
             own = own - tf.where(conflict, share, tf.zeros_like(share)) * other
         results.append(own)
     return tf.stack(results)
+
+
+def conversion_cross_entropy(label: tf.Tensor, click_logit: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of "clicked, and converted": `-y log p - (1 - y) log(1 - p)` with
+    `p = sigmoid(click_logit) sigmoid(logit)`, the pCTCVR of ESMM.
+
+    Args:
+        label: float `[batch]`, 1 where there was a click and a conversion, else 0, over all impressions.
+        click_logit: float `[batch]`, log-odds of a click.
+        logit: float `[batch]`, log-odds of a conversion where there was a click; it is trained by the product
+            alone, and so over all impressions.
+
+    Returns:
+        float32 `[batch]`.
+
+    Reference: Ma et al., 2018, https://arxiv.org/abs/1804.07931
+    """
+    label = tf.cast(label, tf.float32)
+    click_logit, logit = tf.cast(click_logit, tf.float32), tf.cast(logit, tf.float32)
+    log_both = tf.math.log_sigmoid(click_logit) + tf.math.log_sigmoid(logit)
+    # 1 - ab = (1 - a) + a (1 - b), in logarithms, since `log(1 - p)` loses its digits near both ends.
+    terms = [
+        tf.math.log_sigmoid(-click_logit),
+        tf.math.log_sigmoid(click_logit) + tf.math.log_sigmoid(-logit),
+    ]
+    return -label * log_both - (1.0 - label) * tf.reduce_logsumexp(tf.stack(terms), 0)

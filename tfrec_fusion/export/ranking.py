@@ -54,8 +54,7 @@ class CandidateScores(Signatures):
         history: tf.Tensor,
         item_ids: tf.Tensor,
         texts: tf.Tensor,
-        label_weights: tf.Tensor | None = None,
-        **context: tf.Tensor,
+        **others: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Scores candidates for each request; see `request.SIGNATURES` and `request.INPUTS` for the inputs.
 
@@ -68,14 +67,16 @@ class CandidateScores(Signatures):
             `unknown_items` string `[batch, any]`: ids of the history, and of candidates that came without a
                 text, which are in no catalogue.
         """
+        # Only models with further labels take weights; a parameter with a default would be an input of all.
+        context = {name: value for name, value in others.items() if name not in FURTHER_LABELS_ONLY}
         item_ids, texts = candidates(item_ids, texts)
         flat_ids, flat_texts = tf.reshape(item_ids, [-1]), tf.reshape(texts, [-1])
         vectors = self.candidate_vectors(flat_ids, flat_texts)
         user = self.user_inputs(user_id, history, context)
         scores = self.scores(user, self.item_rows(flat_ids), vectors)
         answer = {name: tf.reshape(value, tf.shape(item_ids)) for name, value in scores.items()}
-        if label_weights is not None:
-            answer["score"] = self.weighted(answer, label_weights)
+        if self.weighs:
+            answer["score"] = self.weighted(answer, others["label_weights"])
         rows = self.item_rows(item_ids)
         titles = tf.gather(self.titles, rows)
         unknown = tf.where(says_something(texts), "", self.unknown_items(item_ids, rows))

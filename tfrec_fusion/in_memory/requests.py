@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.json_rows import column
 from tfrec_fusion.datasets.tables import IdRule
-from tfrec_fusion.export.request import INPUTS, RequestError, refusal, is_blank
+from tfrec_fusion.export.request import INPUTS, RequestError, is_blank, refusal
 from tfrec_fusion.in_memory.fitted import Fitted
 from tfrec_fusion.naming import find_input
 from tfrec_fusion.serving.client.explanations import Explanations, read_explanations
