@@ -126,7 +126,7 @@ def test_each_label_and_their_weighted_mean_order_candidates(fitted, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"again": 0, "minutes": 0}, "must sum to more than 0"),
+        ({"again": 0, "minutes": 0}, "must be more than 0 in sum. Received: again=0 minutes=0"),
         ({"bought": 1}, "LABEL one of click, rating, again, minutes"),
         ({"again": -1}, "N is a number from 0 to 999999. Received: 'again=-1'"),
         (["again"], "Received: 'again'"),

@@ -168,8 +168,8 @@ class CandidateScores(Signatures):
             (~tf.reduce_any(wrong), f"{quotas.WEIGHT_RULE} and LABEL one of {known}", weights[wrong][:1]),
             (
                 tf.reduce_all((sums > 0) | ~any_given),
-                "`label_weights` must sum to more than 0",
-                weights[(sums[:, 0] <= 0) & any_given[:, 0]][:1],
+                "`label_weights` must be more than 0 in sum",
+                tf.strings.reduce_join(weights, 1, separator=" ")[(sums <= 0)[:, 0] & any_given[:, 0]][:1],
             ),
         ]
         asserts = [
