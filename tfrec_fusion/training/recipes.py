@@ -236,7 +236,7 @@ def continue_ranking(
         data.batches("train", size, shuffle=seed),
     ]
     if not is_rated(data):
-        parts = [part.map(WithNegatives(data.catalogue)) for part in parts]
+        parts = [part.map(WithNegatives(data.catalogue, data.labels)) for part in parts]
     train, validation, whole = parts
     history = fit(model, train, validation, config.training, progress=progress, callbacks=())
     SolvedParts().on_train_end(model, whole, validation)
