@@ -319,7 +319,7 @@ def plot(result: dict, path: str) -> None:
         )
         panel.set_ylabel("NDCG@10")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(fontsize=7, frameon=False)
+    panels[1].legend(fontsize=7, frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
