@@ -67,7 +67,7 @@ def minilm():
     return load_tokenizer("all-MiniLM-L6-v2", 128), BertTokenizerFast.from_pretrained(folder)
 
 
-def assert_same(layer: WordPieceTokenizer, hugging_face, *fields: list[str]) -> None:
+def assert_same(layer: WordPieceTokenizer, hugging_face, *fields: list[str], types: bool = True) -> None:
     inputs = fields[0] if len(fields) == 1 else np.stack(fields, axis=1)
     actual = tf.function(layer)(tf.constant(inputs))
     expected = hugging_face(
@@ -79,7 +79,7 @@ def assert_same(layer: WordPieceTokenizer, hugging_face, *fields: list[str]) -> 
         return_token_type_ids=True,
         return_tensors="np",
     )
-    for name in actual:
+    for name in [name for name in actual if types or name != "token_type_ids"]:
         assert actual[name].dtype == tf.int32
         ours, theirs = actual[name].numpy(), expected[name]
         assert ours.shape == theirs.shape
@@ -189,7 +189,8 @@ def test_mpnet_has_other_special_tokens_and_two_separators(tmp_path):
     layer = load_tokenizer(tmp_path, 9)
     texts = ["toys story", "", "a b c a b c a b c a b c", "unknown"]
     assert_same(layer, hugging_face, texts)
-    assert_same(layer, hugging_face, texts, texts[::-1])
+    # MPNet has no segments: transformers 4 numbers them 0 and 1, transformers 5 all 0.
+    assert_same(layer, hugging_face, texts, texts[::-1], types=False)
     assert layer(tf.constant([["a", "b"]]))["input_ids"].numpy().tolist() == [[0, 6, 2, 2, 7, 2, 1, 1, 1]]
 
 
