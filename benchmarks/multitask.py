@@ -139,11 +139,12 @@ def compare(seeds: int, epochs: int) -> None:
             row |= predictions(model, data.test)
             spent += seconds
         _note(results, kept, "single models", row, data, spent)
+        print(f"single models, seed {seed}: {_last(results['single models'])}", flush=True)
         for name, changes in VARIANTS.items():
             changed = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
             model, seconds = trained(data, data.labels, changed, seed)
             _note(results, kept, name, predictions(model, data.test), data, seconds)
-            print(f"{name}, seed {seed}: {seconds:.0f} s", flush=True)
+            print(f"{name}, seed {seed}: {_last(results[name])}", flush=True)
     heads = [f"{label} ({'AUC' if kind == 'binary' else 'RMSE'})" for label, kind in data.labels.items()]
     print(f"\n| model | {' | '.join(heads)} | training, s of a processor |")
     print("|---" * (len(heads) + 2) + "|")
@@ -158,6 +159,11 @@ def compare(seeds: int, epochs: int) -> None:
                 cell += f" ({difference:+.4f} ± {error:.4f})"
             cells.append(cell)
         print(f"| {name} | {' | '.join(cells)} | {np.mean(values['seconds']):.0f} |")
+
+
+def _last(values: Mapping[str, list[float]]) -> str:
+    """The figures of the last seed in words."""
+    return ", ".join(f"{name} {found[-1]:.4f}" for name, found in values.items())
 
 
 def _note(
