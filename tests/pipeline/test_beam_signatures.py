@@ -66,12 +66,14 @@ def test_a_method_is_inspected_once_for_all_objects():
 
 def test_beam_is_as_it_was_afterwards():
     before = core.get_function_args_defaults
-    with pytest.raises(RuntimeError), remembered_signatures():
+    with remembered_signatures():
         assert core.get_function_args_defaults is not before
         with beam.Pipeline() as pipeline:
             results = pipeline | beam.Create([1, 2]) | beam.ParDo(Doubled()) | beam.Map(lambda value: value)
             _ = results | beam.combiners.ToList() | beam.Map(check)
-        raise RuntimeError
+    assert core.get_function_args_defaults is before
+    with pytest.raises(RuntimeError, match="stopped"), remembered_signatures():
+        raise RuntimeError("stopped")
     assert core.get_function_args_defaults is before
 
 
