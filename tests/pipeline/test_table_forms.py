@@ -40,8 +40,8 @@ def read(table, **rules):
     for file in find_files(table.path):
         for row in reader.process(file):
             if isinstance(row, tuple):
-                item, (user, time, label, context, weight, _) = row
-                users.setdefault(user, []).append(Event(time, item, label, context, weight))
+                item, (user, time, *others) = row
+                users.setdefault(user, []).append(Event(time, item, *others))
             else:
                 rejects[row.value[1]] += 1
     choices = measure_choices(table, None, **rules)
