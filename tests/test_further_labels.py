@@ -98,6 +98,7 @@ def fitted():
     return recommender().fit(watched())
 
 
+@pytest.mark.slow
 def test_what_was_planted_is_predicted(fitted):
     figures = fitted.evaluate(k=[5])
     assert figures["auc_of_again"] > 0.85
@@ -105,6 +106,7 @@ def test_what_was_planted_is_predicted(fitted):
     assert {"rmse", "auc"} <= set(figures)
 
 
+@pytest.mark.slow
 def test_each_label_and_their_weighted_mean_order_candidates(fitted, tmp_path):
     items = [f"i{number}" for number in range(24)]
     ranked = {
@@ -123,6 +125,7 @@ def test_each_label_and_their_weighted_mean_order_candidates(fitted, tmp_path):
     np.testing.assert_allclose(again.set_index("item_id")["score"][items], mixed[items], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

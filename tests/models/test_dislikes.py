@@ -124,6 +124,7 @@ def scores(model, columns):
     return queries @ model.candidate_embeddings().numpy().T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"negatives": 8}])
 def test_a_dislike_lowers_that_item_and_its_like_for_the_user(data, planted, changes):
     columns, of = planted
@@ -152,6 +153,7 @@ def test_dislikes_that_no_table_names_are_told(data, planted):
         )
 
 
+@pytest.mark.slow
 def test_training_without_a_single_dislike_trains_on_choices(data, planted):
     columns, _ = planted
     kept = columns["chosen"] > 0
@@ -181,6 +183,7 @@ def clicks(data, columns):
     return model(tensors(asked))["click"].numpy().reshape(len(last), -1)
 
 
+@pytest.mark.slow
 def test_a_dislike_lowers_that_item_and_its_like_in_ranking(data, planted):
     columns, of = planted
     kept = columns["chosen"] > 0

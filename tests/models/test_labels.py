@@ -64,6 +64,7 @@ def test_fixed_weights_weigh_and_validation_adds_up_by_them():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["uncertainty", "gradnorm", "pcgrad"])
 def test_a_step_lowers_the_losses(weighting):
     model = made(weighting=weighting, sharing="mmoe")
