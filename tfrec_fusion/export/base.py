@@ -95,6 +95,8 @@ class Signatures(tf.Module):
         raw_spec: how Examples are parsed for `transform`.
     """
 
+    _TF_MODULE_IGNORED_PROPERTIES: frozenset[str] = tf.Module._TF_MODULE_IGNORED_PROPERTIES
+
     def __init__(
         self,
         model: tf.Module,
@@ -137,7 +139,7 @@ class Signatures(tf.Module):
         """Sets attributes whose variables are saved, but not their objects: signatures need no more, and of a
         Keras layer in the saved object graph every call is traced again, which takes longer than all the
         rest. Nor are they searched for `variables`: of a text encoder that takes a second."""
-        self._TF_MODULE_IGNORED_PROPERTIES = self._TF_MODULE_IGNORED_PROPERTIES | set(parts)
+        self._TF_MODULE_IGNORED_PROPERTIES |= set(parts)
         for name, part in parts.items():
             object.__setattr__(self, name, part)
             setattr(self, f"{name}_variables", list(getattr(part, "variables", ())))

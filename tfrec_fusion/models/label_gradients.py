@@ -93,5 +93,6 @@ def freed_of_conflicts(
     order = tf.stack([tf.random.shuffle(tf.range(len(parts))) for _ in parts])
     change = tf.reduce_sum(tasks.without_conflicts(rows, order) - rows, 0)
     for place, part in zip(shared, tf.split(change, sizes), strict=True):
-        results[place] += tf.cast(tf.reshape(part, variables[place].shape), results[place].dtype)
+        whole = tf.convert_to_tensor(results[place])
+        results[place] = whole + tf.cast(tf.reshape(part, variables[place].shape), whole.dtype)
     return results
