@@ -101,6 +101,21 @@ def server(function: Function) -> Function:
     return function
 
 
+def learning_on(function: Function) -> Function:
+    """Adds `replay` and `epochs`: how pushed models learn on."""
+    for option in (
+        click.option("--epochs", type=click.IntRange(1), default=3, help="at most (default: 3)"),
+        click.option(
+            "--replay",
+            type=click.FloatRange(0, 1),
+            default=0.2,
+            help="share of older interactions that are learned again (default: 0.2)",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def findings_as_json(function: Function) -> Function:
     """Adds `--json` as `as_json`, for commands whose result is a list of findings."""
     return click.option("--json", "as_json", is_flag=True, help="as JSON, for a program or an issue")(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
 from pipeline.cli.command import Section, command
-from pipeline.cli.options import Chosen, configured, quiet_tensorflow
+from pipeline.cli.options import Chosen, configured, learning_on, quiet_tensorflow
 
 
 @command(
@@ -16,13 +14,7 @@ from pipeline.cli.options import Chosen, configured, quiet_tensorflow
     """,
 )
 @configured
-@click.option(
-    "--replay",
-    type=float,
-    default=0.2,
-    help="share of older interactions that are learned again (default: 0.2)",
-)
-@click.option("--epochs", type=click.IntRange(1), default=3, help="at most (default: 3)")
+@learning_on
 def update(chosen: Chosen, replay: float, epochs: int) -> int:
     """Let the pushed models learn what came since, and push them where they are not worse."""
     quiet_tensorflow()

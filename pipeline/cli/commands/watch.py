@@ -8,7 +8,7 @@ import time
 import click
 
 from pipeline.cli.command import Section, command
-from pipeline.cli.options import Chosen, configured, quiet_tensorflow
+from pipeline.cli.options import Chosen, configured, learning_on, quiet_tensorflow
 
 
 @command(
@@ -36,13 +36,7 @@ from pipeline.cli.options import Chosen, configured, quiet_tensorflow
 )
 @click.option("--max-drop", type=float, help="update where it finds a larger drop of NDCG@10")
 @click.option("--every", type=click.FloatRange(0.01), metavar="MINUTES", help="look again and again")
-@click.option(
-    "--replay",
-    type=float,
-    default=0.2,
-    help="share of older interactions that are learned again (default: 0.2)",
-)
-@click.option("--epochs", type=click.IntRange(1), default=3, help="at most (default: 3)")
+@learning_on
 def watch(
     chosen: Chosen,
     min_rows: int | None,
