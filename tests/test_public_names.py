@@ -127,7 +127,7 @@ COSTS = {
     ),
     "tensorflow_serving": (
         """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler
-        serving.server.http_connection serving.server.rest_server serving.server.trials serving.server.versions serving.server.warmup serving.server.reload_rules"""
+        serving.server.http_connection serving.server.interleaved serving.server.rest_server serving.server.trials serving.server.versions serving.server.warmup serving.server.reload_rules"""
     ),
     "grpc": (
         "serving.server.__main__ serving.client.grpc_transport serving.server.grpc_health"

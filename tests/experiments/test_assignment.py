@@ -67,6 +67,12 @@ def test_ids_are_the_same_however_they_come():
         ({"arms": {"a": {"share": 0.5, "version": 1, "label": "x"}, "b": 0.5}}, "not both"),
         ({"arms": {"a": 0.5, "b": 0.5}, "traffic": 0}, "`traffic` must be"),
         ({"arms": ["a", "b"]}, "must be a mapping"),
+        ({"arms": {"a": 0.5, "b": 0.5}, "interleave": "yes"}, "`interleave` must be true or false"),
+        ({"arms": {"a": 0.5, "b": {"share": 0.5, "version": 2}}, "interleave": True}, "each with another"),
+        (
+            {"arms": {name: {"share": 0.5, "version": 2} for name in "ab"}, "interleave": True},
+            "each with another",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told(values, words):

@@ -88,7 +88,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     pd.DataFrame(clicks, columns=["user_id", "item_id", "clicked"]).to_parquet("clicks.parquet")
     assert main(["experiment", "prefer", "shown.csv", "clicks.parquet", "--metric", "clicked"]) == 0
     said = capsys.readouterr().out
-    assert "60 users clicked; 0 clicks were" in said and "The second is preferred." in said
+    assert "60 users clicked; 0 clicks were" in said and "The table second is preferred." in said
     shown = read_columns("shown.csv", ("user_id", "item_id"), "rank", team=True)
     assert set(shown.team) == {"first", "second", ""} and shown.user_id.nunique() == 61
 

@@ -135,8 +135,8 @@ def write_estimator(path: pathlib.Path) -> None:
         )
 
 
-def write_recommender(path: pathlib.Path) -> None:
-    """The signatures that our models are pushed with, over three films whose scores are 3, 2 and 1.
+def write_recommender(path: pathlib.Path, scored: tuple[float, ...] = (3.0, 2.0, 1.0)) -> None:
+    """The signatures that our models are pushed with, over three films, whose scores are `scored`.
 
     `recommend` leaves out what `exclude` names; `rank` scores a candidate by the length of its id;
     `embed_text` gives a text's length and the number 1.
@@ -157,7 +157,7 @@ def write_recommender(path: pathlib.Path) -> None:
             ids, titles = tf.constant(["a", "b", "c"]), tf.constant(["Alien", "Brazil", "Cube"])
             batch = tf.shape(user_id)[0]
             excluded = tf.reduce_any(exclude[:, :, None] == ids, axis=1)
-            scores = tf.where(excluded, -float("inf"), tf.tile([[3.0, 2.0, 1.0]], [batch, 1]))
+            scores = tf.where(excluded, -float("inf"), tf.tile([list(scored)], [batch, 1]))
             scores, positions = tf.math.top_k(scores, k)
             results = tf.math.is_finite(scores)
             return {

@@ -69,12 +69,15 @@ class Experiment:
         traffic: the share of units that take part; the others have no arm.
         salt: of the hash; the name by default. Experiments with the same salt and shares agree on all units;
             to begin anew after an arm was changed, change the salt.
+        interleave: both of two arms answer each request, and their lists become one (`team_draft`). Units
+            have no arm of their own then, and shares do not count.
     """
 
     name: str
     arms: tuple[Arm, ...]
     traffic: float = 1.0
     salt: str = ""
+    interleave: bool = False
 
     def __post_init__(self) -> None:
         _check_name("An experiment's name", self.name)
@@ -95,6 +98,14 @@ class Experiment:
             )
         if isinstance(self.traffic, bool) or not 0 < self.traffic <= 1:
             raise ExperimentError(f"`traffic` must be above 0 and at most 1. Received: {self.traffic!r}.")
+        if not isinstance(self.interleave, bool):
+            raise ExperimentError(f"`interleave` must be true or false. Received: {self.interleave!r}.")
+        sides = {(arm.version, arm.label) for arm in self.arms}
+        if self.interleave and (len(self.arms) != 2 or (None, None) in sides or len(sides) < 2):
+            raise ExperimentError(
+                "An experiment that interleaves must have two arms, each with another `version` or `label`."
+                f" Received: {', '.join(names)} in {self.name!r}. Both answer each request."
+            )
 
     @classmethod
     def from_mapping(cls, name: str, values: Mapping[str, Any]) -> Experiment:
@@ -103,8 +114,8 @@ class Experiment:
         Args:
             name: the experiment's.
             values: `arms` (a mapping of each arm's name to its share, or to a mapping of `Arm`'s fields), and
-                perhaps `traffic` and `salt`, and `read`, which is `outcomes.Reading`'s and not looked at
-                here.
+                perhaps `traffic`, `salt` and `interleave`, and `read`, which is `outcomes.Reading`'s and not
+                looked at here.
 
         Raises:
             ExperimentError: for unknown keys and values that cannot be used.
@@ -114,7 +125,7 @@ class Experiment:
                 f"An experiment must be a mapping with `arms`, a mapping of names to shares. Received:"
                 f" {values!r} for {name!r}."
             )
-        _check_keys(name, values, {"arms", "traffic", "salt", "read"})
+        _check_keys(name, values, {"arms", "traffic", "salt", "interleave", "read"})
         arms = []
         for arm, given in values["arms"].items():
             fields = given if isinstance(given, Mapping) else {"share": given}
@@ -122,7 +133,8 @@ class Experiment:
             if "share" not in fields:
                 raise ExperimentError(f"The arm {arm!r} of {name!r} must have a `share`.")
             arms.append(Arm(arm, **fields))
-        return cls(name, tuple(arms), values.get("traffic", 1.0), values.get("salt", ""))
+        chosen = {key: values[key] for key in ("traffic", "salt", "interleave") if key in values}
+        return cls(name, tuple(arms), **chosen)
 
     @property
     def control(self) -> str:
@@ -140,16 +152,19 @@ class Experiment:
             The unit's arm. Which units take part and which arm they have comes from two independent hashes,
             so that more traffic later moves nobody between arms.
         """
-        text = _as_bytes(unit)
-        salt = self.salt or self.name
-        if not text or self._uniform(salt, "traffic", text) >= self.traffic:
+        if not self.takes_part(unit):
             return None
-        point, below = self._uniform(salt, "arm", text), 0.0
+        point, below = self._uniform(self.salt or self.name, "arm", _as_bytes(unit)), 0.0
         for arm in self.arms:
             below += arm.share
             if point < below:
                 return arm
         return self.arms[-1]  # the sum of the shares, a rounding below 1
+
+    def takes_part(self, unit: Any) -> bool:
+        """Whether a unit is among `traffic`; nobody's empty id is not."""
+        text = _as_bytes(unit)
+        return bool(text) and self._uniform(self.salt or self.name, "traffic", text) < self.traffic
 
     @staticmethod
     def _uniform(salt: str, purpose: str, unit: bytes) -> float:
@@ -180,8 +195,9 @@ def read_experiments(path: str | os.PathLike[str]) -> tuple[Experiment, ...]:
 
 
 def assign(experiments: Iterable[Experiment], unit: Any) -> dict[str, Arm]:
-    """The arm of a unit in each experiment that it takes part in, by the experiment's name."""
-    arms = {experiment.name: experiment.arm(unit) for experiment in experiments}
+    """The arm of a unit in each experiment that it takes part in, by the experiment's name; none in those
+    that interleave."""
+    arms = {one.name: one.arm(unit) for one in experiments if not one.interleave}
     return {name: arm for name, arm in arms.items() if arm is not None}
 
 

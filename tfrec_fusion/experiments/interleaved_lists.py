@@ -1,4 +1,5 @@
-"""Interleaving of tables: two tables of lists become one, and a table of clicks says which is preferred.
+"""Interleaving of tables: two tables of lists become one, and clicks say which is preferred, from a table of
+their own or from the log of impressions of a server that interleaves.
 
 Lists are rows of a user, a rank and an item, as `tfrec batch` writes them. What a table may do wrong:
 
@@ -14,7 +15,6 @@ Lists are rows of a user, a rank and an item, as `tfrec batch` writes them. What
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 
@@ -26,10 +26,11 @@ from tfrec_fusion.datasets.cells import numbers
 from tfrec_fusion.datasets.ids import ids as as_ids
 from tfrec_fusion.datasets.reading import column_names, read_batches
 from tfrec_fusion.experiments.checks import ExperimentError
-from tfrec_fusion.experiments.interleaving import Preference, preference, team_draft
+from tfrec_fusion.experiments.interleaving import Preference, coins, preference, team_draft
 from tfrec_fusion.experiments.outcome_files import files_of
+from tfrec_fusion.experiments.outcomes import arms_of_rows
 
-__all__ = ["interleave", "prefer", "read_columns"]
+__all__ = ["interleave", "prefer", "prefer_logged", "read_columns"]
 
 TEAMS = ("first", "second")
 
@@ -106,9 +107,8 @@ def interleave(
     ]
     parts = []
     for user in dict.fromkeys([*rankings[0], *rankings[1]]):
-        seed = int.from_bytes(hashlib.blake2b(f"{salt}\x1f{user}".encode(), digest_size=8).digest(), "big")
         best, other = (lists.get(user, []) for lists in rankings)
-        one = team_draft(best, other, k, np.random.default_rng(seed))
+        one = team_draft(best, other, k, coins(salt, user))
         both = all(user in lists for lists in rankings)
         teams = [TEAMS[team] if both else "" for team in one.teams]
         parts += list(zip([user] * len(teams), range(1, len(teams) + 1), one.items, teams, strict=True))
@@ -148,3 +148,53 @@ def prefer(
     counts = pd.crosstab(found[unit], found["team"]).reindex(columns=TEAMS, fill_value=0)
     sums = counts.to_numpy(np.float64)
     return preference(sums[:, 0], sums[:, 1], confidence=confidence), len(clicks) - len(found)
+
+
+def prefer_logged(
+    impressions: pd.DataFrame,
+    experiment: str = "",
+    arms: Sequence[str] = (),
+    *,
+    unit: str = "user",
+    outcome: str = "click",
+    confidence: float = 0.95,
+) -> tuple[Preference, tuple[str, str], int]:
+    """Which arm's items are clicked more, by a log of lists that a server interleaved (`preference`).
+
+    Args:
+        impressions: a row an item shown: `request_id`, `item`, `arm` (which arm put the item there), `unit`
+            and `outcome`; what a row of the same request and item says again does not count.
+        experiment: whose arms are meant, where `arm` names experiments.
+        arms: both names, the first one first; those of the table, sorted, where none are given.
+        unit: column of the user; rows of nobody count for nothing.
+        outcome: column of numbers; one above 0 is a click.
+        confidence: of the intervals.
+
+    Returns:
+        The preference, above 0 for the second; both names; and how many rows are of no list of both.
+
+    Raises:
+        ExperimentError: a column is missing, there are not two arms, or fewer than two users clicked.
+    """
+    needed = ("request_id", "item", "arm", unit, outcome)
+    if missing := [name for name in needed if name not in impressions.columns]:
+        raise ExperimentError(
+            f"The table has no column {', '.join(map(repr, missing))}. Its columns:"
+            f" {', '.join(map(str, impressions.columns))}."
+        )
+    rows = impressions.assign(arm=arms_of_rows(impressions["arm"], experiment).to_numpy())
+    rows = rows.drop_duplicates(["request_id", "item"])
+    names = tuple(arms) or tuple(sorted(set(rows["arm"]) - {""}))
+    if len(names) != 2:
+        raise ExperimentError(
+            f"An experiment that interleaves has two arms. Received: {', '.join(names) or 'none'}. Give its"
+            " name, or the file of experiments."
+        )
+    # A list of one arm alone was not interleaved: a header or an address asked for it.
+    both = rows[rows["arm"].isin(names)].groupby("request_id")["arm"].nunique() == 2
+    kept = rows[rows["arm"].isin(names) & rows["request_id"].map(both).eq(True)]
+    clicked = kept[(kept[outcome] > 0) & kept[unit].fillna("").astype(str).ne("")]
+    counts = pd.crosstab(clicked[unit], clicked["arm"]).reindex(columns=list(names), fill_value=0)
+    sums = counts.to_numpy(np.float64)
+    one = preference(sums[:, 0], sums[:, 1], confidence=confidence)
+    return one, (names[0], names[1]), len(rows) - len(kept)

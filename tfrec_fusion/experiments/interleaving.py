@@ -11,6 +11,7 @@ https://doi.org/10.1145/2094072.2094078
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Hashable, Sequence
 from typing import TypeVar
@@ -93,6 +94,12 @@ def team_draft(
         if len(items) == before:
             break
     return Interleaved(tuple(items), tuple(teams))
+
+
+def coins(salt: str, unit: str) -> np.random.Generator:
+    """The coins of one list: the same for the same salt and unit (a user, or a request)."""
+    digest = hashlib.blake2b(f"{salt}\x1f{unit}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def preference(

@@ -163,7 +163,7 @@ def read_outcomes(
     if not reading.id:
         _tell_repeated(table, notes)
     table = table[reading.columns()].reset_index(drop=True)
-    table["\0arm"] = _arms(table[reading.arm], experiment) if reading.arm else "all"
+    table["\0arm"] = arms_of_rows(table[reading.arm], experiment) if reading.arm else "all"
     table = _timed(table, reading)
     table = _own_rows(table, reading, notes)
     table = _unique(table, reading, notes)
@@ -179,7 +179,7 @@ def read_outcomes(
     return _summed(table, past, names, reading, crossed, notes)
 
 
-def _arms(column: pd.Series, experiment: str) -> pd.Series:
+def arms_of_rows(column: pd.Series, experiment: str) -> pd.Series:
     """Each row's arm; "" where it has none of this experiment. Text that is not written as `exp=arm;…` is the
     name of an arm, whatever signs it holds."""
     texts = column.astype("string").fillna("").str.strip()

@@ -233,11 +233,11 @@ def _table(shown: Sequence[Shown]) -> pa.Table:
             "time": one.time,
             "model": one.model,
             "version": one.version,
-            "arm": one.arm,
+            "arm": one.arms[index] if one.arms else one.arm,
             "user": one.user,
             "item": item,
             "position": index + 1,
-            "propensity": one.propensities[index] if one.propensities else 1.0,
+            "propensity": one.propensities[index] if one.propensities else None if one.arms else 1.0,
             "score": one.scores[index] if one.scores else None,
             **dict.fromkeys(KINDS, 0.0),
         }

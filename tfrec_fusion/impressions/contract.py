@@ -104,13 +104,15 @@ class Shown:
     Attributes:
         request_id: of the answer.
         time: microseconds since 1970, UTC.
-        model: name on the server; version: 0 where it is not known.
+        model: name on the server; version: 0 where it is not known, and where two answered.
         arm: of an experiment, "" for none.
         user: pseudonym, "" where nobody was named.
         items: ids in the order of their positions, from 1 on.
         scores: of each; empty where none are known.
         propensities: probability with which each was shown at its position; empty for a list that is always
             the same, whose probabilities are 1.
+        arms: where two arms' lists were interleaved, which one put each item there; else empty, and `arm` is
+            that of all. Propensities are not known then, and scores are of two models.
     """
 
     request_id: str
@@ -122,10 +124,12 @@ class Shown:
     items: Sequence[str]
     scores: Sequence[float] = ()
     propensities: Sequence[float] = ()
+    arms: Sequence[str] = ()
 
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> Shown:
         """From a line's JSON; raises FeedbackError where it is no such line."""
+        line = {"arms": [], **line}  # lines from before there was interleaving
         shown = cls(**{field.name: line.get(field.name) for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
         items = shown.items
         texts = (shown.model, shown.user)
@@ -135,12 +139,15 @@ class Shown:
             or not isinstance(items, list)
             or not all(isinstance(item, str) and item for item in items)
             or not all(_numbers_of(values, len(items)) for values in (shown.scores, shown.propensities))
+            or not isinstance(shown.arms, list)
+            or len(shown.arms) not in (0, len(items))
         ):
             raise FeedbackError("what was shown has a field of another type")
         if any(not 0 < value <= 1 for value in shown.propensities):
             raise FeedbackError("a propensity is no probability above 0")
         check_request_id(shown.request_id)
-        check_arm(shown.arm)
+        for arm in (shown.arm, *shown.arms):
+            check_arm(arm)
         return dataclasses.replace(shown, time=_time(shown.time))
 
 

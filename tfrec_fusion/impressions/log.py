@@ -87,6 +87,7 @@ class ImpressionLog:
         model: str = "",
         version: int = 0,
         arm: str = "",
+        arms: Any = None,
     ) -> None:
         """Queues the answers of one request; never waits, and never fails.
 
@@ -96,9 +97,10 @@ class ImpressionLog:
             users: one id a row; None where nobody was named.
             scores, propensities: as `items`; None where they are not known, for propensities that they are 1.
             model, version, arm: as in `Shown`.
+            arms: as `items`; None where lists were not interleaved.
         """
         now = time.time_ns() // 1000
-        values = (items, users, scores, propensities)
+        values = (items, users, scores, propensities, arms)
 
         def rows() -> list[Shown]:
             return self._rows(request_id, now, values, (model, version, arm))
@@ -146,7 +148,7 @@ class ImpressionLog:
     def _rows(
         self, request_id: str, now: int, values: tuple[Any, ...], origin: tuple[str, int, str]
     ) -> list[Shown]:
-        items, users, scores, propensities = (_plain(value) for value in values)
+        items, users, scores, propensities, arms = (_plain(value) for value in values)
         rows = []
         for row, own_id in enumerate(row_ids(request_id, len(items))):
             kept = [position for position, item in enumerate(items[row]) if item not in ("", b"")]
@@ -160,6 +162,7 @@ class ImpressionLog:
                     [_text(items[row][position]) for position in kept],
                     [float(scores[row][position]) for position in kept] if scores else [],
                     [float(propensities[row][position]) for position in kept] if propensities else [],
+                    [_text(arms[row][position]) for position in kept] if arms else [],
                 )
             )
         return rows

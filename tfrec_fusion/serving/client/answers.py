@@ -30,6 +30,7 @@ class Recommendations(list[Recommended]):
         request_id: what `Client.feedback` says it is about.
         propensities: the probability with which each item was shown at its position, given those above it;
             empty where the server does not explore, and the list is always the same.
+        arms: where the server interleaves two versions, `EXPERIMENT=ARM` of each item; else empty.
     """
 
     known_user: bool | None = None
@@ -37,6 +38,7 @@ class Recommendations(list[Recommended]):
     unknown_categories: tuple[str, ...] = ()
     request_id: str = ""
     propensities: tuple[float, ...] = ()
+    arms: tuple[str, ...] = ()
 
 
 class Scores(dict[str, Any]):
@@ -95,6 +97,9 @@ def read_recommendations(
         if "propensities" in outputs:
             chances = zip(row[0], outputs["propensities"][index], strict=True)
             answer.propensities = tuple(float(one) for item, one in chances if item not in ("", b""))[:k]
+        if "arms" in outputs:
+            arms = zip(row[0], outputs["arms"][index], strict=True)
+            answer.arms = tuple(_text(one) for item, one in arms if item not in ("", b""))[:k]
         del answer[k:]
         if users and users[index] and "known_user" in outputs:
             answer.known_user = bool(outputs["known_user"][index])

@@ -178,13 +178,19 @@ class Calls:
         for answer, own_id in zip(answers, row_ids(request_id, len(answers)), strict=True):
             answer.request_id = own_id
         if self._impressions is not None:
+            mixed = any(answer.arms for answer in answers)
             self._impressions.shown(
                 request_id,
                 [[item.item_id for item in answer] for answer in answers],
                 users=users,
                 scores=[[item.score for item in answer] for answer in answers],
-                propensities=[answer.propensities or [1.0] * len(answer) for answer in answers],
+                propensities=None
+                if mixed
+                else [answer.propensities or [1.0] * len(answer) for answer in answers],
                 arm=arm,
+                arms=[[";".join(filter(None, (arm, own))) for own in answer.arms] for answer in answers]
+                if mixed
+                else None,
             )
         return answers
 

@@ -25,9 +25,12 @@ from tfrec_fusion.impressions.log import ImpressionLog
 if TYPE_CHECKING:
     from tfrec_fusion.serving.server.session import LoadedModel, Signature
 
-__all__ = ["FEEDBACK", "MAX_EVENTS", "SIGNATURES", "Impressions", "Origin", "origin_of"]
+__all__ = ["ARMS", "FEEDBACK", "MAX_EVENTS", "SIGNATURES", "Impressions", "Origin", "origin_of"]
 
 FEEDBACK = FEEDBACK_PATH.encode()
+ARMS = "arms"
+"""Output of an answer that is interleaved (`interleaved.Interleaver`)."""
+
 SIGNATURES = ("recommend", "similar")
 """Signatures whose answers are lists that somebody sees."""
 
@@ -95,7 +98,7 @@ class Impressions:
         outputs: dict[str, Any],
     ) -> None:
         """Logs an answer, where it is a list of items."""
-        items = outputs.get("item_ids")
+        items, arms = outputs.get("item_ids"), outputs.get(ARMS)
         if signature.name not in SIGNATURES or items is None or items.ndim != 2:
             return
         self.log.shown(
@@ -105,8 +108,9 @@ class Impressions:
             scores=outputs.get("scores"),
             propensities=outputs.get("propensities"),
             model=model.name,
-            version=model.version,
+            version=model.version if arms is None else 0,
             arm=origin.arm,
+            arms=None if arms is None else [_with(origin.arm, row) for row in arms.tolist()],
         )
 
     def take(self, method: bytes, body: bytes) -> tuple[int, bytes]:
@@ -133,6 +137,11 @@ class Impressions:
         except OSError as error:
             return 503, _json({"error": f"Feedback could not be written: {error.strerror}. Send it again."})
         return 200, _json({"accepted": len(events)})
+
+
+def _with(arm: str, interleaved: list[bytes]) -> list[str]:
+    """The arms of a list's items: those of other experiments, and which one put each there."""
+    return [";".join(filter(None, (arm, own.decode()))) for own in interleaved]
 
 
 def _json(value: Any) -> bytes:

@@ -2,7 +2,8 @@
 
 Off unless asked for. A user's arm is the hash of `experiments.assignment`, or what the request's header says;
 it goes into the log of impressions and back to the client. Where the server explores, the answer to
-`recommend` has an output `propensities` beside the signature's own.
+`recommend` has an output `propensities` beside the signature's own; where it interleaves, an output `arms`
+(`interleaved`), and it does not explore.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tfrec_fusion.experiments.exploring import Exploration, Explored, explore
 from tfrec_fusion.impressions.contract import is_arm
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
 from tfrec_fusion.serving.server.impressions import SIGNATURES, Origin
+from tfrec_fusion.serving.server.interleaved import RECOMMEND, Interleaver
 from tfrec_fusion.serving.server.session import LoadedModel, Signature
 from tfrec_fusion.serving.server.versions import ModelManager
 
@@ -28,10 +30,9 @@ Arrays = dict[str, np.ndarray]
 Run = Callable[[LoadedModel, Signature, Arrays], Arrays]
 
 MAX_ROWS = 16
-"""Rows of a request that is explored; larger ones are batches that nobody looks at."""
+"""Rows of a request that is explored or interleaved; larger ones are batches that nobody looks at."""
 
 _LISTS = ("item_ids", "scores", "titles")
-_RECOMMEND = "recommend"
 
 
 class Trials:
@@ -69,6 +70,8 @@ class Trials:
                 " log."
             )
         self.experiments = {one.name: one for one in experiments}
+        both = [Interleaver(one, manager, MAX_ROWS) for one in experiments if one.interleave]
+        self._interleaver = both[0] if both else None
         self.exploration = exploration
         self._manager = manager
         self._random = np.random.default_rng(seed)
@@ -114,6 +117,10 @@ class Trials:
             text = arms_text({**names, **others})
             origin.arm = text if is_arm(text) else arms_text(names)
             origin.assigned = bool(names)
+            if (
+                found := self._interleaved(origin, arms, model, signature, inputs, run, output_filter)
+            ) is not None:
+                return model, signature, found
         if not self._explores(signature, inputs, arms, output_filter):
             return model, signature, run(model, signature, inputs)
         return model, signature, self._explored(model, signature, inputs, run)
@@ -161,13 +168,36 @@ class Trials:
             return other, chosen, arms
         return model, signature, arms
 
+    def _interleaved(
+        self,
+        origin: Origin,
+        arms: dict[str, Arm],
+        model: LoadedModel,
+        signature: Signature,
+        inputs: Arrays,
+        run: Run,
+        output_filter: Sequence[str],
+    ) -> Arrays | None:
+        """The list of both versions; None where the request is answered by one. A header that names an arm
+        gets that one."""
+        chosen = self._interleaver
+        if chosen is None or chosen.experiment.name in arms:
+            return None
+        if not chosen.takes(signature, inputs.get("user_id"), output_filter):
+            return None
+        versions = chosen.both(model, signature)
+        if versions is None:
+            return None
+        answers = [run(one, own, inputs) for one, own in versions]
+        return chosen.merged(answers[0], answers[1], origin.request_id)
+
     def _explores(
         self, signature: Signature, inputs: Arrays, arms: dict[str, Arm], output_filter: Sequence[str]
     ) -> bool:
         outputs = output_filter or signature.output_names
         return (
             self.exploration is not None
-            and signature.name == _RECOMMEND
+            and signature.name == RECOMMEND
             and all(arm.explore for arm in arms.values())
             and {"item_ids", "scores"} <= set(outputs)
             and inputs.get("k") is not None

@@ -50,11 +50,17 @@ def read(
 ) -> int:
     """Read an experiment out: is it sound, and what did each arm do?"""
     from tfrec_fusion import files
+    from tfrec_fusion.experiments.checks import ExperimentError
     from tfrec_fusion.experiments.outcome_files import read_table
     from tfrec_fusion.experiments.outcomes import read_outcomes
     from tfrec_fusion.experiments.results import readout
 
     one, reading, rest = chosen(experiments, experiment, given)
+    if one is not None and one.interleave:
+        raise ExperimentError(
+            f"An experiment that interleaves has no users of one arm. Received: {one.name!r}. Read it with"
+            " `tfrec experiment prefer`."
+        )
     shares = pairs(arms, "--arms") if arms else {arm.name: arm.share for arm in one.arms} if one else {}
     name = experiment or (one.name if one else "")
     outcomes = read_outcomes(read_table(table, reading), reading, name, tuple(shares))
