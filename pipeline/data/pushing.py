@@ -15,7 +15,9 @@ from tfrec_fusion import files
 __all__ = ["push"]
 
 
-def push(model: str, base: str, notes: Mapping[str, Any] | None = None) -> tuple[str, str]:
+def push(
+    model: str, base: str, notes: Mapping[str, Any] | None = None, version: int | None = None
+) -> tuple[str, str]:
     """Copies a SavedModel to `base/<version>` so that no reader ever sees a part of it, however many push at
     once.
 
@@ -23,9 +25,11 @@ def push(model: str, base: str, notes: Mapping[str, Any] | None = None) -> tuple
         model: folder of the SavedModel.
         base: the base path that a model server watches.
         notes: name → content of further JSON files in the version's `assets.extra`.
+        version: the new version's number; one that is there already stays as it is. None for seconds since
+            1970, or the one after the latest where that is taken.
 
     Returns:
-        The new version (seconds since 1970, or the one after the latest where that is taken) and its folder.
+        The version and its folder.
 
     Raises:
         OSError: where the disk is full or read-only; nothing is left in `base` but a folder that servers
@@ -39,7 +43,10 @@ def push(model: str, base: str, notes: Mapping[str, Any] | None = None) -> tuple
             files.clear_unfinished(folder)
             for stale in folder.glob(".staging-*"):
                 shutil.rmtree(stale, ignore_errors=True)
-        version = max([int(time.time())] + [number + 1 for number in versions(folder)])
+        if version is None:
+            version = max([int(time.time())] + [number + 1 for number in versions(folder)])
+        elif version in versions(folder):
+            return str(version), str(versions(folder)[version])
         target = folder / str(version)
         with files.whole_folder(target) as staging:
             # The same files under another name, where the disk can: a model is never changed once it is

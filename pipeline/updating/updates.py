@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import math
 import pathlib
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
-from pipeline.data.pushing import push
 from pipeline.data.run_summary import LOCK
+from pipeline.updating import pending
 from pipeline.updating.bases import STATE, in_memory_settings, origin
+from pipeline.updating.pending import REPORT, REPORTS
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.splits import SPLITS
@@ -24,8 +24,6 @@ from tfrec_fusion.export.saving import save as export
 from tfrec_fusion.in_memory import storage
 from tfrec_fusion.in_memory.comparing import Comparison
 from tfrec_fusion.in_memory.updating import Updated, update
-
-REPORT = "update.json"
 
 
 def run_update(
@@ -59,6 +57,8 @@ def run_update(
     if not config.home.is_dir():
         raise ConfigError(f"There is no run in {config.home}. Run `tfrec run` first.")
     with files.lock(config.home / LOCK, "tfrec update"):
+        if pending.finish(config):
+            say("finished the push of the last update, which was interrupted")
         say("reads the pushed model")
         begun = origin(config)
         settings = in_memory_settings(config)
@@ -71,35 +71,36 @@ def run_update(
             vectors=str(config.home / "text_vectors"),
             say=say,
         )
-        reasons = updated.reasons(config.evaluation.max_drop)
-        pushed: dict[str, str] = {}
+        reasons, name = updated.reasons(config.evaluation.max_drop), f"{started:%Y%m%d-%H%M%S}.json"
+        kinds = _kinds(config, updated)
         if not reasons:
             say("exports and asks")
-            pushed, reasons = _push(config, updated)
-        if pushed:
-            # Last: a kill before it makes the next update start from the earlier model once more.
-            more = {"until": updated.until, "run": begun.run}
-            storage.save(updated.fitted, config.home / STATE, more)
-        report = _report(updated, started, time.perf_counter() - clock, pushed, reasons)
-        files.write_json(config.home / "updates" / f"{started:%Y%m%d-%H%M%S}.json", report)
+            with pending.preparing(config) as folder:
+                reasons = _export(folder, kinds, updated)
+                storage.save(updated.fitted, folder / STATE, {"until": updated.until, "run": begun.run})
+        report = _report(updated, started, time.perf_counter() - clock, reasons)
+        if not reasons:
+            pending.seal(config, kinds, report, name)
+        if pushed := pending.finish(config):
+            return pushed
+        files.write_json(config.home / REPORTS / name, report)
         files.write_json(config.home / REPORT, report)
     return report
 
 
-def _push(config: PipelineConfig, updated: Updated) -> tuple[dict[str, str], list[str]]:
-    """The new versions' folders by kind, or why there are none: all are asked before the first is pushed."""
-    fitted = updated.fitted
-    kinds = ["retrieval"]
-    if fitted.ranking is not None:
-        kinds += ["ranking", *(["recommender"] if config.builds_recommender else [])]
-    with tempfile.TemporaryDirectory(dir=config.home, prefix=".update-") as scratch:
-        folders = {kind: pathlib.Path(scratch) / kind / "1" for kind in kinds}
-        for kind, folder in folders.items():
-            export(fitted.serving(kind), str(folder))
-            if fault := _answers(folder, kind, updated):
-                return {}, [f"{kind} is not servable: {fault}"]
-        return {kind: push(str(folder), str(config.push_folder / kind))[1]
-                for kind, folder in folders.items()}, []  # fmt: skip
+def _kinds(config: PipelineConfig, updated: Updated) -> list[str]:
+    if updated.fitted.ranking is None:
+        return ["retrieval"]
+    return ["retrieval", "ranking", *(["recommender"] if config.builds_recommender else [])]
+
+
+def _export(folder: pathlib.Path, kinds: list[str], updated: Updated) -> list[str]:
+    """Writes the models as `KIND/1`; why one of them must not be pushed."""
+    for kind in kinds:
+        export(updated.fitted.serving(kind), str(folder / kind / "1"))
+        if fault := _answers(folder / kind / "1", kind, updated):
+            return [f"{kind} is not servable: {fault}"]
+    return []
 
 
 def _answers(folder: pathlib.Path, kind: str, updated: Updated) -> str | None:
@@ -124,11 +125,7 @@ def _answers(folder: pathlib.Path, kind: str, updated: Updated) -> str | None:
 
 
 def _report(
-    updated: Updated,
-    started: datetime.datetime,
-    seconds: float,
-    pushed: dict[str, str],
-    reasons: list[str],
+    updated: Updated, started: datetime.datetime, seconds: float, reasons: list[str]
 ) -> dict[str, Any]:
     return {
         "started": started.isoformat(timespec="seconds"),
@@ -140,8 +137,8 @@ def _report(
         "new_users": updated.new_users,
         **_plain(updated.comparison),
         "ranking": _plain(updated.ranking) if updated.ranking else None,
-        "pushed": pushed.get("retrieval"),
-        "versions": pushed,
+        "pushed": None,
+        "versions": {},
         "reasons": reasons,
     }
 

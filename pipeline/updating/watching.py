@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
-from pipeline.data.run_summary import read_summary
+from pipeline.data.run_summary import LOCK, read_summary
+from pipeline.updating import pending
 from pipeline.updating.drifting import check_limits, measure_drift
-from pipeline.updating.updates import REPORT, run_update
+from pipeline.updating.pending import REPORT
+from pipeline.updating.updates import run_update
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
@@ -115,6 +117,9 @@ def watch(
     Returns:
         What was seen, and the update's report; None without an update.
     """
+    if pending.folder_of(config).is_dir():
+        with files.lock(config.home / LOCK, "tfrec watch"):
+            pending.finish(config)
     seen, found = _files(config), look(config, limits)
     if found.rows is None:
         say("no file has changed since the last look")

@@ -79,15 +79,18 @@ def test_an_update_is_judged_and_pushed_or_says_why_not(later, first, capsys):
     assert not list(config.home.glob(".update-*"))
 
 
-def test_a_kill_between_push_and_state_starts_from_the_earlier_model_again(later, monkeypatch):
+def test_a_kill_before_all_is_written_starts_from_the_earlier_model_again(later, monkeypatch):
+    """What a kill after it leaves is in `test_pending_push`."""
     config = load_config(str(later))
+    before = latest_version(config.push_folder / "retrieval")
     shutil.rmtree(config.home / "update", ignore_errors=True)
     monkeypatch.setattr(updates.storage, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    monkeypatch.setattr(updates, "_push", lambda *_: ("somewhere", []))
+    monkeypatch.setattr(updates, "_export", lambda *_: [])
     monkeypatch.setattr(Comparison, "reasons", lambda *_: [])
     with pytest.raises(KeyboardInterrupt):
         updates.run_update(config, epochs=1)
     assert not (config.home / "update").exists() and not list(config.home.glob(".update-*"))
+    assert latest_version(config.push_folder / "retrieval") == before
     with files.lock(config.home / LOCK, "tfrec run"), pytest.raises(files.AtWork, match="tfrec run"):
         updates.run_update(config)
 

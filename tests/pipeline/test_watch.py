@@ -9,7 +9,8 @@ import pytest
 from pipeline.cli.main import main
 from pipeline.data.run_summary import DRIFT
 from pipeline.report.drift_periods import drift_rows
-from pipeline.updating import drifting, updates, watching
+from pipeline.updating import drifting, watching
+from pipeline.updating.pending import REPORT
 from pipeline.updating.watching import Limits
 from tests.pipeline.small_shop import write_shop
 from tfrec_fusion import files
@@ -59,11 +60,11 @@ def test_rows_are_counted_as_a_run_counts_them(config):
 
 def test_the_last_update_counts_where_it_is_later_than_the_run(config):
     report = {"started": "2026-01-02T10:00:00", "rows": 318}
-    files.write_json(config.home / updates.REPORT, report)
+    files.write_json(config.home / REPORT, report)
     assert watching.look(config, Limits()).before == 318
-    files.write_json(config.home / updates.REPORT, {**report, "started": "2025-12-31T10:00:00"})
+    files.write_json(config.home / REPORT, {**report, "started": "2025-12-31T10:00:00"})
     assert watching.look(config, Limits()).before == 320
-    (config.home / updates.REPORT).write_text('{"started": "2026-01')
+    (config.home / REPORT).write_text('{"started": "2026-01')
     assert watching.look(config, Limits()).before == 320
     (config.home / watching.STATE).write_text("[")
     assert watching.look(config, Limits()).rows == 320
