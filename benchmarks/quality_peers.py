@@ -52,33 +52,16 @@ class RidgeToFactors(Baseline):
         self.dim, self.ridge, self.everywhere = dim, ridge, everywhere
 
     def _fit(self, interactions):
-        als = ALS(dim=self.dim).fit(interactions)
+        self.als = ALS(dim=self.dim).fit(interactions)
+        known = self.als.item_factors
         has_choices = np.asarray(interactions.sum(0))[0] > 0
         text = self.vectors[has_choices]
         penalty = self.ridge * np.eye(text.shape[1])
-        predicted = self.vectors @ np.linalg.solve(
-            text.T @ text + penalty, text.T @ als.item_factors[has_choices]
-        )
-        self.known_factors = als.item_factors
-        self.item_factors = (
-            predicted if self.everywhere else np.where(has_choices[:, None], als.item_factors, predicted)
-        )
+        predicted = self.vectors @ np.linalg.solve(text.T @ text + penalty, text.T @ known[has_choices])
+        self.item_factors = predicted if self.everywhere else np.where(has_choices[:, None], known, predicted)
 
-    def _scores(self, users):
-        return folded_in(self.interactions[users], self.known_factors) @ self.item_factors.T
-
-
-def folded_in(
-    seen: scipy.sparse.csr_matrix, items: np.ndarray, alpha: float = 10.0, ridge: float = 0.1
-) -> np.ndarray:
-    """Factors of users from what they met, by ALS's own step: float `[users, dim]`."""
-    gram = items.T @ items + ridge * np.eye(items.shape[1])
-    results = np.zeros((seen.shape[0], items.shape[1]))
-    for row in range(seen.shape[0]):
-        some = items[seen.indices[seen.indptr[row] : seen.indptr[row + 1]]]
-        if len(some):
-            results[row] = np.linalg.solve(gram + alpha * some.T @ some, (1 + alpha) * some.sum(0))
-    return results
+    def _scores_of(self, interactions):
+        return self.als.factors_of(interactions) @ self.item_factors.T
 
 
 def grid(name: str, text: np.ndarray) -> Iterator[tuple[str, Baseline]]:
@@ -230,14 +213,10 @@ def _answers(
     popularity = popularity / max(1.0, popularity.max()) * 1e-6
 
     def scores(rows: np.ndarray) -> np.ndarray:
-        if isinstance(peer, ALS):
-            result = folded_in(seen[rows], peer.item_factors) @ peer.item_factors.T
-        elif isinstance(peer, BPR | TFRSTwoTower):
+        if isinstance(peer, BPR | TFRSTwoTower):
             result = peer.scores(users[rows]) * (users[rows] > 0)[:, None]
         else:
-            fitted, peer.interactions = peer.interactions, seen
-            result = peer.scores(rows)
-            peer.interactions = fitted
+            result = peer.scores_of(seen[rows])
         return np.asarray(result, np.float64) + popularity
 
     return scores

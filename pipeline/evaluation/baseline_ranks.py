@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +11,11 @@ from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.losses import confidence
 from tfrec_fusion.metrics.ranks import target_ranks, tie_order
+from tfrec_fusion.models import baselines
 from tfrec_fusion.training import progress
 
-if TYPE_CHECKING:
-    from tfrec_fusion.models.baselines import Baseline
-
 SCORES = 2**23  # numbers that a block of scores holds at most
+COUNTING = "als"  # the baseline that reads how much each interaction counts
 
 
 def training_pairs(uri: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -77,15 +75,13 @@ class Baselines:
     def __init__(
         self, names: Iterable[str], pairs: TrainingPairs, num_items: int, text_vectors: np.ndarray | None
     ) -> None:
-        from tfrec_fusion.models import baselines
-
         self.rows_of = pairs.rows_of
         size = len(self.rows_of) + 1, num_items
         seen = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size)
-        counted = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size, pairs.counts)
+        self.counted = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size, pairs.counts)
         self.popularity = np.bincount(pairs.items, minlength=num_items).astype(np.float32)
         self.ties = tie_order(num_items)
-        makers: dict[str, Callable[[], Baseline]] = {
+        makers: dict[str, Callable[[], baselines.Baseline]] = {
             "popularity": baselines.Popularity,
             "als": baselines.ALS,
             "content_knn": lambda: baselines.ContentKNN(np.asarray(text_vectors)),
@@ -95,7 +91,7 @@ class Baselines:
             progress.report(f"fits {name}")
             try:
                 # Plays, hours or pieces are what ALS is made for; the others ask which user chose which item.
-                self.fitted[name] = makers[name]().fit(counted if name == "als" else seen)
+                self.fitted[name] = makers[name]().fit(self.counted if name == COUNTING else seen)
             except ImportError as error:
                 raise ConfigError(f"{error} Or leave it out: `evaluation.baselines.{name}: off`.") from error
 
@@ -104,42 +100,48 @@ class Baselines:
     ) -> dict[str, np.ndarray]:
         """Where the targets stand.
 
-        Users without training interactions are given the most popular items. Equal scores are ordered as
-        `tfrec_fusion.metrics.ranks` states.
+        Users are known by all that they chose before the split, as they are to the models. Those who chose
+        nothing are given the most popular items. Equal scores are ordered as `tfrec_fusion.metrics.ranks`
+        states.
 
         Args:
             user_ids: a string per example.
             target: item rows; 0 for an unknown item.
-            seen: item rows of each user.
+            seen: item rows of each user, what was chosen before the split.
 
         Returns:
             Name → float32 `[examples]`, from 1; NaN where the target is unknown or was seen.
         """
-        users = np.array([self.rows_of.get(user, -1) + 1 for user in user_ids])
         usable = np.array(
             [item > 0 and item not in seen_items for item, seen_items in zip(target, seen, strict=True)]
         )
         step = max(1, SCORES // len(self.ties))
+        blocks = [slice(start, start + step) for start in range(0, len(target), step)]
         results = {}
-        for name, baseline in self.fitted.items():
-            ranks_of_targets = [
-                self._ranks(
-                    baseline,
-                    users[start : start + step],
-                    target[start : start + step],
-                    seen[start : start + step],
-                )
-                for start in range(0, len(target), step)
-            ]
-            results[name] = np.where(usable, np.concatenate(ranks_of_targets), np.nan).astype(np.float32)
+        for name in self.fitted:
+            found = [self._ranks(name, user_ids[block], target[block], seen[block]) for block in blocks]
+            results[name] = np.where(usable, np.concatenate(found), np.nan).astype(np.float32)
         return results
 
     def _ranks(
-        self, baseline: Baseline, users: np.ndarray, target: np.ndarray, seen: list[np.ndarray]
+        self, name: str, user_ids: list[bytes], target: np.ndarray, seen: list[np.ndarray]
     ) -> np.ndarray:
-        scores = np.array(baseline.scores(users), np.float32)
-        scores[users == 0] = self.popularity
+        # Of a user, what was chosen before the split is the same in all examples.
+        _, first, inverse = np.unique(np.array(user_ids, object), return_index=True, return_inverse=True)
+        scores = np.array(self._scores(name, [user_ids[row] for row in first], [seen[row] for row in first]))
         scores[:, 0] = -np.inf
+        scores = scores[inverse]
         for row, seen_items in enumerate(seen):
             scores[row, seen_items] = -np.inf
         return target_ranks(scores, target, self.ties)
+
+    def _scores(self, name: str, user_ids: list[bytes], seen: list[np.ndarray]) -> np.ndarray:
+        """float32 `[users, N + 1]`."""
+        rows = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
+        items = np.concatenate([*seen, np.zeros(0, np.int64)]).astype(np.int64)
+        known = baselines.interaction_matrix(rows, items, len(seen), len(self.ties))
+        if name == COUNTING:
+            known = known.maximum(self.counted[[self.rows_of.get(user, -1) + 1 for user in user_ids]])
+        scores = self.fitted[name].scores_of(known)
+        scores[np.diff(known.indptr) == 0] = self.popularity
+        return scores

@@ -61,6 +61,29 @@ def test_ease_solves_its_ridge_regression():
         np.testing.assert_allclose(weights[others, item], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_users_are_known_by_what_they_chose():
+    """As by their rows in training; of ALS, as `implicit` solves a user anew."""
+    rng = np.random.default_rng(0)
+    chosen = (rng.random((40, 12)) < 0.3) * rng.integers(1, 4, (40, 12))
+    chosen[0] = 0
+    matrix, new = (scipy.sparse.csr_matrix(rows, dtype=np.float32) for rows in (chosen, chosen[::-1]))
+    others = [baselines.Popularity(), baselines.ItemKNN(), baselines.EASE(), baselines.ContentKNN(np.eye(12))]
+    for baseline in others:
+        np.testing.assert_array_equal(
+            baseline.fit(matrix).scores_of(new), baseline.scores(np.arange(40)[::-1])
+        )
+    als = baselines.ALS(dim=4).fit(matrix)
+    implicit = pytest.importorskip("implicit.als").AlternatingLeastSquares(
+        factors=4, regularization=als.regularization, alpha=als.alpha, use_gpu=False
+    )
+    implicit.item_factors, implicit.user_factors = als.item_factors, als.user_factors
+    solved = implicit.recalculate_user(np.arange(40), new)
+    np.testing.assert_allclose(als.factors_of(new), solved, atol=2e-4)
+    np.testing.assert_allclose(als.scores_of(new), solved @ als.item_factors.T, atol=1e-3)
+    with pytest.raises(ValueError, match="BPR knows users by their rows"):
+        baselines.BPR(iterations=1).fit(matrix).scores_of(new)
+
+
 def test_errors_name_the_rule():
     with pytest.raises(ValueError, match="must be fitted first"):
         baselines.EASE().scores(np.array([1]))

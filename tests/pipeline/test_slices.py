@@ -84,10 +84,10 @@ def test_ranks_of_baselines_against_sorting(monkeypatch):
     monkeypatch.setattr(baseline_ranks, "SCORES", 16)  # two users at a time
     baselines = Baselines(["popularity", "als", "content_knn"], pairs, 8, vectors)
     target, seen = (
-        np.array([5, 4, 6, 0, 2]),
-        [np.array(seen_items, int) for seen_items in ([1, 2], [2, 3], [], [], [2])],
+        np.array([5, 4, 6, 0, 2, 5]),
+        [np.array(seen_items, int) for seen_items in ([1, 2], [2, 3], [], [], [2], [1, 2])],
     )
-    result = baselines.ranks([b"a", b"b", b"stranger", b"a", b"c"], target, seen)
+    result = baselines.ranks([b"a", b"b", b"stranger", b"a", b"c", b"late"], target, seen)
     assert set(result) == {"popularity", "als", "content_knn"}
     profile = vectors[1] / np.linalg.norm(vectors[1]) + vectors[2] / np.linalg.norm(vectors[2])
     closeness = vectors @ profile / np.linalg.norm(vectors, axis=1)
@@ -98,7 +98,14 @@ def test_ranks_of_baselines_against_sorting(monkeypatch):
     for ranks in result.values():
         # an unknown user is given what is popular; the four items that nobody chose follow in any order.
         assert 5 <= ranks[2] <= 7
-        assert np.isnan(ranks[3:]).all()  # unknown item, seen item
+        assert np.isnan(ranks[3:5]).all()  # unknown item, seen item
+        # who chose the same after training ended is known by it as well
+        assert ranks[5] == ranks[0]
+    # a's choices in training and those of validation, 5 and 6, which the model reads too
+    (more,) = baselines.ranks([b"a"], np.array([7]), [np.array([1, 2, 5, 6])])["content_knn"]
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    nearness = units @ units[[1, 2, 5, 6]].sum(0)
+    assert more == 1 + sum(nearness[item] > nearness[7] for item in (3, 4))
 
 
 def test_a_baseline_whose_library_is_missing_says_what_to_do(monkeypatch):

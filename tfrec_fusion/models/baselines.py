@@ -1,4 +1,5 @@
-"""Baselines that a recommender must beat, behind one interface: `fit(interactions)`, then `scores(users)`.
+"""Baselines that a recommender must beat, behind one interface: `fit(interactions)`, then `scores(users)` of
+users that were fitted, or `scores_of(interactions)` of users who are known by what they chose.
 
 Interactions are a sparse matrix `[users, items]` with one row per user index and one column per item index (0
 included), positive where the user chose the item. Scores of items already chosen are not special; exclude
@@ -8,6 +9,7 @@ them when ranking (`metrics.accuracy.rank_scores`).
 from __future__ import annotations
 
 import abc
+import itertools
 from typing import Any
 
 import numpy as np
@@ -88,17 +90,43 @@ class Baseline(abc.ABC):
         Raises:
             ValueError: before `fit`.
         """
+        self._check_fitted()
+        return np.asarray(self._scores(np.asarray(users)), np.float32)
+
+    def scores_of(self, interactions: scipy.sparse.spmatrix) -> np.ndarray:
+        """Scores every item for users, new or with more choices than were fitted.
+
+        Args:
+            interactions: `[batch, items]`, as in `fit`: all that is known of each user.
+
+        Returns:
+            float32 `[batch, items]`, higher is better.
+
+        Raises:
+            ValueError: before `fit`, or by a model that knows users by their rows alone (`BPR`).
+        """
+        self._check_fitted()
+        return np.asarray(
+            self._scores_of(scipy.sparse.csr_matrix(interactions, dtype=np.float32)), np.float32
+        )
+
+    def _check_fitted(self) -> None:
         if not hasattr(self, "interactions"):
             raise ValueError(
                 f"{type(self).__name__} must be fitted first. Received: no interactions. Call `fit`."
             )
-        return np.asarray(self._scores(np.asarray(users)), np.float32)
 
     @abc.abstractmethod
     def _fit(self, interactions: scipy.sparse.csr_matrix) -> None: ...
 
-    @abc.abstractmethod
-    def _scores(self, users: np.ndarray) -> np.ndarray: ...
+    def _scores(self, users: np.ndarray) -> np.ndarray:
+        return self._scores_of(self.interactions[users])
+
+    def _scores_of(self, interactions: scipy.sparse.csr_matrix) -> np.ndarray:
+        raise ValueError(
+            f"{type(self).__name__} knows users by their rows in what it was fitted to. Received: other"
+            " users. Ask `scores`, or fit it with them."
+        )
 
 
 class Popularity(Baseline):
@@ -107,8 +135,8 @@ class Popularity(Baseline):
     def _fit(self, interactions: scipy.sparse.csr_matrix) -> None:
         self.counts = np.asarray(interactions.sum(0))[0]
 
-    def _scores(self, users: np.ndarray) -> np.ndarray:
-        return np.tile(self.counts, (len(users), 1))
+    def _scores_of(self, interactions: scipy.sparse.csr_matrix) -> np.ndarray:
+        return np.tile(self.counts, (interactions.shape[0], 1))
 
 
 class ItemKNN(Baseline):
@@ -130,8 +158,8 @@ class ItemKNN(Baseline):
     def _fit(self, interactions: scipy.sparse.csr_matrix) -> None:
         self.similarity = _nearest(interactions, self.k, self.shrink)
 
-    def _scores(self, users: np.ndarray) -> np.ndarray:
-        return (self.interactions[users] @ self.similarity).toarray()
+    def _scores_of(self, interactions: scipy.sparse.csr_matrix) -> np.ndarray:
+        return (interactions @ self.similarity).toarray()
 
 
 class EASE(Baseline):
@@ -159,8 +187,8 @@ class EASE(Baseline):
         self.weights = (-inverse / np.diag(inverse)).astype(np.float32)
         np.fill_diagonal(self.weights, 0)
 
-    def _scores(self, users: np.ndarray) -> np.ndarray:
-        return self.interactions[users] @ self.weights
+    def _scores_of(self, interactions: scipy.sparse.csr_matrix) -> np.ndarray:
+        return interactions @ self.weights
 
 
 class _Implicit(Baseline):
@@ -225,6 +253,32 @@ class ALS(_Implicit):
             use_gpu=False,
         )
 
+    def _scores_of(self, interactions: scipy.sparse.csr_matrix) -> np.ndarray:
+        return self.factors_of(interactions) @ self.item_factors.T
+
+    def factors_of(self, interactions: scipy.sparse.csr_matrix) -> np.ndarray:
+        """Factors of users from what they chose, by ALS's own step for a user, `u = (Y'Y + r I + sum_h (c_h -
+        1) y_h y_h')^-1 sum_h c_h y_h`.
+
+        Args:
+            interactions: float32 `[batch, items]`, as in `fit`.
+
+        Returns:
+            float64 `[batch, dim]`, zeros of users without choices.
+        """
+        items = np.asarray(self.item_factors, np.float64)
+        gram = items.T @ items + self.regularization * np.eye(items.shape[1])
+        users = np.zeros((interactions.shape[0], items.shape[1]))
+        for row, (start, end) in enumerate(itertools.pairwise(interactions.indptr)):
+            if end > start:
+                own, counts = (
+                    items[interactions.indices[start:end]],
+                    self.alpha * interactions.data[start:end],
+                )
+                weighed = gram + (own.T * (counts - 1)) @ own
+                users[row] = np.linalg.solve(weighed, counts @ own)
+        return users
+
 
 class BPR(_Implicit):
     """Matrix factorisation that learns to rank what was chosen before what was not.
@@ -286,8 +340,8 @@ class ContentKNN(Baseline):
                 f" {len(self.vectors)} rows. Build both from the same items."
             )
 
-    def _scores(self, users: np.ndarray) -> np.ndarray:
-        return (self.interactions[users] @ self.vectors) @ self.vectors.T
+    def _scores_of(self, interactions: scipy.sparse.csr_matrix) -> np.ndarray:
+        return (interactions @ self.vectors) @ self.vectors.T
 
 
 def _nearest(interactions: scipy.sparse.csr_matrix, k: int, shrink: float) -> scipy.sparse.csr_matrix:
