@@ -358,11 +358,10 @@ class Recommender:
         if tables.interactions.time is None:
             if "split" not in given:
                 config = dataclasses.replace(config, split=SplitConfig(method="leave_last_out"))
-            elif config.split.method == "temporal":
+            elif config.split.by_time:
                 raise ConfigError(
-                    "`split.method: temporal` needs times. Received: interactions without. Name their"
-                    " column with"
-                    " `data.interactions.time`, or divide with `leave_last_out`."
+                    f"`split.method: {config.split.method}` needs times. Received: interactions without. Name"
+                    " their column with `data.interactions.time`, or divide with `leave_last_out`."
                 )
         return config
 

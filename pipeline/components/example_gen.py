@@ -36,6 +36,7 @@ from tfrec_fusion.datasets.splits import (
     Event,
     cell_start,
     cell_width,
+    dividing_times,
     in_order,
     split_user,
     temporal_cutoffs,
@@ -308,10 +309,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
     def _cutoffs(self, pipeline: beam.Pipeline, users: beam.PCollection, split: dict) -> beam.PCollection:
         """Two moments from a histogram of times (`splits.cutoffs_of`)."""
-        if split["method"] != "temporal":
+        if split["method"] == "leave_last_out":
             return pipeline | "no cutoffs" >> beam.Create([None], reshuffle=False)
         times = users | "times" >> beam.FlatMap(
-            lambda entry: [event.time for event in entry[1] if event.chosen]
+            lambda entry: dividing_times([event.time for event in entry[1] if event.chosen], split["method"])
         )
         low = times | "first time" >> beam.CombineGlobally(lambda values: min(values, default=0))
         high = times | "last time" >> beam.CombineGlobally(lambda values: max(values, default=0))
@@ -346,8 +347,8 @@ def check_splits(folder: str) -> None:
         if not report["splits"][f"interactions/{part}"]:
             raise ConfigError(
                 f"The {part} split has no interactions (splits: {report['splits']}). With `split.method:"
-                " leave_last_out` somebody needs three; with `temporal` the times must differ. Give more"
-                " data, or change `split`."
+                " leave_last_out` somebody needs three, with `sessions` two; with `temporal` and `sessions`"
+                " the times must differ. Give more data, or change `split`."
             )
 
 

@@ -252,9 +252,9 @@ class PipelineConfig(Settings):
                     f" {', '.join(self.ranking.conversions)}, and tables without. Describe `data.impressions`"
                     " or `data.interactions.outcomes`, or leave it out."
                 )
-        if self.data.interactions and self.data.interactions.time is None and self.split.method == "temporal":
+        if self.data.interactions and self.data.interactions.time is None and self.split.by_time:
             raise ConfigError(
-                "`split.method: temporal` needs times. Received: `data.interactions.time` null. "
+                f"`split.method: {self.split.method}` needs times. Received: `data.interactions.time` null. "
                 "Name the column, or divide with `split.method: leave_last_out`."
             )
         if not self.has_times:

@@ -160,12 +160,16 @@ def _split(choices: Choices, config: PipelineConfig) -> Iterator[Finding]:
     sizes = ", ".join(f"{name} {size:,}" for name, size in split.sizes.items())
     if not all(split.sizes.values()):
         way = (
-            "With `leave_last_out` somebody needs three interactions; with `temporal` the times must differ."
+            "With `leave_last_out` somebody needs three interactions, with `sessions` two; with `temporal`"
+            " and `sessions` the times must differ."
         )
         yield Finding("wrong", "split", f"{config.split.method}: {sizes}. Each needs interactions. {way}")
         return
-    text = f"{config.split.method}: {sizes}; {split.known_users:.0%} of the test's users and "
-    text += f"{1 - split.cold_items:.0%} of its items are known from training"
+    users = f"{split.known_users:.0%} of the test's users and "
+    if config.split.method == "sessions":
+        users = "of the test's sessions the last choice is to be found; "
+    text = f"{config.split.method}: {sizes}; {users}{1 - split.cold_items:.0%} of its items are known from"
+    text += " training"
     if split.cold_items == 1:
         yield Finding(
             "wrong",

@@ -15,12 +15,14 @@ from pipeline.onboarding.text_checks import WHOLE_WORDS, count_words, whole_word
 from pipeline.onboarding.yaml_writing import Path
 from tfrec_fusion.config import SplitConfig
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.times import SECOND
 from tfrec_fusion.guessing.languages import language_of
 from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 
 TOKENS_PER_WORD = 1.4
 SAMPLE = 2000  # texts of a column whose language is looked at
 MULTILINGUAL = "intfloat/multilingual-e5-small"
+DAY, WITHIN_A_DAY, FEWEST_SESSIONS = 86_400 * SECOND, 0.95, 300
 
 
 def add(
@@ -111,10 +113,27 @@ def _split(choices: Choices, tables: Tables) -> tuple[SplitConfig, str, Split]:
     other = measure_split(choices.frame, last_out)
     if not all(measured.sizes.values()):
         return last_out, "the times do not divide the interactions", other
+    if measured.known_users < 0.4 and (sessions := _as_sessions(choices, tables)):
+        why = (
+            f"{WITHIN_A_DAY:.0%} of the users or more come for a day at most: each is a session, tested whole"
+        )
+        return SplitConfig(method="sessions"), why, sessions
     if measured.known_users < 0.4 and other.sizes["test"] >= 0.5 * choices.frame.user.nunique():
         why = f"by one moment for all, only {measured.known_users:.0%} of the test's users would have a past"
         return last_out, why, other
     return temporal, "a test of the future: the last tenth, from one moment on for everybody", measured
+
+
+def _as_sessions(choices: Choices, tables: Tables) -> Split | None:
+    """What a split by sessions makes of users who come once and never again; None where they are not such, or
+    too few to judge by."""
+    if tables.users is not None:
+        return None
+    times = choices.frame.groupby("user").time
+    if ((times.max() - times.min()) <= DAY).mean() < WITHIN_A_DAY:
+        return None
+    measured = measure_split(choices.frame, SplitConfig(method="sessions"))
+    return measured if min(measured.sizes.values()) >= FEWEST_SESSIONS else None
 
 
 def _text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -19,7 +20,7 @@ from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
 from tfrec_fusion.datasets.settling import settle_interactions, settle_items
-from tfrec_fusion.datasets.splits import Event, cutoffs_of, held_out_starts, in_order
+from tfrec_fusion.datasets.splits import SPLITS, Event, cutoffs_of, divide, dividing_times, in_order
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Users
 
 MOST_ROWS = 3_000_000
@@ -290,22 +291,26 @@ def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
         own = slice(*parts[code])
         kept, _ = in_order(users[code], list(map(Event, times[own], items[own])))
         items[own] = [event.item for event in kept]
-    cutoffs = cutoffs_of(times, split.validation, split.test) if split.method == "temporal" else None
-    starts = [held_out_starts(times[start:end], split.method, cutoffs) for start, end in parts]
-    known = {
-        item
-        for (start, _), (end, _) in zip(parts, starts, strict=True)
-        for item in items[start : start + end]
-    }
-    held_out = [
-        item
-        for (start, end), (_, test) in zip(parts, starts, strict=True)
-        for item in items[start + test : end]
-    ]
-    tested = [train for (start, end), (train, test) in zip(parts, starts, strict=True) if start + test < end]
-    train = sum(validation for validation, _ in starts)
+    cutoffs = None
+    if split.by_time:
+        dividing = (dividing_times(times[start:end], split.method) for start, end in parts)
+        cutoffs = cutoffs_of(itertools.chain.from_iterable(dividing), split.validation, split.test)
+    divisions = [divide(times[start:end], split.method, cutoffs) for start, end in parts]
+
+    def chosen(part: int) -> list[str]:
+        return [
+            items[start + position]
+            for (start, _), division in zip(parts, divisions, strict=True)
+            for position in division[part]
+        ]
+
+    trained, validation, tested = map(chosen, range(len(SPLITS)))
+    known = set(trained)
+    # Whose choices are in training, or of a session those before the one that is to be found.
+    pasts = [division.test.start > 0 if split.method == "sessions" else len(division.train) > 0
+             for division in divisions if division.test]  # fmt: skip
     return Split(
-        {"train": train, "validation": len(items) - train - len(held_out), "test": len(held_out)},
-        sum(train > 0 for train in tested) / max(1, len(tested)),
-        sum(item not in known for item in held_out) / max(1, len(held_out)),
+        {"train": len(trained), "validation": len(validation), "test": len(tested)},
+        sum(pasts) / max(1, len(pasts)),
+        sum(item not in known for item in tested) / max(1, len(tested)),
     )

@@ -152,8 +152,8 @@ def _until(config: PipelineConfig, run: pathlib.Path) -> int:
             cutoffs = summary["data"].get("cutoffs")
             if cutoffs is None:
                 raise ConfigError(
-                    "An update needs times: `split.method: temporal`. Received: a run that was divided by"
-                    " leaving the last out. Train anew with `tfrec run`."
+                    "An update needs `split.method: temporal`. Received: a run that was divided otherwise."
+                    " Train anew with `tfrec run`."
                 )
             return int(cutoffs["validation_from"] * SECOND) - 1
     raise AssertionError("its summary was read a moment ago")

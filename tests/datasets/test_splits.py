@@ -77,6 +77,36 @@ def test_nothing_of_the_future_is_known(method):
     assert seen == {"train", "validation", "test"}
 
 
+def test_sessions_by_hand():
+    """Cut-offs at 5 and 9: by the last event a session belongs to one split, whole."""
+    found = {
+        name: [
+            (e.split, e.event.item, e.history, e.seen)
+            for e in split_user(events(*session), "sessions", (5, 9), 2, 3)
+        ]
+        for name, session in {
+            "early": [(1, "a"), (4, "b")],
+            "middle": [(3, "a"), (4, "b"), (4, "a"), (5, "c")],
+            "late": [(2, "a"), (9, "b")],
+            "short": [(12, "a")],
+        }.items()
+    }
+    assert found == {
+        "early": [("train", "a", (), ()), ("train", "b", ("a",), ())],
+        "middle": [("validation", "c", ("a", "b", "a"), ("a", "b"))],
+        "late": [("test", "b", ("a",), ("a",))],
+        "short": [("train", "a", (), ())],
+    }
+
+
+def test_what_was_shown_in_a_session_follows_it():
+    """Not chosen: learned with a session of training, left out with one that is held out."""
+    shown = [Event(1, "a"), Event(2, "x", weight=0.0), Event(3, "b")]
+    trained = [e.event.item for e in split_user(shown, "sessions", (5, 9), 5)]
+    assert sorted(trained) == ["a", "b", "x"]
+    assert [e.event.item for e in split_user(shown, "sessions", (1, 9), 5)] == ["b"]
+
+
 def test_cutoffs_divide_the_interactions_as_asked():
     assert temporal_cutoffs([(time, 1) for time in range(100)], 0.1, 0.1) == (80, 90)
 

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from pipeline.components.example_gen import Order, SplitUsers
 from pipeline.config.pipeline_config import SplitConfig
+from pipeline.onboarding import first_settings
 from pipeline.onboarding.measuring import Split, measure_choices, measure_split
 from tests.pipeline.test_example_gen import execute
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order
-from tfrec_fusion.datasets.tables import Interactions, Items, Tables
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.features.interaction_arrays import split_users
 
 CHOICES = st.lists(
@@ -22,14 +23,22 @@ CHOICES = st.lists(
 )
 SPLITS = st.one_of(
     st.just(SplitConfig(method="leave_last_out")),
-    st.builds(SplitConfig, st.just("temporal"), st.sampled_from([0.1, 0.3]), st.sampled_from([0.1, 0.4])),
+    st.builds(
+        SplitConfig,
+        st.sampled_from(["temporal", "sessions"]),
+        st.sampled_from([0.1, 0.3]),
+        st.sampled_from([0.1, 0.4]),
+    ),
 )
 
 
-def announced(parts):
+def announced(parts, split):
     """Sizes, known users and cold items of what a run wrote: split → (user, item) pairs."""
     known, users = {item for _, item in parts["train"]}, {user for user, _ in parts["train"]}
     tested = {user for user, _ in parts["test"]}
+    if split.method == "sessions":  # each is known by what came before
+        assert not tested & users
+        users = tested
     cold = sum(item not in known for _, item in parts["test"])
     return Split(
         {name: len(rows) for name, rows in parts.items()},
@@ -50,6 +59,9 @@ def run(choices, split):
     if split.method == "temporal":
         times = (event.time for events in ordered.values() for event in events)
         cutoffs = cutoffs_of(times, split.validation, split.test)
+    elif split.method == "sessions":
+        times = (events[-1].time for events in ordered.values() if len(events) > 1)
+        cutoffs = cutoffs_of(times, split.validation, split.test)
     parts = {"train": [], "validation": [], "test": []}
     step = SplitUsers(vars(split), (), 4.0, Tables(Interactions(""), Items("")))
     for user, events in ordered.items():
@@ -69,7 +81,7 @@ def test_the_preview_is_the_run_on_random_tables(choices, split, random):
     parts, ordered = run(choices, split)
     random.shuffle(choices)
     frame = pd.DataFrame(choices, columns=["user", "item", "time"])
-    assert measure_split(frame, split) == announced(parts)
+    assert measure_split(frame, split) == announced(parts, split)
     if all(parts.values()):
         studied = split_users(ordered, split)
         for name, rows in studied.items():
@@ -95,18 +107,20 @@ def test_without_times_the_last_row_is_not_the_last_choice():
     frame = pd.DataFrame(rows, columns=["user", "item"]).assign(time=0)
     split = SplitConfig(method="leave_last_out")
     result = measure_split(frame, split)
-    assert result == announced(run(list(frame.itertuples(index=False)), split)[0])
+    assert result == announced(run(list(frame.itertuples(index=False)), split)[0], split)
     assert 0 < result.cold_items < 0.5
 
 
 @pytest.mark.slow  # Beam runs once for each method
-@pytest.mark.parametrize("split", [SplitConfig(), SplitConfig(method="leave_last_out")])
+@pytest.mark.parametrize(
+    "split", [SplitConfig(), SplitConfig(method="leave_last_out"), SplitConfig(method="sessions")]
+)
 @pytest.mark.parametrize("times", ["equal", "coarse", "fine"])
 def test_the_preview_is_what_example_gen_writes(tmp_path, split, times):
     rng = np.random.default_rng(0)
     time = {"equal": np.zeros(300), "coarse": rng.integers(0, 20, 300), "fine": rng.integers(0, 10**9, 300)}
-    if times == "equal" and split.method == "temporal":
-        pytest.skip("times that are all equal divide nothing")
+    if (split.by_time and times == "equal") or (split.method == "sessions" and times == "coarse"):
+        pytest.skip("such times divide nothing, or too few sessions")
     frame = pd.DataFrame(
         {
             "user": rng.integers(0, 30, 300).astype(str),
@@ -125,4 +139,29 @@ def test_the_preview_is_what_example_gen_writes(tmp_path, split, times):
         for part in ("train", "validation", "test")
     }
     choices = measure_choices(table, frozenset(frame["item"]))
-    assert measure_split(choices.frame, split) == announced(written)
+    assert measure_split(choices.frame, split) == announced(written, split)
+
+
+def test_visitors_who_come_once_are_tested_as_sessions(tmp_path):
+    """3,100 of them, a minute between clicks; a month between the clicks of customers."""
+    rng = np.random.default_rng(0)
+    visitors, clicks = np.repeat(np.arange(3100), 3), np.tile(np.arange(3), 3100)
+    start = np.repeat(rng.integers(0, 90 * 86_400, 3100), 3) + 1_700_000_000
+    items = [f"i{item}" for item in rng.integers(0, 40, len(visitors))]
+    found = {}
+    for name, gap in (("sessions", 60), ("customers", 30 * 86_400)):
+        frame = pd.DataFrame({"user": visitors, "item": items, "time": start + gap * clicks})
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        table = Interactions(str(tmp_path / f"{name}.csv"), "user", "item", "time")
+        choices = measure_choices(table, None)
+        found[name] = first_settings._split(choices, Tables(table, Items(table.path, "item")))
+    split, why, measured = found["sessions"]
+    assert split == SplitConfig(method="sessions") and "each is a session" in why
+    assert measured.sizes["test"] == pytest.approx(310, abs=3) and measured.known_users == 1
+    assert sum(measured.sizes.values()) < len(visitors)  # the rest of what is held out is nobody's target
+    assert found["customers"][0].method != "sessions"
+    users = Users(str(tmp_path / "sessions.csv"), "user")
+    again, _, _ = first_settings._split(
+        measure_choices(table, None), Tables(table, Items(table.path, "item"), users)
+    )
+    assert again.method != "sessions"

@@ -21,8 +21,11 @@ class SplitConfig(Settings):
 
     Attributes:
         method: `temporal`: two moments divide all interactions, the same for everybody. `leave_last_out`:
-            each user's last interaction is for testing, the one before for validation.
-        validation, test: shares of the interactions (method `temporal`).
+            each user's last interaction is for testing, the one before for validation. `sessions`: users are
+            sessions of visitors whom nobody knows again, and each belongs to one split as a whole, by the
+            time of its last interaction. Of those of validation and test this last one is to be found, from
+            the ones before it, which nothing is trained on.
+        validation, test: shares of the interactions (method `temporal`) or of the sessions of two or more.
         history_length: how many of the most recent earlier items models are trained on and their query towers
             read.
         long_history: how many of them validation, test and users' profiles hold, and how many of a
@@ -32,7 +35,7 @@ class SplitConfig(Settings):
         rare_item: an item with at most this many training interactions counts as rare (with none: cold).
     """
 
-    method: Literal["temporal", "leave_last_out"] = "temporal"
+    method: Literal["temporal", "leave_last_out", "sessions"] = "temporal"
     validation: ProperShare = 0.1
     test: ProperShare = 0.1
     history_length: Annotated[int, Interval(ge=1, le=100_000)] = 50
@@ -47,6 +50,11 @@ class SplitConfig(Settings):
                 "`split.validation` and `split.test` must be together below 1, so that something is left for"
                 f" training. Received: validation={self.validation}, test={self.test}."
             )
+
+    @property
+    def by_time(self) -> bool:
+        """Whether moments divide the interactions, so that there must be times."""
+        return self.method != "leave_last_out"
 
     @property
     def held_out_history(self) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
 CELLS = 100_000  # of the histogram of times that cut-offs are taken from
 
 
@@ -136,21 +136,45 @@ def temporal_cutoffs(counts: Sequence[tuple[int, int]], validation: float, test:
     return starts[0], starts[1]
 
 
-def held_out_starts(times: Sequence[int], method: str, cutoffs: tuple[int, int] | None) -> tuple[int, int]:
-    """Where a user's validation and test begin, as positions among the events.
+class Division(NamedTuple):
+    """Which of a user's events, in order, belong to a split: positions from the first to before the last."""
+
+    train: range
+    validation: range
+    test: range
+
+
+def dividing_times(times: Sequence[int], method: str) -> Sequence[int]:
+    """Of a user's choices, in order, those times that cut-offs are shares of: all of them, or with `sessions`
+    the last, when the session is over; none where there are no cut-offs."""
+    if method == "sessions":
+        return times[-1:] if len(times) > 1 else ()
+    return times if method == "temporal" else ()
+
+
+def divide(times: Sequence[int], method: str, cutoffs: tuple[int, int] | None) -> Division:
+    """A user's events by split.
 
     Args:
         times: of the events, in order.
-        method: `temporal` or `leave_last_out`. With the latter, users with fewer than three events are all
-            training.
-        cutoffs: first second of validation and of test, for `temporal`.
+        method: `temporal`: by the cut-offs. `leave_last_out`: the last is for the test, the one before for
+            validation; users with fewer than three events are all training. `sessions`: a user is a session,
+            and belongs to one split as a whole, by the time of its last event. Of a session of validation or
+            test that last event is to be found, from those before it, which nothing is trained on.
+        cutoffs: first moment of validation and of test; None for `leave_last_out`.
     """
     count = len(times)
     if method == "leave_last_out":
-        return (count - 2, count - 1) if count >= 3 else (count, count)
-    if cutoffs is None:
-        raise ValueError("`cutoffs` must be given with the method 'temporal'. Received: None.")
-    return bisect.bisect_left(times, cutoffs[0]), bisect.bisect_left(times, cutoffs[1])
+        starts = (count - 2, count - 1) if count >= 3 else (count, count)
+    elif cutoffs is None:
+        raise ValueError(f"`cutoffs` must be given with the method {method!r}. Received: None.")
+    elif method == "sessions":
+        part = bisect.bisect_right(cutoffs, times[-1]) if count > 1 else 0
+        last, none = range(count - 1, count), range(count, count)
+        return Division(none if part else range(count), *(last if part == own else none for own in (1, 2)))
+    else:
+        starts = bisect.bisect_left(times, cutoffs[0]), bisect.bisect_left(times, cutoffs[1])
+    return Division(range(starts[0]), range(*starts), range(starts[1], count))
 
 
 def split_user(
@@ -164,7 +188,7 @@ def split_user(
 
     Args:
         events: in order (`in_order`).
-        method, cutoffs: as in `held_out_starts`.
+        method, cutoffs: as in `divide`.
         history_length: how many of the most recent earlier items to keep.
         long_history: how many to keep in validation and test, where that is more.
 
@@ -174,30 +198,34 @@ def split_user(
     """
     shown = [event for event in events if not event.chosen]
     events = [event for event in events if event.chosen] if shown else events
-    validation_start, test_start = held_out_starts([event.time for event in events], method, cutoffs)
-    items = [event.item for event in events]
-    seen: dict[Split, tuple[str, ...]] = {
-        "train": (),
-        "validation": tuple(dict.fromkeys(items[:validation_start])),
-        "test": tuple(dict.fromkeys(items[:test_start])),
-    }
+    times, items = [event.time for event in events], [event.item for event in events]
+    division = divide(times, method, cutoffs)
+    trained = len(division.train)
     split: Split
-    for position, event in enumerate(events):
-        if position < validation_start:
-            split, known = "train", position
-        elif position < test_start:
-            split, known = "validation", validation_start
-        else:
-            split, known = "test", test_start
-        length = history_length if split == "train" else max(history_length, long_history)
-        before = slice(max(0, known - length), known)
-        weights = tuple(event.weight for event in events[before])
-        yield SplitExample(split, event, tuple(items[before]), seen[split], validation_start, weights)
-    times = [event.time for event in events]
-    end = cutoffs[0] if cutoffs else times[validation_start] if validation_start < len(times) else None
+    for split, positions in zip(SPLITS, division, strict=True):
+        training = split == "train"
+        seen = () if training else tuple(dict.fromkeys(items[: positions.start]))
+        length = history_length if training else max(history_length, long_history)
+        for position in positions:
+            known = position if training else positions.start
+            before = slice(max(0, known - length), known)
+            weights = tuple(event.weight for event in events[before])
+            yield SplitExample(split, events[position], tuple(items[before]), seen, trained, weights)
+    end = _end_of_training(times, method, cutoffs, division)
     for event in shown:
         if end is None or event.time < end:
             known = bisect.bisect_left(times, event.time)
             before = slice(max(0, known - history_length), known)
             weights = tuple(earlier.weight for earlier in events[before])
-            yield SplitExample("train", event, tuple(items[before]), (), validation_start, weights)
+            yield SplitExample("train", event, tuple(items[before]), (), trained, weights)
+
+
+def _end_of_training(
+    times: Sequence[int], method: str, cutoffs: tuple[int, int] | None, division: Division
+) -> int | None:
+    """The moment before which what was shown and not chosen is trained on; None for no end."""
+    if method == "sessions":
+        return None if len(division.train) == len(times) else 0
+    if cutoffs:
+        return cutoffs[0]
+    return times[len(division.train)] if len(division.train) < len(times) else None

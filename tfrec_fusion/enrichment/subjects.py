@@ -13,7 +13,7 @@ from typing import Any
 
 from tfrec_fusion.config import ConfigError, EnrichmentConfig, SplitConfig
 from tfrec_fusion.datasets.settling import settle
-from tfrec_fusion.datasets.splits import cutoffs_of, held_out_starts
+from tfrec_fusion.datasets.splits import cutoffs_of, divide, dividing_times
 from tfrec_fusion.datasets.tables import Items, Tables
 from tfrec_fusion.enrichment.prompts import is_suspicious, messages, record
 from tfrec_fusion.enrichment.templates import ITEMS, RULES, USERS
@@ -134,14 +134,14 @@ def _histories(tables: Tables, items: Mapping[str, Any], split: SplitConfig) -> 
     """What each user chose in training, in order."""
     events = read_choices(tables, items, collections.Counter())
     cutoffs = None
-    if split.method == "temporal":
-        times = (event.time for rows in events.values() for event in rows)
-        cutoffs = cutoffs_of(times, split.validation, split.test)
+    times = {user: [event.time for event in rows] for user, rows in events.items()}
+    if split.by_time:
+        dividing = (time for own in times.values() for time in dividing_times(own, split.method))
+        cutoffs = cutoffs_of(dividing, split.validation, split.test)
     histories = {}
     for user, rows in events.items():
-        end, _ = held_out_starts([event.time for event in rows], split.method, cutoffs)
-        if end:
-            histories[user] = [event.item for event in rows[:end]]
+        if train := divide(times[user], split.method, cutoffs).train:
+            histories[user] = [rows[position].item for position in train]
     return histories
 
 

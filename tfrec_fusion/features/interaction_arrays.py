@@ -11,7 +11,14 @@ import tensorflow as tf
 
 from tfrec_fusion.config import ConfigError, SplitConfig
 from tfrec_fusion.datasets.impressions import chosen_sign, exposure_of, is_click
-from tfrec_fusion.datasets.splits import SPLITS, Event, SplitExample, cutoffs_of, split_user
+from tfrec_fusion.datasets.splits import (
+    SPLITS,
+    Event,
+    SplitExample,
+    cutoffs_of,
+    dividing_times,
+    split_user,
+)
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import (
     USER_VOCABULARY,
@@ -157,8 +164,12 @@ def split_users(
         ConfigError: if a split has none.
     """
     cutoffs = None
-    if split.method == "temporal":
-        times = [event.time for events in users.values() for event in events if event.chosen]
+    if split.by_time:
+        times = [
+            time
+            for events in users.values()
+            for time in dividing_times([event.time for event in events if event.chosen], split.method)
+        ]
         if test_from is None:
             cutoffs = cutoffs_of(times, split.validation, split.test)
         else:
@@ -180,7 +191,7 @@ def split_users(
             sizes = {name: len(rows) for name, rows in examples.items()}
             raise ConfigError(
                 f"The {part} split has no interactions (splits: {sizes}). With `split.method: leave_last_out`"
-                " some user needs three; with `temporal` the times must differ. Give more data, or change"
-                " `split`."
+                " some user needs three, with `sessions` two; with `temporal` and `sessions` the times must"
+                " differ. Give more data, or change `split`."
             )
     return examples
