@@ -56,28 +56,9 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     written = text_enrichment(config, places, places.tables, places.source) if config.enrich else None
     examples = example_gen(config, places, written)
     interactions, items, users = (examples.outputs[name] for name in ("interactions", "items", "users"))
-    checked = check(
-        "Interactions",
-        interactions,
-        write_schema(places, "interactions", schemas.interactions_schema(tables)),
-    )
-    min_text_share = config.transform.min_text_share if config.text else 0.0
-    checked_items = check(
-        "Items", items, write_schema(places, "items", schemas.items_schema(tables, min_text_share))
-    )
-    transformed = transform(config, tables, "Interactions", interactions, checked[1])
-    transformed_items = transform(config, tables, "Items", items, checked_items[1])
-    for first, then in ((checked, transformed), (checked_items, transformed_items)):
-        then.add_upstream_node(first[2])
+    checked, (transformed, transformed_items) = check_and_transform(config, places, interactions, items)
     read = (transformed, transformed_items, examples)
-    components = [
-        *([written] if written else []),
-        examples,
-        *checked,
-        *checked_items,
-        transformed,
-        transformed_items,
-    ]
+    components = [*([written] if written else []), examples, *checked, transformed, transformed_items]
     vectors = None
     if config.text:
         vectors = text_embeddings(config, places, transformed_items)
@@ -92,24 +73,9 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     components.append(judged)
     parts: dict[str, BaseChannel] = {}
     for kind in config.kinds:
-        trainer = train(config, places, kind, *read, vectors)
-        baseline = blessed_model(kind, trainer, places)
-        evaluator = evaluate(config, tables, kind, judged, trainer, baseline)
-        components += [trainer, baseline, evaluator]
-        parts |= {
-            f"{kind}_run": trainer.outputs["model_run"],
-            f"{kind}_blessing": evaluator.outputs["blessing"],
-        }
-        pushed = trainer
-        if refits(config, kind, places):
-            pushed = refit(config, places, kind, *read, vectors, trainer, evaluator)
-            components.append(pushed)
-            parts[f"{kind}_refit"] = pushed.outputs["model_run"]
-        validator = validate_serving(config, kind, pushed, items, users)
-        pusher = push(config, places, kind, pushed, evaluator, validator)
-        components += [validator, pusher]
-        if kind == "retrieval" and config.evaluation.push_baseline_when_none and not places.vertex:
-            components += fill_in(config, places, evaluator, validator, interactions, *read, vectors)
+        nodes, outputs = train_and_push(config, places, kind, read, vectors, judged)
+        components += nodes
+        parts |= outputs
     if config.builds_recommender:
         builder = build_recommender(config, places, *read, vectors, parts)
         validator = validate_serving(config, "recommender", builder, items, users)
@@ -126,6 +92,65 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
         ),
         beam_pipeline_args=list(places.beam),
     )
+
+
+def check_and_transform(
+    config: PipelineConfig, places: Places, interactions: BaseChannel, items: BaseChannel
+) -> tuple[list[BaseNode], list[BaseNode]]:
+    """What checks interactions and items, and what transforms them once they are checked."""
+    tables = places.tables
+    min_text_share = config.transform.min_text_share if config.text else 0.0
+    made = {
+        "Interactions": (interactions, schemas.interactions_schema(tables)),
+        "Items": (items, schemas.items_schema(tables, min_text_share)),
+    }
+    checks: list[BaseNode] = []
+    transforms: list[BaseNode] = []
+    for name, (examples, schema) in made.items():
+        checked = check(name, examples, write_schema(places, name.lower(), schema))
+        transformed = transform(config, tables, name, examples, checked[1])
+        transformed.add_upstream_node(checked[2])
+        checks += checked
+        transforms.append(transformed)
+    return checks, transforms
+
+
+def train_and_push(
+    config: PipelineConfig,
+    places: Places,
+    kind: str,
+    read: tuple[BaseNode, BaseNode, BaseNode],
+    vectors: BaseNode | None,
+    judged: BaseNode,
+) -> tuple[list[BaseNode], dict[str, BaseChannel]]:
+    """From training to the push of a model, and what the recommender is built from.
+
+    Args:
+        config, places: of the run.
+        kind: `retrieval` or `ranking`.
+        read: transformed interactions, transformed items, and the examples of all tables.
+        vectors: of the items' texts.
+        judged: the examples to evaluate by.
+    """
+    interactions, items, users = (read[2].outputs[name] for name in ("interactions", "items", "users"))
+    trainer = train(config, places, kind, *read, vectors)
+    baseline = blessed_model(kind, trainer, places)
+    evaluator = evaluate(config, places.tables, kind, judged, trainer, baseline)
+    components = [trainer, baseline, evaluator]
+    parts = {
+        f"{kind}_run": trainer.outputs["model_run"],
+        f"{kind}_blessing": evaluator.outputs["blessing"],
+    }
+    pushed = trainer
+    if refits(config, kind, places):
+        pushed = refit(config, places, kind, *read, vectors, trainer, evaluator)
+        components.append(pushed)
+        parts[f"{kind}_refit"] = pushed.outputs["model_run"]
+    validator = validate_serving(config, kind, pushed, items, users)
+    components += [validator, push(config, places, kind, pushed, evaluator, validator)]
+    if kind == "retrieval" and config.evaluation.push_baseline_when_none and not places.vertex:
+        components += fill_in(config, places, evaluator, validator, interactions, *read, vectors)
+    return components, parts
 
 
 def write_schema(places: Places, name: str, schema: schema_pb2.Schema) -> str:

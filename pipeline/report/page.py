@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -230,8 +231,38 @@ def fusion_weights(run: RunFiles) -> dict[str, dict[str, Any]]:
 
 def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[str, str]:
     """Every picture as SVG, by name."""
+    gains = gain_rows(run)
+    histories = {kind: run.training(kind) for kind in run.kinds}
+    tall = 0.5 + 0.24 * len(gains)
+    wanted: list[tuple[str, str, float, float, Callable[[Figure], Any]]] = [
+        (
+            "training",
+            "Loss and validation by epoch",
+            10,
+            2.6,
+            lambda at: plots.training_curves(at, histories),
+        ),
+        ("gains", "Gains over baselines with intervals", 8, tall, _intervals(gains, zero=True)),
+        ("diversity", "Accuracy against diversity", 8.5, 3, lambda at: plots.diversity(at, analysis)),
+        ("exposure", "Whom the recommendations go to", 8, 2.8, lambda at: plots.exposure(at, analysis)),
+        ("seconds", "Seconds by step", 8, 4, lambda at: plots.seconds(at, run.summary["components"])),
+    ]
+    if analysis.agreement:
+        agreement = functools.partial(plots.agreement, analysis=analysis)
+        wanted.append(("agreement", "Agreement of the two models", 8, 2.6, agreement))
+    for kind in run.kinds:
+        rows = slice_rows(run, kind)
+        title, tall = f"{deciding(run, kind)} by slice", 0.5 + 0.24 * len(rows)
+        wanted.append((f"slices_{kind}", title, 8, tall, _intervals(rows, zero=False)))
+    return {
+        name: pictures.draw(name, title, width, height, paint) for name, title, width, height, paint in wanted
+    }
+
+
+def gain_rows(run: RunFiles) -> list[dict[str, Any]]:
+    """The gains over each baseline that there are figures of, with their intervals."""
     overall = run.summary["retrieval"]["metrics"]["overall"]
-    gains = [
+    rows = [
         {
             "name": f"{name}@{k} over {SHORT_NAMES[baseline]}",
             **with_interval(f"{name}@{k}_gain_over_{baseline}", overall),
@@ -240,67 +271,11 @@ def draw(run: RunFiles, analysis: Analysis, pictures: plots.Pictures) -> dict[st
         for name in ("ndcg", "recall")
         for baseline in run.config.baselines
     ]
-    gains = [row for row in gains if row["value"] is not None]
-    histories = {kind: run.training(kind) for kind in run.kinds}
-    drawn = {
-        "training": pictures.draw(
-            "training",
-            "Loss and validation by epoch",
-            10,
-            2.6,
-            lambda figure: plots.training_curves(figure, histories),
-        ),
-        "gains": pictures.draw(
-            "gains",
-            "Gains over baselines with intervals",
-            8,
-            0.5 + 0.24 * len(gains),
-            lambda figure: plots.intervals(figure.subplots(), gains, zero=True),
-        ),
-        "diversity": pictures.draw(
-            "diversity",
-            "Accuracy against diversity",
-            8.5,
-            3,
-            lambda figure: plots.diversity(figure, analysis),
-        ),
-        "exposure": pictures.draw(
-            "exposure",
-            "Whom the recommendations go to",
-            8,
-            2.8,
-            lambda figure: plots.exposure(figure, analysis),
-        ),
-        "seconds": pictures.draw(
-            "seconds",
-            "Seconds by step",
-            8,
-            4,
-            lambda figure: plots.seconds(figure, run.summary["components"]),
-        ),
-    }
-    if analysis.agreement:
-        drawn["agreement"] = pictures.draw(
-            "agreement",
-            "Agreement of the two models",
-            8,
-            2.6,
-            lambda figure: plots.agreement(figure, analysis),
-        )
-    for kind in run.kinds:
-        rows = slice_rows(run, kind)
+    return [row for row in rows if row["value"] is not None]
 
-        def paint(figure: Figure, rows: list = rows) -> None:
-            plots.intervals(figure.subplots(), rows, zero=False)
 
-        drawn[f"slices_{kind}"] = pictures.draw(
-            f"slices_{kind}",
-            f"{deciding(run, kind)} by slice",
-            8,
-            0.5 + 0.24 * len(rows),
-            paint,
-        )
-    return drawn
+def _intervals(rows: list[dict[str, Any]], zero: bool) -> Callable[[Figure], Any]:
+    return lambda figure: plots.intervals(figure.subplots(), rows, zero=zero)
 
 
 def features(run: RunFiles) -> list[tuple[str, list[statistics.FeatureRow]]]:

@@ -155,18 +155,10 @@ def update(
         known=base.vocabularies,
     )
     assert data.known is not None and data.times is not None
-    new, chosen = data.times > base.until, data.train.get("chosen", np.ones(len(data.times))) > 0
-    if not (new & chosen).any():
-        raise NothingNew(
-            "An update needs interactions of training that are newer than the earlier model's. Received:"
-            " none. Append some; those of the newest windows are held out to judge by."
-        )
-    kept = new | (np.random.default_rng(config.retrieval.training.seed).random(len(new)) < replay)
-    rows = {name: values[kept] for name, values in data.train.items()}
+    rows, learned, replayed = _to_learn(data, base.until, replay, config.retrieval.training.seed)
     item_rows = old_rows([str(item) for item in data.catalogue.ids], list(base.item_ids))
     users = [b"", *data.known.transform.statistics.vocabularies[USER_VOCABULARY]]
     user_rows = old_rows(users, list(base.user_ids))  # type: ignore[arg-type]  # bytes are ids too
-    learned, replayed = (int((chosen & part).sum()) for part in (new, kept & ~new))
     new_items, new_users = (int((found < 0).sum()) for found in (item_rows, user_rows))
     say(
         f"{learned:,} new interactions and {replayed:,} older ones; {new_items:,} new items, {new_users:,}"
@@ -175,26 +167,16 @@ def update(
     everything = _training_data(data, data.train, config)
     recent = _training_data(data, rows, config)
 
-    def start(model: Model, earlier: Model) -> None:
-        try:
-            warm_start(model, earlier, item_rows, user_rows, solved=False)
-        except ValueError as error:
-            raise ConfigError(
-                "An update needs the columns and settings that the earlier model was made with. Received:"
-                f" others ({error}) Train anew with `tfrec run`."
-            ) from error
+    def start(earlier: Model) -> Callable[[Model], None]:
+        return lambda model: _start(model, earlier, item_rows, user_rows)
 
-    trained = continue_retrieval(
-        everything, _fewer(config.retrieval, epochs), lambda model: start(model, base.model), recent
-    )
+    trained = continue_retrieval(everything, _fewer(config.retrieval, epochs), start(base.model), recent)
     say("compares the retrieval models on the newest window")
     comparison = compare(base.model, trained.model, data, item_rows, user_rows)
     catalogues, ranking, ranked, head, weight = {"retrieval": trained.catalogue}, None, None, "", 0.0
     if (earlier := base.ranking) is not None and config.ranking is not None:
         say("the ranking model learns too, and is compared")
-        continued = continue_ranking(
-            everything, _fewer(config.ranking, epochs), lambda model: start(model, earlier), recent
-        )
+        continued = continue_ranking(everything, _fewer(config.ranking, epochs), start(earlier), recent)
         catalogues["ranking"], ranking = continued.catalogue, continued.model
         ranked = compare_ranking(earlier, ranking, data, item_rows, user_rows)
         head, weight, _ = ranking_by_validation(trained.model, ranking, data.catalogue, everything.batches)
@@ -210,8 +192,39 @@ def update(
         weight,
         held_out=HeldOut(data.test, data.users, data.seen),
     )
-    until = int(data.times[chosen].max())
+    until = int(data.times[_chosen(data)].max())
     return Updated(fitted, until, learned, replayed, new_items, new_users, comparison, data, ranked)
+
+
+def _chosen(data: Prepared) -> np.ndarray:
+    """bool, which rows of training are choices."""
+    rows = data.train["item_index"]
+    return np.asarray(data.train.get("chosen", np.ones(len(rows)))) > 0
+
+
+def _to_learn(data: Prepared, until: int, replay: float, seed: int) -> tuple[dict[str, np.ndarray], int, int]:
+    """The rows of training after a moment and a share of those before, and how many of either are choices."""
+    assert data.times is not None
+    new, chosen = data.times > until, _chosen(data)
+    if not (new & chosen).any():
+        raise NothingNew(
+            "An update needs interactions of training that are newer than the earlier model's. Received:"
+            " none. Append some; those of the newest windows are held out to judge by."
+        )
+    kept = new | (np.random.default_rng(seed).random(len(new)) < replay)
+    rows = {name: values[kept] for name, values in data.train.items()}
+    return rows, int((chosen & new).sum()), int((chosen & kept & ~new).sum())
+
+
+def _start(model: Model, earlier: Model, item_rows: np.ndarray, user_rows: np.ndarray) -> None:
+    """Gives a new model what an earlier one learned."""
+    try:
+        warm_start(model, earlier, item_rows, user_rows, solved=False)
+    except ValueError as error:
+        raise ConfigError(
+            "An update needs the columns and settings that the earlier model was made with. Received:"
+            f" others ({error}) Train anew with `tfrec run`."
+        ) from error
 
 
 def _training_data(data: Prepared, rows: Mapping[str, np.ndarray], config: RecommenderConfig) -> TrainingData:
