@@ -43,6 +43,8 @@ PIPELINE = [
     "matplotlib>=3.8",
     "jinja2>=3.1",
 ]
+# counts what private training spends (`training.privacy`)
+PRIVACY = ["dp-accounting>=0.6,<1"]
 VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "latex2mathml>=3.77"]
 NOTEBOOKS = ["nbformat>=5.10", "nbclient>=0.10", "ipykernel>=6", "matplotlib>=3.8"]
@@ -79,9 +81,10 @@ setup(
         "serving": SERVING,
         "baselines": BASELINES,
         "pipeline": PIPELINE + SERVING + BASELINES,
+        "privacy": PRIVACY,
         "vertex": PIPELINE + SERVING + BASELINES + VERTEX,
         "docs": DOCS,
         "notebooks": NOTEBOOKS,
-        "dev": PIPELINE + SERVING + VERTEX + BASELINES + DOCS + NOTEBOOKS + DEV,
+        "dev": PIPELINE + SERVING + VERTEX + BASELINES + PRIVACY + DOCS + NOTEBOOKS + DEV,
     },
 )

@@ -62,8 +62,8 @@ COSTS = {
         export.compacting layers.backbones layers.backbones.architecture layers.backbones.bert_families
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
-        config.preparation config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
-        experiments.sequential config errors config.enrichment config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
+        config.preparation config.privacy config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
+        experiments.sequential config errors config.enrichment config.layer_names config.models config.reading files datasets datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.privacy training.privacy.accounting training.privacy.report training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.explanations serving.client.sentences
@@ -103,7 +103,7 @@ COSTS = {
         layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling layers.prompts
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics training.batches
-        training.cluster training.negatives index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
+        training.cluster training.negatives training.privacy.user_batches index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching
         models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
         layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
@@ -123,6 +123,7 @@ COSTS = {
         models.label_gradients models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
         models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.requests in_memory.storage in_memory.updating
+        models.private_parts training.privacy.fitting training.privacy.gradients
         training.recipes training.refitting training.solved_parts"""
     ),
     "tensorflow_serving": (

@@ -99,6 +99,16 @@ class Recommender:
         """All settings, defaults included."""
         return self._config()
 
+    @property
+    def privacy(self) -> dict[str, dict[str, Any]]:
+        """What private training spent (`training.privacy`), by model, and `total` of all of them: `epsilon`,
+        `delta`, and with each model the mechanism that ran. Empty where training was not private.
+
+        Raises:
+            NotFitted: before `fit`.
+        """
+        return self._fitted().spent
+
     def fit(self, interactions: Any, items: Any = None, users: Any = None) -> Recommender:
         """Trains on tables.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tensorflow as tf
 
 from pipeline.callbacks.run_data import RunData
@@ -43,7 +44,10 @@ def run_recommender(fn_args: FnArgs) -> None:
     ranking = build_ranking(settings.ranking, data.space, data.catalogue, data.labels)
     restore(retrieval, weights_of(inputs.retrieval_run))
     restore(ranking, weights_of(inputs.ranking_run))
-    head, weight, found = ranking_by_validation(retrieval, ranking, data.catalogue, data.batches)
+    head, weight = next(iter(data.labels)), 0.0
+    found: dict[str, dict[float, np.ndarray]] = {}
+    if settings.retrieval.training.privacy is None:
+        head, weight, found = ranking_by_validation(retrieval, ranking, data.catalogue, data.batches)
     # Refitted models know validation by heart: they are served, and decide nothing.
     if inputs.ranking_refit:
         restore(ranking, weights_of(inputs.ranking_refit))

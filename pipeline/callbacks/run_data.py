@@ -16,6 +16,7 @@ from tfrec_fusion.export.parts import trained_text_tower
 from tfrec_fusion.features.graph import request_spec
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.private_parts import uniform_counts
 from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.training.batches import batches, read_columns
 from tfrec_fusion.training.recipes import TrainingData
@@ -39,6 +40,8 @@ class RunData:
         self.catalogue = load_catalogue(
             inputs.items, inputs.items_transform_graph, settings.tables, inputs.text_vectors
         )
+        if _private(settings):
+            self.catalogue = uniform_counts(self.catalogue)
         self.space: FeatureSpace = feature_space(
             self.transform,
             tft.TFTransformOutput(inputs.items_transform_graph),
@@ -148,6 +151,12 @@ class RunData:
             transform,
             self.raw_spec(),
         )
+
+
+def _private(settings: TrainerSettings) -> bool:
+    """Whether one of the models is trained privately; counts of items would tell what it hides."""
+    models = (getattr(settings, name, None) for name in ("model", "retrieval", "ranking"))
+    return any(model is not None and model.training.privacy is not None for model in models)
 
 
 def _end_to_end(name: str, parts: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from pipeline.config.trainer_settings import (
     to_config,
 )
 from pipeline.data.item_groups import FUSION_WEIGHTS
+from pipeline.data.private_runs import PRIVACY
 from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig, TrainingConfig
 from tfrec_fusion.export import base as export
@@ -59,7 +60,7 @@ def run_ranking(fn_args: FnArgs) -> None:
     items are chosen."""
     settings, inputs = read_settings(RankingSettings, fn_args.custom_config)
     data, trained = _train(fn_args, settings, inputs, train_ranking)
-    save_ranking(data, trained.model, fn_args.serving_model_dir)
+    save_ranking(data, trained.model, fn_args.serving_model_dir, settings.model.training)
 
 
 def distribution(training: TrainingConfig, fn_args: FnArgs) -> tf.distribute.Strategy:
@@ -88,15 +89,16 @@ def save_retrieval(data: RunData, model: Any, index: IndexConfig, folder: str) -
     export.save(serving, folder)
 
 
-def save_ranking(data: RunData, model: Ranking, folder: str) -> None:
+def save_ranking(data: RunData, model: Ranking, folder: str, training: TrainingConfig | None = None) -> None:
     """Exports a ranking model beside its baseline.
 
     Args:
         data: what it was trained on.
         model: trained.
         folder: of the SavedModel.
+        training: how it was trained, where that may have been private.
     """
-    baseline = ranking_baseline(data.training_data())
+    baseline = ranking_baseline(data.training_data(), training)
     export.save(RankingSignatures(model, *data.serving_arguments(model), **baseline), folder)
 
 
@@ -132,7 +134,14 @@ def _train(
     )
     # The recommender is built from these and the weights, and so is an index of a catalogue that changed.
     weights = weights_by_count(trained.model.item_tower, trained.catalogue.counts)
-    outcome = ((HISTORY, trained.history.history), (SETTINGS, plain), (FUSION_WEIGHTS, weights))
+    outcome: tuple[tuple[str, Any], ...] = (
+        (HISTORY, trained.history.history),
+        (SETTINGS, plain),
+        (FUSION_WEIGHTS, weights),
+    )
+    if trained.privacy is not None:
+        outcome = (*outcome, (PRIVACY, trained.privacy.to_json()))
+        progress.report(f"spent {trained.privacy.sentence()}")
     for name, content in outcome:
         files.write_json(os.path.join(fn_args.model_run_dir, name), content, default=float)
     if chosen.extended.should_checkpoint:

@@ -16,6 +16,7 @@ from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
+from tfrec_fusion.config.privacy import check_both
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent
@@ -241,6 +242,7 @@ class PipelineConfig(Settings):
                 " outputs of a step that has several and writes no files (see docs/howto/beam-runners.md)."
                 " Use FlinkRunner, SparkRunner, PortableRunner or DataflowRunner."
             )
+        check_both((kind, getattr(self, kind).training.privacy) for kind in self.kinds)
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)
         if self.ranking and self.data.interactions and self.data.items:
@@ -266,6 +268,11 @@ class PipelineConfig(Settings):
         """Whether interactions have times; without, the order of a user's choices is a shuffle and means
         nothing."""
         return self.data.interactions is None or self.data.interactions.time is not None
+
+    @property
+    def private(self) -> bool:
+        """Whether training is differentially private."""
+        return self.retrieval.training.privacy is not None
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from pipeline.definition.reading import example_gen, text_enrichment
 from pipeline.definition.trainers import build_recommender, common_settings, refit, refits, train
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
 from pipeline.evaluation.slices import check_slices
+from tfrec_fusion.config.privacy import check_catalogue
 from tfrec_fusion.datasets.tables import Tables
 
 LAYERS = ("tfrec_fusion/config", "tfrec_fusion/layers")
@@ -53,6 +54,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
     """
     places = places or local_places(config)
     tables = places.tables
+    check_catalogue(config.private, tables.items.path == tables.interactions.path or tables.items.distinct)
     written = text_enrichment(config, places, places.tables, places.source) if config.enrich else None
     examples = example_gen(config, places, written)
     interactions, items, users = (examples.outputs[name] for name in ("interactions", "items", "users"))
@@ -148,7 +150,9 @@ def train_and_push(
         parts[f"{kind}_refit"] = pushed.outputs["model_run"]
     validator = validate_serving(config, kind, pushed, items, users)
     components += [validator, push(config, places, kind, pushed, evaluator, validator)]
-    if kind == "retrieval" and config.evaluation.push_baseline_when_none and not places.vertex:
+    # A baseline is fitted to the interactions without noise.
+    fills_in = config.evaluation.push_baseline_when_none and not config.private
+    if kind == "retrieval" and fills_in and not places.vertex:
         components += fill_in(config, places, evaluator, validator, interactions, *read, vectors)
     return components, parts
 

@@ -45,6 +45,7 @@ def sections(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Models", _models(run, lineage)),
         ("Data", _data(run, lineage)),
         ("Text encoder", _encoder(run, lineage)),
+        *([("Privacy", privacy(run.summary["privacy"]))] if run.summary.get("privacy") else []),
         (
             "Evaluation",
             [(kind, figures(kind, summary[kind]["metrics"].get("overall", {}))) for kind in run.kinds],
@@ -124,6 +125,17 @@ def _encoder(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
         ("Digest", run.summary["text"]["encoder_digest"]),
         ("Licence", licence_of(text["encoder"])),
     ]
+
+
+def privacy(spent: dict[str, Any]) -> list[tuple[str, str]]:
+    """What private training spent, and what it covers; see `tfrec_fusion.training.privacy.report`."""
+    from tfrec_fusion.training.privacy.report import QUANTITIES
+
+    rows = [(kind, values["sentence"]) for kind, values in spent.items() if kind != "total"]
+    if len(rows) > 1:
+        total = spent["total"]
+        rows.append(("together", f"ε {total['epsilon']:.3g} at δ {total['delta']:g}"))
+    return [*rows, *QUANTITIES.items()]
 
 
 def figures(kind: str, overall: dict[str, float]) -> str:

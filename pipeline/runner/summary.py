@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig, flat_settings
+from pipeline.data.private_runs import read_privacy
 from pipeline.data.pushed_versions import latest_version
 from pipeline.data.refits import REPORT
 from pipeline.evaluation.wording import doubtful_cutoffs, doubtful_texts
@@ -60,6 +61,8 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
         report = _json(artifacts["model_run"].uri, "report.json")
         if not report["built"]:
             return f"not built: {report['reason']}"
+        if not report["validation_ndcg@10"]:
+            return "the retrieval orders alone: validation would tell of its users"
         gains = report["validation_ndcg@10"][report["head"]]
         return (
             f"{report['head']} counts {report['rank_weight']:.0%}: val_ndcg_10"
@@ -74,6 +77,9 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
     if name.endswith("Refit"):
         return describe_refit(_json(artifacts["model_run"].uri, REPORT))
     if "model_run" in artifacts:
+        spent = read_privacy({"model": artifacts["model_run"].uri})
+        if spent:
+            return f"ε {spent['model']['epsilon']:.3g} at δ {spent['model']['delta']:g} towards each user"
         history = _json(artifacts["model_run"].uri, "history.json")
         return ", ".join(f"{key} {values[-1]:.4g}" for key, values in history.items() if values)[:70]
     if "pushed_model" in artifacts:
@@ -121,12 +127,13 @@ def write_summary(
     """Collects a run's results and writes them to `summary.json`, in the run's own folder and as the latest.
 
     Returns:
-        What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words), and
-            for `retrieval` and `ranking` (unless left out) metrics by slice,
-        the baselines' figures, blessing, reasons, what to try, the judged `model`, its `refit`, which is
-        pushed where there is one, and the folder pushed to; for `retrieval` also `baseline`, which one
-        answers in its place and where it was pushed; for `recommender` how it was
-        built, whether it answers, and the folder; `artifacts` holds the folder of each output by component.
+        What was written: `components`, `data`, `text`, `doubts` (what is too good to be true, in words),
+            `privacy` (what private training spent, by model and in `total`), and for `retrieval` and
+            `ranking` (unless left out) metrics by slice, the baselines' figures, blessing, reasons, what to
+            try, the judged `model`, its `refit`, which is pushed where there is one, and the folder pushed
+            to; for `retrieval` also `baseline`, which one answers in its place and where it was pushed; for
+            `recommender` how it was built, whether it answers, and the folder; `artifacts` holds the folder
+            of each output by component.
     """
     # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
     from pipeline.evaluation.advice import advice
@@ -147,6 +154,9 @@ def write_summary(
             "model": by_name[f"{title}Trainer"].artifacts["model"].uri,
             "refit": _refit(by_name, kind),
         }
+    spent = read_privacy(
+        {kind: by_name[f"{kind.title()}Trainer"].artifacts["model_run"].uri for kind in config.kinds}
+    )
     if "BaselineBuilder" in by_name:
         models["retrieval"]["baseline"] = _baseline(by_name, config)
     artifacts = {
@@ -176,6 +186,7 @@ def write_summary(
         "text": text,
         "doubts": doubts + doubtful_texts(text, items) + doubtful_cutoffs(config.evaluation.k, items),
         **models,
+        "privacy": spent,
         "components": _components(steps),
         "artifacts": artifacts,
         "log": str(log),

@@ -25,6 +25,7 @@ from tfrec_fusion.config.models import (
     check_training,
 )
 from tfrec_fusion.config.preparation import SplitConfig, TransformConfig
+from tfrec_fusion.config.privacy import PrivacyConfig
 from tfrec_fusion.config.reading import ConfigError, Settings, from_dict
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "HistoryEncoderName",
     "IndexConfig",
     "LabelKind",
+    "PrivacyConfig",
     "RankingConfig",
     "RankingHead",
     "RetrievalConfig",

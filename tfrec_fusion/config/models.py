@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from tfrec_fusion.config.layer_names import LayerName
+from tfrec_fusion.config.privacy import PrivacyConfig, check_settings, refuse
 from tfrec_fusion.config.reading import ConfigError, Settings
 
 FeatureKind = Literal["categorical", "categories", "number", "vector"]
@@ -194,7 +195,9 @@ class TrainingConfig(Settings):
     an epoch's weights is tried in validation beside the last ones (`training.averaging`). Not under
     `parameter_server`. `refit`: whether the judged model goes on learning from all rows, those of validation
     and test too, before it is served (`training.refitting`). Not under `multi_worker` and
-    `parameter_server`."""
+    `parameter_server`. `privacy`: training that is differentially private towards users
+    (`training.privacy`); `batch_size` then counts the users of a step, validation and refits play no part,
+    and only `strategy: none` in float32 is to be had; null trains without."""
 
     epochs: Epochs = 30
     batch_size: Batch = 256
@@ -208,10 +211,25 @@ class TrainingConfig(Settings):
     jit_compile: bool = False
     average: bool = True
     refit: bool = True
+    privacy: PrivacyConfig | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.privacy is not None:
+            check_settings(
+                (
+                    ("training.strategy", self.strategy, ("none",), "noise is added in one place"),
+                    ("training.precision", self.precision, ("float32",), "clipping and noise are of float32"),
+                    ("training.jit_compile", self.jit_compile, (False,), "users have rows of any number"),
+                    ("training.micro_batch", self.micro_batch, (None,), "users are taken one by one anyway"),
+                )
+            )
 
     @property
     def refits(self) -> bool:
         """Whether a model of this training is refitted."""
+        if self.privacy is not None:
+            return False
         return self.refit and self.strategy not in ("multi_worker", "parameter_server")
 
 
@@ -259,6 +277,21 @@ class RetrievalConfig(Settings):
                 "`hard_negatives` must be left out with `jit_compile: true` and `strategy: tpu`, which need"
                 f" fixed shapes. Received: {self.hard_negatives}. Change one of them."
             )
+        if training.privacy is not None:
+            mixes = "its loss mixes users, or reads what many of them chose"
+            if not self.negatives:
+                refuse("retrieval.negatives", 0, "at least 1", "a batch's other choices are other users'")
+            solved = "these parts are solved from all interactions, without noise"
+            check_settings(
+                (
+                    ("retrieval.dislike_weight", self.dislike_weight, (0,), mixes),
+                    ("retrieval.diversity_weight", self.diversity_weight, (0,), mixes),
+                    ("retrieval.popularity_penalty", self.popularity_penalty, (0,), mixes),
+                    ("retrieval.text_query_weight", self.text_query_weight, (0,), mixes),
+                    ("retrieval.collaborative_dim", self.collaborative_dim, ("auto", 0), solved),
+                    ("retrieval.content_dim", self.content_dim, ("auto", 0), solved),
+                )
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,6 +326,9 @@ class RankingConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         training = self.training
+        if training.privacy is not None:
+            mixes = "it reads gradients of many users before they are clipped"
+            check_settings((("ranking.weighting", self.weighting, ("fixed", "uncertainty"), mixes),))
         if self.weighting in ("gradnorm", "pcgrad"):
             for name, chosen, allowed in (
                 ("strategy", training.strategy, ("none",)),
@@ -359,9 +395,12 @@ def check_training(training: TrainingConfig, text: TextConfig | None = None) -> 
     not have, and parameter servers hold neither a trained encoder's activations nor float16's loss scale.
 
     Raises:
-        ConfigError: if a trained stage or a micro-batch meets XLA or TPUs, or if parameter servers are to
-            train an encoder, in float16 or with XLA.
+        ConfigError: if a trained stage meets `privacy`, or it or a micro-batch meets XLA or TPUs, or if
+            parameter servers are to train an encoder, in float16 or with XLA.
     """
+    if training.privacy is not None:
+        stage = text.stage if text else "frozen"
+        check_settings((("text.stage", stage, ("frozen",), "an encoder is too large for noise"),))
     if training.strategy == "parameter_server":
         settings: tuple[tuple[str, object, tuple], ...] = (
             ("text.stage", text.stage if text else "frozen", ("frozen",)),

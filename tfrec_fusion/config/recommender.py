@@ -10,6 +10,7 @@ from annotated_types import Interval
 from tfrec_fusion.config.enrichment import EnrichmentConfig
 from tfrec_fusion.config.models import IndexConfig, RankingConfig, RetrievalConfig, TextConfig, check_training
 from tfrec_fusion.config.preparation import Share, SplitConfig, TransformConfig
+from tfrec_fusion.config.privacy import check_both
 from tfrec_fusion.config.reading import ConfigError, Settings
 
 
@@ -50,6 +51,8 @@ class RecommenderConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        trained = {"retrieval": self.retrieval, "ranking": self.ranking}
+        check_both((name, model.training.privacy) for name, model in trained.items() if model is not None)
         for model in (self.retrieval, self.ranking):
             if model is not None:
                 check_training(model.training, self.text)
@@ -58,6 +61,11 @@ class RecommenderConfig(Settings):
                         "`training.strategy` must be 'none', 'mirrored' or 'tpu' in one process. Received:"
                         f" {model.training.strategy!r}. Use the pipeline to train on several machines."
                     )
+
+    @property
+    def private(self) -> bool:
+        """Whether training is differentially private."""
+        return self.retrieval.training.privacy is not None
 
     @property
     def builds_recommender(self) -> bool:

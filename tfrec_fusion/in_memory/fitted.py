@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import FeatureSpace, LabelKind, check_labels
+from tfrec_fusion.config.privacy import check_catalogue
 from tfrec_fusion.config.recommender import RecommenderConfig
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.export.base import Signatures, TextTower, concrete, graph
@@ -28,6 +29,7 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.training.batches import batches
 from tfrec_fusion.training.history import History
+from tfrec_fusion.training.privacy.report import PrivacyReport, as_json, said
 from tfrec_fusion.training.recipes import (
     Trained,
     TrainingData,
@@ -74,6 +76,7 @@ class Fitted:
         held_out: the test split; None where it was not kept.
         judged: the models as they were before they were fitted to all rows, by which `held_out` is answered;
             None where these are the same.
+        privacy: what private training of each model spent; empty where it was not private.
     """
 
     config: RecommenderConfig
@@ -87,6 +90,7 @@ class Fitted:
     rank_weight: float = 0.0
     held_out: HeldOut | None = None
     judged: Fitted | None = None
+    privacy: dict[str, PrivacyReport] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._signatures: dict[str, Signatures] = {}
@@ -97,6 +101,11 @@ class Fitted:
     def catalogue(self) -> Catalogue:
         """The items as the retrieval model knows them."""
         return self.catalogues["retrieval"]
+
+    @property
+    def spent(self) -> dict[str, dict[str, Any]]:
+        """What private training spent, in plain values (`training.privacy.report.as_json`)."""
+        return as_json(self.privacy)
 
     @property
     def kinds(self) -> list[str]:
@@ -177,6 +186,7 @@ def fit_models(
     Raises:
         ConfigError: for tables that cannot be used.
     """
+    check_catalogue(config.private, tables.items.path == tables.interactions.path or tables.items.distinct)
     data = prepare(
         tables,
         config.split,
@@ -209,15 +219,20 @@ def fit_models(
         check_given(training, config.ranking)
     retrieval = train_retrieval(training, config.retrieval, progress=progress("retrieval"))
     catalogues = {"retrieval": retrieval.catalogue}
+    spent = {"retrieval": retrieval.privacy} if retrieval.privacy else {}
     ranking, head, weight = None, "", 0.0
     if config.ranking is not None:
         ranked = train_ranking(training, config.ranking, progress=progress("ranking"))
         catalogues["ranking"], ranking = ranked.catalogue, ranked.model
         head = next(iter(data.labels))
-        if config.builds_recommender:
+        spent |= {"ranking": ranked.privacy} if ranked.privacy else {}
+        # Validation would tell of its users: a private recommender ranks where a request asks for it.
+        if config.builds_recommender and not config.private:
             head, weight, _ = ranking_by_validation(
                 retrieval.model, ranking, data.catalogue, training.batches
             )
+    for line in said(spent):
+        say(line)
     held_out = HeldOut(data.test, data.users, data.seen)
     judged = Fitted(
         config,
@@ -230,6 +245,7 @@ def fit_models(
         head,
         weight,
         held_out,
+        privacy=spent,
     )
     return refitted(judged, training, say)
 

@@ -23,6 +23,7 @@ from tfrec_fusion.in_memory.fitted import Fitted, HeldOut
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.user_profiles import Profiles
+from tfrec_fusion.training.privacy.report import PrivacyReport
 from tfrec_fusion.training.recipes import restore
 
 __all__ = ["load", "save"]
@@ -73,6 +74,7 @@ def save(fitted: Fitted, folder: str | os.PathLike[str], more: dict[str, Any]) -
             for name, values in statistics.vocabularies.items()
         },
         "moments": statistics.moments,
+        "privacy": {kind: report.to_json() for kind, report in fitted.privacy.items()},
         "more": more,
     }
     with whole_folder(pathlib.Path(folder), replace=True) as staging:
@@ -147,6 +149,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[Fitted, dict[str, Any]]:
             settings["rank_weight"],
             _held_out(values),
             judged,
+            {kind: PrivacyReport.from_json(spent) for kind, spent in settings.get("privacy", {}).items()},
         )
 
     judged = None

@@ -144,6 +144,11 @@ def update(
             f"An update needs `text.stage: frozen`. Received: {config.text.stage!r}, where the encoder is"
             " trained along. Train anew with `tfrec run`."
         )
+    if config.private:
+        raise ConfigError(
+            "An update needs training without `privacy`: what is learned on top of an earlier model would"
+            " spend more than was counted. Received: `training.privacy`. Train anew with `tfrec run`."
+        )
     data = prepare(
         tables,
         config.split,

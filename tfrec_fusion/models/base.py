@@ -26,10 +26,13 @@ class Model(tfrs.Model):
         monitor: name of the metric that says in validation which weights are best, and `min` or `max`. The
             loss says it where the metric is not there.
         history_length: how many items of a history the query tower reads; None for all.
+        private_step: takes the model and a batch and does a step in place of `train_step`'s own
+            (`training.privacy`); None for none.
     """
 
     monitor = ("loss", "min")
     history_length: int | None = None
+    private_step: Callable[[Model, Mapping[str, tf.Tensor]], dict[str, tf.Tensor]] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -100,9 +103,11 @@ class Model(tfrs.Model):
 
     def train_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of gradient descent; returns the means so far."""
+        if self.private_step is not None:
+            return self.private_step(self, inputs)
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True)
-            total = loss + self._regularization()
+            total = loss + self.regularization()
         gradients = self.optimizer.compute_gradients(total, self.trainable_variables, tape=tape)
         if self.jit_compile:
             gradients = [(dense(gradient), variable) for gradient, variable in gradients]
@@ -113,7 +118,8 @@ class Model(tfrs.Model):
         """One step of evaluation; returns the means so far."""
         return self._report(self.compute_loss(inputs, training=False))
 
-    def _regularization(self) -> tf.Tensor:
+    def regularization(self) -> tf.Tensor:
+        """What layers add to the loss, a replica's share: float32 scalar."""
         losses = self.losses
         if not losses:
             return tf.zeros([])

@@ -29,6 +29,7 @@ from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.list_terms import ListTerms
+from tfrec_fusion.models.private_parts import freeze_user_embeddings, without_interactions
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
 from tfrec_fusion.models.two_tower import TwoTower
@@ -59,6 +60,7 @@ def build_two_tower(
     """
     _check_catalogue(space, catalogue)
     check_training(config.training, text)
+    config, space, catalogue = without_interactions(config, space, catalogue)
     tower = config.tower
     text_query = None
     if space.text_dim is not None and config.text_query_weight > 0:
@@ -83,6 +85,7 @@ def build_two_tower(
         blend=_blend(config, space, catalogue),
         micro_batch=config.training.micro_batch,
         history_length=space.history_length,
+        in_batch=config.training.privacy is None,
     )
     model(_blank_batch(space))
     _start_ids(model, config.tower, catalogue)
@@ -123,6 +126,7 @@ def build_ranking(
             "Give for example {'rating': 'rating'}."
         )
     check_labels(config, labels)
+    config, space, catalogue = without_interactions(config, space, catalogue)
     tf_keras.utils.set_random_seed(config.training.seed)
     model = Ranking(
         item_tower=_item_tower(config.tower, space, catalogue, text),
@@ -144,6 +148,8 @@ def build_ranking(
     )
     model(_blank_batch(space))
     _start_ids(model, config.tower, catalogue)
+    if config.training.privacy is not None:
+        freeze_user_embeddings(model)
     return model
 
 

@@ -51,11 +51,14 @@ class Sampler:
             speaks against them.
         negatives: uniform negatives per step.
         logq: whether sampled candidates are corrected for how often they are drawn.
+        in_batch: whether the batch's own choices are among the candidates. Without them candidates have
+            nothing to do with who is in a batch, and are all drawn as often as each other.
     """
 
-    def __init__(self, counts: np.ndarray, negatives: int, logq: bool):
+    def __init__(self, counts: np.ndarray, negatives: int, logq: bool, in_batch: bool = True):
         self.negatives = negatives
         self.logq = logq
+        self.in_batch = in_batch
         self.whole_catalogue = len(counts) - 1 <= negatives
         trained = np.flatnonzero(counts[1:]) + 1
         self.trained_items = tf.constant(trained if len(trained) else np.arange(1, len(counts)), tf.int32)
@@ -104,10 +107,15 @@ class Sampler:
         whole."""
         if self.whole_catalogue:
             return {}
+        drawn = tf.gather(items.embeddings, items.negative_rows)
+        if not self.in_batch:
+            # The sum over them estimates the sum over all items.
+            share = tf.cast(self.negatives / tf.size(self.trained_items), tf.float32)
+            log_q = tf.fill([self.negatives], tf.math.log(share))
+            return {"ids": items.negatives, "embeddings": drawn, "log_q": log_q}
         own = tf.gather(items.embeddings, items.targets)
         in_batch, embeddings = gather_across_replicas(items.target_ids, own)
         ids = tf.concat([in_batch, items.negatives], 0)
-        drawn = tf.gather(items.embeddings, items.negative_rows)
         pool = {"ids": ids, "embeddings": tf.concat([embeddings, drawn], 0)}
         if self.logq:
             share = tf.gather(self.share, ids)

@@ -155,6 +155,11 @@ class Ranking(Model):
             if low <= high:
                 self.ranges[name].assign([low, high])
 
+    def start_ratings(self, rating: float) -> None:
+        """Has every rating's prediction start at a value."""
+        start = [rating if kind == "rating" else 0.0 for kind in self.labels.values()]
+        self.output_layer.bias.assign(start)
+
     def within_range(self, name: str, ratings: tf.Tensor) -> tf.Tensor:
         """Predictions of a label, floats of any shape, brought to between its ends where it is a rating."""
         if name not in self.ranges:
@@ -309,7 +314,7 @@ class Ranking(Model):
         with tf.GradientTape(persistent=True) as tape:
             losses = self.label_losses(inputs, training=True)
             total = self.balance(losses)
-            regularised = total + self._regularization()
+            regularised = total + self.regularization()
         variables = self.trainable_variables
         gradients = tape.gradient(regularised, variables)
         if isinstance(self.balance, tasks.GradNorm):

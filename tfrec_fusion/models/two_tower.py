@@ -64,6 +64,7 @@ class TwoTower(Model):
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
         history_length: how many items of a history the query tower reads, the newest; the blend reads all.
             None for all.
+        in_batch: whether sampled negatives also come from what the batch's other queries chose.
     """
 
     monitor = ("ndcg_10", "max")
@@ -87,6 +88,7 @@ class TwoTower(Model):
         blend: Blend | None = None,
         micro_batch: int | None = None,
         history_length: int | None = None,
+        in_batch: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -106,7 +108,7 @@ class TwoTower(Model):
         self.micro_batch = micro_batch
         self.history_length = history_length
         self.counts = np.asarray(counts)
-        self.sampler = Sampler(self.counts, negatives, logq)
+        self.sampler = Sampler(self.counts, negatives, logq, in_batch)
 
     def validation_sample(self, validation: tf.data.Dataset) -> NextItems:
         """Choices of validation that every epoch is judged by (`next_items`)."""

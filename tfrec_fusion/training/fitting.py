@@ -23,6 +23,7 @@ from tfrec_fusion.config import Feature, TextConfig, TrainingConfig
 from tfrec_fusion.files import sync, write_json
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.private_parts import check_steps
 from tfrec_fusion.training import cluster
 from tfrec_fusion.training.averaging import EpochMean
 from tfrec_fusion.training.history import History
@@ -78,7 +79,9 @@ def fit(
     Raises:
         ValueError: if `train` is empty, if the loss is not a number, or if `folder` holds a run of another
             model or other settings.
+        ConfigError: if training should be private and the model's steps are not.
     """
+    check_steps(model, config)
     tf_keras.utils.set_random_seed(config.seed)
     run = _Run(model, config, None if folder is None else pathlib.Path(folder), learning_rates)
     writer = _event_writer(tensorboard) if tensorboard and run.steps.writes else None
@@ -262,7 +265,9 @@ class _Run:
                 self.average.look(self.steps_done)
             if bar is not None:
                 means = self.steps.means()
-                bar.update(self.steps_done, [("loss", means["loss"])] if means else [], finalize=False)
+                bar.update(
+                    self.steps_done, [("loss", means["loss"])] if "loss" in means else [], finalize=False
+                )
             if self.folder is not None and self.steps.any(time.monotonic() - saved > checkpoint_seconds):
                 self.steps.settle()
                 self._save(self.folder, self.epoch, self.steps_done)

@@ -20,7 +20,7 @@ class History:
     @property
     def epochs(self) -> int:
         """Epochs completed."""
-        return len(self.history.get("loss", []))
+        return max(map(len, self.history.values()), default=0)
 
     def watched(self, monitor: tuple[str, str]) -> list[float]:
         """Validation values of a `Model.monitor` by epoch, turned so that more is better; the loss's where it

@@ -23,11 +23,13 @@ from tfrec_fusion.config import (
     RankingConfig,
     RetrievalConfig,
     TextConfig,
+    TrainingConfig,
 )
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.build import build_ranking, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.dislikes import Dislikes
+from tfrec_fusion.models.private_parts import uniform_counts
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.rating_biases import rating_biases
 from tfrec_fusion.models.tower import TEXT
@@ -37,6 +39,8 @@ from tfrec_fusion.training.batches import only_chosen, only_disliked
 from tfrec_fusion.training.fitting import fit, fit_staged, precision, strategy
 from tfrec_fusion.training.history import History
 from tfrec_fusion.training.negatives import WithNegatives
+from tfrec_fusion.training.privacy.fitting import fit_private, rating_range
+from tfrec_fusion.training.privacy.report import PrivacyReport
 from tfrec_fusion.training.solved_parts import SolvedParts
 
 __all__ = [
@@ -54,6 +58,7 @@ __all__ = [
 ]
 
 VALIDATION_BATCH = 1024
+READ_AT_ONCE = 4096
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 Progress = bool | Callable[[dict[str, float]], None]
@@ -99,11 +104,13 @@ class Trained(Generic[AnyModel]):
         model: with its best weights, what is solved beside them fitted and weighed.
         history: what training went through.
         catalogue: the items that the model was trained on, with text vectors as the model learned them.
+        privacy: what private training spent; None where training was not private.
     """
 
     model: AnyModel
     history: History
     catalogue: Catalogue
+    privacy: PrivacyReport | None = None
 
 
 def train_retrieval(
@@ -137,6 +144,11 @@ def train_retrieval(
     with chosen.scope():
         model = build()
     size = config.training.batch_size
+    watching: dict[str, Any] = {"progress": progress, "tensorboard": tensorboard}
+    if config.training.privacy is not None:
+        rows = only_chosen(data.batches("train", READ_AT_ONCE, shuffle=None), READ_AT_ONCE)
+        history, spent = fit_private(model, rows, config.training, checkpoints, **watching)
+        return _trained(model, build, history, data, weights, spent)
     train = only_chosen(data.batches("train", size, shuffle=config.training.seed), size)
     model.dislikes = disliked(data, config)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
@@ -148,8 +160,7 @@ def train_retrieval(
         config.training,
         data.text,
         checkpoints,
-        progress=progress,
-        tensorboard=tensorboard,
+        **watching,
     )
     return _trained(model, build, history, data, weights)
 
@@ -262,9 +273,13 @@ def train_ranking(
     chosen = distribution or strategy(config.training)
     with chosen.scope():
         model = build()
+    check_given(data, config)
+    watching = {"progress": progress, "tensorboard": tensorboard}
+    if config.training.privacy is not None:
+        history, spent = _fit_private_ranking(model, data, config, checkpoints, watching)
+        return _trained(model, build, history, data, weights, spent)
     train = data.batches("train", config.training.batch_size, shuffle=config.training.seed)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
-    check_given(data, config)
     if not is_rated(data):
         train, validation = (
             part.map(WithNegatives(data.catalogue, data.labels)) for part in (train, validation)
@@ -276,17 +291,46 @@ def train_ranking(
         config.training,
         data.text,
         checkpoints,
-        progress=progress,
-        tensorboard=tensorboard,
+        **watching,
     )
     return _trained(model, build, history, data, weights)
 
 
-def ranking_baseline(data: TrainingData) -> dict[str, Any]:
+def _fit_private_ranking(
+    model: Ranking,
+    data: TrainingData,
+    config: RankingConfig,
+    checkpoints: str | pathlib.Path | None,
+    watching: Mapping[str, Any],
+) -> tuple[History, PrivacyReport]:
+    ends = rating_range(config.training, data.labels)
+    if ends is not None:
+        for name in model.ranges:
+            model.ranges[name].assign(ends)
+        model.start_ratings(sum(ends) / 2)
+    prepare = None if is_rated(data) else WithNegatives(data.catalogue, data.labels)
+    rows = data.batches("train", READ_AT_ONCE, shuffle=None)
+    return fit_private(model, rows, config.training, checkpoints, prepare=prepare, **watching)
+
+
+def ranking_baseline(data: TrainingData, training: TrainingConfig | None = None) -> dict[str, Any]:
     """What a ranking model is served beside, as `RankingSignatures` takes it: `biases` of ratings, or the
-    items' `click_rate`."""
+    items' `click_rate`.
+
+    Args:
+        data: what the model was trained on.
+        training: how; where it was private, the baseline is made without an interaction: the middle of the
+            range of ratings, or an equal rate for every item.
+    """
+    private = training is not None and training.privacy is not None
     if not is_rated(data):
-        return {"click_rate": np.asarray(data.catalogue.counts)}
+        catalogue = uniform_counts(data.catalogue) if private else data.catalogue
+        return {"click_rate": np.asarray(catalogue.counts)}
+    if training is not None and private:
+        low, high = rating_range(training, data.labels) or (0.0, 0.0)
+        zeros = {"items": data.space.num_items, "users": data.space.num_users}
+        biases = {name: np.zeros(size, np.float32) for name, size in zeros.items()}
+        return {"biases": {"mean": np.float32((low + high) / 2), **biases}}
     train = data.batches("train", 4096, shuffle=None)
     return {"biases": rating_biases(train, data.space.num_users, data.space.num_items)}
 
@@ -346,8 +390,9 @@ def _trained(
     history: History,
     data: TrainingData,
     weights: str | None,
+    privacy: PrivacyReport | None = None,
 ) -> Trained[AnyModel]:
-    catalogue = data.catalogue
+    catalogue = data.catalogue if privacy is None else uniform_counts(data.catalogue)
     if model.item_text is not None:
         catalogue = dataclasses.replace(catalogue, text_vectors=model.item_tower.tables[TEXT].numpy())
     if weights is not None:
@@ -361,4 +406,4 @@ def _trained(
             )
         model = build()
         restore(model, weights)
-    return Trained(model, history, catalogue)
+    return Trained(model, history, catalogue, privacy)
