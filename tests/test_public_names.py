@@ -93,7 +93,7 @@ COSTS = {
         """experiments.interleaved_lists experiments.outcome_files experiments.outcomes experiments.results features.rows in_memory.given_tables
         features.whole_tables enrichment.asking enrichment.subjects
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
-        guessing.id_columns guessing.id_writing guessing.popularity guessing.table_profiles guessing.time_columns
+        guessing.id_columns guessing.id_writing guessing.other_forms guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes
         datasets.events datasets.joining datasets.movielens datasets.settling datasets.times
         datasets.impressions datasets.values impressions.collecting impressions.erasing"""

@@ -17,6 +17,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.onboarding.measuring import Entities
 from tfrec_fusion.config import TextConfig
 from tfrec_fusion.datasets.tables import Items
+from tfrec_fusion.guessing.value_shapes import tell_apart
 from tfrec_fusion.layers.backbones.families import plain_config
 from tfrec_fusion.layers.backbones.weight_files import read_tensors
 from tfrec_fusion.layers.pretrained import (
@@ -114,7 +115,7 @@ def _variety(texts: pd.Series, table: Items) -> Iterator[Finding]:
     if items < 2 or not len(distinct):
         return
     shown = ", ".join(repr(text[:40]) for text in distinct[:3])
-    if len(distinct) == 1 or (items >= 30 and len(distinct) <= max(10, 0.01 * items)):
+    if not tell_apart(len(distinct), items):
         yield Finding(
             "wrong",
             "text",

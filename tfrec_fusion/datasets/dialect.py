@@ -17,6 +17,10 @@ from tfrec_fusion.datasets.tables import Csv
 Kind = Literal["parquet", "json", "csv"]
 _SAMPLE = 1 << 18
 _ENCODING_SAMPLE = 1 << 24
+_SQL = re.compile(
+    r"(?is)-- (?:MySQL|MariaDB|PostgreSQL|SQLite)|(?:--[^\n]*\n|/\*.*?\*/;?|\s)*"
+    r"(?:create table|insert into|drop table|copy \S+ (?:\(|from\b))"
+)
 _DELIMITERS = (",", ";", "\t", "|", "::", "\x01", "^")
 
 
@@ -61,12 +65,30 @@ def detect_kind(path: str) -> Kind:
         (b"ORC", "an ORC file", "Write the table as Parquet."),
         (b"ARROW1", "an Arrow file", "Write the table as Parquet."),
         (b"Obj\x01", "an Avro file", "Write the table as Parquet."),
+        (b"FEA1", "a Feather file", "Write the table as Parquet."),
+        (b"\xff\xff\xff\xff", "an Arrow stream", "Write the table as Parquet."),
+        (b"\x93NUMPY", "a NumPy array", "Write the table as Parquet."),
+        (b"\x80\x04", "a Python pickle", "Write the table as Parquet."),
+        (b"\x80\x05", "a Python pickle", "Write the table as Parquet."),
+        (b"MATLAB", "a MATLAB file", "Write the table as Parquet."),
+        (b"Rar!", "a rar archive", "Unpack it."),
+        (b"7z\xbc\xaf", "a 7z archive", "Unpack it."),
         (b"\x89PNG", "a picture", "Name a table."),
         (b"\x89HDF", "an HDF5 file", "Write the table as Parquet."),
     ):
-        if start.startswith(magic):
+        # `ORCID` is the name of a column.
+        if start.startswith(magic) and (not magic.isalnum() or b"\0" in start):
             raise ConfigError(f"A table must be CSV, JSON or Parquet. Received: {name}, {path!r}. {advice}")
+    if start[257:262] == b"ustar":
+        raise ConfigError(
+            f"A table must be CSV, JSON or Parquet. Received: a tar archive, {path!r}. Unpack it."
+        )
     text = start.decode(detect_encoding(start), "replace").lstrip("\ufeff \t\r\n")
+    if _SQL.match(text):
+        raise ConfigError(
+            f"A table must be CSV, JSON or Parquet. Received: an SQL dump, {path!r}. Load it into its"
+            " database, and export the table as CSV."
+        )
     return "json" if re.match(r"\{\s*[\"'}]|\[\s*\{|\[\s*$", text) else "csv"
 
 
@@ -78,7 +100,7 @@ def read_dialect(path: str, csv: Csv) -> Dialect:
         csv: what is known; the rest is told from the content.
 
     Raises:
-        ConfigError: where it is empty, or cannot be read in the encoding that was given.
+        ConfigError: where it is empty, or its lines are grouped under headings.
     """
     encoding = csv.encoding or detect_encoding(first_bytes(path, _ENCODING_SAMPLE))
     text = first_bytes(path, _SAMPLE).decode(encoding, "replace").lstrip("\ufeff")
@@ -90,6 +112,7 @@ def read_dialect(path: str, csv: Csv) -> Dialect:
         lines[:-1][:200] if len(text) >= _SAMPLE // 4 and len(lines) > 2 else lines[:200]
     )  # the last may be cut
     delimiter = csv.delimiter or _delimiter(lines, ".tsv" in path.lower())
+    _refuse_headings(path, lines, delimiter)
     quoted = len(delimiter.encode()) == 1 and _is_quoted(
         text.replace("\r", "\n") if returns else text, delimiter
     )
@@ -112,6 +135,23 @@ def read_dialect(path: str, csv: Csv) -> Dialect:
     ):
         names = names[:-1]
     return Dialect(delimiter, encoding, names, not csv.header, quoted, returns, ragged)
+
+
+_HEADING = re.compile(r"[^,;|\t]{1,60}:\r?")
+
+
+def _refuse_headings(path: str, lines: list[str], delimiter: str) -> None:
+    """Refuses rows that stand in blocks below `17:`, as the Netflix Prize has them: a row does not say there
+    what its block is of, and what it does say would be taken for it."""
+    rows = [line for line in lines if not _HEADING.fullmatch(line)]
+    if lines[0] in rows or not rows or sum(delimiter in line for line in rows) < 0.9 * len(rows):
+        return
+    raise ConfigError(
+        "Each line of a table must say all of its row. Received: rows in blocks below lines such as"
+        f" {lines[0].strip()!r}, in {path!r}. Write each heading into its rows, for example:"
+        ' awk \'/:[[:space:]]*$/ {sub(/:[[:space:]]*$/, ""); head = $0; next}'
+        f' {{print head "{delimiter}" $0}}\' FILE > rows.csv'
+    )
 
 
 def _cells(line: str, delimiter: str, quoted: bool, lines: list[str] | None = None) -> list[str]:
@@ -138,8 +178,18 @@ def _delimiter(lines: list[str], tabs: bool) -> str:
     best = max(order, key=lambda sign: (_names_fit(lines, sign), *_fit(lines, sign)))
     if _fit(lines, best)[1] >= 2:
         return best
+    if len(lines) < 3:
+        return first
+    # `<SEP>`, `~`, `@@`: whatever divides nearly every line into as many parts; a currency does so, too.
+    fits = {sign: _fit(lines, sign) for sign in _SIGN.findall(lines[0])}
+    best = max(fits, key=lambda sign: (*fits[sign], len(sign)), default=first)
+    if best in fits and fits[best] >= (0.95, 2 if len(best) > 1 else 3):
+        return best
     spaces = _fit(lines, " ")
-    return " " if spaces[0] >= 0.95 and spaces[1] >= 3 and len(lines) > 2 else first
+    return " " if spaces[0] >= 0.95 and spaces[1] >= 3 else first
+
+
+_SIGN = re.compile(r"<\w{1,10}>|[^\w\s\"'.,;:!?&()\[\]{}/\\\-]+")
 
 
 def _names_fit(lines: list[str], delimiter: str) -> bool:

@@ -178,7 +178,7 @@ def _letters(text: str, encoding: str) -> float:
         return share("GREEK") * vowels("αεηιουωάέήίόύώ")
     script = {"cp1255": "HEBREW", "cp1256": "ARABIC", "cp874": "THAI"}.get(encoding)
     if script:
-        # No word begins with a mark that stands above or below a letter.
-        starts = [unicodedata.category(word[0]) == "Mn" for word in text.split() if word[0] > "\x7f"]
+        # No word begins with a mark that stands above or below a letter, not even behind a number.
+        starts = [unicodedata.category(word[0]) == "Mn" for word in re.findall(r"[^\x00-\x7f\s]+", text)]
         return 0.9 * share(script) * (1 - sum(starts) / max(1, len(starts)))
     return 0.8 * share("LATIN")

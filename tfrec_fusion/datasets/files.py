@@ -43,6 +43,7 @@ def find_files(path: str, table: str = "table") -> list[str]:
         paths = sorted(
             str(file)
             for file in pathlib.Path(location.anchor or ".").glob(str(location.relative_to(location.anchor)))
+            if file.is_file()
         )
     else:
         paths = [str(location)] if location.exists() else []

@@ -6,17 +6,19 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Interactions
+from tfrec_fusion.datasets.times import MISSING, SECOND, parse_times
 from tfrec_fusion.guessing import column_names as names
 from tfrec_fusion.guessing import value_shapes
 from tfrec_fusion.guessing.column_profiles import Column
 from tfrec_fusion.guessing.id_columns import Hints, Roles
 from tfrec_fusion.guessing.ledger import Ledger
-from tfrec_fusion.guessing.table_profiles import TableProfile
+from tfrec_fusion.guessing.table_profiles import TableProfile, follows
 from tfrec_fusion.guessing.time_columns import TimeGuess, guess_time, readings
-from tfrec_fusion.guessing.unused_columns import example
+from tfrec_fusion.guessing.unused_columns import example, is_event
 
 NOT_WHEN = {
     "updated",
@@ -28,8 +30,17 @@ NOT_WHEN = {
     "shipped",
     "delivered",
     "expiry",
+    "expired",
     "published",
+    "estimated",
+    "limit",
+    "deadline",
+    "shipping",
+    "delivery",
 }
+
+DAY = 86_400 * SECOND
+COME_BACK = 0.1  # share of rows, beyond chance, whose user had the item before: above it a table logs events
 
 
 def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interactions:
@@ -45,12 +56,12 @@ def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interac
         ledger.chose("interactions", role, column.name, why, column.path)
         taken.add(column.name)
 
-    time = _time(table, taken, hints, roles.user)
+    time = _time(table, roles, hints)
     if time:
         assert time.time
         chose("time", time, time.time.why)
         keys["time_format"] = _time_format(time, hints)
-    _label_or_choice(table, taken, hints, chose, keys, ledger)
+    _label_or_choice(roles, taken, hints, chose, keys, ledger)
     if not keys.keys() & {"quantity", "outcomes"} and (quantity := _returns(table, taken)):
         share = (quantity.as_numbers(quantity.values) <= 0).mean()
         chose(
@@ -73,9 +84,10 @@ def describe_interactions(roles: Roles, hints: Hints, ledger: Ledger) -> Interac
     )
 
 
-def _time(table: TableProfile, taken: set[str], hints: Hints, user: Column) -> Column | None:
+def _time(table: TableProfile, roles: Roles, hints: Hints) -> Column | None:
     if hints.time:
         return _named_time(table, hints)
+    taken = {roles.user.name, roles.item.name}
     candidates = [column for column in table.columns.values() if column.name not in taken and column.time]
     candidates = [column for column in candidates if column.filled > 0.5]
 
@@ -87,8 +99,38 @@ def _time(table: TableProfile, taken: set[str], hints: Hints, user: Column) -> C
 
     best = max(candidates, key=rank, default=None)
     if best is not None and best.time and best.time.sure:
+        return _earliest([column for column in candidates if rank(column)[:3] == rank(best)[:3]], best, roles)
+    return _order(table, taken, roles.user) or best
+
+
+def _earliest(candidates: list[Column], best: Column, roles: Roles) -> Column:
+    """Of times that are as good by their names, the one that comes first in nearly every row: an order is
+    placed before it is approved, sent and received. What the item or the user decides is no time of the
+    choice."""
+    frame = roles.table.frame
+    candidates = [
+        column
+        for column in candidates
+        if not any(follows(frame, key.name, column) for key in (roles.user, roles.item))
+    ]
+    if len(candidates) < 2:
         return best
-    return _order(table, taken, user) or best
+    times = pd.DataFrame(
+        {
+            column.name: parse_times(pa.array(column.strings, pa.string()), column.time.time_format)
+            for column in candidates
+            if column.time
+        }
+    )
+    # By days: the date of a moment is no earlier time.
+    times = (times // DAY).where(times != MISSING)
+    first = times.min(axis=1)
+    known = times.notna().sum(axis=1) > 1
+    shares = {name: float((times[name] == first)[known & times[name].notna()].mean()) for name in times}
+    usable = [column for column in candidates if column.filled > 0.9 and shares[column.name] > 0.95]
+    if best in usable:
+        return best
+    return max(usable, key=lambda column: (column.filled, shares[column.name]), default=best)
 
 
 def _order(table: TableProfile, taken: set[str], user: Column) -> Column | None:
@@ -146,10 +188,13 @@ def _time_format(time: Column, hints: Hints) -> str | None:
 
 
 def _label_or_choice(
-    table: TableProfile, taken: set[str], hints: Hints, chose: Any, keys: dict[str, Any], ledger: Ledger
+    roles: Roles, taken: set[str], hints: Hints, chose: Any, keys: dict[str, Any], ledger: Ledger
 ) -> None:
     """An opinion in numbers or words, or a yes and no that says whether the row is a choice."""
+    table = roles.table
     label, why = _label(table, taken, hints)
+    if label is not None and not hints.label and _is_kind(roles, label):
+        label, why = None, ""  # explained, with `events`, as a kind of event
     if label is None or not (hints.label or names.says(label.words_of_name, names.LABEL)):
         # Grades in words say more than numbers that only look like grades.
         words, reason = _word_label(table, taken)
@@ -190,6 +235,16 @@ def _label_or_choice(
             f"{table.path}: {label.name}: {label.filled:.0%} of the rows have one; the others are choices"
             " without an opinion."
         )
+
+
+def _is_kind(roles: Roles, label: Column) -> bool:
+    """Whether numbers that no name calls opinions are kinds of events, `0` for a click and `1` for a
+    purchase: by their name, or since users come back to their items, as nobody does to give an opinion."""
+    if names.says(label.words_of_name, names.LABEL) or label.distinct == 2:
+        return False
+    pairs = pd.DataFrame({"user": roles.user.strings, "item": roles.item.strings}).dropna()
+    mixed = pairs.assign(item=pairs.item.sample(frac=1.0, random_state=0).to_numpy())
+    return is_event(label) or bool(pairs.duplicated().mean() > mixed.duplicated().mean() + COME_BACK)
 
 
 def _outcomes(table: TableProfile, label: Column, taken: set[str], chose: Any, keys: dict[str, Any]) -> None:

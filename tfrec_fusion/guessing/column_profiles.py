@@ -49,13 +49,19 @@ class Column:
     def strings(self) -> pd.Series:
         """Of every row its cell as a string, None where there is nothing; a list as its values with spaces
         between."""
+        return self._read[0]
+
+    @functools.cached_property
+    def _read(self) -> tuple[pd.Series, bool]:
+        """The cells as strings, and whether they can be."""
         if self.known_strings is not None:
-            return self.known_strings
+            return self.known_strings, True
+        readable = True
         try:
             text = cells.strings(self.array, f"column {self.name!r} of {self.path}", join_lists=True)
         except ConfigError:  # structs and bytes: no role, but named
-            text = pa.nulls(len(self.array), pa.string())
-        return pd.Series(text.to_numpy(zero_copy_only=False), dtype=object)
+            text, readable = pa.nulls(len(self.array), pa.string()), False
+        return pd.Series(text.to_numpy(zero_copy_only=False), dtype=object), readable
 
     @functools.cached_property
     def values(self) -> pd.Series:
@@ -70,7 +76,7 @@ class Column:
     @functools.cached_property
     def is_unreadable(self) -> bool:
         """Whether its cells can be no strings: structs, maps, bytes."""
-        return not len(self.values) and self.known_strings is None and self.array.null_count < len(self.array)
+        return not self._read[1] and self.array.null_count < len(self.array)
 
     @functools.cached_property
     def is_native_list(self) -> bool:
@@ -186,7 +192,7 @@ class Column:
     @functools.cached_property
     def separator(self) -> str | None:
         """What divides several values in one string, or None where that does not look so."""
-        if self.is_list or self.is_number or self.time or self.distinct < 3:
+        if self.is_list or self.is_number or self.time or self.distinct < 3 or self.is_address:
             return None
         sample = self.values[:20_000].astype("string")
         best: tuple[float, str] | None = None

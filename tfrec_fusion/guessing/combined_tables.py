@@ -133,7 +133,11 @@ def _explode(table: TableProfile, column: Column, divider: str) -> TableProfile:
             values = other.strings.iloc[positions].reset_index(drop=True)
         columns[name] = Column(name, other.path, other.array[:0], other.decimal, other.unnamed, values)
     return dataclasses.replace(
-        table, columns=columns, rows=len(positions), explode=(column.name, divider), lists=len(lengths)
+        table,
+        columns=columns,
+        rows=len(positions),
+        explode=(column.name, divider),
+        lists=int((lengths > 0).sum()),
     )
 
 

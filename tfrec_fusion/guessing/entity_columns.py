@@ -15,7 +15,7 @@ from tfrec_fusion.guessing.column_profiles import Column
 from tfrec_fusion.guessing.id_columns import Roles
 from tfrec_fusion.guessing.ledger import Ledger
 from tfrec_fusion.guessing.popularity import Popularity
-from tfrec_fusion.guessing.table_profiles import TableProfile
+from tfrec_fusion.guessing.table_profiles import TableProfile, follows
 
 MOST_CATEGORIES = 1000
 
@@ -69,7 +69,7 @@ class _Entities:
             seen = "empty" if column.filled < 0.01 else f"the same everywhere: {column.values.iloc[0]!r}"
             self.leave(column, seen)
         elif not self.distinct or (
-            _follows(self.table.frame, self.key.name, column) and not _of_the_choice(column)
+            follows(self.table.frame, self.key.name, column) and not _of_the_choice(column)
         ):
             return True
         return False
@@ -119,6 +119,7 @@ def describe_items(
     lengths = {column.name: column.long_words for column in columns}
     title_name = title.name if title else ""
     columns_of["text"].sort(key=lambda name: (name != title_name, lengths[name]))
+    _drop_few_texts(columns_of["text"], entities)
     if not columns_of["text"]:
         ledger.note(
             f"{table.path}: no column says in words what an item is; the models learn from choices alone."
@@ -144,6 +145,16 @@ def describe_items(
     )
 
 
+def _drop_few_texts(text: list[str], entities: _Entities) -> None:
+    """Takes out texts that hardly tell items apart, which stay categories: `validate` refuses them."""
+    frame = entities.table.frame
+    if not text or not {*text} <= {*frame}:
+        return
+    texts = frame[[entities.key.name, *text]].drop_duplicates(entities.key.name)[text].dropna(how="all")
+    if not value_shapes.tell_apart(len(texts.drop_duplicates()), len(texts)):
+        text.clear()
+
+
 def describe_users(
     table: TableProfile, key: Column, distinct: bool, roles: Roles, ledger: Ledger, popularity: Popularity
 ) -> Users | None:
@@ -157,7 +168,11 @@ def describe_users(
             entities.leave(column, reason)
         elif personal and column.distinct > 50:
             entities.leave(column, "personal, and different for nearly everybody")
-        elif column.is_number and (not column.is_integer or column.distinct > 12):
+        elif (
+            column.is_number
+            and (not column.is_integer or column.distinct > 12)
+            and not _is_code(column, entities)
+        ):
             numbers.append(column.name)
             chosen.append(("numbers", column, f"numbers {column.spread}"))
         elif column.is_list:
@@ -194,23 +209,6 @@ def _of_the_choice(column: Column) -> bool:
     return bool(column.time) or score or value_shapes.word_grades(column.unique) is not None
 
 
-def _follows(frame: pd.DataFrame, key: str, column: Column) -> bool:
-    """Whether the key nearly always decides the value (a product its name, a user their country)."""
-    pairs = frame[[key, column.name]].dropna()
-    sizes = pairs.groupby([key, column.name], sort=False).size()
-    rows = sizes.groupby(level=0).sum()
-    several = rows[rows > 1].index
-    if len(several) < 5:
-        return False
-    most = sizes.groupby(level=0).max()
-    agrees = most[several].sum() / rows[several].sum()
-    # What has few values agrees by chance: with a value drawn for each row, this much.
-    shares = pairs[column.name].value_counts(normalize=True)
-    chance = float((most[several].clip(upper=1)).sum() / rows[several].sum())
-    by_chance = max(float(shares.iloc[0]), chance)
-    return bool(agrees > max(0.85, by_chance + 0.5 * (1 - by_chance)))
-
-
 def _is_text(column: Column) -> bool:
     """Whether values are phrases or sentences, each item with its own."""
     if column.is_list or not column.is_words or column.separator:
@@ -225,7 +223,8 @@ def _may_be_title(column: Column, entities: _Entities) -> bool:
     """Words that tell items apart: no flag, no number in words, no handful of values."""
     if not column.is_words or column.is_list or value_shapes.numbers_in_words(column.unique) is not None:
         return False
-    return column.distinct > max(2, 0.1 * entities.key.distinct * column.filled)
+    filled = entities.key.distinct * column.filled
+    return column.distinct > max(2, 0.1 * filled) and value_shapes.tell_apart(column.distinct, int(filled))
 
 
 def _title(candidates: list[Column], table: TableProfile) -> Column | None:
@@ -269,6 +268,7 @@ def _not_of_an_entity(column: Column, entities: _Entities) -> str:
     if names.names_an_id(column.words_of_name) and (column.is_integer or not column.is_words):
         known = names.USER if entities.name == "users" else names.ITEM
         if names.says(column.words_of_name, known) and column.distinct < entities.key.distinct:
+            _note_once(column, entities)
             return (
                 f"another id of {entities.name}, {column.distinct:,} for {entities.key.distinct:,} of"
                 f" {entities.key.name}"
@@ -282,6 +282,23 @@ def _not_of_an_entity(column: Column, entities: _Entities) -> str:
     if other := _names_the_same(column, entities.table):
         return f"an id of {other}, which says the same in words"
     return ""
+
+
+def _note_once(column: Column, entities: _Entities) -> None:
+    """Says so where each id of the interactions is of one order alone, while others here come again."""
+    join, roles = entities.roles.table.join, entities.roles
+    if entities.name != "users" or not join or column.filled < 0.9:
+        return
+    pairs = pd.DataFrame(
+        {"user": roles.user.strings, "order": roles.table.columns[join.left].strings}
+    ).dropna()
+    if pairs.groupby("user")["order"].nunique().mean() > 1.1:
+        return
+    entities.ledger.note(
+        f"{join.path}: each {roles.user.name} has one order, so that hardly anybody has a history; who they"
+        f" are may be {column.name} of {column.path} ({column.distinct:,} for {entities.key.distinct:,}). To"
+        f" use it, write it into {join.path} as a column, and name it with --user {column.name}."
+    )
 
 
 def _names_the_same(column: Column, table: TableProfile) -> str:
@@ -325,6 +342,8 @@ def _role(column: Column, separator: str | None, entities: _Entities) -> tuple[s
     if column.time and (column.time.sure or not column.is_number):
         return "", "a date; turn it into a number, such as a year, to use it"
     if column.is_number:
+        if _is_code(column, entities):
+            return "categories", f"{column.distinct:,} codes {column.spread}, as kinds are numbered"
         return "numbers", f"numbers {column.spread}"
     if column.is_address:
         return "", "addresses or files"
@@ -335,6 +354,15 @@ def _role(column: Column, separator: str | None, entities: _Entities) -> tuple[s
     if column.distinct <= min(MOST_CATEGORIES * 50, max(20, 0.5 * len(column.values))):
         return "categories", f"{column.distinct:,} different values"
     return ("text", "words") if column.is_words else ("", "codes, different for nearly every item")
+
+
+def _is_code(column: Column, entities: _Entities) -> bool:
+    """Whether whole numbers that several items (or users) share are codes."""
+    return (
+        column.is_integer
+        and column.distinct <= min(MOST_CATEGORIES, 0.5 * entities.key.distinct)
+        and value_shapes.are_codes(column.numbers, column.unique)
+    )
 
 
 def _note_markup(columns: list[Column], ledger: Ledger) -> None:

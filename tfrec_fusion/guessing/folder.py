@@ -22,6 +22,7 @@ from tfrec_fusion.guessing.header_names import name_headers
 from tfrec_fusion.guessing.id_columns import Hints, Link, Roles, find_roles, is_called
 from tfrec_fusion.guessing.id_writing import Match, within
 from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.other_forms import other_form
 from tfrec_fusion.guessing.table_profiles import TableProfile, read_folder
 from tfrec_fusion.guessing.unused_columns import explain
 
@@ -50,9 +51,9 @@ def guess(folder: pathlib.Path, hints: Hints | None = None) -> Guess:
     hints = hints or Hints()
     ledger = Ledger()
     tables = read_folder(folder, ledger)
-    best = _best_roles(tables, hints)
+    best = _best_roles(tables, hints, ledger)
     if best is None:
-        raise ConfigError(_not_found(tables, hints))
+        raise ConfigError(_not_found(tables, hints, ledger))
     interactions = describe_choices(best, hints, ledger)
     label = _labels(best.table, interactions)
     item_rule, user_rule = _rule(best, "item", ledger), _rule(best, "user", ledger)
@@ -64,27 +65,40 @@ def guess(folder: pathlib.Path, hints: Hints | None = None) -> Guess:
     return Guess(name_headers(found, tables, ledger), ledger, best.table)
 
 
-def _best_roles(tables: list[TableProfile], hints: Hints) -> Roles | None:
+def _best_roles(tables: list[TableProfile], hints: Hints, ledger: Ledger) -> Roles | None:
     """The likeliest table of choices: one as it is, or, where there is none as clear, two joined or lists
     taken apart."""
 
-    def best(candidates: list[TableProfile]) -> list[Roles]:
-        found = [roles for table in candidates if (roles := find_roles(table, tables, hints)) is not None]
+    def best(candidates: list[TableProfile], sessions: bool = False) -> list[Roles]:
+        found = [
+            roles for table in candidates if (roles := find_roles(table, tables, hints, sessions)) is not None
+        ]
         if hints.interactions:
             found = [roles for roles in found if is_called(roles.table, hints.interactions)]
         return found
 
-    found = best(tables) + best(joined_tables(tables)) + best(exploded_tables(tables))
+    joined, exploded = joined_tables(tables), exploded_tables(tables)
+    found = best(tables) + best(joined) + best(exploded)
+    if not found and not hints.user:
+        found = best(tables, sessions=True) + best(exploded, sessions=True)
+        if found:
+            roles = max(found, key=lambda roles: roles.score)
+            ledger.note(
+                f"{roles.table.path}: no column says who chose; each {roles.user.name} counts as a user, whom"
+                " a served model does not know: ask it with what was chosen so far."
+            )
     return max(found, key=lambda roles: roles.score, default=None)
 
 
-def _not_found(tables: list[TableProfile], hints: Hints) -> str:
+def _not_found(tables: list[TableProfile], hints: Hints, ledger: Ledger) -> str:
     seen = "; ".join(f"{table.path}: {', '.join(list(table.columns)[:12])}" for table in tables[:6])
+    unread = "".join(f"\n  {entry}" for entry in ledger.left[:12] if entry.column is None)
+    forms = "".join(f"\n  {table.path}: {form}" for table in tables if (form := other_form(table)))
     asked = ", ".join(f"--{name} {value}" for name, value in dataclasses.asdict(hints).items() if value)
     return (
         "No table says who chose what: one with a column of users and a column of items is needed, or two"
         f" that share a key{f' (asked for: {asked})' if asked else ''}. Seen: {seen}. Name the columns with"
-        " --user and --item (and --interactions for the file)."
+        f" --user and --item (and --interactions for the file).{forms}{unread}"
     )
 
 
@@ -193,6 +207,14 @@ def _explain_rest(
 def _why_unused(
     table: TableProfile, tables: list[TableProfile], roles: Roles, items: Items, hints: Hints
 ) -> str:
+    if form := other_form(table):
+        return f"not used: {form}"
+    own = [name for name, column in roles.table.columns.items() if column.path == roles.table.path]
+    if list(table.columns) == own and not table.headerless:
+        return (
+            f"not used: it has the columns of {roles.table.path}: a copy, or more of the same. To read both"
+            " as one table, put them alone into a folder, and set path to it"
+        )
     for column, listing, what in (
         (roles.item, roles.item_link, "items"),
         (roles.user, roles.user_link, "users"),
@@ -210,7 +232,8 @@ def _why_unused(
                     f" {listing.table.path}. To use it, join the two into one file"
                 )
     others = find_roles(table, tables, Hints(items=hints.items, users=hints.users))
-    if others:
+    properties = _properties(table, roles, others)
+    if others and not properties:
         return (
             f"not used: another table of who chose what ({others.user.name}, {others.item.name};"
             f" {table.rows:,} rows). To take it instead of {roles.table.path}: --interactions"
@@ -223,6 +246,8 @@ def _why_unused(
         return (
             f"not used: pairs of users ({user_columns[0].name}, {user_columns[1].name}), no choices of items"
         )
+    if properties:
+        return properties
     for key in table.columns.values():
         for other in (
             *roles.table.columns.values(),
@@ -237,6 +262,35 @@ def _why_unused(
         f"not used: no column of it holds the ids of users ({roles.user.name}) or of items"
         f" ({roles.item.name})"
     )
+
+
+def _properties(table: TableProfile, roles: Roles, others: Roles | None) -> str:
+    """Why a table that holds several rows of each item (or user) and no ids of the others is not used: tags'
+    weights, comments by day, a row for each property; "" where it is none."""
+    for key, other, what in ((roles.item, roles.user, "item"), (roles.user, roles.item, "user")):
+        same = [
+            column
+            for column in table.columns.values()
+            if column.words_of_name == key.words_of_name and column.unique.isin(set(key.unique)).mean() > 0.3
+        ]
+        if not same or table.headerless:
+            continue
+        known = set(other.unique)
+        chosen = others and (others.user if what == "item" else others.item)
+        if chosen and (
+            chosen.unique.isin(known).mean() > 0.3
+            or chosen.words_of_name == other.words_of_name
+            or names.says(chosen.words_of_name, names.USER if what == "item" else names.ITEM) > 0
+        ):
+            continue
+        rest = ", ".join(name for name in table.columns if name != same[0].name)
+        rows = table.rows / max(1, same[0].distinct)
+        return (
+            f"not used: {rows:.1f} rows for each {what} ({same[0].name}), with {rest}; a run reads one row"
+            f" each. To use it, make one row for each {what} of it, a column for each thing it says (pandas:"
+            " pivot_table or groupby), and join that to the table that lists them"
+        )
+    return ""
 
 
 def _shape(column: Column) -> str:

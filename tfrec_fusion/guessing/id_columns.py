@@ -8,12 +8,13 @@ import math
 from tfrec_fusion.guessing import column_names as names
 from tfrec_fusion.guessing.column_profiles import Column
 from tfrec_fusion.guessing.id_writing import RULES, Match, match
-from tfrec_fusion.guessing.table_profiles import TableProfile
+from tfrec_fusion.guessing.table_profiles import TableProfile, follows
 
 CLEAR = 0.55  # below this, a column is no id of users or items
 KEYS = 0.2  # for two columns that are listed in two other tables
 SURE = 0.9  # so clear that what remains is the other role's
 ONLY_OTHER = 0.7
+_PARTLY = 1.0  # a column of which a table lists a part, beside one that it lists wholly
 NEEDS_MORE = 0.6  # a table that must be joined or taken apart comes after one that need not
 
 
@@ -64,8 +65,12 @@ def is_called(table: TableProfile, name: str) -> bool:
     return name in (table.path, *(file.name for file in table.files), *(file.stem for file in table.files))
 
 
-def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) -> Roles | None:
-    """The best columns of users and items in a table, or None where it has none."""
+def find_roles(
+    table: TableProfile, tables: list[TableProfile], hints: Hints, sessions: bool = False
+) -> Roles | None:
+    """The best columns of users and items in a table, or None where it has none; with `sessions`, sessions
+    and orders count as users."""
+    users = [*names.USER, *names.ORDER] if sessions else names.USER
     links = {column.name: _links(column, table, tables, hints) for column in table.columns.values()}
     ids = [column for column in table.columns.values() if _may_be_id(column, hints)]
     best: Roles | None = None
@@ -77,9 +82,13 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
                 or (hints.item or item.name) != item.name
             ):
                 continue
-            user_links, item_links = _apart(links[user.name], links[item.name], table.headerless)
-            user_score, user_link = _score(user, table, user_links, names.USER, names.ITEM, False)
+            user_links = _of_its_own(links[user.name], user, item, links[item.name])
+            item_links = _of_its_own(links[item.name], item, user, links[user.name])
+            user_links, item_links = _apart(user_links, item_links, table.headerless)
+            user_score, user_link = _score(user, table, user_links, users, names.ITEM, False)
             item_score, item_link = _score(item, table, item_links, names.ITEM, names.USER, True)
+            user_score -= _PARTLY * _is_better_listed(user_link, table, links)
+            item_score -= _PARTLY * _is_better_listed(item_link, table, links)
             if user.name == hints.user:
                 user_score += 3
             if item.name == hints.item:
@@ -94,9 +103,11 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
             if table.explode and user.distinct >= 0.9 * table.lists:
                 user_score -= 0.8  # an id of each row rather than of users
             if table.headerless:
-                bonus = _by_position(table, user, item, item_link)
+                bonus = _by_position(table, user, item, item_link) - _is_coarse(table, item, user, ids)
                 user_score, item_score = user_score + bonus, item_score + bonus
             if min(user_score, item_score) < CLEAR or not _belongs_together(table, user, item):
+                continue
+            if table.headerless and _lists_entities(user, item, table):
                 continue
             score = user_score + item_score + 0.1 * math.log10(table.rows + 1)
             score += any(column.time for column in table.columns.values())
@@ -108,6 +119,34 @@ def find_roles(table: TableProfile, tables: list[TableProfile], hints: Hints) ->
                     continue
                 best = roles
     return best
+
+
+def _of_its_own(links: list[Link], column: Column, other: Column, rival: list[Link]) -> list[Link]:
+    """Links of a column but those to keys that are called as the other column, and hold its ids as well:
+    users 1 to 30 stand among the films 1 to 50."""
+    best = {id(link.key): link.overlap for link in rival}
+    return [
+        link
+        for link in links
+        if link.key.unnamed
+        or link.key.words_of_name == column.words_of_name
+        or link.key.words_of_name != other.words_of_name
+        or best.get(id(link.key), 0.0) < link.overlap - 0.1
+    ]
+
+
+def _is_better_listed(link: Link | None, table: TableProfile, links: dict[str, list[Link]]) -> bool:
+    """Whether a column that a table lists in part stands beside one that the same table lists wholly and by
+    the same name."""
+    if link is None or link.overlap > 0.9:
+        return False
+    return any(
+        other.key is link.key
+        and other.overlap > link.overlap + 0.1
+        and key.words_of_name == other.key.words_of_name
+        for name, found in links.items()
+        for key, other in ((table.columns[name], entry) for entry in found)
+    )
 
 
 def _apart(users: list[Link], items: list[Link], unnamed: bool) -> tuple[list[Link], list[Link]]:
@@ -163,7 +202,20 @@ def _by_position(table: TableProfile, user: Column, item: Column, item_link: Lin
     first, second = order.index(user.name), order.index(item.name)
     if first > second and (item_link is None or match(user.unique, item_link.key.unique).overlap > 0.6):
         return -1.0
-    return (1.1 if second <= 3 or item_link else 0.0) - 0.05 * (first + second)
+    return (1.1 if second <= 4 or item_link else 0.0) - 0.05 * (first + second)
+
+
+def _is_coarse(table: TableProfile, item: Column, user: Column, ids: list[Column]) -> bool:
+    """Whether a column of finer ids decides this one, as a track does its artist: the finer ones are the
+    items."""
+    return any(
+        other is not item
+        and other is not user
+        and 1.5 * item.distinct < other.distinct < 0.9 * len(other.values)
+        and not other.is_words
+        and follows(table.frame, other.name, item)
+        for other in ids
+    )
 
 
 def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:

@@ -11,6 +11,7 @@ import re
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.byte_streams import first_bytes
 from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
+from tfrec_fusion.datasets.files import is_table_name
 from tfrec_fusion.datasets.reading import column_names
 from tfrec_fusion.datasets.tables import Csv
 from tfrec_fusion.guessing.headers import has_no_header, made_up_names
@@ -53,6 +54,41 @@ def read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
     if len(names) < 2 and file.name.lower().endswith(".txt"):
         raise ConfigError("it is text of one column.")
     return csv, names, False
+
+
+def find_parts(folder: pathlib.Path) -> tuple[str, list[pathlib.Path], dict[str, str]]:
+    """The files of a folder that holds one table in parts, as Spark and Hive write them: `part-0000…`, or
+    folders such as `date=2024-01-31`.
+
+    Args:
+        folder: stands beside other tables.
+
+    Returns:
+        What `path` must be to read them, from the folder's own name on; the files, at most `MOST_PARTS`; of
+        each key in the folders' names the first value. No files where it holds several tables, or none.
+    """
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and is_table_name(file.name)]
+    inner = [file.relative_to(folder).parts for file in files]
+    files = [file for file, parts in zip(files, inner, strict=True) if not _is_hidden(parts)]
+    inner = [parts for parts in inner if not _is_hidden(parts)]
+    if not files or len({len(parts) for parts in inner}) > 1 or len({file.suffix for file in files}) > 1:
+        return "", [], {}
+    keys = [part.partition("=") for part in inner[0][:-1]]
+    if not keys:
+        parts = all(re.match(r"part-|\d+[_\d]*(\.|$)", file.name) for file in files)
+        single = is_table_name(folder.name) or (folder / "_SUCCESS").exists() or parts
+        return (folder.name, files[:MOST_PARTS], {}) if single else ("", [], {})
+    if not all("=" in part for parts in inner for part in parts[:-1]):
+        return "", [], {}
+    path = f"{folder.name}/{'*/' * len(keys)}*{files[0].suffix}"
+    return path, files[:MOST_PARTS], {key: value for key, _, value in keys}
+
+
+MOST_PARTS = 200
+
+
+def _is_hidden(parts: tuple[str, ...]) -> bool:
+    return any(part.startswith((".", "_")) for part in parts)
 
 
 def _first_lines(file: pathlib.Path, csv: Csv) -> list[list[str]]:

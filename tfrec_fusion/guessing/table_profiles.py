@@ -20,7 +20,7 @@ from tfrec_fusion.datasets.values import parse_numbers
 from tfrec_fusion.guessing import column_names as names_of
 from tfrec_fusion.guessing.column_profiles import Column
 from tfrec_fusion.guessing.ledger import Ledger
-from tfrec_fusion.guessing.table_files import Source, group, read_head
+from tfrec_fusion.guessing.table_files import Source, find_parts, group, read_head
 
 SAMPLE_ROWS = 300_000
 NOTHING = ("NULL", "null", "\\N", "NaN", "nan", "None", "N/A", "n/a", "#N/A", "<NA>", "-")
@@ -40,7 +40,7 @@ class TableProfile:
         headerless: whether the columns' names are made up, since the file has no line with them.
         join: the second table whose columns were joined to this one's.
         explode: the column whose cells held several ids, and what divides them.
-        lists: how many such cells there were.
+        lists: how many such cells held some.
     """
 
     path: str
@@ -64,6 +64,23 @@ class TableProfile:
         return names_of.tokens(pathlib.Path(self.path).name.split(".")[0])
 
 
+def follows(frame: pd.DataFrame, key: str, column: Column) -> bool:
+    """Whether the key nearly always decides the value (a product its name, a user their country)."""
+    pairs = frame[[key, column.name]].dropna()
+    sizes = pairs.groupby([key, column.name], sort=False).size()
+    rows = sizes.groupby(level=0).sum()
+    several = rows[rows > 1].index
+    if len(several) < 5:
+        return False
+    most = sizes.groupby(level=0).max()
+    agrees = most[several].sum() / rows[several].sum()
+    # What has few values agrees by chance: with a value drawn for each row, this much.
+    shares = pairs[column.name].value_counts(normalize=True)
+    chance = float((most[several].clip(upper=1)).sum() / rows[several].sum())
+    by_chance = max(float(shares.iloc[0]), chance)
+    return bool(agrees > max(0.85, by_chance + 0.5 * (1 - by_chance)))
+
+
 def read_folder(folder: pathlib.Path, ledger: Ledger) -> list[TableProfile]:
     """Profiles of all tables in a folder; other files are named in the ledger, and how each text file was
     read.
@@ -85,7 +102,7 @@ def read_folder(folder: pathlib.Path, ledger: Ledger) -> list[TableProfile]:
         except (ConfigError, OSError, UnicodeError, pa.ArrowException) as error:
             ledger.leave(file.name, None, f"not read: {error}")
     tables = []
-    for path, sources in group(known):
+    for path, sources in [*group(known), *_folders(folder, ledger)]:
         try:
             tables.append(_profile(path, sources, ledger))
         except (ConfigError, OSError, UnicodeError, pa.ArrowException) as error:
@@ -97,6 +114,29 @@ def read_folder(folder: pathlib.Path, ledger: Ledger) -> list[TableProfile]:
             " it, or name another folder."
         )
     return tables
+
+
+def _folders(folder: pathlib.Path, ledger: Ledger) -> list[tuple[str, list[Source]]]:
+    """Folders inside that hold one table each, in parts; others are named in the ledger."""
+    found = []
+    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        if inner.name.startswith((".", "_")):
+            continue
+        path, files, keys = find_parts(inner)
+        try:
+            sources = [Source(file, *read_head(file)) for file in files]
+        except (ConfigError, OSError, UnicodeError, pa.ArrowException) as error:
+            ledger.leave(f"{inner.name}/", None, f"not read: {error}")
+            continue
+        if not sources or len({source.names for source in sources}) > 1:
+            why = "a folder, not looked into. If it holds tables: tfrec init with it, or move them up"
+            ledger.leave(f"{inner.name}/", None, why)
+            continue
+        found.append((path, sources))
+        for key, value in keys.items():
+            why = f"stands in the names of folders ({key}={value}), which a run does not read"
+            ledger.leave(path, key, f"{why}; write it as a column to use it")
+    return found
 
 
 NO_TABLES = (

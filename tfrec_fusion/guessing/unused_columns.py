@@ -67,6 +67,10 @@ def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
 
 def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
     words, numbers = column.words_of_name, column.numbers.dropna()
+    if _is_few(column) and is_event(column) and column.is_integer:
+        return _events(column)
+    if value_shapes.are_padded(column.unique):
+        return _code(column)
     steps = column.as_numbers(column.values).diff()[1:]
     if value_shapes.is_running_number(numbers, column.rows) or (
         column.distinct > 20 and steps.isin([0, 1]).all()
@@ -86,17 +90,36 @@ def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
     return f"{kind} {column.spread}; every row counts the same unless it weighs them", {"weight": column.name}
 
 
-def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
-    few = 2 <= column.distinct <= 20 and column.distinct < 0.2 * column.rows
-    if few and _is_event(column):
-        events = {str(kind): 0.0 if value_shapes.is_refusal(kind) else 1.0 for kind in column.unique}
+def _is_few(column: Column) -> bool:
+    return 2 <= column.distinct <= 20 and column.distinct < 0.2 * column.rows
+
+
+def _events(column: Column) -> tuple[str, dict[str, Any]]:
+    events = {str(kind): 0.0 if value_shapes.is_refusal(kind) else 1.0 for kind in column.unique}
+    return (
+        f"{column.distinct} kinds of event; all rows count the same unless it says how much each counts",
+        {"event": column.name, "events": events},
+    )
+
+
+def _code(column: Column) -> tuple[str, dict[str, Any]]:
+    """Numbers with zeros in front: codes, or dates and times without a year."""
+    shown = f"numbers with zeros in front, such as {example(column)}: codes, no amounts"
+    if names.says(column.words_of_name, names.TIME) > 0:
         return (
-            f"{column.distinct} kinds of event; all rows count the same unless it says how much each counts",
-            {
-                "event": column.name,
-                "events": events,
-            },
+            f"{shown}; if they are times, say how they are written: --time {column.name} --time-format FORMAT"
+            " (of strptime, such as %m%d for 0829)",
+            {},
         )
+    if column.distinct <= 1000 and column.distinct < 0.2 * column.rows:
+        return f"{shown}; if it is known when the choice is made, use it", {"context": [column.name]}
+    return shown, {}
+
+
+def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
+    few = _is_few(column)
+    if few and is_event(column):
+        return _events(column)
     if few and names.says(column.words_of_name, names.LABEL) == 1:
         return f"{column.distinct} words, not numbers; say what each stands for", {
             "label": column.name,
@@ -142,20 +165,28 @@ _KINDS = {
 }
 
 
-def _is_event(column: Column) -> bool:
-    words = set(column.words_of_name) & {
-        "event",
-        "action",
-        "type",
-        "kind",
-        "activity",
-        "interaction",
-        "behavior",
-        "behaviour",
-        "status",
-    }
-    known = [value_shapes.folded(kind) in _KINDS or value_shapes.is_refusal(kind) for kind in column.unique]
-    return bool(words) or sum(known) >= 2
+_EVENT = {
+    "event",
+    "action",
+    "type",
+    "kind",
+    "activity",
+    "interaction",
+    "behavior",
+    "behaviour",
+    "status",
+}
+_OF_EVENTS = {"user", "item", "order", "name", "code", "id", "my"}
+
+
+def is_event(column: Column) -> bool:
+    """Whether a handful of values are kinds of events, by the column's whole name or by the values."""
+    words = set(column.words_of_name)
+    named = bool(words & _EVENT) and words <= _EVENT | _OF_EVENTS
+    known = [
+        value_shapes.folded(kind) in _KINDS or value_shapes.is_refusal(kind) for kind in column.unique[:100]
+    ]
+    return named or sum(known) >= 2 or (any(known) and bool(words & _EVENT))
 
 
 def _flag_events(column: Column) -> dict[str, float]:

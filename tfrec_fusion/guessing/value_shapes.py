@@ -241,6 +241,42 @@ def are_id_like(numbers: pd.Series) -> bool:
     )
 
 
+def are_padded(unique: pd.Series) -> bool:
+    """Whether distinct numbers are written in one length with zeros in front (`0829`), as codes are and
+    amounts are not."""
+    text = unique[:5000].astype("string").str.strip()
+    return bool(
+        len(text) > 1
+        and text.str.fullmatch(r"\d+").all()
+        and text.str.len().nunique() == 1
+        and text.str.match(r"0\d").any()
+    )
+
+
+def are_codes(numbers: pd.Series, unique: pd.Series) -> bool:
+    """Whether whole numbers that come again name kinds rather than say how much: written with zeros in front,
+    far from 0 and close together (4245 to 4250, but no years), or long and not round.
+
+    Args:
+        numbers: the distinct values, as numbers.
+        unique: the same as written.
+    """
+    values = numbers.dropna()
+    low, high = values.min(), values.max()
+    if are_padded(unique):
+        return True
+    if low < 0 or (low >= 1500 and high <= 2100):
+        return False
+    apart = low > 100 and low > 5 * (high - low)
+    long = values.median() >= 100_000 and (values % 10 != 0).mean() > 0.7
+    return bool(apart or long)
+
+
+def tell_apart(distinct: int, items: int) -> bool:
+    """Whether so many different texts say something of each of so many items."""
+    return distinct > 1 and (items < 30 or distinct > max(10, 0.01 * items))
+
+
 def is_running_number(numbers: pd.Series, rows: int) -> bool:
     """Whether whole numbers count the rows: 0, 1, 2, … without a gap, each once."""
     values = np.sort(numbers.dropna().to_numpy())
