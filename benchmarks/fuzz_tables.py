@@ -26,9 +26,10 @@ from pipeline.cli import main as cli
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.config.pipeline_config import load_config, tables_of
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
-from tfrec_fusion.datasets.tables import Csv, Items, Tables, Users
+from tfrec_fusion.datasets.tables import Items, Tables, Users
 from tfrec_fusion.features.columns import RawFeature
 from tfrec_fusion.guessing.folder import guess
 from tfrec_fusion.guessing.id_columns import Hints

@@ -25,6 +25,8 @@ def numbers(hint, key: str):
         hints = typing.get_type_hints(hint, include_extras=True)
         for field in dataclasses.fields(hint):
             yield from numbers(hints[field.name], f"{key}.{field.name}" if key else field.name)
+    elif origin is tuple and dataclasses.is_dataclass(arguments[0]):
+        yield from numbers(arguments[0], f"{key}[0]")
     elif origin is dict and dataclasses.is_dataclass(arguments[1]):
         yield from numbers(arguments[1], f"{key}.x")
     elif origin is not typing.Literal:
@@ -38,7 +40,7 @@ ALL = list(numbers(PipelineConfig, ""))
 def nested(key: str, value: object) -> dict:
     """The mapping in which `key` has the value, in whatever collection its field wants."""
     for name in reversed(key.split(".")):
-        value = {name: value}
+        value = {name.removesuffix("[0]"): [value] if name.endswith("[0]") else value}
     return value
 
 

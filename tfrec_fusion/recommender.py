@@ -26,6 +26,8 @@ from tfrec_fusion.export.request import INPUTS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tfrec_fusion.datasets.edges import NodeKind
+    from tfrec_fusion.datasets.tables import Tables
     from tfrec_fusion.in_memory.fitted import Fitted
     from tfrec_fusion.in_memory.requests import Requests
     from tfrec_fusion.serving.client.explanations import Explanations
@@ -109,7 +111,15 @@ class Recommender:
         """
         return self._fitted().spent
 
-    def fit(self, interactions: Any, items: Any = None, users: Any = None) -> Recommender:
+    def fit(
+        self,
+        interactions: Any,
+        items: Any = None,
+        users: Any = None,
+        *,
+        item_edges: Any = None,
+        user_edges: Any = None,
+    ) -> Recommender:
         """Trains on tables.
 
         Interactions are divided by time as the settings `split` say, by default 80 % for training, 10 % for
@@ -121,6 +131,9 @@ class Recommender:
                 a path (a file of CSV, JSON lines or Parquet, a folder, a glob, a URI).
             items: what can be chosen; None: what the interactions say of their items.
             users: what is known of users; optional.
+            item_edges: which items belong together: citations, or the triples of a knowledge graph; optional.
+                The columns are `source` and `target`, or the first two, or what `data.graph.items` names.
+            user_edges: which users know each other; the same of `data.graph.users`.
 
         Returns:
             The recommender.
@@ -129,22 +142,59 @@ class Recommender:
             ConfigError: for tables that cannot be used: the rule, what was seen, the way out.
         """
         from tfrec_fusion.datasets.settling import settle
-        from tfrec_fusion.in_memory.fitted import fit_models
         from tfrec_fusion.in_memory.given_tables import described, place, whole_numbers
 
         given = {"interactions": interactions, "items": items, "users": users}
+        edges: dict[NodeKind, Any] = {"items": item_edges, "users": user_edges}
         config = self._config()
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as beside:
             folder = pathlib.Path(scratch)
+            placed = {kind: place(table, f"{kind[:-1]}_edges", pathlib.Path(beside))
+                      for kind, table in edges.items() if table is not None}  # fmt: skip
             paths = {name: place(table, name, folder) for name, table in given.items() if table is not None}
-            tables = settle(described(paths, folder, config.data)).tables
+            tables = settle(described(paths, folder, config.data, placed)).tables
             if config.enrich:
                 tables = self._enriched(tables, config, folder)
             self._whole_numbers = whole_numbers(tables)
-            config = self._fitting(config, tables)
-            self._say(f"columns: {_columns(tables)}")
-            vectors = None if self.vectors is None else os.fspath(self.vectors)
-            self._state = fit_models(tables, config, vectors, self._say, self._progress)
+            return self._fit(tables, config)
+
+    def fit_friends(self, user_edges: Any, users: Any = None) -> Recommender:
+        """Trains to recommend users to users: whom somebody may know.
+
+        Afterwards `recommend("u42")` answers with users, never with the user and never with those that the
+        user has an edge to. A tenth of the edges is kept back for `evaluate`, both directions of each.
+
+        Args:
+            user_edges: who knows whom, a table as `fit` takes it; an edge counts both ways. The columns are
+                `source` and `target`, or the first two, or what `data.graph.users` names.
+            users: what is known of users, such as a text about themselves, described by `data.items`;
+                optional. Edges to users that it does not list cannot be used.
+
+        Returns:
+            The recommender.
+
+        Raises:
+            ConfigError: for tables that cannot be used: the rule, what was seen, the way out.
+        """
+        from tfrec_fusion.datasets.settling import settle
+        from tfrec_fusion.in_memory.given_tables import friends_described, place
+
+        config = self._config()
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(scratch)
+            edges = place(user_edges, "user_edges", folder)
+            listed = None if users is None else place(users, "users", folder)
+            tables = friends_described(edges, listed, config.data, folder / "friends")
+            self._whole_numbers = ()
+            return self._fit(settle(tables).tables, config)
+
+    def _fit(self, tables: Tables, config: RecommenderConfig) -> Recommender:
+        from tfrec_fusion.in_memory.fitted import fit_models
+
+        config = self._fitting(config, tables)
+        self._say(f"columns: {_columns(tables)}")
+        vectors = None if self.vectors is None else os.fspath(self.vectors)
+        self._state = fit_models(tables, config, vectors, self._say, self._progress)
         self._asked = None
         return self
 

@@ -3,7 +3,7 @@ them."""
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import apache_beam as beam
 import tensorflow as tf
@@ -14,7 +14,12 @@ from tfrec_fusion.datasets.times import SECOND
 
 
 def write_report(
-    pipeline: beam.Pipeline, rejects: list, kept: dict, cutoffs: beam.pvalue.AsSingleton | None, folder: str
+    pipeline: beam.Pipeline,
+    rejects: list,
+    kept: dict,
+    cutoffs: beam.pvalue.AsSingleton | None,
+    folder: str,
+    used: Mapping[str, int] | None = None,
 ) -> None:
     """Writes `report.json` and the rejected rows.
 
@@ -24,6 +29,7 @@ def write_report(
         kept: (table, split) → its Examples.
         cutoffs: a singleton side input, the two moments that divide by time; or None.
         folder: receives both.
+        used: rows that were used of tables which become no Examples.
     """
     rejected = rejects | "all rejects" >> beam.Flatten()
     _ = (
@@ -56,17 +62,24 @@ def write_report(
             beam.pvalue.AsList(by_reason),
             beam.pvalue.AsDict(sizes | "all sizes" >> beam.Flatten()),
             cutoffs,
+            dict(used or {}),
         )
         | "write report" >> beam.io.WriteToText(f"{folder}/report.json", shard_name_template="", num_shards=1)
     )
 
 
-def make_report(_: None, by_reason: list, sizes: dict[str, int], cutoffs: tuple[int, int] | None) -> str:
+def make_report(
+    _: None,
+    by_reason: list,
+    sizes: dict[str, int],
+    cutoffs: tuple[int, int] | None,
+    used: Mapping[str, int] | None = None,
+) -> str:
     """The counts as JSON: rows read, kept and rejected by table, rejects by reason, sizes of the splits."""
     rejected = [
         {"table": table, "reason": reason, "rows": rows} for (table, reason), rows in sorted(by_reason)
     ]
-    kept: dict[str, int] = {}
+    kept: dict[str, int] = dict(used or {})
     for name, rows in sizes.items():
         table = name.split("/")[0]
         kept[table] = kept.get(table, 0) + rows

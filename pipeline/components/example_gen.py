@@ -24,10 +24,12 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipeline.components.artifacts import DataReport, GeneratedTexts
 from pipeline.components.data_report import add_notes, check_report, read_report, write_report
+from pipeline.components.graph_reading import AddVectors, VectorFile, write_vectors
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.components.text_enrichment import texts_file
 from pipeline.data.examples import make_example
 from tfrec_fusion.config import ConfigError, from_dict
+from tfrec_fusion.datasets.edges import NodeKind
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.impressions import chosen_sign, exposure_of, is_click
 from tfrec_fusion.datasets.settling import settle
@@ -46,6 +48,7 @@ from tfrec_fusion.datasets.times import SECOND
 from tfrec_fusion.features.columns import context_features, label_feature, shown_names
 from tfrec_fusion.features.rows import interaction_readers, one_row
 
+KINDS: tuple[NodeKind, ...] = ("items", "users")
 _STRING, _FLOAT, _INT = "bytes_list", "float_list", "int64_list"
 
 
@@ -101,7 +104,15 @@ class SplitUsers(beam.DoFn):
     """(user, ordered events and features) → examples by split, training pairs, and the user's own
     Example."""
 
-    def __init__(self, split: dict, context: list[str], click_threshold: float, tables: Tables):
+    def __init__(
+        self,
+        split: dict,
+        context: list[str],
+        click_threshold: float,
+        tables: Tables,
+        vectors: VectorFile | None = None,
+    ):
+        self.vectors = vectors
         self.method = split["method"]
         self.history_length, self.long_history = split["history_length"], split["long_history"]
         self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
@@ -110,6 +121,8 @@ class SplitUsers(beam.DoFn):
     def process(self, entry: tuple[str, dict], cutoffs: tuple[int, int] | None) -> Iterator[Any]:
         user, groups = entry
         features: dict[str, Any] = next(iter(groups["users"]), {})
+        if self.vectors is not None:
+            features = {**features, **self.vectors.of(user)}
         events: list[Event] = next(iter(groups["events"]), [])
         for example in split_user(events, self.method, cutoffs, self.history_length, self.long_history):
             event = example.event
@@ -199,13 +212,27 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         report_folder = outputs["report"].uri
         tf.io.gfile.makedirs(report_folder)
         with self._make_beam_pipeline() as pipeline:
-            self._build(pipeline, tables, split, outputs)
+            graph = {kind: write_vectors(tables, kind, report_folder) for kind in KINDS}
+            self._build(pipeline, tables, split, outputs, graph)
         add_notes(report_folder, settled.notes)
         check_report(report_folder, exec_properties["max_reject_share"], exec_properties["reject_folder"])
         check_splits(report_folder)
 
-    def _build(self, pipeline: beam.Pipeline, tables: Tables, split: dict, outputs: dict) -> None:
+    def _build(
+        self,
+        pipeline: beam.Pipeline,
+        tables: Tables,
+        split: dict,
+        outputs: dict,
+        graph: dict[NodeKind, VectorFile | None],
+    ) -> None:
         interactions, rows, rejects = self._read(pipeline, tables)
+        if of_items := graph["items"]:
+            rows["items"] |= "vectors of items" >> beam.ParDo(AddVectors(of_items))
+        given = {f"graph.{kind}": file for kind, file in graph.items() if file}
+        unused = [reject for file in given.values() for reject in file.rejects]
+        if unused:
+            rejects.append(pipeline | "edges not used" >> beam.Create(unused))
         joined = (
             {"interactions": interactions, "items": rows["items"]}
             | "by item" >> beam.CoGroupByKey()
@@ -218,7 +245,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         rejects += [joined.rejects, ordered.rejects]
         cutoffs = beam.pvalue.AsSingleton(self._cutoffs(pipeline, ordered.users, split))
-        kept = self._divide(pipeline, tables, split, rows, ordered.users, cutoffs)
+        kept = self._divide(pipeline, tables, split, rows, ordered.users, cutoffs, graph["users"])
         for (name, part), examples in kept.items():
             uri = artifact_utils.get_split_uri([_with_split(outputs[name], part)], part)
             if part == "train":
@@ -228,7 +255,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 f"{uri}/data_tfrecord", file_name_suffix=".gz"
             )
         write_report(
-            pipeline, rejects, kept, cutoffs if split["method"] == "temporal" else None, outputs["report"].uri
+            pipeline,
+            rejects,
+            kept,
+            cutoffs if split["method"] == "temporal" else None,
+            outputs["report"].uri,
+            {name: file.edges for name, file in given.items()},
         )
 
     def _read(self, pipeline: beam.Pipeline, tables: Tables) -> tuple[Any, dict[str, Any], list[Any]]:
@@ -275,6 +307,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         rows: dict,
         events: beam.PCollection,
         cutoffs: beam.pvalue.AsSingleton,
+        vectors: VectorFile | None,
     ) -> dict[tuple[str, str], Any]:
         """(table, split) → Examples."""
         users = {"events": events}
@@ -287,9 +320,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             users
             | "with features" >> beam.CoGroupByKey()
             | "split"
-            >> beam.ParDo(SplitUsers(split, context, split["click_threshold"], tables), cutoffs).with_outputs(
-                "train", "pairs", "users", main="held_out"
-            )
+            >> beam.ParDo(
+                SplitUsers(split, context, split["click_threshold"], tables, vectors), cutoffs
+            ).with_outputs("train", "pairs", "users", main="held_out")
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
         finished = (

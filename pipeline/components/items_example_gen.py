@@ -16,10 +16,12 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from pipeline.components.artifacts import DataReport, GeneratedTexts
 from pipeline.components.data_report import add_notes, check_report, write_report
 from pipeline.components.example_gen import keep_first, with_texts
+from pipeline.components.graph_reading import AddVectors, write_vectors
 from pipeline.components.table_reading import ReadEntities
 from pipeline.components.text_enrichment import texts_file
 from pipeline.data.examples import make_example
 from tfrec_fusion.config import from_dict
+from tfrec_fusion.datasets.edges import Graph
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle_items
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
@@ -48,7 +50,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         items.split_names = artifact_utils.encode_split_names(["all"])
         report = artifact_utils.get_single_uri(output_dict["report"])
         tf.io.gfile.makedirs(report)
-        shown = shown_names(Tables(Interactions(path=""), table))
+        graph = (
+            from_dict(Graph, json.loads(exec_properties["graph"])) if exec_properties.get("graph") else None
+        )
+        tables = Tables(Interactions(path=""), table, item_ids=exec_properties["item_ids"], graph=graph)
+        shown, vectors = shown_names(tables), write_vectors(tables, "items", report)
         with self._make_beam_pipeline() as pipeline:
             read = (
                 pipeline
@@ -66,7 +72,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     "rejects", main="rows"
                 )
             )  # fmt: skip
-            examples = unique.rows | "examples" >> beam.Map(item_example)
+            rows = unique.rows
+            if vectors is not None:
+                rows |= "vectors" >> beam.ParDo(AddVectors(vectors))
+            examples = rows | "examples" >> beam.Map(item_example)
             folder = artifact_utils.get_split_uri([items], "all")
             _ = examples | "write" >> beam.io.WriteToTFRecord(
                 f"{folder}/data_tfrecord", file_name_suffix=".gz"
@@ -86,6 +95,7 @@ class ItemsExampleGenSpec(component_spec.ComponentSpec):
     }
     PARAMETERS = {
         "table": component_spec.ExecutionParameter(type=str),
+        "graph": component_spec.ExecutionParameter(type=str, optional=True),
         "item_ids": component_spec.ExecutionParameter(type=str),
         "max_reject_share": component_spec.ExecutionParameter(type=float),
         "reject_folder": component_spec.ExecutionParameter(type=str),
@@ -98,6 +108,8 @@ class ItemsExampleGen(base_beam_component.BaseBeamComponent):
 
     Args:
         table: JSON of an `Items`.
+        graph: JSON of a `Graph`, whose edges between items are read; left out without such. Edges to what is
+            not offered any more are no faults here.
         item_ids: how ids are written, as in `Tables`.
         max_reject_share: above this share of unusable rows the run stops.
         reject_folder: receives the rejected rows then.

@@ -17,6 +17,7 @@ from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
 from tfrec_fusion.config.privacy import check_both
+from tfrec_fusion.datasets.edges import Graph
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
 CONFIGS = pathlib.Path(__file__).parent
@@ -45,7 +46,9 @@ class DataConfig(Settings):
     """Where the three tables come from.
 
     Attributes:
-        reader: `tables` for CSV or Parquet files described here, or the name of a data set.
+        reader: `tables` for CSV or Parquet files described here, or the name of a data set. `friends`: users
+            choose users, as the edges of `graph.users` say; `items` may describe the table of users as those
+            who are recommended, and `users` as those who are asked for.
         folder: for a data set: where its files are; looked for, or downloaded, where None.
         interactions, items, users: the tables (reader `tables`). Relative paths start at the YAML file.
         impressions: what was shown beside what was chosen, as a second table of interactions with `outcomes`,
@@ -54,17 +57,19 @@ class DataConfig(Settings):
         click_threshold: a label at or above it counts as a positive (`click`) for the ranking model; without
             a label column every interaction is one.
         max_reject_share: of the rows of a table, the share that may be unusable before the run stops.
+        graph: edges between items, such as the triples of a knowledge graph, and between users: see `Graph`.
         user_ids, item_ids: how ids are matched between the tables: `as_written`, as a `number` (`12`, `12.0`
             and `0012` are one), or `folded` (case and white space do not count). The ids that are served have
             that form.
     """
 
-    reader: Literal["tables", "movielens_100k"] = "tables"
+    reader: Literal["tables", "friends", "movielens_100k"] = "tables"
     folder: str | None = None
     interactions: Interactions | None = None
     impressions: Interactions | None = None
     items: Items | None = None
     users: Users | None = None
+    graph: Graph | None = None
     click_threshold: Finite = 4.0
     max_reject_share: Share = 0.05
     user_ids: IdRule = "as_written"
@@ -85,6 +90,17 @@ class DataConfig(Settings):
         if self.impressions and not self.interactions:
             object.__setattr__(self, "interactions", self.impressions)
             object.__setattr__(self, "impressions", None)
+        if self.reader == "friends" and (self.interactions or not self.graph or not self.graph.users):
+            raise ConfigError(
+                "`data.reader: friends` reads the edges of `data.graph.users` in place of interactions."
+                f" Received: graph={self.graph}, interactions={self.interactions}. Name the edges, and leave"
+                " `data.interactions` out."
+            )
+        if self.reader == "friends" and self.graph and self.graph.items:
+            raise ConfigError(
+                "`data.reader: friends` has no items beside users. Received: `data.graph.items`, of"
+                f" {self.graph.items[0].path!r}. Leave it out."
+            )
         if self.reader == "tables" and not (self.interactions and self.items):
             raise ConfigError(
                 "`data.interactions` and `data.items` must be described with the reader `tables`. Received:"
@@ -380,6 +396,8 @@ def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
         table = getattr(data, name)
         if table:
             changes[name] = dataclasses.replace(table, path=absolute(table.path))
+    if data.graph:
+        changes["graph"] = data.graph.moved(lambda name, path: absolute(path))
     if data.items and data.items.generated:
         generated = dataclasses.replace(data.items.generated, path=absolute(data.items.generated.path))
         changes["items"] = dataclasses.replace(changes["items"], generated=generated)
@@ -416,8 +434,17 @@ def _given_tables(config: PipelineConfig) -> Tables:
 
         return movielens_100k(config.data.folder, str(config.home / "tables"))
     data = config.data
+    if data.reader == "friends":
+        from tfrec_fusion.datasets.friends import friend_tables
+
+        assert data.graph is not None  # checked by DataConfig
+        folder = str(config.home / "tables")
+        described = data.items, data.users, data.user_ids
+        return friend_tables(data.graph.users, folder, *described, data.max_reject_share)
     assert data.interactions is not None and data.items is not None  # checked by DataConfig
-    return Tables(data.interactions, data.items, data.users, data.user_ids, data.item_ids, data.impressions)
+    return Tables(
+        data.interactions, data.items, data.users, data.user_ids, data.item_ids, data.impressions, data.graph
+    )
 
 
 def to_json(value: object) -> str:

@@ -109,6 +109,8 @@ def feature_space(
             size = 1
             if feature.kind in ("categorical", "categories"):
                 size = transform.vocabulary_size_by_name(feature.vocabulary) + 1
+            elif feature.width is not None:
+                size = feature.width
             elif feature.kind == "vector":
                 size = catalogue.features[feature.name].shape[1]
             found.append(Feature(feature.name, feature.kind, size, feature.column))

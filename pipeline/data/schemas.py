@@ -44,7 +44,8 @@ def _add_side(schema: schema_pb2.Schema, features: list[RawFeature]) -> None:
         kind = schema_pb2.BYTES if feature.kind in ("categorical", "categories") else schema_pb2.FLOAT
         # A column without a single value is a mistake in the file or in the configuration.
         most = 1 if feature.kind in ("categorical", "number") else None
-        _add_column(schema, feature, kind, most, share=1e-6)
+        # Of a graph nobody in a split may have an edge.
+        _add_column(schema, feature, kind, most, share=1e-6 if feature.width is None else 0.0)
 
 
 def _add_column(

@@ -27,6 +27,7 @@ from pipeline.data.run_summary import read_summaries
 from pipeline.definition.reading import text_enrichment
 from pipeline.definition.training import validate_serving
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.edges import Graph
 from tfrec_fusion.datasets.files import table_digest
 from tfrec_fusion.datasets.tables import Items, Tables
 from tfrec_fusion.enrichment.asking import generated_text
@@ -67,9 +68,12 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
         places, tables = local_places(config), dataclasses.replace(tables_of(config), items=table)
         source = table_digest("items", table.path, table.columns())
         written = text_enrichment(config, places, tables, source)
+    described = trained_tables(_trained(config)["RetrievalTrainer/model_run"])
+    graph = offered_graph(config, described)
     read = ItemsExampleGen(
         table=to_json(table),
-        item_ids=trained_tables(_trained(config)["RetrievalTrainer/model_run"]).item_ids,
+        **({"graph": to_json(graph)} if graph else {}),
+        item_ids=described.item_ids,
         max_reject_share=config.data.max_reject_share,
         reject_folder=str(config.home / "rejects"),
         source_digest=table_digest("items", table.path, ()),
@@ -185,6 +189,22 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
                 f" {is_now!r}. Put it back, or train with the new columns (`tfrec run`)."
             )
     return now
+
+
+def offered_graph(config: PipelineConfig, trained: Tables) -> Graph | None:
+    """The edges between items as they are now; None where the model was trained without such.
+
+    Raises:
+        ConfigError: where they become other vectors than the model was trained with.
+    """
+    was, is_now = ((graph.hops, graph.dim) if graph and graph.items else None
+                   for graph in (trained.graph, config.data.graph))  # fmt: skip
+    if was != is_now:
+        raise ConfigError(
+            f"`data.graph` must be what the pushed model was trained with (hops and dim: {was}). Received:"
+            f" {is_now}. Put it back, or train again (`tfrec run`)."
+        )
+    return config.data.graph if is_now else None
 
 
 def _trained(config: PipelineConfig) -> dict[str, str]:

@@ -12,6 +12,7 @@ import psutil
 
 from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
+from pipeline.onboarding.graph_checks import check_graph
 from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_entities, measure_split
 from pipeline.onboarding.table_checks import (
     check_columns,
@@ -69,6 +70,7 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
         yield from check_users(tables, choices, config)
     except ConfigError as error:
         yield Finding("wrong", "users", str(error))
+    yield from check_graph(tables, config)
     yield from _times(choices, tables)
     yield from _split(choices, config)
     yield from check_text(tables.items, items, config)

@@ -13,7 +13,8 @@ from pipeline.onboarding.measuring import Choices, measure_choices, measure_enti
 from pipeline.onboarding.offers import plain, shown
 from pipeline.onboarding.yaml_writing import Inline, Path, dump, write
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.tables import Csv, Join, Tables
+from tfrec_fusion.datasets.csv_format import Csv
+from tfrec_fusion.datasets.tables import Join, Tables
 from tfrec_fusion.guessing.folder import Guess, guess
 from tfrec_fusion.guessing.id_columns import Hints
 from tfrec_fusion.guessing.ledger import Ledger

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
+from typing import Any
 
 from pipeline.components.mount import on_mount
 from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, tables_of
@@ -89,7 +90,7 @@ class Inputs:
         return dataclasses.replace(self.config, text=dataclasses.replace(text, encoder=on_mount(target)))
 
     def _tables(self, tables: Tables) -> Tables:
-        changes = {}
+        changes: dict[str, Any] = {}
         for name in ("interactions", "items", "users"):
             table = getattr(tables, name)
             if table and not is_remote(table.path):
@@ -98,6 +99,10 @@ class Inputs:
         if texts and texts.path and not is_remote(texts.path):
             texts = dataclasses.replace(texts, path=self._table("generated", texts.path))
             changes["items"] = dataclasses.replace(changes.get("items", tables.items), generated=texts)
+        if tables.graph:
+            changes["graph"] = tables.graph.moved(
+                lambda name, path: path if is_remote(path) else self._table(name, path)
+            )
         join = tables.interactions.join
         if join and not is_remote(join.path):
             join = dataclasses.replace(join, path=self._table("join", join.path))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import records
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.dialect import read_dialect
 from tfrec_fusion.datasets.encodings import detect_encoding
 from tfrec_fusion.datasets.reading import column_names, read_batches
-from tfrec_fusion.datasets.tables import Csv
 
 
 def read(tmp_path, content, columns=("a", "b"), name="t.csv", style=None):

@@ -3,10 +3,11 @@
 import pytest
 
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.markup import clean_html
 from tfrec_fusion.datasets.settling import settle, settle_interactions, settle_items
-from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables
+from tfrec_fusion.datasets.tables import Interactions, Items, Join, Tables
 
 
 def write(folder, **files):

@@ -11,10 +11,11 @@ import pytest
 from pipeline.config.pipeline_config import load_config
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets import movielens
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.files import find_files, source_digest
 from tfrec_fusion.datasets.movielens import movielens_100k
 from tfrec_fusion.datasets.reading import column_names, read_batches
-from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables
+from tfrec_fusion.datasets.tables import Interactions, Items, Join, Tables
 
 FRAME = pd.DataFrame({"id": ["007", "8"], "text": ['a, "quoted"\nline 🤖', None], "n": [1, 2]})
 

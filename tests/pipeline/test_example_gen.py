@@ -14,7 +14,8 @@ from pipeline.components.example_gen import Executor
 from pipeline.config.pipeline_config import SplitConfig
 from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Tables, Users
+from tfrec_fusion.datasets.csv_format import Csv
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 
 LONG = "word " * 10_000
 

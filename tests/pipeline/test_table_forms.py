@@ -13,10 +13,11 @@ from pipeline.onboarding.measuring import measure_choices, measure_entities
 from tests.pipeline.test_example_gen import execute
 from tests.pipeline.test_example_gen import read as written
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle_interactions
 from tfrec_fusion.datasets.splits import Event, in_order
-from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Join, Tables
+from tfrec_fusion.datasets.tables import Interactions, Items, Join, Tables
 from tfrec_fusion.features.columns import RawFeature
 
 

@@ -23,6 +23,7 @@ class DataSettings(Settings):
             that are named. All others are guessed.
         click_threshold: a label at or above it counts as a click.
         max_reject_share: of the rows of a table, the share that may be unusable.
+        graph: edges between items or between users, as in `Tables`.
         user_ids, item_ids: how ids are matched, as in `Tables`; None: guessed.
     """
 
@@ -31,6 +32,7 @@ class DataSettings(Settings):
     users: dict[str, Any] = dataclasses.field(default_factory=dict)
     click_threshold: Annotated[float, Interval()] = 4.0
     max_reject_share: Share = 0.05
+    graph: dict[str, Any] | None = None
     user_ids: str | None = None
     item_ids: str | None = None
 

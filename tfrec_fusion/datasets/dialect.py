@@ -11,8 +11,8 @@ from typing import Literal
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.byte_streams import first_bytes
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.encodings import detect_encoding
-from tfrec_fusion.datasets.tables import Csv
 
 Kind = Literal["parquet", "json", "csv"]
 _SAMPLE = 1 << 18

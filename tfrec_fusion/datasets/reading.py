@@ -13,10 +13,10 @@ import pyarrow.parquet
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import json_rows
 from tfrec_fusion.datasets.byte_streams import first_bytes, open_raw, open_stream
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.dialect import Dialect, detect_kind, read_dialect
 from tfrec_fusion.datasets.encodings import detect_encoding
 from tfrec_fusion.datasets.records import SEPARATOR, BadRow, Block, blocks
-from tfrec_fusion.datasets.tables import Csv
 
 PLAIN = Csv()
 NAMING_ROWS = 1000  # objects of JSON whose keys are the columns

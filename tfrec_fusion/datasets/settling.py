@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.markup import markup_share
 from tfrec_fusion.datasets.reading import read_batches
-from tfrec_fusion.datasets.tables import Csv, Interactions, Items, Tables
+from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.datasets.times import MISSING, TimeFormat, detect_time_format, parse_times
 
 TIME_ROWS = 200_000

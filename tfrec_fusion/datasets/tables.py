@@ -7,7 +7,6 @@ not) is read from its content.
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import datetime
 import re
@@ -18,6 +17,8 @@ from annotated_types import Interval
 from tfrec_fusion.config import CLICK, RATING, ConfigError, LabelKind, Settings
 from tfrec_fusion.config.enrichment import TextUse
 from tfrec_fusion.config.models import RESERVED
+from tfrec_fusion.datasets.csv_format import Csv
+from tfrec_fusion.datasets.edges import Graph
 
 ANSWERED = frozenset(
     [
@@ -33,57 +34,12 @@ ANSWERED = frozenset(
         ),
         *("score", "scores", "title", "titles", "ranks", "states", "item_ids", "num_results", "known_user"),
         *("unknown_items", "unknown_categories", "retrieval_score", "label_weights"),
+        *("item_graph", "user_graph"),
     ]
 )
 """Names that stand beside labels in Examples, batches and answers."""
 
 IdRule = Literal["as_written", "number", "folded"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Csv:
-    """How a CSV file is written.
-
-    Attributes:
-        delimiter: between columns, one or more characters (`;`, `|`, `::`); None: told from the file's
-            content.
-        encoding: for example `utf-8`, `cp1251` or `gb18030`; None: told from the file's content.
-        decimal: the sign before decimals, `.` or `,`.
-        nulls: what stands for nothing besides an empty field, for example `NULL`.
-        header: names of the columns of a file without a header line; None: the first line holds them.
-    """
-
-    delimiter: str | None = None
-    encoding: str | None = None
-    decimal: Literal[".", ","] = "."
-    nulls: tuple[str, ...] = ()
-    header: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.delimiter is not None and (not self.delimiter or set(self.delimiter) & set('\r\n"')):
-            raise ConfigError(
-                "`csv.delimiter` must be one or more characters, no quote and no line break. "
-                f"Received: {self.delimiter!r}. Leave it out to have it told from the file."
-            )
-        if self.encoding is not None:
-            _check_encoding(self.encoding)
-        if self.header is not None and (
-            not self.header or "" in self.header or len(set(self.header)) < len(self.header)
-        ):
-            raise ConfigError(
-                f"`csv.header` must name each column once. Received: {list(self.header)}. Leave it out where"
-                " the file has a header line."
-            )
-
-
-def _check_encoding(encoding: str) -> None:
-    try:
-        "text".encode(encoding)
-        codecs.getincrementaldecoder(encoding)
-    except (LookupError, UnicodeError) as error:
-        raise ConfigError(
-            f"`csv.encoding` must be a known one. Received: {encoding!r}. Try utf-8."
-        ) from error
 
 
 def _check_time_format(time_format: str) -> None:
@@ -422,6 +378,7 @@ class Tables:
         interactions, items, users: the tables.
         impressions: a second table of interactions, of what was shown beside what was chosen: its rows are
             added to the others. It needs `outcomes`.
+        graph: optional edges between items or users.
         user_ids, item_ids: `as_written`: two ids are one where they read the same, white space around them
             aside. `number`: where they are the same whole number (`12`, `12.0`, `0012`). `folded`: where they
                 are the same but for case and white
@@ -434,6 +391,7 @@ class Tables:
     user_ids: IdRule = "as_written"
     item_ids: IdRule = "as_written"
     impressions: Interactions | None = None
+    graph: Graph | None = None
 
     @property
     def further_labels(self) -> dict[str, LabelKind]:
@@ -480,4 +438,6 @@ class Tables:
             results.append(("items.generated", texts.path, (texts.id, texts.column)))
         if self.users:
             results.append(("users", self.users.path, self.users.columns()))
+        if self.graph:
+            results += self.graph.columns()
         return results

@@ -22,8 +22,10 @@ from typing import Literal
 
 from tfrec_fusion import naming
 from tfrec_fusion.config import FeatureKind
+from tfrec_fusion.datasets.edges import NodeKind
 from tfrec_fusion.datasets.tables import Tables
 
+GRAPH = "graph"
 ITEM_VOCABULARY = "item_id"
 USER_VOCABULARY = "user_id"
 Role = Literal["user", "item", "context", "text"]
@@ -37,19 +39,22 @@ class RawFeature:
         role: whose column it is, `text` for what the text tower reads of items.
         kind: as in `tfrec_fusion.config.Feature`; text is `categorical`, a string.
         column: what its table calls it.
-        request: the input of a request that takes it, of context.
+        given_name: the name that it has instead of one made of the column: of context the input of a request
+            that takes it, of a graph's vectors a name of the pipeline's own.
+        width: numbers of a `vector`, where the configuration says it; None: the files do.
     """
 
     role: Role
     kind: FeatureKind
     column: str
-    request: str = ""
+    given_name: str = ""
+    width: int | None = None
 
     @property
     def name(self) -> str:
         """What it is called in Examples, in Transform's graph and in models."""
-        if self.request:
-            return self.request
+        if self.given_name:
+            return self.given_name
         kind = "" if self.role == "text" else f"_{self.kind}"
         return f"{self.role}{kind}__{naming.identifier(self.column)}"
 
@@ -71,9 +76,10 @@ def label_feature(label: str) -> str:
 
 def user_features(tables: Tables) -> list[RawFeature]:
     """Side features of users."""
-    if not tables.users:
-        return []
-    return _features("user", {"categorical": tables.users.categories, "number": tables.users.numbers})
+    columns: dict[FeatureKind, tuple[str, ...]] = {}
+    if tables.users:
+        columns = {"categorical": tables.users.categories, "number": tables.users.numbers}
+    return [*_features("user", columns), *_graph_features("user", tables)]
 
 
 def context_features(tables: Tables) -> list[RawFeature]:
@@ -94,7 +100,21 @@ def item_features(tables: Tables) -> list[RawFeature]:
         "number": items.numbers,
         "vector": items.vectors,
     }
-    return _features("item", columns)
+    return [*_features("item", columns), *_graph_features("item", tables)]
+
+
+def _graph_features(role: Role, tables: Tables) -> list[RawFeature]:
+    """The vectors that `node_vectors` makes of the graph, which stand in no table."""
+    edges = tables.graph.of("items" if role == "item" else "users") if tables.graph else ()
+    if tables.graph is None or not edges:
+        return []
+    return [RawFeature(role, "vector", GRAPH, f"{role}_{GRAPH}", tables.graph.dim)]
+
+
+def graph_feature(tables: Tables, kind: NodeKind) -> str | None:
+    """What the vectors of items or users are called in Examples and models; None without such edges."""
+    features = _graph_features("item" if kind == "items" else "user", tables)
+    return features[0].name if features else None
 
 
 def text_features(tables: Tables) -> list[RawFeature]:

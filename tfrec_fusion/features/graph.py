@@ -177,6 +177,9 @@ def _column(
         return learned.index(value, feature.vocabulary, size)
     if feature.kind == "number":
         return _dense(learned.standardise(value, feature.name), 0.0)
+    if feature.width is not None and isinstance(value, tf.SparseTensor):
+        shape = tf.stack([value.dense_shape[0], feature.width])
+        return tf.ensure_shape(tf.sparse.to_dense(tf.sparse.reset_shape(value, shape)), [None, feature.width])
     return value
 
 

@@ -46,8 +46,9 @@ def item_arrays(
     learned = learn(features, {feature.name: values for feature, values in raw.items()}, size, known)
     statistics = dataclasses.replace(learned, vocabularies={**learned.vocabularies, ITEM_VOCABULARY: ids})
     fitted, tokenizer = Fitted(statistics), item_tokenizer(text) if text else None
-    widths = {feature: max((len(value) for value in values if value is not None), default=1)
-              for feature, values in raw.items() if feature.kind == "vector"}  # fmt: skip
+    vectors_read = [feature for feature in raw if feature.kind == "vector" and feature.width is None]
+    widths = {feature: max((len(value) for value in raw[feature] if value is not None), default=1)
+              for feature in vectors_read}  # fmt: skip
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(items), CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -93,6 +94,8 @@ def described(
     """The features as models know them, with their sizes."""
 
     def size(feature: RawFeature) -> int:
+        if feature.width is not None:
+            return feature.width
         if feature.kind in ("categorical", "categories"):
             return statistics.size(feature.vocabulary)
         return widths.get(feature, 1)

@@ -24,7 +24,8 @@ def objects(values: Iterable[Any]) -> np.ndarray:
     """Values of any kind as they are, one an entry."""
     listed = list(values)
     array = np.empty(len(listed), object)
-    array[:] = listed
+    for position, value in enumerate(listed):  # at once, NumPy makes rows of lists of one length
+        array[position] = value
     return array
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from tfrec_fusion.config import (
     TextConfig,
     TransformConfig,
 )
+from tfrec_fusion.datasets.edges import NodeKind
 from tfrec_fusion.datasets.events import NO_CHOICE
 from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS
@@ -27,10 +29,12 @@ from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import (
     USER_VOCABULARY,
     context_features,
+    graph_feature,
     user_features,
 )
 from tfrec_fusion.features.interaction_arrays import Columns, RequestTransform, SplitRows
 from tfrec_fusion.features.item_arrays import described, item_arrays
+from tfrec_fusion.features.node_vectors import node_vectors
 from tfrec_fusion.features.statistics import encoded, vocabulary_of
 from tfrec_fusion.features.whole_tables import Rejected, read_choices, read_entities
 from tfrec_fusion.models.catalogue import Catalogue
@@ -128,6 +132,8 @@ def prepare(
     kept = {"items": len(items), "users": len(users), "interactions": sum(map(len, events.values()))}
     for name, count in kept.items():
         _check_rejects(name, count, rejects, max_reject_share)
+    _add_vectors(tables, "items", items, items, rejects, max_reject_share)
+    _add_vectors(tables, "users", users, [*events, *users], rejects, max_reject_share)
     rows = SplitRows(tables, users, events, split, click_threshold, test_from)
     ids = vocabulary_of(items)
     by_bytes = {encoded(item): item for item in items}
@@ -164,6 +170,27 @@ def prepare(
         times=np.array([example.event.time for _, example in rows.examples["train"]], np.int64),
         test_times=np.array([example.event.time for _, example in test], np.int64),
     )
+
+
+def _add_vectors(
+    tables: Tables,
+    kind: NodeKind,
+    rows: dict[str, dict[str, Any]],
+    known: Iterable[str],
+    rejects: Rejected,
+    most: float,
+) -> None:
+    """Adds the vector of each item or user that has edges to its row."""
+    name = graph_feature(tables, kind)
+    if tables.graph is None or name is None:
+        return
+    rule = tables.item_ids if kind == "items" else tables.user_ids
+    nodes = node_vectors(tables.graph, kind, known, rule)
+    for reason, count in nodes.counted().items():
+        rejects[f"graph.{kind}", reason] += count
+    _check_rejects(f"graph.{kind}", nodes.edges, rejects, most)
+    for key in nodes.keys:
+        rows[key] = {**rows.get(key, {}), name: nodes.of(key)}
 
 
 def _check_rejects(table: str, kept: int, rejects: Mapping[tuple[str, str], int], most: float) -> None:

@@ -93,14 +93,24 @@ def encoded(value: str) -> bytes:
 
 def sparse(
     values: Sequence[Any] | np.ndarray, feature: RawFeature, width: int | None = None
-) -> tf.SparseTensor:
+) -> tf.SparseTensor | tf.Tensor:
     """A raw feature of some examples, as it is parsed from Examples.
 
     Args:
         values: as in `learn`.
         feature: which.
         width: the second dimension; None: that of the longest value.
+
+    Returns:
+        Sparse `[n, width]`; of a feature that has a width of its own dense, zeros where there is no value: an
+        index for each of many numbers would take more than they do.
     """
+    if feature.width is not None:
+        dense = np.zeros((len(values), feature.width), np.float32)
+        for position, value in enumerate(values):
+            if value is not None:
+                dense[position] = value
+        return tf.constant(dense)
     several = feature.kind in ("categories", "vector")
     rows = [(() if value is None else value) if several else (() if value is None else (value,))
             for value in values]  # fmt: skip

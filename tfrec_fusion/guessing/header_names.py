@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tfrec_fusion.datasets.tables import Csv, Tables
+from tfrec_fusion.datasets.csv_format import Csv
+from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.guessing.ledger import Ledger
 from tfrec_fusion.guessing.table_profiles import TableProfile
 

@@ -10,10 +10,10 @@ import re
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.byte_streams import first_bytes
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
 from tfrec_fusion.datasets.files import is_table_name
 from tfrec_fusion.datasets.reading import column_names
-from tfrec_fusion.datasets.tables import Csv
 from tfrec_fusion.guessing.headers import has_no_header, made_up_names
 
 

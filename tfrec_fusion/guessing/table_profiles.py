@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets import cells
+from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
-from tfrec_fusion.datasets.tables import Csv, Join
+from tfrec_fusion.datasets.tables import Join
 from tfrec_fusion.datasets.values import parse_numbers
 from tfrec_fusion.guessing import column_names as names_of
 from tfrec_fusion.guessing.column_profiles import Column

@@ -22,14 +22,16 @@ import pyarrow.parquet
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.config.recommender import DataSettings
 from tfrec_fusion.datasets.dialect import detect_kind
+from tfrec_fusion.datasets.edges import Graph, NodeKind
 from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.friends import friend_tables
 from tfrec_fusion.datasets.reading import column_names
 from tfrec_fusion.datasets.storage import is_remote, open_remote
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.datasets.values import arrow_of
 from tfrec_fusion.guessing import Hints, guess
 
-__all__ = ["described", "place", "test_tables", "whole_numbers"]
+__all__ = ["described", "friends_described", "graph_of", "place", "test_tables", "whole_numbers"]
 
 HINTS = ("user", "item", "time", "label", "time_format")
 OF_COLUMNS = (
@@ -45,7 +47,7 @@ def place(table: Any, name: str, folder: pathlib.Path) -> str:
     Args:
         table: a DataFrame, an Arrow table, anything that `pyarrow.table` takes, or a path (a file, a
             folder, a glob, a URI).
-        name: `interactions`, `items` or `users`.
+        name: `interactions`, `items`, `users`, or what a table of edges is called.
         folder: receives a file, or links to the files of a path.
 
     Raises:
@@ -102,13 +104,19 @@ def _linked(path: str, name: str, folder: pathlib.Path) -> str:
     return str(made[0]) if len(made) == 1 else str(folder / f"{name}-*")
 
 
-def described(paths: Mapping[str, str], folder: pathlib.Path, settings: DataSettings) -> Tables:
+def described(
+    paths: Mapping[str, str],
+    folder: pathlib.Path,
+    settings: DataSettings,
+    edges: Mapping[NodeKind, str] | None = None,
+) -> Tables:
     """The meaning of each table's columns: as named, all others as `tfrec init` guesses them.
 
     Args:
         paths: by table, in the folder.
         folder: holds nothing else.
         settings: names of columns.
+        edges: paths of the tables of edges between `items` and between `users`, outside of the folder.
 
     Raises:
         ConfigError: for a named column that is not there, or where the columns of users and items, or the
@@ -126,7 +134,8 @@ def described(paths: Mapping[str, str], folder: pathlib.Path, settings: DataSett
     for name, column in (("items", interactions.item), ("users", interactions.user)):
         own = getattr(guessed, name, None)
         if name in paths:
-            tables[name] = _entity(name, paths[name], own, named[name], column)
+            linked = name in (edges or {}) or name in (settings.graph or {})
+            tables[name] = _entity(name, paths[name], own, named[name], column, linked)
         elif own is not None or name == "items":
             own = own or Items(paths["interactions"], column, distinct=True)
             tables[name] = _overlaid(KINDS[name], own.path, own, named[name])
@@ -134,10 +143,51 @@ def described(paths: Mapping[str, str], folder: pathlib.Path, settings: DataSett
         name: getattr(settings, name) or (getattr(guessed, name) if guessed else "as_written")
         for name in ("user_ids", "item_ids")
     }
-    return Tables(interactions, **tables, **rules)
+    return Tables(interactions, **tables, **rules, graph=graph_of(settings.graph, edges or {}))
 
 
-def _entity(name: str, path: str, guessed: Any, named: Mapping[str, Any], column: str) -> Any:
+def graph_of(named: Mapping[str, Any] | None, paths: Mapping[NodeKind, str]) -> Graph | None:
+    """The graph: as named, with the given tables; of a table without the columns that are named by default,
+    the first two are the ends."""
+    values: dict[str, Any] = dict(named or {})
+    for kind, path in paths.items():
+        several = values.get(kind) or [{}]
+        if len(several) > 1:
+            raise ConfigError(
+                f"`data.graph.{kind}` must describe the one table of edges that is given. Received:"
+                f" {len(several)} descriptions. Give one, or name files by their `path`."
+            )
+        ends = [several[0].get(end, end) for end in ("source", "target")]
+        columns = _columns(path)
+        if not {"source", "target"} & {*several[0], *columns}:
+            ends = columns[:2]
+        values[kind] = [{**several[0], "path": path, **dict(zip(("source", "target"), ends, strict=False))}]
+    return from_dict(Graph, values, "data.graph") if values else None
+
+
+def friends_described(edges: str, users: str | None, settings: DataSettings, folder: pathlib.Path) -> Tables:
+    """Friendships as interactions (`datasets.friends`).
+
+    Args:
+        edges: path of the table of edges.
+        users: path of a table of users; None without.
+        settings: `graph.users` describes the edges, `items` the table of users.
+        folder: receives the tables.
+    """
+    graph = graph_of(settings.graph, {"users": edges})
+    assert graph is not None  # made of the edges
+    items = None
+    if users is not None:
+        columns = _columns(users)
+        named = {"id": "user_id" if "user_id" in columns else columns[0], **settings.items}
+        items = from_dict(Items, {**named, "path": users}, "data.items")
+    rule: Any = settings.user_ids or "as_written"
+    return friend_tables(graph.users, str(folder), items, None, rule, settings.max_reject_share)
+
+
+def _entity(
+    name: str, path: str, guessed: Any, named: Mapping[str, Any], column: str, linked: bool = False
+) -> Any:
     """A given table of items or users: its guess, where there is one, with the named columns instead.
 
     Args:
@@ -146,6 +196,7 @@ def _entity(name: str, path: str, guessed: Any, named: Mapping[str, Any], column
         guessed: what was guessed of items or users, perhaps in another table.
         named: keys of the configuration.
         column: the ids' column in the interactions.
+        linked: whether edges say something of each row, so that ids alone are worth reading.
     """
     own = guessed if guessed is not None and _is(guessed.path, path) else None
     known = _columns(path)
@@ -156,11 +207,12 @@ def _entity(name: str, path: str, guessed: Any, named: Mapping[str, Any], column
                 f" Received: {', '.join(known)}. Name it, and what else counts, such as"
                 f" data={{{name!r}: {{'id': {known[0]!r}}}}}."
             )
-        warnings.warn(
-            f"Of the {name} table nothing but the ids ({column!r}) is used: they repeat, or few of them are"
-            f" among the interactions. Name what counts with `data.{name}`.",
-            stacklevel=5,
-        )
+        if not linked:
+            warnings.warn(
+                f"Of the {name} table nothing but the ids ({column!r}) is used: they repeat, or few of them"
+                f" are among the interactions. Name what counts with `data.{name}`.",
+                stacklevel=5,
+            )
     table = _overlaid(KINDS[name], path, own, named if own is not None else {"id": column, **named})
     if table.id not in known and not table.csv.header:
         raise ConfigError(

@@ -23,6 +23,7 @@ __all__ = [
     "FactorizationMachine",
     "FilmFusion",
     "GatedFusion",
+    "GraphPropagation",
     "HistoryEncoder",
     "LoraDense",
     "MMoE",
@@ -43,6 +44,7 @@ __all__ = [
     "find_pretrained",
     "in_parts",
     "load_tokenizer",
+    "normalized_adjacency",
     "with_multipliers",
 ]
 
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.layers.micro_batching import in_parts
     from tfrec_fusion.layers.ngram_encoder import NgramEncoder
     from tfrec_fusion.layers.pretrained import PretrainedNotFoundError, find_pretrained
+    from tfrec_fusion.layers.propagation import GraphPropagation, normalized_adjacency
     from tfrec_fusion.layers.reranking import DeterminantalPointProcess, MaximalMarginalRelevance
     from tfrec_fusion.layers.sequence import (
         ConvolutionHistory,
