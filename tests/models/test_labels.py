@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.models.planted_models import RANKING, ranking, tensors
-from tfrec_fusion.config import ConfigError, RankingConfig, TrainingConfig
+from tfrec_fusion.config import ConfigError, RankingConfig, TrainingConfig, loss_weights
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.models.label_gradients import freed_of_conflicts, last_matrix
 from tfrec_fusion.training.fitting import build_optimizer
@@ -50,7 +50,12 @@ def test_experts_give_each_label_its_own_vector():
 
 
 def test_fixed_weights_weigh_and_validation_adds_up_by_them():
-    model = made(label_weights={"again": 0.25, "rating": 0.0})
+    assert made().fixed_weights == {"click": 0.1, "rating": 1.0, "again": 0.1}
+    assert loss_weights(RankingConfig(), ["click", "rating"]) == {"click": 1.0, "rating": 1.0}
+    assert loss_weights(RankingConfig(), ["click", "again"]) == {"click": 1.0, "again": 0.1}
+    bought = RankingConfig(conversions=("bought",))
+    assert loss_weights(bought, ["click", "bought", "again"]) == {"click": 1.0, "bought": 1.0, "again": 0.1}
+    model = made(label_weights={"again": 0.25, "rating": 0.0, "click": 1.0})
     losses = {name: float(loss) for name, loss in model.label_losses(BATCH).items()}
     expected = losses["click"] + 0.25 * losses["again"]
     assert float(model.compute_loss(BATCH)) == pytest.approx(expected, rel=1e-5)

@@ -23,6 +23,7 @@ from tfrec_fusion.config.models import (
     Weighting,
     check_labels,
     check_training,
+    loss_weights,
 )
 from tfrec_fusion.config.preparation import SplitConfig, TransformConfig
 from tfrec_fusion.config.privacy import PrivacyConfig
@@ -57,5 +58,6 @@ __all__ = [
     "check_labels",
     "check_training",
     "from_dict",
+    "loss_weights",
     "own_sources",
 ]

@@ -10,7 +10,7 @@ Convention for every integer feature: index 0 is padding or unknown; known value
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from annotated_types import Interval
@@ -304,9 +304,10 @@ class RankingConfig(Settings):
     `sharing`: what labels share: all but a linear layer (`shared_bottom`), or experts after the head, which a
     gate mixes for each label (`mmoe`, `ple`), or a perceptron a label, with cross-stitches between them
     (`cross_stitch`).
-    `weighting` of the labels' losses: `fixed`, by `label_weights` (1 of those not named, 0 leaves a label
-    untrained); `uncertainty` learns them; `gradnorm` draws the labels' rates of learning together, from
-    `label_weights` on; `pcgrad` weighs as `fixed` does and takes conflicts out of the gradients.
+    `weighting` of the labels' losses: `fixed`, by `label_weights` (of those not named see `loss_weights`, 0
+    leaves a label untrained); `uncertainty` learns them; `gradnorm` draws the labels' rates of learning
+    together, from `label_weights` on; `pcgrad` weighs as `fixed` does and takes conflicts out of the
+    gradients.
     `conversions`: binary labels that only a click can bring, learned over all that was shown (ESMM); they
     need impressions."""
 
@@ -357,6 +358,24 @@ class IndexConfig(Settings):
     max_k: Annotated[int, Interval(ge=1, le=1_000_000)] = 1000
 
 
+BESIDE = 0.1
+"""Of a label's loss beside the main one, where there are further labels (`docs/explanation/multitask.md`)."""
+
+
+def loss_weights(config: RankingConfig, labels: Iterable[str]) -> dict[str, float]:
+    """How much each label's loss counts: what `label_weights` says, and else 1.
+
+    With further labels, `fixed` and `pcgrad` give 1 to the main label alone, the rating or without one the
+    click, and to conversions, and `BESIDE` to the others: what they teach the layers that all share must not
+    outweigh it.
+    """
+    names = list(labels)
+    full = {RATING if RATING in names else CLICK, *config.conversions}
+    further = [name for name in names if name not in (CLICK, RATING)]
+    beside = BESIDE if further and config.weighting in ("fixed", "pcgrad") else 1.0
+    return {name: config.label_weights.get(name, 1.0 if name in full else beside) for name in names}
+
+
 def check_labels(config: RankingConfig, labels: Mapping[str, LabelKind]) -> None:
     """Refuses settings that do not fit the labels that there are.
 
@@ -374,7 +393,7 @@ def check_labels(config: RankingConfig, labels: Mapping[str, LabelKind]) -> None
                 f"`ranking.{key}` must name labels ({', '.join(labels)}). Received: {', '.join(unknown)}."
                 " Describe them in `data.interactions.labels`."
             )
-    weights = {name: config.label_weights.get(name, 1.0) for name in labels}
+    weights = loss_weights(config, labels)
     least = min(weights.values(), default=1.0)
     if not any(weights.values()) or (config.weighting == "gradnorm" and not least):
         rule = "sum to more than 0" if not any(weights.values()) else "be above 0 with `weighting: gradnorm`"

@@ -17,6 +17,7 @@ from tfrec_fusion.config import (
     TowerConfig,
     check_labels,
     check_training,
+    loss_weights,
 )
 from tfrec_fusion.layers import experts, fusion, sequence
 from tfrec_fusion.layers import stateless_random as repeatable
@@ -143,7 +144,7 @@ def build_ranking(
         attention=CandidateAttention() if config.candidate_attention else None,
         experts=build_experts(config, labels),
         weighting=config.weighting,
-        label_weights=config.label_weights,
+        label_weights=loss_weights(config, labels),
         conversions=config.conversions,
     )
     model(_blank_batch(space))
