@@ -143,7 +143,7 @@ plt.show()
 # %% [markdown]
 # After five passes over a third of the customers the model finds more than item k-NN, which knows what goes
 # into one basket and nothing else. What nobody bought item k-NN cannot find at all; of that the model has a
-# seventh among its hundred. `tfrec run` would show the same, and would not push a retrieval model that is
+# sixth among its hundred. `tfrec run` would show the same, and would not push a retrieval model that is
 # significantly worse than its baselines.
 #
 # What is counted as right is a product that the person had never bought before and buys in the last weeks.
