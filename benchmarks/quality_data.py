@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import gzip
 import hashlib
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from tfrec_fusion.features.preparing import Prepared
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
 BEAUTY, LASTFM = SHARED / "amazon-beauty", SHARED / "lastfm-hetrec"
 LATEST_SMALL = SHARED / "movielens-latest-small"
+SHOP = pathlib.Path(os.environ.get("TFREC_UCI", SHARED / "uci-online-retail"))
 WORK = pathlib.Path(tempfile.gettempdir(), "tfrec_fusion_quality")
 
 
@@ -92,7 +94,7 @@ def shop_tables() -> Tables:
     """A year of a shop's invoices: purchases of known customers, without cancelled invoices, negative
     quantities, lines without a description and codes that are no product (postage, fees). One description an
     item, the most frequent."""
-    lines = pd.read_parquet(SHARED / "uci-online-retail" / "online_retail.parquet")
+    lines = pd.read_parquet(SHOP / "online_retail.parquet")
     lines.columns = [column.lower() for column in lines.columns]
     lines = lines.rename(columns={"invoiceno": "invoice", "stockcode": "code", "customerid": "customer"})
     lines = lines.dropna(subset=["customer", "description"])
@@ -207,7 +209,7 @@ PROTOCOLS: dict[str, Callable[[], Protocol]] = {
 }
 NEEDS = {
     "latest-small": LATEST_SMALL,
-    "shop": SHARED / "uci-online-retail",
+    "shop": SHOP,
     "Amazon Beauty": BEAUTY,
     "Last.fm": LASTFM,
 }

@@ -46,6 +46,7 @@ SINGLE = [
     "training.cluster",
     "training.fitting",
     "training.negatives",
+    "training.pretraining",
     "training.recipes",
     "training.refitting",
     "training.solved_parts",
@@ -63,7 +64,7 @@ COSTS = {
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
         config.preparation config.privacy config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
-        experiments.sequential config errors config.enrichment config.layer_names config.models config.reading files datasets datasets.csv_format datasets.edges datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.privacy training.privacy.accounting training.privacy.report training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
+        experiments.sequential config errors config.enrichment config.layer_names config.models config.pretrained config.reading files datasets datasets.csv_format datasets.edges datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.privacy training.privacy.accounting training.privacy.report training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.explanations serving.client.sentences
@@ -105,7 +106,7 @@ COSTS = {
         features.statistics training.batches
         training.cluster training.negatives training.privacy.user_batches index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching layers.propagation
         models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
-        layers.sequence layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
+        layers.sequence layers.text_adaptor layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
         models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.candidates models.dislikes models.list_terms models.next_items models.windows training.averaging training.sequences layers.replicas export.saving serving.server.batching
@@ -120,11 +121,11 @@ COSTS = {
         """export.base export.list_rules export.explained_recommender export.explained_retrieval export.explaining export.similar export.words
         export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
-        models.label_gradients models.multitask models.new_items models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
+        models.label_gradients models.multitask models.new_items models.pretraining models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
-        models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.requests in_memory.storage in_memory.updating
+        models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.pretraining in_memory.requests in_memory.storage in_memory.updating
         models.private_parts training.privacy.fitting training.privacy.gradients
-        training.recipes training.refitting training.solved_parts"""
+        training.pretraining training.recipes training.refitting training.solved_parts"""
     ),
     "tensorflow_serving": (
         """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler

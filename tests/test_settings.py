@@ -80,7 +80,7 @@ def test_a_number_outside_its_range_is_refused(key, kind, bounds):
 def test_all_mistakes_are_named_at_once():
     sets = [
         "retrieval.tower.dropout=5",
-        "retrieval.training.epochs=0",
+        "retrieval.training.epochs=-1",
         "retrieval.tower.dim=-3",
         "index.recall_target=7",
         "retrieval.temperature=-1",
@@ -103,7 +103,7 @@ def test_all_mistakes_are_named_at_once():
         "  `retrieval.temperature` must be above 0 and at most 100. Received: -1.",
         "  `retrieval.tower.dim` must be at least 1 and at most 65,536. Received: -3.",
         "  `retrieval.tower.dropout` must be at least 0 and below 1. Received: 5.",
-        "  `retrieval.training.epochs` must be at least 1 and at most 100,000. Received: 0.",
+        "  `retrieval.training.epochs` must be at least 0 and at most 100,000. Received: -1.",
     ]
 
 

@@ -198,6 +198,29 @@ class Recommender:
         self._asked = None
         return self
 
+    def pretrain(
+        self, domains: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str]
+    ) -> dict[str, Any]:
+        """Trains a tower of texts over several domains with these settings, for `retrieval.warm_start` of
+        others.
+
+        Args:
+            domains: name → `interactions`, `items` and where wanted `users`, as `fit` takes them, and `data`,
+                the settings of that key for this domain.
+            path: folder that receives the tower; a pretrained one that is there gives way.
+
+        Returns:
+            What the folder says of itself: encoder, sizes, domains, figures.
+
+        Raises:
+            ConfigError: for a domain without texts, one given twice, or tables that cannot be used.
+        """
+        from tfrec_fusion.in_memory.pretraining import pretrain_on
+
+        vectors = None if self.vectors is None else os.fspath(self.vectors)
+        tower = pretrain_on(domains, path, self._config(), vectors, self._say, self._progress("pretraining"))
+        return dataclasses.asdict(tower)
+
     def recommend(
         self,
         user: Any = None,

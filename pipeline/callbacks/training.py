@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from pipeline.config.trainer_settings import (
 )
 from pipeline.data.item_groups import FUSION_WEIGHTS
 from pipeline.data.private_runs import PRIVACY
+from pipeline.data.run_summary import START
 from tfrec_fusion import files
 from tfrec_fusion.config import IndexConfig, TrainingConfig
 from tfrec_fusion.export import base as export
@@ -134,15 +136,14 @@ def _train(
     )
     # The recommender is built from these and the weights, and so is an index of a catalogue that changed.
     weights = weights_by_count(trained.model.item_tower, trained.catalogue.counts)
-    outcome: tuple[tuple[str, Any], ...] = (
-        (HISTORY, trained.history.history),
-        (SETTINGS, plain),
-        (FUSION_WEIGHTS, weights),
-    )
+    outcome: dict[str, Any] = {HISTORY: trained.history.history, SETTINGS: plain, FUSION_WEIGHTS: weights}
     if trained.privacy is not None:
-        outcome = (*outcome, (PRIVACY, trained.privacy.to_json()))
+        outcome[PRIVACY] = trained.privacy.to_json()
         progress.report(f"spent {trained.privacy.sentence()}")
-    for name, content in outcome:
+    if trained.start is not None:
+        folder = plain["model"]["warm_start"]
+        outcome[START] = {"folder": folder, **dataclasses.asdict(trained.start)}
+    for name, content in outcome.items():
         files.write_json(os.path.join(fn_args.model_run_dir, name), content, default=float)
     if chosen.extended.should_checkpoint:
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -360,9 +360,14 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
         if isinstance(values, dict) and values.get(name) == "none":
             values[name] = None
     config = from_dict(PipelineConfig, values)
+    parent = path_given.parent
     if config.enrich and config.enrich.folder:
-        folder = str((path_given.parent / pathlib.Path(config.enrich.folder).expanduser()).absolute())
+        folder = str((parent / pathlib.Path(config.enrich.folder).expanduser()).absolute())
         config = dataclasses.replace(config, enrich=dataclasses.replace(config.enrich, folder=folder))
+    if config.retrieval.warm_start:
+        folder = str((parent / pathlib.Path(config.retrieval.warm_start).expanduser()).absolute())
+        retrieval = dataclasses.replace(config.retrieval, warm_start=folder)
+        config = dataclasses.replace(config, retrieval=retrieval)
     return dataclasses.replace(
         config, data=_resolve(config.data, path_given.parent), root=str(pathlib.Path(config.root).absolute())
     )

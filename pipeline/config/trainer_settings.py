@@ -36,7 +36,8 @@ class TrainerSettings(Settings):
         index: how the catalogue is searched.
         checkpoints: folder for what lets a killed training go on.
         code: a digest of the code behind the callback.
-        own_layers: module → digest of its source, of layers that the models take by import path.
+        own_layers: module → digest of its source, of layers that the models take by import path; and folder →
+            digest of what it holds, where the retrieval model starts from one.
     """
 
     tables: Tables

@@ -12,6 +12,8 @@ LOCK = "run.lock"
 """In a configuration's home: whoever holds it is the only one to write there."""
 DRIFT = "drift.json"
 """There too: the drift as it was measured last."""
+START = "warm_start.json"
+"""In a trainer's `model_run`: what the model started from, where that was trained on other domains."""
 
 
 def read_summary(home: pathlib.Path) -> dict[str, Any] | None:

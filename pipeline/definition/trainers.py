@@ -18,6 +18,7 @@ from pipeline.config.trainer_settings import (
     to_config,
 )
 from tfrec_fusion.config import own_sources
+from tfrec_fusion.config.pretrained import start_sources
 
 EXPORT = (
     "pipeline/callbacks/run_data.py",
@@ -169,8 +170,8 @@ def model_settings(
 
 
 def own_code(config: PipelineConfig, *kinds: str) -> dict[str, str]:
-    """Digests of own layers' modules, where the models have any."""
+    """Digests of own layers' modules, where the models have any, and of what retrieval starts from."""
     sources: dict[str, str] = {}
     for kind in kinds:
         sources |= own_sources(dataclasses.asdict(getattr(config, kind)))
-    return sources
+    return sources | (start_sources(config.retrieval.warm_start) if "retrieval" in kinds else {})

@@ -67,7 +67,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
         components.append(vectors)
     plain = None
     if "text_none" in config.baselines:
-        without = dataclasses.replace(config, text=None)
+        without = dataclasses.replace(config, text=None, retrieval=config.retrieval.without_text())
         plain = train(without, places, "retrieval", *read, None)
         plain = plain.with_id("PlainRetrievalTrainer")
         components.append(plain)

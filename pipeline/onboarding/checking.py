@@ -21,7 +21,7 @@ from pipeline.onboarding.table_checks import (
     check_unknown,
     check_users,
 )
-from pipeline.onboarding.text_checks import check_enrichment, check_text
+from pipeline.onboarding.text_checks import check_enrichment, check_text, check_warm_start
 from tfrec_fusion.config import ConfigError, SplitConfig
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.tables import Tables
@@ -75,6 +75,7 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
     yield from _split(choices, config)
     yield from check_text(tables.items, items, config)
     yield from check_enrichment(config)
+    yield from check_warm_start(config)
     yield from _resources(len(choices.frame), len(items.ids), config)
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.onboarding.measuring import Entities
-from tfrec_fusion.config import TextConfig
+from tfrec_fusion.config import ConfigError, TextConfig
+from tfrec_fusion.config.pretrained import check_start
 from tfrec_fusion.datasets.tables import Items
 from tfrec_fusion.guessing.value_shapes import tell_apart
 from tfrec_fusion.layers.backbones.families import plain_config
@@ -81,6 +82,17 @@ def check_enrichment(config: PipelineConfig) -> Iterator[Finding]:
         yield Finding("note", "enrich", text)
     else:
         yield Finding("ok", "enrich", f"{endpoint.model} at {endpoint.base_url} is told of items alone")
+
+
+def check_warm_start(config: PipelineConfig) -> Iterator[Finding]:
+    """Whether the retrieval model can start from the folder that it names."""
+    try:
+        found = check_start(config.retrieval, config.text, config.split.history_length)
+    except ConfigError as error:
+        yield Finding("wrong", "retrieval.warm_start", str(error))
+        return
+    if found is not None:
+        yield Finding("ok", "retrieval.warm_start", found.words)
 
 
 def joined_texts(table: Items, items: Entities) -> pd.Series:

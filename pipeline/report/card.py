@@ -66,6 +66,8 @@ def _models(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
             served = f"{NAMES[stand_in['baseline']]} as version {pathlib.Path(stand_in['pushed']).name}"
             state += f"; served in its place: {served}, the best baseline of the run"
         rows.append((kind, f"{state}; artifact {run.summary[kind]['model']}"))
+        if start := run.summary[kind].get("warm_start"):
+            rows.append((f"{kind}, started from", _start(start)))
     code = lineage.get("RetrievalTrainer", {}).get("custom_config", {})
     rows.append(
         (
@@ -78,6 +80,19 @@ def _models(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:
         )
     )
     return rows
+
+
+def _start(start: dict[str, Any]) -> str:
+    """What a model was before it saw this data."""
+    domains = ", ".join(
+        f"{one['name']} ({one['items']:,} items, {one['users']:,} users, {one['interactions']:,}"
+        f" interactions)"
+        for one in start["domains"]
+    )
+    return (
+        f"{start['folder']}: text adaptor and {start['history_encoder']} history encoder, pretrained by"
+        f" version {start['version']} on {domains}; weights {start['weights_digest'][:12]}"
+    )
 
 
 def _data(run: RunFiles, lineage: dict[str, Any]) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from pipeline.runner.process import State, guarded
 from pipeline.runner.summary import Step, write_index_summary, write_summary
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config.pretrained import check_start
 from tfrec_fusion.training import progress
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def run(config: PipelineConfig) -> dict:
         return create_pipeline(config)
 
     tracking.check(config)
+    check_start(config.retrieval, config.text, config.split.history_length)
     summary = _run(config, create, write_summary, "summary.json", "tfrec run")
     if config.mlflow is not None:
         try:

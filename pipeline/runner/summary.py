@@ -13,6 +13,7 @@ from pipeline.config.pipeline_config import PipelineConfig, flat_settings
 from pipeline.data.private_runs import read_privacy
 from pipeline.data.pushed_versions import latest_version
 from pipeline.data.refits import REPORT
+from pipeline.data.run_summary import START
 from pipeline.evaluation.wording import doubtful_cutoffs, doubtful_texts
 from pipeline.runner.unpushed import describe_baseline
 from tfrec_fusion import files
@@ -131,9 +132,10 @@ def write_summary(
             `privacy` (what private training spent, by model and in `total`), and for `retrieval` and
             `ranking` (unless left out) metrics by slice, the baselines' figures, blessing, reasons, what to
             try, the judged `model`, its `refit`, which is pushed where there is one, and the folder pushed
-            to; for `retrieval` also `baseline`, which one answers in its place and where it was pushed; for
-            `recommender` how it was built, whether it answers, and the folder; `artifacts` holds the folder
-            of each output by component.
+            to; for `retrieval` also `baseline`, which one answers in its place and where it was pushed,
+            and `warm_start`, what it started from where that was trained on other domains; for `recommender`
+            how it was built, whether it answers, and the folder; `artifacts` holds the folder of each output
+            by component.
     """
     # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
     from pipeline.evaluation.advice import advice
@@ -157,6 +159,7 @@ def write_summary(
     spent = read_privacy(
         {kind: by_name[f"{kind.title()}Trainer"].artifacts["model_run"].uri for kind in config.kinds}
     )
+    models["retrieval"]["warm_start"] = _start(by_name["RetrievalTrainer"])
     if "BaselineBuilder" in by_name:
         models["retrieval"]["baseline"] = _baseline(by_name, config)
     artifacts = {
@@ -246,6 +249,12 @@ def _refit(by_name: dict[str, Step], kind: str) -> dict[str, Any] | None:
     if step is None:
         return None
     return {**_json(step.artifacts["model_run"].uri, REPORT), "model": step.artifacts["model"].uri}
+
+
+def _start(trainer: Step) -> dict[str, Any] | None:
+    """What a model started from: the folder, and what it was made from; None where it started anew."""
+    folder = trainer.artifacts["model_run"].uri
+    return _json(folder, START) if pathlib.Path(folder, START).is_file() else None
 
 
 def _components(steps: list[Step]) -> list[dict[str, Any]]:

@@ -62,7 +62,9 @@ def variants(config: PipelineConfig, only: Sequence[str] = ()) -> dict[str, Pipe
     groups = {
         "text": TEXTS if has_text else ("none",),
         "fusion": FUSIONS,
-        "history": HISTORY_ENCODERS,
+        "history": HISTORY_ENCODERS
+        if config.retrieval.warm_start is None
+        else (),  # what it starts from has one
     }
     own = {
         "text": config.text.stage if config.text else "none",
@@ -93,7 +95,8 @@ def _changed(config: PipelineConfig, group: str, value: str) -> PipelineConfig:
             if value == "none"
             else dataclasses.replace(config.text or TextConfig(), **_setting("stage", value))
         )
-        return dataclasses.replace(config, text=text)
+        retrieval = config.retrieval if text else config.retrieval.without_text()
+        return dataclasses.replace(config, text=text, retrieval=retrieval)
     field = {"fusion": "fusion", "history": "history_encoder"}[group]
     tower = dataclasses.replace(config.retrieval.tower, **_setting(field, value))
     return dataclasses.replace(config, retrieval=dataclasses.replace(config.retrieval, tower=tower))
@@ -231,6 +234,7 @@ def train(
     from tfrec_fusion.models.build import build_two_tower
     from tfrec_fusion.training.batches import batches
     from tfrec_fusion.training.fitting import fit_staged, precision, strategy
+    from tfrec_fusion.training.recipes import begin
 
     space, catalogue, training = data.space, data.catalogue, config.retrieval.training
     if config.text is None:
@@ -239,9 +243,11 @@ def train(
     start = time.perf_counter()
     with strategy(training).scope(), precision(training):
         model = build_two_tower(config.retrieval, space, catalogue, config.text)
+        found = begin(model, config.retrieval, config.text)
     rows = batches(data.train, training.batch_size, shuffle=training.seed)
     validation = batches(data.validation, 1024)
-    history = fit_staged(model, rows, validation, training, config.text, progress=progress)
+    warm = found is not None
+    history = fit_staged(model, rows, validation, training, config.text, progress=progress, judge_start=warm)
     seconds = time.perf_counter() - start
     parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     return model, {"parameters": parameters, "seconds": seconds, "epochs": history.epochs}

@@ -40,6 +40,8 @@ SPACE: dict[str, Sequence] = {
     "retrieval.collaborative_dim": ("auto", 64, 256),
     "retrieval.content_dim": ("auto", 0, 64),
 }
+# Of a tower that was pretrained.
+SETTLED = ("retrieval.tower.dim", "retrieval.tower.history_encoder")
 CHANGED = 3  # settings that a trial changes at most
 FEWEST = 20  # users who judge
 IN_VAIN = 100  # draws of what was tried before, one after the other, after which there is nothing new
@@ -186,7 +188,8 @@ def _replaced(part: Any, names: list[str], value: Any) -> Any:
 
 def _drawn(config: PipelineConfig, best: dict, rng: np.random.Generator, has_text: bool) -> dict[str, object]:
     """The best settings with some others, without those that are as configured."""
-    keys = [key for key in SPACE if has_text or not key.endswith("fusion")]
+    settled = SETTLED if config.retrieval.warm_start else ()
+    keys = [key for key in SPACE if (has_text or not key.endswith("fusion")) and key not in settled]
     settings = dict(best)
     for key in rng.choice(keys, rng.integers(1, min(CHANGED, len(keys)) + 1), replace=False):
         values = SPACE[str(key)]

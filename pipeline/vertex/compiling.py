@@ -58,7 +58,7 @@ def compile_pipeline(config: PipelineConfig) -> Compiled:
     """
     config = dataclasses.replace(config, name=legal_name(config.name))
     inputs = Inputs(config)
-    config = inputs.with_encoder()
+    config = inputs.with_folders()
     pipeline = create_pipeline(config, inputs.places())
     vertex = inputs.vertex
     resources = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec(

@@ -17,6 +17,7 @@ from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, tables_o
 from pipeline.config.places import Places
 from pipeline.config.vertex_config import Dataflow, VertexConfig
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config.pretrained import check_start
 from tfrec_fusion.datasets.files import find_files, source_digest
 from tfrec_fusion.datasets.storage import is_remote
 from tfrec_fusion.datasets.tables import Tables
@@ -77,17 +78,27 @@ class Inputs:
             vertex=self.vertex,
         )
 
-    def with_encoder(self) -> PipelineConfig:
-        """The configuration with a local encoder's folder put into the bucket."""
-        text = self.config.text
-        if text is None or not pathlib.Path(text.encoder).expanduser().is_dir():
-            return self.config
-        folder = pathlib.Path(text.encoder).expanduser()
+    def with_folders(self) -> PipelineConfig:
+        """The configuration with a local encoder's folder, and the one that the retrieval model starts from,
+        put into the bucket."""
+        config, text, start = self.config, self.config.text, self.config.retrieval.warm_start
+        if text is not None and pathlib.Path(text.encoder).expanduser().is_dir():
+            encoder = self._folder("encoder", pathlib.Path(text.encoder).expanduser())
+            config = dataclasses.replace(config, text=dataclasses.replace(text, encoder=encoder))
+        if start is not None and not start.startswith("/gcs/"):
+            check_start(self.config.retrieval, text, self.config.split.history_length)
+            retrieval = dataclasses.replace(
+                config.retrieval, warm_start=self._folder("tower", pathlib.Path(start))
+            )
+            config = dataclasses.replace(config, retrieval=retrieval)
+        return config
+
+    def _folder(self, name: str, folder: pathlib.Path) -> str:
         files = [file for file in sorted(folder.iterdir()) if file.is_file()]
-        target = f"{self.folder}/inputs/encoder-{_digest(files)}"
+        target = f"{self.folder}/inputs/{name}-{_digest(files)}"
         for file in files:
             self._add(f"{target}/{file.name}", file)
-        return dataclasses.replace(self.config, text=dataclasses.replace(text, encoder=on_mount(target)))
+        return on_mount(target)
 
     def _tables(self, tables: Tables) -> Tables:
         changes: dict[str, Any] = {}

@@ -39,6 +39,7 @@ Width = Annotated[int, Interval(ge=1, le=65_536)]
 OptionalWidth = Annotated[int, Interval(ge=0, le=65_536)]
 Batch = Annotated[int, Interval(ge=1, le=10_000_000)]
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
+EpochsOrNone = Annotated[int, Interval(ge=0, le=100_000)]
 LearningRate = Annotated[float, Interval(gt=0, le=10)]
 Dropout = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -171,7 +172,10 @@ class TowerConfig(Settings):
 
     `fusion` and `history_encoder` name a built-in layer, or by import path (`mypackage.layers.MyFusion`) a
     Keras layer of your own. `id_start`: what the items' id embeddings start from: small random numbers, or
-    (`text`) the text vectors' principal axes, where there is text."""
+    (`text`) the text vectors' principal axes, where there is text. `text_adaptor`: what brings text vectors
+    to `dim`: a `linear` layer, or `experts` (`layers.TextAdaptor`), to whose output ids and features are
+    added so that it can carry over to other domains (docs/explanation/transfer.md); `auto`: `experts` with
+    `retrieval.warm_start`, else `linear`."""
 
     dim: Width = 64
     hidden: tuple[Width, ...] = ()
@@ -182,6 +186,7 @@ class TowerConfig(Settings):
     item_dropout: Dropout = 0.0
     id_dropout: Dropout = 0.1
     id_start: Literal["random", "text"] = "random"
+    text_adaptor: Literal["auto", "linear", "experts"] = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,9 +202,10 @@ class TrainingConfig(Settings):
     and test too, before it is served (`training.refitting`). Not under `multi_worker` and
     `parameter_server`. `privacy`: training that is differentially private towards users
     (`training.privacy`); `batch_size` then counts the users of a step, validation and refits play no part,
-    and only `strategy: none` in float32 is to be had; null trains without."""
+    and only `strategy: none` in float32 is to be had; null trains without.
+    `epochs` 0, for a retrieval model with `warm_start` alone: it answers as it starts."""
 
-    epochs: Epochs = 30
+    epochs: EpochsOrNone = 30
     batch_size: Batch = 256
     micro_batch: Batch | None = None
     learning_rate: LearningRate = 1e-3
@@ -251,7 +257,9 @@ class RetrievalConfig(Settings):
     `collaborative_dim`: width of the closed-form collaborative factors that stand beside the embeddings with
     content and popularity, all weighed on validation (`models.hybrid`); 0 for the towers alone.
     `content_dim`: width of the content part; 0 leaves it out. `auto`, of both: as wide as validation is worth
-    it, within what memory and time allow (`models.hybrid.choosing`)."""
+    it, within what memory and time allow (`models.hybrid.choosing`).
+    `warm_start`: a folder of `tfrec pretrain`, whose text adaptor and history encoder the towers start from;
+    with `training.epochs` 0 nothing is trained, solved or refitted after that."""
 
     tower: TowerConfig = TowerConfig()
     training: TrainingConfig = TrainingConfig(batch_size=64, learning_rate=3e-3, patience=4)
@@ -268,10 +276,12 @@ class RetrievalConfig(Settings):
     popularity_penalty: Annotated[float, Interval(ge=0, le=1000)] = 0.0
     collaborative_dim: OptionalWidth | Literal["auto"] = "auto"
     content_dim: OptionalWidth | Literal["auto"] = "auto"
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         training = self.training
+        self._settle_warm_start()
         if self.hard_negatives is not None and (training.jit_compile or training.strategy == "tpu"):
             raise ConfigError(
                 "`hard_negatives` must be left out with `jit_compile: true` and `strategy: tpu`, which need"
@@ -292,6 +302,34 @@ class RetrievalConfig(Settings):
                     ("retrieval.content_dim", self.content_dim, ("auto", 0), solved),
                 )
             )
+
+    def without_text(self) -> RetrievalConfig:
+        """As it is for a model without text, which starts from no folder."""
+        if self.warm_start is None:
+            return self
+        tower = dataclasses.replace(self.tower, text_adaptor="auto")
+        return dataclasses.replace(self, tower=tower, warm_start=None)
+
+    def _settle_warm_start(self) -> None:
+        """What a warm start decides: the adaptor, and without epochs that nothing is learned at all."""
+        if self.warm_start is None:
+            check_epochs(self.training, "retrieval", " without `retrieval.warm_start`")
+            return
+        for name, refused in (("text_adaptor", "linear"), ("id_start", "text")):
+            if getattr(self.tower, name) == refused:
+                raise ConfigError(
+                    f"`retrieval.tower.{name}` must not be {refused!r} with `retrieval.warm_start`, which"
+                    f" decides it. Received: {refused!r}, and {self.warm_start!r}. Leave one of them out."
+                )
+        object.__setattr__(self, "tower", dataclasses.replace(self.tower, text_adaptor="experts"))
+        if not self.training.epochs:
+            if self.training.privacy is not None:
+                raise ConfigError(
+                    "`retrieval.training.privacy` must be left out with `epochs` 0, which learn of nobody."
+                    " Received: both. Leave one of them out."
+                )
+            object.__setattr__(self, "training", dataclasses.replace(self.training, refit=False))
+            object.__setattr__(self, "collaborative_dim", 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,6 +365,7 @@ class RankingConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         training = self.training
+        check_epochs(training, "ranking")
         if training.privacy is not None:
             mixes = "it reads gradients of many users before they are clipped"
             check_settings((("ranking.weighting", self.weighting, ("fixed", "uncertainty"), mixes),))
@@ -407,6 +446,24 @@ def check_labels(config: RankingConfig, labels: Mapping[str, LabelKind]) -> None
                 "`ranking.conversions` must name binary labels other than `click`, beside a label `click`."
                 f" Received: {name!r}, of {dict(labels)}. Leave it out, or make it `kind: binary`."
             )
+
+
+def check_epochs(training: TrainingConfig, model: str, unless: str = "") -> None:
+    """Refuses to train for no epoch.
+
+    Args:
+        training: of a model.
+        model: `retrieval` or `ranking`.
+        unless: what would make it possible.
+
+    Raises:
+        ConfigError: if there are no epochs.
+    """
+    if not training.epochs:
+        raise ConfigError(
+            f"`{model}.training.epochs` must be at least 1{unless}. Received: 0. Leave it out for the usual"
+            " number."
+        )
 
 
 def check_training(training: TrainingConfig, text: TextConfig | None = None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.config import FeatureSpace, LabelKind, check_labels
+from tfrec_fusion.config.pretrained import check_start
 from tfrec_fusion.config.privacy import check_catalogue
 from tfrec_fusion.config.recommender import RecommenderConfig
 from tfrec_fusion.datasets.tables import Tables
@@ -187,6 +188,9 @@ def fit_models(
         ConfigError: for tables that cannot be used.
     """
     check_catalogue(config.private, tables.items.path == tables.interactions.path or tables.items.distinct)
+    start = check_start(config.retrieval, config.text, config.split.history_length)
+    if start is not None:
+        say(f"retrieval starts from {config.retrieval.warm_start}: {start.words}")
     data = prepare(
         tables,
         config.split,

@@ -36,6 +36,7 @@ __all__ = [
     "ProjectionFusion",
     "RecurrentHistory",
     "SubwordTokenizer",
+    "TextAdaptor",
     "TextEncoder",
     "TextTokenizer",
     "TransformerHistory",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
         RecurrentHistory,
         TransformerHistory,
     )
+    from tfrec_fusion.layers.text_adaptor import TextAdaptor
     from tfrec_fusion.layers.text_encoder import TextEncoder
     from tfrec_fusion.layers.tokenizers.base import TextTokenizer
     from tfrec_fusion.layers.tokenizers.loading import load_tokenizer

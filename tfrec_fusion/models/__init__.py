@@ -23,6 +23,7 @@ __all__ = [
     "Model",
     "Multitask",
     "Popularity",
+    "Pretraining",
     "Profiles",
     "QueryTower",
     "Ranking",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.models.item_text import ItemText
     from tfrec_fusion.models.multitask import Multitask
     from tfrec_fusion.models.new_items import renewed
+    from tfrec_fusion.models.pretraining import Pretraining
     from tfrec_fusion.models.ranking import Ranking
     from tfrec_fusion.models.tower import ItemTower, QueryTower, SideFeatures
     from tfrec_fusion.models.two_tower import TwoTower

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -22,6 +24,7 @@ from tfrec_fusion.config import (
 from tfrec_fusion.layers import experts, fusion, sequence
 from tfrec_fusion.layers import stateless_random as repeatable
 from tfrec_fusion.layers.candidate_attention import CandidateAttention
+from tfrec_fusion.layers.text_adaptor import TextAdaptor
 from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 from tfrec_fusion.models import heads, own_layers
 from tfrec_fusion.models.base import Model
@@ -30,9 +33,10 @@ from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.list_terms import ListTerms
+from tfrec_fusion.models.pretraining import Pretraining, TextItems
 from tfrec_fusion.models.private_parts import freeze_user_embeddings, without_interactions
 from tfrec_fusion.models.ranking import Ranking
-from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower
+from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower, mlp
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.warm_starting import initialise_embedding
 
@@ -154,6 +158,41 @@ def build_ranking(
     return model
 
 
+def build_pretraining(
+    config: RetrievalConfig, vectors: np.ndarray, counts: np.ndarray, history_length: int, **options: Any
+) -> Pretraining:
+    """Builds the model of texts alone that is trained over several domains.
+
+    Args:
+        config: the model and its training; its text adaptor is always `experts`.
+        vectors: float `[N + 1, text_dim]` of the items of all domains, each domain's around its mean.
+        counts: int64 `[N + 1]`, training interactions.
+        history_length: items of a history.
+        **options: further arguments of `Pretraining`.
+    """
+    tower = config.tower
+    tf_keras.utils.set_random_seed(config.training.seed)
+    adaptor = TextAdaptor(tower.dim)
+    adaptor.build(tf.TensorShape([None, vectors.shape[1]]))
+    space = FeatureSpace(2, len(vectors), text_dim=vectors.shape[1], history_length=history_length)
+    model = Pretraining(
+        TextItems(vectors, adaptor, tower.dim, mlp(tower.hidden, tower.dim), tower.item_dropout),
+        _query_tower(dataclasses.replace(tower, user_id=False), space, return_sequences=True),
+        counts,
+        loss=config.loss,
+        hard_negatives=config.hard_negatives,
+        temperature=config.temperature,
+        negatives=config.negatives,
+        logq=config.logq,
+        normalize=config.normalize,
+        all_positions=config.all_positions,
+        history_length=history_length,
+        **options,
+    )
+    model(_blank_batch(space))
+    return model
+
+
 def build_head(config: RankingConfig) -> tf_keras.layers.Layer:
     """A ranking head by its configured name, or from a class of one's own."""
     kinds = {"mlp": heads.MLPHead, "dcn": heads.DCNHead, "dlrm": heads.DLRMHead, "deepfm": heads.DeepFMHead}
@@ -204,6 +243,29 @@ def build_history_encoder(
     if tower.history_encoder in kinds:
         return kinds[tower.history_encoder](**options)
     return own_layers.history_encoder(tower.history_encoder, tower.dim, max_length=history_length, **options)
+
+
+def build_text_adaptor(tower: TowerConfig, vectors: np.ndarray | None) -> TextAdaptor | None:
+    """What brings text vectors into the tower, around their mean; None for the linear layer, or without text.
+
+    Args:
+        tower: its shape.
+        vectors: float `[N + 1, text_dim]`, zeros in row 0 and where there is no text.
+    """
+    if tower.text_adaptor != "experts" or vectors is None:
+        return None
+    adaptor = TextAdaptor(tower.dim)
+    adaptor.build(tf.TensorShape([None, vectors.shape[1]]))
+    adaptor.centre.assign(mean_vector(vectors))
+    return adaptor
+
+
+def mean_vector(vectors: np.ndarray) -> np.ndarray:
+    """float32 `[text_dim]`, the mean of the rows that are not zero; zeros where all are."""
+    there = np.any(vectors != 0, axis=1)
+    if not there.any():
+        return np.zeros(vectors.shape[1], np.float32)
+    return np.asarray(np.mean(vectors[there], axis=0, dtype=np.float64), np.float32)
 
 
 def build_text_encoder(text: TextConfig) -> TextEncoder | NgramEncoder:
@@ -261,6 +323,7 @@ def _item_tower(
         dropout=tower.item_dropout,
         id_dropout=tower.id_dropout,
         text=build_item_text(text, catalogue) if text and text.trained and space.text_dim else None,
+        text_adaptor=build_text_adaptor(tower, catalogue.text_vectors),
     )
 
 
@@ -280,6 +343,7 @@ def _query_tower(tower: TowerConfig, space: FeatureSpace, return_sequences: bool
         hidden=tower.hidden,
         dropout=tower.dropout,
         id_dropout=tower.id_dropout,
+        carries=tower.text_adaptor == "experts",
     )
 
 

@@ -97,6 +97,8 @@ class ItemTower(tf_keras.layers.Layer):
         dropout: on the fused vector.
         id_dropout: share of ids dropped in training.
         text: encodes the catalogue's texts where the encoder is trained; frozen until its `trainable` is set.
+        text_adaptor: brings text vectors to `dim` in place of a linear layer (`layers.TextAdaptor`). The
+            fused vector is then `id + text + s ⊙ fusion`, with a learned `s` that starts at zero.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class ItemTower(tf_keras.layers.Layer):
         dropout: float = 0.0,
         id_dropout: float = 0.1,
         text: ItemText | None = None,
+        text_adaptor: tf_keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -129,6 +132,9 @@ class ItemTower(tf_keras.layers.Layer):
             self.activity = self._table("activity", np.asarray(catalogue.counts, np.float32))
         if self.has_text:
             self.tables[TEXT] = self._table(TEXT, catalogue.text_vectors)
+        # Kept where they are used only: Keras asks every layer it finds for its weights.
+        self.text_adaptor = text_adaptor if self.has_text else None
+        if self.has_text and text_adaptor is None:
             self.text_projection = tf_keras.layers.Dense(dim, name="text")
         self.text = text
         if text is not None:
@@ -136,8 +142,8 @@ class ItemTower(tf_keras.layers.Layer):
         if self.features:
             self.side_features = SideFeatures(self.features, dim, name="features")
         self.alone = not self.has_text and not self.features
-        # Kept where it is used only: Keras asks every layer it finds for its weights.
         self.fusion = None if self.alone else fusion
+        self.added = None if self.text_adaptor is None else GrowingShare(dim, name="added")
         self.modality_dropout = fusions.ModalityDropout({} if self.alone else {"id": id_dropout})
         self.head = mlp(hidden, dim, dropout)
         self.dropout = repeatable.Dropout(dropout)
@@ -176,7 +182,10 @@ class ItemTower(tf_keras.layers.Layer):
             modalities["features"] = self.side_features(inputs)
         if self.has_text:
             text = tf.cast(inputs[TEXT], self.compute_dtype)
-            modalities["text"] = self.text_projection(text)
+            if self.text_adaptor is None:
+                modalities["text"] = self.text_projection(text)
+            else:
+                modalities["text"] = self.text_adaptor(text, training=training)
             presence["text"] = tf.reduce_any(text != 0, -1)
         return self.modality_dropout(modalities, presence, training=training)
 
@@ -189,7 +198,8 @@ class ItemTower(tf_keras.layers.Layer):
         """Fuses `modalities`: float `[batch, dim]`; `activity` is what `activity_of` returned."""
         fused = modalities["id"]
         if self.fusion is not None:
-            fused += self.fusion(modalities, **({} if activity is None else {"activity": activity}))
+            mixed = self.fusion(modalities, **({} if activity is None else {"activity": activity}))
+            fused += mixed if self.added is None else modalities["text"] + self.added(mixed)
         return self.head(self.dropout(fused, training=training), training=training)
 
     def lookup(
@@ -309,6 +319,8 @@ class QueryTower(tf_keras.layers.Layer):
         hidden: widths of ReLU layers after the fusion.
         dropout: in `hidden`.
         id_dropout: share of user ids dropped in training.
+        carries: whether the history's encoding stands alone at first, `history + s ⊙ fusion` with a learned
+            `s` that starts at zero, as where it was trained on other domains (`ItemTower`'s `text_adaptor`).
     """
 
     def __init__(
@@ -321,6 +333,7 @@ class QueryTower(tf_keras.layers.Layer):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         id_dropout: float = 0.1,
+        carries: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -335,6 +348,7 @@ class QueryTower(tf_keras.layers.Layer):
             self.side_features = SideFeatures(self.features, dim, name="features")
         self.alone = self.user_embedding is None and not self.features
         self.fusion = None if self.alone else fusion
+        self.added = GrowingShare(dim, name="added") if carries and not self.alone else None
         if not self.alone:
             rates = {} if self.user_embedding is None else {"user": id_dropout}
             self.modality_dropout = fusions.ModalityDropout(rates)
@@ -400,6 +414,8 @@ class QueryTower(tf_keras.layers.Layer):
             counts = tf.cumsum(tf.cast(mask, tf.float32), 1)
             read["activity"] = counts if encoded.shape.rank == 3 else counts[:, -1]
         fused = self.fusion({**modalities, "history": encoded}, **read)
+        if self.added is not None:
+            return self.head(encoded + self.added(fused), training=training)
         if self.user_embedding is None:
             # Beside the history as it is: features of users say little, and the fusion alone lets them drown
             # it out. A user's id says as much as the history, and needs the fusion's judgement.
@@ -411,6 +427,24 @@ class QueryTower(tf_keras.layers.Layer):
         if self.user_embedding is None:
             return []
         return [(self.user_embedding, self.modality_dropout.missing["user"])]
+
+
+class GrowingShare(tf_keras.layers.Layer):
+    """`s ⊙ x` with a learned `s` that starts at zero, so that what stands beside `x` is alone at first.
+
+    Args:
+        dim: of `x`.
+
+    Reference: Bachlechner et al., 2021 (ReZero), https://arxiv.org/abs/2003.04887
+    """
+
+    def __init__(self, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share = self.add_weight("share", [dim], initializer="zeros")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Weighs float `[..., dim]`."""
+        return inputs * tf.cast(self.share, inputs.dtype)
 
 
 def mlp(hidden: Sequence[int], dim: int, dropout: float = 0.0) -> tf_keras.Sequential:

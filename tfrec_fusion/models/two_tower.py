@@ -341,10 +341,8 @@ class TwoTower(Model):
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Scores of the batch's own items, float32 `[batch]`."""
         if training:
-            query, candidate = (
-                self.tower_queries(inputs, True),
-                self.tower_candidates(inputs["item_index"], True),
-            )
+            query = self.tower_queries(inputs, True)
+            candidate = self.tower_candidates(inputs["item_index"], True)
         else:
             query, candidate = self.query_embeddings(inputs), self.candidate_embeddings(inputs["item_index"])
         return tf.reduce_sum(query * candidate, -1)
@@ -381,11 +379,15 @@ class TwoTower(Model):
         )
         if training and self.text_query_layer is not None:
             loss += self.text_query_weight * self._text_query_loss(inputs["item_index"], items)
-        if training and self.list_terms is not None:
-            loss += mean_over_replicas(self._of_rows(self._list_losses, rows, shared))
+        for further in self.further_losses() if training else ():
+            loss += mean_over_replicas(self._of_rows(further, rows, shared))
         if disliked is not None:
             loss += self.dislike_weight * mean_over_replicas(self._dislike_losses(disliked, items))
         return loss
+
+    def further_losses(self) -> list[Callable[[Any, Any], tf.Tensor]]:
+        """What is minimised beside the retrieval loss: functions with arguments as of `_training_losses`."""
+        return [] if self.list_terms is None else [self._list_losses]
 
     def _of_rows(self, function: Callable[[Any, Any], tf.Tensor], rows: Any, shared: Any) -> tf.Tensor:
         """`function(rows, shared)`, of `micro_batch` rows at a time where that is set."""

@@ -70,8 +70,16 @@ def warm_start(
                 f"{tuple(weight.shape)} and {values.shape}. Build the new one like the older one."
             )
         weight.assign(values)
+    for now, before in zip(_centres(model), _centres(old), strict=True):
+        now.assign(before)  # not trained, and part of what was learned
     if solved:
         model.start_from(old, item_rows)
+
+
+def _centres(model: Model) -> list[tf.Variable]:
+    """Where the text adaptor has its origin, if there is one."""
+    adaptor = getattr(getattr(model, "item_tower", None), "text_adaptor", None)
+    return [] if adaptor is None else [adaptor.centre]
 
 
 def _has_grown(weight: tf.Variable, values: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ from tfrec_fusion.lazy import lazy_names
 
 __all__ = [
     "Callback",
+    "Domain",
     "History",
     "Refit",
     "SolvedParts",
@@ -18,6 +19,7 @@ __all__ = [
     "mirrored_workers",
     "parameter_servers",
     "precision",
+    "pretrain",
     "ranking_baseline",
     "refit_ranking",
     "refit_retrieval",
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.training.fitting import build_optimizer, fit, fit_staged, precision, strategy
     from tfrec_fusion.training.history import History
     from tfrec_fusion.training.negatives import WithNegatives
+    from tfrec_fusion.training.pretraining import Domain, pretrain
     from tfrec_fusion.training.recipes import (
         Trained,
         TrainingData,

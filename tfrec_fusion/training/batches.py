@@ -7,17 +7,19 @@ and training in memory go through the same batches.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from tfrec_fusion.config import Feature
 from tfrec_fusion.models.windows import joined
 
 __all__ = [
     "MOST_BYTES",
     "batches",
     "canonical_order",
+    "check_inputs",
     "chosen_rows",
     "only_chosen",
     "only_disliked",
@@ -125,6 +127,29 @@ def read_columns(dataset: tf.data.Dataset, most_bytes: int = MOST_BYTES) -> dict
         if size > most_bytes:
             return None
     return {name: joined(parts.pop(name)).numpy() for name in list(parts)}
+
+
+def check_inputs(features: Sequence[Feature], batches: tf.data.Dataset, what: str) -> None:
+    """Raises ValueError where a feature of users or context holds a number that is not finite.
+
+    Args:
+        features: which; those that are no numbers are left alone.
+        batches: what the model is given.
+        what: these are, for the message.
+    """
+    numbers = [feature for feature in features if feature.kind in ("number", "vector")]
+    for batch in batches if numbers else ():
+        for feature in numbers:
+            values = np.asarray(batch[feature.name])
+            values = values.reshape(len(values), -1)
+            wrong = np.flatnonzero(~np.isfinite(values).all(1))
+            if len(wrong):
+                seen = values[wrong[0]][~np.isfinite(values[wrong[0]])][0]
+                user = int(batch["user_index"][wrong[0]])
+                raise ValueError(
+                    f"Feature {feature.shown!r} must hold finite numbers. Received: {seen} in `{what}`, of"
+                    f" the user with `user_index` {user}. Give it a number there, or leave the feature out."
+                )
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

@@ -19,13 +19,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrec_fusion.config import Feature, TextConfig, TrainingConfig
+from tfrec_fusion.config import TextConfig, TrainingConfig
 from tfrec_fusion.files import sync, write_json
 from tfrec_fusion.layers.layerwise_decay import with_multipliers
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.private_parts import check_steps
 from tfrec_fusion.training import cluster
 from tfrec_fusion.training.averaging import EpochMean
+from tfrec_fusion.training.batches import check_inputs
 from tfrec_fusion.training.history import History
 from tfrec_fusion.training.solved_parts import Callback, SolvedParts
 from tfrec_fusion.training.steps import has_its_variables, steps_of
@@ -49,6 +50,7 @@ def fit(
     progress: bool | Callable[[dict[str, float]], None] = True,
     learning_rates: Sequence[tuple[tf.Variable, float]] = (),
     callbacks: Sequence[Callback] = (SolvedParts(),),
+    judge_start: bool = False,
 ) -> History:
     """Trains a model, and leaves in it the weights of the epoch with the best validation.
 
@@ -72,6 +74,8 @@ def fit(
             from 1).
         learning_rates: variables that learn at another rate than the configuration's, with their rates.
         callbacks: called with the trained model; by default what is solved beside it is solved.
+        judge_start: whether the weights before the first epoch are judged too, and kept where no epoch is
+            better (`best_epoch` 0), as those of a model that starts from what another learned should be.
 
     Returns:
         What training went through.
@@ -90,6 +94,8 @@ def fit(
     if validation is not None:
         distributed = run.steps.batches(validation)
         sample = model.validation_sample(validation)
+        if judge_start and not run.finished():
+            run.judge_start(distributed, sample)
     while not run.finished():
         bar = tf_keras.utils.Progbar(steps, unit_name="step") if progress is True else None
         logs = {
@@ -174,29 +180,6 @@ def fit_staged(
     return first.then(second, model.monitor)
 
 
-def check_inputs(features: Sequence[Feature], batches: tf.data.Dataset, what: str) -> None:
-    """Raises ValueError where a feature of users or context holds a number that is not finite.
-
-    Args:
-        features: which; those that are no numbers are left alone.
-        batches: what the model is given.
-        what: these are, for the message.
-    """
-    numbers = [feature for feature in features if feature.kind in ("number", "vector")]
-    for batch in batches if numbers else ():
-        for feature in numbers:
-            values = np.asarray(batch[feature.name])
-            values = values.reshape(len(values), -1)
-            wrong = np.flatnonzero(~np.isfinite(values).all(1))
-            if len(wrong):
-                seen = values[wrong[0]][~np.isfinite(values[wrong[0]])][0]
-                user = int(batch["user_index"][wrong[0]])
-                raise ValueError(
-                    f"Feature {feature.shown!r} must hold finite numbers. Received: {seen} in `{what}`, of"
-                    f" the user with `user_index` {user}. Give it a number there, or leave the feature out."
-                )
-
-
 class _Run:
     """The state of one training run: counters, the best weights so far, and their checkpoints."""
 
@@ -222,6 +205,7 @@ class _Run:
         self.waited = 0
         # The best of the last weights of an epoch, and of their means.
         self.reached: list[float | None] = [None, None]
+        self.started: float | None = None  # what the first weights reached, where they are judged
         self.average: EpochMean | None = None
         encoder = model.item_text
         if config.average and config.strategy != "parameter_server" and not (encoder and encoder.trainable):
@@ -310,6 +294,16 @@ class _Run:
             self.reached[position] = value if best is None else max(best, value)
         return {f"val_{name}": value for name, value in found[int(self.takes_mean)].items()}
 
+    def judge_start(self, validation: Iterable[Any], sample: Any) -> None:
+        """Judges the weights before the first step, and keeps them until an epoch is better."""
+        if self.epoch or self.step:
+            return
+        figures = self.evaluate(validation, sample)
+        name, mode = self.model.monitor if self.model.monitor[0] in figures else ("loss", "min")
+        self.started = figures[name] if mode == "max" else -figures[name]
+        self.reached = [self.started, self.started]
+        self.best = self._keep()
+
     def evaluate(self, validation: Iterable[Any], sample: Any) -> dict[str, float]:
         """Means over the validation batches, and the model's figures of the sample."""
         self.steps.reset()
@@ -333,7 +327,8 @@ class _Run:
                 self.history.history.setdefault(name, []).append(value)
         self.epoch, self.step = self.epoch + 1, 0
         values = self.history.watched(self.model.monitor)
-        if not values or values[-1] > max(values[:-1], default=-np.inf):
+        before = [*values[:-1], *([] if self.started is None else [self.started])]
+        if not values or values[-1] > max(before, default=-np.inf):
             self.history.best_epoch = self.epoch
             mean = self.average.in_place() if self.average and self.takes_mean else contextlib.nullcontext()
             with mean:
@@ -386,6 +381,7 @@ class _Run:
             "step": step,
             "waited": self.waited,
             "reached": self.reached,
+            "started": self.started,
             "history": self.history.history,
             "best_epoch": self.history.best_epoch,
         }
@@ -412,7 +408,7 @@ class _Run:
                     " delete this one to train anew."
                 )
         self.epoch, self.step, self.waited = counters["epoch"], counters["step"], counters["waited"]
-        self.reached = counters["reached"]
+        self.reached, self.started = counters["reached"], counters.get("started")
         self.history = History(counters["history"], counters["best_epoch"])
         self.best_name = counters.get("best")
         return counters["checkpoint"]

@@ -25,10 +25,12 @@ from tfrec_fusion.config import (
     TextConfig,
     TrainingConfig,
 )
+from tfrec_fusion.config.pretrained import PretrainedTower, check_encoder, check_start
 from tfrec_fusion.models.base import Model
-from tfrec_fusion.models.build import build_ranking, build_two_tower
+from tfrec_fusion.models.build import build_ranking, build_text_encoder, build_two_tower
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.dislikes import Dislikes
+from tfrec_fusion.models.pretraining import start_from_pretrained
 from tfrec_fusion.models.private_parts import uniform_counts
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.rating_biases import rating_biases
@@ -47,6 +49,7 @@ __all__ = [
     "Batches",
     "Trained",
     "TrainingData",
+    "begin",
     "check_given",
     "continue_ranking",
     "continue_retrieval",
@@ -105,12 +108,14 @@ class Trained(Generic[AnyModel]):
         history: what training went through.
         catalogue: the items that the model was trained on, with text vectors as the model learned them.
         privacy: what private training spent; None where training was not private.
+        start: what it started from, where that was trained on other domains.
     """
 
     model: AnyModel
     history: History
     catalogue: Catalogue
     privacy: PrivacyReport | None = None
+    start: PretrainedTower | None = None
 
 
 def train_retrieval(
@@ -134,6 +139,9 @@ def train_retrieval(
         weights: where the trained weights are written (`restore` reads them); needed under
             `parameter_server`, None writes none.
         tensorboard, progress: as in `fit`.
+
+    Raises:
+        ConfigError: if `config.warm_start` does not fit, or names no folder of `tfrec pretrain`.
     """
 
     def build() -> TwoTower:
@@ -143,12 +151,13 @@ def train_retrieval(
     chosen = distribution or strategy(config.training)
     with chosen.scope():
         model = build()
+        found = begin(model, config, data.text)
     size = config.training.batch_size
     watching: dict[str, Any] = {"progress": progress, "tensorboard": tensorboard}
     if config.training.privacy is not None:
         rows = only_chosen(data.batches("train", READ_AT_ONCE, shuffle=None), READ_AT_ONCE)
         history, spent = fit_private(model, rows, config.training, checkpoints, **watching)
-        return _trained(model, build, history, data, weights, spent)
+        return dataclasses.replace(_trained(model, build, history, data, weights, spent), start=found)
     train = only_chosen(data.batches("train", size, shuffle=config.training.seed), size)
     model.dislikes = disliked(data, config)
     validation = data.batches("validation", VALIDATION_BATCH, shuffle=None)
@@ -161,8 +170,31 @@ def train_retrieval(
         data.text,
         checkpoints,
         **watching,
+        judge_start=found is not None,
     )
-    return _trained(model, build, history, data, weights)
+    return dataclasses.replace(_trained(model, build, history, data, weights), start=found)
+
+
+def begin(model: TwoTower, config: RetrievalConfig, text: TextConfig | None) -> PretrainedTower | None:
+    """Gives a new model what it starts from, where `config.warm_start` names such.
+
+    Args:
+        model: as it was built.
+        config: what it was built from.
+        text: its text tower.
+
+    Returns:
+        What the folder was made from; None where the model starts anew.
+
+    Raises:
+        ConfigError: if that was made with other settings or another text encoder.
+    """
+    found = check_start(config, text, model.history_length or 0)
+    if found is not None and text is not None:
+        vectors = model.item_tower.tables[TEXT]
+        check_encoder(found, text, build_text_encoder(text.pretrained()).digest(), int(vectors.shape[1]))
+        start_from_pretrained(model, str(config.warm_start), found)
+    return found
 
 
 def disliked(data: TrainingData, config: RetrievalConfig) -> Dislikes | None:
