@@ -20,6 +20,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,14 +40,18 @@ from tfrec_fusion.training.fitting import fit
 
 DAY = 86_400
 BATCH, DRAWS = 2048, 200
-VARIANTS: dict[str, dict[str, str]] = {
+ALIKE = {"label_weights": {"click": 1.0, "back": 1.0}}  # as much as the rating
+VARIANTS: dict[str, dict[str, Any]] = {
     "shared bottom, fixed": {},
+    "shared bottom, all count 1": ALIKE,
     "MMoE, fixed": {"sharing": "mmoe"},
+    "MMoE, all count 1": {"sharing": "mmoe", **ALIKE},
     "PLE, fixed": {"sharing": "ple"},
     "cross-stitch, fixed": {"sharing": "cross_stitch"},
     "shared bottom, uncertainty": {"weighting": "uncertainty"},
     "shared bottom, GradNorm": {"weighting": "gradnorm"},
     "shared bottom, PCGrad": {"weighting": "pcgrad"},
+    "shared bottom, PCGrad, all count 1": {"weighting": "pcgrad", **ALIKE},
 }
 
 
@@ -141,7 +146,7 @@ def compare(seeds: int, epochs: int, variants: Sequence[str]) -> None:
         _note(results, kept, "single models", row, data, spent)
         print(f"single models, seed {seed}: {_last(results['single models'])}", flush=True)
         for name in variants:
-            changed = dataclasses.replace(config, **VARIANTS[name])  # type: ignore[arg-type]
+            changed = dataclasses.replace(config, **VARIANTS[name])
             model, seconds = trained(data, data.labels, changed, seed)
             _note(results, kept, name, predictions(model, data.test), data, seconds)
             print(f"{name}, seed {seed}: {_last(results[name])}", flush=True)
