@@ -221,29 +221,29 @@ def measure(data: Data, options: argparse.Namespace, epsilon: float) -> dict[str
     return figures
 
 
-def arguments() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.privacy", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", choices=("planted", "movielens"), default="planted")
-    parser.add_argument("--users", type=int, default=300, help="of the planted data, half of them trained on")
-    parser.add_argument("--epsilons", type=float, nargs="+", default=[math.inf, 8.0, 4.0, 1.0])
-    parser.add_argument("--models", type=int, default=4, help="for each ε, each on another half of the users")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch-size", type=int, default=50, help="users of a step")
-    parser.add_argument("--learning-rate", type=float, default=1e-2)
-    parser.add_argument("--clip", type=float, default=1.0)
-    parser.add_argument("--user-rows", type=int, default=8)
-    parser.add_argument("--dim", type=int, default=16)
-    parser.add_argument("--history-encoder", default="mean")
-    parser.add_argument("--negatives", type=int, default=512)
-    parser.add_argument("--accountant", choices=("pld", "rdp"), default="pld")
-    parser.add_argument("--json", type=pathlib.Path)
-    return parser.parse_args()
+    result = argparse.ArgumentParser(prog="python -m benchmarks.privacy", description=__doc__.split("\n")[0])
+    result.add_argument("--data", choices=("planted", "movielens"), default="planted")
+    result.add_argument("--users", type=int, default=300, help="of the planted data, half of them trained on")
+    result.add_argument("--epsilons", type=float, nargs="+", default=[math.inf, 8.0, 4.0, 1.0])
+    result.add_argument("--models", type=int, default=4, help="for each ε, each on another half of the users")
+    result.add_argument("--epochs", type=int, default=12)
+    result.add_argument("--batch-size", type=int, default=50, help="users of a step")
+    result.add_argument("--learning-rate", type=float, default=1e-2)
+    result.add_argument("--clip", type=float, default=1.0)
+    result.add_argument("--user-rows", type=int, default=8)
+    result.add_argument("--dim", type=int, default=16)
+    result.add_argument("--history-encoder", default="mean")
+    result.add_argument("--negatives", type=int, default=512)
+    result.add_argument("--accountant", choices=("pld", "rdp"), default="pld")
+    result.add_argument("--json", type=pathlib.Path)
+    return result
 
 
 def main() -> None:
     """Prints the table, a row an ε."""
-    options = arguments()
+    options = parser().parse_args()
     data = planted_data(options.users) if options.data == "planted" else movielens_data()
     users = data.space.num_users - 1
     print(f"{options.data}: {users:,} users, {len(data.catalogue) - 1:,} items,"

@@ -16,7 +16,7 @@ from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
-from tfrec_fusion.config.privacy import check_both
+from tfrec_fusion.config.privacy import check_both, check_texts
 from tfrec_fusion.datasets.edges import Graph
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
 
@@ -258,6 +258,8 @@ class PipelineConfig(Settings):
                 " outputs of a step that has several and writes no files (see docs/howto/beam-runners.md)."
                 " Use FlinkRunner, SparkRunner, PortableRunner or DataflowRunner."
             )
+        if self.enrich is not None:
+            check_texts(self.private, self.enrich.chosen_with, self.enrich.users)
         check_both((kind, getattr(self, kind).training.privacy) for kind in self.kinds)
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)

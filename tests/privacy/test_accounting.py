@@ -87,7 +87,7 @@ def test_mechanisms_are_composed_and_nothing_costs_nothing():
     assert epsilon_of([one, Mechanism(1.0, 0.0)], DELTA) == np.inf
 
 
-@pytest.mark.parametrize(("epsilon", "accountant"), [(0.5, "rdp"), (8.0, "rdp"), (3.0, "pld"), (20.0, "pld")])
+@pytest.mark.parametrize(("epsilon", "accountant"), [(0.5, "rdp"), (8.0, "rdp"), (3.0, "pld")])
 def test_the_noise_found_spends_the_budget_and_no_more(epsilon, accountant):
     noise = noise_for(epsilon, DELTA, 0.2, 20, accountant)
     spent = epsilon_of([Mechanism(0.2, noise, 20)], DELTA, accountant)

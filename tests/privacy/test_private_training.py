@@ -236,6 +236,12 @@ def test_it_is_refused_where_something_else_would_tell():
         from_dict(RecommenderConfig, one)
     assert from_dict(RecommenderConfig, {**one, "ranking": None}).private
     assert not private.refits
+    endpoint = {"endpoint": {"model": "any"}}
+    for key, value in (("chosen_with", 3), ("users", True)):
+        enriched = {**one, "ranking": None, "enrich": {**endpoint, key: value}}
+        with pytest.raises(ConfigError, match=f"`enrich.{key}` must be .*from what users chose"):
+            from_dict(RecommenderConfig, enriched)
+    assert from_dict(RecommenderConfig, {**one, "ranking": None, "enrich": endpoint}).enrich
     check_catalogue(False, True)
     with pytest.raises(ConfigError, match="items of its own"):
         check_catalogue(True, True)
@@ -258,6 +264,26 @@ def test_ratings_need_their_range():
     config = dataclasses.replace(RANKING, training=training)
     with pytest.raises(ConfigError, match=r"rating_range` must say.*nothing. Give for example \[1, 5\]"):
         train_ranking(training_data(labels={"rating": "rating"}), config)
+
+
+def test_a_run_that_was_killed_goes_on_and_one_of_other_users_does_not(tmp_path):
+    tower = dataclasses.replace(RETRIEVAL.tower, **QUICK)
+    config = dataclasses.replace(RETRIEVAL, tower=tower, training=TRAINING)
+
+    class Killed(Exception):
+        pass
+
+    def kill(logs):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train_retrieval(training_data(), config, checkpoints=tmp_path, progress=kill)
+    trained = train_retrieval(training_data(), config, checkpoints=tmp_path)
+    assert trained.history.epochs == 2 and trained.privacy.steps == 4
+    fewer = {name: values[DATA.train["user_index"] > 4] for name, values in DATA.train.items()}
+    others = training_data(dataclasses.replace(DATA, train=fewer))
+    with pytest.raises(ConfigError, match=r"same mechanism.*other users or settings.*delete this one"):
+        train_retrieval(others, config, checkpoints=tmp_path)
 
 
 def test_batch_normalisation_is_refused():

@@ -120,6 +120,23 @@ def check_both(models: Iterable[tuple[str, PrivacyConfig | None]]) -> None:
         )
 
 
+def check_texts(private: bool, chosen_with: int, users: bool) -> None:
+    """Refuses to have a language model told what users chose, of which items' texts would then speak.
+
+    Args:
+        private: whether training is.
+        chosen_with, users: of `enrich`; 0 and False without.
+
+    Raises:
+        ConfigError: if it is told.
+    """
+    if private:
+        told = "texts of items would be written from what users chose"
+        check_settings(
+            (("enrich.chosen_with", chosen_with, (0,), told), ("enrich.users", users, (False,), told))
+        )
+
+
 def check_catalogue(private: bool, from_interactions: bool) -> None:
     """Refuses a catalogue that is read from the interactions: which items there are would tell of users.
 

@@ -10,7 +10,7 @@ from annotated_types import Interval
 from tfrec_fusion.config.enrichment import EnrichmentConfig
 from tfrec_fusion.config.models import IndexConfig, RankingConfig, RetrievalConfig, TextConfig, check_training
 from tfrec_fusion.config.preparation import Share, SplitConfig, TransformConfig
-from tfrec_fusion.config.privacy import check_both
+from tfrec_fusion.config.privacy import check_both, check_texts
 from tfrec_fusion.config.reading import ConfigError, Settings
 
 
@@ -55,6 +55,8 @@ class RecommenderConfig(Settings):
         super().__post_init__()
         trained = {"retrieval": self.retrieval, "ranking": self.ranking}
         check_both((name, model.training.privacy) for name, model in trained.items() if model is not None)
+        if self.enrich is not None:
+            check_texts(self.private, self.enrich.chosen_with, self.enrich.users)
         for model in (self.retrieval, self.ranking):
             if model is not None:
                 check_training(model.training, self.text)

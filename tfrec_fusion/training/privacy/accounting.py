@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -62,6 +63,7 @@ def epsilon_of(mechanisms: Sequence[Mechanism], delta: float, accountant: Accoun
         return float(spent.get_epsilon(delta))
 
 
+@functools.cache
 def noise_for(
     epsilon: float,
     delta: float,

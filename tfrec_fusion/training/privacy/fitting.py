@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import pathlib
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import ConfigError, LabelKind, TrainingConfig
+from tfrec_fusion.files import write_json
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.training.batches import read_columns
 from tfrec_fusion.training.fitting import fit
@@ -23,6 +25,7 @@ from tfrec_fusion.training.privacy.user_batches import UserBatches
 
 __all__ = ["fit_private", "rating_range"]
 
+MECHANISM = "mechanism.json"
 MOST_BYTES = 2**33
 """Of rows that are held in memory: users are drawn from all of them."""
 
@@ -54,7 +57,8 @@ def fit_private(
 
     Raises:
         ConfigError: if δ is too large for the number of users, the model holds layers that read several
-            users at once, rows do not fit into memory, or nobody is named.
+            users at once, rows do not fit into memory, nobody is named, or `folder` holds steps of another
+            mechanism.
     """
     privacy = config.privacy
     assert privacy is not None  # nobody asks otherwise
@@ -73,6 +77,12 @@ def fit_private(
         noise = noise_for(privacy.epsilon, delta, users.sampling_rate, planned, privacy.accountant)
     else:
         noise = privacy.noise_multiplier
+    if folder is not None:
+        mechanism = {
+            **dataclasses.asdict(Mechanism(users.sampling_rate, noise, planned)),
+            "clip": privacy.clip,
+        }
+        _same_mechanism(pathlib.Path(folder), {**mechanism, "users": users.num_users})
     model.private_step = NoisySteps(privacy.clip, noise, users.expected_users, privacy.seed, prepare)
     # Nothing is validated, so that nothing may end it early.
     config = dataclasses.replace(config, patience=max(1, config.patience), average=False)
@@ -124,6 +134,22 @@ def _delta(given: float | None, users: int) -> float:
             " it out to have it chosen."
         )
     return given
+
+
+def _same_mechanism(folder: pathlib.Path, mechanism: dict[str, float]) -> None:
+    """Writes down how noisy a folder's steps are, and refuses to go on from others: no ε would be of both."""
+    path = folder / MECHANISM
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != json.loads(json.dumps(mechanism)):
+            raise ConfigError(
+                "`checkpoints` must be new or hold steps of the same mechanism. Received:"
+                f" {folder}, whose steps had {before}, and now {mechanism}: other users or settings. Choose"
+                " another folder, or delete this one to train anew."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, mechanism)
 
 
 def _check_layers(model: Model) -> None:

@@ -30,6 +30,8 @@ QUANTITIES: dict[str, str] = {
     "refit to all rows": "off",
     "losses and figures of training": "not shown; the length of the noisy gradient is",
     "baselines beside or in place of a model": "off: that of ratings is the middle of `rating_range`",
+    "texts that a language model writes": "of the items alone: `enrich.chosen_with`, `users` are refused",
+    "what columns are guessed to be": "taken as known",
     "number of users": "taken as known: sampling rate and δ rest on it",
     "catalogue, texts and features of items": "taken as known: they need a table of their own",
     "the moment that divides training from test": (
