@@ -16,7 +16,13 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from tfrec_fusion.config.layer_names import LayerName
-from tfrec_fusion.config.privacy import PrivacyConfig, check_settings, refuse
+from tfrec_fusion.config.privacy import (
+    PrivacyConfig,
+    check_private_ranking,
+    check_private_retrieval,
+    check_private_training,
+    check_settings,
+)
 from tfrec_fusion.config.reading import ConfigError, Settings
 
 FeatureKind = Literal["categorical", "categories", "number", "vector"]
@@ -222,14 +228,7 @@ class TrainingConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.privacy is not None:
-            check_settings(
-                (
-                    ("training.strategy", self.strategy, ("none",), "noise is added in one place"),
-                    ("training.precision", self.precision, ("float32",), "clipping and noise are of float32"),
-                    ("training.jit_compile", self.jit_compile, (False,), "users have rows of any number"),
-                    ("training.micro_batch", self.micro_batch, (None,), "users are taken one by one anyway"),
-                )
-            )
+            check_private_training(self)
 
     @property
     def refits(self) -> bool:
@@ -288,20 +287,7 @@ class RetrievalConfig(Settings):
                 f" fixed shapes. Received: {self.hard_negatives}. Change one of them."
             )
         if training.privacy is not None:
-            mixes = "its loss mixes users, or reads what many of them chose"
-            if not self.negatives:
-                refuse("retrieval.negatives", 0, "at least 1", "a batch's other choices are other users'")
-            solved = "these parts are solved from all interactions, without noise"
-            check_settings(
-                (
-                    ("retrieval.dislike_weight", self.dislike_weight, (0,), mixes),
-                    ("retrieval.diversity_weight", self.diversity_weight, (0,), mixes),
-                    ("retrieval.popularity_penalty", self.popularity_penalty, (0,), mixes),
-                    ("retrieval.text_query_weight", self.text_query_weight, (0,), mixes),
-                    ("retrieval.collaborative_dim", self.collaborative_dim, ("auto", 0), solved),
-                    ("retrieval.content_dim", self.content_dim, ("auto", 0), solved),
-                )
-            )
+            check_private_retrieval(self)
 
     def without_text(self) -> RetrievalConfig:
         """As it is for a model without text, which starts from no folder."""
@@ -367,8 +353,7 @@ class RankingConfig(Settings):
         training = self.training
         check_epochs(training, "ranking")
         if training.privacy is not None:
-            mixes = "it reads gradients of many users before they are clipped"
-            check_settings((("ranking.weighting", self.weighting, ("fixed", "uncertainty"), mixes),))
+            check_private_ranking(self)
         if self.weighting in ("gradnorm", "pcgrad"):
             for name, chosen, allowed in (
                 ("strategy", training.strategy, ("none",)),

@@ -99,6 +99,42 @@ def check_settings(settings: Iterable[tuple[str, Any, tuple, str]]) -> None:
             refuse(setting, value, " or ".join(map(repr, allowed)), why)
 
 
+def check_private_training(training: Any) -> None:
+    """Holds a private `TrainingConfig` to the plain way of training; raises ConfigError otherwise."""
+    check_settings(
+        (
+            ("training.strategy", training.strategy, ("none",), "noise is added in one place"),
+            ("training.precision", training.precision, ("float32",), "clipping and noise are of float32"),
+            ("training.jit_compile", training.jit_compile, (False,), "users have rows of any number"),
+            ("training.micro_batch", training.micro_batch, (None,), "users are taken one by one anyway"),
+        )
+    )
+
+
+def check_private_retrieval(config: Any) -> None:
+    """Holds a private `RetrievalConfig` to losses of one user each; raises ConfigError otherwise."""
+    mixes = "its loss mixes users, or reads what many of them chose"
+    solved = "these parts are solved from all interactions, without noise"
+    if not config.negatives:
+        refuse("retrieval.negatives", 0, "at least 1", "a batch's other choices are other users'")
+    check_settings(
+        (
+            ("retrieval.dislike_weight", config.dislike_weight, (0,), mixes),
+            ("retrieval.diversity_weight", config.diversity_weight, (0,), mixes),
+            ("retrieval.popularity_penalty", config.popularity_penalty, (0,), mixes),
+            ("retrieval.text_query_weight", config.text_query_weight, (0,), mixes),
+            ("retrieval.collaborative_dim", config.collaborative_dim, ("auto", 0), solved),
+            ("retrieval.content_dim", config.content_dim, ("auto", 0), solved),
+        )
+    )
+
+
+def check_private_ranking(config: Any) -> None:
+    """Holds a private `RankingConfig` to losses of one user each; raises ConfigError otherwise."""
+    mixes = "it reads gradients of many users before they are clipped"
+    check_settings((("ranking.weighting", config.weighting, ("fixed", "uncertainty"), mixes),))
+
+
 def check_both(models: Iterable[tuple[str, PrivacyConfig | None]]) -> None:
     """Refuses to train one model privately and another on the same users without.
 

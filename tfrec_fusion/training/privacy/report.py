@@ -21,7 +21,7 @@ QUANTITIES: dict[str, str] = {
     "embeddings and biases of users": "off: 0, and not trained",
     "factors, content, popularity and weights of the blend": "off",
     "factors of ratings": "off",
-    "features of users and context": "not read: their vocabularies and means come from users' rows",
+    "features of users and context, edges between users": "not read: they come from users' rows",
     "counts of items (logQ, novelty, which items are known)": "off: each counts as chosen once",
     "negatives": "drawn uniformly from the whole catalogue",
     "lowest, highest and first rating": "from `rating_range`, not from the data",
@@ -33,7 +33,8 @@ QUANTITIES: dict[str, str] = {
     "texts that a language model writes": "of the items alone: `enrich.chosen_with`, `users` are refused",
     "what columns are guessed to be": "taken as known",
     "number of users": "taken as known: sampling rate and δ rest on it",
-    "catalogue, texts and features of items": "taken as known: they need a table of their own",
+    "catalogue, texts, features and edges of items": "taken as known: they need a table of their own",
+    "the folder of `warm_start`": "taken as known: whom it was pretrained on is not counted",
     "the moment that divides training from test": (
         "taken as known; with `split.method: leave_last_out` there is none, and each user's rows alone decide"
     ),
