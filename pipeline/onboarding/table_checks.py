@@ -62,6 +62,8 @@ def check_columns(table: Items | Users, entities: Entities) -> Iterator[Finding]
                 name,
                 f"`numbers`: only {share:.0%} of {column!r} are numbers ({seen}, …). Is it a category?",
             )
+        elif apart := _apart(numbers[np.isfinite(numbers)]):
+            yield Finding("note", name, f"`numbers`: of {column!r}, {apart}")
     for column in table.categories:
         distinct = pc.count_distinct(
             cells.strings(sample[column], f"column {column!r}", join_lists=True)
@@ -74,6 +76,24 @@ def check_columns(table: Items | Users, entities: Entities) -> Iterator[Finding]
             )
     if isinstance(table, Items):
         yield from _lists_and_vectors(table, sample)
+
+
+def _apart(numbers: np.ndarray) -> str:
+    """Which value stands so far from the others that they are all but one number once standardised: an error,
+    or a sign for none such as 2147483647; "" where there is none."""
+    if len(numbers) < 30:
+        return ""
+    low, high = np.quantile(numbers, (0.05, 0.95))
+    # A sum of squares may be beyond float64.
+    scale = np.abs(numbers).max() or 1.0
+    if not low < high or (high - low) / scale > 0.02 * float(np.std(numbers / scale)):
+        return ""
+    far = numbers[np.abs(numbers - np.median(numbers)).argmax()]
+    value = f"{far:.17g}"
+    return (
+        f"{value} stands so far from the others (most from {low:g} to {high:g}) that they are one number once"
+        f" standardised. Mend it; where it means nothing: `csv.nulls: ['{value}']`"
+    )
 
 
 def _lists_and_vectors(table: Items, sample: dict[str, pa.Array]) -> Iterator[Finding]:

@@ -285,3 +285,12 @@ def test_delimiters_at_the_end_beside_line_breaks_in_values(tmp_path, header):
         for row in batch.column("a").to_pylist()
     ]
     assert rows == cells and not bad
+
+
+def test_empty_cells_of_a_column_without_a_name_are_rows(tmp_path):
+    style = Csv(header=("a", "column_2"))
+    rows, _ = read(tmp_path, "a,\nx,1\ny,\nz,\n", ("a", "column_2"), style=style)
+    assert rows == [("x", "1"), ("y", None), ("z", None)]
+    assert len(read(tmp_path, "a,\nx,1\ny,\nz,\n", ("column_2",), style=style)[0]) == 4
+    rows, _ = read(tmp_path, "a,,\nx,1,2\ny,,3\n", ("a", "column_2", "column_3"))
+    assert rows == [("x", "1", "2"), ("y", None, "3")]

@@ -3,7 +3,6 @@
 import datetime
 import json
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -12,28 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.onboarding.offers import shown
+from pipeline.onboarding.table_checks import _apart
+from tests.guessing.forms import left, offers, run
 from tests.pipeline.onboarding_tables import ROWS, WORDS, choices, items, pick, ratings, write
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
-from tfrec_fusion.datasets.encodings import detect_encoding
-from tfrec_fusion.datasets.files import find_files
+from tfrec_fusion.datasets.dialect import read_dialect
 from tfrec_fusion.datasets.tables import Csv
 from tfrec_fusion.guessing import value_shapes
 from tfrec_fusion.guessing.folder import guess
-
-
-def left(folder):
-    result = guess(folder)
-    return result, "\n".join([*result.ledger.notes, *map(shown, result.ledger.left)])
-
-
-def offers(result):
-    return {entry.column: entry.offer for entry in result.ledger.left}
-
-
-def run(command, folder):
-    subprocess.run(["/bin/sh", "-c", command], cwd=folder, check=True, timeout=60)
 
 
 def test_rows_in_blocks_below_their_item(tmp_path):
@@ -157,6 +142,19 @@ def test_a_number_of_each_list_is_no_user(tmp_path):
     (tmp_path / "news.tsv").write_text("\n".join(listing))
     table = guess(tmp_path).tables.interactions
     assert table.csv.header.index(table.user) == 1
+
+
+def test_what_was_shown_and_clicked(tmp_path):
+    """MIND's impressions, `N1-0 N2-1`, without a history."""
+    rng = np.random.default_rng(9)
+    shown_ids = [[f"N{n}-{rng.integers(2)}" for n in rng.choice(20, 4, replace=False)] for _ in range(80)]
+    rows = [f"{n + 1}\tU{n % 9 + 500}\tN{n % 20}\t{' '.join(ids)}" for n, ids in enumerate(shown_ids)]
+    (tmp_path / "behaviors.tsv").write_text("\n".join(rows) + "\n")
+    _, text = left(tmp_path)
+    run(re.search(r"awk .*? > shown.txt", text)[0], tmp_path)
+    (tmp_path / "behaviors.tsv").unlink()
+    lines = [line.split("\t") for line in (tmp_path / "shown.txt").read_text().splitlines()]
+    assert [f"{line[3]}-{line[4]}" for line in lines] == [mark for ids in shown_ids for mark in ids]
 
 
 def test_tracks_rather_than_their_artists(tmp_path):
@@ -291,13 +289,6 @@ def test_tables_that_are_not_used_have_true_reasons(tmp_path):
     assert "extra.jsonl: similar: empty" in text
 
 
-def test_addresses_are_no_lists(tmp_path):
-    urls = [f"http://news.example/{['sport', 'world'][n % 2]}/{['a', 'b', 'c'][n % 3]}" for n in range(15)]
-    write(tmp_path, ratings=ratings(), items=items(url=urls))
-    found = guess(tmp_path).tables.items
-    assert "url" not in (*found.lists, *found.text)
-
-
 def test_customers_who_are_new_with_each_order(tmp_path):
     """Olist's `customer_id` is of one order; who came again stands in the table of customers."""
     rng = np.random.default_rng(6)
@@ -321,64 +312,78 @@ def test_customers_who_are_new_with_each_order(tmp_path):
     assert "write it into orders.csv as a column, and name it with --user customer_unique_id" in text
 
 
-@pytest.mark.parametrize("sign", ["<SEP>", "~", "@@", " +++$+++ ", "¦"])
-def test_any_sign_between_columns(tmp_path, sign):
-    """The Million Song Dataset's tracks: `<SEP>`, and no header line."""
-    lines = [
-        sign.join([f"i{n}", f"Artist {word}", f"The {word} of the north"]) for n, word in enumerate(WORDS)
+def test_one_object_that_holds_the_rows(tmp_path):
+    """Playlists of Spotify's million: a document, lists in it, and records in those."""
+    rng = np.random.default_rng(7)
+    lists = [
+        [{"pos": k, "uri": f"spotify:{track}"} for k, track in enumerate(ids)]
+        for ids in rng.integers(0, 15, (20, 6))
     ]
-    (tmp_path / "tracks.txt").write_text("\n".join(lines), encoding="utf-8")
-    write(tmp_path, ratings=ratings())
-    found = guess(tmp_path).tables.items
-    assert (found.path, found.csv.delimiter) == ("tracks.txt", sign.strip())
+    playlists = [{"pid": 100 + n, "name": "x", "tracks": tracks} for n, tracks in enumerate(lists)]
+    (tmp_path / "slice.json").write_text(json.dumps({"info": {"v": 1}, "playlists": playlists}, indent=1))
+    with pytest.raises(ConfigError, match="one object, and playlists is its list of rows") as error:
+        guess(tmp_path)
+    run(f"{sys.executable} {re.search(r'python (-c .*? > rows.jsonl)', str(error.value))[1]}", tmp_path)
+    (tmp_path / "slice.json").unlink()
+    with pytest.raises(ConfigError, match=r"tracks holds a list of records \(pos, uri\)"):
+        guess(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["ratings.parquet/part-0.parquet", "ratings/day={day}/part-0.parquet"])
-def test_a_table_in_parts_in_a_folder(tmp_path, name):
-    """As Spark and Hive write them."""
-    for day, part in enumerate(np.array_split(ratings(), 3)):
-        path = tmp_path / name.format(day=f"2024-01-0{day + 1}").replace("-0.", f"-{day}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.to_parquet(path)
-        (path.parent / "_SUCCESS").touch()
-    write(tmp_path, items=items())
-    (tmp_path / "old").mkdir()
-    items().to_csv(tmp_path / "old/things.csv", index=False)
+def test_objects_in_cells(tmp_path):
+    """As MongoDB exports them."""
+    rows = [
+        {"user": {"id": row.user_id}, "item": {"id": row.item_id}, "at": {"$date": int(row.timestamp) * 1000}}
+        for row in ratings().itertuples()
+    ]
+    (tmp_path / "orders.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ConfigError, match="user, item, at hold objects") as error:
+        guess(tmp_path)
+    command = re.search(r"python (-c .*lines=True[)].)", str(error.value))[1]
+    run(f"{sys.executable} {command}", tmp_path)
+    (tmp_path / "orders.jsonl").unlink()
+    table = guess(tmp_path).tables.interactions
+    assert (table.user, table.item, table.time) == ("user_id", "item_id", "at_$date")
+
+
+def test_numbers_that_could_be_times_are_pointed_at(tmp_path):
+    write(tmp_path, ratings=ratings(t=ratings().timestamp).drop(columns="timestamp"), items=items())
+    assert "t: could be times, 2023-11-14 to 2023-11-24 as seconds since 1970" in left(tmp_path)[1]
+    mixed = ratings().timestamp * np.where(np.arange(ROWS) % 3, 1000, 1)
+    write(tmp_path, ratings=ratings(timestamp=mixed))
+    text = left(tmp_path)[1]
+    assert "timestamp: looks like a time, but 34% of its values are no milliseconds since 1970" in text
+
+
+def test_sessions_where_most_rows_are_of_guests(tmp_path):
+    """Diginetica's: a user for a third of the sessions, rows in the order of sessions."""
+    frame = choices().sort_values("u", kind="stable")
+    user = pd.Series(frame.u + 50).astype("Int64").where(frame.u % 3 == 0)
+    views = pd.DataFrame({"sessionId": frame.u + 1, "userId": user, "itemId": frame.i, "time": frame.t})
+    write(tmp_path, views=views)
     result, text = left(tmp_path)
-    files = find_files(str(tmp_path / result.tables.interactions.path))
-    assert len(files) == 3 and result.profile.rows == ROWS
-    assert "old/: a folder, not looked into" in text
-    if "{day}" in name:
-        assert "stands in the names of folders (day=2024-01-01), which a run does not read" in text
+    assert result.tables.interactions.user == "sessionId"
+    assert re.search(r"views.csv: \d+% of the rows have no userId; each sessionId counts as a user", text)
 
 
-@pytest.mark.parametrize(
-    ("start", "words"),
-    [
-        (b"\x93NUMPY\x01\x00", "a NumPy array"),
-        (b"\x80\x04\x95", "a Python pickle"),
-        (b"FEA1\0\0\0\0", "a Feather file"),
-        (b"\xff\xff\xff\xff\x90", "an Arrow stream"),
-        (b"r.csv".ljust(257, b"\0") + b"ustar\x0000" + bytes(100), "a tar archive"),
-        (b"-- MySQL dump 10.13\n\nDROP TABLE IF EXISTS `a`;", "an SQL dump"),
-        (b"/* x */\nINSERT INTO `orders` VALUES (1,2),(3,4);\n", "an SQL dump"),
-        (b"COPY public.orders (id, item) FROM stdin;\n1\t2\n", "an SQL dump"),
-    ],
+def test_users_who_trust_users_are_no_choices(tmp_path):
+    """Epinions': directed, in a file of its own without names."""
+    frame = choices(users=40, items=60)
+    rng = np.random.default_rng(8)
+    lines = [f"{row.u} {row.i + 100} {row.t % 5 + 1}" for row in frame.itertuples()]
+    (tmp_path / "ratings.dat").write_text("\n".join(lines))
+    (tmp_path / "trust.dat").write_text("\n".join(f"{a} {b} 1" for a, b in rng.integers(0, 40, (120, 2))))
+    result, text = left(tmp_path)
+    assert result.tables.interactions.path == "ratings.dat"
+    assert "trust.dat: not used: pairs of users" in text, text
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=30, max_size=60),
+    st.sampled_from([2147483647.0, -1e12, 3e38]),
 )
-def test_files_that_are_no_tables_say_what_they_are(tmp_path, start, words):
-    (tmp_path / "x.csv").write_bytes(start)
-    with pytest.raises(ConfigError, match=words):
-        detect_kind(str(tmp_path / "x.csv"))
-
-
-@pytest.mark.parametrize(
-    "start", ["ORCID,name\n0000,x\n", "MATLAB,Rar!\n1,2\n", "Set,copy from\n1,2\n", "-- a,b\n1,2\n"]
-)
-def test_names_that_files_of_other_kinds_begin_with(tmp_path, start):
-    (tmp_path / "x.csv").write_text(start)
-    assert detect_kind(str(tmp_path / "x.csv")) == "csv"
-
-
-def test_chinese_behind_numbers_is_no_hebrew():
-    text = "user_id,age\n" + "".join(f"{n},{['26-35岁', '36-45岁', '-1'][n % 3]}\n" for n in range(40))
-    assert detect_encoding(text.encode("gbk")) == "gb18030"
+def test_a_number_that_hides_the_others_is_pointed_at(numbers, far):
+    """Food.com's 2147483647 minutes."""
+    spread = np.array(numbers) + np.linspace(0, 500, len(numbers))
+    assert _apart(spread) == ""
+    assert f"{far:.17g} stands so far from the others" in _apart(np.append(spread, far))
+    assert _apart(np.zeros(40)) == "" == _apart(np.array([]))

@@ -134,7 +134,18 @@ def read_dialect(path: str, csv: Csv) -> Dialect:
         and sum(width == len(names) - 1 for width in widths) > 0.8 * len(widths)
     ):
         names = names[:-1]
+    names = csv.header or name_blanks(names)
     return Dialect(delimiter, encoding, names, not csv.header, quoted, returns, ragged)
+
+
+def name_blanks(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of columns where several are blank, as spreadsheets leave them at the end: `column_6` by their
+    position. One that is blank, as pandas' index is, keeps no name."""
+    blank = sum(not name.strip() for name in names)
+    made_up = (f"column_{position}" for position in range(1, len(names) + 1))
+    return tuple(
+        name if name.strip() or blank < 2 else other for name, other in zip(names, made_up, strict=True)
+    )
 
 
 _HEADING = re.compile(r"[^,;|\t]{1,60}:\r?")

@@ -92,8 +92,15 @@ def _best(evidence: bytes) -> str:
     known = (*MULTIBYTE, *SINGLE_BYTE, *LATIN)
     guess = from_bytes(evidence, cp_isolation=list(known), threshold=0.5, steps=10)
     order = {name: position for position, name in enumerate(known)}
+    # Of few words: that all of them have an even number of bytes is rare where a letter is one.
+    even = all(len(run) % 2 == 0 for run in re.findall(rb"[\x80-\xff]+", evidence))
+    weight = dict.fromkeys(SINGLE_BYTE, 0.8) if even else {}
     scores = {
-        name: (_letters(str(match), name) - match.chaos, match.coherence, -order[name])
+        name: (
+            weight.get(name, 1.0) * _letters(str(match), name) - match.chaos,
+            match.coherence,
+            -order[name],
+        )
         for match in guess
         for name in match.could_be_from_charset
         if name in order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -227,9 +228,13 @@ def _parse(
 def _without_names(table: pa.Table) -> pa.Table:
     """The rows but for a header line that stands below others: of a file that begins with comments,
     `csv.header` says it again."""
+    blank = re.compile(r"column_\d+")  # a column that has no name in the file
+    if all(map(blank.fullmatch, table.column_names)):
+        return table
     names = pa.scalar(True)
     for column in table.column_names:
-        names = pc.and_(names, pc.fill_null(pc.equal(table.column(column), column), False))
+        alike = pc.fill_null(pc.equal(table.column(column), column), blank.fullmatch(column) is not None)
+        names = pc.and_(names, alike)
     return table.filter(pc.invert(names))
 
 

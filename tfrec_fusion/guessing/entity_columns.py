@@ -289,6 +289,8 @@ def _note_once(column: Column, entities: _Entities) -> None:
     join, roles = entities.roles.table.join, entities.roles
     if entities.name != "users" or not join or column.filled < 0.9:
         return
+    if names.says(column.words_of_name, names.PERSONAL):  # a postcode
+        return
     pairs = pd.DataFrame(
         {"user": roles.user.strings, "order": roles.table.columns[join.left].strings}
     ).dropna()

@@ -79,6 +79,16 @@ def _best_roles(tables: list[TableProfile], hints: Hints, ledger: Ledger) -> Rol
 
     joined, exploded = joined_tables(tables), exploded_tables(tables)
     found = best(tables) + best(joined) + best(exploded)
+    if found and not hints.user and max(found, key=lambda roles: roles.score).user.filled < 0.5:
+        # Most rows are of guests: their sessions are known.
+        guests = [roles for roles in best(tables, sessions=True) if roles.user.filled > 0.9]
+        if guests:
+            roles, known = (max(some, key=lambda roles: roles.score) for some in (guests, found))
+            ledger.note(
+                f"{known.table.path}: {1 - known.user.filled:.0%} of the rows have no {known.user.name}; each"
+                f" {roles.user.name} counts as a user. To use the others alone: --user {known.user.name}."
+            )
+            return roles
     if not found and not hints.user:
         found = best(tables, sessions=True) + best(exploded, sessions=True)
         if found:
@@ -231,6 +241,17 @@ def _why_unused(
                     f"not used: says more of the {what} ({key.name}), which a run reads from one table,"
                     f" {listing.table.path}. To use it, join the two into one file"
                 )
+    users, known = set(roles.user.unique), set(roles.item.unique)
+    user_columns = [
+        column
+        for column in table.columns.values()
+        if column.distinct > 2 and column.unique.isin(users).mean() > 0.5
+    ]
+    of_items = any(column.unique.isin(known).mean() > 0.5 for column in user_columns)
+    if len(user_columns) == 2 and len(table.columns) <= 5 and not of_items:
+        return (
+            f"not used: pairs of users ({user_columns[0].name}, {user_columns[1].name}), no choices of items"
+        )
     others = find_roles(table, tables, Hints(items=hints.items, users=hints.users))
     properties = _properties(table, roles, others)
     if others and not properties:
@@ -238,13 +259,6 @@ def _why_unused(
             f"not used: another table of who chose what ({others.user.name}, {others.item.name};"
             f" {table.rows:,} rows). To take it instead of {roles.table.path}: --interactions"
             f" {table.path}"
-        )
-    user_columns = [
-        column for column in table.columns.values() if column.unique.isin(set(roles.user.unique)).mean() > 0.5
-    ]
-    if len(user_columns) == 2 and len(table.columns) <= 4:
-        return (
-            f"not used: pairs of users ({user_columns[0].name}, {user_columns[1].name}), no choices of items"
         )
     if properties:
         return properties
@@ -278,7 +292,7 @@ def _properties(table: TableProfile, roles: Roles, others: Roles | None) -> str:
         known = set(other.unique)
         chosen = others and (others.user if what == "item" else others.item)
         if chosen and (
-            chosen.unique.isin(known).mean() > 0.3
+            min(chosen.unique.isin(known).mean(), other.unique.isin(set(chosen.unique)).mean()) > 0.3
             or chosen.words_of_name == other.words_of_name
             or names.says(chosen.words_of_name, names.USER if what == "item" else names.ITEM) > 0
         ):

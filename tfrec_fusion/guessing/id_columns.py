@@ -73,6 +73,7 @@ def find_roles(
     users = [*names.USER, *names.ORDER] if sessions else names.USER
     links = {column.name: _links(column, table, tables, hints) for column in table.columns.values()}
     ids = [column for column in table.columns.values() if _may_be_id(column, hints)]
+    finer = _finer(table, ids) if table.headerless else {}
     best: Roles | None = None
     for user in ids:
         for item in ids:
@@ -103,7 +104,7 @@ def find_roles(
             if table.explode and user.distinct >= 0.9 * table.lists:
                 user_score -= 0.8  # an id of each row rather than of users
             if table.headerless:
-                bonus = _by_position(table, user, item, item_link) - _is_coarse(table, item, user, ids)
+                bonus = _by_position(table, user, item, item_link) - bool(finer[item.name] - {user.name})
                 user_score, item_score = user_score + bonus, item_score + bonus
             if min(user_score, item_score) < CLEAR or not _belongs_together(table, user, item):
                 continue
@@ -205,17 +206,19 @@ def _by_position(table: TableProfile, user: Column, item: Column, item_link: Lin
     return (1.1 if second <= 4 or item_link else 0.0) - 0.05 * (first + second)
 
 
-def _is_coarse(table: TableProfile, item: Column, user: Column, ids: list[Column]) -> bool:
-    """Whether a column of finer ids decides this one, as a track does its artist: the finer ones are the
-    items."""
-    return any(
-        other is not item
-        and other is not user
-        and 1.5 * item.distinct < other.distinct < 0.9 * len(other.values)
-        and not other.is_words
-        and follows(table.frame, other.name, item)
-        for other in ids
-    )
+def _finer(table: TableProfile, ids: list[Column]) -> dict[str, set[str]]:
+    """Of each column those of finer ids that decide it, as a track does its artist."""
+    return {
+        column.name: {
+            other.name
+            for other in ids
+            if other is not column
+            and 1.5 * column.distinct < other.distinct < 0.9 * len(other.values)
+            and not other.is_words
+            and follows(table.frame, other.name, column)
+        }
+        for column in ids
+    }
 
 
 def _belongs_together(table: TableProfile, user: Column, item: Column) -> bool:

@@ -17,20 +17,45 @@ def other_form(table: TableProfile) -> str:
     Args:
         table: as its file has it, neither joined nor taken apart.
     """
-    return _records(table) or _lines_of_ids(table) or _matrix(table)
+    return _document(table) or _records(table) or _lines_of_ids(table) or _matrix(table) or _objects(table)
+
+
+def _document(table: TableProfile) -> str:
+    """One object of JSON that holds the rows in a list: `{"data": [{…}, …]}`."""
+    for column in table.columns.values():
+        if table.rows <= 3 and _has_records(column) and len(column.array.flatten()) > 5 * table.rows:
+            return (
+                f"the file is one object, and {column.name} is its list of rows; a run reads JSON lines, or a"
+                ' list of rows. To write them so: python -c "import json; [print(json.dumps(row)) for row in'
+                f" json.load(open('{table.path}', encoding='utf-8'))[{column.name!r}]]\" > rows.jsonl"
+            )
+    return ""
+
+
+def _has_records(column: Column) -> bool:
+    kind = column.array.type
+    return column.known_strings is None and cells.is_list(kind) and pa.types.is_struct(kind.value_type)
+
+
+def _objects(table: TableProfile) -> str:
+    """Rows of JSON with objects in their cells, `{"user": {"id": 7}}`, as document databases write them."""
+    inside = [column.name for column in table.columns.values() if pa.types.is_struct(column.array.type)]
+    if len(inside) < 2:
+        return ""
+    return (
+        f"{', '.join(inside)} hold objects; a run reads one value a cell. To write their parts as columns:"
+        ' python -c "import json, pandas; pandas.json_normalize([json.loads(line) for line in'
+        f" open('{table.path}', encoding='utf-8')], sep='_')"
+        ".to_json('rows.jsonl', orient='records', lines=True)\""
+    )
 
 
 def _records(table: TableProfile) -> str:
     """Sessions or playlists of JSON, with what was chosen as records in a list."""
     for column in table.columns.values():
-        kind = column.array.type
-        if (
-            column.known_strings is not None
-            or not cells.is_list(kind)
-            or not pa.types.is_struct(kind.value_type)
-        ):
+        if not _has_records(column):
             continue
-        inner = kind.value_type
+        inner = column.array.type.value_type
         fields = [inner.field(position) for position in range(inner.num_fields)]
         names = [field.name for field in fields]
         plain = [field for field in fields if not pa.types.is_nested(field.type)]

@@ -7,11 +7,12 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import statistics
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.byte_streams import first_bytes
 from tfrec_fusion.datasets.csv_format import Csv
-from tfrec_fusion.datasets.dialect import detect_kind, read_dialect
+from tfrec_fusion.datasets.dialect import detect_kind, name_blanks, read_dialect
 from tfrec_fusion.datasets.files import is_table_name
 from tfrec_fusion.datasets.reading import column_names
 from tfrec_fusion.guessing.headers import has_no_header, made_up_names
@@ -39,20 +40,26 @@ def read_head(file: pathlib.Path) -> tuple[Csv, tuple[str, ...], bool]:
     widths = [len(line) for line in lines]
     width = max(set(widths), key=lambda count: (widths.count(count), count))
     first, *rows = [line for line in lines if len(line) == width] if width > 1 else lines
+    above = _lines_above(first, rows)
+    first, rows = (rows[above - 1], rows[above:]) if above else (first, rows)
     if has_no_header(first, rows):
         names = made_up_names(width)
         return dataclasses.replace(csv, header=names), names, True
     names = dialect.names
     told = names[0].lower().startswith("sep=")  # for Excel, which delimiter follows
-    if (len(names) < 2 or told) and width > 1:  # lines before the header
-        csv, names = dataclasses.replace(csv, header=tuple(first)), tuple(first)
+    if (len(names) < 2 or told or above) and width > 1:  # lines before the header
+        names = name_blanks(tuple(cell.strip() for cell in first))
+        csv = dataclasses.replace(csv, header=names) if len(set(names)) == width else csv
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(
             f"{file.name!r} names a column twice: {', '.join(map(repr, twice))}. Give each its own name."
         )
-    if len(names) < 2 and file.name.lower().endswith(".txt"):
-        raise ConfigError("it is text of one column.")
+    if len(names) < 2 and file.name.lower().endswith(".txt") and not _are_ids(lines):
+        raise ConfigError(
+            "it is text of one column. If spaces divide its columns, put a sign between them, for example:"
+            f" sed -E 's/ +/,/g' {file.name} > table.csv"
+        )
     return csv, names, False
 
 
@@ -89,6 +96,25 @@ MOST_PARTS = 200
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:
     return any(part.startswith((".", "_")) for part in parts)
+
+
+def _lines_above(first: list[str], rows: list[list[str]]) -> int:
+    """How many lines stand above the one with the names: a report's title, which leaves most cells empty."""
+
+    def filled(line: list[str]) -> float:
+        return sum(bool(cell.strip()) for cell in line) / len(line)
+
+    if len(first) < 3 or filled(first) > 0.5 or not rows:
+        return 0
+    usual = statistics.median(map(filled, rows))
+    full = next((number for number, line in enumerate(rows[:15], 1) if filled(line) >= usual), 0)
+    return full if full and not has_no_header(rows[full - 1], rows[full:]) else 0
+
+
+def _are_ids(lines: list[list[str]]) -> bool:
+    """Whether lines hold several ids each, with spaces between them."""
+    pattern = re.compile(r"[\w.\-]*\d[\w.\-]*(?:\s+[\w.\-]*\d[\w.\-]*)*")
+    return sum(bool(pattern.fullmatch(" ".join(line).strip())) for line in lines) > 0.9 * len(lines)
 
 
 def _first_lines(file: pathlib.Path, csv: Csv) -> list[list[str]]:

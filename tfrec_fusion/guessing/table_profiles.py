@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+import re
 from typing import Literal
 
 import pandas as pd
@@ -237,6 +238,16 @@ def _note_reading(table: TableProfile, ledger: Ledger) -> None:
         example = _example_of(table)
         sure = " Is that so? If not, set csv.encoding." if csv.encoding in GUESSED else ""
         ledger.note(f"{name}: read as {csv.encoding}, for example {example!r}.{sure}")
+    quoted = [
+        column.name
+        for column in table.columns.values()
+        if csv.delimiter and column.distinct > 1 and column.unique[:1000].str.fullmatch(r"'.*'").mean() > 0.95
+    ]
+    if quoted:
+        ledger.note(
+            f"{name}: values of {', '.join(quoted)} stand between single quotes, which are read as part of"
+            ' them and match nothing elsewhere. Take them out, for example: sed "s/\'//g".'
+        )
     if (csv.delimiter and len(csv.delimiter) > 1) or table.headerless:
         without = " and no header line; its columns are named by what they hold" if table.headerless else ""
         ledger.note(f"{name}: columns divided by {csv.delimiter!r}{without}.")
@@ -279,14 +290,25 @@ def _short(table: TableProfile) -> Csv:
     return dataclasses.replace(csv, delimiter=delimiter, encoding=encoding)
 
 
+_NOTHING = re.compile(
+    r"(?i)[\W_]*(?:n[/.]?a|nan|nul+|none|nil|missing|undefined|(?:not|non|no) (?:available|rated|data))?"
+    r"[\W_]*"
+)
+
+
 def _nulls(text: dict[str, pd.Series]) -> tuple[str, ...]:
     """Words that stand for nothing in some column."""
     words_for_nothing = {word for values in text.values() for word in NOTHING if (values == word).any()}
     for values in text.values():
-        if (values == "NA").any():
-            rest = values[values.notna() & ~values.isin([*NOTHING, "NA"])][:2000]
-            if len(rest) and parse_numbers(rest).notna().mean() > 0.95:
-                words_for_nothing.add("NA")
+        filled = values.dropna()
+        others = filled[~filled.astype("string").str.contains(r"\d")].unique()
+        marks = {word for word in others if word in NOTHING or _NOTHING.fullmatch(word)}
+        if not marks - words_for_nothing:
+            continue
+        # `NA` is a country, too: beside numbers it is none.
+        rest = filled[~filled.isin(marks)][:2000]
+        if len(rest) and parse_numbers(rest).notna().mean() > 0.95:
+            words_for_nothing |= marks
     return tuple(sorted(words_for_nothing))
 
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+
+from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.times import detect_time_format, parse_times
 from tfrec_fusion.guessing import column_names as names
 from tfrec_fusion.guessing import value_shapes
 from tfrec_fusion.guessing.column_profiles import Column
@@ -18,8 +23,27 @@ def explain(table: TableProfile, ledger: Ledger) -> None:
     for column in table.columns.values():
         if column.name in ledger.named(column.path):
             continue
-        reason, offer = _reason(column, taken)
+        marked = marked_ids(column)
+        reason, offer = (_marked(table, column, marked), {}) if marked else _reason(column, taken)
         ledger.leave(column.path, column.name, reason, **offer)
+
+
+def _marked(table: TableProfile, column: Column, example: str) -> str:
+    """What to do with `N1-0 N2-1`: the command that makes a row for each, the mark in a last column."""
+    words = (
+        f"ids with a mark behind each ({example!r}), as what was shown and clicked; a row for each is needed,"
+        " and `outcomes` for the marks"
+    )
+    tabs = table.csv.delimiter in (None, "\t") and ".tsv" in table.path
+    sign = "\\t" if tabs else table.csv.delimiter or ","
+    if table.join or column.path != table.path or len(sign) > 2:
+        return words
+    at = f"${list(table.columns).index(column.name) + 1}"
+    return (
+        f"{words}. To write them so: awk -F'{sign}' -v OFS='{sign}' '{{n = split({at}, ids, /[ ,;]+/);"
+        f" for (i = 1; i <= n; i++) {{{at} = substr(ids[i], 1, length(ids[i]) - 2); print $0, substr(ids[i],"
+        f" length(ids[i]))}}}}' {table.path} > shown.txt"
+    )
 
 
 def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
@@ -33,14 +57,6 @@ def _reason(column: Column, taken: set[str]) -> tuple[str, dict[str, Any]]:
         return "empty", {}
     if column.distinct == 1:
         return f"the same everywhere: {example(column)}", {}
-    if marked := marked_ids(column):
-        return (
-            (
-                f"ids with a mark behind each ({marked!r}), as what was shown and clicked; a row for each is"
-                " needed"
-            ),
-            {},
-        )
     if column.is_list:
         return f"lists, such as {example(column)}", {}
     if column.is_flag:
@@ -75,7 +91,7 @@ def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
     if value_shapes.is_running_number(numbers, column.rows) or (
         column.distinct > 20 and steps.isin([0, 1]).all()
     ):
-        return "counts the rows", {}
+        return "counts the rows" if column.distinct == column.rows else "numbers rows that go together", {}
     if names.names_an_id(words) or (names.says(words, names.ORDER) and column.distinct > 0.1 * column.rows):
         return f"an id of something else, {column.distinct:,} different", {}
     if numbers.min() < 0:
@@ -84,10 +100,36 @@ def _reason_of_number(column: Column) -> tuple[str, dict[str, Any]]:
         return f"an amount of money {column.spread}; it weighs no choice unless you say so", {
             "weight": column.name
         }
+    if reads_as := _reads_as_time(column):
+        return reads_as, {}
     if column.is_integer and column.distinct > 0.9 * column.rows and column.rows > 30:
         return "whole numbers, different in almost every row: an id of something else", {}
     kind = "a count" if column.is_integer else "an amount"
     return f"{kind} {column.spread}; every row counts the same unless it weighs them", {"weight": column.name}
+
+
+def _reads_as_time(column: Column) -> str:
+    """What to do where numbers could be times, of which the column's name says nothing, or have two units."""
+    array = pa.array(column.values.astype(object), pa.string())
+    try:
+        found = detect_time_format(array)
+    except ConfigError:
+        return ""
+    if not found.sure or column.distinct < 0.2 * column.rows:
+        return ""
+    if names.says(column.words_of_name, names.TIME) == 1 and found.share < 0.9:
+        return (
+            f"looks like a time, but {1 - found.share:.0%} of its values are no {found.why}, such as"
+            f" {found.misfit!r}; write them in one form"
+        )
+    if found.share < 0.99:
+        return ""
+    times = parse_times(array, found.name)
+    first, last = (pd.Timestamp(int(moment)) for moment in (times.min(), times.max()))
+    return (
+        f"could be times, {first:%Y-%m-%d} to {last:%Y-%m-%d} as {found.why}, but its name does not say"
+        f" so. To use them: --time {column.name}"
+    )
 
 
 def _is_few(column: Column) -> bool:
@@ -123,7 +165,7 @@ def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
     if few and names.says(column.words_of_name, names.LABEL) == 1:
         return f"{column.distinct} words, not numbers; say what each stands for", {
             "label": column.name,
-            "label_values": {str(word): float(index) for index, word in enumerate(column.unique)},
+            "label_values": _graded(column),
         }
     if column.is_address:
         return "addresses or files", {}
@@ -163,6 +205,15 @@ _KINDS = {
     "impression",
     "download",
 }
+
+
+def _graded(column: Column) -> dict[str, float]:
+    """A number for each word: its own where it is one."""
+    numbers = column.numbers
+    if numbers.notna().any():
+        pairs = zip(column.unique, numbers, strict=True)
+        return {str(word): float(number) for word, number in pairs if number == number}
+    return {str(word): float(index) for index, word in enumerate(column.unique)}
 
 
 _EVENT = {
