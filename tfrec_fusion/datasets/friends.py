@@ -21,7 +21,7 @@ from tfrec_fusion.files import whole_file
 
 __all__ = ["friend_tables"]
 
-USER, FRIEND, TIME, CHOSEN = "user_id", "friend_id", "time", "chosen"
+USER, FRIEND, TIME, WEIGHT = "user_id", "friend_id", "time", "weight"
 DAYS_1 = 86_400
 
 
@@ -37,7 +37,9 @@ def friend_tables(
 
     Each edge is two interactions of one moment: its order among the others is a hash of both ends, so that a
     split by time holds out both directions or neither, and what is asked for cannot be read off the other.
-    Nobody is recommended to themselves: each user has a row for themselves that is no choice.
+    Each user chose themselves first of all: so nobody is recommended to themselves, and what two histories
+    have in common counts friends of friends. With `A` the adjacency, `(A + I)² = A² + 2 A + I` holds the
+    common neighbours of any two, which `A²` alone tells of their friends.
 
     Args:
         edges: the files.
@@ -66,21 +68,21 @@ def friend_tables(
     if items is None:
         _write(pd.DataFrame({USER: known}), target / "items.parquet")
         items = Items(str(target / "items.parquet"), USER)
-    chosen = Interactions(
-        str(target / "interactions.parquet"), USER, FRIEND, TIME, time_format="s", outcomes={CHOSEN: 1.0}
-    )
+    weight = None if (found.weights == 1).all() else WEIGHT
+    path = str(target / "interactions.parquet")
+    chosen = Interactions(path, USER, FRIEND, TIME, time_format="s", weight=weight)
     return Tables(chosen, items, users, rule, rule)
 
 
 def interactions(edges: EdgeList, known: Sequence[str]) -> pd.DataFrame:
-    """`user_id`, `friend_id`, `time` in seconds and `chosen`: both directions of each edge with its weight,
-    and of each known user a row for themselves with -1."""
+    """`user_id`, `friend_id`, `time` in seconds and `weight`: both directions of each edge, and before them
+    of each known user a row for themselves, with weight 1."""
     names = np.array(edges.keys, object)
     ends = names[edges.sources], names[edges.targets]
     times = [_moment(one, other) for one, other in zip(*ends, strict=True)]
-    both = pd.DataFrame({USER: ends[0], FRIEND: ends[1], TIME: times, CHOSEN: edges.weights})
+    both = pd.DataFrame({USER: ends[0], FRIEND: ends[1], TIME: times, WEIGHT: edges.weights})
     turned = both.rename(columns={USER: FRIEND, FRIEND: USER})
-    own = pd.DataFrame({USER: known, FRIEND: known, TIME: 0, CHOSEN: -1.0})
+    own = pd.DataFrame({USER: known, FRIEND: known, TIME: 0, WEIGHT: 1.0})
     return pd.concat([own, both, turned[list(both)]], ignore_index=True)
 
 
