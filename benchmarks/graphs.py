@@ -1,6 +1,6 @@
 """What a graph is worth: planted, on Last.fm with its friends, as friends to recommend; and what it costs.
 
-    python -m benchmarks.graphs [planted] [friends] [lastfm] [million] [--epochs 5] [--json FILE]
+    python -m benchmarks.graphs [planted] [friends] [lastfm] [million] [--epochs 5]
 
 - `planted`: groups of which the edges alone tell, and edges that tell nothing (`planted_graphs`).
 - `friends`: HetRec 2011 Last.fm's friendships, a tenth hidden; users recommended to users, against the most
@@ -151,7 +151,8 @@ def of_friends(options: argparse.Namespace) -> Figures:
         order = np.argsort(-np.where(met, -np.inf, values + 1e-6 * degrees), 1)[:, :LISTS]
         found[name] = [[names[item] for item in row] for row in order]
     start = time.perf_counter()
-    model = recommender(options).fit_friends(known)
+    widths = {} if options.factors is None else {"retrieval": {"collaborative_dim": options.factors}}
+    model = recommender(options, **widths).fit_friends(known)
     seconds = time.perf_counter() - start
     found["fit_friends"] = listed(model, users)
     return _friends_table(found, [wanted[user] for user in users], len(known), len(hidden), seconds)
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--listeners", type=int, default=5, help="that an artist must have")
+    parser.add_argument("--factors", type=int, help="`collaborative_dim` of friends (default: auto)")
     parser.add_argument("--json", help="file that receives all figures")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -13,6 +13,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Iterable
+from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.data.pushed_versions import latest_version, versions
@@ -200,17 +201,20 @@ def _sources(config: PipelineConfig, user: str) -> dict[str, int]:
     from tfrec_fusion.datasets.ids import ids
     from tfrec_fusion.datasets.reading import read_batches
 
-    if config.data.reader != "tables":
-        return {}
-    tables = tables_of(config)
+    data, named = config.data, list[tuple[str, Any, str]]()
+    if data.reader == "tables":
+        tables = tables_of(config)
+        named.append(("interactions", tables.interactions, tables.interactions.user))
+        named += [("users", tables.users, tables.users.id)] if tables.users else []
+    if data.reader == "friends" and data.items:
+        named.append(("items", data.items, data.items.id))
+    for edges in data.graph.users if data.graph else ():
+        named += [("graph.users", edges, edges.source), ("graph.users", edges, edges.target)]
     found: dict[str, int] = {}
-    named = [("interactions", tables.interactions, tables.interactions.user)]
-    if tables.users:
-        named.append(("users", tables.users, tables.users.id))  # type: ignore[arg-type]
     for name, table, column in named:
         for file in find_files(table.path, name):
             for batch in read_batches(file, (column,), name, csv=table.csv, report=lambda _: None):
-                keys = ids(batch.column(column), tables.user_ids, f"column {column!r} of the {name} table")
+                keys = ids(batch.column(column), data.user_ids, f"column {column!r} of the {name} table")
                 count = pc.sum(pc.equal(keys, user)).as_py() or 0
                 if count:
                     found[file] = found.get(file, 0) + count

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.config.pipeline_config import load_config, tables_of
 from pipeline.onboarding.graph_checks import check_graph
+from pipeline.runner.forgetting import forget
 from tfrec_fusion.config import ConfigError
 
 
@@ -41,6 +42,15 @@ def test_paths_start_at_the_file_and_validate_counts_edges(tmp_path):
     assert fine == ("ok", "graph.users", "1 edges; 2 of 3 users have any")
     gone = written(tmp_path, data.replace("cites", "gone"))
     assert findings(gone)[0][0] == "wrong"
+
+
+def test_edges_that_name_a_user_are_named_where_the_user_is_forgotten(tmp_path):
+    data = "  graph: {users: [{path: friends.csv}]}\n"
+    path = written(tmp_path, TABLES + data, friends=[("a", "b"), ("c", "a")])
+    rows = {pathlib.Path(file).name: count for file, count in forget(load_config(path), "a").sources.items()}
+    assert rows == {"choices.csv": 1, "friends.csv": 2}
+    friends = written(tmp_path, "  reader: friends\n" + data, friends=[("a", "b"), ("c", "a")])
+    assert list(forget(load_config(friends), "a").sources.values()) == [2]
 
 
 def test_friends_become_interactions_of_users_with_users(tmp_path):
