@@ -359,9 +359,11 @@ def test_sessions_where_most_rows_are_of_guests(tmp_path):
     frame = choices().sort_values("u", kind="stable")
     user = pd.Series(frame.u + 50).astype("Int64").where(frame.u % 3 == 0)
     views = pd.DataFrame({"sessionId": frame.u + 1, "userId": user, "itemId": frame.i, "time": frame.t})
-    write(tmp_path, views=views)
+    bought = views.drop_duplicates("sessionId").assign(timeframe=range(17, 17 * 13, 17))
+    write(tmp_path, views=views, purchases=bought)
     result, text = left(tmp_path)
     assert result.tables.interactions.user == "sessionId"
+    assert result.tables.users is None
     assert re.search(r"views.csv: \d+% of the rows have no userId; each sessionId counts as a user", text)
 
 

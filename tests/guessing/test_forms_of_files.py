@@ -1,14 +1,15 @@
 """Files in the forms of exports: signs between columns, parts, spreadsheets, words for nothing."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.onboarding.measuring import measure_choices
-from tests.guessing.forms import left, offers
-from tests.pipeline.onboarding_tables import ROWS, WORDS, items, pick, ratings, write
+from tests.guessing.forms import left, offers, run
+from tests.pipeline.onboarding_tables import ROWS, WORDS, choices, items, pick, ratings, write
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.dialect import detect_kind
 from tfrec_fusion.datasets.encodings import detect_encoding
@@ -124,3 +125,15 @@ def test_ids_between_single_quotes_are_pointed_at(tmp_path):
     frame = ratings()
     write(tmp_path, ratings=frame.assign(item_id="'" + frame.item_id + "'"), items=items())
     assert "ratings.csv: values of item_id stand between single quotes" in left(tmp_path)[1]
+
+
+def test_columns_of_fixed_width(tmp_path):
+    frame = choices()
+    lines = [f"{row.u + 1:<9d}{row.i + 100:<9d}{row.t}" for row in frame.itertuples()]
+    (tmp_path / "log.txt").write_text("\n".join(["user_id  item_id  time", *lines]))
+    with pytest.raises(ConfigError, match="spaces divide 3 in it") as error:
+        guess(tmp_path)
+    run(re.search(r"sed .*? > table.csv", str(error.value))[0], tmp_path)
+    (tmp_path / "log.txt").unlink()
+    table = guess(tmp_path).tables.interactions
+    assert (table.user, table.item, table.time) == ("user_id", "item_id", "time")

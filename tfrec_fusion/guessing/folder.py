@@ -88,7 +88,7 @@ def _best_roles(tables: list[TableProfile], hints: Hints, ledger: Ledger) -> Rol
                 f"{known.table.path}: {1 - known.user.filled:.0%} of the rows have no {known.user.name}; each"
                 f" {roles.user.name} counts as a user. To use the others alone: --user {known.user.name}."
             )
-            return roles
+            return dataclasses.replace(roles, user_link=None)  # what else lists a session came of it
     if not found and not hints.user:
         found = best(tables, sessions=True) + best(exploded, sessions=True)
         if found:

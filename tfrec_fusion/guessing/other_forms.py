@@ -90,7 +90,10 @@ def _lines_of_ids(table: TableProfile) -> str:
     parts = sample.str.split()
     lengths = parts.str.len()
     if lengths.nunique() < 2:
-        return ""
+        return (
+            f"one column; spaces divide {lengths.iloc[0]} in it, it seems. Put a sign between them:"
+            f" sed -E 's/ +/,/g' {table.path} > table.csv"
+        )
     counted = (parts.str[0] == (lengths - 1).astype(str)).mean() > 0.9
     first = parts.str[0].nunique() > 0.95 * len(sample) and not counted
     meaning = "their number, then ids" if counted else "an id, then others" if first else "ids"
