@@ -167,6 +167,7 @@ def compare(name: str, folder: pathlib.Path, options: argparse.Namespace) -> dic
     text = gains(data, *by_text(data, batch), rows)
     sizes = f"{len(data.catalogue) - 1:,} items, {len(data.train['item_index']):,} choices in training"
     print(f"\n{name}: {sizes}, {len(rows):,} users asked", flush=True)
+    print(f"{name}, {TEXT}: {text.mean():.4f}", flush=True)
     table: dict = {}
     for share in options.shares:
         found: dict[str, list[np.ndarray]] = {TEXT: [text]}
