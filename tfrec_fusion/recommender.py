@@ -190,9 +190,10 @@ class Recommender:
 
     def _fit(self, tables: Tables, config: RecommenderConfig) -> Recommender:
         from tfrec_fusion.in_memory.fitted import fit_models
+        from tfrec_fusion.in_memory.given_tables import columns_in_words
 
         config = self._fitting(config, tables)
-        self._say(f"columns: {_columns(tables)}")
+        self._say(f"columns: {columns_in_words(tables)}")
         vectors = None if self.vectors is None else os.fspath(self.vectors)
         self._state = fit_models(tables, config, vectors, self._say, self._progress)
         self._asked = None
@@ -473,25 +474,6 @@ class Recommender:
             self._say(f"{kind}, epoch {logs['epoch']:.0f}: {shown}")
 
         return say
-
-
-def _columns(tables: Any) -> str:
-    """What each column was taken for."""
-    parts = []
-    for name in ("interactions", "items", "users"):
-        table = getattr(tables, name)
-        if table is None:
-            continue
-        roles = {
-            field.name: value
-            for field in dataclasses.fields(table)
-            if field.name not in ("path", "separator", "time_format") and (value := getattr(table,
-            field.name)) and isinstance(value, (str, tuple))
-        }  # fmt: skip
-        words = ", ".join(f"{role} {value if isinstance(value, str) else ' + '.join(map(str, value))}"
-                          for role, value in roles.items())  # fmt: skip
-        parts.append(f"{name} ({words})")
-    return "; ".join(parts)
 
 
 def _plain(value: Any) -> Any:

@@ -31,7 +31,15 @@ from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
 from tfrec_fusion.datasets.values import arrow_of
 from tfrec_fusion.guessing import Hints, guess
 
-__all__ = ["described", "friends_described", "graph_of", "place", "test_tables", "whole_numbers"]
+__all__ = [
+    "columns_in_words",
+    "described",
+    "friends_described",
+    "graph_of",
+    "place",
+    "test_tables",
+    "whole_numbers",
+]
 
 HINTS = ("user", "item", "time", "label", "time_format")
 OF_COLUMNS = (
@@ -354,3 +362,22 @@ def test_tables(test: Any, tables: Tables, folder: pathlib.Path) -> tuple[Tables
             f" {', '.join(map(repr, missing))}, only {', '.join(known)}."
         )
     return dataclasses.replace(tables, interactions=table), files
+
+
+def columns_in_words(tables: Tables) -> str:
+    """What each column was taken for."""
+    parts = []
+    for name in ("interactions", "items", "users"):
+        table = getattr(tables, name)
+        if table is None:
+            continue
+        roles = {
+            field.name: value
+            for field in dataclasses.fields(table)
+            if field.name not in ("path", "separator", "time_format") and (value := getattr(table,
+            field.name)) and isinstance(value, (str, tuple))
+        }  # fmt: skip
+        words = ", ".join(f"{role} {value if isinstance(value, str) else ' + '.join(map(str, value))}"
+                          for role, value in roles.items())  # fmt: skip
+        parts.append(f"{name} ({words})")
+    return "; ".join(parts)
