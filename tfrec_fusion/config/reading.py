@@ -108,18 +108,28 @@ def _build(cls: type, values: Any, where: str, errors: list[str], base: Any = No
     for name, default in defaults.items():
         if default is dataclasses.MISSING and name not in values:
             errors.append(f"`{_join(where, name)}` is missing. Give it a value.")
-    read = {
-        key: _convert(hints[key], value, _join(where, key), errors, defaults[key])
-        for key, value in values.items()
-        if key in hints
-    }
-    if len(errors) > before:
+    own, read = len(errors) > before, {}
+    for key in [key for key in values if key in hints]:
+        count = len(errors)
+        value = _convert(hints[key], values[key], _join(where, key), errors, defaults[key])
+        if len(errors) == count:
+            read[key] = value
+        elif not dataclasses.is_dataclass(hints[key]):
+            own = True
+    if own:
         return _WRONG
+    # Where settings of a key of its own are wrong, the usual ones stand for them, so that what is wrong with
+    # the others is told as well.
     try:
-        return cls(**read) if base is None else dataclasses.replace(base, **read)
+        made = cls(**read) if base is None else dataclasses.replace(base, **read)
     except ConfigError as error:  # what does not go together
         errors.append(str(error))
         return _WRONG
+    except TypeError:
+        if len(errors) == before:
+            raise
+        return _WRONG  # there are no usual ones
+    return made if len(errors) == before else _WRONG
 
 
 def _default(field: dataclasses.Field, base: Any) -> Any:
