@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import pathlib
 import time
@@ -31,6 +30,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tfrec_fusion import files
 from tfrec_fusion.config import FeatureSpace, PrivacyConfig, RetrievalConfig, TowerConfig, TrainingConfig
 from tfrec_fusion.metrics.ranks import gain, next_item_ranks, tie_order
 from tfrec_fusion.models.build import build_two_tower
@@ -262,7 +262,7 @@ def main() -> None:
     popular = ndcg(model, data.test, data.catalogue.counts)
     print(f"popularity, of all users, without privacy: NDCG@10 {popular:.3f}")
     if options.json:
-        options.json.write_text(json.dumps({"options": vars(options) | {"json": None}, "results": results}))
+        files.write_json(options.json, {"options": vars(options) | {"json": None}, "results": results})
 
 
 if __name__ == "__main__":
