@@ -8,7 +8,7 @@ model that is built again from its settings, to be served or loaded, is the one 
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -33,10 +33,9 @@ def without_interactions(
     if config.training.privacy is None:
         return config, space, catalogue
     tower = dataclasses.replace(config.tower, user_id=False)
-    if isinstance(config, RetrievalConfig):
-        config = dataclasses.replace(config, tower=tower, collaborative_dim=0, content_dim=0, logq=False)
-    else:
-        config = dataclasses.replace(config, tower=tower, rating_dim=0)
+    solved = {"collaborative_dim": 0, "content_dim": 0, "logq": False}
+    changes: dict[str, Any] = solved if isinstance(config, RetrievalConfig) else {"rating_dim": 0}
+    config = dataclasses.replace(config, tower=tower, **changes)
     space = dataclasses.replace(space, user_features=(), context_features=())
     return config, space, uniform_counts(catalogue)
 
