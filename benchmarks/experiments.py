@@ -21,8 +21,9 @@ import numpy as np
 
 from tfrec_fusion.experiments.comparing import compare
 from tfrec_fusion.experiments.exploring import Exploration, explore
-from tfrec_fusion.experiments.interleaving import preference, team_draft
+from tfrec_fusion.experiments.interleaving import team_draft
 from tfrec_fusion.experiments.planning import minimum_effect
+from tfrec_fusion.experiments.preferences import preference
 
 Side = tuple[np.ndarray, np.ndarray]
 

@@ -80,12 +80,12 @@ COSTS = {
         serving.server.impressions serving.server.wire"""
     ),
     "numpy": (
-        """experiments.exploring experiments.off_policy layers.backbones.weight_files models.hybrid.blend_weights
+        """experiments.exploring experiments.interleaving experiments.off_policy layers.backbones.weight_files models.hybrid.blend_weights
         features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.rating_biases models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
     ),
-    "scipy": "experiments.comparing experiments.interleaving experiments.planning experiments.sample_ratio models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
+    "scipy": "experiments.comparing experiments.planning experiments.preferences experiments.sample_ratio models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
     "pyarrow": (
         """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
         datasets.markup datasets.reading datasets.records guessing.table_files impressions.schema"""

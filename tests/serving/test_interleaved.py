@@ -13,10 +13,11 @@ from tests.serving.saved_models import write_recommender
 from tests.serving.test_trials import BODY, PATH, until
 from tfrec_fusion.experiments import Arm, Experiment, Exploration, team_draft
 from tfrec_fusion.experiments.interleaving import coins
+from tfrec_fusion.export.request import DIAGNOSES
 from tfrec_fusion.impressions import ImpressionLog, ImpressionLogConfig, collect, read_impressions
 from tfrec_fusion.serving import Client, InvalidRequest, ModelConfig, VersionPolicy
 from tfrec_fusion.serving.server.embedded import EmbeddedServer
-from tfrec_fusion.serving.server.interleaved import Interleaver
+from tfrec_fusion.serving.server.interleaved import _OF_REQUEST, Interleaver
 
 BOTH = Experiment("ranker", (Arm("old", 0.5, 1), Arm("new", 0.5, 2)), traffic=0.8, interleave=True)
 COLOUR = Experiment("colour", (Arm("red", 0.5), Arm("blue", 0.5)))
@@ -129,6 +130,11 @@ def test_what_is_shown_is_logged_and_read_out(serving, tmp_path, capsys):
     assert "The arm new is preferred." in said
     assert main(["experiment", "read", *given[2:]]) == 1
     assert "Read it with `tfrec experiment prefer`" in capsys.readouterr().err
+
+
+def test_the_servers_names_are_the_contracts():
+    """The serving image lacks what the contract is described by."""
+    assert set(_OF_REQUEST) == {name for name in DIAGNOSES if name.startswith("unknown_")}
 
 
 def test_who_is_answered_by_one_version(serving):

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.experiments.checks import ExperimentError
     from tfrec_fusion.experiments.comparing import Comparison, adjust, compare
     from tfrec_fusion.experiments.exploring import Exploration, Explored, explore
-    from tfrec_fusion.experiments.interleaving import Interleaved, Preference, preference, team_draft
+    from tfrec_fusion.experiments.interleaving import Interleaved, team_draft
     from tfrec_fusion.experiments.off_policy import (
         NoSupport,
         OffPolicyEstimate,
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.experiments.outcome_files import read_table
     from tfrec_fusion.experiments.outcomes import Outcomes, Reading, read_outcomes
     from tfrec_fusion.experiments.planning import minimum_effect, power, sample_size
+    from tfrec_fusion.experiments.preferences import Preference, preference
     from tfrec_fusion.experiments.results import Readout, readout
     from tfrec_fusion.experiments.sample_ratio import SampleRatio, check_sample_ratio
     from tfrec_fusion.experiments.sequential import always_valid

@@ -26,9 +26,10 @@ from tfrec_fusion.datasets.cells import numbers
 from tfrec_fusion.datasets.ids import ids as as_ids
 from tfrec_fusion.datasets.reading import column_names, read_batches
 from tfrec_fusion.experiments.checks import ExperimentError
-from tfrec_fusion.experiments.interleaving import Preference, coins, preference, team_draft
+from tfrec_fusion.experiments.interleaving import coins, team_draft
 from tfrec_fusion.experiments.outcome_files import files_of
 from tfrec_fusion.experiments.outcomes import arms_of_rows
+from tfrec_fusion.experiments.preferences import Preference, preference
 
 __all__ = ["interleave", "prefer", "prefer_logged", "read_columns"]
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from tfrec_fusion.experiments.assignment import Experiment, arms_text
 from tfrec_fusion.experiments.interleaving import coins, team_draft
-from tfrec_fusion.export.request import DIAGNOSES
 from tfrec_fusion.impressions.contract import row_ids
 from tfrec_fusion.serving.protocol.status import StatusError, invalid_argument
 from tfrec_fusion.serving.server.impressions import ARMS
@@ -26,6 +25,8 @@ __all__ = ["RECOMMEND", "Interleaver"]
 logger = logging.getLogger(__name__)
 
 RECOMMEND, _ITEMS, _COUNT = "recommend", "item_ids", "num_results"
+_OF_REQUEST = ("unknown_items", "unknown_categories")
+"""Outputs that are lists of what a request holds, and not of what is recommended."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -114,7 +115,7 @@ class Interleaver:
         lists = {
             name
             for name in first
-            if name not in DIAGNOSES and all(_is_list(name, answer) for answer in (first, second))
+            if name not in _OF_REQUEST and all(_is_list(name, answer) for answer in (first, second))
         }
         merged = {
             name: _picked(values, second[name], places) if name in lists else values
