@@ -1,4 +1,4 @@
-"""Which of two interleaved rankings is preferred, by clicks (`interleaving`)."""
+"""Preference between two interleaved rankings, by clicks (`interleaving`)."""
 
 from __future__ import annotations
 
