@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 
 from pipeline.data.catalogue_reading import split_files
@@ -87,6 +88,7 @@ class Baselines:
             "content_knn": lambda: baselines.ContentKNN(np.asarray(text_vectors)),
         }
         self.fitted = {}
+        self.factors: dict[bytes, np.ndarray] = {}  # of ALS, of the users that were asked about
         for name in names:
             progress.report(f"fits {name}")
             try:
@@ -107,7 +109,8 @@ class Baselines:
         Args:
             user_ids: a string per example.
             target: item rows; 0 for an unknown item.
-            seen: item rows of each user, what was chosen before the split.
+            seen: item rows of each user, what was chosen before the split: the same whenever a user is asked
+                about.
 
         Returns:
             Name → float32 `[examples]`, from 1; NaN where the target is unknown or was seen.
@@ -137,11 +140,23 @@ class Baselines:
 
     def _scores(self, name: str, user_ids: list[bytes], seen: list[np.ndarray]) -> np.ndarray:
         """float32 `[users, N + 1]`."""
+        baseline = self.fitted[name]
+        if isinstance(baseline, baselines.ALS):
+            # Solved once: a user's examples lie far from each other, in the order of their items.
+            new = [row for row, user in enumerate(user_ids) if user not in self.factors]
+            if new:
+                own = [user_ids[row] for row in new]
+                known = self._known([seen[row] for row in new])
+                known = known.maximum(self.counted[[self.rows_of.get(user, -1) + 1 for user in own]])
+                self.factors.update(zip(own, baseline.factors_of(known).astype(np.float32), strict=True))
+            scores = np.stack([self.factors[user] for user in user_ids]) @ baseline.item_factors.T
+        else:
+            scores = baseline.scores_of(self._known(seen))
+        scores[[row for row, items in enumerate(seen) if not len(items)]] = self.popularity
+        return scores
+
+    def _known(self, seen: list[np.ndarray]) -> scipy.sparse.csr_matrix:
+        """Which items are in which list: float32 `[users, N + 1]`, 1 where one is."""
         rows = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
         items = np.concatenate([*seen, np.zeros(0, np.int64)]).astype(np.int64)
-        known = baselines.interaction_matrix(rows, items, len(seen), len(self.ties))
-        if name == COUNTING:
-            known = known.maximum(self.counted[[self.rows_of.get(user, -1) + 1 for user in user_ids]])
-        scores = self.fitted[name].scores_of(known)
-        scores[np.diff(known.indptr) == 0] = self.popularity
-        return scores
+        return baselines.interaction_matrix(rows, items, len(seen), len(self.ties))
