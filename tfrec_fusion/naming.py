@@ -19,6 +19,8 @@ _PLAIN = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 _PLAIN_IN_ANY_CASE = re.compile(_PLAIN.pattern, re.IGNORECASE | re.ASCII)
 _INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 CONTEXT = "context_"
+# Means of what users wrote, in Examples and batches (`features.reviews`).
+USER_REVIEWS, ITEM_REVIEWS, ITEM_REVIEWS_NOW = "user_reviews", "item_reviews", "item_reviews_now"
 
 
 def digest(name: str) -> str:

@@ -25,6 +25,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from pipeline.components.artifacts import DataReport, GeneratedTexts
 from pipeline.components.data_report import add_notes, check_report, read_report, write_report
 from pipeline.components.graph_reading import AddVectors, VectorFile, write_vectors
+from pipeline.components.review_reading import ReviewFile, write_reviews
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.components.text_enrichment import texts_file
 from pipeline.data.examples import make_example
@@ -111,8 +112,9 @@ class SplitUsers(beam.DoFn):
         click_threshold: float,
         tables: Tables,
         vectors: VectorFile | None = None,
+        reviews: ReviewFile | None = None,
     ):
-        self.vectors = vectors
+        self.vectors, self.reviews = vectors, reviews
         self.method = split["method"]
         self.history_length, self.long_history = split["history_length"], split["long_history"]
         self.light_user, self.context, self.click_threshold = split["light_user"], context, click_threshold
@@ -142,6 +144,8 @@ class SplitUsers(beam.DoFn):
                 values["weight"] = max(float(event.weight), 0.0)
             if self.tables.shows:
                 values["chosen"], values["exposure"] = chosen_sign(event), exposure_of(event, self.tables)
+            if self.reviews is not None:
+                values |= self.reviews.of_example(user, event.item, example.known_until)
             if example.split == "train":
                 if self.weighted:
                     values["history_weight"] = example.history_weights
@@ -161,6 +165,7 @@ class SplitUsers(beam.DoFn):
             "history": items[-max(self.history_length, self.long_history) :],
             "seen": list(dict.fromkeys(event.item for event in events if event.weight != 0)),
             **features,
+            **(self.reviews.of_user(user) if self.reviews is not None else {}),
         }
         yield beam.pvalue.TaggedOutput("users", make_example(profile))
 
@@ -169,8 +174,8 @@ class FinishItems(beam.DoFn):
     """(item, its row, training count, held-out examples) → the item's Example, and the examples with its
     segment."""
 
-    def __init__(self, rare_item: int):
-        self.rare_item = rare_item
+    def __init__(self, rare_item: int, reviews: ReviewFile | None = None):
+        self.rare_item, self.reviews = rare_item, reviews
 
     def process(self, entry: tuple[str, dict]) -> Iterator[Any]:
         item, groups = entry
@@ -181,7 +186,8 @@ class FinishItems(beam.DoFn):
             yield beam.pvalue.TaggedOutput(split, example)
         for row in groups["items"]:
             title = row.get("title") or item
-            yield make_example({"item_id": item, **row, "title": title, "train_count": count})
+            values = {"item_id": item, **row, "title": title, "train_count": count}
+            yield make_example(values | (self.reviews.of_item(item) if self.reviews is not None else {}))
 
 
 def with_texts(tables: Tables, path: str | None) -> Tables:
@@ -213,7 +219,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         tf.io.gfile.makedirs(report_folder)
         with self._make_beam_pipeline() as pipeline:
             graph = {kind: write_vectors(tables, kind, report_folder) for kind in KINDS}
-            self._build(pipeline, tables, split, outputs, graph)
+            reviews = write_reviews(tables, split, exec_properties, report_folder)
+            self._build(pipeline, tables, split, outputs, graph, reviews)
         add_notes(report_folder, settled.notes)
         check_report(report_folder, exec_properties["max_reject_share"], exec_properties["reject_folder"])
         check_splits(report_folder)
@@ -225,6 +232,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         split: dict,
         outputs: dict,
         graph: dict[NodeKind, VectorFile | None],
+        reviews: ReviewFile | None = None,
     ) -> None:
         interactions, rows, rejects = self._read(pipeline, tables)
         if of_items := graph["items"]:
@@ -245,7 +253,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         rejects += [joined.rejects, ordered.rejects]
         cutoffs = beam.pvalue.AsSingleton(self._cutoffs(pipeline, ordered.users, split))
-        kept = self._divide(pipeline, tables, split, rows, ordered.users, cutoffs, graph["users"])
+        kept = self._divide(pipeline, tables, split, rows, ordered.users, cutoffs, graph["users"], reviews)
         for (name, part), examples in kept.items():
             uri = artifact_utils.get_split_uri([_with_split(outputs[name], part)], part)
             if part == "train":
@@ -308,6 +316,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         events: beam.PCollection,
         cutoffs: beam.pvalue.AsSingleton,
         vectors: VectorFile | None,
+        reviews: ReviewFile | None,
     ) -> dict[tuple[str, str], Any]:
         """(table, split) → Examples."""
         users = {"events": events}
@@ -321,14 +330,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             | "with features" >> beam.CoGroupByKey()
             | "split"
             >> beam.ParDo(
-                SplitUsers(split, context, split["click_threshold"], tables, vectors), cutoffs
+                SplitUsers(split, context, split["click_threshold"], tables, vectors, reviews), cutoffs
             ).with_outputs("train", "pairs", "users", main="held_out")
         )
         counts = divided.pairs | "count" >> beam.combiners.Count.PerElement()
         finished = (
             {"items": rows["items"], "counts": counts, "held_out": divided.held_out}
             | "by target" >> beam.CoGroupByKey()
-            | "finish items" >> beam.ParDo(FinishItems(split["rare_item"])).with_outputs(
+            | "finish items" >> beam.ParDo(FinishItems(split["rare_item"], reviews)).with_outputs(
                 "validation", "test", main="items"
             )
         )  # fmt: skip
@@ -402,6 +411,8 @@ class TablesExampleGenSpec(component_spec.ComponentSpec):
         "reject_folder": component_spec.ExecutionParameter(type=str),
         "source_digest": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
+        "text": component_spec.ExecutionParameter(type=str, optional=True),
+        "text_cache": component_spec.ExecutionParameter(type=str, optional=True),
     }
 
 
@@ -415,6 +426,8 @@ class TablesExampleGen(base_beam_component.BaseBeamComponent):
         reject_folder: receives the rejected rows then.
         source_digest: digest of the files, so that changed data is read again.
         code: digest of the code, likewise.
+        text, text_cache: JSON of the `TextConfig` that reads what users wrote, and the folder that keeps its
+            vectors; left out where the tables name no such column.
         generated_texts: what a language model wrote about items, where `tables` says that there is such.
     """
 

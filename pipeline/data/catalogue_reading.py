@@ -15,6 +15,7 @@ from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features import columns as names
 from tfrec_fusion.features.padding import stack, with_row_0
 from tfrec_fusion.models.catalogue import Catalogue, check_numbers
+from tfrec_fusion.naming import ITEM_REVIEWS, ITEM_REVIEWS_NOW
 
 TOKENS = ("input_ids", "attention_mask")
 
@@ -80,6 +81,10 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
                 value.decode("utf-8", "replace") for value in read_vocabulary(transform, feature.vocabulary)
             ]
             values[feature.name] = np.array(["", *known], object)
+    means = {
+        feature.name: with_row_0(columns[feature.name].astype(np.float32))
+        for feature in names.catalogue_reviews(tables)
+    }
     return Catalogue(
         ids=ids,
         titles=np.array([""] + [value.decode() for value in columns["title"]], object),
@@ -91,6 +96,8 @@ def load_catalogue(items_uri: str, transform_uri: str, tables: Tables, vectors_u
         names=values,
         text_tokens={name: with_row_0(columns[name].astype(np.int32)) for name in TOKENS if name in columns}
         or None,
+        reviews=means.get(ITEM_REVIEWS),
+        reviews_now=means.get(ITEM_REVIEWS_NOW),
     )
 
 
@@ -124,4 +131,5 @@ def feature_space(
         context_features=described(names.context_features(tables), interactions),
         text_dim=None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1],
         history_length=history,
+        review_dim=None if catalogue.reviews is None else catalogue.reviews.shape[1],
     )

@@ -7,9 +7,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import (
     RawFeature,
+    catalogue_reviews,
     context_features,
     item_features,
     label_feature,
+    pair_features,
     text_features,
     user_features,
 )
@@ -84,6 +86,8 @@ def interactions_schema(tables: Tables) -> schema_pb2.Schema:
         _add(schema, "history_weight", schema_pb2.FLOAT, most=None).in_environment.append("train")
     _add(schema, "click", schema_pb2.FLOAT, required=True)
     _add(schema, "history", schema_pb2.BYTES, most=None)
+    for feature in pair_features(tables):  # a split may be earlier than every text
+        _add_column(schema, feature, schema_pb2.FLOAT, most=None)
     _add_side(schema, user_features(tables) + context_features(tables))
     for name, kind in (("seen", schema_pb2.BYTES), ("item_train_count", schema_pb2.INT)):
         _add(schema, name, kind, most=None).in_environment.extend(held_out)
@@ -110,5 +114,7 @@ def items_schema(tables: Tables, min_text_share: float) -> schema_pb2.Schema:
         # those.
         given = generated is None or (generated.use != "instead" and feature.column != generated.column)
         _add_column(schema, feature, schema_pb2.BYTES, share=min_text_share if given else 0.0)
+    for feature in catalogue_reviews(tables):
+        _add_column(schema, feature, schema_pb2.FLOAT, most=None)
     _add_side(schema, item_features(tables))
     return schema

@@ -14,6 +14,15 @@ from pipeline.config.places import Places
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.enrichment.asking import incomplete_runs
+from tfrec_fusion.features.reviews import check_reviews
+
+REVIEWS = (
+    "pipeline/components/review_reading.py",
+    "tfrec_fusion/features/reviews.py",
+    "tfrec_fusion/features/text_vectors.py",
+    "tfrec_fusion/config",
+    "tfrec_fusion/layers",
+)
 
 
 def text_enrichment(config: PipelineConfig, places: Places, tables: Tables, source: str) -> TextEnrichment:
@@ -56,24 +65,39 @@ def text_enrichment(config: PipelineConfig, places: Places, tables: Tables, sour
 def example_gen(config: PipelineConfig, places: Places, written: BaseNode | None = None) -> TablesExampleGen:
     """Tables to Examples."""
     split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
+    code, read = _code_of_reading(), {}
+    check_reviews(places.tables, config.text, config.ranking is not None, config.private)
+    if places.tables.interactions.text and config.text:
+        if places.vertex:
+            raise ConfigError(
+                "`data.interactions.text` is read on this machine, where the encoder's vectors are kept."
+                " Received: a run on Vertex AI. Leave the column out there."
+            )
+        read = {"text": to_json(config.text.pretrained()), "text_cache": places.text_vectors}
+        code = code_digest(*REVIEWS) + code
     return TablesExampleGen(
         tables=to_json(places.tables),
         split=json.dumps(split, sort_keys=True),
         max_reject_share=config.data.max_reject_share,
         reject_folder=places.rejects,
         source_digest=places.source,
-        code=code_digest(
-            "pipeline/components/data_report.py",
-            "pipeline/components/example_gen.py",
-            "pipeline/components/graph_reading.py",
-            "pipeline/components/table_reading.py",
-            "pipeline/data/examples.py",
-            "tfrec_fusion/datasets",
-            "tfrec_fusion/features/columns.py",
-            "tfrec_fusion/features/node_vectors.py",
-            "tfrec_fusion/features/rows.py",
-            "tfrec_fusion/layers/propagation.py",
-            "tfrec_fusion/impressions/pseudonyms.py",
-        ),
+        code=code,
+        **read,
         generated_texts=written.outputs["generated_texts"] if written else None,
+    )
+
+
+def _code_of_reading() -> str:
+    return code_digest(
+        "pipeline/components/data_report.py",
+        "pipeline/components/example_gen.py",
+        "pipeline/components/graph_reading.py",
+        "pipeline/components/table_reading.py",
+        "pipeline/data/examples.py",
+        "tfrec_fusion/datasets",
+        "tfrec_fusion/features/columns.py",
+        "tfrec_fusion/features/node_vectors.py",
+        "tfrec_fusion/features/rows.py",
+        "tfrec_fusion/layers/propagation.py",
+        "tfrec_fusion/impressions/pseudonyms.py",
     )

@@ -42,7 +42,7 @@ def make(folder: pathlib.Path, interactions, items, users=None, split=None, shar
     return execute(folder, tables, split, share)
 
 
-def execute(folder, tables, split=None, share=1.0):
+def execute(folder, tables, split=None, share=1.0, **properties):
     outputs = {}
     for name in ("interactions", "items", "users", "report"):
         artifact = DataReport() if name == "report" else standard_artifacts.Examples()
@@ -58,6 +58,7 @@ def execute(folder, tables, split=None, share=1.0):
             "split": json.dumps(settings),
             "max_reject_share": share,
             "reject_folder": str(folder / "rejected"),
+            **properties,
         },
     )
     report = json.loads((folder / "report" / "report.json").read_text())

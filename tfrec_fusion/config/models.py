@@ -94,7 +94,8 @@ RESERVED = frozenset(
 class FeatureSpace(Settings):
     """What transformed data holds: sizes of the id vocabularies (index 0 included) and the side features.
 
-    `history_length` is what query towers read of a history; a batch may hold more.
+    `history_length` is what query towers read of a history; a batch may hold more. `review_dim` is the width
+    of means of what users wrote about items, None without; users' own are the feature `user_reviews`.
     """
 
     num_users: Count
@@ -104,6 +105,7 @@ class FeatureSpace(Settings):
     context_features: tuple[Feature, ...] = ()
     text_dim: Width | None = None
     history_length: Count = 50
+    review_dim: Width | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,6 +37,8 @@ class EventColumns:
         weights: float64, how much an event counts; 0 of what was shown and not chosen, below 0 of what was
             disliked.
         positions: int64, where the item was shown; 0 where that is not known.
+        texts: strings, what users wrote, null where nothing; None without a column of texts.
+        written: int64, from when on each text is known; None likewise.
         reason: objects, "" where the event can be used. Those that begin with `NO_CHOICE` are left out on
             purpose.
     """
@@ -50,6 +52,8 @@ class EventColumns:
     positions: np.ndarray
     reason: np.ndarray
     further_labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    texts: pa.Array | None = None
+    written: np.ndarray | None = None
 
     @property
     def good(self) -> np.ndarray:
@@ -96,16 +100,20 @@ def read_events(
     )
     reason[pc.is_null(items).to_numpy(zero_copy_only=False) & ~kept_out] = "missing item id"
     reason[missing[rows] & ~kept_out] = "missing user id"
+    moments = np.where(times[rows] == MISSING, MISSING, times[rows] + positions)
+    texts, written = _texts(columns, table, rows, moments) if table.text else (None, None)
     return EventColumns(
         rows,
         users.take(pa.array(rows)),
         items,
-        np.where(times[rows] == MISSING, MISSING, times[rows] + positions),
+        moments,
         None if labels is None else labels[rows],
         weights[rows],
         shown_at[rows],
         reason,
         {name: values[rows] for name, values in further.items()},
+        texts,
+        written,
     )
 
 
@@ -141,6 +149,28 @@ def _times(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndarr
     reason[lost] = "unparsable time"
     reason[lost & pc.is_null(array, nan_is_null=True).to_numpy(zero_copy_only=False)] = "missing time"
     return times
+
+
+def _texts(
+    columns: dict[str, pa.Array], table: Interactions, rows: np.ndarray, times: np.ndarray
+) -> tuple[pa.Array, np.ndarray]:
+    """What was written of each event, and from when on it is known: never before the event."""
+    assert table.text and table.time
+    texts = cells.strings(columns[table.text], _where(table.text)).take(pa.array(rows))
+    if not table.text_time:
+        return texts, times
+    where = _where(table.text_time)
+    time_format = table.time_format or detect_time_format(columns[table.time], _where(table.time)).name
+    array = columns[table.text_time]
+    written = parse_times(array, time_format, where)
+    given = ~pc.is_null(array, nan_is_null=True).to_numpy(zero_copy_only=False)
+    if given.sum() >= FEW and (written[given] == MISSING).all():
+        raise ConfigError(
+            f"`interactions.text_time` must be written as `interactions.time` is, {time_format}. Received:"
+            f" {array.filter(pa.array(given))[0].as_py()!r}. Rewrite the column, or leave it out: texts then"
+            " count from their interaction on."
+        )
+    return texts, np.where(written[rows] == MISSING, times, np.maximum(written[rows], times))
 
 
 def _labels(array: pa.Array, table: Interactions, reason: np.ndarray) -> np.ndarray:

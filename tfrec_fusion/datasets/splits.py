@@ -17,11 +17,18 @@ SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
 CELLS = 100_000  # of the histogram of times that cut-offs are taken from
 
 
+class Written(NamedTuple):
+    """What a user wrote about an item, and from when on that is known, nanoseconds since 1970."""
+
+    text: str
+    time: int
+
+
 class Event(NamedTuple):
     """One interaction of one user: nanoseconds since 1970, item id, label (None without one), context
     values, and how much it counts: 0 where the item was shown and not chosen, below 0 where it was
     disliked; where it was shown (from 1 on, 0 where nobody knows); and further labels, in the order of
-    `Tables.further_labels`, None where nobody knows."""
+    `Tables.further_labels`, None where nobody knows; and what its user wrote, None where nothing was read."""
 
     time: int
     item: str
@@ -30,6 +37,7 @@ class Event(NamedTuple):
     weight: float = 1.0
     position: int = 0
     labels: tuple[float | None, ...] = ()
+    written: Written | None = None
 
     @property
     def chosen(self) -> bool:
@@ -50,6 +58,7 @@ class SplitExample:
             repeat them.
         user_train_count: the user's interactions in training.
         history_weights: how much each interaction of the history counts.
+        known_until: nanoseconds since 1970; what came from then on is not known.
     """
 
     split: Split
@@ -58,6 +67,7 @@ class SplitExample:
     seen: tuple[str, ...]
     user_train_count: int
     history_weights: tuple[float, ...] = ()
+    known_until: int = 0
 
 
 def tie_order(user: str, item: str) -> bytes:
@@ -210,14 +220,16 @@ def split_user(
             known = position if training else positions.start
             before = slice(max(0, known - length), known)
             weights = tuple(event.weight for event in events[before])
-            yield SplitExample(split, events[position], tuple(items[before]), seen, trained, weights)
+            yield SplitExample(
+                split, events[position], tuple(items[before]), seen, trained, weights, times[known]
+            )
     end = _end_of_training(times, method, cutoffs, division)
     for event in shown:
         if end is None or event.time < end:
             known = bisect.bisect_left(times, event.time)
             before = slice(max(0, known - history_length), known)
             weights = tuple(earlier.weight for earlier in events[before])
-            yield SplitExample("train", event, tuple(items[before]), (), trained, weights)
+            yield SplitExample("train", event, tuple(items[before]), (), trained, weights, event.time)
 
 
 def _end_of_training(

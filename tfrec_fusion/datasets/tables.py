@@ -34,7 +34,7 @@ ANSWERED = frozenset(
         ),
         *("score", "scores", "title", "titles", "ranks", "states", "item_ids", "num_results", "known_user"),
         *("unknown_items", "unknown_categories", "retrieval_score", "label_weights"),
-        *("item_graph", "user_graph"),
+        *("item_graph", "user_graph", "item_reviews", "user_reviews", "item_reviews_now"),
     ]
 )
 """Names that stand beside labels in Examples, batches and answers."""
@@ -153,6 +153,11 @@ class Interactions(Settings):
             the retrieval's loss too. None: every row is a choice, whatever its label.
         labels: further labels of the ranking model, by names of letters, digits and `_`: what came after the
             choice and nobody knows before, such as a purchase or how long something was watched.
+        text: optional column of what the user wrote about the item. Means of the texts' vectors describe
+            users and items to the ranking model, each example by texts that are earlier.
+        text_time: optional column of when that was written, in the format of `time`. A text counts from the
+            later of both times on; where the cell is empty, from the interaction's.
+        text_dim: numbers of a mean of text vectors; longer vectors are projected at random.
         key_file: where `user` holds pseudonyms of the embedded server's log: the file of their key. Only for
             `data.impressions`, beside interactions with the ids themselves.
     """
@@ -178,11 +183,15 @@ class Interactions(Settings):
     position_bias: Annotated[float, Interval(ge=0, le=5)] = 1.0
     dislikes_below: Annotated[float, Interval()] | None = None
     labels: dict[str, Label] = dataclasses.field(default_factory=dict)
+    text: str | None = None
+    text_time: str | None = None
+    text_dim: Annotated[int, Interval(ge=8, le=4096)] = 64
     key_file: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_labels()
+        self._check_text()
         # YAML reads -1 as a number, JSON keeps what was made of it: a cell is compared as a string.
         nulls = tuple(
             f"{value:.15g}" if isinstance(value, float) else str(value) for value in self.label_nulls
@@ -247,6 +256,30 @@ class Interactions(Settings):
                     f" column {column!r} in both. Take it out of `interactions.context`."
                 )
 
+    def _check_text(self) -> None:
+        if self.text_time and (not self.text or not self.time):
+            raise ConfigError(
+                "`interactions.text_time` needs `interactions.text` and `interactions.time`. Received:"
+                f" {self.text_time!r}, text={self.text!r}, time={self.time!r}. Name both columns."
+            )
+        if self.text and not self.time:
+            raise ConfigError(
+                "`interactions.text` needs `interactions.time`: a text tells of what comes later alone."
+                f" Received: {self.text!r} without times. Name the column of times, or leave the texts out."
+            )
+        roles = {"user": self.user, "item": self.item, "time": self.time, "label": self.label,
+                 "quantity": self.quantity, "weight": self.weight, "event": self.event}  # fmt: skip
+        roles |= {f"labels.{name}": column for name, column in self.label_columns.items()}
+        roles |= {f"outcomes.{name}": name for name in self.outcomes}
+        roles |= {"context": self.text} if self.text in self.context else {}
+        for role, column in roles.items():
+            if self.text and column == self.text:
+                raise ConfigError(
+                    "`interactions.text` must be a column of its own: what users wrote, and no label or id."
+                    f" Received: {self.text!r}, which is `interactions.{role}` too. Name the column of the"
+                    " texts, or leave it out."
+                )
+
     @property
     def label_columns(self) -> dict[str, str]:
         """The column of each further label."""
@@ -271,7 +304,10 @@ class Interactions(Settings):
         optional = (name for name in (self.time, self.label, self.quantity, self.weight, self.event,
                                 self.position) if name)  # fmt: skip
         labels = self.label_columns.values()
-        return tuple(dict.fromkeys((self.user, self.item, *optional, *self.outcomes, *self.context, *labels)))
+        texts = (name for name in (self.text, self.text_time) if name)
+        return tuple(
+            dict.fromkeys((self.user, self.item, *optional, *self.outcomes, *self.context, *labels, *texts))
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tfrec_fusion import naming
 from tfrec_fusion.config import FeatureKind
 from tfrec_fusion.datasets.edges import NodeKind
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.naming import ITEM_REVIEWS, ITEM_REVIEWS_NOW, USER_REVIEWS
 
 GRAPH = "graph"
 ITEM_VOCABULARY = "item_id"
@@ -79,7 +80,7 @@ def user_features(tables: Tables) -> list[RawFeature]:
     columns: dict[FeatureKind, tuple[str, ...]] = {}
     if tables.users:
         columns = {"categorical": tables.users.categories, "number": tables.users.numbers}
-    return [*_features("user", columns), *_graph_features("user", tables)]
+    return [*_features("user", columns), *_graph_features("user", tables), *_own_reviews(tables)]
 
 
 def context_features(tables: Tables) -> list[RawFeature]:
@@ -109,6 +110,32 @@ def _graph_features(role: Role, tables: Tables) -> list[RawFeature]:
     if tables.graph is None or not edges:
         return []
     return [RawFeature(role, "vector", GRAPH, f"{role}_{GRAPH}", tables.graph.dim)]
+
+
+def _own_reviews(tables: Tables) -> list[RawFeature]:
+    """The mean of what the user wrote, which differs from one of the user's examples to the next."""
+    table = tables.interactions
+    if table.text is None:
+        return []
+    return [RawFeature("user", "vector", "reviews", USER_REVIEWS, table.text_dim)]
+
+
+def pair_features(tables: Tables) -> list[RawFeature]:
+    """What examples say of their item at their moment: the mean of what was written about it before. The
+    ranking model reads it where it learns ratings: of drawn negatives nobody knows the moment."""
+    table = tables.interactions
+    if table.text is None or table.label is None:
+        return []
+    return [RawFeature("item", "vector", "reviews", ITEM_REVIEWS, table.text_dim)]
+
+
+def catalogue_reviews(tables: Tables) -> list[RawFeature]:
+    """What the catalogue says of the texts about each item: as training knows them, and as they are now."""
+    return [
+        dataclasses.replace(feature, given_name=name)
+        for feature in pair_features(tables)
+        for name in (ITEM_REVIEWS, ITEM_REVIEWS_NOW)
+    ]
 
 
 def graph_feature(tables: Tables, kind: NodeKind) -> str | None:

@@ -21,9 +21,11 @@ from tfrec_fusion.features.columns import (
     ITEM_VOCABULARY,
     USER_VOCABULARY,
     RawFeature,
+    catalogue_reviews,
     context_features,
     item_features,
     label_feature,
+    pair_features,
     text_features,
     user_features,
 )
@@ -75,9 +77,10 @@ def interaction_inputs(inputs: Inputs, tables: Tables, vocabulary_size: int, lea
         learned: from training interactions.
 
     Returns:
-        `user_index` int64 `[batch]`; each user and context feature; `rating` and each further label float32
-        `[batch]`, NaN where there is none; `weight` float32 `[batch]`, 1 where nothing says so; `item_id`,
-        `history`, `history_weight` and `click` as they are: the items' vocabulary belongs to `item_inputs`.
+        `user_index` int64 `[batch]`; each user, context and pair feature; `rating` and each further label
+        float32 `[batch]`, NaN where there is none; `weight` float32 `[batch]`, 1 where nothing says so;
+        `item_id`, `history`, `history_weight` and `click` as they are: the items' vocabulary belongs to
+        `item_inputs`.
     """
     outputs: Outputs = {name: inputs[name] for name in AS_THEY_ARE if name in inputs}
     if "user_id" in inputs:
@@ -90,7 +93,10 @@ def interaction_inputs(inputs: Inputs, tables: Tables, vocabulary_size: int, lea
     if "weight" in inputs:
         outputs["weight"] = _dense(inputs["weight"], 1.0)
     return outputs | _columns(
-        user_features(tables) + context_features(tables), inputs, vocabulary_size, learned
+        user_features(tables) + context_features(tables) + pair_features(tables),
+        inputs,
+        vocabulary_size,
+        learned,
     )
 
 
@@ -114,7 +120,8 @@ def item_inputs(
     """
     outputs: Outputs = {name: inputs[name] for name in AS_THEY_ARE if name in inputs}
     outputs["item_index"] = learned.index(inputs["item_id"], ITEM_VOCABULARY, None)
-    outputs |= _columns(item_features(tables), inputs, vocabulary_size, learned)
+    features = item_features(tables) + catalogue_reviews(tables)
+    outputs |= _columns(features, inputs, vocabulary_size, learned)
     if tokenizer is not None:
         tokens = tokenizer(item_text(inputs, tables))
         outputs |= {name: tf.cast(tokens[name], tf.int64) for name in ("input_ids", "attention_mask")}
@@ -148,7 +155,7 @@ def item_tokenizer(text: TextConfig) -> Tokenize:
 
 def request_spec(tables: Tables) -> dict[str, tf.io.FixedLenFeature | tf.io.VarLenFeature]:
     """How an interaction's Example is parsed where a model is asked: what is known before it is over."""
-    features = user_features(tables) + context_features(tables)
+    features = user_features(tables) + context_features(tables) + pair_features(tables)
     return {
         "user_id": tf.io.FixedLenFeature([], tf.string),
         "item_id": tf.io.FixedLenFeature([], tf.string),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.config import ConfigError, SplitConfig
+from tfrec_fusion.config import ConfigError, SplitConfig, TextConfig
 from tfrec_fusion.datasets.impressions import chosen_sign, exposure_of, is_click
 from tfrec_fusion.datasets.splits import (
     SPLITS,
@@ -25,12 +25,15 @@ from tfrec_fusion.features.columns import (
     RawFeature,
     context_features,
     label_feature,
+    pair_features,
     user_features,
 )
 from tfrec_fusion.features.graph import interaction_inputs
 from tfrec_fusion.features.padding import arrays, end_to_end, left_padded, objects
+from tfrec_fusion.features.reviews import Reviews, reviews_of
 from tfrec_fusion.features.statistics import Fitted, Statistics, encoded, learn, sparse, vocabulary_of
 from tfrec_fusion.models.user_profiles import Profiles
+from tfrec_fusion.naming import USER_REVIEWS
 
 __all__ = ["RequestTransform", "SplitRows", "split_users"]
 
@@ -64,6 +67,8 @@ class SplitRows:
         events: each user's interactions, in order.
         split: how they are divided.
         click_threshold, test_from: as in `prepare`.
+        text: which encoder reads what users wrote.
+        vectors: folder that keeps its vectors.
     """
 
     def __init__(
@@ -74,6 +79,8 @@ class SplitRows:
         split: SplitConfig,
         click_threshold: float,
         test_from: int | None = None,
+        text: TextConfig | None = None,
+        vectors: str | None = None,
     ):
         self.tables, self.events, self.split, self.click_threshold = tables, events, split, click_threshold
         self.users = list(dict.fromkeys((*events, *users)))
@@ -81,6 +88,10 @@ class SplitRows:
         self.side = {feature: objects(users.get(user, {}).get(feature.name) for user in self.users)
                      for feature in user_features(tables)}  # fmt: skip
         self.examples = split_users(events, split, test_from)
+        self.reviews = reviews_of(events, self.examples, tables, split, text, vectors)
+        if self.reviews is not None:
+            own = next(feature for feature in self.side if feature.name == USER_REVIEWS)
+            self.side[own] = objects(self.reviews.of_user(user) for user in self.users)
 
     def raw(self, part: str) -> dict[RawFeature, np.ndarray]:
         """The values of user and context features, one an interaction of a split."""
@@ -89,7 +100,20 @@ class SplitRows:
         for position, feature in enumerate(context_features(self.tables)):
             values = (example.event.context[position] or None for _, example in self.examples[part])
             columns[feature] = objects(values)
-        return columns
+        return columns if self.reviews is None else columns | self._of_their_moment(part, self.reviews)
+
+    def _of_their_moment(self, part: str, reviews: Reviews) -> dict[RawFeature, np.ndarray]:
+        """What each interaction of a split may know of texts."""
+        own = [feature for feature in self.side if feature.name == USER_REVIEWS]
+        examples = self.examples[part]
+        columns = {feature: objects(reviews.of_user(user, example.known_until) for user, example in examples)
+                   for feature in own}  # fmt: skip
+        return columns | {
+            feature: objects(
+                reviews.of_item(example.event.item, example.known_until) for _, example in examples
+            )
+            for feature in pair_features(self.tables)
+        }
 
     def learn(self, size: int, known: Mapping[str, Sequence[bytes]] | None = None) -> Statistics:
         """Of training: users by how often they chose, values of features by how often they stand there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,17 @@ import tensorflow as tf
 
 from tfrec_fusion.config import ConfigError, Feature, TextConfig
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.features.columns import ITEM_VOCABULARY, RawFeature, item_features, text_features
+from tfrec_fusion.features.columns import (
+    ITEM_VOCABULARY,
+    RawFeature,
+    catalogue_reviews,
+    item_features,
+    pair_features,
+    text_features,
+)
 from tfrec_fusion.features.graph import item_inputs, item_tokenizer
 from tfrec_fusion.features.padding import arrays, stack, with_row_0
+from tfrec_fusion.features.reviews import Reviews
 from tfrec_fusion.features.statistics import Fitted, Statistics, learn, sparse
 from tfrec_fusion.features.text_vectors import encode_items
 from tfrec_fusion.models.catalogue import Catalogue
@@ -33,6 +41,7 @@ def item_arrays(
     vectors: str | None,
     size: int,
     known: Mapping[str, Sequence[bytes]] | None = None,
+    reviews: Reviews | None = None,
 ) -> tuple[Catalogue, tuple[Feature, ...]]:
     """The items in the order of their indices, and their features."""
     if text and not text_features(tables):
@@ -62,6 +71,7 @@ def item_arrays(
     text_vectors = None
     if text and tokens:
         text_vectors = _text_vectors(tokens, text, vectors)
+    means = _reviews(tables, items, reviews)
     catalogue = Catalogue(
         ids=np.array(["", *items], object),
         titles=np.array(["", *(row.get("title") or item for item, row in items.items())], object),
@@ -76,8 +86,19 @@ def item_arrays(
             if feature.kind in ("categorical", "categories")
         },
         text_tokens=tokens,
+        reviews=means[0] if means else None,
+        reviews_now=means[1] if means else None,
     )
     return catalogue, described(features, statistics, widths)
+
+
+def _reviews(tables: Tables, items: Iterable[str], reviews: Reviews | None) -> list[np.ndarray]:
+    """Means of the texts about each item as the catalogue holds them: of training, and of all."""
+    if reviews is None or not catalogue_reviews(tables):
+        return []
+    (feature,) = pair_features(tables)
+    found = ([mean(item) for item in items] for mean in (reviews.of_item, reviews.of_item_now))
+    return [with_row_0(sparse(values, feature).numpy()) for values in found]
 
 
 def _text_vectors(tokens: Mapping[str, np.ndarray], text: TextConfig, folder: str | None) -> np.ndarray:

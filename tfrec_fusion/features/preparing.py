@@ -35,6 +35,7 @@ from tfrec_fusion.features.columns import (
 from tfrec_fusion.features.interaction_arrays import Columns, RequestTransform, SplitRows
 from tfrec_fusion.features.item_arrays import described, item_arrays
 from tfrec_fusion.features.node_vectors import node_vectors
+from tfrec_fusion.features.reviews import check_reviews
 from tfrec_fusion.features.statistics import encoded, vocabulary_of
 from tfrec_fusion.features.whole_tables import Rejected, read_choices, read_entities
 from tfrec_fusion.models.catalogue import Catalogue
@@ -128,13 +129,14 @@ def prepare(
     tables = settle(tables).tables
     items = read_entities(tables.items, "items", tables, rejects)
     users = read_entities(tables.users, "users", tables, rejects) if tables.users else {}
-    events = read_choices(tables, items, rejects)
+    check_reviews(tables, text)
+    events = read_choices(tables, items, rejects, texts=tables.interactions.text is not None)
     kept = {"items": len(items), "users": len(users), "interactions": sum(map(len, events.values()))}
     for name, count in kept.items():
         _check_rejects(name, count, rejects, max_reject_share)
     _add_vectors(tables, "items", items, items, rejects, max_reject_share)
     _add_vectors(tables, "users", users, [*events, *users], rejects, max_reject_share)
-    rows = SplitRows(tables, users, events, split, click_threshold, test_from)
+    rows = SplitRows(tables, users, events, split, click_threshold, test_from, text, vectors)
     ids = vocabulary_of(items)
     by_bytes = {encoded(item): item for item in items}
     items = {by_bytes[item]: items[by_bytes[item]] for item in ids}
@@ -145,7 +147,7 @@ def prepare(
     parts = {part: rows.encode(part, item_index, request) for part in SPLITS}
     counts = np.bincount(chosen_rows(parts["train"])["item_index"], minlength=len(items) + 1)
     catalogue, features = item_arrays(
-        tables, items, ids, counts, text, vectors, transform.vocabulary_size, known
+        tables, items, ids, counts, text, vectors, transform.vocabulary_size, known, rows.reviews
     )
     statistics = request.statistics
     space = FeatureSpace(
@@ -156,6 +158,7 @@ def prepare(
         context_features=described(context_features(tables), statistics, {}),
         text_dim=None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1],
         history_length=split.history_length,
+        review_dim=None if catalogue.reviews is None else catalogue.reviews.shape[1],
     )
     test = rows.examples["test"]
     return Prepared(

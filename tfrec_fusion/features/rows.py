@@ -23,6 +23,7 @@ from tfrec_fusion.datasets.ids import ids
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
+from tfrec_fusion.datasets.splits import Written
 from tfrec_fusion.datasets.tables import GeneratedText, IdRule, Interactions, Items, Tables, Users
 from tfrec_fusion.features.columns import RawFeature, Role
 from tfrec_fusion.impressions.pseudonyms import pseudonym, read_key
@@ -85,6 +86,7 @@ class InteractionReader:
         tables: the three tables.
         table: which of the tables of interactions, `interactions` or `impressions`.
         names: id of each pseudonym, where users are pseudonyms.
+        texts: whether what users wrote is read too.
     """
 
     def __init__(
@@ -92,13 +94,14 @@ class InteractionReader:
         tables: Tables,
         table: str = "interactions",
         names: Mapping[str, str] | None = None,
+        texts: bool = False,
     ):
-        self.tables, self.name, self.names = tables, table, names
+        self.tables, self.name, self.names, self.texts = tables, table, names, texts
         self.rows: InteractionRows | None = None
 
     def read(self, path: str) -> Iterator[tuple[str, tuple] | Reject]:
         """Each interaction as (item, (user, time, label, context, weight, position, further
-        labels)), and rejects."""
+        labels)), with `texts` also what was written, and rejects."""
         table = self.table
         bad: list[BadRow] = []
         self.rows = self.rows or InteractionRows(table)
@@ -124,6 +127,7 @@ class InteractionReader:
                 events.weights[good].tolist(),
                 events.positions[good].tolist(),
                 self._further(events),
+                *([self._written(events)] if self.texts else []),
             )
             items = cells.as_python(events.items.filter(kept))
             yield from zip(items, zip(*columns, strict=True), strict=True)
@@ -139,6 +143,14 @@ class InteractionReader:
             for name in self.tables.further_labels
         ]
         return zip(*parts, strict=True) if parts else ((),) * kept
+
+    def _written(self, events: EventColumns) -> Iterable[Written | None]:
+        """Of each event that can be used what its user wrote, None where nothing."""
+        if events.texts is None or events.written is None:
+            return [None] * int(events.good.sum())
+        texts = cells.as_python(events.texts.filter(pa.array(events.good)))
+        known = zip(texts, events.written[events.good].tolist(), strict=True)
+        return [Written(text, time) if text and text.strip() else None for text, time in known]
 
     @property
     def table(self) -> Interactions:
@@ -166,12 +178,13 @@ def _or_none(values: np.ndarray) -> list[float | None]:
     return result.tolist()
 
 
-def interaction_readers(tables: Tables) -> Iterator[tuple[str, InteractionReader, str]]:
-    """Each table of interactions: its name, its reader, and its path."""
-    yield "interactions", InteractionReader(tables), tables.interactions.path
+def interaction_readers(tables: Tables, texts: bool = False) -> Iterator[tuple[str, InteractionReader, str]]:
+    """Each table of interactions: its name, its reader, and its path; `texts` as in `InteractionReader`."""
+    yield "interactions", InteractionReader(tables, texts=texts), tables.interactions.path
     if tables.impressions is not None:
         names = names_of_pseudonyms(tables)
-        yield "impressions", InteractionReader(tables, "impressions", names), tables.impressions.path
+        impressions = InteractionReader(tables, "impressions", names, texts)
+        yield "impressions", impressions, tables.impressions.path
 
 
 def names_of_pseudonyms(tables: Tables) -> dict[str, str] | None:

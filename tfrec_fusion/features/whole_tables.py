@@ -45,16 +45,19 @@ def read_entities(
     return results
 
 
-def read_choices(tables: Tables, items: Container[str], rejects: Rejected) -> dict[str, list[Event]]:
+def read_choices(
+    tables: Tables, items: Container[str], rejects: Rejected, texts: bool = False
+) -> dict[str, list[Event]]:
     """Each user's interactions with known items, in order.
 
     Args:
         tables: settled.
         items: the known ids.
         rejects: is added to.
+        texts: whether what users wrote is read too.
     """
     users: dict[str, list[Event]] = {}
-    for table, reader, path in interaction_readers(tables):
+    for table, reader, path in interaction_readers(tables, texts):
         for item, (user, *values) in _read(reader, path, table, rejects):
             if item in items:
                 time, *rest = values

@@ -178,7 +178,10 @@ def _reason_of_words(column: Column) -> tuple[str, dict[str, Any]]:
             "context": [column.name]
         }
     if column.long_words > 3 and column.is_words:
-        return "text of each row: it says something of the choice, not of the item", {}
+        return (
+            "text of each row: it says something of the choice, not of the item; what users wrote can be read"
+            " by the ranking model, for whatever is later"
+        ), {"text": column.name}
     return f"{column.distinct:,} different values, such as {example(column)}", {}
 
 

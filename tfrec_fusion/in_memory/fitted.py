@@ -25,6 +25,7 @@ from tfrec_fusion.export.recommender import RecommenderSignatures
 from tfrec_fusion.export.retrieval import RetrievalSignatures
 from tfrec_fusion.features.graph import request_spec
 from tfrec_fusion.features.preparing import Known, prepare
+from tfrec_fusion.features.reviews import check_reviews
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
@@ -188,6 +189,7 @@ def fit_models(
         ConfigError: for tables that cannot be used.
     """
     check_catalogue(config.private, tables.items.path == tables.interactions.path or tables.items.distinct)
+    check_reviews(tables, config.text, config.ranking is not None, config.private)
     start = check_start(config.retrieval, config.text, config.split.history_length)
     if start is not None:
         say(f"retrieval starts from {config.retrieval.warm_start}: {start.words}")

@@ -43,7 +43,7 @@ __all__ = [
 
 HINTS = ("user", "item", "time", "label", "time_format")
 OF_COLUMNS = (
-    *("user", "item", "time", "label", "context", "quantity", "weight", "event"),
+    *("user", "item", "time", "label", "context", "quantity", "weight", "event", "text_time"),
     *("id", "title", "text", "categories", "lists", "numbers", "vectors"),
 )
 KINDS: dict[str, type] = {"interactions": Interactions, "items": Items, "users": Users}

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrec_fusion.config import (
+    RATING,
     FeatureSpace,
     LabelKind,
     RankingConfig,
@@ -31,6 +32,7 @@ from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
+from tfrec_fusion.models.item_reviews import ItemReviews
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.list_terms import ListTerms
 from tfrec_fusion.models.pretraining import Pretraining, TextItems
@@ -39,6 +41,7 @@ from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.tower import TEXT, ItemTower, QueryTower, mlp
 from tfrec_fusion.models.two_tower import TwoTower
 from tfrec_fusion.models.warm_starting import initialise_embedding
+from tfrec_fusion.naming import USER_REVIEWS
 
 if TYPE_CHECKING:
     from tfrec_fusion.layers.ngram_encoder import NgramEncoder
@@ -65,7 +68,8 @@ def build_two_tower(
     """
     _check_catalogue(space, catalogue)
     check_training(config.training, text)
-    config, space, catalogue = without_interactions(config, space, catalogue)
+    # The towers learn all positions of a history at once, and a user's texts differ from one to the next.
+    config, space, catalogue = without_interactions(config, _without_reviews(space), catalogue)
     tower = config.tower
     text_query = None
     if space.text_dim is not None and config.text_query_weight > 0:
@@ -146,6 +150,7 @@ def build_ranking(
         history_length=space.history_length,
         rating_factors=_rating_factors(config, space, catalogue, labels),
         attention=CandidateAttention() if config.candidate_attention else None,
+        reviews=_item_reviews(config, space, catalogue, labels),
         experts=build_experts(config, labels),
         weighting=config.weighting,
         label_weights=loss_weights(config, labels),
@@ -369,11 +374,27 @@ def _rating_factors(
 ) -> RatingFactors | None:
     if not config.rating_dim or "rating" not in labels.values():
         return None
-    factors = RatingFactors(
-        catalogue, space.num_users, space.item_features, space.user_features, config.rating_dim
-    )
+    features = _without_reviews(space).user_features  # of a user they are not the same in all examples
+    factors = RatingFactors(catalogue, space.num_users, space.item_features, features, config.rating_dim)
     factors.built = True
     return factors
+
+
+def _item_reviews(
+    config: RankingConfig, space: FeatureSpace, catalogue: Catalogue, labels: Mapping[str, LabelKind]
+) -> ItemReviews | None:
+    """Where ratings are learned; of negatives that are drawn nobody knows the moment."""
+    if space.review_dim is None or RATING not in labels:
+        return None
+    means = catalogue.reviews
+    if means is None:  # a model that is read from its weights
+        means = np.zeros([len(catalogue), space.review_dim], np.float32)
+    return ItemReviews(means, config.tower.dim)
+
+
+def _without_reviews(space: FeatureSpace) -> FeatureSpace:
+    features = tuple(feature for feature in space.user_features if feature.name != USER_REVIEWS)
+    return dataclasses.replace(space, user_features=features)
 
 
 def _text_query(tower: TowerConfig) -> tf_keras.Sequential:

@@ -30,6 +30,9 @@ class Catalogue:
             text encoder is trained (`TextConfig.stage`).
         model_index: int32 `[N + 1]`, the row of each item in the tables of the model that serves it, 0 for an
             item newer than the model; the same row where None. See `models.new_items`.
+        reviews: float32 `[N + 1, any]`, the mean of what users wrote about each item as training knows it;
+            None where no such texts are read. See `features.reviews`.
+        reviews_now: the same of all texts, for a refit to all rows.
         num_offered: items that may be recommended, which are rows 1 to this; those behind them are known from
             histories only. All where None.
 
@@ -47,11 +50,16 @@ class Catalogue:
     text_tokens: dict[str, np.ndarray] | None = None
     model_index: np.ndarray | None = None
     num_offered: int | None = None
+    reviews: np.ndarray | None = None
+    reviews_now: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         arrays = {"titles": self.titles, "counts": self.counts, **self.features, **(self.text_tokens or {})}
         if self.text_vectors is not None:
             arrays["text_vectors"] = self.text_vectors
+        for name in ("reviews", "reviews_now"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
         if self.model_index is not None:
             arrays["model_index"] = self.model_index
         for name, array in arrays.items():

@@ -15,6 +15,7 @@ from tfrec_fusion.layers.candidate_attention import CandidateAttention
 from tfrec_fusion.layers.micro_batching import in_parts
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
+from tfrec_fusion.models.item_reviews import ItemReviews
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.label_gradients import freed_of_conflicts, gradient_norms, last_matrix
 from tfrec_fusion.models.tower import ItemTower, QueryTower, small_normal
@@ -43,6 +44,7 @@ class Ranking(Model):
         micro_batch: so many examples at once in training, computed again in the backward pass; None for all.
         history_length: how many items of a history are read, the newest; None for all.
         rating_factors: of the first label that is a rating; None for the network alone.
+        reviews: a further field of the head, what was written about the item; None for none.
         attention: a further field of the head, the history as the candidate sees it; None for none.
         experts: `layers.experts.MMoE`, `PLE` or `CrossStitch` with the labels as tasks, between the head and
             the labels; None for the head's output as it is (shared bottom).
@@ -69,6 +71,7 @@ class Ranking(Model):
         history_length: int | None = None,
         rating_factors: RatingFactors | None = None,
         attention: CandidateAttention | None = None,
+        reviews: ItemReviews | None = None,
         experts: tf_keras.layers.Layer | None = None,
         weighting: Weighting = "fixed",
         label_weights: Mapping[str, float] | None = None,
@@ -84,6 +87,7 @@ class Ranking(Model):
         self.history_length = history_length
         self.rating_factors = rating_factors
         self.attention = attention
+        self.reviews = reviews
         self.rated = next((name for name, kind in self.labels.items() if kind == "rating"), None)
         if rating_factors is not None and self.rated is None:
             raise ValueError(
@@ -199,8 +203,8 @@ class Ranking(Model):
         )
 
     def item_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What `score_vectors` takes of items: the item tower's vector and, beside it, the item's rating
-        factors.
+        """What `score_vectors` takes of items: the item tower's vector and, beside it, the field of what was
+        written about the item, and its rating factors.
 
         Args:
             inputs: `item_index` int32 `[n]` (0: not in the catalogue), the items' features by name and
@@ -209,7 +213,9 @@ class Ranking(Model):
         Returns:
             float `[n, any]`.
         """
-        tower = self.item_tower(inputs, training=False)
+        # As they are now: what an example says of its moment is of one item, and these are any.
+        now = {"item_index": inputs["item_index"]}
+        tower = self._with_reviews(self.item_tower(inputs, training=False), now)
         if self.rating_factors is None:
             return tower
         return tf.concat([tf.cast(tower, tf.float32), self.rating_factors.of_items(inputs)], 1)
@@ -217,6 +223,8 @@ class Ranking(Model):
     def catalogue_vectors(self) -> tf.Tensor:
         """`item_vectors` of the whole catalogue: float `[N + 1, any]`."""
         tower = self.item_tower.lookup()
+        if self.reviews is not None:
+            tower = tf.concat([tower, tf.cast(self.reviews.catalogue(), tower.dtype)], 1)
         if self.rating_factors is None:
             return tower
         return tf.concat([tf.cast(tower, tf.float32), self.rating_factors.items], 1)
@@ -263,7 +271,7 @@ class Ranking(Model):
     ) -> dict[str, tf.Tensor]:
         """Ratings and probabilities by label, float32 `[batch * n]`, of what `logits_of` returned; arguments
         as in it."""
-        solved = item[:, self.item_tower.dim :]
+        solved = item[:, self.solved_from :]
         return self._mixed(self._activate(logits), tf.gather(inputs["user_index"], owner), solved)
 
     def logits_of(
@@ -272,10 +280,20 @@ class Ranking(Model):
         """The network's outputs by label, float32 `[batch * n]`, before they become ratings and
         probabilities; arguments as in `score_vectors`, and `owner` int32 `[batch * n]`, the query of each
         item."""
-        dim = self.item_tower.dim
-        vectors = item[:, :dim], history[..., :dim]
+        vectors = item[:, : self.solved_from], history[..., : self.item_tower.dim]
         item, history = (tf.cast(values, self.item_tower.compute_dtype) for values in vectors)
         return self._logits(inputs, item, history, inputs["item_index"], training=False, owner=owner)
+
+    @property
+    def solved_from(self) -> int:
+        """Where in `item_vectors` the rating factors begin, behind the tower and what was written."""
+        return self.item_tower.dim + (self.reviews.dim if self.reviews is not None else 0)
+
+    def _with_reviews(self, item: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The tower's vectors of items, float `[n, dim]`, with the field of what was written about them."""
+        if self.reviews is None:
+            return item
+        return tf.concat([item, tf.cast(self.reviews(inputs), item.dtype)], 1)
 
     def average_item(self) -> tf.Tensor:
         """The mean of the catalogue's vectors by the item tower: float32 `[dim]`."""
@@ -332,6 +350,7 @@ class Ranking(Model):
         item, history = self.item_tower.lookup_distinct(
             index, inputs["history"], training=training, compiled=bool(training and self.jit_compile)
         )
+        item = self._with_reviews(item, inputs)
         if not training or self.micro_batch is None:
             return self._logits(inputs, item, history, index, training)
 
@@ -346,7 +365,7 @@ class Ranking(Model):
     def _logits(
         self,
         inputs: Mapping[str, tf.Tensor],
-        item: dict[str, tf.Tensor],
+        item: tf.Tensor,
         history: tf.Tensor | None,
         item_index: tf.Tensor,
         training: bool,
@@ -354,6 +373,7 @@ class Ranking(Model):
     ) -> dict[str, tf.Tensor]:
         """Logits of items int32 `[n]`; `owner` int32 `[n]` is the query of each, None where both run side by
         side."""
+        item, written = item[:, : self.item_tower.dim], item[:, self.item_tower.dim :]
         known_item, user = self.item_tower.known_index(item_index), inputs["user_index"]
         mask = inputs["history"] > 0
         query = self.query_tower(inputs, history, mask, training=training)
@@ -362,6 +382,8 @@ class Ranking(Model):
             for values in (query, self.user_factors(user), self.user_bias(user))
         )
         fields = [query, item, user_factors, self.item_factors(known_item)]
+        if self.reviews is not None:
+            fields.append(written)
         if self.attention is not None:
             seen = (history, mask) if owner is None else (tf.gather(x, owner) for x in (history, mask))
             fields.append(self.attention(item, *seen))

@@ -24,6 +24,7 @@ from tfrec_fusion.models.contributions import (
 from tfrec_fusion.models.query_sources import QuerySources
 from tfrec_fusion.models.ranking import Ranking
 
+WRITTEN = ("item_feature", "reviews")
 PARTS = ("start", "user", "item", "network", "factors", "range")
 
 
@@ -109,7 +110,7 @@ class RankingExplanation:
         elif name == model.rated and model.rating_factors is not None:
             solved, share = model.rating_factors, model.rating_factors.weight
             counts *= 1.0 - share
-            vectors = tf.cast(self.item[:, model.item_tower.dim :], tf.float32)
+            vectors = tf.cast(self.item[:, model.solved_from :], tf.float32)
             users = tf.nn.embedding_lookup(solved.users, user)
             parts = {part: values * counts for part, values in parts.items()}
             parts["start"] += share * solved.mean
@@ -211,6 +212,10 @@ class RankingExplanation:
             names.append(("item_text", ""))
             values.append(modalities["text"])
             baselines.append(tf.broadcast_to(missing["text"], tf.shape(modalities["text"])))
+        if model.reviews is not None:
+            written = self.item[:, tower.dim : model.solved_from]
+            names, values = [*names, WRITTEN], [*values, written]
+            baselines.append(tf.zeros_like(written))
         return (
             names,
             values,
@@ -228,6 +233,9 @@ class RankingExplanation:
         the history and its mask of each row, where the candidate attends to it."""
         model = self.model
         user, item, own = lines[:3]
+        written = [] if model.reviews is None else [lines[-1]]
+        if written:
+            names, lines = names[:-1], lines[:-1]
         modalities = {"id": own}
         features = [line for (kind, _), line in zip(names, lines, strict=True) if kind == "item_feature"]
         if features:
@@ -240,6 +248,7 @@ class RankingExplanation:
             activity = tf.repeat(activity, tf.shape(own)[0] // tf.maximum(tf.size(activity), 1))
         encoded = model.item_tower.encode(modalities, training=False, activity=activity)
         fields = [tf.cast(queries, encoded.dtype), encoded, user, item]
+        fields += [tf.cast(line, encoded.dtype) for line in written]
         if model.attention is not None:
             fields += [model.attention(encoded, history, mask) for history, mask in seen]
         return model.head(tf.stack(fields, 1), training=False)

@@ -119,10 +119,11 @@ def refit_ranking(
     whole = [data.batches(split, VALIDATION_BATCH, None) for split in SPLITS]
     items = [batch["item_index"].numpy() for split in SPLITS for batch in _choices(data, split)]
     counts = np.bincount(np.concatenate(items), minlength=len(catalogue)).astype(np.int64)
-    catalogue = dataclasses.replace(catalogue, counts=counts)
+    catalogue = dataclasses.replace(catalogue, counts=counts, reviews=catalogue.reviews_now)
     with _scope(distribution), precision(config.training):
         model = build_ranking(config, data.space, catalogue, data.labels, text=data.text)
-    _start(model, judged, model.item_tower.counted())
+    written = () if model.reviews is None else (model.reviews.table,)
+    _start(model, judged, (*model.item_tower.counted(), *written))
     training = _gentle(config.training)
     # Splits differ in how much of a history they hold, and in what they say about it.
     names = set.intersection(*(set(part.element_spec) for part in whole))
