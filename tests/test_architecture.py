@@ -37,7 +37,7 @@ LIBRARY = {
     "lazy": set(),
     "losses": {"layers"},
     "metrics": set(),
-    "models": {"config", "layers", "losses", "metrics", "tasks"},
+    "models": {"config", "layers", "losses", "metrics", "naming", "tasks"},
     "naming": set(),
     "recommender": {"config", "datasets", "enrichment", "errors", "export", "in_memory", "serving"},
     "serving": {"errors", "experiments", "export", "impressions", "naming"},

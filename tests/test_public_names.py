@@ -92,7 +92,7 @@ COSTS = {
     ),
     "pandas": (
         """experiments.interleaved_lists experiments.outcome_files experiments.outcomes experiments.results features.rows in_memory.given_tables
-        features.node_vectors features.whole_tables enrichment.asking enrichment.subjects
+        features.node_vectors features.reviews features.whole_tables enrichment.asking enrichment.subjects
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.other_forms guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.unused_columns guessing.value_shapes
@@ -108,7 +108,7 @@ COSTS = {
         models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
         layers.sequence layers.text_adaptor layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
-        models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
+        models.item_reviews models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.candidates models.dislikes models.list_terms models.next_items models.windows training.averaging training.sequences layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
         serving.server.version_folders serving.server.admission"""

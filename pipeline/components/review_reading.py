@@ -1,4 +1,4 @@
-"""What users wrote on its way into Examples: encoded and averaged once, kept in a file that workers read."""
+"""Means of what users wrote on their way into Examples: made once, kept in a file that workers read."""
 
 import collections
 import functools

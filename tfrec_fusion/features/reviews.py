@@ -1,4 +1,4 @@
-"""What users wrote, as means of text vectors: of a user's own texts, and of the texts about an item.
+"""Means of text vectors of what users wrote: of a user's own texts, and of the texts about an item.
 
 A text informs only what is strictly later than it. With `z` the encoder's vectors of the texts, projected to
 `interactions.text_dim` numbers, an example of user `u` and item `i` at time `t` reads

@@ -333,7 +333,7 @@ def test_tables(test: Any, tables: Tables, folder: pathlib.Path) -> tuple[Tables
 
     Args:
         test: a table, as `place` takes it.
-        tables: what was fitted, with nothing left open. Times and labels may be missing.
+        tables: what was fitted, with nothing left open. Times, labels and texts may be missing.
         folder: receives the table.
 
     Returns:
@@ -345,7 +345,8 @@ def test_tables(test: Any, tables: Tables, folder: pathlib.Path) -> tuple[Tables
     path = place(test, "test", folder)
     files, table = find_files(path), tables.interactions
     known = _columns(path)
-    changes: dict[str, Any] = {"path": path}
+    # What was written is no input of an answer.
+    changes: dict[str, Any] = {"path": path, "text": None, "text_time": None}
     for key in ("time", "label"):
         if getattr(table, key) and getattr(table, key) not in known:
             changes[key] = None

@@ -1,4 +1,4 @@
-"""What was written about items as a field of the ranking model's head."""
+"""Field of the ranking model's head: what was written about items."""
 
 from __future__ import annotations
 
