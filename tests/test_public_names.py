@@ -64,7 +64,7 @@ COSTS = {
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
         config.preparation config.privacy config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
-        experiments.sequential config errors config.enrichment config.layer_names config.models config.pretrained config.reading files datasets datasets.csv_format datasets.edges datasets.encodings datasets.files datasets.list_cells datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.privacy training.privacy.accounting training.privacy.report training.progress datasets.storage index layers layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
+        experiments.sequential config errors config.enrichment config.layer_names config.models config.pretrained config.reading files datasets datasets.csv_format datasets.edges datasets.encodings datasets.files datasets.list_cells datasets.media datasets.media_files datasets.media_forms datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.privacy training.privacy.accounting training.privacy.report training.progress datasets.storage index layers layers.packaged_weights layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
         serving.client.explanations serving.client.sentences
@@ -81,21 +81,21 @@ COSTS = {
     ),
     "numpy": (
         """experiments.exploring experiments.interleaving experiments.off_policy layers.backbones.weight_files models.hybrid.blend_weights
-        features.text_vectors export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
+        features.media_vectors features.text_vectors layers.torch_files export.evaluated datasets.synthetic index.kmeans index.vector_files metrics.accuracy metrics.beyond_accuracy metrics.bootstrap
         metrics.classification metrics.pointwise metrics.ranks models.catalogue models.rating_biases models.user_profiles serving.server.json_tensors serving.server.json_writer
         serving.server.request_log"""
     ),
     "scipy": "experiments.comparing experiments.planning experiments.preferences experiments.sample_ratio models.baselines models.hybrid.blend_solving models.hybrid.estimators models.hybrid.rating_solving",
     "pyarrow": (
         """datasets.byte_streams datasets.cells datasets.dialect datasets.ids datasets.json_rows
-        datasets.markup datasets.reading datasets.records guessing.table_files impressions.schema"""
+        datasets.digests datasets.markup datasets.reading datasets.records guessing.table_files impressions.schema"""
     ),
     "pandas": (
         """experiments.interleaved_lists experiments.outcome_files experiments.outcomes experiments.results features.rows in_memory.given_tables
         features.node_vectors features.reviews features.whole_tables enrichment.asking enrichment.subjects
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.other_forms guessing.popularity guessing.table_profiles guessing.time_columns
-        guessing.unused_columns guessing.value_shapes
+        guessing.media_columns guessing.unused_columns guessing.value_shapes
         datasets.edge_lists datasets.events datasets.friends datasets.joining datasets.movielens datasets.settling datasets.times
         datasets.impressions datasets.values impressions.collecting impressions.erasing"""
     ),
@@ -104,7 +104,7 @@ COSTS = {
         layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling layers.prompts
         features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics training.batches
-        training.cluster training.negatives training.privacy.user_batches index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching layers.propagation
+        training.cluster training.negatives training.privacy.user_batches index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching layers.propagation layers.efficientnet layers.image_patterns layers.log_mel features.media_decoding features.media_encoders
         models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
         layers.sequence layers.text_adaptor layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
         layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers

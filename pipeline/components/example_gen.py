@@ -25,6 +25,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from pipeline.components.artifacts import DataReport, GeneratedTexts
 from pipeline.components.data_report import add_notes, check_report, read_report, write_report
 from pipeline.components.graph_reading import AddVectors, VectorFile, write_vectors
+from pipeline.components.media_reading import AddMedia, MediaFile, write_media
 from pipeline.components.review_reading import ReviewFile, write_reviews
 from pipeline.components.table_reading import ReadEntities, ReadInteractions
 from pipeline.components.text_enrichment import texts_file
@@ -220,7 +221,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             graph = {kind: write_vectors(tables, kind, report_folder) for kind in KINDS}
             reviews = write_reviews(tables, split, exec_properties, report_folder)
-            self._build(pipeline, tables, split, outputs, graph, reviews)
+            media = write_media(tables.items, report_folder, exec_properties.get("media_cache"))
+            self._build(pipeline, tables, split, outputs, graph, media, reviews)
         add_notes(report_folder, settled.notes)
         check_report(report_folder, exec_properties["max_reject_share"], exec_properties["reject_folder"])
         check_splits(report_folder)
@@ -232,15 +234,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         split: dict,
         outputs: dict,
         graph: dict[NodeKind, VectorFile | None],
+        media: list[MediaFile],
         reviews: ReviewFile | None = None,
     ) -> None:
         interactions, rows, rejects = self._read(pipeline, tables)
+        if media:
+            rows["items"] |= "pictures and sounds" >> beam.ParDo(AddMedia(media))
         if of_items := graph["items"]:
             rows["items"] |= "vectors of items" >> beam.ParDo(AddVectors(of_items))
         given = {f"graph.{kind}": file for kind, file in graph.items() if file}
-        unused = [reject for file in given.values() for reject in file.rejects]
+        beside: dict[str, VectorFile | MediaFile] = {**given, **{file.table: file for file in media}}
+        unused = [reject for file in beside.values() for reject in file.rejects]
         if unused:
-            rejects.append(pipeline | "edges not used" >> beam.Create(unused))
+            rejects.append(pipeline | "edges and files not used" >> beam.Create(unused))
         joined = (
             {"interactions": interactions, "items": rows["items"]}
             | "by item" >> beam.CoGroupByKey()
@@ -268,7 +274,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             kept,
             cutoffs if split["method"] == "temporal" else None,
             outputs["report"].uri,
-            {name: file.edges for name, file in given.items()},
+            {name: file.used for name, file in beside.items()},
         )
 
     def _read(self, pipeline: beam.Pipeline, tables: Tables) -> tuple[Any, dict[str, Any], list[Any]]:
@@ -413,6 +419,7 @@ class TablesExampleGenSpec(component_spec.ComponentSpec):
         "code": component_spec.ExecutionParameter(type=str),
         "text": component_spec.ExecutionParameter(type=str, optional=True),
         "text_cache": component_spec.ExecutionParameter(type=str, optional=True),
+        "media_cache": component_spec.ExecutionParameter(type=str, optional=True),
     }
 
 
@@ -428,6 +435,7 @@ class TablesExampleGen(base_beam_component.BaseBeamComponent):
         code: digest of the code, likewise.
         text, text_cache: JSON of the `TextConfig` that reads what users wrote, and the folder that keeps its
             vectors; left out where the tables name no such column.
+        media_cache: folder that keeps vectors of pictures and sounds between runs; left out without such.
         generated_texts: what a language model wrote about items, where `tables` says that there is such.
     """
 

@@ -23,25 +23,26 @@ class VectorFile:
     Args:
         path: of the file.
         name: the feature.
-        edges: how many were used.
+        used: how many edges were.
         rejects: (table, reason, row) of those that could not be used.
     """
 
-    def __init__(self, path: str, name: str, edges: int, rejects: list[tuple[str, str, str]]):
-        self.path, self.name, self.edges, self.rejects = path, name, edges, rejects
+    def __init__(self, path: str, name: str, used: int, rejects: list[tuple[str, str, str]]):
+        self.path, self.name, self.used, self.rejects = path, name, used, rejects
 
     def __getstate__(self) -> dict[str, Any]:  # workers have no use for what was rejected
-        return {"path": self.path, "name": self.name, "edges": self.edges, "rejects": []}
+        return {"path": self.path, "name": self.name, "used": self.used, "rejects": []}
 
     def of(self, key: str) -> dict[str, list[float]]:
         """The feature of one item or user; empty for one without edges."""
-        rows, vectors = _read(self.path)
+        rows, vectors = read_archive(self.path)
         row = rows.get(key)
         return {} if row is None else {self.name: vectors[row].tolist()}
 
 
-@functools.lru_cache(maxsize=2)
-def _read(path: str) -> tuple[dict[str, int], np.ndarray]:
+@functools.lru_cache(maxsize=8)
+def read_archive(path: str) -> tuple[dict[str, int], np.ndarray]:
+    """Row of each key, and vectors, of a file of `keys` and `vectors`."""
     with tf.io.gfile.GFile(path, "rb") as stream:
         content = io.BytesIO(stream.read())
     with np.load(content, allow_pickle=False) as archive:

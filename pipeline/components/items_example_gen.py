@@ -17,6 +17,7 @@ from pipeline.components.artifacts import DataReport, GeneratedTexts
 from pipeline.components.data_report import add_notes, check_report, write_report
 from pipeline.components.example_gen import keep_first, with_texts
 from pipeline.components.graph_reading import AddVectors, write_vectors
+from pipeline.components.media_reading import AddMedia, write_media
 from pipeline.components.table_reading import ReadEntities
 from pipeline.components.text_enrichment import texts_file
 from pipeline.data.examples import make_example
@@ -55,6 +56,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         tables = Tables(Interactions(path=""), table, item_ids=exec_properties["item_ids"], graph=graph)
         shown, vectors = shown_names(tables), write_vectors(tables, "items", report)
+        media = write_media(table, report, exec_properties.get("media_cache"))
         with self._make_beam_pipeline() as pipeline:
             read = (
                 pipeline
@@ -75,12 +77,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             rows = unique.rows
             if vectors is not None:
                 rows |= "vectors" >> beam.ParDo(AddVectors(vectors))
+            rejects = [read.rejects, unique.rejects]
+            if media:
+                rows |= "pictures and sounds" >> beam.ParDo(AddMedia(media))
+                unused = [reject for file in media for reject in file.rejects]
+                rejects.append(pipeline | "files not used" >> beam.Create(unused, reshuffle=False))
             examples = rows | "examples" >> beam.Map(item_example)
             folder = artifact_utils.get_split_uri([items], "all")
             _ = examples | "write" >> beam.io.WriteToTFRecord(
                 f"{folder}/data_tfrecord", file_name_suffix=".gz"
             )
-            write_report(pipeline, [read.rejects, unique.rejects], {("items", "all"): examples}, None, report)
+            used = {file.table: file.used for file in media}
+            write_report(pipeline, rejects, {("items", "all"): examples}, None, report, used)
         add_notes(report, notes)
         check_report(report, exec_properties["max_reject_share"], exec_properties["reject_folder"])
 
@@ -100,6 +108,7 @@ class ItemsExampleGenSpec(component_spec.ComponentSpec):
         "max_reject_share": component_spec.ExecutionParameter(type=float),
         "reject_folder": component_spec.ExecutionParameter(type=str),
         "source_digest": component_spec.ExecutionParameter(type=str),
+        "media_cache": component_spec.ExecutionParameter(type=str, optional=True),
     }
 
 
@@ -114,6 +123,7 @@ class ItemsExampleGen(base_beam_component.BaseBeamComponent):
         max_reject_share: above this share of unusable rows the run stops.
         reject_folder: receives the rejected rows then.
         source_digest: digest of the files, so that changed data is read again where results are cached.
+        media_cache: folder that keeps vectors of pictures and sounds between runs; left out without such.
         generated_texts: what a language model wrote about items, where `table` says that there is such.
     """
 

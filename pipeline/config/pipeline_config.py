@@ -405,6 +405,9 @@ def _resolve(data: DataConfig, folder: pathlib.Path) -> DataConfig:
             changes[name] = dataclasses.replace(table, path=absolute(table.path))
     if data.graph:
         changes["graph"] = data.graph.moved(lambda name, path: absolute(path))
+    if data.items and data.items.media_columns:
+        media = data.items.media.moved(changes["items"].path, absolute)
+        changes["items"] = dataclasses.replace(changes["items"], media=media)
     if data.items and data.items.generated:
         generated = dataclasses.replace(data.items.generated, path=absolute(data.items.generated.path))
         changes["items"] = dataclasses.replace(changes["items"], generated=generated)

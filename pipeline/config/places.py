@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.config.vertex_config import VertexConfig
 from tfrec_fusion import files
-from tfrec_fusion.datasets.files import source_digest
+from tfrec_fusion.datasets.digests import source_digest
 from tfrec_fusion.datasets.tables import Tables
 
 

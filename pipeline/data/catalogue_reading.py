@@ -120,7 +120,7 @@ def feature_space(
                 size = feature.width
             elif feature.kind == "vector":
                 size = catalogue.features[feature.name].shape[1]
-            found.append(Feature(feature.name, feature.kind, size, feature.column))
+            found.append(Feature(feature.name, feature.kind, size, feature.column, feature.modality))
         return tuple(found)
 
     return FeatureSpace(

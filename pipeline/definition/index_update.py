@@ -27,6 +27,7 @@ from pipeline.data.run_summary import read_summaries
 from pipeline.definition.reading import text_enrichment
 from pipeline.definition.training import validate_serving
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.datasets.digests import items_digest
 from tfrec_fusion.datasets.edges import Graph
 from tfrec_fusion.datasets.files import table_digest
 from tfrec_fusion.datasets.tables import Items, Tables
@@ -76,7 +77,8 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
         item_ids=described.item_ids,
         max_reject_share=config.data.max_reject_share,
         reject_folder=str(config.home / "rejects"),
-        source_digest=table_digest("items", table.path, ()),
+        source_digest=items_digest(table),
+        **({"media_cache": str(config.home / "text_vectors")} if table.media_columns else {}),
         generated_texts=written.outputs["generated_texts"] if written else None,
     )
     components: list = [*([written] if written else []), read]
@@ -181,8 +183,11 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
     if config.data.items is None:
         return table
     now = dataclasses.replace(config.data.items, path=path, generated=generated)
-    for field in ("id", "title", "text", "categories", "lists", "numbers", "vectors"):
-        was, is_now = getattr(table, field), getattr(now, field)
+    fields = ("id", "title", "text", "categories", "lists", "numbers", "vectors", "images", "audio")
+    described = [(field, getattr(table, field), getattr(now, field)) for field in fields]
+    described += [(f"media (of {kind})", table.media.made_of(kind), now.media.made_of(kind))
+                  for kind, _ in table.media_columns]  # fmt: skip
+    for field, was, is_now in described:
         if was != is_now:
             raise ConfigError(
                 f"`data.items.{field}` must be what the pushed model was trained with ({was!r}). Received:"

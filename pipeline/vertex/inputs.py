@@ -18,7 +18,8 @@ from pipeline.config.places import Places
 from pipeline.config.vertex_config import Dataflow, VertexConfig
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.config.pretrained import check_start
-from tfrec_fusion.datasets.files import find_files, source_digest
+from tfrec_fusion.datasets.digests import source_digest
+from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.storage import is_remote
 from tfrec_fusion.datasets.tables import Tables
 

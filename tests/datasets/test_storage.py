@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.files import find_files, source_digest
+from tfrec_fusion.datasets.digests import source_digest
+from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.storage import find_remote, is_remote
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables

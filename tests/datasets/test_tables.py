@@ -12,7 +12,8 @@ from pipeline.config.pipeline_config import load_config
 from tfrec_fusion.config import ConfigError, from_dict
 from tfrec_fusion.datasets import movielens
 from tfrec_fusion.datasets.csv_format import Csv
-from tfrec_fusion.datasets.files import find_files, source_digest
+from tfrec_fusion.datasets.digests import source_digest
+from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.movielens import movielens_100k
 from tfrec_fusion.datasets.reading import column_names, read_batches
 from tfrec_fusion.datasets.tables import Interactions, Items, Join, Tables

@@ -18,7 +18,7 @@ from pipeline.report.page import write_report
 from pipeline.runner.local import run
 from pipeline.runner.summary import StepFailed
 from tests.serving.server_processes import free_ports, wait_for
-from tfrec_fusion.datasets.files import source_digest
+from tfrec_fusion.datasets.digests import source_digest
 from tfrec_fusion.serving.client.client import Client
 from tfrec_fusion.serving.client.in_process import InProcessTransport
 from tfrec_fusion.serving.server.embedded import EmbeddedServer

@@ -26,6 +26,7 @@ from tfrec_fusion.config.privacy import (
 from tfrec_fusion.config.reading import ConfigError, Settings
 
 FeatureKind = Literal["categorical", "categories", "number", "vector"]
+Modality = Literal["", "image", "sound"]
 FUSIONS = ("concat", "projection", "gated", "adaptive", "attention", "film", "experts")
 HISTORY_ENCODERS = ("mean", "cnn", "gru", "transformer")
 HEADS = ("mlp", "dcn", "dlrm", "deepfm")
@@ -60,13 +61,15 @@ class Feature(Settings):
     `vector`: float32 `[batch, size]`, ready-made (images, audio, anything that comes as numbers).
 
     `name` is its key in batches, and may be any string; `column` is the name of its column, where that is
-    something else.
+    something else. `modality`: of a vector of an item that is made of a picture (`image`) or a sound, and
+    fused as a modality of its own: one of zeros is missing.
     """
 
     name: str
     kind: FeatureKind
     size: Count = 1
     column: str = ""
+    modality: Modality = ""
 
     @property
     def shown(self) -> str:
@@ -179,8 +182,10 @@ class TowerConfig(Settings):
     """A tower's shape; both towers end in `dim` numbers.
 
     `fusion` and `history_encoder` name a built-in layer, or by import path (`mypackage.layers.MyFusion`) a
-    Keras layer of your own. `id_start`: what the items' id embeddings start from: small random numbers, or
-    (`text`) the text vectors' principal axes, where there is text. `text_adaptor`: what brings text vectors
+    Keras layer of your own. `id_dropout` and `media_dropout`: the share of examples of training in which an
+    item's id, or each of its pictures and sounds, is taken away, so that the tower does without. `id_start`:
+    what the items' id embeddings start from: small random numbers, or (`text`) the text vectors' principal
+    axes, where there is text. `text_adaptor`: what brings text vectors
     to `dim`: a `linear` layer, or `experts` (`layers.TextAdaptor`), to whose output ids and features are
     added so that it can carry over to other domains (docs/explanation/transfer.md); `auto`: `experts` with
     `retrieval.warm_start`, else `linear`."""
@@ -193,6 +198,7 @@ class TowerConfig(Settings):
     dropout: Dropout = 0.2
     item_dropout: Dropout = 0.0
     id_dropout: Dropout = 0.1
+    media_dropout: Dropout = 0.1
     id_start: Literal["random", "text"] = "random"
     text_adaptor: Literal["auto", "linear", "experts"] = "auto"
 

@@ -13,6 +13,7 @@ __all__ = [
     "Interactions",
     "Items",
     "Join",
+    "Media",
     "Planted",
     "SplitExample",
     "Tables",
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tfrec_fusion.datasets.csv_format import Csv
     from tfrec_fusion.datasets.edges import Edges, Graph
     from tfrec_fusion.datasets.events import EventColumns, read_events
+    from tfrec_fusion.datasets.media import Media
     from tfrec_fusion.datasets.movielens import movielens_100k
     from tfrec_fusion.datasets.splits import Event, SplitExample, split_user, temporal_cutoffs
     from tfrec_fusion.datasets.synthetic import Planted, planted

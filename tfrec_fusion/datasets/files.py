@@ -8,7 +8,6 @@ import re
 
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.storage import find_remote, fingerprint, is_remote
-from tfrec_fusion.datasets.tables import Tables
 
 _TABLES = re.compile(
     r"(^part-.*|.*\.(csv|tsv|tab|psv|txt|dat|data|json|jsonl|ndjson|parquet|pq|inter|item|user))(\.(gz|bz2|zst|xz|lz4))?$",
@@ -52,17 +51,8 @@ def find_files(path: str, table: str = "table") -> list[str]:
     return paths
 
 
-def source_digest(tables: Tables) -> str:
-    """A digest of every byte that the tables hold (of remote files, of their sizes and times); it changes
-    when any does."""
-    digests = [table_digest(name, path, columns) for name, path, columns in tables.columns()]
-    if join := tables.interactions.join:
-        digests.append(table_digest("interactions.join", join.path, (join.on,)))
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
 def table_digest(name: str, path: str, columns: tuple[str, ...]) -> str:
-    """The same of one table."""
+    """A digest of every byte that a table holds (of remote files, of their sizes and times)."""
     digest = hashlib.sha256(repr((name, columns)).encode())
     for file in find_files(path, name):
         if is_remote(file):

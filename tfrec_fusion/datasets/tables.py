@@ -19,6 +19,7 @@ from tfrec_fusion.config.enrichment import TextUse
 from tfrec_fusion.config.models import RESERVED
 from tfrec_fusion.datasets.csv_format import Csv
 from tfrec_fusion.datasets.edges import Graph
+from tfrec_fusion.datasets.media import Media, MediaKind
 
 ANSWERED = frozenset(
     [
@@ -342,6 +343,8 @@ class Items:
         lists: columns of several values each, joined by `separator` (or lists of Parquet, JSON and Python).
         numbers: numeric columns; a value that is no number counts as missing.
         vectors: ready-made vectors (Parquet lists of one length).
+        images, audio: columns of pictures and sounds: paths, or addresses of the web. Each is encoded once to
+            a vector, as `media` says.
         separator: between the values of a `lists` column.
         distinct: whether the table is no list of items but says with each of many rows what the item is (an
             order line with the product's name). Of each column the most frequent value counts; rows that
@@ -360,11 +363,14 @@ class Items:
     lists: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    audio: tuple[str, ...] = ()
     separator: str = "|"
     distinct: bool = False
     csv: Csv = Csv()
     clean_html: bool | None = None
     generated: GeneratedText | None = None
+    media: Media = Media()
 
     def __post_init__(self) -> None:
         if not self.separator:
@@ -383,10 +389,17 @@ class Items:
         added = (self.generated.column,)
         return (*self.text, *added) if self.generated.use == "after" else (*added, *self.text)
 
+    @property
+    def media_columns(self) -> list[tuple[MediaKind, str]]:
+        """Kind and name of each column of pictures and sounds."""
+        columns: dict[MediaKind, tuple[str, ...]] = {"images": self.images, "audio": self.audio}
+        return [(kind, name) for kind, names in columns.items() for name in dict.fromkeys(names)]
+
     def columns(self) -> tuple[str, ...]:
         """The columns that are read, each once."""
         title = (self.title,) if self.title else ()
         rest = (*self.text, *self.categories, *self.lists, *self.numbers, *self.vectors)
+        rest = (*rest, *self.images, *self.audio)
         return tuple(dict.fromkeys((self.id, *title, *rest)))
 
 

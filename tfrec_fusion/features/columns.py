@@ -21,9 +21,10 @@ import dataclasses
 from typing import Literal
 
 from tfrec_fusion import naming
-from tfrec_fusion.config import FeatureKind
+from tfrec_fusion.config import FeatureKind, Modality
 from tfrec_fusion.datasets.edges import NodeKind
-from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.media import MediaKind
+from tfrec_fusion.datasets.tables import Items, Tables
 from tfrec_fusion.naming import ITEM_REVIEWS, ITEM_REVIEWS_NOW, USER_REVIEWS
 
 GRAPH = "graph"
@@ -43,6 +44,7 @@ class RawFeature:
         given_name: the name that it has instead of one made of the column: of context the input of a request
             that takes it, of a graph's vectors a name of the pipeline's own.
         width: numbers of a `vector`, where the configuration says it; None: the files do.
+        modality: of vectors that are made of pictures or sounds, which.
     """
 
     role: Role
@@ -50,6 +52,7 @@ class RawFeature:
     column: str
     given_name: str = ""
     width: int | None = None
+    modality: Modality = ""
 
     @property
     def name(self) -> str:
@@ -101,7 +104,23 @@ def item_features(tables: Tables) -> list[RawFeature]:
         "number": items.numbers,
         "vector": items.vectors,
     }
-    return [*_features("item", columns), *_graph_features("item", tables)]
+    return [*_features("item", columns), *_graph_features("item", tables), *media_features(items)]
+
+
+def media_features(items: Items) -> list[RawFeature]:
+    """The vectors that `media_vectors` makes of pictures and sounds, in place of what their columns hold."""
+    named: dict[MediaKind, Modality] = {"images": "image", "audio": "sound"}
+    return [
+        RawFeature(
+            "item",
+            "vector",
+            column,
+            f"item_{named[kind]}__{naming.identifier(column)}",
+            items.media.dim,
+            named[kind],
+        )
+        for kind, column in items.media_columns
+    ]
 
 
 def _graph_features(role: Role, tables: Tables) -> list[RawFeature]:

@@ -121,4 +121,7 @@ def described(
             return statistics.size(feature.vocabulary)
         return widths.get(feature, 1)
 
-    return tuple(Feature(feature.name, feature.kind, size(feature), feature.column) for feature in features)
+    return tuple(
+        Feature(feature.name, feature.kind, size(feature), feature.column, feature.modality)
+        for feature in features
+    )

@@ -25,15 +25,17 @@ from tfrec_fusion.datasets.edges import NodeKind
 from tfrec_fusion.datasets.events import NO_CHOICE
 from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS
-from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.tables import Items, Tables
 from tfrec_fusion.features.columns import (
     USER_VOCABULARY,
     context_features,
     graph_feature,
+    media_features,
     user_features,
 )
 from tfrec_fusion.features.interaction_arrays import Columns, RequestTransform, SplitRows
 from tfrec_fusion.features.item_arrays import described, item_arrays
+from tfrec_fusion.features.media_vectors import check_any, encode_media
 from tfrec_fusion.features.node_vectors import node_vectors
 from tfrec_fusion.features.reviews import check_reviews
 from tfrec_fusion.features.statistics import encoded, vocabulary_of
@@ -116,7 +118,7 @@ def prepare(
         text: which encoder reads the items' texts; None for none.
         click_threshold: a label at or above it counts as a click.
         max_reject_share: of a table's rows, the share that may be unusable.
-        vectors: folder that keeps text vectors for the next time; None keeps none.
+        vectors: folder that keeps vectors of texts, pictures and sounds for the next time; None: none.
         known: vocabularies of features that an earlier model learned, whose values keep their indices.
         test_from: nanoseconds since 1970 from which all is test, in place of the share `split.test`;
             validation is its share of what was before.
@@ -134,6 +136,7 @@ def prepare(
     kept = {"items": len(items), "users": len(users), "interactions": sum(map(len, events.values()))}
     for name, count in kept.items():
         _check_rejects(name, count, rejects, max_reject_share)
+    _add_media(tables.items, items, vectors, rejects, max_reject_share)
     _add_vectors(tables, "items", items, items, rejects, max_reject_share)
     _add_vectors(tables, "users", users, [*events, *users], rejects, max_reject_share)
     rows = SplitRows(tables, users, events, split, click_threshold, test_from, text, vectors)
@@ -194,6 +197,21 @@ def _add_vectors(
     _check_rejects(f"graph.{kind}", nodes.edges, rejects, most)
     for key in nodes.keys:
         rows[key] = {**rows.get(key, {}), name: nodes.of(key)}
+
+
+def _add_media(
+    table: Items, rows: dict[str, dict[str, Any]], folder: str | None, rejects: Rejected, most: float
+) -> None:
+    """Puts the vectors of items' pictures and sounds in place of what their files are called."""
+    for feature, (kind, column) in zip(media_features(table), table.media_columns, strict=True):
+        names = dict.fromkeys(row[feature.name] for row in rows.values() if row.get(feature.name))
+        found = encode_media(kind, names, table.media, folder)
+        check_any(found, column)
+        for reason, count in found.counted().items():
+            rejects[f"items.{column}", reason] += count
+        _check_rejects(f"items.{column}", len(found.keys), rejects, most)
+        for key, row in rows.items():
+            rows[key] = {**row, feature.name: found.of(row.get(feature.name))}
 
 
 def _check_rejects(table: str, kept: int, rejects: Mapping[tuple[str, str], int], most: float) -> None:

@@ -25,7 +25,7 @@ from tfrec_fusion.datasets.reading import read_batches
 from tfrec_fusion.datasets.records import BadRow
 from tfrec_fusion.datasets.splits import Written
 from tfrec_fusion.datasets.tables import GeneratedText, IdRule, Interactions, Items, Tables, Users
-from tfrec_fusion.features.columns import RawFeature, Role
+from tfrec_fusion.features.columns import RawFeature, Role, media_features
 from tfrec_fusion.impressions.pseudonyms import pseudonym, read_key
 
 __all__ = [
@@ -311,6 +311,9 @@ class EntityReader:
                 vectors, bad = cells.vectors(batch.column(column), self._where(column))
                 reason[bad] = f"a vector of {column!r} that holds NaN, an infinity or no number"
                 columns[RawFeature(role, "vector", column).name] = vectors
+            for feature in media_features(table):
+                # What the file is called; `media_vectors` puts its vector in place of that.
+                columns[feature.name] = self._references(batch, feature.column)
         for column in table.categories:
             texts = cells.strings(batch.column(column), self._where(column))
             columns[RawFeature(role, "categorical", column).name] = cells.as_python(texts)
@@ -318,6 +321,11 @@ class EntityReader:
             numbers = cells.numbers(batch.column(column), self._where(column), table.csv.decimal)
             columns[RawFeature(role, "number", column).name] = _or_none(numbers)
         return columns, reason
+
+    def _references(self, batch: pa.RecordBatch, column: str) -> list[str | None]:
+        """What files are called, None where there is none."""
+        names = pc.utf8_trim_whitespace(cells.strings(batch.column(column), self._where(column)))
+        return [name or None for name in names.to_pylist()]
 
     def _text(self, batch: pa.RecordBatch, column: str) -> pa.Array:
         """A column of words; `a|b` of a `lists` column reads as `a b`."""

@@ -16,6 +16,8 @@ from tfrec_fusion.datasets.list_cells import parse_list
 from tfrec_fusion.guessing import column_names, value_shapes
 from tfrec_fusion.guessing.time_columns import TimeGuess, guess_time
 
+FILES = "jpe?g|png|gif|webp|bmp|tiff?|svg|avif|heic|html?|mp3|mp4|wav|ogg|flac|m4a|aac|opus"
+
 
 @dataclasses.dataclass(eq=False)
 class Column:
@@ -186,7 +188,7 @@ class Column:
     @functools.cached_property
     def is_address(self) -> bool:
         """Whether values are addresses on the web or paths of files."""
-        pattern = r"^\w+://|^www\.|^/\w|\.(?:jpe?g|png|gif|webp|html?|mp3|mp4)$"
+        pattern = r"^\w+://|^www\.|^/\w|\.(?:" + FILES + r")(?:[?#].*)?$"
         return self.distinct > 0 and bool(self.unique[:2000].str.contains(pattern, case=False).mean() > 0.5)
 
     @functools.cached_property

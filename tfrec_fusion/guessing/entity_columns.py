@@ -14,6 +14,7 @@ from tfrec_fusion.guessing import value_shapes
 from tfrec_fusion.guessing.column_profiles import Column
 from tfrec_fusion.guessing.id_columns import Roles
 from tfrec_fusion.guessing.ledger import Ledger
+from tfrec_fusion.guessing.media_columns import media_role
 from tfrec_fusion.guessing.popularity import Popularity
 from tfrec_fusion.guessing.table_profiles import TableProfile, follows
 
@@ -103,6 +104,8 @@ def describe_items(
         "lists": [],
         "numbers": [],
         "vectors": [],
+        "images": [],
+        "audio": [],
     }
     for column in sorted(columns, key=lambda column: column.long_words if _is_text(column) else 0):
         if column is title:
@@ -139,6 +142,8 @@ def describe_items(
         lists=tuple(columns_of["lists"]),
         numbers=tuple(columns_of["numbers"]),
         vectors=tuple(columns_of["vectors"]),
+        images=tuple(columns_of["images"]),
+        audio=tuple(columns_of["audio"]),
         separator=separator or "|",
         distinct=distinct,
         csv=table.csv,
@@ -322,7 +327,9 @@ def _names_the_same(column: Column, table: TableProfile) -> str:
 
 
 def _role(column: Column, separator: str | None, entities: _Entities) -> tuple[str, str]:
-    """`text`, `categories`, `lists`, `numbers`, `vectors` or "" (left out), and why."""
+    """`text`, `categories`, `lists`, `numbers`, `vectors`, `images`, `audio` or "" (left out), and why."""
+    if column.is_address:
+        return media_role(column, entities.table.files)
     if reason := _not_of_an_entity(column, entities):
         return "", reason
     if column.is_flag:
@@ -347,8 +354,6 @@ def _role(column: Column, separator: str | None, entities: _Entities) -> tuple[s
         if _is_code(column, entities):
             return "categories", f"{column.distinct:,} codes {column.spread}, as kinds are numbered"
         return "numbers", f"numbers {column.spread}"
-    if column.is_address:
-        return "", "addresses or files"
     if not column.is_words and column.distinct > 0.5 * len(column.values):
         return "", "codes, different for nearly every item"
     if _is_text(column):

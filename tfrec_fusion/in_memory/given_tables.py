@@ -25,6 +25,7 @@ from tfrec_fusion.datasets.dialect import detect_kind
 from tfrec_fusion.datasets.edges import Graph, NodeKind
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.friends import friend_tables
+from tfrec_fusion.datasets.media import KINDS as KINDS_OF_MEDIA
 from tfrec_fusion.datasets.reading import column_names
 from tfrec_fusion.datasets.storage import is_remote, open_remote
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
@@ -44,7 +45,7 @@ __all__ = [
 HINTS = ("user", "item", "time", "label", "time_format")
 OF_COLUMNS = (
     *("user", "item", "time", "label", "context", "quantity", "weight", "event", "text_time"),
-    *("id", "title", "text", "categories", "lists", "numbers", "vectors"),
+    *("id", "title", "text", "categories", "lists", "numbers", "vectors", "images", "audio"),
 )
 KINDS: dict[str, type] = {"interactions": Interactions, "items": Items, "users": Users}
 
@@ -147,11 +148,24 @@ def described(
         elif own is not None or name == "items":
             own = own or Items(paths["interactions"], column, distinct=True)
             tables[name] = _overlaid(KINDS[name], own.path, own, named[name])
+    tables["items"] = _with_media_folder(tables["items"], named["items"])
     rules: dict[str, Any] = {
         name: getattr(settings, name) or (getattr(guessed, name) if guessed else "as_written")
         for name in ("user_ids", "item_ids")
     }
     return Tables(interactions, **tables, **rules, graph=graph_of(settings.graph, edges or {}))
+
+
+def _with_media_folder(items: Items, named: Mapping[str, Any]) -> Items:
+    """The items, whose pictures' and sounds' relative paths start where the given file lies; of a table in
+    memory in the working folder. Columns of files that nobody named are left out: encoding takes its time."""
+    images, audio = (getattr(items, kind) if kind in named else () for kind in KINDS_OF_MEDIA)
+    items = dataclasses.replace(items, images=images, audio=audio)
+    if items.media.folder is not None or not items.media_columns:
+        return items
+    file = pathlib.Path(find_files(items.path)[0])
+    folder = file.resolve().parent if file.is_symlink() else pathlib.Path.cwd()
+    return dataclasses.replace(items, media=dataclasses.replace(items.media, folder=str(folder)))
 
 
 def graph_of(named: Mapping[str, Any] | None, paths: Mapping[NodeKind, str]) -> Graph | None:

@@ -25,6 +25,8 @@ __all__ = [
     "GatedFusion",
     "GraphPropagation",
     "HistoryEncoder",
+    "ImagePatterns",
+    "LogMel",
     "LoraDense",
     "MMoE",
     "MaximalMarginalRelevance",
@@ -35,6 +37,7 @@ __all__ = [
     "PretrainedNotFoundError",
     "ProjectionFusion",
     "RecurrentHistory",
+    "SoundPatterns",
     "SubwordTokenizer",
     "TextAdaptor",
     "TextEncoder",
@@ -63,8 +66,10 @@ if TYPE_CHECKING:
         ModalityDropout,
         ProjectionFusion,
     )
+    from tfrec_fusion.layers.image_patterns import ImagePatterns
     from tfrec_fusion.layers.interaction import Cross, DotInteraction, FactorizationMachine
     from tfrec_fusion.layers.layerwise_decay import with_multipliers
+    from tfrec_fusion.layers.log_mel import LogMel, SoundPatterns
     from tfrec_fusion.layers.lora import LoraDense
     from tfrec_fusion.layers.micro_batching import in_parts
     from tfrec_fusion.layers.ngram_encoder import NgramEncoder

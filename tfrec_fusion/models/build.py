@@ -327,6 +327,7 @@ def _item_tower(
         hidden=tower.hidden,
         dropout=tower.item_dropout,
         id_dropout=tower.id_dropout,
+        media_dropout=tower.media_dropout,
         text=build_item_text(text, catalogue) if text and text.trained and space.text_dim else None,
         text_adaptor=build_text_adaptor(tower, catalogue.text_vectors),
     )

@@ -90,7 +90,7 @@ def _vectors(
 ) -> np.ndarray:
     if catalogue.model_index is None:
         return known
-    columns = {feature.name: catalogue.features[feature.name] for feature in tower.features}
+    columns = {feature.name: catalogue.features[feature.name] for feature in (*tower.features, *tower.media)}
     if catalogue.text_vectors is not None:
         columns[TEXT] = catalogue.text_vectors
     vectors = known[catalogue.model_index]

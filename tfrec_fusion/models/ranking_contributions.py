@@ -208,6 +208,10 @@ class RankingExplanation:
             known, unknown = tower.side_features.parts(inputs), tower.side_features.of_unknown(inputs)
             names += [("item_feature", feature.shown) for feature in tower.features]
             values, baselines = [*values, *known], [*baselines, *unknown]
+        for feature in tower.media:
+            names.append(("item_feature", feature.shown))
+            values.append(modalities[feature.name])
+            baselines.append(tf.broadcast_to(missing[feature.name], tf.shape(modalities[feature.name])))
         if tower.has_text:
             names.append(("item_text", ""))
             values.append(modalities["text"])
@@ -238,8 +242,13 @@ class RankingExplanation:
             names, lines = names[:-1], lines[:-1]
         modalities = {"id": own}
         features = [line for (kind, _), line in zip(names, lines, strict=True) if kind == "item_feature"]
-        if features:
-            modalities["features"] = tf.add_n(features)
+        tower = model.item_tower
+        first = len(tower.features)
+        if tower.features:
+            modalities["features"] = tf.add_n(features[:first])
+        modalities |= {
+            feature.name: line for feature, line in zip(tower.media, features[first:], strict=True)
+        }
         if model.item_tower.has_text:
             modalities["text"] = lines[-1]
         # How much is known of an item is what it is, however much of the item is there on the way.

@@ -96,6 +96,7 @@ class ItemTower(tf_keras.layers.Layer):
         hidden: widths of ReLU layers after the fusion.
         dropout: on the fused vector.
         id_dropout: share of ids dropped in training.
+        media_dropout: share of each picture or sound (a feature with a `modality`) dropped in training.
         text: encodes the catalogue's texts where the encoder is trained; frozen until its `trainable` is set.
         text_adaptor: brings text vectors to `dim` in place of a linear layer (`layers.TextAdaptor`). The
             fused vector is then `id + text + s ⊙ fusion`, with a learned `s` that starts at zero.
@@ -110,13 +111,15 @@ class ItemTower(tf_keras.layers.Layer):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         id_dropout: float = 0.1,
+        media_dropout: float = 0.1,
         text: ItemText | None = None,
         text_adaptor: tf_keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_rows = len(catalogue)
-        self.features = tuple(features)
+        self.features = tuple(feature for feature in features if not feature.modality)
+        self.media = tuple(feature for feature in features if feature.modality)
         self.dim = dim
         self.has_text = catalogue.text_vectors is not None
         self.id_embedding = tf_keras.layers.Embedding(
@@ -141,10 +144,16 @@ class ItemTower(tf_keras.layers.Layer):
             text.trainable = False
         if self.features:
             self.side_features = SideFeatures(self.features, dim, name="features")
-        self.alone = not self.has_text and not self.features
+        # Without a bias: what a missing one is replaced by is learned apart.
+        self.media_projections = [
+            tf_keras.layers.Dense(dim, use_bias=False, name=f"media_{position}")
+            for position in range(len(self.media))
+        ]
+        self.alone = not self.has_text and not self.features and not self.media
         self.fusion = None if self.alone else fusion
         self.added = None if self.text_adaptor is None else GrowingShare(dim, name="added")
-        self.modality_dropout = fusions.ModalityDropout({} if self.alone else {"id": id_dropout})
+        rates = {"id": id_dropout, **{feature.name: media_dropout for feature in self.media}}
+        self.modality_dropout = fusions.ModalityDropout({} if self.alone else rates)
         self.head = mlp(hidden, dim, dropout)
         self.dropout = repeatable.Dropout(dropout)
 
@@ -173,8 +182,8 @@ class ItemTower(tf_keras.layers.Layer):
     def modalities(
         self, inputs: Mapping[str, tf.Tensor], training: bool | None = None
     ) -> dict[str, tf.Tensor]:
-        """What is fused, float `[batch, dim]` each: `id`, and `features` and `text` where there are any;
-        arguments as in `call`."""
+        """What is fused, float `[batch, dim]` each: `id`, and `features`, `text`, and pictures and sounds by
+        their features' names, where there are any; arguments as in `call`."""
         index = inputs["item_index"]
         modalities = {"id": self.id_embedding(index)}
         presence = {"id": tf.nn.embedding_lookup(self.known, index)}
@@ -187,6 +196,10 @@ class ItemTower(tf_keras.layers.Layer):
             else:
                 modalities["text"] = self.text_adaptor(text, training=training)
             presence["text"] = tf.reduce_any(text != 0, -1)
+        for feature, projection in zip(self.media, self.media_projections, strict=True):
+            vectors = tf.cast(inputs[feature.name], self.compute_dtype)
+            modalities[feature.name] = projection(vectors)
+            presence[feature.name] = tf.reduce_any(vectors != 0, -1)
         return self.modality_dropout(modalities, presence, training=training)
 
     def encode(

@@ -1,0 +1,145 @@
+"""A recommender that sees pictures: what they alone tell is found, in memory and exported."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from benchmarks.planted_media import ndcg, planted_media
+from tests.planted_serving import matrix, no_wishes
+from tfrec_fusion import Recommender
+from tfrec_fusion.config import ConfigError, Feature, TowerConfig
+from tfrec_fusion.config.recommender import DataSettings
+from tfrec_fusion.in_memory.given_tables import described, place
+from tfrec_fusion.layers import GatedFusion
+from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.tower import ItemTower
+from tfrec_fusion.serving.client.explanations import read_explanations
+
+SETTINGS = {"text": "none", "seed": 1, "verbose": 0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return planted_media(tmp_path_factory.mktemp("files"), "images", users=100, items=64, groups=4, choices=8)
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    settings = data.described(image_encoder="patterns", dim=64)
+    return Recommender(**SETTINGS, ranking="none", epochs=4, data=settings).fit(data.interactions, data.items)
+
+
+@pytest.mark.slow
+def test_the_picture_alone_tells_who_likes_a_new_item(data, model, tmp_path):
+    assert ndcg(model, data, new=True).mean() > 0.75  # one in four is of their group
+    # What is exported answers alike, and reads no picture.
+    model.export(tmp_path / "1", "retrieval")
+    recommend = tf.saved_model.load(str(tmp_path / "1")).signatures["recommend"]
+    user = next(iter(data.liked))
+    given = {"user_id": tf.constant([user]), "text": tf.constant([""]), "k": tf.constant(5)}
+    lists = {
+        "history": matrix(),
+        "exclude": matrix(),
+        "categories": matrix(),
+        "allow": matrix(*data.new_items),
+    }
+    settings = {"probes": tf.constant(0), "include_seen": tf.constant(False), **no_wishes()}
+    served = recommend(**given, **lists, **settings)
+    expected = model.recommend(user, 5, allow=data.new_items)
+    assert [item.decode() for item in served["item_ids"][0].numpy()] == expected.item_id.tolist()
+
+
+@pytest.mark.slow
+def test_an_explanation_names_the_picture(data):
+    labelled = data.interactions.assign(rating=1 + np.arange(len(data.interactions)) % 5)
+    settings = data.described(image_encoder="patterns", dim=16)
+    settings["interactions"] = {"user": "user_id", "item": "item_id", "time": "timestamp", "label": "rating"}
+    model = Recommender(**SETTINGS, epochs=1, data=settings).fit(labelled, data.items)
+    user = next(iter(data.liked))
+    given = {"user_id": [user], "item_ids": data.new_items[:2], "texts": [], "label": "rating", "count": 100}
+    answer = model._requests()._ask("ranking", "explain", 1, given)
+    found = {name: values.tolist() for name, values in answer.items()}
+    (explained,) = read_explanations(found, [user])
+    for one in explained:
+        (seen,) = [source for source in one.sources if source.kind == "item_feature"]
+        assert seen.name == "file"
+        assert seen.value != 0
+        assert abs(sum(one.parts.values()) - one.score) < 1e-4
+
+
+def tower(counts=(0, 3, 3, 0), **settings):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(4, 6)).astype(np.float32)
+    vectors[[0, 2]] = 0  # the second item has no picture
+    numbers = rng.normal(size=4).astype(np.float32)
+    catalogue = Catalogue(
+        ids=np.array(["", "a", "b", "c"], object),
+        titles=np.array(["", "a", "b", "c"], object),
+        features={"item_image__p": vectors, "price": numbers},
+        text_vectors=None,
+        counts=np.array(counts),
+    )
+    features = [Feature("item_image__p", "vector", 6, "p", "image"), Feature("price", "number")]
+    made = ItemTower(catalogue, features, 5, GatedFusion(5), **settings)
+    made.lookup()
+    return made
+
+
+def test_a_missing_picture_is_replaced_by_what_was_learned_for_it():
+    made = tower()
+    missing = made.modality_dropout.missing["item_image__p"]
+    missing.assign([1.0, 2, 3, 4, 5])
+    values = made.values(tf.constant([1, 2]))
+    found = made.modalities(values)["item_image__p"].numpy()
+    np.testing.assert_array_equal(found[1], [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(
+        found[0], values["item_image__p"].numpy()[0] @ made.media_projections[0].kernel.numpy(), rtol=1e-5
+    )
+    assert set(made.modalities(values)) == {"id", "features", "item_image__p"}
+    weights = made.fusion_weights(tf.constant([1, 2]))
+    np.testing.assert_allclose(sum(weight.numpy() for weight in weights.values()), 1, rtol=1e-5)
+
+
+def test_pictures_are_dropped_in_training_at_the_rate_of_the_setting():
+    tf.keras.utils.set_random_seed(3)
+    made = tower(id_dropout=0.0, media_dropout=0.4)
+    made.modality_dropout.missing["item_image__p"].assign([9.0] * 5)
+    values = made.values(tf.constant([1] * 2000))
+    dropped = (made.modalities(values, training=True)["item_image__p"].numpy() == 9).all(1).mean()
+    assert abs(dropped - 0.4) < 0.05
+    assert not (made.modalities(values)["item_image__p"].numpy() == 9).any()
+    with pytest.raises(ConfigError, match=r"TowerConfig.media_dropout` must be"):
+        TowerConfig(media_dropout=1.0)
+
+
+def test_columns_of_files_are_read_where_somebody_names_them(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given").mkdir()
+    data.items.to_csv(tmp_path / "given" / "items.csv", index=False)
+
+    def tables(number, items, settings):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        paths = {"interactions": place(data.interactions, "interactions", folder)}
+        paths["items"] = place(items, "items", folder)
+        return described(paths, folder, DataSettings(items=settings)).items
+
+    named = {"id": "item_id", "images": ["file"]}
+    assert tables(0, data.items, named).media.folder == str(tmp_path)
+    found = tables(1, str(tmp_path / "given" / "items.csv"), named)
+    assert (found.images, found.media.folder) == (("file",), str(tmp_path / "given"))
+    absolute = data.items.assign(file=[f"{data.folder}/{name}" if name else None for name in data.items.file])
+    assert tables(2, absolute, {"id": "item_id"}).images == ()
+    with pytest.raises(ConfigError, match=r"`data.items.images` must name a column .* 'picture'"):
+        tables(3, data.items, {"id": "item_id", "images": ["picture"]})
+
+
+def test_no_file_that_can_be_read_stops_the_fit(data, tmp_path):
+    items = pd.DataFrame({"item_id": data.items.item_id, "file": "gone.png"})
+    settings = {"items": {"id": "item_id", "images": ["file"], "media": {"folder": str(tmp_path), "dim": 8}}}
+    settings["items"]["media"]["image_encoder"] = "patterns"
+    with pytest.raises(ConfigError, match=r"'file' of the items table .* such as 'gone.png': no such file"):
+        Recommender(**SETTINGS, ranking="none", data=settings).fit(data.interactions, items)
