@@ -152,7 +152,7 @@ def ndcg(model: Recommender, data: PlantedMedia, k: int = 10, new: bool = False)
         new: whether new items alone are asked for.
     """
     users = list(data.liked)
-    inputs = {"allow": [data.new_items] * len(users)} if new else {}
+    inputs: dict[str, Any] = {"allow": [data.new_items] * len(users)} if new else {}
     answers = model.recommend(users, k, **inputs)
     liked = [item in data.liked[user] for user, item in zip(answers.user_id, answers.item_id, strict=True)]
     gains = answers.assign(gain=np.array(liked) / np.log2(1 + answers["rank"]))

@@ -269,7 +269,7 @@ def network(width=5):
     return tf_keras.Sequential(
         [
             tf_keras.layers.Rescaling(1 / 255, input_shape=(24, 12, 3)),
-            tf_keras.layers.Conv2D(width, 3, activation="relu"),
+            tf_keras.layers.Conv2D(width, 3, activation="sigmoid"),
         ]
     )
 
