@@ -28,7 +28,7 @@ from pipeline.evaluation.gates import retrieval_eval_config
 from pipeline.evaluation.verdict import judge
 from pipeline.runner.console import MemoryWatch
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
-from tfrec_fusion.export.retrieval import DEFAULT_K, ranked
+from tfrec_fusion.export.judging import DEFAULT_K, ranked
 from tfrec_fusion.metrics.ranks import tie_order
 
 SHARDS, SEEN, TEXT_DIM = 16, 20, 384

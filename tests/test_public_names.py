@@ -107,7 +107,7 @@ COSTS = {
         training.cluster training.negatives training.privacy.user_batches index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching layers.propagation layers.efficientnet layers.image_patterns layers.log_mel features.media_decoding features.media_encoders
         models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
         layers.sequence layers.text_adaptor layers.text_encoder layers.ngram_encoder layers.tokenizers.added_tokens layers.tokenizers.base
-        layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.xla_ops models.own_layers
+        layers.tokenizers.regexes layers.tokenizers.strings losses models.hybrid.blend models.hybrid.repeats export.judging models.xla_ops models.own_layers
         models.item_reviews models.item_text models.served_baseline models.hybrid.rating_factors models.design_matrix
         models.tower models.candidates models.dislikes models.list_terms models.next_items models.windows training.averaging training.sequences layers.replicas export.saving serving.server.batching
         serving.server.inference serving.server.json_examples serving.server.session serving.protocol.tensor_protos
@@ -123,7 +123,7 @@ COSTS = {
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.label_gradients models.multitask models.new_items models.pretraining models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
-        models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.pretraining in_memory.requests in_memory.storage in_memory.updating
+        models.hybrid.repeat_fitting export.repeated models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.pretraining in_memory.requests in_memory.storage in_memory.updating
         models.private_parts training.privacy.fitting training.privacy.gradients
         training.pretraining training.recipes training.refitting training.solved_parts"""
     ),

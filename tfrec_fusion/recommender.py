@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tfrec_fusion.config import ConfigError, SplitConfig, from_dict
+from tfrec_fusion.config.preparation import check_repeats
 from tfrec_fusion.config.recommender import RecommenderConfig
 from tfrec_fusion.errors import TfrecError
 from tfrec_fusion.export.request import INPUTS
@@ -180,6 +181,7 @@ class Recommender:
         from tfrec_fusion.in_memory.given_tables import friends_described, place
 
         config = self._config()
+        check_repeats(config.split, has_times=True, friends=True)
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
             edges = place(user_edges, "user_edges", folder)

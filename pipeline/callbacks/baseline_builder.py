@@ -22,6 +22,7 @@ from pipeline.data.pushed_versions import MARK, serves_a_trained_model
 from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs, training_pairs
 from pipeline.evaluation.fallback import is_usable, ranked_baselines
 from tfrec_fusion import files
+from tfrec_fusion.models.hybrid.repeats import Repeats, baseline_weights
 from tfrec_fusion.models.served_baseline import ServedBaseline
 
 if TYPE_CHECKING:
@@ -74,7 +75,11 @@ def _fitted(data: RunData, names: Iterable[str]) -> tuple[str, ServedBaseline]:
     rows = {str(item).encode(): row for row, item in enumerate(data.catalogue.ids) if row}
     pairs = TrainingPairs(training_pairs(data.inputs.raw_interactions), rows)
     for name in names:
-        baselines = Baselines([name], pairs, len(data.catalogue.ids), data.catalogue.text_vectors)
+        vectors = data.catalogue.text_vectors
+        baselines = Baselines([name], pairs, len(data.catalogue.ids), vectors, data.space.repeats)
         if is_usable(baselines.fitted[name]):
-            return name, ServedBaseline(baselines.fitted[name], np.asarray(baselines.popularity))
+            served = ServedBaseline(baselines.fitted[name], np.asarray(baselines.popularity))
+            if data.space.repeats:
+                served.repeats = Repeats(baseline_weights() if name == "repeat" else None)
+            return name, served
     raise AssertionError("popularity is always usable")

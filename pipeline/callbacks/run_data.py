@@ -48,6 +48,7 @@ class RunData:
             settings.tables,
             self.catalogue,
             settings.history_length,
+            settings.repeats,
         )
         self.item_rows = export.Lookup(self.catalogue.ids)
         self.labels = settings.tables.labels

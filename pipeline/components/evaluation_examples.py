@@ -1,7 +1,8 @@
 """EvaluationExamples: the test interactions with what they are judged by.
 
 Baselines are fitted on the training interactions of the same run, and each test Example is given the rank
-that every one of them gives the held-out item, over the whole catalogue, seen items excluded; and the
+that every one of them gives the held-out item, over the whole catalogue, seen items excluded unless
+repeats may be recommended; and the
 features by which figures are broken down, of which most belong to the item. Examples are streamed from shards
 to shards; what stays in memory is the training interactions, the baselines' factors and the items' slices,
 and nothing of the test interactions.
@@ -98,7 +99,8 @@ class Judged:
         self.rows = {name.encode(): row for row, name in enumerate(ids) if row}
         fitted = [name for name in settings["baselines"] if name != "text_none"]
         pairs = TrainingPairs(training_pairs(source), self.rows)
-        self.baselines = Baselines(fitted, pairs, len(ids), text_vectors)
+        self.repeats = bool(settings.get("repeats"))
+        self.baselines = Baselines(fitted, pairs, len(ids), text_vectors, self.repeats)
         progress.report("names slices")
         tables = from_dict(Tables, settings["tables"])
         self.further_labels = tuple(tables.further_labels)
@@ -131,12 +133,17 @@ class Judged:
             items = [read(example, "item_id")[0] for example in batch]
             users = [read_bytes(example, "user_id")[0] for example in batch]
             target = np.array([self.rows[item.encode()] for item in items])
-            ranks = self.baselines.ranks(users, target, [self._seen(example) for example in batch])
+            seen = [self._rows(example, "seen") for example in batch]
+            # In the order in which it was chosen, with repeats.
+            histories = [self._rows(example, "history") for example in batch] if self.repeats else None
+            ranks = self.baselines.ranks(users, target, seen, histories)
             if self.plain is not None:
                 given = tf.constant([example.SerializeToString() for example in batch])
                 ranks["text_none"] = evaluated(self.plain(examples=given))["rank"]
             for position, (example, item) in enumerate(zip(batch, items, strict=True)):
                 self._slice(example, item)
+                if self.repeats:  # whoever reads on is told what may not be recommended
+                    example.features.feature["seen"].bytes_list.ClearField("value")
                 for name, values in ranks.items():
                     example.features.feature[rank_feature(name)].float_list.value.append(
                         float(values[position])
@@ -173,8 +180,8 @@ class Judged:
                 value.encode() for value in values
             )
 
-    def _seen(self, example: tf.train.Example) -> np.ndarray:
-        rows = (self.rows.get(item) for item in read_bytes(example, "seen"))
+    def _rows(self, example: tf.train.Example, name: str) -> np.ndarray:
+        rows = (self.rows.get(item) for item in read_bytes(example, name))
         return np.array([row for row in rows if row is not None], np.int64)
 
 
@@ -251,8 +258,8 @@ class EvaluationExamples(base_component.BaseComponent):
     """Writes the Examples by which both models are judged.
 
     Args:
-        settings: JSON of `tables`, `baselines`, `slices`, `slice_values`, `rare_item`, `has_label` and
-            `judges_ranking`.
+        settings: JSON of `tables`, `baselines`, `slices`, `slice_values`, `rare_item`, `repeats`, `has_label`
+            and `judges_ranking`.
         code: digest of the code, for TFX's cache.
         interactions, raw_items: raw Examples.
         items, items_transform_graph: transformed items, and the graph that made them.

@@ -16,6 +16,7 @@ from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
+from tfrec_fusion.config.preparation import check_repeats
 from tfrec_fusion.config.privacy import check_both, check_texts
 from tfrec_fusion.datasets.edges import Graph
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
@@ -23,13 +24,13 @@ from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Us
 CONFIGS = pathlib.Path(__file__).parent
 BASELINES: dict[str, Literal["beat", "match", "show", "off"]] = {
     "popularity": "beat",
+    "repeat": "beat",
     "als": "match",
     "content_knn": "match",
     "text_none": "off",
     "biases": "match",
     "click_rate": "match",
 }
-OF_RANKING = ("biases", "click_rate")
 
 Count = Annotated[int, Interval(ge=1)]
 CountOrNone = Annotated[int, Interval(ge=0)]
@@ -124,7 +125,8 @@ class EvaluationConfig(Settings):
             together.
         baselines: what is trained beside the retrieval model on the same interactions, and whether the model
             must be significantly better (`beat`), not significantly worse (`match`), or is only shown beside
-            it (`show`); `off` leaves it out. Those not named: `popularity: beat`, `als: match`,
+            it (`show`); `off` leaves it out. Those not named: `popularity: beat`, `repeat: beat` (with
+            `split.repeats`: what the user chose before, by how often and how lately), `als: match`,
             `content_knn: match` (with text), and `text_none: off`, the same model without text, which costs a
                 training; for the ranking model `biases: match`, a
             mean with a deviation for each user and item, and where there are no labels `click_rate: match`,
@@ -277,6 +279,7 @@ class PipelineConfig(Settings):
                 f"`split.method: {self.split.method}` needs times. Received: `data.interactions.time` null. "
                 "Name the column, or divide with `split.method: leave_last_out`."
             )
+        check_repeats(self.split, self.has_times, self.data.reader == "friends")
         if not self.has_times:
             slices = tuple(name for name in self.evaluation.slices if name != "period")
             object.__setattr__(self, "evaluation", dataclasses.replace(self.evaluation, slices=slices))
@@ -310,13 +313,12 @@ class PipelineConfig(Settings):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The baselines of the retrieval model: those that are not off, less the ones that need text where
-        there is none."""
-        return tuple(
-            name
-            for name, demand in self.evaluation.baselines.items()
-            if demand != "off" and name not in OF_RANKING and (self.text or name in ("popularity", "als"))
-        )
+        """The baselines of the retrieval model: those that are not off, less the ones that need text or
+        repeats where there are none."""
+        usable = {"popularity", "als"} | ({"content_knn", "text_none"} if self.text else set())
+        usable |= {"repeat"} if self.split.repeats else set()
+        demands = self.evaluation.baselines.items()
+        return tuple(name for name, demand in demands if demand != "off" and name in usable)
 
     @property
     def answers_folder(self) -> pathlib.Path:

@@ -38,6 +38,7 @@ class TrainerSettings(Settings):
         code: a digest of the code behind the callback.
         own_layers: module → digest of its source, of layers that the models take by import path; and folder →
             digest of what it holds, where the retrieval model starts from one.
+        repeats: whether items of a user's history may be recommended again.
     """
 
     tables: Tables
@@ -48,6 +49,7 @@ class TrainerSettings(Settings):
     checkpoints: str
     code: str
     own_layers: dict[str, str] = dataclasses.field(default_factory=dict)
+    repeats: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,8 +107,10 @@ def feature_space(
     tables: Tables,
     catalogue: Catalogue,
     history: int,
+    repeats: bool = False,
 ) -> FeatureSpace:
-    """Sizes of everything that a model reads, from what Transform found."""
+    """Sizes of everything that a model reads, from what Transform found; `history` and `repeats` are
+    `FeatureSpace.history_length` and `.repeats`."""
 
     def described(features: list[names.RawFeature], transform: tft.TFTransformOutput) -> tuple[Feature, ...]:
         found = []
@@ -132,4 +134,5 @@ def feature_space(
         text_dim=None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1],
         history_length=history,
         review_dim=None if catalogue.reviews is None else catalogue.reviews.shape[1],
+        repeats=repeats,
     )

@@ -152,6 +152,7 @@ def common_settings(config: PipelineConfig, kind: str, places: Places, *code: st
         "text": config.text,
         "history_length": split.history_length,
         "held_out_history": split.history_length if kind == "ranking" else split.held_out_history,
+        "repeats": kind != "ranking" and split.repeats,
         "index": config.index,
         "checkpoints": places.checkpoints,
         "code": code_digest(*EXPORT, *code),

@@ -303,6 +303,7 @@ def evaluation_examples(
         "slices": config.evaluation.slices,
         "slice_values": config.evaluation.slice_values,
         "rare_item": config.split.rare_item,
+        "repeats": config.split.repeats,
         "has_label": tables.interactions.label is not None,
         "judges_ranking": config.ranking is not None,
     }

@@ -10,12 +10,15 @@ import tensorflow as tf
 
 from pipeline.data.catalogue_reading import split_files
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.features.padding import left_padded
 from tfrec_fusion.losses import confidence
 from tfrec_fusion.metrics.ranks import target_ranks, tie_order
 from tfrec_fusion.models import baselines
+from tfrec_fusion.models.hybrid.repeats import Repeats, baseline_weights
 from tfrec_fusion.training import progress
 
 SCORES = 2**23  # numbers that a block of scores holds at most
+REPEAT = "repeat"
 COUNTING = "als"  # the baseline that reads how much each interaction counts
 
 
@@ -64,18 +67,25 @@ class Baselines:
     """Baselines fitted on training interactions.
 
     Args:
-        names: of `popularity`, `als`, `content_knn`.
+        names: of `popularity`, `repeat`, `als`, `content_knn`.
         pairs: the interactions.
         num_items: rows of the catalogue, row 0 included.
         text_vectors: float `[num_items, dim]`; needed by `content_knn`.
+        repeats: whether items that a user chose before may be recommended.
 
     Raises:
         ConfigError: where a baseline's library is missing.
     """
 
     def __init__(
-        self, names: Iterable[str], pairs: TrainingPairs, num_items: int, text_vectors: np.ndarray | None
+        self,
+        names: Iterable[str],
+        pairs: TrainingPairs,
+        num_items: int,
+        text_vectors: np.ndarray | None,
+        repeats: bool = False,
     ) -> None:
+        self.repeats = repeats
         self.rows_of = pairs.rows_of
         size = len(self.rows_of) + 1, num_items
         seen = baselines.interaction_matrix(pairs.users + 1, pairs.items, *size)
@@ -84,6 +94,7 @@ class Baselines:
         self.ties = tie_order(num_items)
         makers: dict[str, Callable[[], baselines.Baseline]] = {
             "popularity": baselines.Popularity,
+            REPEAT: baselines.Popularity,  # behind what a user chose before
             "als": baselines.ALS,
             "content_knn": lambda: baselines.ContentKNN(np.asarray(text_vectors)),
         }
@@ -98,7 +109,11 @@ class Baselines:
                 raise ConfigError(f"{error} Or leave it out: `evaluation.baselines.{name}: off`.") from error
 
     def ranks(
-        self, user_ids: list[bytes], target: np.ndarray, seen: list[np.ndarray]
+        self,
+        user_ids: list[bytes],
+        target: np.ndarray,
+        seen: list[np.ndarray],
+        histories: list[np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """Where the targets stand.
 
@@ -111,30 +126,50 @@ class Baselines:
             target: item rows; 0 for an unknown item.
             seen: item rows of each user, what was chosen before the split: the same whenever a user is asked
                 about.
+            histories: item rows of each user in the order of the choices, the latest ones, with repeats;
+                needed by `repeat`.
 
         Returns:
-            Name → float32 `[examples]`, from 1; NaN where the target is unknown or was seen.
+            Name → float32 `[examples]`, from 1; NaN where the target is unknown or was seen, unless repeats
+            may be recommended.
         """
         usable = np.array(
-            [item > 0 and item not in seen_items for item, seen_items in zip(target, seen, strict=True)]
+            [
+                item > 0 and (self.repeats or item not in seen_items)
+                for item, seen_items in zip(target, seen, strict=True)
+            ]
         )
         step = max(1, SCORES // len(self.ties))
         blocks = [slice(start, start + step) for start in range(0, len(target), step)]
         results = {}
         for name in self.fitted:
-            found = [self._ranks(name, user_ids[block], target[block], seen[block]) for block in blocks]
+            read = [] if histories is None else histories
+            found = [
+                self._ranks(name, user_ids[block], target[block], seen[block], read[block])
+                for block in blocks
+            ]
             results[name] = np.where(usable, np.concatenate(found), np.nan).astype(np.float32)
         return results
 
     def _ranks(
-        self, name: str, user_ids: list[bytes], target: np.ndarray, seen: list[np.ndarray]
+        self,
+        name: str,
+        user_ids: list[bytes],
+        target: np.ndarray,
+        seen: list[np.ndarray],
+        histories: list[np.ndarray],
     ) -> np.ndarray:
         # Of a user, what was chosen before the split is the same in all examples.
         _, first, inverse = np.unique(np.array(user_ids, object), return_index=True, return_inverse=True)
         scores = np.array(self._scores(name, [user_ids[row] for row in first], [seen[row] for row in first]))
+        if name == REPEAT:
+            lists = [histories[row].tolist() for row in first]
+            read = left_padded(lists, max(1, *map(len, lists)))
+            again = Repeats(baseline_weights())(tf.constant(read))
+            scores = again.added_to(tf.constant(np.log1p(scores), tf.float32)).numpy()
         scores[:, 0] = -np.inf
         scores = scores[inverse]
-        for row, seen_items in enumerate(seen):
+        for row, seen_items in enumerate(() if self.repeats else seen):
             scores[row, seen_items] = -np.inf
         return target_ranks(scores, target, self.ties)
 

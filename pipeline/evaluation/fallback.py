@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 # Baselines that fit the retrieval model's signatures (`models.served_baseline`), the simplest first.
-SERVED = ("popularity", "als", "content_knn")
+SERVED = ("popularity", "repeat", "als", "content_knn")
 
 
 def ranked_baselines(metrics: dict[str, float], baselines: Iterable[str], k: int) -> list[str]:

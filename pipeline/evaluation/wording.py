@@ -14,6 +14,7 @@ CHANGE = re.compile(r"(.+)_change_(high|low|most|least)")
 GAIN = re.compile(r"(.+)_gain_over_(.+?)(?:_(low|high))?")
 NAMES = {
     "popularity": "popularity",
+    "repeat": "what users chose before",
     "als": "ALS",
     "content_knn": "content k-NN",
     "text_none": "the same model without text",

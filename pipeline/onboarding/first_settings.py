@@ -22,6 +22,7 @@ from tfrec_fusion.layers.tokenizers.builtin import SUBWORDS
 TOKENS_PER_WORD = 1.4
 SAMPLE = 2000  # texts of a column whose language is looked at
 MULTILINGUAL = "intfloat/multilingual-e5-small"
+REPEATS, WORTH_SAYING = 0.1, 0.02
 DAY, WITHIN_A_DAY, FEWEST_SESSIONS = 86_400 * SECOND, 0.95, 300
 
 
@@ -45,6 +46,7 @@ def add(
     _rejects(values["data"], comments, choices, items, users, facts)
     values["split"] = {"method": split.method}
     comments["split", "method"] = why_split
+    _repeats(values["split"], comments, choices, measured)
     facts.extend(_text(values, comments, tables, items, choices))
     _evaluation(values, comments, len(items.ids))
     return facts
@@ -122,6 +124,23 @@ def _split(choices: Choices, tables: Tables) -> tuple[SplitConfig, str, Split]:
         why = f"by one moment for all, only {measured.known_users:.0%} of the test's users would have a past"
         return last_out, why, other
     return temporal, "a test of the future: the last tenth, from one moment on for everybody", measured
+
+
+def _repeats(split: dict[str, Any], comments: dict[Path, str], choices: Choices, measured: Split) -> None:
+    """Whether what users chose before may be recommended: where they often choose it again."""
+    pairs = choices.frame.duplicated(["user", "item"]).mean()
+    if measured.repeats < REPEATS:
+        if pairs >= WORTH_SAYING:
+            comments["split", "method"] += (
+                f". {pairs:.0%} of the choices repeat an earlier one of the user, but {measured.repeats:.0%}"
+                " of those held out, so that nothing is recommended twice; repeats: true would"
+            )
+        return
+    split["repeats"] = True
+    comments["split", "repeats"] = (
+        f"{measured.repeats:.0%} of what is held out of users with a past they had chosen before, and"
+        f" {pairs:.0%} of all choices repeat one; false recommends to nobody what they know"
+    )
 
 
 def _as_sessions(choices: Choices, tables: Tables) -> Split | None:

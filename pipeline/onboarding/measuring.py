@@ -114,11 +114,13 @@ class Split:
         sizes: interactions in training, validation and test.
         known_users: of the test's users, the share with interactions in training.
         cold_items: of the test's interactions, the share whose item has none in training.
+        repeats: of what is held out of users with a past, the share that they had chosen before.
     """
 
     sizes: dict[str, int]
     known_users: float
     cold_items: float
+    repeats: float = 0.0
 
 
 def measure_entities(
@@ -309,8 +311,15 @@ def measure_split(choices: pd.DataFrame, split: SplitConfig) -> Split:
     # Whose choices are in training, or of a session those before the one that is to be found.
     pasts = [division.test.start > 0 if split.method == "sessions" else len(division.train) > 0
              for division in divisions if division.test]  # fmt: skip
+    again: list[bool] = []
+    for (start, _), division in zip(parts, divisions, strict=True):
+        for held in (division.validation, division.test):
+            if held and held.start:
+                met = set(items[start : start + held.start])
+                again += [items[start + position] in met for position in held]
     return Split(
         {"train": len(trained), "validation": len(validation), "test": len(tested)},
         sum(pasts) / max(1, len(pasts)),
         sum(item not in known for item in tested) / max(1, len(tested)),
+        sum(again) / max(1, len(again)),
     )

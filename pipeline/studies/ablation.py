@@ -258,13 +258,15 @@ def _run(data: Prepared, config: PipelineConfig, progress: Callable[[dict], None
     import tensorflow as tf
 
     from pipeline.studies.offline_figures import figures
+    from tfrec_fusion.models.hybrid.repeats import with_repeats
 
     model, measured = train(data, config, progress)
     candidates = model.candidate_embeddings().numpy()
 
     def scores(rows: np.ndarray) -> np.ndarray:
         users = {name: tf.constant(values[rows]) for name, values in data.test.items()}
-        return model.query_embeddings(users).numpy() @ candidates.T
+        found = model.query_embeddings(users).numpy() @ candidates.T
+        return with_repeats(model.repeats, data.test["history"][rows], found)
 
     return figures(scores, data, config) | measured
 

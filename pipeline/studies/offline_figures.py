@@ -25,18 +25,18 @@ def describe(data: Prepared) -> dict[str, int]:
 
 def relevant_items(data: Prepared) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """Each tested user's first row of `test`, the items seen before, and the held-out items not among
-    them."""
+    them; where repeats may be recommended, none count as seen."""
     _, first, inverse = np.unique(data.users, return_index=True, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     grouped = np.split(data.test["item_index"][order], np.cumsum(np.bincount(inverse))[:-1])
-    seen = [data.seen[row] for row in first]
+    seen = [data.seen[row][: 0 if data.space.repeats else None] for row in first]
     return first, seen, [np.setdiff1d(items, before) for items, before in zip(grouped, seen, strict=True)]
 
 
 def figures(
     scores: Callable[[np.ndarray], np.ndarray], data: Prepared, config: PipelineConfig
 ) -> dict[str, float]:
-    """Judges one list per user over the whole catalogue, seen items excluded.
+    """Judges one list per user over the whole catalogue, seen items excluded unless they may be repeated.
 
     Args:
         scores: rows of `data.test` → float `[rows, N + 1]`.

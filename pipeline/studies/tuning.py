@@ -160,16 +160,20 @@ def halves(data: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
 
 
 def gain(model: Any, rows: dict[str, np.ndarray], k: int) -> float:
-    """Mean NDCG at `k` of what was chosen next, among all that the history does not hold
-    (`metrics.ranks`)."""
+    """Mean NDCG at `k` of what was chosen next, among all that the history does not hold, or among all where
+    the model knows repeats (`metrics.ranks`)."""
+    from tfrec_fusion.models.hybrid.repeats import with_repeats
     from tfrec_fusion.training.batches import batches
 
     items = model.candidate_embeddings()
     vectors, gains = items.numpy(), []
     ties = tie_order(len(vectors))
     for batch in batches(rows, 512):
+        history = hidden = batch["history"].numpy()
         scores = model.query_embeddings(batch, items=items).numpy() @ vectors.T
-        rank = next_item_ranks(scores, batch["item_index"].numpy(), batch["history"].numpy(), ties)
+        if model.repeats is not None:
+            scores, hidden = with_repeats(model.repeats, history, scores), history[:, :0]
+        rank = next_item_ranks(scores, batch["item_index"].numpy(), hidden, ties)
         gains.append(rank_gain(rank, k))
     return mean_of_known(np.concatenate(gains))
 

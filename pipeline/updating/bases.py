@@ -136,12 +136,14 @@ def _ranking_of(config: PipelineConfig, data: RunData, summary: dict[str, Any]) 
 def _check_settings(
     config: PipelineConfig, settings: RetrievalSettings | RankingSettings, model: Any, kind: str
 ) -> None:
-    same_lengths = settings.history_length == config.split.history_length
-    if settings.model != model or settings.text != config.text or not same_lengths:
+    same_split = settings.history_length == config.split.history_length
+    if kind == "retrieval":
+        same_split &= settings.repeats == config.split.repeats
+    if settings.model != model or settings.text != config.text or not same_split:
         raise ConfigError(
             "An update needs the settings that the pushed model was trained with. Received: other values"
-            f" under `{kind}`, `text` or `split.history_length`. Train anew with `tfrec run`, or"
-            " take the settings back."
+            f" under `{kind}`, `text`, `split.history_length` or `split.repeats`. Train anew with"
+            " `tfrec run`, or take the settings back."
         )
 
 

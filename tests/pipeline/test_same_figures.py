@@ -13,7 +13,7 @@ from pipeline.evaluation.baseline_ranks import Baselines, TrainingPairs
 from pipeline.evaluation.retrieval import RetrievalCombiner
 from pipeline.studies.ablation import prepared
 from pipeline.studies.offline_figures import figures, relevant_items
-from tfrec_fusion.export.retrieval import ranked
+from tfrec_fusion.export.judging import ranked
 from tfrec_fusion.metrics import accuracy
 from tfrec_fusion.metrics.ranks import next_item_ranks, per_user_figures, tie_order
 

@@ -114,3 +114,22 @@ def test_a_baseline_whose_library_is_missing_says_what_to_do(monkeypatch):
         ConfigError, match=r"needs the package `implicit`.*Or leave it out: `evaluation.baselines.als: off`"
     ):
         Baselines(["als"], TrainingPairs([([b"a"], [b"i"], [1.0])], {b"i": 1}), 3, None)
+
+
+def test_the_baseline_that_repeats_against_a_definition_in_python():
+    """Where repeats may be recommended nothing is left out, and base levels order what was chosen before."""
+    rows = {b"%d" % n: n for n in range(1, 7)}
+    pairs = TrainingPairs([([b"a"] * 4, [b"1", b"2", b"2", b"3"], np.ones(4))], rows)
+    baselines = Baselines(["popularity", "repeat"], pairs, 7, None, repeats=True)
+    history = [3, 1, 2, 2, 5]
+    levels = {item: sum((5 - place) ** -0.5 for place, one in enumerate(history) if one == item)
+              for item in set(history)}  # fmt: skip
+    order = sorted(levels, key=lambda item: -levels[item])
+    target = np.array([*order, 4])
+    seen, read = [np.array([1, 2, 3, 5])] * 5, [np.array(history)] * 5
+    ranks = baselines.ranks([b"a"] * 5, target, seen, read)
+    assert ranks["repeat"][:4].tolist() == [1, 2, 3, 4] and ranks["repeat"][4] in (5, 6)
+    assert not np.isnan(ranks["popularity"]).any()
+    # Somebody without a past is given what is popular: 1, 2 and 3 once each, for a user counts once.
+    nobody = baselines.ranks([b"z"], np.array([4]), [np.array([], int)], [np.array([], int)])
+    assert nobody["repeat"][0] >= 4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.components.example_gen import Order, SplitUsers
 from pipeline.config.pipeline_config import SplitConfig
 from pipeline.onboarding import first_settings
-from pipeline.onboarding.measuring import Split, measure_choices, measure_split
+from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_split
 from tests.pipeline.test_example_gen import execute
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order
@@ -32,8 +32,9 @@ SPLITS = st.one_of(
 )
 
 
-def announced(parts, split):
-    """Sizes, known users and cold items of what a run wrote: split → (user, item) pairs."""
+def announced(parts, split, again):
+    """Sizes, known users, cold items and repeats of what a run wrote: split → (user, item) pairs, and of each
+    held-out choice of a user with a past whether they had made it before."""
     known, users = {item for _, item in parts["train"]}, {user for user, _ in parts["train"]}
     tested = {user for user, _ in parts["test"]}
     if split.method == "sessions":  # each is known by what came before
@@ -44,6 +45,7 @@ def announced(parts, split):
         {name: len(rows) for name, rows in parts.items()},
         len(tested & users) / max(1, len(tested)),
         cold / max(1, len(parts["test"])),
+        sum(again) / max(1, len(again)),
     )
 
 
@@ -62,26 +64,27 @@ def run(choices, split):
     elif split.method == "sessions":
         times = (events[-1].time for events in ordered.values() if len(events) > 1)
         cutoffs = cutoffs_of(times, split.validation, split.test)
-    parts = {"train": [], "validation": [], "test": []}
+    parts, again = {"train": [], "validation": [], "test": []}, []
     step = SplitUsers(vars(split), (), 4.0, Tables(Interactions(""), Items("")))
     for user, events in ordered.items():
         for result in step.process((user, {"events": [events], "users": []}), cutoffs):
             if getattr(result, "tag", "") == "pairs":
                 parts["train"].append((user, result.value))
             elif isinstance(result, tuple):
-                item, (part, _) = result
+                item, (part, values) = result
                 parts[part].append((user, item))
-    return parts, ordered
+                again += [item in values["seen"]] if values["seen"] else []
+    return parts, ordered, again
 
 
 @given(CHOICES, SPLITS, st.randoms(use_true_random=False))
 def test_the_preview_is_the_run_on_random_tables(choices, split, random):
     """Times shared by many, no times (all equal), duplicates, users with one choice, rows in any order."""
     choices = [(f"u{user}", f"i{item}", time) for user, item, time in choices]
-    parts, ordered = run(choices, split)
+    parts, ordered, again = run(choices, split)
     random.shuffle(choices)
     frame = pd.DataFrame(choices, columns=["user", "item", "time"])
-    assert measure_split(frame, split) == announced(parts, split)
+    assert measure_split(frame, split) == announced(parts, split, again)
     if all(parts.values()):
         studied = split_users(ordered, split)
         for name, rows in studied.items():
@@ -107,7 +110,8 @@ def test_without_times_the_last_row_is_not_the_last_choice():
     frame = pd.DataFrame(rows, columns=["user", "item"]).assign(time=0)
     split = SplitConfig(method="leave_last_out")
     result = measure_split(frame, split)
-    assert result == announced(run(list(frame.itertuples(index=False)), split)[0], split)
+    parts, _, again = run(list(frame.itertuples(index=False)), split)
+    assert result == announced(parts, split, again)
     assert 0 < result.cold_items < 0.5
 
 
@@ -138,8 +142,10 @@ def test_the_preview_is_what_example_gen_writes(tmp_path, split, times):
         part: [(row["user_id"][0], row["item_id"][0]) for row in read("interactions", part)]
         for part in ("train", "validation", "test")
     }
+    again = [row["item_id"][0] in row["seen"] for part in ("validation", "test")
+             for row in read("interactions", part) if row["seen"]]  # fmt: skip
     choices = measure_choices(table, frozenset(frame["item"]))
-    assert measure_split(choices.frame, split) == announced(written, split)
+    assert measure_split(choices.frame, split) == announced(written, split, again)
 
 
 def test_visitors_who_come_once_are_tested_as_sessions(tmp_path):
@@ -165,3 +171,23 @@ def test_visitors_who_come_once_are_tested_as_sessions(tmp_path):
         measure_choices(table, None), Tables(table, Items(table.path, "item"), users)
     )
     assert again.method != "sessions"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_repeats_are_allowed_where_held_out_choices_repeat(share):
+    rng, rows = np.random.default_rng(0), []
+    for user in range(30):
+        known = [f"i{user}-0"]
+        for time in range(40):
+            item = rng.choice(known) if rng.random() < share else f"i{user}-{len(known)}"
+            known += [] if item in known else [item]
+            rows.append((f"u{user}", item, time * 10**9))
+    table = pd.DataFrame(rows, columns=["user", "item", "time"])
+    choices = Choices(table, len(table), {}, True, {}, (), (), "auto", frozenset())
+    split, comments = {"method": "temporal"}, {("split", "method"): ""}
+    first_settings._repeats(split, comments, choices, measure_split(table, SplitConfig()))
+    assert split.get("repeats", False) is (share > 0)
+    if share:
+        assert (
+            "of what is held out of users with a past they had chosen before" in comments["split", "repeats"]
+        )

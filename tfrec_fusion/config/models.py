@@ -99,6 +99,7 @@ class FeatureSpace(Settings):
 
     `history_length` is what query towers read of a history; a batch may hold more. `review_dim` is the width
     of means of what users wrote about items, None without; users' own are the feature `user_reviews`.
+    `repeats`: whether items of a user's history may be recommended again.
     """
 
     num_users: Count
@@ -109,6 +110,7 @@ class FeatureSpace(Settings):
     text_dim: Width | None = None
     history_length: Count = 50
     review_dim: Width | None = None
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

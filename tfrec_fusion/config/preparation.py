@@ -31,6 +31,9 @@ class SplitConfig(Settings):
         long_history: how many of them validation, test and users' profiles hold, and how many of a
             request's count, where that is more: what stands beside the retrieval model's towers reads all of
             them.
+        repeats: whether items that a user chose before may be chosen, and so recommended, again, as songs and
+            groceries are: then choices that repeat are judged too, a term for them is solved beside the
+            model (`models.hybrid.repeats`), and requests include what was seen unless they say otherwise.
         light_user: a user with at most this many training interactions counts as light.
         rare_item: an item with at most this many training interactions counts as rare (with none: cold).
     """
@@ -40,6 +43,7 @@ class SplitConfig(Settings):
     test: ProperShare = 0.1
     history_length: Annotated[int, Interval(ge=1, le=100_000)] = 50
     long_history: Annotated[int, Interval(ge=0, le=1_000_000)] = 500
+    repeats: bool = False
     light_user: CountOrNone = 20
     rare_item: CountOrNone = 10
 
@@ -73,3 +77,29 @@ class TransformConfig(Settings):
 
     vocabulary_size: Count = 100_000
     min_text_share: Share = 0.01
+
+
+def check_repeats(split: SplitConfig, has_times: bool, friends: bool = False) -> None:
+    """Holds `split.repeats` to tables in which choices can repeat.
+
+    Args:
+        split: how interactions are divided.
+        has_times: whether interactions have times.
+        friends: whether users are what is recommended.
+
+    Raises:
+        ConfigError: where friends are recommended, or nothing tells a repeat from a row that is there twice.
+    """
+    if not split.repeats:
+        return
+    if friends:
+        raise ConfigError(
+            "`split.repeats` must be false where friends are recommended: a user would be recommended to"
+            " themselves, and to those whom they know. Received: true. Leave it out."
+        )
+    if not has_times:
+        raise ConfigError(
+            "`split.repeats` needs times, without which a repeat cannot be told from a row that is there"
+            " twice. Received: true, and interactions without. Name the column with `data.interactions.time`,"
+            " or leave it out."
+        )

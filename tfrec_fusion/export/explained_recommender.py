@@ -45,6 +45,7 @@ class RecommenderExplainer(RetrievalExplainer):
             inputs["candidates"],
             inputs["rank_weight"],
             *self.filters(inputs),
+            again=queries.again,
         )
         mixed, places = tf.math.top_k(found.scores, tf.minimum(k, tf.shape(found.scores)[1]))
         top = tf.where(mixed > -float("inf"), tf.gather(found.rows, places, batch_dims=1), 0)
@@ -68,7 +69,7 @@ class RecommenderExplainer(RetrievalExplainer):
         user = asked.queries.user
         predicted, ranked = served.predicted_parts(user, item_ids, texts, label, unsourced=1)
         further = tf.shape(user["history"])[1] - tf.shape(served.ranking.recent(user)["history"])[1]
-        own = tf.linalg.matvec(asked.vectors, asked.queries.embeddings)
+        own = self.scores(asked)
         first, second = found.shares
         low, other_low = found.lowest
         scores = first * (own - low) + second * (predicted - other_low)

@@ -9,8 +9,10 @@ import tensorflow as tf
 
 from tfrec_fusion.export.base import checked, says_something
 from tfrec_fusion.export.explaining import Explainer, contains, first_of
+from tfrec_fusion.export.repeated import asked_again
 from tfrec_fusion.export.words import part_by_word
 from tfrec_fusion.models.contributions import ExplainedQueries, PartScores
+from tfrec_fusion.models.hybrid.repeats import Repeated
 
 
 class Queries(NamedTuple):
@@ -20,11 +22,13 @@ class Queries(NamedTuple):
         user: the model's query inputs.
         explained: what the model makes of them.
         embeddings: float32 `[batch, dim]`, with what words ask for (`RetrievalSignatures.query`).
+        again: what the history's items get on top; None where the model knows no repeats.
     """
 
     user: dict[str, tf.Tensor]
     explained: ExplainedQueries
     embeddings: tf.Tensor
+    again: Repeated | None = None
 
 
 class Asked(NamedTuple):
@@ -54,9 +58,9 @@ class RetrievalExplainer(Explainer):
         served = self.serving
         k = tf.minimum(checked("k", inputs["k"], served.max_k), served.max_k)
         queries = self.queries(inputs)
-        _, top = served.search(queries.embeddings, k, *self.filters(inputs))
+        _, top = served.search(queries.embeddings, k, *self.filters(inputs), again=queries.again)
         asked = self.asked(inputs, queries, top)
-        scores = tf.linalg.matvec(asked.vectors, queries.embeddings)
+        scores = self.scores(asked)
         missed = (scores[:, :-1] > scores[:, -1:]) | ~full(top)
         return self.answer(inputs, asked, scores, *self.parts(inputs, asked), [("missed", missed)])
 
@@ -69,7 +73,13 @@ class RetrievalExplainer(Explainer):
         embeddings = served.with_text(
             explained.embeddings, inputs["user_id"], user["history"], inputs["text"]
         )
-        return Queries(user, explained, embeddings)
+        again = asked_again(served, lambda: user["history"], inputs["include_seen"])
+        return Queries(user, explained, embeddings, again)
+
+    def scores(self, asked: Asked) -> tf.Tensor:
+        """The retrieval's scores of the candidates, float32 `[batch, n + 1]`."""
+        scores, again = tf.linalg.matvec(asked.vectors, asked.queries.embeddings), asked.queries.again
+        return scores if again is None else scores + tf.reduce_sum(again.of(asked.rows), 2)
 
     def filters(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """The arguments of `search` from `excluded` on."""
@@ -91,11 +101,15 @@ class RetrievalExplainer(Explainer):
     def parts(
         self, inputs: Mapping[str, tf.Tensor], asked: Asked
     ) -> tuple[list[PartScores], tf.Tensor | None]:
-        """What the retrieval's scores are sums of: the model's parts and, with a text tower, `text`; and the
-        words of that. The last candidate is there for its scores and gets no sources of a network."""
+        """What the retrieval's scores are sums of: the model's parts, `repeats` where it knows such and, with
+        a text tower, `text`; and the words of that. The last candidate is there for its scores and gets no
+        sources of a network."""
         served, queries = self.serving, asked.queries
         width = served.vectors.shape[1]
         parts = queries.explained.contributions(asked.vectors[..., :width], 1)
+        if queries.again is not None:
+            bonus = queries.again.of(asked.rows)
+            parts.append(PartScores("repeats", tf.reduce_sum(bonus, 2), history=bonus))
         if served.text_tower is None:
             return parts, None
         # Where nothing is known of who asks in words, the words alone count (`RetrievalSignatures.query`).
@@ -140,11 +154,12 @@ class RetrievalExplainer(Explainer):
             found = tf.broadcast_to(found, [tf.shape(rows)[0], tf.shape(found)[1]])
             return named & ~tf.gather(found, tf.maximum(served.indexed(rows), 0), batch_dims=1)
 
+        hidden = tf.constant(True) if served.repeats is None else ~inputs["include_seen"]
         return [
             ("unknown", rows == 0),
             ("not_offered", rows > served.num_offered),
             ("excluded", contains(served.item_rows(inputs["exclude"]), rows)),
-            ("history", contains(served.item_rows(inputs["history"]), rows)),
+            ("history", hidden & contains(served.item_rows(inputs["history"]), rows)),
             ("seen", ~inputs["include_seen"] & contains(served.seen(inputs["user_id"]), rows)),
             ("not_allowed", listed & ~contains(served.item_rows(allow), rows)),
             ("category", tf.cond(tf.reduce_any(named), outside, lambda: tf.zeros_like(rows, tf.bool))),

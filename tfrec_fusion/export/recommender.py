@@ -14,11 +14,13 @@ from tfrec_fusion.export.explained_recommender import RecommenderExplainer
 from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
 from tfrec_fusion.export.list_rules import Wishes
 from tfrec_fusion.export.ranking import CandidateScores
+from tfrec_fusion.export.repeated import asked_again
 from tfrec_fusion.export.request import CANDIDATES, EVALUATE, LABEL_ONLY
 from tfrec_fusion.export.retrieval import RetrievalSignatures
 from tfrec_fusion.index.top_k_index import remove_slots
 from tfrec_fusion.metrics.ranks import gain, stands_before, tie_order
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.hybrid.repeats import Repeated
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 
@@ -80,6 +82,7 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
         excluded = self.excluded(user_id, history, exclude, include_seen)
         count = tf.minimum(k, self.max_k)
         user = self.user_inputs(user_id, history, context)
+        again = asked_again(self, lambda: user["history"], include_seen)
         mixed = self.mixed(
             self.query(user_id, history, text, context),
             user,
@@ -91,6 +94,7 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
             categories,
             probes,
             wishes,
+            again,
         )
         scores, rows = mixed.scores, mixed.rows
         count = tf.minimum(count, tf.shape(rows)[1])
@@ -123,6 +127,7 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
         categories: tf.Tensor,
         probes: tf.Tensor,
         wishes: Wishes | None = None,
+        again: Repeated | None = None,
     ) -> Mixed:
         """The candidates of requests, and both models' scores of them.
 
@@ -132,14 +137,15 @@ class RecommenderSignatures(CandidateScores, RetrievalSignatures):
             candidates, rank_weight: of the request.
             excluded, allow, categories, probes: see `search`.
             wishes: of the list; limits of categories may need further candidates.
+            again: see `search`.
         """
         candidates = checked("candidates", candidates, self.max_k)
         rank_weight = checked("rank_weight", rank_weight)
         number = tf.maximum(k, tf.where(candidates > 0, candidates, CANDIDATES))
         filters = (excluded, allow, categories, probes)
-        scores, rows = self.search(queries, tf.minimum(number, self.max_k), *filters)
+        scores, rows = self.search(queries, tf.minimum(number, self.max_k), *filters, again=again)
         if wishes is not None:
-            scores, rows = self.extended(wishes, scores, rows, k, queries, *filters)
+            scores, rows = self.extended(wishes, scores, rows, k, queries, *filters, again=again)
         ranked = self.rank_rows(user, rows)
         weight = tf.where(rank_weight == 0.0, self.rank_weight, tf.maximum(rank_weight, 0.0))
         return Mixed.of(scores, ranked, rows, self.head, weight)
@@ -266,7 +272,8 @@ def validate_weights(
 
     Returns:
         label → weight → NDCG@10 of each chosen item among the whole catalogue, the history's items left out:
-        float64 `[interactions]`, without those that repeat an item of the history.
+        float64 `[interactions]`, without those that repeat an item of the history. Where the retrieval knows
+        repeats (`models.hybrid.repeats`), neither is left out.
     """
     vectors = retrieval.candidate_embeddings()
     columns = {name: tf.constant(values) for name, values in catalogue.features.items()}
@@ -279,8 +286,11 @@ def validate_weights(
     @graph
     def ranks(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scores = tf.matmul(retrieval.query_embeddings(batch), vectors, transpose_b=True)
+        hidden = batch["history"]
+        if retrieval.repeats is not None:
+            scores, hidden = retrieval.repeats(hidden).added_to(scores), hidden[:, :0]
         # Padding of the history is row 0, which is no item either.
-        scores = remove_slots(scores, tf.pad(batch["history"], [[0, 0], [1, 0]]))
+        scores = remove_slots(scores, tf.pad(hidden, [[0, 0], [1, 0]]))
         scores, rows = tf.math.top_k(scores, candidates)
         flat = tf.reshape(rows, [-1])
         items = {name: tf.gather(values, flat) for name, values in columns.items()}
@@ -302,6 +312,7 @@ def validate_weights(
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         new = ~tf.reduce_any(batch["history"] == batch["item_index"][:, None], 1).numpy()
+        new |= retrieval.repeats is not None
         for name, values in ranks(batch).items():
             parts.setdefault(name, []).append(gain(values.numpy(), 10)[new])
     return {name: dict(zip(WEIGHTS, np.concatenate(values).T, strict=True)) for name, values in parts.items()}

@@ -150,7 +150,7 @@ _ALL = (
         "bool",
         0,
         "whether items may come that the user has chosen before",
-        "they may not",
+        "they may where `split.repeats` says so, else not",
         False,
         flag="--include-seen",
     ),

@@ -19,21 +19,23 @@ from tfrec_fusion.export.base import (
     says_something,
     table,
 )
-from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED, UNDEFINED
+from tfrec_fusion.export.evaluated import NO_SCORE, NOT_RANKED
 from tfrec_fusion.export.explained_retrieval import RetrievalExplainer
+from tfrec_fusion.export.judging import DEFAULT_K, diversity, or_undefined, ranked
 from tfrec_fusion.export.list_rules import ListRules, Wishes
+from tfrec_fusion.export.repeated import asked_again, merged, usable
 from tfrec_fusion.export.request import EVALUATE, INPUTS, LABEL_ONLY, PADDING, RANKING_ONLY
 from tfrec_fusion.export.similar import SimilarItems
 from tfrec_fusion.index.item_filter import CategoryFilter, allowed
 from tfrec_fusion.index.top_k_index import TopKIndex
-from tfrec_fusion.metrics.ranks import stands_before, tie_order
+from tfrec_fusion.metrics.ranks import tie_order
 from tfrec_fusion.models.catalogue import Catalogue
+from tfrec_fusion.models.hybrid.repeats import Repeated
 from tfrec_fusion.models.new_items import retrieval_vectors
 from tfrec_fusion.models.two_tower import TwoTower
 
 __all__ = ["RetrievalSignatures", "searchable"]
 
-DEFAULT_K = INPUTS["k"].default
 DIVERSITY_POOL, LARGEST_POOL = 4, 400
 """A list that is chosen as a whole is chosen among so many times `k` further items, and at most so many; a
 calibrated one among the most, since the history's rarer categories may stand far behind."""
@@ -54,7 +56,7 @@ class RetrievalSignatures(Signatures):
     ) -> None:
         super().__init__(model, catalogue, *args, **kwargs)
         self.max_k = max_k
-        self._keep(index=index)
+        self._keep(index=index, repeats=model.repeats)
         self.categories = CategoryFilter(
             {name: items - 1 for name, items in catalogue.members().items()}, catalogue.offered
         )
@@ -128,15 +130,17 @@ class RetrievalSignatures(Signatures):
         k, wished = checked("k", k, self.max_k), wishes.any()
         queries = self.query(user_id, history, text, context)
         excluded = self.excluded(user_id, history, exclude, include_seen)
+        again = asked_again(self, lambda: self.user_inputs(user_id, history, {})["history"], include_seen)
         count = tf.minimum(k, self.max_k)
         further = tf.where(
             wishes.calibration > 0, LARGEST_POOL, tf.minimum(DIVERSITY_POOL * count, LARGEST_POOL)
         )
         pool = tf.where(wished, count + further, count)
-        scores, rows = self.search(queries, pool, excluded, allow, categories, probes)
+        filters = (excluded, allow, categories, probes)
+        scores, rows = self.search(queries, pool, *filters, again=again)
 
         def chosen() -> tuple[tf.Tensor, tf.Tensor]:
-            more = self.extended(wishes, scores, rows, count, queries, excluded, allow, categories, probes)
+            more = self.extended(wishes, scores, rows, count, queries, *filters, again=again)
             read = self.user_inputs(user_id, history, {})["history"]
             return self.best_list(wishes, *more, read, count)
 
@@ -202,11 +206,13 @@ class RetrievalSignatures(Signatures):
         self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, include_seen: tf.Tensor
     ) -> tf.Tensor:
         """int32 `[batch, any]` of the items that must not come: seen ones unless asked for, listed ones, the
-        history."""
+        history unless what was seen is asked for and the model knows repeats."""
         seen = tf.cond(
             include_seen, lambda: tf.zeros([tf.shape(user_id)[0], 0], tf.int32), lambda: self.seen(user_id)
         )
-        return tf.concat([seen, self.item_rows(exclude), self.item_rows(history)], 1)
+        given = self.item_rows(history)
+        given = given if self.repeats is None else tf.where(include_seen, 0, given)
+        return tf.concat([seen, self.item_rows(exclude), given], 1)
 
     def search(
         self,
@@ -217,6 +223,7 @@ class RetrievalSignatures(Signatures):
         categories: tf.Tensor,
         probes: tf.Tensor,
         full: tf.Tensor | None = None,
+        again: Repeated | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The index's best: scores float32 and items int32, `[batch, k]`; item 0 (no item) where there are
         fewer.
@@ -230,8 +237,12 @@ class RetrievalSignatures(Signatures):
                 returned.
             probes: int32 `[]`, cells that an inverted file reads; 0 for the number it was tuned to.
             full: int32 `[batch, any]`, numbers of categories of which no item is returned, 0 for padding.
+            again: the history's items that may come, with what they get on top; None for none.
         """
         probes = checked("probes", probes)
+        if again is not None:
+            again = usable(self, again, excluded, allow, categories, full)
+            excluded = tf.concat([excluded, again.rows], 1)
         tuned = getattr(self.index, "default_probes", None)
         options = {
             "exclude": self.indexed(excluded),
@@ -249,7 +260,8 @@ class RetrievalSignatures(Signatures):
         else:
             filtering = tf.reduce_any(allow != "") | tf.reduce_any(categories != "")
             scores, rows = tf.cond(filtering, filtered, lambda: self.index.search(queries, k, **options))
-        return scores, rows + 1
+        found = scores, rows + 1
+        return found if again is None else merged(self, queries, k, found, again)
 
     def indexed(self, rows: tf.Tensor) -> tf.Tensor:
         """The index's rows of items, -1 for padding and for what is not offered: it holds none for the
@@ -271,13 +283,14 @@ class RetrievalSignatures(Signatures):
         allow: tf.Tensor,
         categories: tf.Tensor,
         probes: tf.Tensor,
+        again: Repeated | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """What `search` returned, and more where limits of categories would leave a list of `k` short; see
         `ListRules.extended`. The other arguments are those of `search`."""
 
         def further(found: tf.Tensor, full: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             left_out = tf.concat([excluded, found], 1)
-            return self.search(queries, k, left_out, allow, categories, probes, full)
+            return self.search(queries, k, left_out, allow, categories, probes, full, again)
 
         return tf.cond(
             wishes.limiting(),
@@ -299,6 +312,11 @@ class RetrievalSignatures(Signatures):
     def list_vectors(self, rows: tf.Tensor) -> tf.Tensor:
         """float32 `[batch, n, dim]` of items int32 `[batch, n]`: what likeness in a list goes by."""
         return self.index.vectors(rows - 1)
+
+    def default_of(self, name: str) -> Any:
+        """What stands for an input that a request leaves out, where the model decides: whether what was seen
+        is included follows from whether it knows repeats."""
+        return INPUTS[name].default if name != "include_seen" else self.repeats is not None
 
     def recommend_spec(self) -> dict[str, tf.TensorSpec]:
         """What `recommend` takes (`request.SIGNATURES`)."""
@@ -324,8 +342,8 @@ class RetrievalSignatures(Signatures):
         """Where the held-out item of each Example stands among the whole catalogue, and what stands at the
         top.
 
-        Items that the Example calls seen cannot be recommended. Equal scores, NaN and all else count as
-        `tfrec_fusion.metrics.ranks` states.
+        Items that the Example calls seen cannot be recommended, unless the model knows repeats. Equal scores,
+        NaN and all else count as `tfrec_fusion.metrics.ranks` states.
 
         Returns:
             Finite numbers (`evaluated` reads them):
@@ -359,7 +377,8 @@ class RetrievalSignatures(Signatures):
         """
         vectors = tf.convert_to_tensor(self.vectors)
         queries = self.model.query_embeddings(batch, items=vectors, model_index=self.known_as)
-        target, seen = self.offered(target), self.offered(seen)
+        again = None if self.repeats is None else self.repeats(batch["history"])
+        target, seen = self.offered(target), self.offered(seen if again is None else seen[:, :0])
         usable = tf.logical_and(target > 0, ~tf.reduce_any(seen == target[:, None], 1))
         # What is not offered any more stands behind the rest.
         candidates = vectors[: self.num_offered + 1]
@@ -371,6 +390,8 @@ class RetrievalSignatures(Signatures):
         ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
             part = slice(number * step, (number + 1) * step)
             scores = tf.matmul(queries[part], candidates, transpose_b=True)
+            if again is not None:
+                scores = Repeated(again.rows[part], again.bonus[part]).added_to(scores)
             rank, top = ranked(scores, self.ties[: self.num_offered + 1], target[part], seen[part])
             return number + 1, ranks.write(number, rank), tops.write(number, top)
 
@@ -380,12 +401,12 @@ class RetrievalSignatures(Signatures):
         top = tops.concat()
         shown = tf.cast(top > 0, tf.float32)
         rank, novelty = ranks.concat(), tf.reduce_sum(tf.gather(self.bits, top) * shown, 1)
-        diversity = _diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown)
+        unlike = diversity(tf.gather(self.item_tables.get("text_vector", vectors), top), shown)
         return {
             "rank": tf.where(usable, tf.where(tf.math.is_finite(rank), rank, NO_SCORE), NOT_RANKED),
             "top": top,
-            "novelty": _or_undefined(novelty / tf.reduce_sum(shown, 1)),
-            "diversity": _or_undefined(diversity),
+            "novelty": or_undefined(novelty / tf.reduce_sum(shown, 1)),
+            "diversity": or_undefined(unlike),
             "catalogue_size": tf.fill(tf.shape(target), self.num_offered),
             "unexpected": tf.gather(self.unexpected, target),
         }
@@ -431,54 +452,3 @@ def searchable(model: TwoTower, catalogue: Catalogue) -> np.ndarray:
     if catalogue.text_vectors is None:
         return embeddings
     return np.concatenate([embeddings, np.asarray(catalogue.text_vectors[offered], np.float32)], 1)
-
-
-def ranked(
-    scores: tf.Tensor, ties: tf.Tensor, target: tf.Tensor, seen: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The target's rank and the items at the top, both without what is seen; row 0 is no item.
-
-    Returns:
-        float32 `[batch]`: 1 + the number of items that stand before the target
-            (`metrics.ranks.stands_before`); infinite
-        where the target's score is not a number. int32 `[batch, DEFAULT_K]`: rows, 0 where none is left.
-    """
-    shape = tf.shape(scores)
-    rows = tf.repeat(tf.range(shape[0]), tf.shape(seen)[1])
-    positions = tf.stack(
-        [
-            tf.concat([rows, tf.range(shape[0])], 0),
-            tf.concat([tf.reshape(seen, [-1]), tf.zeros(shape[0], tf.int32)], 0),
-        ],
-        1,
-    )
-    own = tf.gather(scores, target, batch_dims=1)[:, None]
-    # What is no number sorts last, and must not make the rest look better than it is.
-    numbers = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
-    hidden = tf.tensor_scatter_nd_min(numbers, positions, tf.fill([tf.shape(positions)[0]], -np.inf))
-    before = stands_before(hidden, ties, own, tf.gather(ties, target)[:, None])
-    rank = 1.0 + tf.reduce_sum(tf.cast(before, tf.float32), 1)
-    # `top_k` takes the first of equal scores: the columns stand in the order of ties.
-    order = tf.argsort(ties)
-    values, positions = tf.math.top_k(tf.gather(hidden, order, axis=1), tf.minimum(DEFAULT_K, shape[1]))
-    top = tf.gather(order, positions)
-    top = tf.where(values > scores.dtype.min, top, 0)
-    top = tf.pad(top, [[0, 0], [0, DEFAULT_K - tf.shape(top)[1]]])
-    scored = tf.logical_not(tf.math.is_nan(own[:, 0])) & (own[:, 0] > -np.inf)
-    return tf.where(scored, rank, np.inf), tf.ensure_shape(top, [None, DEFAULT_K])
-
-
-def _or_undefined(values: tf.Tensor) -> tf.Tensor:
-    return tf.where(tf.math.is_finite(values), values, UNDEFINED)
-
-
-def _diversity(vectors: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
-    """float32 `[batch]`: mean `1 - cosine` over pairs of vectors `[batch, k, dim]` where `shown` `[batch, k]`
-    is 1."""
-    unit = tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1) * shown[..., None]
-    # The sum over pairs of cosines is what the squared length of the sum has beyond the single squared
-    # lengths.
-    total = tf.reduce_sum(tf.reduce_sum(unit, 1) ** 2, 1) - tf.reduce_sum(unit**2, [1, 2])
-    count = tf.reduce_sum(shown, 1)
-    pairs = count * (count - 1)
-    return tf.where(pairs > 0, 1 - total / pairs, float("nan"))

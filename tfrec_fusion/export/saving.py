@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_fusion.export.compacting import compact
-from tfrec_fusion.export.request import EVALUATE, default_of
+from tfrec_fusion.export.request import EVALUATE, INPUTS, default_of
 from tfrec_fusion.files import whole_folder
 
 __all__ = ["save", "write_warmup"]
@@ -37,8 +37,29 @@ def save(serving: tf.Module, folder: str) -> None:
     with whole_folder(folder, replace=True) as staging:
         signatures = serving.signatures()
         tf.saved_model.save(serving, str(staging), signatures=signatures)
+        _write_defaults(serving, staging / "saved_model.pb")
         compact(staging)
         write_warmup(signatures, staging)
+
+
+def _write_defaults(serving: tf.Module, path: pathlib.Path) -> None:
+    """Writes into the signatures what stands for an input that a request leaves out
+    (`SignatureDef.defaults`), where that is not the default of the contract. TF Serving fills it in, and
+    metadata tell it to clients."""
+    decides = getattr(serving, "default_of", None)
+    changed = {name: decides(name) for name in INPUTS if decides is not None}
+    changed = {name: value for name, value in changed.items() if value != INPUTS[name].default}
+    if not changed:
+        return
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        for definition in graph.signature_def.values():
+            for name in changed.keys() & definition.inputs.keys():
+                dtype = INPUTS[name].dtype
+                definition.defaults[name].CopyFrom(tf.make_tensor_proto(changed[name], tf.as_dtype(dtype)))
+    path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
 def write_warmup(

@@ -21,6 +21,7 @@ from tfrec_fusion.config import (
     TextConfig,
     TransformConfig,
 )
+from tfrec_fusion.config.preparation import check_repeats
 from tfrec_fusion.datasets.edges import NodeKind
 from tfrec_fusion.datasets.events import NO_CHOICE
 from tfrec_fusion.datasets.settling import settle
@@ -129,6 +130,7 @@ def prepare(
     split, transform = split or SplitConfig(), transform or TransformConfig()
     rejects: Rejected = collections.Counter()
     tables = settle(tables).tables
+    check_repeats(split, tables.interactions.time is not None)
     items = read_entities(tables.items, "items", tables, rejects)
     users = read_entities(tables.users, "users", tables, rejects) if tables.users else {}
     check_reviews(tables, text)
@@ -162,6 +164,7 @@ def prepare(
         text_dim=None if catalogue.text_vectors is None else catalogue.text_vectors.shape[1],
         history_length=split.history_length,
         review_dim=None if catalogue.reviews is None else catalogue.reviews.shape[1],
+        repeats=split.repeats,
     )
     test = rows.examples["test"]
     return Prepared(

@@ -14,6 +14,7 @@ from tfrec_fusion.metrics.bootstrap import group_sums, interval, resample
 from tfrec_fusion.metrics.pointwise import log_losses
 from tfrec_fusion.metrics.ranks import per_user_figures
 from tfrec_fusion.models.base import Model
+from tfrec_fusion.models.hybrid.repeats import with_repeats
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 
@@ -74,8 +75,8 @@ def compare(
     asked = _asked(data)
     before = rows_before(old, asked, item_rows, user_rows)
     ranks = [
-        ranks_of(new, asked, asked["item_index"], data.seen, np.arange(len(item_rows)))[0],
-        ranks_of(old, before, asked["item_index"], data.seen, item_rows)[0],
+        ranks_of(new, asked, asked, data.seen, np.arange(len(item_rows)))[0],
+        ranks_of(old, before, asked, data.seen, item_rows)[0],
     ]
     usable = np.isfinite(ranks[0]) | np.isfinite(ranks[1])
     target, owners = asked["item_index"][usable], data.users[usable]
@@ -155,18 +156,18 @@ def rows_before(
 def ranks_of(
     model: TwoTower,
     columns: Mapping[str, np.ndarray],
-    targets: np.ndarray,
+    asked: Mapping[str, np.ndarray],
     seen: Sequence[np.ndarray],
     rows: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rank of each target among all items of the new catalogue that its user did not choose before, of
-    equal scores the middle one, rounded up; and its score. Infinite where the model does not know the item or
-    it was seen.
+    """The rank of each target among all items of the new catalogue that its user did not choose before, or
+    among all where the model knows repeats; of equal scores the middle one, rounded up; and its score.
+    Infinite where the model does not know the item or it was seen.
 
     Args:
         model: asked.
         columns: its inputs.
-        targets: int32 `[n]`, rows of the new catalogue.
+        asked: `item_index` int32 `[n]`, the targets, and `history` int32 `[n, H]`, by the new catalogue.
         seen: per row the items chosen before, likewise.
         rows: of each item of the new catalogue its row in the model; -1 where it has none.
 
@@ -174,15 +175,16 @@ def ranks_of(
         float64 `[n]` both: ranks from 1, and scores.
     """
     vectors = model.candidate_embeddings(tf.constant(np.maximum(rows, 0), tf.int32)).numpy()
+    targets = asked["item_index"]
     ranks, found = np.full(len(targets), np.inf), np.full(len(targets), -np.inf)
     for start in range(0, len(targets), ROWS):
         part = slice(start, start + ROWS)
         queries = model.query_embeddings(
             {name: tf.constant(values[part]) for name, values in columns.items()}
         )
-        scores = queries.numpy() @ vectors.T
+        scores = with_repeats(model.repeats, asked["history"][part], queries.numpy() @ vectors.T)
         scores[:, rows < 1] = -np.inf
-        for row, items in enumerate(seen[part]):
+        for row, items in enumerate(seen[part] if model.repeats is None else ()):
             scores[row, items] = -np.inf
         own = scores[np.arange(len(scores)), targets[part]]
         above = (scores > own[:, None]).sum(1)

@@ -200,7 +200,7 @@ def _asked(base: Base, data: Prepared, most: int) -> tuple[np.ndarray, np.ndarra
     columns = {name: values[rows] for name, values in data.test.items() if name not in ("chosen", "exposure")}
     before = rows_before(base.model, columns, item_rows, user_rows)
     seen = [data.seen[row] for row in rows]
-    ranks[rows], scores[rows] = ranks_of(base.model, before, columns["item_index"], seen, item_rows)
+    ranks[rows], scores[rows] = ranks_of(base.model, before, columns, seen, item_rows)
     return ranks, scores
 
 
@@ -214,8 +214,9 @@ def _period(
     owners, items = data.users[rows], data.test["item_index"][rows]
     users = len(np.unique(owners))
     ndcg = low = high = new_users = new_items = None
-    # What was chosen before cannot be recommended; a new item could have been.
+    # What was chosen before cannot be recommended, unless repeats may; a new item could have been.
     repeated = np.array([item in data.seen[row] for row, item in zip(rows, items, strict=True)], bool)
+    repeated &= not data.space.repeats
     judged = ~np.isnan(ranks[rows]) & ~repeated
     if judged.any():
         gains = per_user_figures(owners[judged], ranks[rows][judged], [10], items[judged])["ndcg@10"]

@@ -93,10 +93,10 @@ def figures(fitted: Fitted, data: HeldOut, cutoffs: Sequence[int]) -> dict[str, 
 
     Returns:
         `mrr`, and `ndcg@k`, `recall@k`, `hit_rate@k` and `map@k` over the whole catalogue, seen items left
-        out, as means over users; `rmse` and `mae` of ratings, and `auc` of clicks where there are both
-        kinds, over interactions; of each further label `auc_of_LABEL`, or `rmse_of_LABEL` and
-        `mae_of_LABEL`, over those where it is known; `users` and `held_out_items`, how many there
-        are to judge by.
+        out unless `split.repeats`, as means over users; `rmse` and `mae` of ratings, and `auc` of clicks
+        where there are both kinds, over interactions; of each further label `auc_of_LABEL`, or
+        `rmse_of_LABEL` and `mae_of_LABEL`, over those where it is known; `users` and `held_out_items`, how
+        many there are to judge by.
 
     Raises:
         ConfigError: if every interaction repeats what its user chose before.

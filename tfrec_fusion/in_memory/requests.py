@@ -202,7 +202,7 @@ class Requests:
         for name, tensor in spec.items():
             value, axes = known.get(name), tensor.shape.rank
             if axes == 0:
-                value = INPUTS[name].default if value is None else value
+                value = self._default(name) if value is None else value
                 _check(name, value)
                 values[name] = value
                 continue
@@ -219,6 +219,11 @@ class Requests:
         if "k" in values and limit is not None and values["k"] > limit:
             raise RequestError(f"`k` must be {INPUTS['k'].range_in_words(limit)}. Received: {values['k']}.")
         return values
+
+    def _default(self, name: str) -> Any:
+        """What stands for a setting that is not given, as the model or the contract says."""
+        decides = getattr(self.fitted.serving(self.kind), "default_of", None)
+        return INPUTS[name].default if decides is None else decides(name)
 
     def _strings(self, role: str, values: Sequence[Any]) -> list[str]:
         """Ids as the tables' are read; "" for none."""

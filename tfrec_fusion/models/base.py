@@ -11,6 +11,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrec_fusion.config import Feature
+from tfrec_fusion.models.hybrid.repeats import Repeats
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.xla_ops import dense
 
@@ -26,6 +27,8 @@ class Model(tfrs.Model):
         monitor: name of the metric that says in validation which weights are best, and `min` or `max`. The
             loss says it where the metric is not there.
         history_length: how many items of a history the query tower reads; None for all.
+        repeats: what items of a history get on top of their scores, where they may be recommended again; None
+            where they may not.
         private_step: takes the model and a batch and does a step in place of `train_step`'s own
             (`training.privacy`); None for none.
     """
@@ -37,6 +40,8 @@ class Model(tfrs.Model):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.loss_mean = tf_keras.metrics.Mean("loss")
+        # Not on the class: Keras tracks no layer under the name of a class attribute.
+        self.repeats: Repeats | None = None
 
     def epochs(self, train: tf.data.Dataset, batch_size: int, seed: int) -> Callable[[int], tf.data.Dataset]:
         """What each epoch of training goes through: the data set as it is, unless a model chooses from it.

@@ -32,6 +32,7 @@ from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.hybrid.blend import Blend
 from tfrec_fusion.models.hybrid.rating_factors import RatingFactors
+from tfrec_fusion.models.hybrid.repeats import Repeats
 from tfrec_fusion.models.item_reviews import ItemReviews
 from tfrec_fusion.models.item_text import ItemText
 from tfrec_fusion.models.list_terms import ListTerms
@@ -96,6 +97,8 @@ def build_two_tower(
         history_length=space.history_length,
         in_batch=config.training.privacy is None,
     )
+    if space.repeats:
+        model.repeats = Repeats(name="repeats")
     model(_blank_batch(space))
     _start_ids(model, config.tower, catalogue)
     if text_query is not None:

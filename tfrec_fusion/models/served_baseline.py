@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from tfrec_fusion.models.baselines import ALS, Baseline, ContentKNN, Popularity
 from tfrec_fusion.models.contributions import ExplainedQueries, PartScores, summed, whole
+from tfrec_fusion.models.hybrid.repeats import Repeats
 
 SMALLEST = 1e-12
 
@@ -41,6 +42,7 @@ class ServedBaseline(tf.Module):
 
     item_tower = None
     item_text = None
+    repeats: Repeats | None = None
 
     def __init__(self, baseline: Baseline, popularity: np.ndarray):
         super().__init__()

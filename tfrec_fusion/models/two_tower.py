@@ -112,7 +112,7 @@ class TwoTower(Model):
 
     def validation_sample(self, validation: tf.data.Dataset) -> NextItems:
         """Choices of validation that every epoch is judged by (`next_items`)."""
-        return NextItems.sample(validation, len(self.counts))
+        return NextItems.sample(validation, len(self.counts), repeats=self.repeats is not None)
 
     def validation_figures(self, sample: NextItems) -> dict[str, float]:
         """`ndcg_10` of the towers; nothing where validation only repeats what histories hold.

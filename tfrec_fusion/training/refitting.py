@@ -100,7 +100,8 @@ def refit_retrieval(
     fit(model, windows, None, training, checkpoints, progress=progress, callbacks=())
     if model.blend is not None and judged.blend is not None:
         HybridEstimator().refit(model, judged.blend, sequences.matrix(len(catalogue)))
-    sample = NextItems.sample(_choices(data, "validation"), len(catalogue))
+    again = judged.repeats is not None
+    sample = NextItems.sample(_choices(data, "validation"), len(catalogue), repeats=again)
     figures = [_gains(each, sample) for each in (judged, model)]
     return _checked(trained, Refit(model, catalogue, {"rows": len(sequences)}), "ndcg_10", figures, 1)
 
@@ -174,7 +175,7 @@ def _sequences(data: TrainingData, model: TwoTower) -> Sequences:
     context = {feature.name for feature in model.query_features} - set(data.users.features)
     batches = (batch for split in SPLITS for batch in _choices(data, split))
     dislikes = "chosen" in data.batches("train", VALIDATION_BATCH, None).element_spec
-    return Sequences.read(data.users, sorted(context), batches, dislikes)
+    return Sequences.read(data.users, sorted(context), batches, dislikes, model.repeats is not None)
 
 
 def _choices(data: TrainingData, split: str) -> tf.data.Dataset:
@@ -208,7 +209,8 @@ def _gains(model: TwoTower, sample: NextItems) -> np.ndarray:
         return np.zeros(0)
     vectors = tf.constant(model.candidate_embeddings())
     every = np.arange(len(vectors)) > 0
-    return sample.gains(lambda batch: model.query_embeddings(batch, items=vectors), vectors.numpy(), every)
+    asked = functools.partial(model.query_embeddings, items=vectors)
+    return sample.gains(asked, vectors.numpy(), every, model.repeats)
 
 
 def _checked(

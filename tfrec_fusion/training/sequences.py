@@ -19,7 +19,8 @@ __all__ = ["Sequences"]
 
 @dataclasses.dataclass(frozen=True)
 class Sequences:
-    """Every user's items in order, each item once, where it was chosen first.
+    """Every user's items in order: each item once, where it was chosen first, or all choices of the history
+    that profiles hold, where choices may repeat.
 
     Attributes:
         items: int32 `[n]`, one user after the other.
@@ -39,6 +40,7 @@ class Sequences:
         context: Iterable[str],
         batches: Iterable[Mapping[str, tf.Tensor]],
         with_dislikes: bool = False,
+        repeats: bool = False,
     ) -> Sequences:
         """Reads what profiles hold, and beside it what rows alone tell.
 
@@ -49,6 +51,7 @@ class Sequences:
                 and item; users whom training never saw share an index, and so their contexts.
             with_dislikes: whether profiles may hold what users disliked, which is left out: what stands
                 neither in a user's history nor, where that is full, among the choices of `batches`.
+            repeats: whether an item that was chosen again stands there again.
         """
         # In an order of their own: a run reads users in another one each time.
         users = np.argsort(profiles.ids, kind="stable")
@@ -61,7 +64,9 @@ class Sequences:
             for name in (*carried, "user_index", "item_index"):
                 parts.setdefault(name, []).append(np.asarray(batch[name]))
         seen, lengths = profiles.seen_items, np.diff(profiles.seen_splits)
-        if with_dislikes:
+        if repeats:
+            seen, lengths = profiles.history_items, np.diff(profiles.history_splits)
+        elif with_dislikes:
             chosen = _chosen(profiles, parts)
             lengths = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[chosen], minlength=len(lengths))
             seen = seen[chosen]
@@ -89,7 +94,7 @@ class Sequences:
         return np.repeat(np.arange(len(self.splits) - 1), np.diff(self.splits))
 
     def counts(self, num_items: int) -> np.ndarray:
-        """int64 `[num_items]`: how many users chose each item."""
+        """int64 `[num_items]`: how many users chose each item, or how often they did."""
         return np.bincount(self.items, minlength=num_items).astype(np.int64)
 
     def matrix(self, num_items: int) -> scipy.sparse.csr_matrix:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.hybrid.blend_fitting import HybridEstimator
 from tfrec_fusion.models.hybrid.rating_fitting import RatingEstimator
+from tfrec_fusion.models.hybrid.repeat_fitting import RepeatEstimator
 from tfrec_fusion.models.multitask import Multitask
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
@@ -30,7 +31,8 @@ class Callback(Protocol):
 
 
 class SolvedParts:
-    """Fits the estimators of a model: a two-tower model's blend, a ranking model's rating factors.
+    """Fits the estimators of a model: a two-tower model's blend and then its repeats, a ranking model's
+    rating factors.
 
     Without validation nothing is solved: nothing could tell how much it counts.
     """
@@ -41,6 +43,8 @@ class SolvedParts:
             model = model.two_tower
         if isinstance(model, TwoTower) and model.blend is not None and validation is not None:
             HybridEstimator().fit(model, train, validation)
+        if isinstance(model, TwoTower) and model.repeats is not None and validation is not None:
+            RepeatEstimator().fit(model, validation)
         if isinstance(model, Ranking):
             if model.rating_factors is not None and validation is not None:
                 RatingEstimator().fit(model, train, validation)

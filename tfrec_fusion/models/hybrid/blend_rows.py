@@ -20,7 +20,7 @@ CHUNK = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Choices of validation that do not repeat what their history holds.
+    """Choices of validation, most often those that do not repeat what their history holds.
 
     Attributes:
         batch: what the model takes as queries, by name `[n, ...]`, and `item_index` int32 `[n]`, what was
@@ -36,13 +36,13 @@ class Rows:
     queries: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     @classmethod
-    def read(cls, validation: tf.data.Dataset) -> Rows:
-        """Reads about `MOST_READ` rows at most."""
+    def read(cls, validation: tf.data.Dataset, repeats: bool = False) -> Rows:
+        """Reads about `MOST_READ` rows at most; with `repeats` those that repeat their history too."""
         parts: dict[str, list[np.ndarray]] = {}
         count = 0
         for batch in validation.as_numpy_iterator():
             target = batch["item_index"]
-            used = ~(batch["history"] == target[:, None]).any(1) & (target > 0)
+            used = (repeats | ~(batch["history"] == target[:, None]).any(1)) & (target > 0)
             for name, values in batch.items():
                 parts.setdefault(name, []).append(values[used])
             count += int(used.sum())
