@@ -96,7 +96,7 @@ COSTS = {
         guessing.choice_columns guessing.column_profiles guessing.combined_tables guessing.entity_columns guessing.folder guessing.header_names
         guessing.id_columns guessing.id_writing guessing.other_forms guessing.popularity guessing.table_profiles guessing.time_columns
         guessing.media_columns guessing.unused_columns guessing.value_shapes
-        datasets.edge_lists datasets.events datasets.friends datasets.joining datasets.movielens datasets.settling datasets.times
+        datasets.edge_lists datasets.scenarios datasets.events datasets.friends datasets.joining datasets.movielens datasets.settling datasets.times
         datasets.impressions datasets.values impressions.collecting impressions.erasing"""
     ),
     "tensorflow": (

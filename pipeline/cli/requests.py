@@ -68,7 +68,9 @@ def _option(described: Input) -> Callable[[Callable[..., int]], Callable[..., in
         if not described.default_is_special:
             words += f" (default: {described.default:g})"
     if described.dtype == "bool":
-        return click.option(described.flag, described.name, is_flag=True, default=None, help=words)
+        # Both: what stands for neither is the model's to say.
+        flags = f"{described.flag}/{described.flag.replace('--', '--no-', 1)}"
+        return click.option(flags, described.name, default=None, help=words)
     if described.is_setting:
         kind: type = {"int32": int, "float32": float, "string": str}[described.dtype]
         metavar = "|".join(described.choices) or ("NAME" if kind is str else "N")

@@ -105,7 +105,7 @@ export class RequestForm extends HTMLElement {
     const given = {};
     for (const [name, field] of Object.entries(this.fields)) {
       const value = field.read();
-      const standard = Array.isArray(value) ? [] : (this.inputs[name]?.default ?? "");
+      const standard = Array.isArray(value) ? [] : this.standardOf(name);
       if (JSON.stringify(value) !== JSON.stringify(standard)) given[name] = value;
     }
     return given;
@@ -113,8 +113,13 @@ export class RequestForm extends HTMLElement {
 
   set given(given) {
     for (const [name, field] of Object.entries(this.fields)) {
-      field.write(given[name] ?? (field.box ? [] : (this.inputs[name]?.default ?? "")));
+      field.write(given[name] ?? (field.box ? [] : this.standardOf(name)));
     }
+  }
+
+  /** What an input is if nobody says otherwise: by the model, else by the contract. */
+  standardOf(name) {
+    return this.target.signatures.recommend.inputs[name]?.standard ?? this.inputs[name]?.default ?? "";
   }
 
   text(name, label, help, attributes = {}) {

@@ -37,7 +37,7 @@ export class Models {
     return { found, failures };
   }
 
-  /** The signatures of a version by name: `{inputs: {name: {dtype, rank}}, outputs: [name]}`. */
+  /** The signatures of a version by name: `{inputs: {name: {dtype, rank, standard}}, outputs: [name]}`; `standard` is the model's own default, if it has one. */
   async signaturesOf(target) {
     const answer = await answered(await fetch(`${pathOf(target)}/metadata`));
     const definitions = answer.metadata.signature_def.signature_def;
@@ -45,19 +45,20 @@ export class Models {
     for (const [name, definition] of Object.entries(definitions)) {
       const inputs = {};
       for (const [input, tensor] of Object.entries(definition.inputs ?? {})) {
-        inputs[input] = { dtype: tensor.dtype, rank: (tensor.tensor_shape?.dim ?? []).length };
+        const standard = definition.defaults?.[input]?.bool_val?.[0];
+        inputs[input] = { dtype: tensor.dtype, rank: (tensor.tensor_shape?.dim ?? []).length, standard };
       }
       read[name] = { inputs, outputs: Object.keys(definition.outputs ?? {}) };
     }
     return read;
   }
 
-  /** Every input of a signature as columns of one row: what is given, else the default of the contract. */
+  /** Every input of a signature as columns of one row: what is given, else the model's own default or that of the contract. */
   columns(target, signature, given) {
     const columns = {};
-    for (const [name, { dtype, rank }] of Object.entries(target.signatures[signature].inputs)) {
+    for (const [name, { dtype, rank, standard }] of Object.entries(target.signatures[signature].inputs)) {
       const known = this.settings.inputs[name];
-      const empty = known ? known.default : dtype === "DT_STRING" ? "" : dtype === "DT_BOOL" ? false : 0;
+      const empty = standard !== undefined ? standard : known ? known.default : dtype === "DT_STRING" ? "" : dtype === "DT_BOOL" ? false : 0;
       const value = name in given ? given[name] : rank === 2 ? [] : empty;
       columns[name] = rank === 0 ? value : [value];
     }
