@@ -143,3 +143,15 @@ def test_no_file_that_can_be_read_stops_the_fit(data, tmp_path):
     settings["items"]["media"]["image_encoder"] = "patterns"
     with pytest.raises(ConfigError, match=r"'file' of the items table .* such as 'gone.png': no such file"):
         Recommender(**SETTINGS, ranking="none", data=settings).fit(data.interactions, items)
+
+
+def test_noise_changes_the_files_alone(tmp_path):
+    sizes = {"users": 20, "items": 16, "groups": 4, "choices": 6}
+    told, noise = (planted_media(tmp_path / str(noise), "images", noise, **sizes) for noise in (False, True))
+    pd.testing.assert_frame_equal(told.interactions, noise.interactions)
+    pd.testing.assert_frame_equal(told.items, noise.items)
+    assert told.liked == noise.liked
+    assert not set(told.new_items) & set(told.interactions.item_id)
+    differ = [(tmp_path / "False" / name).read_bytes() != (tmp_path / "True" / name).read_bytes()
+              for name in told.items.file if name]  # fmt: skip
+    assert any(differ)

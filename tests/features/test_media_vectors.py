@@ -23,6 +23,7 @@ from tfrec_fusion.datasets.media_files import Source, UnusableMedia
 from tfrec_fusion.features import media_vectors
 from tfrec_fusion.features.media_decoding import decode_image, decode_sound
 from tfrec_fusion.features.media_vectors import check_any, encode_media
+from tfrec_fusion.features.text_vectors import VectorCache
 from tfrec_fusion.layers.packaged_weights import find_weights
 
 RNG = np.random.default_rng(0)
@@ -78,6 +79,9 @@ def test_a_picture_is_turned_and_what_is_transparent_is_white():
     turned = decode_image(file_of(pixels, "PNG", exif=exif), (10, 20), 1)
     assert turned[5, 15].tolist() == [255] * 3
     assert turned[5, 5].tolist() == [0] * 3
+    deep = (np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8)
+    grey = decode_image(file_of(deep), (8, 8), 1)
+    np.testing.assert_array_equal(grey[..., 0], deep >> 8)
     clear = np.zeros((8, 8, 4), np.uint8)
     assert (decode_image(file_of(clear), (8, 8), 1) == 255).all()
 
@@ -158,12 +162,18 @@ def test_what_was_encoded_before_a_kill_is_kept(folder, monkeypatch):
     monkeypatch.setattr(media_vectors, "SHARD", 2)
     cache = str(folder / "cache")
 
-    def names():
-        yield from NAMES[:4]
-        raise KeyboardInterrupt
+    put, kept = VectorCache.put, []
 
-    with pytest.raises(KeyboardInterrupt):
-        encode_media("images", names(), media(folder), cache)
+    def put_twice(self, digests, vectors):
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        kept.append(digests)
+        put(self, digests, vectors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VectorCache, "put", put_twice)
+        with pytest.raises(KeyboardInterrupt):
+            encode_media("images", NAMES, media(folder), cache)
     assert encode_media("images", NAMES, media(folder), cache).report["encoded"] == 1
 
 
@@ -288,6 +298,20 @@ def test_a_model_of_ones_own_encodes(folder, form):
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found.vectors[:, :5], expected, atol=1e-3)
     assert not found.vectors[:, 5:].any()
+
+
+@pytest.mark.parametrize("samples", [None, 2000])
+def test_a_model_of_sounds_encodes(folder, samples):
+    write_file(folder / "files" / "0.wav", "audio", 1, np.random.default_rng(1))
+    inputs = tf_keras.Input([samples])
+    frames = tf.reshape(inputs, [-1, (samples or 32_000) // 1000, 1000])
+    tf_keras.Model(inputs, tf_keras.layers.Dense(4)(frames)).save(folder / "sounds.keras")
+    model = tf_keras.models.load_model(folder / "sounds.keras")
+    found = encode_media("audio", ["0.wav"], media(folder, audio_encoder=str(folder / "sounds.keras")))
+    whole = decode_sound((folder / "files" / "0.wav").read_bytes(), 30)
+    given = np.pad(whole, (0, 32_000 - len(whole)))[None, :samples]
+    expected = model(given).numpy().mean(1)
+    np.testing.assert_allclose(found.vectors[:, :4], expected / np.linalg.norm(expected), atol=1e-3)
 
 
 def test_models_that_cannot_encode_are_refused(folder, monkeypatch):

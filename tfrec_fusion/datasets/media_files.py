@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -62,6 +63,7 @@ class Source:
         self.media = media
         self.most = int(media.max_megabytes * 1e6)
         self._client: httpx.Client | None = None
+        self._lock = threading.Lock()
 
     def read(self, reference: str, tags: tuple[str, str] = ("", "")) -> Content:
         """A file's bytes.
@@ -124,10 +126,11 @@ class Source:
     def _open_client(self) -> httpx.Client:
         import httpx
 
-        if self._client is None:
-            self._client = httpx.Client(
-                timeout=self.media.timeout, follow_redirects=True, max_redirects=_REDIRECTS
-            )
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(
+                    timeout=self.media.timeout, follow_redirects=True, max_redirects=_REDIRECTS
+                )
         return self._client
 
     def _bounded(self, blocks: Iterator[bytes], until: float | None = None) -> bytes:

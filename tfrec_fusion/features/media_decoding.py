@@ -49,6 +49,8 @@ def decode_image(data: bytes, size: tuple[int, int], max_megapixels: float) -> n
                 raise UnusableMedia(rule, f"{image.width} x {image.height}")
             image.draft("RGB", (size[1], size[0]))  # JPEG decodes to a half, quarter or eighth by itself
             image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+                image = Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

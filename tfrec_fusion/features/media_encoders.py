@@ -89,15 +89,22 @@ class ImageEncoder(MediaEncoder):
 
 
 class SoundEncoder(MediaEncoder):
-    """Of sounds, filled up with silence to the next whole second."""
+    """Of sounds, filled up with silence to the next whole second, or cut and filled up to `samples`."""
+
+    def __init__(
+        self, function: Callable, made_of: Sequence[object], media: Media, samples: int | None = None
+    ):
+        super().__init__(function, (*made_of, media.max_seconds, samples), media)
+        self.samples = samples
 
     def decoded(self, data: bytes) -> np.ndarray:
         return decode_sound(data, self.media.max_seconds)
 
     def batch(self, files: Sequence[np.ndarray]) -> np.ndarray:
         longest = max(FRAME, *map(len, files))
-        whole = -(-longest // RATE) * RATE  # few lengths, so that few are traced
-        return np.stack([np.pad(file, (0, whole - len(file))) for file in files]).astype(np.float32)
+        whole = self.samples or -(-longest // RATE) * RATE  # few lengths, so that few are traced
+        cut = [file[:whole] for file in files]
+        return np.stack([np.pad(file, (0, whole - len(file))) for file in cut]).astype(np.float32)
 
 
 def load_media_encoder(kind: MediaKind, media: Media) -> MediaEncoder:
@@ -121,7 +128,7 @@ def load_media_encoder(kind: MediaKind, media: Media) -> MediaEncoder:
         both = (_PATTERNS_SIZE, _PATTERNS_SIZE)
         return ImageEncoder(tf.function(ImagePatterns(media.dim)), ("patterns",), media, both)
     if kind == "audio" and media.audio_encoder == "patterns":
-        return SoundEncoder(tf.function(SoundPatterns(media.dim)), ("patterns", media.max_seconds), media)
+        return SoundEncoder(tf.function(SoundPatterns(media.dim)), ("patterns",), media)
     return _given(kind, media)
 
 
@@ -152,7 +159,7 @@ def _given(kind: MediaKind, media: Media) -> MediaEncoder:
         )
     made_of = (key, _digest(path))
     if kind == "audio":
-        return SoundEncoder(function, (*made_of, media.max_seconds), media)
+        return SoundEncoder(function, made_of, media, shape[1])
     return ImageEncoder(function, made_of, media, (shape[1] or SIZE, shape[2] or SIZE))
 
 

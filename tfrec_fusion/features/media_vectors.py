@@ -9,6 +9,7 @@ that did not change is not fetched again.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -16,7 +17,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ import numpy as np
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.media import Media, MediaKind
-from tfrec_fusion.datasets.media_files import Source, UnusableMedia, is_web
+from tfrec_fusion.datasets.media_files import Content, Source, UnusableMedia, is_web
 from tfrec_fusion.features.text_vectors import VectorCache
 from tfrec_fusion.training import progress
 
 __all__ = ["MediaVectors", "check_any", "encode_media"]
 
+READERS = 8  # files that are read at once
 SHARD = 256  # files that are encoded and kept together
 
 
@@ -86,8 +88,8 @@ def encode_media(
     work = _Encoding(encoder, media, VectorCache(os.path.join(cache_folder, encoder.digest[:16])))
     start = time.perf_counter()
     try:
-        for name in names:
-            work.add(name)
+        for name, content in work.read(names):
+            work.add(name, content)
         work.finish()
     finally:
         work.source.close()
@@ -123,14 +125,33 @@ class _Encoding:
         self.encoded = 0
         self.web = _Web(cache.folder / "web.json")
 
-    def add(self, name: str) -> None:
-        """Reads a file; what is new of it waits to be encoded."""
-        tags, before = self.web.of(name, self.cache)
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Content | UnusableMedia]]:
+        """Files in their order, a few of them read ahead, since servers take their time."""
+
+        def read(name: str) -> Content | UnusableMedia:
+            try:
+                return self.source.read(name, self.web.of(name, self.cache)[0])
+            except UnusableMedia as error:
+                return error
+
+        waiting: collections.deque[tuple[str, concurrent.futures.Future]] = collections.deque()
+        with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+            for name in names:
+                waiting.append((name, pool.submit(read, name)))
+                if len(waiting) > READERS:
+                    first, content = waiting.popleft()
+                    yield first, content.result()
+            for name, content in waiting:
+                yield name, content.result()
+
+    def add(self, name: str, content: Content | UnusableMedia) -> None:
+        """Takes a file; what is new of it waits to be encoded."""
         try:
-            content = self.source.read(name, tags)
+            if isinstance(content, UnusableMedia):
+                raise content
             data = content.data
             if data is None:
-                self.digests[name] = before
+                self.digests[name] = self.web.of(name, self.cache)[1]
                 return
             digest = hashlib.blake2b(data, digest_size=16).digest()
             if digest not in self.cache and digest not in self.waiting:
