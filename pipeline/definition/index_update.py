@@ -71,6 +71,7 @@ def create_index_pipeline(config: PipelineConfig, path: str, max_removed_share: 
         written = text_enrichment(config, places, tables, source)
     described = trained_tables(_trained(config)["RetrievalTrainer/model_run"])
     graph = offered_graph(config, described)
+    check_encoders(table, _trained(config).get("TablesExampleGen/report"))
     read = ItemsExampleGen(
         table=to_json(table),
         **({"graph": to_json(graph)} if graph else {}),
@@ -194,6 +195,33 @@ def offered_table(config: PipelineConfig, path: str) -> Items:
                 f" {is_now!r}. Put it back, or train with the new columns (`tfrec run`)."
             )
     return now
+
+
+def check_encoders(table: Items, report: str | None) -> None:
+    """Refuses encoders of pictures and sounds that changed since the training, where that is known.
+
+    Args:
+        table: the items that are offered.
+        report: folder of the training's data report.
+
+    Raises:
+        ConfigError: naming the column.
+    """
+    for number, (kind, column) in enumerate(table.media_columns):
+        path = pathlib.Path(report or "", f"media_{number}.json")
+        if not path.is_file():
+            continue
+        from tfrec_fusion.features.media_encoders import load_media_encoder  # imports TensorFlow
+
+        was, now = (
+            json.loads(path.read_text())["encoder_digest"],
+            load_media_encoder(kind, table.media).digest,
+        )
+        if was != now:
+            raise ConfigError(
+                f"The encoder of {column!r} must be the one of the training (digest {was[:12]}). Received:"
+                f" {now[:12]}. Put its files back, or train again (`tfrec run`)."
+            )
 
 
 def offered_graph(config: PipelineConfig, trained: Tables) -> Graph | None:

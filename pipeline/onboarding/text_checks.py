@@ -47,7 +47,8 @@ UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u34
 def check_text(table: Items, items: Entities, config: PipelineConfig) -> Iterator[Finding]:
     """The text of the items, and the encoder where it is a folder here or a package."""
     if config.text is None:
-        yield Finding("note" if table.text else "ok", "text", "off; items are known by their choices alone")
+        alone = " and by their pictures and sounds" if table.media_columns else " alone"
+        yield Finding("note" if table.text else "ok", "text", f"off; items are known by their choices{alone}")
         return
     if table.generated and not table.text:
         yield Finding("ok", "text", f"generated texts alone ({table.generated.column!r})")

@@ -15,6 +15,7 @@ from benchmarks.planted_media import write_file
 from pipeline.components import items_example_gen
 from pipeline.components.artifacts import DataReport
 from pipeline.config.pipeline_config import load_config, tables_of
+from pipeline.definition.index_update import check_encoders
 from pipeline.definition.reading import example_gen
 from pipeline.onboarding.media_checks import check_media
 from tests.pipeline.test_example_gen import execute, read
@@ -23,6 +24,7 @@ from tfrec_fusion.datasets.digests import items_digest, source_digest
 from tfrec_fusion.datasets.media import Media
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
 from tfrec_fusion.features.columns import media_features
+from tfrec_fusion.features.media_vectors import encode_media
 from tfrec_fusion.features.preparing import prepare
 
 
@@ -98,6 +100,16 @@ def test_items_alone_are_encoded_from_what_was_kept(tables, tmp_path):
     rows = read(tmp_path / "new" / "items", "all")
     name = media_features(tables.items)[0].name
     assert sum(name in row for row in rows) == 3
+
+
+def test_an_encoder_that_changed_renews_no_index(tables, tmp_path):
+    digest = encode_media("images", [], tables.items.media).report["encoder_digest"]
+    (tmp_path / "media_0.json").write_text(json.dumps({"encoder_digest": digest}))
+    check_encoders(tables.items, str(tmp_path))
+    check_encoders(tables.items, None)
+    (tmp_path / "media_0.json").write_text(json.dumps({"encoder_digest": "0" * 64}))
+    with pytest.raises(ConfigError, match=r"encoder of 'picture' must be .*\(digest 000000000000\)"):
+        check_encoders(tables.items, str(tmp_path))
 
 
 def test_a_changed_picture_changes_the_digest_of_the_source(tables, folder):
