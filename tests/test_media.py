@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
 from benchmarks.planted_media import ndcg, planted_media
-from tests.planted_serving import matrix, no_wishes
+from tests.models.planted_models import RANKING
+from tests.planted_serving import matrix, no_wishes, serving_arguments
 from tfrec_fusion import Recommender
 from tfrec_fusion.config import ConfigError, Feature, TowerConfig
 from tfrec_fusion.config.recommender import DataSettings
+from tfrec_fusion.export import request
+from tfrec_fusion.export.base import concrete, graph
+from tfrec_fusion.export.ranking import RankingSignatures
 from tfrec_fusion.in_memory.given_tables import described, place
 from tfrec_fusion.layers import GatedFusion
+from tfrec_fusion.models.build import build_ranking
 from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.tower import ItemTower
 from tfrec_fusion.serving.client.explanations import read_explanations
@@ -22,52 +29,73 @@ SETTINGS = {"text": "none", "seed": 1, "verbose": 0}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def shop(tmp_path_factory):
     return planted_media(tmp_path_factory.mktemp("files"), "images", users=100, items=64, groups=4, choices=8)
 
 
 @pytest.fixture(scope="module")
-def model(data):
-    settings = data.described(image_encoder="patterns", dim=64)
-    return Recommender(**SETTINGS, ranking="none", epochs=4, data=settings).fit(data.interactions, data.items)
+def model(shop):
+    settings = shop.described(image_encoder="patterns", dim=64)
+    return Recommender(**SETTINGS, ranking="none", epochs=4, data=settings).fit(shop.interactions, shop.items)
 
 
 @pytest.mark.slow
-def test_the_picture_alone_tells_who_likes_a_new_item(data, model, tmp_path):
-    assert ndcg(model, data, new=True).mean() > 0.75  # one in four is of their group
+def test_the_picture_alone_tells_who_likes_a_new_item(shop, model, tmp_path):
+    assert ndcg(model, shop, new=True).mean() > 0.75  # one in four is of their group
     # What is exported answers alike, and reads no picture.
     model.export(tmp_path / "1", "retrieval")
     recommend = tf.saved_model.load(str(tmp_path / "1")).signatures["recommend"]
-    user = next(iter(data.liked))
+    user = next(iter(shop.liked))
     given = {"user_id": tf.constant([user]), "text": tf.constant([""]), "k": tf.constant(5)}
     lists = {
         "history": matrix(),
         "exclude": matrix(),
         "categories": matrix(),
-        "allow": matrix(*data.new_items),
+        "allow": matrix(*shop.new_items),
     }
     settings = {"probes": tf.constant(0), "include_seen": tf.constant(False), **no_wishes()}
     served = recommend(**given, **lists, **settings)
-    expected = model.recommend(user, 5, allow=data.new_items)
+    expected = model.recommend(user, 5, allow=shop.new_items)
     assert [item.decode() for item in served["item_ids"][0].numpy()] == expected.item_id.tolist()
 
 
-@pytest.mark.slow
-def test_an_explanation_names_the_picture(data):
-    labelled = data.interactions.assign(rating=1 + np.arange(len(data.interactions)) % 5)
-    settings = data.described(image_encoder="patterns", dim=16)
-    settings["interactions"] = {"user": "user_id", "item": "item_id", "time": "timestamp", "label": "rating"}
-    model = Recommender(**SETTINGS, epochs=1, data=settings).fit(labelled, data.items)
-    user = next(iter(data.liked))
-    given = {"user_id": [user], "item_ids": data.new_items[:2], "texts": [], "label": "rating", "count": 100}
-    answer = model._requests()._ask("ranking", "explain", 1, given)
-    found = {name: values.tolist() for name, values in answer.items()}
-    (explained,) = read_explanations(found, [user])
-    for one in explained:
-        (seen,) = [source for source in one.sources if source.kind == "item_feature"]
-        assert seen.name == "file"
-        assert seen.value != 0
-        assert abs(sum(one.parts.values()) - one.score) < 1e-4
+def test_an_explanation_names_the_picture(data, profiles):
+    """Of a ranking model of the planted data whose items have pictures, one in two."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(len(data.ids), 6)).astype(np.float32)
+    vectors[::2] = 0
+    items, _, features, *rest = serving_arguments(data, profiles)
+    features = (*features, Feature("item_image__p", "vector", 6, "photo", "image"))
+    items = dataclasses.replace(items, features={**items.features, "item_image__p": vectors})
+    space = dataclasses.replace(data.space, item_features=features)
+    model = build_ranking(RANKING, space, items, {"rating": "rating"})
+    model.item_tower.modality_dropout.missing["item_image__p"].assign(rng.normal(size=16))
+    serving = RankingSignatures(model, items, profiles, features, *rest)
+    explain = concrete(graph(serving.explain), **serving.explain_spec())
+    asked = [str(item) for item in data.ids[1:7]]
+    given = {"user_id": ["user 3"], "item_ids": [asked], "count": 100}
+    row = request.columns(serving.explain_spec(), **given)
+    spec = serving.explain_spec()
+    tensors = {name: tf.constant(value, spec[name].dtype, np.shape(value) if np.size(value) else [1, 0])
+               for name, value in row.items()}  # fmt: skip
+    answer = {name: value.numpy() for name, value in explain(**tensors).items()}
+    np.testing.assert_allclose(answer["parts"].sum(-1), answer["scores"], atol=1e-5, rtol=1e-5)
+    found = {name: values.tolist() for name, values in _texts(answer).items()}
+    (explained,) = read_explanations(found, ["user 3"])
+    says = {
+        one.item_id: source.value
+        for one in explained
+        for source in one.sources
+        if (source.kind, source.name) == ("item_feature", "photo")
+    }
+    assert {item for item, value in says.items() if value} == set(asked[::2])  # those that have a picture
+
+
+def _texts(answer):
+    """Strings of an answer in place of bytes."""
+    decode = np.vectorize(lambda value: value.decode(), otypes=[object])
+    return {name: decode(values) if values.dtype == object and values.size else values
+            for name, values in answer.items()}  # fmt: skip
 
 
 def tower(counts=(0, 3, 3, 0), **settings):
@@ -115,34 +143,34 @@ def test_pictures_are_dropped_in_training_at_the_rate_of_the_setting():
         TowerConfig(media_dropout=1.0)
 
 
-def test_columns_of_files_are_read_where_somebody_names_them(data, tmp_path, monkeypatch):
+def test_columns_of_files_are_read_where_somebody_names_them(shop, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "given").mkdir()
-    data.items.to_csv(tmp_path / "given" / "items.csv", index=False)
+    shop.items.to_csv(tmp_path / "given" / "items.csv", index=False)
 
     def tables(number, items, settings):
         folder = tmp_path / str(number)
         folder.mkdir()
-        paths = {"interactions": place(data.interactions, "interactions", folder)}
+        paths = {"interactions": place(shop.interactions, "interactions", folder)}
         paths["items"] = place(items, "items", folder)
         return described(paths, folder, DataSettings(items=settings)).items
 
     named = {"id": "item_id", "images": ["file"]}
-    assert tables(0, data.items, named).media.folder == str(tmp_path)
+    assert tables(0, shop.items, named).media.folder == str(tmp_path)
     found = tables(1, str(tmp_path / "given" / "items.csv"), named)
     assert (found.images, found.media.folder) == (("file",), str(tmp_path / "given"))
-    absolute = data.items.assign(file=[f"{data.folder}/{name}" if name else None for name in data.items.file])
+    absolute = shop.items.assign(file=[f"{shop.folder}/{name}" if name else None for name in shop.items.file])
     assert tables(2, absolute, {"id": "item_id"}).images == ()
     with pytest.raises(ConfigError, match=r"`data.items.images` must name a column .* 'picture'"):
-        tables(3, data.items, {"id": "item_id", "images": ["picture"]})
+        tables(3, shop.items, {"id": "item_id", "images": ["picture"]})
 
 
-def test_no_file_that_can_be_read_stops_the_fit(data, tmp_path):
-    items = pd.DataFrame({"item_id": data.items.item_id, "file": "gone.png"})
+def test_no_file_that_can_be_read_stops_the_fit(shop, tmp_path):
+    items = pd.DataFrame({"item_id": shop.items.item_id, "file": "gone.png"})
     settings = {"items": {"id": "item_id", "images": ["file"], "media": {"folder": str(tmp_path), "dim": 8}}}
     settings["items"]["media"]["image_encoder"] = "patterns"
     with pytest.raises(ConfigError, match=r"'file' of the items table .* such as 'gone.png': no such file"):
-        Recommender(**SETTINGS, ranking="none", data=settings).fit(data.interactions, items)
+        Recommender(**SETTINGS, ranking="none", data=settings).fit(shop.interactions, items)
 
 
 def test_noise_changes_the_files_alone(tmp_path):
