@@ -325,7 +325,7 @@ def test_no_threshold_for_a_first_run_is_an_error():
 
 def test_a_baseline_that_nobody_can_train_is_an_error():
     assert EvaluationConfig(baselines={"als": "off"}).baselines["popularity"] == "beat"
-    with pytest.raises(ConfigError, match=r"must be of popularity, als.*Received: random"):
+    with pytest.raises(ConfigError, match=r"must be of popularity, repeat, als.*Received: random"):
         EvaluationConfig(baselines={"random": "beat"})
 
 
