@@ -17,9 +17,10 @@ from tfrec_fusion.lazy import lazy_names
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 __version__ = "0.1.0"
-__all__ = ["Recommender", "__version__"]
+__all__ = ["Classifier", "Recommender", "__version__"]
 
 if TYPE_CHECKING:
+    from tfrec_fusion.classifier import Classifier
     from tfrec_fusion.recommender import Recommender
 else:
     __getattr__, __dir__ = lazy_names(__name__)

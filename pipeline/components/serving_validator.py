@@ -77,7 +77,23 @@ def ask_recommender(client: Client, questions: dict) -> dict:
     return answers
 
 
-ASK = {"retrieval": ask_retrieval, "ranking": ask_ranking, "recommender": ask_recommender}
+def ask_classifier(client: Client, questions: dict) -> dict:
+    """The texts that a classifier must give a class; returns which."""
+    texts = questions["texts"] or ["a text"]
+    asked = {"text": texts, **{name: [""] * len(texts) for name in ("user_id", "item_id")}}
+    answer = client.predict(inputs=asked, signature_name="classify")
+    for shares in answer["probabilities"]:
+        if not all(map(math.isfinite, shares)) or abs(sum(shares) - 1) > 1e-3:
+            raise ConfigError(f"Probabilities must sum to 1. Received: {shares}.")
+    return dict(zip(texts, answer["label"], strict=True))
+
+
+ASK = {
+    "retrieval": ask_retrieval,
+    "ranking": ask_ranking,
+    "recommender": ask_recommender,
+    "classifier": ask_classifier,
+}
 
 
 def check_scores(answer: dict, candidates: int) -> None:
@@ -165,7 +181,9 @@ class Executor(base_executor.BaseExecutor):
         times = []
         for _ in range(LATENCY_REQUESTS):
             start = time.perf_counter()
-            if kind != "ranking":
+            if kind == "classifier":
+                ask_classifier(client, questions)
+            elif kind != "ranking":
                 client.recommend(user_id=questions["users"][0], k=questions["k"])
             else:
                 client.rank(user_id=questions["users"][0], item_ids=questions["candidates"])
@@ -195,7 +213,7 @@ class ServingValidator(base_component.BaseComponent):
     Args:
         model: the candidate.
         items, users: raw Examples, whose first ids are asked about.
-        kind: `retrieval`, `ranking` or `recommender`.
+        kind: `retrieval`, `ranking`, `recommender` or `classifier`.
         queries: JSON list of free-text questions; empty with `text: none`.
         code: digest of the code, for TFX's cache.
     """

@@ -83,7 +83,7 @@ def example_gen(config: PipelineConfig, places: Places, written: BaseNode | None
         )
     split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
     code, read = _code_of_reading(), {}
-    check_reviews(places.tables, config.text, config.ranking is not None, config.private)
+    check_reviews(places.tables, config.text, config.reads_written, config.private)
     if places.tables.interactions.text and config.text:
         if places.vertex:
             raise ConfigError(

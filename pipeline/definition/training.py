@@ -32,6 +32,7 @@ from pipeline.config.pipeline_config import IN_PROCESS, PipelineConfig, code_dig
 from pipeline.config.places import Places, local_places, schema_name
 from pipeline.config.trainer_settings import BaselineSettings, to_config
 from pipeline.data import schemas
+from pipeline.definition.classifying import classifier_steps
 from pipeline.definition.reading import example_gen, text_enrichment
 from pipeline.definition.trainers import build_recommender, common_settings, refit, refits, train
 from pipeline.evaluation.gates import check_names, ranking_eval_config, retrieval_eval_config
@@ -82,6 +83,7 @@ def create_pipeline(config: PipelineConfig, places: Places | None = None) -> tfx
         builder = build_recommender(config, places, *read, vectors, parts)
         validator = validate_serving(config, "recommender", builder, items, users)
         components += [builder, validator, push(config, places, "recommender", builder, None, validator)]
+    components += classifier_steps(config, places, examples)
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=places.artifacts,

@@ -22,7 +22,7 @@ def check_written(tables: Tables, config: PipelineConfig) -> Iterator[Finding]:
     if column is None:
         return
     try:
-        check_reviews(tables, config.text, config.ranking is not None, config.private)
+        check_reviews(tables, config.text, config.reads_written, config.private)
         texts, rows = _sample(tables, column)
         check_words(texts, column, rows)
     except ConfigError as error:

@@ -10,7 +10,7 @@ from pipeline.data.run_summary import LOCK, read_summaries
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
-KINDS = ("retrieval", "ranking", "recommender")
+KINDS = ("retrieval", "ranking", "recommender", "classifier")
 FIGURES = ("ndcg@10", "recall@100", "mrr", "coverage@10", "rmse", "auc")
 
 

@@ -19,7 +19,7 @@ from pipeline.data.pushed_versions import baseline_of, versions
 from pipeline.data.run_summary import read_summaries
 from tfrec_fusion import files
 
-KINDS = ("retrieval", "ranking", "recommender")
+KINDS = ("retrieval", "ranking", "recommender", "classifier")
 
 
 def prune(config: PipelineConfig, blessed: Iterable[str] = ()) -> int:

@@ -77,6 +77,8 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
         )
     if name.endswith("Refit"):
         return describe_refit(_json(artifacts["model_run"].uri, REPORT))
+    if name == "ClassifierTrainer":
+        return describe_classifier(_json(artifacts["model_run"].uri, "classifier.json"))
     if "model_run" in artifacts:
         spent = read_privacy({"model": artifacts["model_run"].uri})
         if spent:
@@ -107,6 +109,13 @@ def describe(name: str, artifacts: dict[str, Any]) -> str:
     return ""
 
 
+def describe_classifier(report: dict[str, Any]) -> str:
+    """What a classifier is worth."""
+    verdict, figures = "blessed" if report["blessed"] else "NOT blessed", report["figures"]
+    words = f"accuracy {figures['accuracy']:.4f}, macro F1 {figures['macro_f1']:.4f}"
+    return f"{verdict}: {words}, {len(report['classes'])} classes"
+
+
 def describe_refit(report: dict[str, Any]) -> str:
     """What a refit came to: how many rows, and the figure on validation before and after."""
     if not report["used"]:
@@ -134,7 +143,8 @@ def write_summary(
             try, the judged `model`, its `refit`, which is pushed where there is one, and the folder pushed
             to; for `retrieval` also `baseline`, which one answers in its place and where it was pushed,
             and `warm_start`, what it started from where that was trained on other domains; for `recommender`
-            how it was built, whether it answers, and the folder; `artifacts` holds the folder of each output
+            how it was built, whether it answers, and the folder; for `classifier` its report per class,
+            figures, baselines and verdict; `artifacts` holds the folder of each output
             by component.
     """
     # Imported here: TFMA is slow to import, and of no use to whoever only reads a summary.
@@ -167,6 +177,8 @@ def write_summary(
     }
     if config.builds_recommender:
         models["recommender"] = _recommender(by_name)
+    if "ClassifierTrainer" in by_name:
+        models["classifier"] = _classifier(by_name)
     data = _json(by_name["TablesExampleGen"].artifacts["report"].uri, "report.json")
     text = (
         _json(by_name["TextEmbeddings"].artifacts["text_vectors"].uri, "report.json") if config.text else None
@@ -303,6 +315,19 @@ def _recommender(by_name: dict[str, Step]) -> dict[str, Any]:
         "pushed": pushed.get_string_custom_property("pushed_destination") or None,
         "model": by_name["RecommenderBuilder"].artifacts["model"].uri,
         "build": _json(by_name["RecommenderBuilder"].artifacts["model_run"].uri, "report.json"),
+    }
+
+
+def _classifier(by_name: dict[str, Step]) -> dict[str, Any]:
+    trained = by_name["ClassifierTrainer"].artifacts
+    pushed = by_name["ClassifierPusher"].artifacts["pushed_model"]
+    report = _json(trained["model_run"].uri, "classifier.json")
+    return {
+        **report,
+        "metrics": {"overall": report["figures"]},
+        "servable": _json(by_name["ClassifierServingValidator"].artifacts["blessing"].uri, "report.json"),
+        "pushed": pushed.get_string_custom_property("pushed_destination") or None,
+        "model": trained["model"].uri,
     }
 
 

@@ -55,7 +55,7 @@ def log_run(config: PipelineConfig, summary: dict[str, Any]) -> str:
         client.log_param(run, _name(key), str(value)[:LONGEST])
     for key, value in metrics(summary):
         client.log_metric(run, _name(key), value)
-    for kind in ("retrieval", "ranking", "recommender"):
+    for kind in ("retrieval", "ranking", "recommender", "classifier"):
         if (summary.get(kind) or {}).get("pushed"):
             client.set_tag(run, f"pushed.{kind}", summary[kind]["pushed"])
     client.log_artifact(run, str(config.home / "summary.json"))
@@ -66,7 +66,7 @@ def log_run(config: PipelineConfig, summary: dict[str, Any]) -> str:
 def metrics(summary: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """Figures of a summary, overall and by slice, as name and value."""
     yield "seconds", float(summary["seconds"])
-    for kind in ("retrieval", "ranking", "recommender"):
+    for kind in ("retrieval", "ranking", "recommender", "classifier"):
         for part, values in ((summary.get(kind) or {}).get("metrics") or {}).items():
             for name, value in values.items():
                 if isinstance(value, (int, float)):

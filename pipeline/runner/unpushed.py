@@ -15,7 +15,7 @@ from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 
 CANDIDATES = "candidate"
-KINDS = ("retrieval", "ranking", "recommender")
+KINDS = ("retrieval", "ranking", "recommender", "classifier")
 
 
 def why(summary: dict[str, Any] | None, kind: str, name: str = CONFIG) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.runner.unpushed import describe_baseline
 
+WORDS = {"majority": "the most frequent class", "logistic": "logistic regression on the same vectors"}
 NOT_PUSHED = 2
 """The exit code where a model was not good enough to be pushed."""
 
@@ -52,12 +53,30 @@ def show(summary: dict[str, Any], name: str = "CONFIG") -> int:
         elif not whole["servable"]["ok"]:
             print(f"  not servable; {whole['servable']['reason']}")
         pushed = pushed and bool(whole["pushed"])
+    if classifier := summary.get("classifier"):
+        pushed = _show_classifier(classifier) and pushed
     print(
         f"\n`tfrec report` shows it all on a page. {summary['seconds']:.0f} s in all,"
         f" {summary['seconds_without_training_and_encoding']:.0f} s of them neither training nor encoding; at"
         f" most {summary['peak_memory_mb'] / 1000:.1f} GB of memory."
     )
     return 0 if pushed else NOT_PUSHED
+
+
+def _show_classifier(model: dict[str, Any]) -> bool:
+    """Prints what the classifier is worth; returns whether it was pushed."""
+    print(f"\nclassifier: {'pushed to ' + model['pushed'] if model['pushed'] else 'NOT pushed'}")
+    for reason in model["reasons"]:
+        print(f"  not blessed; {reason}")
+    for name, other in model["baselines"].items():
+        gain, low, high = other["gain"]
+        print(
+            f"  accuracy {model['figures']['accuracy']:.4f}, {WORDS[name]} {other['accuracy']:.4f}:"
+            f" {gain:+.4f} [{low:+.4f}, {high:+.4f}]"
+        )
+    if not model["servable"]["ok"]:
+        print(f"  not servable; {model['servable']['reason']}")
+    return bool(model["pushed"])
 
 
 def show_index(summary: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from tfrec_fusion.models.catalogue import Catalogue
 from tfrec_fusion.models.ranking import Ranking
 from tfrec_fusion.models.two_tower import TwoTower
 
-__all__ = ["ranking_by_validation", "searchable_index", "trained_text_tower"]
+__all__ = ["ranking_by_validation", "searchable_index", "text_tower", "trained_text_tower"]
 
 VALIDATION_BATCHES, BATCH_SIZE = 6, 256
 
@@ -42,19 +42,26 @@ def trained_text_tower(model: Model, text: TextConfig | None) -> TextTower | Non
     """
     if text is None:
         return None
+    return text_tower(text, model.item_text.merged_encoder() if model.item_text is not None else None)
+
+
+def text_tower(text: TextConfig, encoder: Callable | None = None) -> TextTower:
+    """The encoder of texts with its tokenizer.
+
+    Args:
+        text: which encoder.
+        encoder: it, as it was trained; None for the pretrained one.
+    """
     # Imported here: `text: none` needs no transformers.
     from tfrec_fusion.layers.prompts import read_prefix
     from tfrec_fusion.layers.tokenizers.loading import load_tokenizer
 
     tokenizer = load_tokenizer(text.encoder, max_length=text.max_length, pad_to="longest")
-    if model.item_text is not None:
-        encoder = model.item_text.merged_encoder()
-    else:
-        encoder = build_text_encoder(text.pretrained())
+    encoder = build_text_encoder(text.pretrained()) if encoder is None else encoder
     return TextTower(
         tokenizer,
         encoder,
-        encoder.dim,
+        encoder.dim,  # type: ignore[attr-defined]  # every encoder has it
         query_prefix=read_prefix(text.encoder, "query", text.query_prefix),
         item_prefix=read_prefix(text.encoder, "item", text.item_prefix),
     )
