@@ -8,7 +8,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARY = {
-    "__init__": {"recommender"},
+    "__init__": {"classifier", "recommender"},
+    "classifier": {"config", "in_memory"},
     "config": {"errors"},
     "datasets": {"config", "files"},
     "enrichment": {"config", "datasets", "errors", "features", "files"},

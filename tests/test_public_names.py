@@ -63,7 +63,7 @@ COSTS = {
         export.compacting layers.backbones layers.backbones.architecture layers.backbones.bert_families
         layers.backbones.decoder_families layers.backbones.families layers.backbones.family layers.backbones.rotary_families
         layers.blank_texts
-        config.preparation config.privacy config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
+        classifier config.classifier config.preparation config.privacy config.recommender in_memory recommender features features.columns guessing guessing.column_names guessing.headers guessing.ledger
         experiments.sequential config errors config.enrichment config.layer_names config.models config.pretrained config.reading files datasets datasets.csv_format datasets.edges datasets.encodings datasets.files datasets.list_cells datasets.media datasets.media_files datasets.media_forms datasets.splits datasets.tables export models.hybrid serving.client serving.protocol serving.server training training.privacy training.privacy.accounting training.privacy.report training.progress datasets.storage index layers layers.packaged_weights layers.pretrained layers.sentence_modules guessing.languages layers.tokenizers layers.tokenizers.bert_characters layers.tokenizers.builtin
         layers.tokenizers.token_files layers.tokenizers.unsupported layers.tokenizers.wordpiece_files lazy metrics models serving
         serving.client.addresses serving.client.answers serving.client.calls serving.client.client serving.client.columns serving.client.errors
@@ -102,7 +102,7 @@ COSTS = {
     "tensorflow": (
         """layers.backbones.attention layers.backbones.block layers.backbones.loading layers.backbones.norms
         layers.backbones.parts layers.backbones.positions layers.backbones.transformer layers.pooling layers.prompts
-        features.graph features.interaction_arrays features.item_arrays features.padding features.preparing
+        features.graph features.labelled_texts features.interaction_arrays features.item_arrays features.padding features.preparing
         features.statistics training.batches
         training.cluster training.negatives training.privacy.user_batches index.item_filter layers.bulk_encoding layers.candidate_attention layers.experts layers.fusion layers.input_checks layers.layerwise_decay layers.lora layers.micro_batching layers.propagation layers.efficientnet layers.image_patterns layers.log_mel features.media_decoding features.media_encoders
         models.contributions models.query_sources layers.stateless_random layers.category_rules layers.greedy layers.reranking
@@ -119,13 +119,13 @@ COSTS = {
     ),
     "tensorflow_recommenders": (
         """export.base export.list_rules export.explained_recommender export.explained_retrieval export.explaining export.similar export.words
-        export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
+        export.classifying export.ranking export.retrieval index.brute_force index.build index.inverted_file index.top_k_index
         layers.interaction models.base models.bert_recommender models.build models.warm_starting models.heads
         models.label_gradients models.multitask models.new_items models.pretraining models.ranking models.ranking_contributions models.two_tower export.recommender training.steps tasks training.fitting
         models.hybrid.blend_fitting models.hybrid.blend_rows models.hybrid.choosing models.hybrid.side_regression
-        models.hybrid.repeat_fitting export.repeated models.hybrid.rating_fitting export.parts in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.pretraining in_memory.requests in_memory.storage in_memory.updating
+        models.hybrid.repeat_fitting export.repeated models.hybrid.rating_fitting export.parts in_memory.classifying in_memory.comparing in_memory.drift in_memory.figures in_memory.fitted in_memory.pretraining in_memory.requests in_memory.storage in_memory.updating
         models.private_parts training.privacy.fitting training.privacy.gradients
-        training.pretraining training.recipes training.refitting training.solved_parts"""
+        training.classifying training.pretraining training.recipes training.refitting training.solved_parts"""
     ),
     "tensorflow_serving": (
         """serving.client.in_process serving.client.predict_messages serving.server.config_file serving.server.flags serving.server.proto_inference serving.server.rest_handler

@@ -33,8 +33,6 @@ ALLOWED = {
     "tfrec_fusion/index/top_k_index.py:TopKIndex.save_own_variables": KERAS,
     "tfrec_fusion/layers/sequence.py:HistoryEncoder.compute_mask": KERAS,
     "tfrec_fusion/layers/text_encoder.py:TextEncoder.non_trainable_weights": KERAS,
-    "tfrec_fusion/metrics/classification.py:classification_report": OBJECTIVES,
-    "tfrec_fusion/models/bert_recommender.py:BertRecommender": OBJECTIVES,
     "tfrec_fusion/serving/server/http_reading.py:RequestReader.*": "asyncio and httptools call them",
 }
 

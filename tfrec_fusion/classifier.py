@@ -153,15 +153,15 @@ class Classifier:
         if isinstance(texts, str):
             texts = [texts]
         listed = [str(text) for text in texts]
-        ids = [
+        who, what = (
             [""] * len(listed) if given is None else [str(one) for one in given] for given in (users, items)
-        ]
-        if {len(one) for one in ids} != {len(listed)}:
+        )
+        if {len(who), len(what)} != {len(listed)}:
             raise ConfigError(
                 f"`users` and `items` must have an entry for each text ({len(listed)}). Received:"
-                f" {len(ids[0])} and {len(ids[1])}."
+                f" {len(who)} and {len(what)}."
             )
-        return self._fitted().classify(*ids, listed)
+        return self._fitted().classify(who, what, listed)
 
     def _fitted(self) -> FittedClassifier:
         if self._state is None:

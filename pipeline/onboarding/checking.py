@@ -15,7 +15,7 @@ from pipeline.config.pipeline_config import PipelineConfig, tables_of
 from pipeline.onboarding.graph_checks import check_graph
 from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_entities, measure_split
 from pipeline.onboarding.media_checks import check_media
-from pipeline.onboarding.review_checks import check_written
+from pipeline.onboarding.review_checks import check_classifier, check_written
 from pipeline.onboarding.table_checks import (
     check_columns,
     check_join,
@@ -74,6 +74,7 @@ def check(config: PipelineConfig) -> Iterator[Finding]:
         yield Finding("wrong", "users", str(error))
     yield from check_graph(tables, config)
     yield from check_written(tables, config)
+    yield from check_classifier(tables, config)
     yield from check_media(tables.items, config)
     yield from _times(choices, tables)
     yield from _split(choices, config)

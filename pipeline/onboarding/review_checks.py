@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 from collections.abc import Iterator
 
 from pipeline.config.findings import Finding
@@ -11,6 +13,7 @@ from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.features.labelled_texts import check_label, classes_of
 from tfrec_fusion.features.reviews import check_reviews, check_words
 
 SAMPLE = 50_000
@@ -37,12 +40,29 @@ def check_written(tables: Tables, config: PipelineConfig) -> Iterator[Finding]:
     yield Finding("ok", about, seen)
 
 
+def check_classifier(tables: Tables, config: PipelineConfig) -> Iterator[Finding]:
+    """Which classes the classifier's label has in the first rows."""
+    if config.classifier is None:
+        return
+    try:
+        check_label(tables, config.classifier)
+        labels, rows = _sample(tables, config.classifier.label)
+        found = collections.Counter(label.strip() for label in labels)
+        classes = classes_of(found, set(found), config.classifier, rows)
+    except ConfigError as error:
+        yield Finding("wrong", "classifier", str(error))
+        return
+    shares = ", ".join(f"{name} {found[name] / max(len(labels), 1):.0%}" for name in classes[:8])
+    yield Finding("ok", "classifier", f"{len(classes)} classes in {config.classifier.label!r}: {shares}")
+
+
 def _sample(tables: Tables, column: str) -> tuple[list[str], int]:
     """Texts of the first rows, and how many rows these are."""
     texts: list[str] = []
     rows = 0
-    for file in find_files(tables.interactions.path, "interactions"):
-        for batch in InteractionRows(tables.interactions).batches(file, report=lambda _: None):
+    table = dataclasses.replace(tables.interactions, context=(column,), text=None, text_time=None, labels={})
+    for file in find_files(table.path, "interactions"):
+        for batch in InteractionRows(table).batches(file, report=lambda _: None):
             array = cells.strings(batch.column(column), f"column {column!r} of the interactions table")
             texts += [text for text in cells.as_python(array) if text and text.strip()]
             rows += batch.num_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -45,7 +46,7 @@ def trained_text_tower(model: Model, text: TextConfig | None) -> TextTower | Non
     return text_tower(text, model.item_text.merged_encoder() if model.item_text is not None else None)
 
 
-def text_tower(text: TextConfig, encoder: Callable | None = None) -> TextTower:
+def text_tower(text: TextConfig, encoder: Any = None) -> TextTower:
     """The encoder of texts with its tokenizer.
 
     Args:
@@ -61,7 +62,7 @@ def text_tower(text: TextConfig, encoder: Callable | None = None) -> TextTower:
     return TextTower(
         tokenizer,
         encoder,
-        encoder.dim,  # type: ignore[attr-defined]  # every encoder has it
+        encoder.dim,
         query_prefix=read_prefix(text.encoder, "query", text.query_prefix),
         item_prefix=read_prefix(text.encoder, "item", text.item_prefix),
     )

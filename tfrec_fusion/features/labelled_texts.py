@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from tfrec_fusion.features.interaction_arrays import split_users
 from tfrec_fusion.features.reviews import check_words, review_vectors
 from tfrec_fusion.features.whole_tables import Rejected, read_choices, read_entities
 
-__all__ = ["LabelledTexts", "read_labelled"]
+__all__ = ["LabelledTexts", "check_label", "classes_of", "read_labelled"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +83,13 @@ def read_labelled(
             {f"{table}: {reason}": count for (table, reason), count in rejects.items() if count}
         ),
     )
-    rows = {part: _usable(examples[part], config, own, left_out) for part in SPLITS}
+    rows: dict[str, list[Row]] = {part: _usable(examples[part], config, own, left_out) for part in SPLITS}
     total = sum(len(examples[part]) for part in SPLITS)
-    if config.text == "written":
+    if config.text == "written" and left_out["without a class"] < total:
         texts = [row[2] for part in SPLITS for row in rows[part]]
         check_words(texts, tables.interactions.text or "", total)
-    classes = _classes(rows, config, total)
+    found = collections.Counter(row[3] for row in rows["train"])
+    classes = classes_of(found, {row[3] for part in rows.values() for row in part}, config, total)
     for part in SPLITS:
         kept = [row for row in rows[part] if row[3] in classes]
         left_out["another class"] += len(rows[part]) - len(kept)
@@ -96,7 +98,9 @@ def read_labelled(
     users, trained = (_known(row[place] for row in rows["train"]) for place in (0, 1))
     known = _known(items) if config.text == "items" else trained
     has_rows = np.isin(known, trained)
-    parts = {part: _arrays(rows[part], users, known, classes) for part in SPLITS}
+    parts: dict[str, dict[str, np.ndarray]] = {
+        part: _arrays(rows[part], users, known, classes) for part in SPLITS
+    }
     encoded = review_vectors([row[2] for part in SPLITS for row in rows[part]], text, vectors)
     ends = np.cumsum([len(rows[part]) for part in SPLITS])
     for part, values in zip(SPLITS, np.split(encoded, ends[:-1]), strict=True):
@@ -127,28 +131,38 @@ def _with_classes(tables: Tables, config: ClassifierConfig) -> Tables:
     table = tables.interactions
     if config.text == "written" and table.text is None:
         raise ConfigError(
-            "`classifier.text: written` reads `data.interactions.text`. Received: none. Name the column of"
-            " what users wrote, or set `classifier: {text: items}`."
+            "`classifier.text: written` reads `data.interactions.text`. Received: none. Name the column"
+            " of what users wrote, or set `classifier: {text: items}`."
         )
     if config.text == "items" and not text_features(tables):
         raise ConfigError(
             "`classifier.text: items` reads `data.items.text`. Received: none. Name the columns, or set"
             " `classifier: {text: written}`."
         )
-    taken = {"data.interactions.text": table.text, "data.interactions.user": table.user,
-             "data.interactions.item": table.item}  # fmt: skip
+    check_label(tables, config)
+    changes: dict[str, Any] = {"context": (config.label,), "label": None, "label_values": {},
+                               "label_nulls": (), "labels": {}, "dislikes_below": None}  # fmt: skip
+    if config.text == "items":
+        changes |= {"text": None, "text_time": None}
+    interactions = dataclasses.replace(table, **changes)
+    return dataclasses.replace(tables, interactions=interactions, impressions=None, graph=None)
+
+
+def check_label(tables: Tables, config: ClassifierConfig) -> None:
+    """Refuses a label that is the text or an id.
+
+    Raises:
+        ConfigError: naming what the column is.
+    """
+    table = tables.interactions
+    keys = {"text": table.text, "user": table.user, "item": table.item}
+    taken = {f"data.interactions.{key}": column for key, column in keys.items()}
     for key, column in taken.items():
         if column == config.label:
             raise ConfigError(
                 f"`classifier.label` must be a column of classes. Received: {config.label!r}, which is"
                 f" `{key}`. A text or an id is no class: name another column."
             )
-    changes = {"context": (config.label,), "label": None, "label_values": {}, "label_nulls": (),
-               "labels": {}, "dislikes_below": None}  # fmt: skip
-    if config.text == "items":
-        changes |= {"text": None, "text_time": None}
-    interactions = dataclasses.replace(table, **changes)  # type: ignore[arg-type]
-    return dataclasses.replace(tables, interactions=interactions, impressions=None, graph=None)
 
 
 def _joined(row: Mapping[str, object], tables: Tables) -> str:
@@ -177,12 +191,23 @@ def _usable(
     return rows
 
 
-def _classes(rows: Mapping[str, Sequence[Row]], config: ClassifierConfig, total: int) -> tuple[str, ...]:
+def classes_of(
+    found: Mapping[str, int], every: Set[str], config: ClassifierConfig, total: int
+) -> tuple[str, ...]:
+    """The classes to be told apart, in order.
+
+    Args:
+        found: class → its rows of training.
+        every: the classes of all rows.
+        config: which may be named there.
+        total: how many rows there are.
+
+    Raises:
+        ConfigError: if there are too many, or fewer than two.
+    """
     where = f"`classifier.label` ({config.label!r})"
-    found = collections.Counter(row[3] for row in rows["train"])
     if config.classes:
         return config.classes
-    every = {row[3] for part in rows.values() for row in part}
     if len(every) > config.max_classes:
         seen = ", ".join(map(repr, sorted(every)[:3]))
         raise ConfigError(

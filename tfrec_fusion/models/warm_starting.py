@@ -77,9 +77,10 @@ def warm_start(
 
 
 def _centres(model: Model) -> list[tf.Variable]:
-    """Where the text adaptor has its origin, if there is one."""
+    """Where the text adaptor has its origin, if there is one, and what texts about items are held against."""
     adaptor = getattr(getattr(model, "item_tower", None), "text_adaptor", None)
-    return [] if adaptor is None else [adaptor.centre]
+    reviews = getattr(model, "reviews", None)
+    return [*([] if adaptor is None else [adaptor.centre]), *([] if reviews is None else reviews.standards())]
 
 
 def _has_grown(weight: tf.Variable, values: np.ndarray) -> bool:
