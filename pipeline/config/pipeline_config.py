@@ -16,8 +16,8 @@ from pipeline.config.vertex_config import VertexConfig
 from pipeline.config.yaml_reading import read_yaml
 from tfrec_fusion import config as library
 from tfrec_fusion.config import ConfigError, Settings, SplitConfig, TransformConfig, from_dict
+from tfrec_fusion.config.classifier import ClassifierConfig, check_beside
 from tfrec_fusion.config.preparation import check_repeats
-from tfrec_fusion.config.classifier import ClassifierConfig
 from tfrec_fusion.config.privacy import check_both, check_texts
 from tfrec_fusion.datasets.edges import Graph
 from tfrec_fusion.datasets.tables import IdRule, Interactions, Items, Tables, Users
@@ -227,8 +227,7 @@ class PipelineConfig(Settings):
     the same run goes on Vertex AI. `beam` holds flags of the Beam runner for the steps that handle data,
     here: by default the direct runner in this process. `mlflow` is a folder, or the address of a tracking
     server, where settings and figures of each run are logged by MLflow, which must be installed. `enrich` has
-    a language model write about items, which the text tower then reads. `classifier` trains a model of which
-    class a text has, beside the others."""
+    a language model write about items, which the text tower reads. `classifier`: which class a text has."""
 
     name: str
     data: DataConfig
@@ -265,12 +264,7 @@ class PipelineConfig(Settings):
             )
         if self.enrich is not None:
             check_texts(self.private, self.enrich.chosen_with, self.enrich.users)
-        if self.classifier is not None and (self.text is None or self.private):
-            raise ConfigError(
-                "`classifier` needs a text encoder, and training without `privacy`. Received: "
-                + ("`training.privacy`" if self.text else "`text: none`")
-                + ". Leave one of them out."
-            )
+        check_beside(self.classifier, self.text, self.private)
         check_both((kind, getattr(self, kind).training.privacy) for kind in self.kinds)
         for kind in self.kinds:
             library.check_training(getattr(self, kind).training, self.text)
@@ -295,19 +289,13 @@ class PipelineConfig(Settings):
 
     @property
     def has_times(self) -> bool:
-        """Whether interactions have times; without, the order of a user's choices is a shuffle and means
-        nothing."""
+        """Whether interactions have times; without, the order of a user's choices means nothing."""
         return self.data.interactions is None or self.data.interactions.time is not None
 
     @property
     def private(self) -> bool:
         """Whether training is differentially private."""
         return self.retrieval.training.privacy is not None
-
-    @property
-    def reads_written(self) -> bool:
-        """Whether a model reads what users wrote, where tables hold such texts."""
-        return self.ranking is not None or (self.classifier is not None and self.classifier.text == "written")
 
     @property
     def kinds(self) -> tuple[str, ...]:

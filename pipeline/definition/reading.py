@@ -12,6 +12,7 @@ from pipeline.components.text_enrichment import TextEnrichment
 from pipeline.config.pipeline_config import PipelineConfig, code_digest, to_json
 from pipeline.config.places import Places
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config.classifier import reads_written
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.enrichment.asking import incomplete_runs
 from tfrec_fusion.features.reviews import check_reviews
@@ -83,7 +84,8 @@ def example_gen(config: PipelineConfig, places: Places, written: BaseNode | None
         )
     split = dataclasses.asdict(config.split) | {"click_threshold": config.data.click_threshold}
     code, read = _code_of_reading(), {}
-    check_reviews(places.tables, config.text, config.reads_written, config.private)
+    read_by = reads_written(config.ranking, config.classifier)
+    check_reviews(places.tables, config.text, read_by, config.private)
     if places.tables.interactions.text and config.text:
         if places.vertex:
             raise ConfigError(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pipeline.config.findings import Finding
 from pipeline.config.pipeline_config import PipelineConfig
 from tfrec_fusion.config import ConfigError
+from tfrec_fusion.config.classifier import reads_written
 from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.joining import InteractionRows
@@ -25,7 +26,8 @@ def check_written(tables: Tables, config: PipelineConfig) -> Iterator[Finding]:
     if column is None:
         return
     try:
-        check_reviews(tables, config.text, config.reads_written, config.private)
+        read_by = reads_written(config.ranking, config.classifier)
+        check_reviews(tables, config.text, read_by, config.private)
         texts, rows = _sample(tables, column)
         check_words(texts, column, rows)
     except ConfigError as error:

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from tfrec_fusion.config.models import TrainingConfig
+from tfrec_fusion.config.models import RankingConfig, TextConfig, TrainingConfig
 from tfrec_fusion.config.reading import ConfigError, Settings
 
-__all__ = ["ClassifierConfig"]
+__all__ = ["ClassifierConfig", "check_beside", "reads_written"]
 
 Demand = Literal["beat", "match", "show"]
 DEMANDS: dict[str, Demand] = {"majority": "beat", "logistic": "match"}
@@ -67,3 +67,27 @@ class ClassifierConfig(Settings):
                 "`classifier.training` must be without `privacy`, with `strategy: none`. Received:"
                 f" strategy={self.training.strategy!r}, privacy={self.training.privacy}. Leave them out."
             )
+
+
+def check_beside(config: ClassifierConfig | None, text: TextConfig | None, private: bool) -> None:
+    """Refuses a classifier beside settings that it cannot be with.
+
+    Args:
+        config: of the classifier; None without.
+        text: the encoder.
+        private: whether the other models' training is private.
+
+    Raises:
+        ConfigError: without an encoder, or with private training.
+    """
+    if config is not None and (text is None or private):
+        seen = "`training.privacy`" if text else "`text: none`"
+        raise ConfigError(
+            "`classifier` needs a text encoder, and training without `privacy`. Received:"
+            f" {seen}. Leave one of them out."
+        )
+
+
+def reads_written(ranking: RankingConfig | None, config: ClassifierConfig | None) -> bool:
+    """Whether a model reads what users wrote, where tables hold such texts."""
+    return ranking is not None or (config is not None and config.text == "written")
