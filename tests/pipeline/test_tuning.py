@@ -16,6 +16,7 @@ from tests.pipeline.small_shop import write_shop
 from tfrec_fusion.config import ConfigError, RetrievalConfig
 from tfrec_fusion.features.preparing import Prepared
 from tfrec_fusion.metrics.ranks import tie_order
+from tfrec_fusion.models.hybrid.repeats import Repeats
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def test_gain_is_the_mean_ndcg_of_what_was_chosen():
     model = types.SimpleNamespace(
         candidate_embeddings=lambda: items,
         query_embeddings=lambda batch, items: tf.ones([len(batch["item_index"]), 1]),
+        repeats=None,
     )
     rows = {
         "history": np.array([[0, 1], [0, 0], [1, 2]], np.int32),
@@ -83,6 +85,9 @@ def test_gain_is_the_mean_ndcg_of_what_was_chosen():
     # What repeats the history cannot be recommended, and does not count.
     repeated = {"history": np.array([[0, 1], [0, 2]], np.int32), "item_index": np.array([2, 2], np.int32)}
     assert gain(model, repeated, 10) == 1
+    # Unless it may: item 2 stands behind item 1, which is not left out, and where it is met gains a bonus.
+    model.repeats = Repeats([1.5, 0, 0, 0])
+    assert gain(model, repeated, 10) == pytest.approx(np.mean([1 / np.log2(3), 1]))
 
 
 def test_advice_is_yaml_and_a_command():
