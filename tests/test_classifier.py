@@ -111,6 +111,7 @@ def test_planted_classes_are_found_exported_and_kept(model, tmp_path):
     kept = Classifier.load(tmp_path / "kept")
     assert kept.evaluate()["figures"] == worth["figures"]
     np.testing.assert_array_equal(kept.probabilities(texts, users, ["i1", "i2"]), shares)
+    assert (kept.data, kept.split, kept.config) == (model.data, model.split, model.config)
     model.export(tmp_path / "1")
     asked = {"user_id": users, "item_id": ["i1", "i2"], "text": texts}
     served = Client(InProcessTransport(tmp_path / "1")).predict(inputs=asked, signature_name="classify")
@@ -124,8 +125,31 @@ def test_what_was_not_fitted_or_asked_right_is_refused(model, tmp_path):
         Classifier("kind").classify(["a"])
     with pytest.raises(ConfigError, match=r"an entry for each text \(1\)\. Received: 2 and 1"):
         model.classify("a", ["u1", "u2"])
+    with pytest.raises(ConfigError, match=r"`texts` must be strings\. Received: b'a', a bytes"):
+        model.classify([b"a"])
     with pytest.raises(ConfigError, match="must be one that `Classifier.save` wrote"):
         Classifier.load(tmp_path)
+
+
+def test_what_is_missing_is_nobodys_and_no_text(model):
+    nobody = model.probabilities(["dull and broken", ""])
+    for missing in (None, float("nan"), pd.NA, pd.NaT):
+        given = model.probabilities(["dull and broken", missing], [missing, None], ["?", missing])
+        np.testing.assert_array_equal(given, nobody)
+    known = model.probabilities(["dull and broken"], "u1", "i1")
+    np.testing.assert_array_equal(model.probabilities(["dull and broken"], [" u1"], ["i1"]), known)
+    model.classify(["half a \ud800 character"], ["\ud800"])
+
+
+def test_ids_are_read_as_the_tables_are(model):
+    state = model._state
+    numbered = dataclasses.replace(
+        state, users=np.array(["", "1"], object), id_rules=("number", "as_written")
+    )
+    asked = Classifier("kind", verbose=0)
+    asked._state = dataclasses.replace(numbered, _made={})
+    for user in (1, 1.0, "1", "001", np.int64(1)):
+        assert asked._asked(["a"], [user], None)["known_user"].tolist() == [True]
 
 
 def test_items_texts_are_read_where_a_request_has_none(tmp_path):

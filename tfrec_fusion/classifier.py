@@ -10,6 +10,7 @@ model.classify(["it broke after a day"])
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import tempfile
@@ -95,14 +96,15 @@ class Classifier:
         """The class of each text.
 
         Args:
-            texts: what was written; where the classifier reads items' texts, `""` takes the item's own.
-            users, items: who wrote about what, one a text; None and unknown ones are nobody's.
+            texts: what was written; None and NaN are `""`, which takes the item's own where the classifier
+                reads items' texts.
+            users, items: who wrote about what, one a text; None, NaN and unknown ones are nobody's.
 
         Returns:
             `label`, the likeliest class, and `probability`, a row a text.
 
         Raises:
-            ConfigError: before `fit`, or for lists of different lengths.
+            ConfigError: before `fit`, for lists of different lengths, or a text that is no string.
         """
         answer = self._asked(texts, users, items)
         import pandas as pd
@@ -133,7 +135,8 @@ class Classifier:
         """Writes a folder for `load`."""
         from tfrec_fusion.in_memory.classifying import save_classifier
 
-        save_classifier(self._fitted(), path)
+        fitting = {"data": dataclasses.asdict(self.data), "split": dataclasses.asdict(self.split)}
+        save_classifier(self._fitted(), path, fitting)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Classifier:
@@ -144,24 +147,32 @@ class Classifier:
         """
         from tfrec_fusion.in_memory.classifying import load_classifier
 
-        state = load_classifier(path)
-        loaded = cls(state.config.label, state.config.text, verbose=0)
+        state, fitting = load_classifier(path)
+        loaded = cls(state.config.label, state.config.text, verbose=0, **fitting)
         loaded.config, loaded.text, loaded._state = state.config, state.text, state
         return loaded
 
     def _asked(self, texts: Any, users: Any, items: Any) -> dict[str, Any]:
-        if isinstance(texts, str):
-            texts = [texts]
-        listed = [str(text) for text in texts]
+        from tfrec_fusion.in_memory.requests import as_ids, as_written, is_list, is_missing
+
+        fitted = self._fitted()
+        given = list(texts) if is_list(texts) else [texts]
+        wrong = [text for text in given if not (isinstance(text, str) or is_missing(text))]
+        if wrong:
+            raise ConfigError(
+                f"`texts` must be strings. Received: {wrong[0]!r}, a {type(wrong[0]).__name__}. Convert it."
+            )
+        listed = ["" if is_missing(text) else as_written(text) for text in given]
         who, what = (
-            [""] * len(listed) if given is None else [str(one) for one in given] for given in (users, items)
+            [""] * len(listed) if ids is None else as_ids(ids if is_list(ids) else [ids], rule, f"`{name}`")
+            for name, ids, rule in zip(("users", "items"), (users, items), fitted.id_rules, strict=True)
         )
         if {len(who), len(what)} != {len(listed)}:
             raise ConfigError(
                 f"`users` and `items` must have an entry for each text ({len(listed)}). Received:"
                 f" {len(who)} and {len(what)}."
             )
-        return self._fitted().classify(who, what, listed)
+        return fitted.classify(who, what, listed)
 
     def _fitted(self) -> FittedClassifier:
         if self._state is None:

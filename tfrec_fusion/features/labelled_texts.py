@@ -13,7 +13,7 @@ from tfrec_fusion.config import ConfigError, SplitConfig, TextConfig
 from tfrec_fusion.config.classifier import ClassifierConfig
 from tfrec_fusion.datasets.settling import settle
 from tfrec_fusion.datasets.splits import SPLITS, SplitExample
-from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.tables import IdRule, Tables
 from tfrec_fusion.features.columns import text_features
 from tfrec_fusion.features.interaction_arrays import split_users
 from tfrec_fusion.features.reviews import check_words, review_vectors
@@ -36,6 +36,7 @@ class LabelledTexts:
         item_vectors: float32 `[items, any]`, of the items' own texts; None where users' are read.
         trained: bool `[items]`, which of them training has.
         left_out: reason → rows that could not be used.
+        id_rules: how ids of users and of items are written, as in `Tables`.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +47,7 @@ class LabelledTexts:
     item_vectors: np.ndarray | None
     trained: np.ndarray
     left_out: dict[str, int]
+    id_rules: tuple[IdRule, IdRule]
 
 
 def read_labelled(
@@ -119,6 +121,7 @@ def read_labelled(
         item_vectors,
         has_rows,
         {reason: count for reason, count in left_out.items() if count},
+        (tables.user_ids, tables.item_ids),
     )
 
 

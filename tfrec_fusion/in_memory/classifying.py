@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfrec_fusion.config import ConfigError, SplitConfig, TextConfig, from_dict
 from tfrec_fusion.config.classifier import ClassifierConfig
-from tfrec_fusion.datasets.tables import Tables
+from tfrec_fusion.datasets.tables import IdRule, Tables
 from tfrec_fusion.export.base import concrete, graph, save
 from tfrec_fusion.export.classifying import ClassifierSignatures
 from tfrec_fusion.export.parts import text_tower
@@ -44,6 +44,7 @@ class FittedClassifier:
         text_dim: length of a text vector.
         judgement: on test.
         left_out: reason → rows that could not be used.
+        id_rules: as in `LabelledTexts`.
     """
 
     model: Any
@@ -56,6 +57,7 @@ class FittedClassifier:
     text_dim: int
     judgement: Judgement
     left_out: dict[str, int]
+    id_rules: tuple[IdRule, IdRule] = ("as_written", "as_written")
     _made: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def signatures(self) -> ClassifierSignatures:
@@ -127,11 +129,20 @@ def fit_classifier(
     judged = judge(answers, data.parts, data.owners["test"], data.classes, config)
     width = int(data.parts["train"]["text"].shape[1])
     vectors_of = data.item_vectors, data.trained, width
-    return FittedClassifier(model, config, text, data.users, data.items, *vectors_of, judged, data.left_out)
+    known = data.users, data.items, *vectors_of
+    return FittedClassifier(model, config, text, *known, judged, data.left_out, data.id_rules)
 
 
-def save_classifier(fitted: FittedClassifier, folder: str | os.PathLike[str]) -> None:
-    """Writes a fitted classifier; the folder appears whole."""
+def save_classifier(
+    fitted: FittedClassifier, folder: str | os.PathLike[str], more: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a fitted classifier; the folder appears whole.
+
+    Args:
+        fitted: what is written.
+        folder: made, or replaced.
+        more: plain values that `load_classifier` gives back.
+    """
     settings = {
         "config": dataclasses.asdict(fitted.config),
         "text": dataclasses.asdict(fitted.text),
@@ -140,6 +151,8 @@ def save_classifier(fitted: FittedClassifier, folder: str | os.PathLike[str]) ->
         "judgement": dataclasses.asdict(fitted.judgement),
         "left_out": fitted.left_out,
         "text_dim": fitted.text_dim,
+        "id_rules": fitted.id_rules,
+        "more": dict(more or {}),
     }
     arrays = {"trained": fitted.trained}
     if fitted.item_vectors is not None:
@@ -150,8 +163,8 @@ def save_classifier(fitted: FittedClassifier, folder: str | os.PathLike[str]) ->
         tf.train.Checkpoint(model=fitted.model).write(str(staging / WEIGHTS))
 
 
-def load_classifier(folder: str | os.PathLike[str]) -> FittedClassifier:
-    """Reads what `save_classifier` wrote.
+def load_classifier(folder: str | os.PathLike[str]) -> tuple[FittedClassifier, dict[str, Any]]:
+    """Reads what `save_classifier` wrote, and the values that were kept with it.
 
     Raises:
         ConfigError: for another folder.
@@ -173,4 +186,5 @@ def load_classifier(folder: str | os.PathLike[str]) -> FittedClassifier:
     found = tf.train.Checkpoint(model=model).read(str(path / WEIGHTS))
     found.expect_partial().assert_existing_objects_matched()
     vectors_of = arrays.get("item_vectors"), arrays["trained"], kept["text_dim"]
-    return FittedClassifier(model, config, text, users, items, *vectors_of, judged, kept["left_out"])
+    rest = judged, kept["left_out"], tuple(kept["id_rules"])
+    return FittedClassifier(model, config, text, users, items, *vectors_of, *rest), kept["more"]

@@ -23,7 +23,7 @@ from tfrec_fusion.in_memory.fitted import Fitted
 from tfrec_fusion.naming import find_input
 from tfrec_fusion.serving.client.explanations import Explanations, read_explanations
 
-__all__ = ["Requests", "is_list"]
+__all__ = ["Requests", "as_ids", "as_written", "is_list", "is_missing"]
 
 ROWS = 1024  # of a request at once
 COLUMNS = ["user_id", "item_id", "rank", "score", "title"]
@@ -229,12 +229,7 @@ class Requests:
         """Ids as the tables' are read; "" for none."""
         tables = self.fitted.known.tables
         rule: IdRule = tables.user_ids if role == "user" else tables.item_ids
-        listed = [value.item() if isinstance(value, np.generic) else value for value in values]
-        try:
-            array = pa.array(listed)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            array = column(listed)
-        return [value or "" for value in ids(array, rule, f"ids of {role}s").to_pylist()]
+        return as_ids(values, rule, f"ids of {role}s")
 
     def _frame(self, user: Any, items: np.ndarray, scores: np.ndarray, titles: np.ndarray) -> pd.DataFrame:
         shown = [user.item() if isinstance(user, np.generic) else user] * len(items)
@@ -259,6 +254,32 @@ class Requests:
             if unknown:
                 words = ", ".join(map(repr, unknown[:5])) + (" and others" if len(unknown) > 5 else "")
                 warnings.warn(f"These {what} are not known and count nothing: {words}.", stacklevel=4)
+
+
+def as_ids(values: Iterable[Any], rule: IdRule, where: str) -> list[str]:
+    """Ids as a table's are read; "" for None, NaN and NA.
+
+    Args:
+        values: as they were given.
+        rule: as in `Tables`.
+        where: what they are, for messages.
+    """
+    listed = [None if is_missing(value) else as_written(value) for value in values]
+    try:
+        array = pa.array([value.item() if isinstance(value, np.generic) else value for value in listed])
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        array = column(listed)
+    return [value or "" for value in ids(array, rule, where).to_pylist()]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, NaT or NA."""
+    return pd.api.types.is_scalar(value) and bool(pd.isna(value))
+
+
+def as_written(value: Any) -> Any:
+    """A string without halves of characters, which nothing can encode; another value as it is."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _is_many(name: str, value: Any) -> bool:
