@@ -14,7 +14,7 @@ from tfrec_fusion.datasets import cells
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.joining import InteractionRows
 from tfrec_fusion.datasets.tables import Tables
-from tfrec_fusion.features.labelled_texts import check_label, classes_of
+from tfrec_fusion.features.labelled_texts import check_counts, check_label, classes_of
 from tfrec_fusion.features.reviews import check_reviews, check_words
 
 SAMPLE = 50_000
@@ -51,6 +51,8 @@ def check_classifier(tables: Tables, config: PipelineConfig) -> Iterator[Finding
         labels, rows = _sample(tables, config.classifier.label)
         found = collections.Counter(label.strip() for label in labels)
         classes = classes_of(found, set(found), config.classifier, rows)
+        if rows < SAMPLE:  # all there are
+            check_counts(found, classes, config.classifier)
     except ConfigError as error:
         yield Finding("wrong", "classifier", str(error))
         return

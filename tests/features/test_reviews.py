@@ -256,6 +256,7 @@ def test_a_file_of_reviews_is_read_as_it_was_written():
     ("texts", "message"),
     [
         ([None, " ", ""], r"must hold what users wrote\. Received: 400 rows, none with a word"),
+        (["said by all"], r"texts that differ\. Received: 'said by all' in each of 400 rows"),
         (["good", "bad"], r"no label\. Received: 2 different values in 400 rows, such as 'bad', 'good'"),
         (["4.5", "3", "12"], r"no label\. Received: 3 different values .*Name it under `label`"),
     ],

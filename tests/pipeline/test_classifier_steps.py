@@ -1,5 +1,6 @@
 """The classifier in a run: trained, blessed, described, and shown on the page."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -60,10 +61,12 @@ def test_it_is_blessed_exported_and_described(trained, capsys):
 def test_validate_shows_the_classes(tmp_path):
     tables = written(tmp_path, labelled())
 
-    def findings(label):
-        classifier = type(CONFIG)(label)
-        data = DataConfig(interactions=tables.interactions, items=tables.items)
-        return list(check_classifier(tables, PipelineConfig("x", data, text=TEXT, classifier=classifier)))
+    def findings(label, text="review", **changes):
+        classifier = type(CONFIG)(label, **changes)
+        interactions = dataclasses.replace(tables.interactions, text=text)
+        data = DataConfig(interactions=interactions, items=tables.items)
+        given = dataclasses.replace(tables, interactions=interactions)
+        return list(check_classifier(given, PipelineConfig("x", data, text=TEXT, classifier=classifier)))
 
     (fine,) = findings("kind")
     assert fine.state == "ok" and fine.seen.startswith("3 classes in 'kind': bad 4")
@@ -71,6 +74,12 @@ def test_validate_shows_the_classes(tmp_path):
     assert wrong.state == "wrong" and "which is `data.interactions.text`" in wrong.seen
     (many,) = findings("time")
     assert many.state == "wrong" and "at most 50 classes. Received: 400" in many.seen
+    (spaced,) = findings("kind", classes=("good", " bad "))
+    assert spaced.state == "ok" and spaced.seen.startswith("2 classes in 'kind': good 4")
+    (absent,) = findings("kind", classes=("good", "awful"))
+    assert absent.state == "wrong" and "Received: 'awful' with 0" in absent.seen
+    (unread,) = findings("kind", text=None)
+    assert unread.state == "wrong" and "reads `data.interactions.text`. Received: none" in unread.seen
 
 
 def test_a_classifier_needs_an_encoder(tmp_path):

@@ -57,6 +57,8 @@ class ClassifierConfig(Settings):
                 f"`classifier.baselines` must be of {', '.join(DEMANDS)}. Received: {', '.join(unknown)}."
             )
         object.__setattr__(self, "baselines", {**DEMANDS, **self.baselines})
+        # As cells are read: without white space around them.
+        object.__setattr__(self, "classes", tuple(name.strip() for name in self.classes))
         if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes):
             raise ConfigError(
                 "`classifier.classes` must name at least two classes, each once. Received:"

@@ -19,7 +19,7 @@ from tfrec_fusion.features.interaction_arrays import split_users
 from tfrec_fusion.features.reviews import check_words, review_vectors
 from tfrec_fusion.features.whole_tables import Rejected, read_choices, read_entities
 
-__all__ = ["LabelledTexts", "check_label", "classes_of", "read_labelled"]
+__all__ = ["LabelledTexts", "check_counts", "check_label", "classes_of", "read_labelled"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,16 +132,6 @@ def _with_classes(tables: Tables, config: ClassifierConfig) -> Tables:
     """The tables with the classes as the one column of context, a string each; what else rows are is not
     looked at."""
     table = tables.interactions
-    if config.text == "written" and table.text is None:
-        raise ConfigError(
-            "`classifier.text: written` reads `data.interactions.text`. Received: none. Name the column"
-            " of what users wrote, or set `classifier: {text: items}`."
-        )
-    if config.text == "items" and not text_features(tables):
-        raise ConfigError(
-            "`classifier.text: items` reads `data.items.text`. Received: none. Name the columns, or set"
-            " `classifier: {text: written}`."
-        )
     check_label(tables, config)
     changes: dict[str, Any] = {"context": (config.label,), "label": None, "label_values": {},
                                "label_nulls": (), "labels": {}, "dislikes_below": None}  # fmt: skip
@@ -152,12 +142,22 @@ def _with_classes(tables: Tables, config: ClassifierConfig) -> Tables:
 
 
 def check_label(tables: Tables, config: ClassifierConfig) -> None:
-    """Refuses a label that is the text or an id.
+    """Refuses a label that is the text or an id, and tables without what is read.
 
     Raises:
-        ConfigError: naming what the column is.
+        ConfigError: naming what the column is, or what is missing.
     """
     table = tables.interactions
+    if config.text == "written" and table.text is None:
+        raise ConfigError(
+            "`classifier.text: written` reads `data.interactions.text`. Received: none. Name the column"
+            " of what users wrote, or set `classifier: {text: items}`."
+        )
+    if config.text == "items" and not text_features(tables):
+        raise ConfigError(
+            "`classifier.text: items` reads `data.items.text`. Received: none. Name the columns, or set"
+            " `classifier: {text: written}`."
+        )
     keys = {"text": table.text, "user": table.user, "item": table.item}
     taken = {f"data.interactions.{key}": column for key, column in keys.items()}
     for key, column in taken.items():
@@ -235,16 +235,29 @@ def _order(name: str) -> tuple[int, float, str]:
         return 1, 0.0, name
 
 
-def _check_rows(rows: Mapping[str, Sequence[Row]], classes: Sequence[str], config: ClassifierConfig) -> None:
-    found = collections.Counter(row[3] for row in rows["train"])
-    few = [name for name in classes if found[name] < config.min_rows]
+def check_counts(found: Mapping[str, int], classes: Sequence[str], config: ClassifierConfig) -> None:
+    """Refuses classes with fewer than `min_rows` rows.
+
+    Args:
+        found: class → its rows of training, or of the whole table.
+        classes: to be told apart.
+        config: how many each needs.
+
+    Raises:
+        ConfigError: naming those.
+    """
+    few = [name for name in classes if found.get(name, 0) < config.min_rows]
     if few:
-        seen = ", ".join(f"{name!r} with {found[name]}" for name in few[:5])
+        seen = ", ".join(f"{name!r} with {found.get(name, 0)}" for name in few[:5])
         raise ConfigError(
             f"Each class needs at least {config.min_rows} rows of training with a text"
             f" (`classifier.min_rows`). Received: {seen}. Name the others with `classifier.classes`, give"
             " more rows, or lower `min_rows`."
         )
+
+
+def _check_rows(rows: Mapping[str, Sequence[Row]], classes: Sequence[str], config: ClassifierConfig) -> None:
+    check_counts(collections.Counter(row[3] for row in rows["train"]), classes, config)
     for part in SPLITS:
         if not rows[part]:
             raise ConfigError(

@@ -305,7 +305,8 @@ def check_words(texts: Sequence[str], column: str, rows: int) -> None:
         rows: how many cells there are.
 
     Raises:
-        ConfigError: if none holds a word, or they are numbers or a few single words, as a label is.
+        ConfigError: if none holds a word, or they are numbers or a few single words, as a label is, or all
+            the same.
     """
     where = f"`data.interactions.text` ({column!r})"
     if not texts:
@@ -322,6 +323,11 @@ def check_words(texts: Sequence[str], column: str, rows: int) -> None:
             f"{where} must hold what users wrote, and no label. Received: {len(values)} different values in"
             f" {len(texts):,} rows, such as {seen}. Name it under `label`, `labels` or `context`, and the"
             " column of the texts here."
+        )
+    if label and len(values) == 1:
+        raise ConfigError(
+            f"{where} must hold texts that differ. Received: {seen} in each of {len(texts):,} rows with a"
+            " text. Name another column, or leave it out."
         )
 
 
