@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline.components.graph_reading import read_archive
 from tfrec_fusion.datasets.digests import media_references
+from tfrec_fusion.datasets.media_files import short
 from tfrec_fusion.datasets.tables import Items
 from tfrec_fusion.features.columns import media_features
 from tfrec_fusion.features.media_vectors import check_any, encode_media
@@ -61,7 +62,7 @@ def write_media(items: Items, folder: str, cache: str | None) -> list[MediaFile]
         with tf.io.gfile.GFile(path, "wb") as stream:
             stream.write(archive.getvalue())
         rejects = [
-            (table, reason, json.dumps({"file": name, "seen": seen}, ensure_ascii=False))
+            (table, reason, json.dumps({"file": short(name), "seen": seen}, ensure_ascii=False))
             for reason, name, seen in found.rejects
         ]
         with tf.io.gfile.GFile(f"{folder}/media_{number}.json", "w") as stream:

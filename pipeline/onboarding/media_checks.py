@@ -12,7 +12,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.digests import media_references
 from tfrec_fusion.datasets.media import BUILT_IN, MediaKind
-from tfrec_fusion.datasets.media_files import Source, UnusableMedia, is_web
+from tfrec_fusion.datasets.media_files import Source, UnusableMedia, check_regular, is_web, short
 from tfrec_fusion.datasets.media_forms import IMAGES, SOUNDS, form_of
 from tfrec_fusion.datasets.storage import is_remote
 from tfrec_fusion.datasets.tables import Items
@@ -55,9 +55,14 @@ def _finding(
         yield Finding("ok", about, f"{text}; all that lie here can be read{of}" if here else text)
         return
     name, fault = next(iter(faults.items()))
-    text = f"{text}; of {len(here):,} that lie here {words} (such as {name!r}: {fault})"
+    text = f"{text}; of {len(here):,} that lie here {words} (such as {short(name)!r}: {fault})"
     allowed = config.data.max_reject_share
-    if len(faults) > allowed * len(here):
+    if len(faults) == len(names):
+        way_out = "mend it, or `data.items.media.folder`, at which relative paths start"
+        yield Finding(
+            "wrong", about, f"{text}. A column of which no file can be used stops a run: {way_out}."
+        )
+    elif len(faults) > allowed * len(here):
         yield Finding(
             "wrong",
             about,
@@ -73,7 +78,8 @@ def _fault(name: str, table: Items, kind: MediaKind) -> str:
     media = table.media
     try:
         path = Source(media).path(name)
-        if path.is_file() and path.stat().st_size > media.max_megabytes * 1e6:
+        check_regular(path)
+        if path.stat().st_size > media.max_megabytes * 1e6:
             return f"larger than `media.max_megabytes` ({media.max_megabytes:g})"
         with path.open("rb") as stream:
             form = form_of(stream.read(64))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.server
 import io
+import os
 import threading
 import time
 
@@ -217,13 +220,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.asked.append(self.path)
         if self.path == "/slow":
             time.sleep(1)
+        if self.path.startswith("/round"):  # three redirections that take their time
+            time.sleep(0.15)
+            self.send_response(302 if self.path < "/round3" else 200)
+            self.send_header("Location", f"/round{int(self.path[6:] or 0) + 1}")
+            self.end_headers()
+            return
+        if self.path == "/drops":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(30):
+                    self.wfile.write(b"0")
+                    time.sleep(0.1)
+            return
         data = self.content.get(self.path)
         tag = f'"{hash(data)}"'
+        if self.path == "/unasked":
+            tag = self.headers.get("If-None-Match")
         status = 404 if data is None else 304 if self.headers.get("If-None-Match") == tag else 200
         self.send_response(status)
         if status == 200:
             self.whole.append(self.path)
-            self.send_header("ETag", tag)
+            self.send_header("ETag", tag if self.path != "/strange" else '"é"')
             self.end_headers()
             self.wfile.write(data)
         else:
@@ -273,6 +292,44 @@ def test_what_the_web_does_not_give_is_named(folder, web):
     assert found.rejects[0][2] == "the server answered 404"
     source = Source(limits)
     assert source.read("0.png").data == (folder / "files" / "0.png").read_bytes()
+
+
+def test_a_server_has_its_time_however_it_spends_it(folder, web):
+    source = Source(media(folder, timeout=0.3))
+    for path in ("drops", "round"):
+        start = time.monotonic()
+        with pytest.raises(UnusableMedia, match="not fetched in time"):
+            source.read(f"{web}/{path}")
+        assert time.monotonic() - start < 1.5
+    source.close()
+
+
+def test_strange_answers_lose_no_file_unnamed(folder, web):
+    Handler.content |= {"/strange": Handler.content["/0.png"], "/unasked": b""}
+    cache = str(folder / "cache")
+    for _ in range(2):  # a tag that cannot be sent back is not kept
+        found = encode_media("images", [f"{web}/strange", f"{web}/unasked"], media(folder), cache)
+        assert found.keys == [f"{web}/strange"]
+        assert found.rejects == [("not fetched", f"{web}/unasked", "the server answered 304")]
+    (known,) = (folder / "cache").glob("*/")
+    (known / "web.json").write_text(f'{{"{web}/strange": ["a", "b", "no digest"]}}')
+    assert encode_media("images", [f"{web}/strange"], media(folder), cache).keys == [f"{web}/strange"]
+
+
+def test_pipes_are_not_waited_for_and_files_in_cells_not_shown(folder):
+    os.mkfifo(folder / "files" / "pipe.png")
+    source = Source(media(folder))
+    for name in ("pipe.png", f"file://{folder}/files/pipe.png", "/dev/zero"):
+        with pytest.raises(UnusableMedia, match="no such file"):
+            source.read(name)
+    assert source.read(f"file://{folder}/files/0.png").data == source.read("0.png").data
+    inside = base64.b64encode(bytes(9000)).decode()
+    for cell in (f"data:image/png;base64,{inside}", inside):
+        found = encode_media("images", [cell], media(folder))
+        assert found.rejects[0][0] == "no address of a file"
+        with pytest.raises(ConfigError, match="what a cell holds itself is not read") as error:
+            check_any(found, "picture")
+        assert len(str(error.value)) < 1000
 
 
 def network(width=5):

@@ -154,6 +154,10 @@ def test_validate_says_what_cannot_be_used(folder):
     assert "1 no picture (JPEG, PNG, GIF, BMP, WEBP) (such as 'page.png'" in wrong[2]
     assert sounds == ("ok", "items.clip", "1 files; all that lie here can be read")
     assert findings(folder, 0.5)[0][0] == "note"
+    shutil.copy(folder / "items.csv", folder / "kept.csv")
+    (folder / "items.csv").write_text("item,picture,clip\ni0,page.png,0.wav\n")
+    assert findings(folder, 1.0)[0][0] == "wrong"  # a run stops, whatever the share
+    shutil.move(folder / "kept.csv", folder / "items.csv")
     (fault, *_) = findings(folder, 0.5, image_encoder="own.keras")
     assert fault[:2] == ("wrong", "items.images")
     assert "which is not there" in fault[2]

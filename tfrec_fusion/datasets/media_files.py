@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -19,10 +20,11 @@ from tfrec_fusion.datasets.storage import fingerprint, is_remote, open_remote
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Content", "Source", "UnusableMedia", "is_web", "reference_digest"]
+__all__ = ["Content", "Source", "UnusableMedia", "check_regular", "is_web", "reference_digest", "short"]
 
 _BLOCK = 1 << 16
 _REDIRECTS = 3
+_LONGEST = 4096  # bytes of a path, and characters of an address
 
 
 def is_web(reference: str) -> bool:
@@ -30,12 +32,17 @@ def is_web(reference: str) -> bool:
     return reference.lower().startswith(("http://", "https://"))
 
 
+def short(text: str, most: int = 200) -> str:
+    """The text, or its beginning where it is long: a cell may hold a whole file."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
 class UnusableMedia(Exception):
     """A file that cannot be used: `reason` in a few words, and `seen`, what was found in its place."""
 
     def __init__(self, reason: str, seen: str = "") -> None:
         super().__init__(reason)
-        self.reason, self.seen = reason, seen
+        self.reason, self.seen = reason, short(seen, 400)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,22 +82,31 @@ class Source:
         Raises:
             UnusableMedia: where there is no such file, or it is too large or late.
         """
+        if reference.lower().startswith("data:") or len(reference) > _LONGEST:
+            seen = f"{len(reference):,} characters; what a cell holds itself is not read, write it to a file"
+            raise UnusableMedia("no address of a file", seen)
         if is_web(reference):
             return self._fetched(reference, tags)
         try:
+            path = self.path(reference)
             if is_remote(reference):
                 system, inside = open_remote(reference)
+                if system.type_name == "local":
+                    return self._local(pathlib.Path(inside))
                 with system.open_input_stream(inside) as stream:
                     return Content(self._bounded(iter(lambda: stream.read(_BLOCK), b"")))
-            path = self.path(reference)
-            if path.is_file() and path.stat().st_size > self.most:
-                raise self._too_large(f"{path.stat().st_size / 1e6:.1f} MB")
-            with path.open("rb") as stream:
-                return Content(self._bounded(iter(lambda: stream.read(_BLOCK), b"")))
-        except ConfigError as error:
-            raise UnusableMedia("no file that can be opened", str(error)) from error
+            return self._local(path)
+        except (ConfigError, PermissionError, NotImplementedError) as error:
+            raise UnusableMedia("no file that can be opened", f"{type(error).__name__}: {error}") from error
         except (OSError, ValueError) as error:
             raise UnusableMedia("no such file", f"{type(error).__name__}: {error}") from error
+
+    def _local(self, path: pathlib.Path) -> Content:
+        check_regular(path)
+        if path.stat().st_size > self.most:
+            raise self._too_large(f"{path.stat().st_size / 1e6:.1f} MB")
+        with path.open("rb") as stream:
+            return Content(self._bounded(iter(lambda: stream.read(_BLOCK), b"")))
 
     def path(self, reference: str) -> pathlib.Path:
         """Where a path of a table leads."""
@@ -107,17 +123,19 @@ class Source:
         try:
             if not urlsplit(address).hostname:
                 raise UnusableMedia("no address of a file", "it names no server")
-            with self._open_client().stream("GET", address, headers=headers) as response:
-                if response.status_code == 304:
+            client, extensions = self._open_client(), {"until": until}
+            with client.stream("GET", address, headers=headers, extensions=extensions) as response:
+                if response.status_code == 304 and any(tags):
                     return Content(None, tags)
                 if response.status_code != 200:
                     raise UnusableMedia("not fetched", f"the server answered {response.status_code}")
                 if int(response.headers.get("content-length") or 0) > self.most:
                     raise self._too_large(f"{int(response.headers['content-length']) / 1e6:.1f} MB")
-                return Content(
-                    self._bounded(response.iter_bytes(_BLOCK), until),
-                    (response.headers.get("etag", ""), response.headers.get("last-modified", "")),
-                )
+                # Blocks as they come: httpx would wait for whole ones, however slowly a server sends.
+                content = self._bounded(response.iter_bytes(), until)
+                said = [response.headers.get(name, "") for name in ("etag", "last-modified")]
+                etag, modified = (tag if tag.isascii() else "" for tag in said)  # httpx sends no others
+                return Content(content, (etag, modified))
         except httpx.TimeoutException as error:
             raise self._late() from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -129,7 +147,7 @@ class Source:
         with self._lock:
             if self._client is None:
                 self._client = httpx.Client(
-                    timeout=self.media.timeout, follow_redirects=True, max_redirects=_REDIRECTS
+                    follow_redirects=True, max_redirects=_REDIRECTS, event_hooks={"request": [_in_time]}
                 )
         return self._client
 
@@ -155,6 +173,27 @@ class Source:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def _in_time(request: httpx.Request) -> None:
+    """Gives a request, and each that a redirection makes of it, the time that is left."""
+    import httpx
+
+    left = request.extensions["until"] - time.monotonic()
+    if left <= 0:
+        raise httpx.ReadTimeout("redirected for too long", request=request)
+    request.extensions["timeout"] = httpx.Timeout(left).as_dict()
+
+
+def check_regular(path: pathlib.Path) -> None:
+    """Refuses a folder, and a pipe or device, of which reading may never end.
+
+    Raises:
+        UnusableMedia: for such.
+        OSError: where nothing is there.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UnusableMedia("no such file", "a folder, a pipe or a device")
 
 
 def reference_digest(reference: str, media: Media) -> bytes:

@@ -25,7 +25,7 @@ import numpy as np
 from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.media import Media, MediaKind
-from tfrec_fusion.datasets.media_files import Content, Source, UnusableMedia, is_web
+from tfrec_fusion.datasets.media_files import Content, Source, UnusableMedia, is_web, short
 from tfrec_fusion.features.text_vectors import VectorCache
 from tfrec_fusion.training import progress
 
@@ -183,7 +183,9 @@ class _Web:
         self.known: dict[str, list[str]] = {}
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-            self.known = {name: values for name, values in known.items() if len(values) == 3}
+            for name, (etag, modified, digest) in known.items():
+                bytes.fromhex(digest)
+                self.known[name] = [f"{etag}", f"{modified}", digest]
         except (OSError, ValueError, AttributeError, TypeError):
             pass  # it is asked for again
 
@@ -214,8 +216,9 @@ def check_any(vectors: MediaVectors, column: str) -> None:
     if vectors.keys or not vectors.rejects:
         return
     reason, name, seen = vectors.rejects[0]
+    what = f"{short(name)!r}: {reason}{f' ({seen})' if seen else ''}"
     raise ConfigError(
         f"A file that {column!r} of the items table names must be there and be read. Received: none of"
-        f" {len(vectors.rejects):,}, such as {name!r}: {reason}{f' ({seen})' if seen else ''}. Relative paths"
+        f" {len(vectors.rejects):,}, such as {what}. Relative paths"
         " start at `data.items.media.folder`, else at the folder of the table."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterable
 
+from tfrec_fusion.datasets.media_files import UnusableMedia, check_regular
 from tfrec_fusion.datasets.media_forms import IMAGES, SOUNDS, form_of
 from tfrec_fusion.guessing.column_profiles import Column
 
@@ -53,7 +54,8 @@ def media_role(column: Column, files: Iterable[pathlib.Path]) -> tuple[str, str]
 
 def _form(path: pathlib.Path) -> str:
     try:
-        with path.expanduser().open("rb") as stream:
+        check_regular(path)
+        with path.open("rb") as stream:
             return form_of(stream.read(64))
-    except (OSError, ValueError):
+    except (OSError, ValueError, UnusableMedia):
         return ""
