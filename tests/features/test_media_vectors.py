@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import io
 import os
+import struct
 import threading
 import time
 
@@ -112,6 +113,11 @@ def test_a_sound_is_decoded_as_tensorflow_does():
         (b"%PDF-1.4 ", "no picture", "PDF"),
         (file_of(picture(0, RNG))[:300], "a broken picture", "Error"),
         (file_of(np.zeros((1200, 1000, 3), np.uint8)), "max_megapixels", "1000 x 1200"),
+        (
+            b"BM" + struct.pack("<IIIIiiHH", 0, 0, 54, 40, 20_000, 20_000, 1, 24) + bytes(24),
+            "max_megapixels",
+            "400",
+        ),
     ],
 )
 def test_what_is_no_picture_is_named_and_not_shown(data, reason, seen):
@@ -122,7 +128,13 @@ def test_what_is_no_picture_is_named_and_not_shown(data, reason, seen):
 
 
 def test_what_is_no_sound_is_named():
-    for data in (b"", b"ID3\x03", wav(np.zeros(100, np.int16))[:20], wav(np.zeros(0, np.int16))):
+    whole = wav(np.ones(100, np.int16))
+    law = whole[:20] + b"\x06\x00" + whole[22:]
+    with pytest.raises(UnusableMedia, match=r"no sound \(WAV\)"):
+        decode_sound(law, 5)
+    endless = whole[:40] + b"\xff" * 4 + whole[44:]  # of a program that did not know how long it would be
+    assert len(decode_sound(endless, 5)) == 100
+    for data in (b"", b"ID3\x03", whole[:20], whole[:144], wav(np.zeros(0, np.int16))):
         with pytest.raises(UnusableMedia, match=r"no sound \(WAV\)|a broken sound"):
             decode_sound(data, 5)
 
@@ -382,6 +394,18 @@ def test_models_that_cannot_encode_are_refused(folder, monkeypatch):
     ):
         with pytest.raises(ConfigError, match=rule):
             encode_media("images", NAMES, media(folder, image_encoder=str(folder / name)))
+    whole = folder / "whole.keras"
+    network().save(whole)
+    whole.write_bytes(whole.read_bytes()[:-200])
+    with pytest.raises(ConfigError, match="must be a model that Keras 2 or TensorFlow loads"):
+        encode_media("images", NAMES, media(folder, image_encoder=str(whole)))
+    pixels = tf_keras.Input([8, 8, 3])
+    both = [tf_keras.layers.Flatten()(pixels)] * 2
+    tf_keras.Model(pixels, both).save(folder / "both.keras")
+    tf_keras.Model(pixels, tf.reduce_mean(pixels, [1, 2, 3])).save(folder / "number.keras")
+    for name in ("both", "number"):
+        with pytest.raises(ConfigError, match=r"must take float32 \[5, 8, 8, 3\] and return `\[5, width\]`"):
+            encode_media("images", NAMES, media(folder, image_encoder=str(folder / f"{name}.keras")))
     with pytest.raises(ConfigError, match="must be 'patterns' or the path"):
         encode_media("audio", NAMES, media(folder, audio_encoder="efficientnet"))
     with pytest.raises(ConfigError, match="`media.image_encoder` must name an encoder"):

@@ -59,9 +59,27 @@ class MediaEncoder(abc.ABC):
         parts = []
         size = self.media.batch_size
         for start in range(0, len(files), size):
-            found = self.function(tf.constant(self.batch(files[start : start + size])))
-            parts.append(self._fitted(np.asarray(found, np.float32)))
+            batch = self.batch(files[start : start + size])
+            parts.append(self._fitted(self._answer(batch)))
         return np.concatenate(parts) if parts else np.zeros([0, self.media.dim], np.float32)
+
+    def _answer(self, batch: np.ndarray) -> np.ndarray:
+        """Float32 `[n, width]`; a model of one's own may take or return something else than it seemed to."""
+        try:
+            found = np.asarray(self.function(tf.constant(batch)), np.float32)
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except Exception as error:
+            seen = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        else:
+            if found.ndim == 2 and len(found) == len(batch) and found.shape[1]:
+                return found
+            seen = f"an answer of {list(found.shape)}"
+        raise ConfigError(
+            f"An encoder of `data.items.media` must take float32 {list(batch.shape)} and return"
+            f" `[{len(batch)}, width]`. Received: {seen}. Put layers around the model that make it so, or"
+            " set `data.items.media.batch_size` where it takes one number of files alone."
+        )
 
     def _fitted(self, vectors: np.ndarray) -> np.ndarray:
         """Brought to `dim` numbers and length 1."""
@@ -145,7 +163,7 @@ def _given(kind: MediaKind, media: Media) -> MediaEncoder:
         )
     try:
         function, shape = _model(path)
-    except (OSError, ValueError, TypeError, ImportError) as error:
+    except Exception as error:  # of a damaged file: BadZipFile, KeyError, DataLossError, …
         raise ConfigError(
             f"`data.items.media.{key}` must be a model that Keras 2 or TensorFlow loads. Received: {name!r}"
             f" ({type(error).__name__}: {str(error)[:300]}). Save it with `model.save(path)`."
