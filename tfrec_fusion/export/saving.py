@@ -44,8 +44,8 @@ def save(serving: tf.Module, folder: str) -> None:
 
 def _write_defaults(serving: tf.Module, path: pathlib.Path) -> None:
     """Writes into the signatures what stands for an input that a request leaves out
-    (`SignatureDef.defaults`), where that is not the default of the contract. TF Serving fills it in, and
-    metadata tell it to clients."""
+    (`SignatureDef.defaults`), where that is not the default of the contract. TF Serving fills it in over
+    gRPC, and metadata tell it to clients."""
     decides = getattr(serving, "default_of", None)
     changed = {name: decides(name) for name in INPUTS if decides is not None}
     changed = {name: value for name, value in changed.items() if value != INPUTS[name].default}
