@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import os
-import pathlib
 from collections.abc import Iterator
 
 from pipeline.config.findings import Finding
@@ -100,7 +99,7 @@ def _encoder_missing(table: Items, kind: MediaKind) -> str:
         except WeightsNotFoundError as error:
             return str(error)
     names = BUILT_IN if kind == "images" else ("patterns",)
-    if encoder in names or os.path.exists(pathlib.Path(encoder).expanduser()):
+    if encoder in names or os.path.exists(os.path.expanduser(encoder)):
         return ""
     return (
         f"`data.items.media.{key}` must be {' or '.join(map(repr, names))}, or the path of a Keras model or"

@@ -334,6 +334,10 @@ def test_pipes_are_not_waited_for_and_files_in_cells_not_shown(folder):
     for name in ("pipe.png", f"file://{folder}/files/pipe.png", "/dev/zero"):
         with pytest.raises(UnusableMedia, match="no such file"):
             source.read(name)
+    with pytest.raises(UnusableMedia, match="no such file"):
+        Source(Media(folder="~nobody_is_called_so")).read("0.png")
+    with pytest.raises(ConfigError, match="folder that keeps vectors must be one .*0.png' .NotADirectory"):
+        encode_media("images", NAMES, media(folder), str(folder / "files" / "0.png"))
     assert source.read(f"file://{folder}/files/0.png").data == source.read("0.png").data
     inside = base64.b64encode(bytes(9000)).decode()
     for cell in (f"data:image/png;base64,{inside}", inside):

@@ -110,7 +110,8 @@ class Source:
 
     def path(self, reference: str) -> pathlib.Path:
         """Where a path of a table leads."""
-        return pathlib.Path(self.media.folder or ".", reference).expanduser()
+        path = pathlib.Path(self.media.folder or ".", reference)
+        return pathlib.Path(os.path.expanduser(path))  # `~nobody` stays as it is, and leads nowhere
 
     def _fetched(self, address: str, tags: tuple[str, str]) -> Content:
         # Imported here: who reads tables alone has no use for it.

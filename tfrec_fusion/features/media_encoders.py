@@ -154,7 +154,7 @@ def _given(kind: MediaKind, media: Media) -> MediaEncoder:
     """The encoder of a Keras model or SavedModel."""
     key = "image_encoder" if kind == "images" else "audio_encoder"
     name = getattr(media, key)
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))
     built_in = "'efficientnet', 'patterns'" if kind == "images" else "'patterns'"
     if not path.exists():
         raise ConfigError(

@@ -85,7 +85,14 @@ def encode_media(
     from tfrec_fusion.features.media_encoders import load_media_encoder
 
     encoder = load_media_encoder(kind, media)
-    work = _Encoding(encoder, media, VectorCache(os.path.join(cache_folder, encoder.digest[:16])))
+    try:
+        cache = VectorCache(os.path.join(cache_folder, encoder.digest[:16]))
+    except OSError as error:
+        raise ConfigError(
+            "The folder that keeps vectors must be one that can be read and written. Received:"
+            f" {cache_folder!r} ({type(error).__name__}: {error}). Mend it, or name another one."
+        ) from error
+    work = _Encoding(encoder, media, cache)
     start = time.perf_counter()
     try:
         for name, content in work.read(names):
