@@ -63,7 +63,7 @@ def blended(data):
     blend = model.blend
     blend.resize(8, 8, recent=True)
     blend.factors.assign(rng.normal(size=blend.factors.numpy().shape))
-    blend.leverage.assign(rng.uniform(0, 0.5, size=blend.leverage.numpy().shape))
+    blend.divisor.assign(rng.uniform(0.5, 2, size=blend.divisor.numpy().shape))
     blend.gain.assign(rng.uniform(0.2, 1, size=blend.gain.numpy().shape))
     blend.popularity.assign(np.log1p(data.counts).astype(np.float32))
     vectors = model.candidate_embeddings().numpy()[1:]
@@ -169,7 +169,7 @@ def test_factors_and_content_are_taken_apart_by_item_of_the_history(retrieval, m
     ]
     # Of a user with a history 0.4 and 0.8, as `blended` weighs them.
     counted = 0.4 * newest / lengths[0] + 0.8 / lengths[1]
-    own = np.asarray(blend.factors)[7] / (1 - np.asarray(blend.leverage)[7])
+    own = np.asarray(blend.factors)[7] / np.asarray(blend.divisor)[7]
     share = {
         item: float(np.asarray(blend.factors)[item] * np.asarray(blend.gain) @ own) for item in set(history)
     }

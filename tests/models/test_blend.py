@@ -195,6 +195,9 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
     ease = CollaborativeFactors(blend.factors_dim).fit(scipy.sparse.csr_matrix(met[1:]))
     known = DATA.counts > 0
     popularity = np.where(known, np.log1p(DATA.counts) - np.log1p(DATA.counts[known]).mean(), 0)
+    divisor = (1 - ease.leverage) * np.maximum(DATA.counts / DATA.counts[known].mean(), 1e-9) ** (
+        blend.weights_decided.damping
+    )
     root, query_weights = blend.item_weights.numpy(), blend.query_weights.numpy()
     for row in range(7):
         history = batch["history"][row][batch["history"][row] > 0]
@@ -205,7 +208,7 @@ def test_scores_are_the_weighted_sum_of_the_parts(blended):
             for part, recency in {"recent": blend.recency.numpy(), "factors": 0.0}.items():
                 counted = np.arange(len(history), 0, -1.0) ** -recency
                 query = counted @ ease.vectors[history] * ease.gain
-                wanted += weights[part] * (ease.vectors @ query) / np.linalg.norm(query) / (1 - ease.leverage)
+                wanted += weights[part] * (ease.vectors @ query) / np.linalg.norm(query) / divisor
             text = DATA.text_vectors - blend.text_mean.numpy()
             content = text @ blend.text_to_content.numpy()
             content /= np.linalg.norm(content, axis=1, keepdims=True)
@@ -331,7 +334,7 @@ def test_a_new_item_is_predicted_by_ridge_regression(blended):
     found = vectors[DATA.cold_items][:, :-1] / scale
     tower = blended.tower_candidates().numpy()
     root = np.sqrt(DATA.counts / DATA.counts[known].mean()) - 1
-    factors = blend.factors.numpy() / (1 - blend.leverage.numpy())[:, None]
+    factors = blend.factors.numpy() / blend.divisor.numpy()[:, None]
     learned = np.concatenate([tower, factors, root[:, None]], 1)[known]
     kept = [slice(0, blend.dim + blend.factors_dim), slice(-1, None)]
     found = np.concatenate([found[:, part] for part in kept], 1)

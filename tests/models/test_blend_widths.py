@@ -71,8 +71,8 @@ def test_as_many_factors_as_there_are_clubs():
     matrix, rows = clubs(20)
     known, spectrum = np.arange(1, matrix.shape[1]), Spectrum(80).fit(matrix)
     question = Question.draw(rows, known, matrix.shape[1], np.random.default_rng(0))
-    popularity = np.zeros(matrix.shape[1], np.float32)
-    assert factors_settings(question, spectrum, popularity, (4, 10, 20, 80))[0] == 20
+    counts = np.full(matrix.shape[1], 9)
+    assert factors_settings(question, spectrum, counts, (4, 10, 20, 80)).width == 20
 
 
 def test_noise_gets_the_smallest_width():
@@ -82,7 +82,7 @@ def test_noise_gets_the_smallest_width():
     rows = Rows({"history": history[:, :4], "item_index": history[:, 4]}, np.ones(200))
     question = Question.draw(rows, np.arange(1, 80), 80, rng)
     spectrum = Spectrum(64).fit(matrix)
-    assert factors_settings(question, spectrum, np.zeros(80, np.float32), (8, 32, 64))[0] == 8
+    assert factors_settings(question, spectrum, np.full(80, 9), (8, 32, 64)).width == 8
 
 
 def test_the_simplest_within_a_standard_error_is_taken():
@@ -224,7 +224,7 @@ def test_the_newest_count_more_where_taste_moves_on_and_all_alike_where_it_does_
             np.int32
         )
 
-    spectrum, popularity = Spectrum(8).fit(matrix), np.zeros(matrix.shape[1], np.float32)
+    spectrum, counts = Spectrum(8).fit(matrix), np.full(matrix.shape[1], 9)
     for newer, later in ((True, new), (False, old)):
         history = np.concatenate([of(old, 4), of(new, 2)], 1)
         rows = Rows({"history": history, "item_index": of(later, 1)[:, 0]}, np.ones(kept.sum()))
@@ -232,5 +232,35 @@ def test_the_newest_count_more_where_taste_moves_on_and_all_alike_where_it_does_
         question = Question.draw(
             rows.take(~again), np.arange(1, matrix.shape[1]), matrix.shape[1], np.random.default_rng(0)
         )
-        recency = factors_settings(question, spectrum, popularity, (8,))[1]
+        recency = factors_settings(question, spectrum, counts, (8,)).recency
         assert recency > 0 if newer else recency == 0
+
+
+def test_items_that_many_chose_are_damped_where_few_items_take_the_most():
+    """Users of four clubs choose among all items, their club's five times as often, each item by its rank in
+    its club to a power: so a logit is the club's and the item's, added."""
+    rng, clubs_of, size = np.random.default_rng(3), 4, 30
+    club = rng.integers(0, clubs_of, 400)
+    share = np.tile((1.0 + np.arange(size)) ** -1.2, clubs_of)
+    share = share * np.where(np.repeat(np.arange(clubs_of), size) == club[:, None], 5.0, 1.0)
+    chosen = np.stack([rng.choice(len(row), 9, replace=False, p=row / row.sum()) for row in share]) + 1
+    ones = np.ones(len(club) * 8, np.float32)
+    places = (np.repeat(np.arange(len(club)), 8), chosen[:, :8].ravel())
+    matrix = scipy.sparse.csr_matrix((ones, places), (len(club), 1 + clubs_of * size))
+    counts = np.asarray(matrix.sum(0)).ravel().astype(np.int64)
+    rows = Rows(
+        {"history": chosen[:, :8].astype(np.int32), "item_index": chosen[:, 8].astype(np.int32)},
+        np.ones(len(club)),
+    )
+    question = Question.draw(rows, np.arange(1, matrix.shape[1]), matrix.shape[1], rng)
+    damping = factors_settings(question, Spectrum(8).fit(matrix), counts, (8,)).damping
+    assert damping > 0
+
+
+def test_divided_by_what_it_takes_of_itself_and_by_its_share():
+    matrix = scipy.sparse.csr_matrix(np.array([[0, 1, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]], np.float32))
+    factors, counts = CollaborativeFactors(2).fit(matrix), np.array([0, 3, 2, 0])
+    np.testing.assert_allclose(factors.divisor(counts, 0), 1 - factors.leverage, rtol=1e-6)
+    wanted = (1 - factors.leverage[1:3]) * np.sqrt(np.array([3, 2]) / 2.5)
+    np.testing.assert_allclose(factors.divisor(counts, 0.5)[1:3], wanted, rtol=1e-6)
+    assert (factors.divisor(np.zeros(4, np.int64), 0.5) > 0).all()

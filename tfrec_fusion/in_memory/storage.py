@@ -28,7 +28,7 @@ from tfrec_fusion.training.recipes import restore
 
 __all__ = ["load", "save"]
 
-FORMAT = 2
+FORMAT = 3
 JUDGED = "judged"
 SETTINGS, STRINGS, ARRAYS = "recommender.json", "strings.json", "arrays.npz"
 

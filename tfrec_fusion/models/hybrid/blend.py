@@ -11,7 +11,9 @@ and one an item.
   who chose what, 1 or, where choices have weights, `losses.confidence` of it. Its
   ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its
   zero diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item
-  `V_i / (1 - V_i g V_i)`.
+  `V_i / (1 - V_i g V_i) / m_i^a`, with `m_i` the item's training interactions over their mean. A regression on
+  who chose what foretells shares, while weights are found for logits: of an item that few choose, a share tells
+  more (`a` is the damping, 0 where validation finds nothing in it).
 - recent: the same factors where newer items of a history count more (`recency`), if that tells more: what is
   wanted now beside what was liked always. An item then has the factors twice, weighed apart.
 - content: the principal components of the text vectors, of length 1; the query is the sum of the history's,
@@ -95,7 +97,7 @@ class Blend(tf_keras.layers.Layer):
         self.solved_dims = self._table("solved_dims", np.zeros(3, np.int32))
         self.known = self._table("known", np.asarray(catalogue.counts > 0))
         self.factors = self._wide("factors", [rows])
-        self.leverage = self._table("leverage", np.zeros(rows, np.float32))
+        self.divisor = self._table("divisor", np.ones(rows, np.float32))
         self.popularity = self._table("popularity", np.zeros(rows, np.float32))
         self.gain = self._wide("gain", [])
         self.recency = self._table("recency", np.float32(0))
@@ -173,10 +175,8 @@ class Blend(tf_keras.layers.Layer):
         """
         index = values["item_index"]
         known = tf.nn.embedding_lookup(self.known, index)[:, None]
-        factors = (
-            tf.nn.embedding_lookup(self.factors, index)
-            / (1.0 - tf.nn.embedding_lookup(self.leverage, index))[:, None]
-        )
+        divisor = tf.nn.embedding_lookup(self.divisor, index)[:, None]
+        factors = tf.nn.embedding_lookup(self.factors, index) / divisor
         popularity = tf.nn.embedding_lookup(self.popularity, index)[:, None]
         # What is known of items is wide, and asked of new ones alone.
         new = tf.where(~known[:, 0])
@@ -201,7 +201,7 @@ class Blend(tf_keras.layers.Layer):
         """
         weights = self._item_weights(tf.nn.embedding_lookup(self.known, index)[..., None])
         tower, _, factors, content, _ = tf.split(items, [*self.widths[:4], 3], -1)
-        factors *= (1.0 - tf.nn.embedding_lookup(self.leverage, index))[..., None]
+        factors *= tf.nn.embedding_lookup(self.divisor, index)[..., None]
         parts = {"tower": tower, "factors": factors, "content": content}
         return Parts(
             *(
@@ -325,7 +325,7 @@ class Blend(tf_keras.layers.Layer):
                 " Build the new one like the older one."
             )
         self.resize(*were, recent=old.recent_dim > 0)
-        by_item = ("known", "factors", "leverage", "popularity")
+        by_item = ("known", "factors", "divisor", "popularity")
         for weight, source in zip(self.weights, old.weights, strict=True):
             if not any(weight is getattr(self, name) for name in by_item):
                 weight.assign(source)
@@ -334,7 +334,7 @@ class Blend(tf_keras.layers.Layer):
         predicted = {"factors": factors, "popularity": popularity[:, 0]}
         for name in by_item[1:]:
             kept = getattr(old, name).numpy()[positions]
-            start = predicted[name].numpy() if name in predicted else np.zeros_like(kept)
+            start = predicted[name].numpy() if name in predicted else np.ones_like(kept)
             getattr(self, name).assign(np.where(new[:, None] if kept.ndim > 1 else new, start, kept))
 
     def weigh_alike(self) -> None:

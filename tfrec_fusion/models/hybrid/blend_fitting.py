@@ -32,6 +32,7 @@ from tfrec_fusion.models.hybrid.blend_solving import (
 from tfrec_fusion.models.hybrid.blend_weights import PARTS, Weights
 from tfrec_fusion.models.hybrid.choosing import (
     LEAST,
+    FactorsSettings,
     Question,
     affordable,
     content_settings,
@@ -95,7 +96,7 @@ class HybridEstimator:
         known, every = np.flatnonzero(model.counts[1:] > 0) + 1, Rows.read(validation)
         if np.isin(every.target, known).sum() < ENOUGH_ROWS or len(known) < FOLDS:
             return self
-        histories, content_ridge, recency = fill_tables(model, model.blend, train, every, known, rng)
+        histories, content_ridge, settings = fill_tables(model, model.blend, train, every, known, rng)
         regression = SideRegression(model, model.blend, known, rng)
         regression.use(RIDGES[0])
         judged = Judged.sample(model, model.blend, every, histories, known, rng)
@@ -104,7 +105,7 @@ class HybridEstimator:
         regression.use(new.ridge)
         offsets = new_item_offsets(model, judged, weights, unknown, new, rng)
         of_new = (new.known, new.unknown[POPULARITY], offsets, new.ridge)
-        decided = Weights(weights, unknown, *of_new, content_ridge, recency)
+        decided = Weights(weights, unknown, *of_new, content_ridge, settings.recency, settings.damping)
         model.blend.weigh(decided, judged.vectors)
         return self
 
@@ -132,7 +133,8 @@ class HybridEstimator:
             content = ContentFactors(widest).fit(_texts(model, known, rng))
         factors = CollaborativeFactors(old.factors_dim).fit(interactions)
         narrow = (old.content_dim, decided.content_ridge)
-        fill(blend, factors, content, narrow, decided.recency, model.counts)
+        settings = FactorsSettings(factors.dim, decided.recency, decided.damping)
+        fill(blend, factors, content, narrow, settings, model.counts)
         SideRegression(model, blend, known, rng).use(decided.ridge)
         sample = np.sort(rng.permutation(known)[: SCORES // 1000])
         blend.weigh(decided, model.candidate_embeddings(tf.constant(sample, tf.int32)).numpy())
@@ -146,22 +148,20 @@ def fill_tables(
     every: Rows,
     known: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[Rows, int | None, float]:
+) -> tuple[Rows, int | None, FactorsSettings]:
     """Solves for a blend's tables, as wide as `every`, choices of validation, are worth it; returns choices
-    as they might have been in training (`read_training`), the ridge of the content part, and the recency of
-    the recent factors."""
+    as they might have been in training (`read_training`), the ridge of the content part, and the factors'
+    settings."""
     interactions, histories = read_training(train, model.counts, rng)
-    popularity = LogPopularity().fit(model.counts).scores
-
     rows = every.take(np.isin(every.target, known) & every.has_history)
     question = Question.draw(rows, known, len(model.counts), rng) if len(rows) >= ENOUGH_ROWS else None
     widths = [LEAST] if question is None else affordable(interactions) or [LEAST]
     widths = widths if blend.fixed[0] is None else [blend.fixed[0]]
     spectrum = Spectrum(widths[-1]).fit(interactions)
-    factors_dim, recency = widths[0], 0.0
+    settings = FactorsSettings(widths[0])
     if question is not None:
-        factors_dim, recency = factors_settings(question, spectrum, popularity, widths)
-    factors = CollaborativeFactors(factors_dim).fit_spectrum(spectrum)
+        settings = factors_settings(question, spectrum, model.counts, widths)
+    factors = CollaborativeFactors(settings.width).fit_spectrum(spectrum)
 
     widths = content_widths(blend.text_dim, len(model.counts)) if blend.text_dim else [0]
     widths = widths if blend.fixed[1] is None else [blend.fixed[1]]
@@ -172,8 +172,8 @@ def fill_tables(
             content_dim, ridge = content_settings(
                 question, functools.partial(text_of, model), content, widths
             )
-    fill(blend, factors, content, (content_dim, ridge), recency, model.counts)
-    return histories, ridge, recency
+    fill(blend, factors, content, (content_dim, ridge), settings, model.counts)
+    return histories, ridge, settings
 
 
 def fill(
@@ -181,7 +181,7 @@ def fill(
     factors: CollaborativeFactors,
     content: ContentFactors | None,
     narrow: tuple[int, int | None],
-    recency: float,
+    settings: FactorsSettings,
     counts: np.ndarray,
 ) -> None:
     """Puts what was solved into a blend's tables, every part weighed alike.
@@ -191,15 +191,15 @@ def fill(
         factors: fitted.
         content: fitted without a ridge; None without text.
         narrow: width and ridge of what is taken of it.
-        recency: of the recent factors; 0 for none.
+        settings: of the factors.
         counts: int64 `[N + 1]`, interactions of each item.
     """
-    blend.resize(factors.dim, narrow[0], recent=recency > 0)
+    blend.resize(factors.dim, narrow[0], recent=settings.recency > 0)
     blend.weigh_alike()
-    blend.recency.assign(recency)
+    blend.recency.assign(settings.recency)
     blend.factors.assign(factors.vectors)
     blend.gain.assign(factors.gain)
-    blend.leverage.assign(factors.leverage)
+    blend.divisor.assign(factors.divisor(counts, settings.damping))
     blend.popularity.assign(LogPopularity().fit(counts).scores)
     if content is not None:
         blend.text_mean.assign(content.mean)

@@ -21,6 +21,7 @@ class Weights:
         ridge: of the regression that predicts such items.
         content_ridge: the component whose variance is the ridge of the content part; None for none.
         recency: see `Blend.recency`; 0 without recent factors.
+        damping: of the factors of items that many chose (`blend`'s `a`).
     """
 
     known: np.ndarray
@@ -31,6 +32,7 @@ class Weights:
     ridge: float
     content_ridge: int | None
     recency: float = 0.0
+    damping: float = 0.0
 
     @classmethod
     def empty(cls) -> np.ndarray:
@@ -42,7 +44,7 @@ class Weights:
         """All of it as float32 `[n]`."""
         alone = [self.new_popularity, *self.offsets, self.ridge]
         content = -1 if self.content_ridge is None else self.content_ridge
-        alone = [*alone, content, self.recency]
+        alone = [*alone, content, self.recency, self.damping]
         return np.concatenate([self.known, self.unknown, self.new, alone], dtype=np.float32)
 
     @classmethod
@@ -50,4 +52,5 @@ class Weights:
         """What `to_array` made an array of."""
         known, unknown, new, rest = np.split(values.astype(np.float64), np.arange(1, 4) * len(PARTS))
         ridge = None if rest[4] < 0 else int(rest[4])
-        return cls(known, unknown, new, rest[0], (rest[1], rest[2]), float(rest[3]), ridge, float(rest[5]))
+        numbers = (float(rest[3]), ridge, float(rest[5]), float(rest[6]))
+        return cls(known, unknown, new, rest[0], (rest[1], rest[2]), *numbers)

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import scipy.sparse
 
 from tfrec_fusion.models.hybrid.blend_rows import Rows
 from tfrec_fusion.models.hybrid.blend_solving import Choices, logistic_weights
-from tfrec_fusion.models.hybrid.estimators import CollaborativeFactors, ContentFactors, Spectrum
+from tfrec_fusion.models.hybrid.estimators import (
+    CollaborativeFactors,
+    ContentFactors,
+    LogPopularity,
+    Spectrum,
+)
 
 Setting = TypeVar("Setting")
 
@@ -32,6 +37,8 @@ ROWS, SCORES = 500, 1_000_000
 RIDGES, RIDGES_WITHIN = (None, 16, 4), 8
 # How fast older items of a history count less in the recent factors (`Blend.recency`); 0: there are none.
 RECENCIES = (0.0, 0.5, 1.0, 1.5)
+# Powers of an item's interactions that its factors are divided by (`CollaborativeFactors.divisor`).
+DAMPINGS = (0.0, 0.25, 0.5, 0.75)
 # Nats of a mean log likelihood: what a wider part must be worth at least.
 WORTH = 0.005
 
@@ -112,31 +119,47 @@ def affordable(interactions: scipy.sparse.csr_matrix) -> list[int]:
     return [width for width in WIDTHS if width < most] + ([most] if 0 < most <= WIDTHS[-1] else [])
 
 
+class FactorsSettings(NamedTuple):
+    """Width of the collaborative factors, recency of those that stand beside them, 0 for none, and damping of
+    items that many chose."""
+
+    width: int
+    recency: float = 0.0
+    damping: float = 0.0
+
+
 def factors_settings(
-    question: Question, spectrum: Spectrum, popularity: np.ndarray, widths: Sequence[int]
-) -> tuple[int, float]:
-    """Width of the collaborative factors, and recency of those that stand beside them; 0 for none.
+    question: Question, spectrum: Spectrum, counts: np.ndarray, widths: Sequence[int]
+) -> FactorsSettings:
+    """The settings of the collaborative factors that make likeliest what was chosen.
+
+    Damping and then recency are chosen at the width that is nearest to `LEAST`, then the width.
 
     Args:
         question: what validation asks.
         spectrum: of the interactions, at least as wide as the widest.
-        popularity: float32 `[items]`, the part beside them.
+        counts: int64 `[items]`, interactions of each; popularity is the part beside the factors.
         widths: to choose among, the smallest first.
     """
+    popularity = LogPopularity().fit(counts).scores
 
-    def losses(width: int, recency: float) -> np.ndarray:
+    def losses(width: int, recency: float, damping: float) -> np.ndarray:
         factors = CollaborativeFactors(width).fit_spectrum(spectrum)
-        items = (factors.vectors / (1 - factors.leverage)[:, None])[question.candidates].T
+        divisor = factors.divisor(counts, damping)[:, None]
+        items = (factors.vectors / divisor)[question.candidates].T
         histories = [question.history(each) for each in sorted({0.0, recency})]
         scores = [_unit((history @ factors.vectors) * factors.gain) @ items for history in histories]
         return question.losses(*scores, popularity[question.candidates])
 
     first = min(widths, key=lambda width: abs(width - LEAST))
-    recency = simplest(lambda tried: losses(first, tried), RECENCIES, question.weight, errors=0.0)
+    weight = question.weight
+    damping = simplest(lambda tried: losses(first, 0.0, tried), DAMPINGS, weight, errors=0.0)
+    recency = simplest(lambda tried: losses(first, tried, damping), RECENCIES, weight, errors=0.0)
     if recency:
         twice = 2 * question.shape[1]
         widths = [width for width in widths if width <= LEAST or width * twice <= MOST_NUMBERS] or widths[:1]
-    return simplest(lambda width: losses(width, recency), widths, question.weight), recency
+    width = simplest(lambda width: losses(width, recency, damping), widths, weight)
+    return FactorsSettings(width, recency, damping)
 
 
 def content_settings(

@@ -117,6 +117,17 @@ class CollaborativeFactors:
         self.leverage = np.minimum(vectors**2 @ gain, LARGEST_LEVERAGE).astype(np.float32)
         return self
 
+    def divisor(self, counts: np.ndarray, damping: float) -> np.ndarray:
+        """What the vectors of items are divided by where they are foretold: float32 `[items]`, above 0.
+
+        Args:
+            counts: int64 `[items]`, the interactions of each.
+            damping: the power of an item's interactions over their mean that it is divided by beside one minus
+                its leverage; 0 is EASE.
+        """
+        share = np.maximum(counts, 1) / max(1.0, counts[counts > 0].mean() if counts.any() else 1.0)
+        return ((1 - self.leverage) * share**damping).astype(np.float32)
+
 
 class ContentFactors:
     """Principal components of text vectors, as they are or weighed as a ridge regression weighs them.
