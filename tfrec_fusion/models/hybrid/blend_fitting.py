@@ -20,7 +20,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tfrec_fusion.models.hybrid.blend import Blend
-from tfrec_fusion.models.hybrid.blend_rows import Rows, read_training
+from tfrec_fusion.models.hybrid.blend_rows import CHUNK, Rows, read_training
 from tfrec_fusion.models.hybrid.blend_solving import (
     Choices,
     logistic_weights,
@@ -154,7 +154,10 @@ def fill_tables(
     settings."""
     interactions, histories = read_training(train, model.counts, rng)
     rows = every.take(np.isin(every.target, known) & every.has_history)
-    question = Question.draw(rows, known, len(model.counts), rng) if len(rows) >= ENOUGH_ROWS else None
+    question = None
+    if len(rows) >= ENOUGH_ROWS:
+        towers = functools.partial(tower_scores, model)
+        question = Question.draw(rows, known, len(model.counts), rng, towers)
     widths = [LEAST] if question is None else affordable(interactions) or [LEAST]
     widths = widths if blend.fixed[0] is None else [blend.fixed[0]]
     spectrum = Spectrum(widths[-1]).fit(interactions)
@@ -204,6 +207,15 @@ def fill(
     if content is not None:
         blend.text_mean.assign(content.mean)
         blend.text_to_content.assign(content.narrowed(*narrow).axes)
+
+
+def tower_scores(model: TwoTower, rows: Rows, items: np.ndarray) -> np.ndarray:
+    """What the towers alone say of items `[m]` to some rows: float32 `[rows, m]`."""
+    parts = []
+    for start in range(0, len(rows), CHUNK):
+        batch = {name: tf.constant(values[start : start + CHUNK]) for name, values in rows.batch.items()}
+        parts.append(model.tower_queries(batch).numpy())
+    return np.concatenate(parts) @ model.tower_candidates(tf.constant(items, tf.int32)).numpy().T
 
 
 def text_of(model: TwoTower, items: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ class Question:
         target: integer `[rows]`, the position of what was chosen among them.
         allowed: bool `[rows, m]`.
         weight: float64 `[rows]`, sums to 1.
+        towers: float32 `[rows, m]`, what the towers say of the candidates; zeros where nobody asked them.
     """
 
     rows: np.ndarray
@@ -65,9 +66,17 @@ class Question:
     target: np.ndarray
     allowed: np.ndarray
     weight: np.ndarray
+    towers: np.ndarray
 
     @classmethod
-    def draw(cls, rows: Rows, known: np.ndarray, num_items: int, rng: np.random.Generator) -> Question:
+    def draw(
+        cls,
+        rows: Rows,
+        known: np.ndarray,
+        num_items: int,
+        rng: np.random.Generator,
+        towers: Callable[[Rows, np.ndarray], np.ndarray] | None = None,
+    ) -> Question:
         """A sample of rows whose users have a history, against known items or a sample of them.
 
         Args:
@@ -75,6 +84,7 @@ class Question:
             known: sorted indices of the items that training saw.
             num_items: row 0 included.
             rng: of the draws.
+            towers: rows and candidates → what the towers say, float32 `[rows, m]`.
         """
         rows = rows.take(np.sort(rng.permutation(len(rows))[:ROWS]))
         candidates = known
@@ -92,7 +102,8 @@ class Question:
         allowed[row[among], position[among]] = False
         target = np.searchsorted(candidates, rows.target)
         weight = rows.weight / rows.weight.sum()
-        return cls(row, items, since, (len(rows), num_items), candidates, target, allowed, weight)
+        said = np.zeros(allowed.shape, np.float32) if towers is None else towers(rows, candidates)
+        return cls(row, items, since, (len(rows), num_items), candidates, target, allowed, weight, said)
 
     def history(self, recency: float) -> scipy.sparse.csr_matrix:
         """How much each item of a history counts (`Blend.recency`), float32 `[rows, items]`."""
@@ -131,14 +142,15 @@ class FactorsSettings(NamedTuple):
 def factors_settings(
     question: Question, spectrum: Spectrum, counts: np.ndarray, widths: Sequence[int]
 ) -> FactorsSettings:
-    """The settings of the collaborative factors that make likeliest what was chosen.
+    """The settings of the collaborative factors that make likeliest what was chosen, beside the towers and
+    popularity: what the towers know already, the factors need not tell again.
 
     Damping and then recency are chosen at the width that is nearest to `LEAST`, then the width.
 
     Args:
         question: what validation asks.
         spectrum: of the interactions, at least as wide as the widest.
-        counts: int64 `[items]`, interactions of each; popularity is the part beside the factors.
+        counts: int64 `[items]`, interactions of each.
         widths: to choose among, the smallest first.
     """
     popularity = LogPopularity().fit(counts).scores
@@ -149,7 +161,7 @@ def factors_settings(
         items = (factors.vectors / divisor)[question.candidates].T
         histories = [question.history(each) for each in sorted({0.0, recency})]
         scores = [_unit((history @ factors.vectors) * factors.gain) @ items for history in histories]
-        return question.losses(*scores, popularity[question.candidates])
+        return question.losses(*scores, popularity[question.candidates], question.towers)
 
     first = min(widths, key=lambda width: abs(width - LEAST))
     weight = question.weight

@@ -122,8 +122,8 @@ class CollaborativeFactors:
 
         Args:
             counts: int64 `[items]`, the interactions of each.
-            damping: the power of an item's interactions over their mean that it is divided by beside one minus
-                its leverage; 0 is EASE.
+            damping: the power of an item's interactions over their mean that it is divided by, beside one
+                minus its leverage; 0 is EASE.
         """
         share = np.maximum(counts, 1) / max(1.0, counts[counts > 0].mean() if counts.any() else 1.0)
         return ((1 - self.leverage) * share**damping).astype(np.float32)
