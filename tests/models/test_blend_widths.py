@@ -75,6 +75,19 @@ def test_as_many_factors_as_there_are_clubs():
     assert factors_settings(question, spectrum, counts, (4, 10, 20, 80)).width == 20
 
 
+def test_what_the_towers_know_the_factors_need_not_tell():
+    matrix, rows = clubs(20)
+    known, spectrum = np.arange(1, matrix.shape[1]), Spectrum(80).fit(matrix)
+
+    def towers(asked, candidates):
+        return ((candidates - 1) // 6 == (asked.target[:, None] - 1) // 6).astype(np.float32)
+
+    question = Question.draw(rows, known, matrix.shape[1], np.random.default_rng(0), towers)
+    assert question.towers.shape == question.allowed.shape
+    counts = np.full(matrix.shape[1], 9)
+    assert factors_settings(question, spectrum, counts, (4, 10, 20, 80)).width == 4
+
+
 def test_noise_gets_the_smallest_width():
     rng = np.random.default_rng(1)
     matrix = scipy.sparse.csr_matrix((rng.random((300, 80)) < 0.05).astype(np.float32))
