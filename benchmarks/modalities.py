@@ -142,7 +142,7 @@ def kill_in_the_middle(kind: MediaKind, encoder: str, scratch: str, names: list[
 def command(kind: MediaKind, encoder: str, scratch: str, cache: str, names: list[str]) -> list[str]:
     """The command of a process that encodes."""
     listed = pathlib.Path(scratch, "names.json")
-    listed.write_text(json.dumps(names))
+    listed.write_text(json.dumps(names), encoding="utf-8")
     return [sys.executable, "-m", "benchmarks.modalities", "--encode", kind, encoder, scratch, cache]
 
 
@@ -150,7 +150,7 @@ def encode(kind: MediaKind, encoder: str, scratch: str, cache: str) -> None:
     """What that process does."""
     from tfrec_fusion.features.media_vectors import encode_media
 
-    names = json.loads(pathlib.Path(scratch, "names.json").read_text())
+    names = json.loads(pathlib.Path(scratch, "names.json").read_text(encoding="utf-8"))
     folder = os.path.join(scratch, "files")
     of_images = kind == "images"
     media = Media(folder, image_encoder=encoder) if of_images else Media(folder, audio_encoder=encoder)

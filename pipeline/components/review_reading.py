@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfrec_fusion.config import SplitConfig, TextConfig, from_dict
 from tfrec_fusion.datasets.edge_lists import known_ids
+from tfrec_fusion.datasets.splits import split_users
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import pair_features
-from tfrec_fusion.features.interaction_arrays import split_users
 from tfrec_fusion.features.reviews import Reviews, reviews_of
 from tfrec_fusion.features.whole_tables import Rejected, read_choices
 from tfrec_fusion.naming import ITEM_REVIEWS, ITEM_REVIEWS_NOW, USER_REVIEWS

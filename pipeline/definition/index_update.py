@@ -214,7 +214,7 @@ def check_encoders(table: Items, report: str | None) -> None:
         from tfrec_fusion.features.media_encoders import load_media_encoder  # imports TensorFlow
 
         was, now = (
-            json.loads(path.read_text())["encoder_digest"],
+            json.loads(path.read_text(encoding="utf-8"))["encoder_digest"],
             load_media_encoder(kind, table.media).digest,
         )
         if was != now:

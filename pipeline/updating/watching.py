@@ -20,8 +20,8 @@ from tfrec_fusion import files
 from tfrec_fusion.config import ConfigError
 from tfrec_fusion.datasets.files import find_files
 from tfrec_fusion.datasets.settling import settle
+from tfrec_fusion.datasets.splits import split_users
 from tfrec_fusion.datasets.storage import is_remote
-from tfrec_fusion.features.interaction_arrays import split_users
 from tfrec_fusion.features.whole_tables import read_choices, read_entities
 from tfrec_fusion.in_memory.updating import NothingNew
 

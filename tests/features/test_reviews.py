@@ -16,9 +16,8 @@ from tfrec_fusion.config import (
     TowerConfig,
     TrainingConfig,
 )
-from tfrec_fusion.datasets.splits import Event, Written, in_order
+from tfrec_fusion.datasets.splits import Event, Written, in_order, split_users
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables
-from tfrec_fusion.features.interaction_arrays import split_users
 from tfrec_fusion.features.preparing import prepare
 from tfrec_fusion.features.reviews import (
     FOREVER,

@@ -12,9 +12,8 @@ from pipeline.onboarding import first_settings
 from pipeline.onboarding.measuring import Choices, Split, measure_choices, measure_split
 from tests.pipeline.test_example_gen import execute
 from tfrec_fusion.config import ConfigError
-from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order
+from tfrec_fusion.datasets.splits import Event, cutoffs_of, in_order, split_users
 from tfrec_fusion.datasets.tables import Interactions, Items, Tables, Users
-from tfrec_fusion.features.interaction_arrays import split_users
 
 CHOICES = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, 7), st.integers(0, 12).map(lambda time: time * 40_000)),

@@ -1,6 +1,7 @@
 """Division of interactions by time, and the history that each of them may see.
 
-Everything here works on one user's events, or on counts, so that Beam can spread users over machines.
+Everything here works on one user's events, or on counts, so that Beam can spread users over machines;
+`split_users` divides what fits in memory.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import bisect
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
+
+from tfrec_fusion.config import ConfigError, SplitConfig
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
@@ -241,3 +244,45 @@ def _end_of_training(
     if cutoffs:
         return cutoffs[0]
     return times[len(division.train)] if len(division.train) < len(times) else None
+
+
+def split_users(
+    users: Mapping[str, list[Event]], split: SplitConfig, test_from: int | None = None
+) -> dict[str, list[tuple[str, SplitExample]]]:
+    """Each split's interactions with their users; `test_from` as in `prepare`.
+
+    Raises:
+        ConfigError: if a split has none.
+    """
+    cutoffs = None
+    if split.by_time:
+        times = [
+            time
+            for events in users.values()
+            for time in dividing_times([event.time for event in events if event.chosen], split.method)
+        ]
+        if test_from is None:
+            cutoffs = cutoffs_of(times, split.validation, split.test)
+        else:
+            before = [time for time in times if time < test_from]
+            cutoffs = min(cutoffs_of(before, split.validation, 0.0)[0], test_from), test_from
+    examples: dict[str, list[tuple[str, SplitExample]]] = {part: [] for part in SPLITS}
+    for user, events in users.items():
+        for example in split_user(events, split.method, cutoffs, split.history_length, split.long_history):
+            examples[example.split].append((user, example))
+    if test_from is not None and not examples["test"]:
+        raise ConfigError("There is no choice that is newer than what the model was trained on.")
+    if test_from is not None and not examples["train"]:
+        raise ConfigError(
+            "There is no choice from before the model's training ended, to hold the newer ones against. Give"
+            " tables that hold everything, old and new, or run `tfrec run`."
+        )
+    for part in SPLITS:
+        if not examples[part]:
+            sizes = {name: len(rows) for name, rows in examples.items()}
+            raise ConfigError(
+                f"The {part} split has no interactions (splits: {sizes}). With `split.method: leave_last_out`"
+                " some user needs three, with `sessions` two; with `temporal` and `sessions` the times must"
+                " differ. Give more data, or change `split`."
+            )
+    return examples

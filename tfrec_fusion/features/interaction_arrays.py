@@ -9,16 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec_fusion.config import ConfigError, SplitConfig, TextConfig
+from tfrec_fusion.config import SplitConfig, TextConfig
 from tfrec_fusion.datasets.impressions import chosen_sign, exposure_of, is_click
-from tfrec_fusion.datasets.splits import (
-    SPLITS,
-    Event,
-    SplitExample,
-    cutoffs_of,
-    dividing_times,
-    split_user,
-)
+from tfrec_fusion.datasets.splits import Event, split_users
 from tfrec_fusion.datasets.tables import Tables
 from tfrec_fusion.features.columns import (
     USER_VOCABULARY,
@@ -35,7 +28,7 @@ from tfrec_fusion.features.statistics import Fitted, Statistics, encoded, learn,
 from tfrec_fusion.models.user_profiles import Profiles
 from tfrec_fusion.naming import USER_REVIEWS
 
-__all__ = ["RequestTransform", "SplitRows", "split_users"]
+__all__ = ["RequestTransform", "SplitRows"]
 
 Columns = dict[str, np.ndarray]
 
@@ -177,45 +170,3 @@ class SplitRows:
             seen,
             seen_splits,
         )
-
-
-def split_users(
-    users: Mapping[str, list[Event]], split: SplitConfig, test_from: int | None = None
-) -> dict[str, list[tuple[str, SplitExample]]]:
-    """Each split's interactions with their users; `test_from` as in `prepare`.
-
-    Raises:
-        ConfigError: if a split has none.
-    """
-    cutoffs = None
-    if split.by_time:
-        times = [
-            time
-            for events in users.values()
-            for time in dividing_times([event.time for event in events if event.chosen], split.method)
-        ]
-        if test_from is None:
-            cutoffs = cutoffs_of(times, split.validation, split.test)
-        else:
-            before = [time for time in times if time < test_from]
-            cutoffs = min(cutoffs_of(before, split.validation, 0.0)[0], test_from), test_from
-    examples: dict[str, list[tuple[str, SplitExample]]] = {part: [] for part in SPLITS}
-    for user, events in users.items():
-        for example in split_user(events, split.method, cutoffs, split.history_length, split.long_history):
-            examples[example.split].append((user, example))
-    if test_from is not None and not examples["test"]:
-        raise ConfigError("There is no choice that is newer than what the model was trained on.")
-    if test_from is not None and not examples["train"]:
-        raise ConfigError(
-            "There is no choice from before the model's training ended, to hold the newer ones against. Give"
-            " tables that hold everything, old and new, or run `tfrec run`."
-        )
-    for part in SPLITS:
-        if not examples[part]:
-            sizes = {name: len(rows) for name, rows in examples.items()}
-            raise ConfigError(
-                f"The {part} split has no interactions (splits: {sizes}). With `split.method: leave_last_out`"
-                " some user needs three, with `sessions` two; with `temporal` and `sessions` the times must"
-                " differ. Give more data, or change `split`."
-            )
-    return examples

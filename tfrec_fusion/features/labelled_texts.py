@@ -12,10 +12,9 @@ import numpy as np
 from tfrec_fusion.config import ConfigError, SplitConfig, TextConfig
 from tfrec_fusion.config.classifier import ClassifierConfig
 from tfrec_fusion.datasets.settling import settle
-from tfrec_fusion.datasets.splits import SPLITS, SplitExample
+from tfrec_fusion.datasets.splits import SPLITS, SplitExample, split_users
 from tfrec_fusion.datasets.tables import IdRule, Tables
 from tfrec_fusion.features.columns import text_features
-from tfrec_fusion.features.interaction_arrays import split_users
 from tfrec_fusion.features.reviews import check_words, review_vectors
 from tfrec_fusion.features.whole_tables import Rejected, read_choices, read_entities
 

@@ -197,7 +197,7 @@ def reviews_of(
 
     Args:
         events: each user's interactions, read with texts.
-        examples: the same by split (`interaction_arrays.split_users`).
+        examples: the same by split (`splits.split_users`).
         tables: settled.
         split: how they were divided.
         text: which encoder.
