@@ -33,7 +33,7 @@ def model(frames):
 def test_what_is_served_adds_up_and_reads_what_its_catalogue_holds(model, frames):
     catalogue = model._fitted().catalogues["ranking"]
     assert model._fitted().ranking.reviews is not None
-    # All texts, once it is fitted to all rows (`test_a_refit_and_what_is_served_read_all_texts`); after one epoch
+    # All texts, once fitted to all rows (`test_a_refit_and_what_is_served_read_all_texts`); after one epoch
     # a refit need not be used, and then it reads what was judged.
     np.testing.assert_array_equal(model._fitted().ranking.reviews.table.numpy(), catalogue.reviews)
     for explanation in model.explain("u1", ["i2", "i3"], rank_weight=1.0):
