@@ -9,13 +9,14 @@ import tensorflow as tf
 import tf_keras
 
 from tests.models.planted_models import RANKING, RETRIEVAL, batches, ranking, two_tower
-from tfrec_fusion.config import TrainingConfig
+from tfrec_fusion.config import ConfigError, TrainingConfig
 from tfrec_fusion.datasets.synthetic import planted
 from tfrec_fusion.models import windows
 from tfrec_fusion.models.base import Model
 from tfrec_fusion.models.windows import Windows
 from tfrec_fusion.training import fitting as training
 from tfrec_fusion.training.fitting import fit
+from tfrec_fusion.training.recipes import restore
 
 DATA = planted(num_users=40, circles=3)
 CONFIG = TrainingConfig(epochs=3, batch_size=32, learning_rate=1e-2)
@@ -363,3 +364,20 @@ def test_what_is_larger_than_the_budget_is_drawn_from_the_stream(monkeypatch):
     assert 0.8 < learned / len(DATA.train["item_index"]) < 1.2
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert len(drawn[0]) != len(drawn[2]) or (drawn[0] != drawn[2]).any()
+
+
+@pytest.mark.parametrize("kept", [{"other": [1.0]}, {"weight": [1.0, 2.0]}])
+def test_weights_of_another_model_are_refused_in_words(tmp_path, kept):
+    """As of an earlier version, which had other variables or other shapes."""
+    models = [tf.Module(), tf.Module()]
+    for model, values in zip(models, (kept, {"weight": [3.0]}), strict=True):
+        for name, value in values.items():
+            setattr(model, name, tf.Variable(value))
+    written = tf.train.Checkpoint(model=models[0]).write(str(tmp_path / "weights"))
+    with pytest.raises(ConfigError, match="do not fit. Train anew"):
+        restore(models[1], written)
+    same = tf.Module()
+    for name, value in kept.items():
+        setattr(same, name, tf.Variable(tf.zeros_like(value)))
+    restore(same, written)
+    assert all(getattr(same, name).numpy().tolist() == value for name, value in kept.items())

@@ -373,9 +373,18 @@ def restore(model: Model, weights: str) -> None:
     Args:
         model: built with the same settings and data.
         weights: what training was given as `weights`.
+
+    Raises:
+        ConfigError: for weights of another model, such as an earlier version built.
     """
-    checkpoint = tf.train.Checkpoint(model=model).read(weights)
-    checkpoint.expect_partial().assert_existing_objects_matched()
+    try:
+        checkpoint = tf.train.Checkpoint(model=model).read(weights)
+        checkpoint.expect_partial().assert_existing_objects_matched()
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(
+            "Weights must be of a model as these settings and this version build it. Received: those in"
+            f" {weights}, which do not fit. Train anew, with `tfrec run`."
+        ) from error
 
 
 def is_rated(data: TrainingData) -> bool:

@@ -12,7 +12,7 @@ and one an item.
   ridge regression from all items to each is `X (X'X + l)^-1 X' = V g V'` with `g = s^2 / (s^2 + l)`, and its
   zero diagonal divides by one minus the item's own share: the query is `unit(sum_h g V_h)`, the item
   `V_i / (1 - V_i g V_i) / m_i^a`, with `m_i` the item's training interactions over their mean. A regression
-  on who chose what foretells shares, while weights are found for logits: of an item that few choose, a share
+  on who chose what predicts shares, while weights are found for logits: of an item that few choose, a share
   tells more (`a` is the damping, 0 where validation finds nothing in it).
 - recent: the same factors where newer items of a history count more (`recency`), if that tells more: what is
   wanted now beside what was liked always. An item then has the factors twice, weighed apart.

@@ -118,7 +118,8 @@ class CollaborativeFactors:
         return self
 
     def divisor(self, counts: np.ndarray, damping: float) -> np.ndarray:
-        """What the vectors of items are divided by where they are foretold: float32 `[items]`, above 0.
+        """What the vectors of items are divided by where they are candidates: float32 `[items]`, above
+        0.
 
         Args:
             counts: int64 `[items]`, the interactions of each.
